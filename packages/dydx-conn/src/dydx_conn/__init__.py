@@ -314,8 +314,9 @@ class Untrusted(Unreachable):
 
 
 class BadAnswer(RestError):
-    """What came is no answer: a page of HTML, an error under a 200, too much. Report it."""
+    """What came is no answer: a page of HTML, an error under a 200, too much; twice. Report it."""
 
+    tries = 2  # whoever stands before the venue answered in its place, and may not again
     verdict = "bad"
 
 
@@ -3572,8 +3573,9 @@ class Silence:
 
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
-    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
-    a snapshot, ticks and answers; what is Compared, and Dead.
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
+    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
+    snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3591,6 +3593,8 @@ class Silence:
             return self._on_tick(frame.mono)
         elif kind == "http" and frame.ok:
             self._on_answer(frame)
+        elif kind == "sent" and frame.link == "node":
+            self._on_sent(frame.mono)
         elif kind in ("open", "close"):
             self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
         return []
@@ -3618,6 +3622,12 @@ class Silence:
         if before != frame.text and not quiet.differed:
             quiet.differed = frame.mono
 
+    def _on_sent(self, mono: int) -> None:
+        for (channel, _), quiet in self._quiet.items():
+            if CHANNELS[channel].kind == "account":
+                quiet.due = min(quiet.due, mono + _REPORTED_NS)
+                quiet.compared = min(quiet.compared, 1)
+
     def _on_tick(self, mono: int) -> list[Silent]:
         dead, due = list[Silent](), list[tuple[int, int, Key]]()
         for key, quiet in self._quiet.items():
@@ -3641,6 +3651,7 @@ class Silence:
 
 
 _ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_REPORTED_NS: Final = 5 * _SECOND  # what a node took is reported sooner, as a rule
 _COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
@@ -5342,6 +5353,8 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
+    if kind is NotFound and _refused(text) is None:
+        kind = BadAnswer  # a proxy's own
     error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
