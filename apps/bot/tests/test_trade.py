@@ -346,13 +346,15 @@ def test_a_run_without_open_orders_ends_at_once() -> None:
 
 
 def test_a_run_with_open_orders_waits_for_their_end() -> None:
-    """The cancels go once; the frames that answer them are still received, for 5 s."""
+    """The cancels go every 5 s; the frames that answer them are still received, for 15 s."""
     venue = venue_with(desk := Desk())
     paced = closing(venue, lambda frame: frame.mono < 10e9, threading.Event())
     receive(venue, sent())
 
-    assert [paced(tick) for tick in ticks(10, 12, 14.9, 15)] == [True, True, True, False]
+    assert [paced(tick) for tick in ticks(10, 14.9)] == [True, True]
     assert len(desk.requests) == 1
+    assert [paced(tick) for tick in ticks(15, 24.9, 25)] == [True, True, False]
+    assert len(desk.requests) == 3
 
 
 def test_a_run_ends_when_its_orders_are_gone() -> None:
@@ -388,12 +390,12 @@ def acts_in(inbox: Inbox) -> list[tuple[str, str]]:
     return [(frame.link, frame.type) for frame in taken]
 
 
-def test_what_is_held_is_closed_by_an_act_a_second_for_ten() -> None:
+def test_what_is_held_is_closed_by_an_act_a_second_for_thirty() -> None:
     """What may still enter is cancelled before; after that the run ends, whatever stayed."""
     trading_bot, venue, inbox = holding(desk := Desk(), snapshot(**HELD), sent())
     leaving = flattening(trading_bot, venue, inbox)
 
-    assert [leaving(tick) for tick in ticks(1, 1.5, 2, 3.5, 10.9, 11)] == [*[True] * 5, False]
+    assert [leaving(tick) for tick in ticks(1, 1.5, 2, 3.5, 30.9, 31)] == [*[True] * 5, False]
 
     assert acts_in(inbox) == [("end", "flatten")] * 4
     assert [cancel.client_id for request, _ in desk.requests for cancel in request.cancels] == [7]
@@ -435,7 +437,7 @@ def test_what_is_held_leaves_before_the_books_are_left() -> None:
 
     assert [paced(tick) for tick in ticks(10, 11)] == [True, True]
     assert (desk.requests, venue.closing) == ([], False)
-    assert [paced(tick) for tick in ticks(12, 16.9, 17)] == [True, True, False]
+    assert [paced(tick) for tick in ticks(12, 26.9, 27)] == [True, True, False]
     assert len(desk.requests) == 1
 
 

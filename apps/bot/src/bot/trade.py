@@ -45,8 +45,11 @@ from bot.wire import WireVenue
 # === Ends ===
 # How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
 
-_GRACE_NS: Final = 5_000_000_000
-_LEAVE_NS: Final = 10_000_000_000
+# A cancel may be lost, and what became of it may be requested from REST only after 5 s.
+_GRACE_NS: Final = 15_000_000_000
+_REPEAT_NS: Final = 5_000_000_000
+# What is sold is reported by an indexer that may be 30 blocks behind.
+_LEAVE_NS: Final = 30_000_000_000
 _AGAIN_NS: Final = 1_000_000_000
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -57,11 +60,12 @@ def closing(
     stopping: threading.Event,
     leaving: Callable[[Frame], bool] = lambda _: False,
 ) -> Callable[[Frame], bool]:
-    """End a source once the run's orders are off the books, or 5 s after somebody ended it.
+    """End a source once the run's orders are off the books, or 15 s after somebody ended it.
 
-    Before that, what is held leaves, for as long as `leaving` returns True.
+    Each is cancelled again after 5 s. Before that, what is held leaves, for as long as `leaving`
+    returns True.
     """
-    over, ends = threading.Event(), list[int]()
+    over, ends, due = threading.Event(), list[int](), list[int]()
 
     def bounded(frame: Frame) -> bool:
         if not (over.is_set() or stopping.is_set()) and pace(frame):
@@ -71,6 +75,8 @@ def closing(
             if leaving(frame):
                 return True
             ends.append(frame.mono + _GRACE_NS)
+        if not due or (venue.open and due[-1] <= frame.mono < ends[0]):
+            due.append(frame.mono + _REPEAT_NS)
             venue.withdraw(venue.open)
         if venue.open and frame.mono < ends[0]:
             return True
@@ -82,7 +88,7 @@ def closing(
 
 
 def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
-    """Let what is held leave: an act a second, for 10 s at most; False when it is over.
+    """Let what is held leave: an act a second, for 30 s at most; False when it is over.
 
     Orders that may still enter are cancelled first. It is over when nothing is held, and no order
     is on its way that could change that.
@@ -136,7 +142,6 @@ def gently(stopping: threading.Event) -> Iterator[None]:
 
 # An indexer may be 30 blocks behind its node, which may stop for some seconds.
 _PATIENCE_NS: Final = 60_000_000_000
-_REPEAT_NS: Final = 5_000_000_000
 
 
 class Sweep:
