@@ -229,7 +229,7 @@ def held_account(count: int, policy: Any = None) -> Any:
             "nextFundingRate": "0", "initialMarginFraction": "0.05",
             "maintenanceMarginFraction": "0.03", "atomicResolution": -9,
             "quantumConversionExponent": -9, "stepBaseQuantums": 1000000,
-            "subticksPerTick": 100000, "baseOpenInterest": "5000", "openInterestLowerCap": "0",
+            "subticksPerTick": 100000, "openInterest": "5000", "openInterestLowerCap": "0",
             "openInterestUpperCap": "0",
         }
         for n, ticker in enumerate(tickers)
@@ -248,15 +248,15 @@ def held_account(count: int, policy: Any = None) -> Any:
         "orders": [],
     }  # fmt: skip
 
-    def frame(seq: int, channel: str, id_: str, contents: Any) -> Any:
-        message = {"type": "subscribed", "message_id": seq, "channel": channel, "id": id_}
+    def frame(seq: int, channel: str, id_: str, contents: Any, type_: str = "subscribed") -> Any:
+        message = {"type": type_, "message_id": seq, "channel": channel, "id": id_}
         return ws_frame(seq, seq, seq, "c1", json.dumps(message | {"contents": contents}))
 
     moved = {"oraclePrices": {tickers[0]: {"oraclePrice": "3000.75"}}}
     state, prices = DataState(), []
     frames_sent = [
         frame(1, "v4_markets", "", {"markets": markets}),
-        frame(2, "v4_markets", "", moved),
+        frame(2, "v4_markets", "", moved, "channel_data"),
     ]
     views = from_iterable(frames_sent).pipe(market_views(state))
     views.subscribe(lambda view: prices.append(view.oracle) if view.ticker == tickers[0] else None)

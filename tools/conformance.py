@@ -1124,7 +1124,6 @@ ENDPOINTS: dict[str, str] = {
     "order": "/v4/orders/id",
     "fills": "/v4/fills",
     "transfers": "/v4/transfers",
-    "nautilus_addresses": "/v4/addresses/a/subaccountNumber/0",
     "addresses": "/v4/addresses/a",
 }
 NODE_KINDS: dict[str, str] = {

@@ -104,7 +104,7 @@ def test_long_proofs_are_listed_apart_and_run_only_when_named(
     check.main([])
     check.main(["crash"])
 
-    assert names == ["crash", "soak", "chaos", "mutation"] == [*check.LONG]
+    assert names == ["crash", "soak", "harsh", "chaos", "mutation"] == [*check.LONG]
     assert ran == [default.split(), ["crash"]]
 
 

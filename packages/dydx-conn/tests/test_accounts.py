@@ -561,6 +561,14 @@ def test_a_doubt_has_the_words_of_whoever_answered(status: str, body: str, why: 
     assert update.doubt == f"expected an answer of {PATH}, got {why}"
 
 
+def test_a_doubt_says_once_what_was_expected() -> None:
+    """An answer that cannot be read has its own words already."""
+    update = last(snapshot(9), answers(f"/v4/fills?{QUERY}", "null"))
+
+    assert update.doubt.startswith("cannot be read: expected the answer of /v4/fills, got 'null': ")
+    assert update.doubt.count("expected the answer") == 1
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner)

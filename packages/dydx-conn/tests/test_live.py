@@ -1197,6 +1197,36 @@ def test_a_subscription_that_dies_on_a_living_link_is_requested_again(
     ]  # fmt: skip
 
 
+def test_a_comparison_that_fails_is_soon_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is a doubt of an account that was known: it does not wait for the next one."""
+    rare = replace(dydx_conn.CHANNELS["v4_subaccounts"], quiet_s=0.1)
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_subaccounts", rare)
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_MINUTE", 10**15)
+    monkeypatch.setattr(dydx_conn, "_ON_ITS_WAY_NS", 10**15)
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 1000.0)
+    venue = Venue()
+    answered = venue.rest
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        fills = sum("/fills?" in path for path in [*venue.requested, request.path])
+        known = {"/orders?": "[]", "/transfers?": '{"transfers":[]}'}
+        known |= {"/fills?": "null" if fills < 3 else '{"fills":[]}'}
+        of = next((part for part in known if part in request.path), "")
+        venue.answer = (200, known.get(of, '{"subaccount":{}}'))
+        return answered(connection, request)
+
+    def again(frames: list[Frame]) -> bool:
+        return any(f.kind == "http" and f.path == "/v4/fills" and f.text != "null" for f in frames)
+
+    venue.rest = rest  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, [], again, Subaccount("dydx1owner", 3))
+
+    assert sum("/fills?" in path for path in venue.requested) == 3
+    assert frames[-1].mono - frames[0].mono < 30 * 10**9
+
+
 # === A new channel ===
 
 

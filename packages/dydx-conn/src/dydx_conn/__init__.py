@@ -314,8 +314,9 @@ class Untrusted(Unreachable):
 
 
 class BadAnswer(RestError):
-    """What came is no answer: a page of HTML, an error under a 200, too much. Report it."""
+    """What came is no answer: a page of HTML, an error under a 200, too much; twice. Report it."""
 
+    tries = 2  # whoever stands before the venue answered in its place, and may not again
     verdict = "bad"
 
 
@@ -3572,8 +3573,9 @@ class Silence:
 
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
-    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
-    a snapshot, ticks and answers; what is Compared, and Dead.
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
+    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
+    snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3591,6 +3593,8 @@ class Silence:
             return self._on_tick(frame.mono)
         elif kind == "http" and frame.ok:
             self._on_answer(frame)
+        elif kind == "sent" and frame.link == "node":
+            self._on_sent(frame.mono)
         elif kind in ("open", "close"):
             self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
         return []
@@ -3618,6 +3622,12 @@ class Silence:
         if before != frame.text and not quiet.differed:
             quiet.differed = frame.mono
 
+    def _on_sent(self, mono: int) -> None:
+        for (channel, _), quiet in self._quiet.items():
+            if CHANNELS[channel].kind == "account":
+                quiet.due = min(quiet.due, mono + _REPORTED_NS)
+                quiet.compared = min(quiet.compared, 1)
+
     def _on_tick(self, mono: int) -> list[Silent]:
         dead, due = list[Silent](), list[tuple[int, int, Key]]()
         for key, quiet in self._quiet.items():
@@ -3641,6 +3651,7 @@ class Silence:
 
 
 _ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_REPORTED_NS: Final = 5 * _SECOND  # what a node took is reported sooner, as a rule
 _COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
@@ -3743,6 +3754,11 @@ class TxResult(msgspec.Struct, kw_only=True):
         return self.codespace == "sdk" and self.code in codes
 
     @property
+    def is_over(self) -> bool:
+        """Return whether it was refused since its last block has passed, and for nothing else."""
+        return self.codespace == "clob" and self.code == 10
+
+    @property
     def may_be_sequence(self) -> bool:
         """Return whether a wrong sequence may be all that it was refused for.
 
@@ -3759,7 +3775,7 @@ class _Answer(msgspec.Struct, kw_only=True):
     until: int = 0  # the block or time requested: separates a replacement from the replaced
     result: TxResult | None = None
     errors: list[ErrorFields] = []
-    again: bool = False  # refused for its sequence alone, and sent again with the right one
+    again: bool = False  # refused for its sequence or its end alone, and sent again with another
 
 
 class Lifecycle:
@@ -3773,6 +3789,7 @@ class Lifecycle:
         self.orders: dict[str, OrderState] = {}
         self.height = self.time = 0
         self._live: set[str] = set()
+        self._again: set[str] = set()  # refused, and to be sent again
         self._fills: dict[str, dict[str, Decimal]] = {}
         self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
@@ -3788,18 +3805,23 @@ class Lifecycle:
         before = self.orders.get(sent.ids[0])
         live = before if before is not None and not before.final else None
         if live is not None and live.order == sent.place:
+            self._again.discard(sent.ids[0])
             return  # sent again, since the first was refused for its sequence alone
+        # One that is sent again with another end replaces what its first try was to replace.
+        behind = live.before if live is not None and sent.ids[0] in self._again else live
+        self._again.discard(sent.ids[0])
         # What an id has filled counts for the order that takes its place.
         filled = Decimal(0) if before is None else before.filled
         status: Status = "PENDING" if live is None else live.status
         yield self._put(OrderState(
             id=sent.ids[0], subaccount=sent.subaccount, status=status, size=sent.size,
-            filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
+            filled=filled, named=cancel(sent.place), order=sent.place, before=behind, seq=frame.seq,
         ))  # fmt: skip
 
     def answered(self, frame: Frame) -> Iterator[OrderState]:
         """Take what a node answered to it."""
         answer = msgspec.json.decode(frame.text, type=_Answer)
+        self._again.update(answer.ids if answer.again and answer.to == "place" else ())
         for id in () if answer.again or answer.to != "place" else answer.ids:
             # Unknown if it was not even sent, or if the recording began later.
             old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
@@ -5082,8 +5104,10 @@ class Accounts:
         account.doubts.pop(path, None)
         if answer is None or isinstance(answer, ErrorsContents):
             if not _is_unfunded(account, frame):
-                got = f"{frame.status}: {answer.reason}" if answer else "; ".join(reading.faults)
-                account.doubts[path] = f"expected an answer of {path}, got {got}"
+                refused = answer and (
+                    f"expected an answer of {path}, got {frame.status}: {answer.reason}"
+                )
+                account.doubts[path] = refused or "; ".join(reading.faults)
             return self._known.update(account, frame)
         reading.answer(answer, number)
         return reading.updates(account)
@@ -5381,6 +5405,8 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
+    if kind is NotFound and _refused(text) is None:
+        kind = BadAnswer  # a proxy's own
     error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
@@ -6514,7 +6540,7 @@ class _Poller(threading.Thread):
     def mend(self, key: Key) -> None:
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
-            self._call(self._start, key, partial(self._later, key))
+            self._call(self._start, key, partial(self._until, key, _RACE_S))
 
     def lost(self, keys: Iterable[Key], height: int) -> None:
         """Take note, from any thread, that from a block on all of these keys may be lost."""
@@ -6524,7 +6550,8 @@ class _Poller(threading.Thread):
 
     def compare(self, key: Key) -> None:
         """Request, from any thread, what a key that is silent stands for."""
-        self._call(self._start, ("compare", key), partial(self._in_turn, key))
+        # A failure is a doubt of what was known: it is not left to the next comparison.
+        self._call(self._start, ("compare", key), partial(self._until, key, 0.0))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
@@ -6602,8 +6629,8 @@ class _Poller(threading.Thread):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
-    async def _later(self, key: Key) -> None:
-        await asyncio.sleep(_RACE_S)
+    async def _until(self, key: Key, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
         while not await self._in_turn(key):
             await asyncio.sleep(_RETRY_S)
 
@@ -7590,11 +7617,37 @@ class _Job(msgspec.Struct, frozen=True):
     size: Decimal
     short: bool
     until: int
+    height: int  # of the chain, when that was chosen
     then: "_Job | None" = None
 
     @property
     def about(self) -> tuple[str, ...]:
         return self.ids + (self.then.about if self.then else ())
+
+    def later(self, height: int) -> "_Job":
+        """Return a short-term one as it is at another height: its end is as far ahead."""
+        until = self.until + max(height - self.height, 0)
+        request = _ending(self.request, until)
+        _, write = _MESSAGES[type(request)]
+        message = write(request, self.subaccount)
+        return msgspec.structs.replace(
+            self, request=request, message=message, until=until, height=height
+        )
+
+
+def _ending(request: _Single, until: int) -> _Single:
+    """Return a short-term request with another last block."""
+    if isinstance(request, BatchCancel):
+        parts = (msgspec.structs.replace(part, good_til_block=until) for part in request.cancels)
+        return BatchCancel(cancels=tuple(parts))
+    return msgspec.structs.replace(request, good_til_block=until)
+
+
+_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
+    OrderRequest: ("place", place_message),
+    CancelRequest: ("cancel", cancel_message),
+    BatchCancel: ("batch_cancel", batch_cancel_message),
+}
 
 
 class _Log:
@@ -7706,14 +7759,16 @@ class _Sender:
     """Signs jobs and sends each once; frames report what becomes of it."""
 
     def __init__(
-        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
-    ) -> None:
+        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int],
+        on_later: Callable[[_Job], None],
+    ) -> None:  # fmt: skip
         self.clock = _Clock()
         self.sequence = _Sequence(self.clock, nonces=nonces)
         self.stop = threading.Event()
         self.node: _Node
         self._keys, self._owner, self._log = keys, owner, log
         self._authenticators = tuple(authenticators)
+        self._on_later = on_later
         self._lost = False  # the last answer did not come
 
     def open(self, network: Network, deadline_s: float) -> None:
@@ -7755,13 +7810,26 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
+            taken = self._send_short(job) if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
             elif job.then is not None:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_short(self, job: _Job) -> TxResult | None:
+        """Send without a sequence, and once more with a later end if its last block had passed.
+
+        Between two answers the node may be further on than we know, or have stopped to answer.
+        """
+        result, again = self._send(job, 0, 1)
+        if again:
+            self.refresh()
+            later = job.later(self.clock.height)
+            self._on_later(later)
+            result, _ = self._send(later, 0)
+        return result
 
     def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
@@ -7783,8 +7851,8 @@ class _Sender:
     def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
         """Send once; return the verdict, None if no answer came, and whether to send again.
 
-        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
-        unknown.
+        That is, if its sequence or its end was all that was wrong, and `tries` are left. Without
+        an answer its fate is unknown.
         """
         import grpc
 
@@ -7808,7 +7876,11 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        wrong = (
+            result.is_over
+            if job.short
+            else self.sequence.learn(sequence, result, self.node, self._owner)
+        )
         self._answer(job, result=verdict, again=wrong and tries > 0)
         return result, wrong and tries > 0
 
@@ -7861,20 +7933,14 @@ def _refusal_of(
     return objection(request, market, status=status, **given)
 
 
-_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
-    OrderRequest: ("place", place_message),
-    CancelRequest: ("cancel", cancel_message),
-    BatchCancel: ("batch_cancel", batch_cancel_message),
-}
-
-
-def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
+def _job(request: _Single, subaccount: Subaccount, size: Decimal, height: int) -> _Job:
     parts = request.cancels if isinstance(request, BatchCancel) else (request,)
     what, write = _MESSAGES[type(request)]
     ids = tuple(order_id(subaccount, part) for part in parts)
     short = parts[0].order_flags == SHORT_TERM
     message = write(request, subaccount)
-    return _Job(what, ids, subaccount, request, message, size, short, good_until(parts[0]))
+    until = good_until(parts[0])
+    return _Job(what, ids, subaccount, request, message, size, short, until, height)
 
 
 class _Turns:
@@ -7955,7 +8021,7 @@ class Trader:
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
     A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
-    by the node's.
+    by the node's; one that is refused since its last block has passed is sent once more.
     """
 
     def __init__(
@@ -7973,8 +8039,9 @@ class Trader:
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
         self._log = log = _Log(inbox, audit)
         self._sender = _Sender(
-            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
-        )
+            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators,
+            on_later=self._moved,
+        )  # fmt: skip
         self._turns = _Turns(capacity)
         # What was handed over: until which block it was to be, and is.
         self._handed: dict[str, tuple[int, int]] = {}
@@ -8077,7 +8144,10 @@ class Trader:
             height=self.height, time=self.time, window=self._window,
         ))  # fmt: skip
         job = _job(
-            request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+            request,
+            subaccount,
+            market.size(order.quantums) if order and market else Decimal(0),
+            self.height,
         )
         if order is not None and wanted is not None:
             self._once(job.ids[0], wanted, order.good_til_block)
@@ -8097,10 +8167,7 @@ class Trader:
         if not isinstance(request, OrderRequest):
             handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
             until = max(until, *(sent for _, sent in filter(None, handed)), 0)
-        date = partial(msgspec.structs.replace, good_til_block=until)
-        if isinstance(request, BatchCancel):
-            return BatchCancel(cancels=tuple(map(date, request.cancels)))
-        return date(request)
+        return _ending(request, until)
 
     def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
@@ -8111,6 +8178,13 @@ class Trader:
         self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
+
+    def _moved(self, job: _Job) -> None:
+        # No cancel ends before its order.
+        with self._turns.guard:
+            for id in job.ids if job.what == "place" else ():
+                if id in self._handed:
+                    self._handed[id] = self._handed[id][0], job.until
 
 
 _HANDED: Final = 65_536  # orders that are remembered; the oldest is forgotten
