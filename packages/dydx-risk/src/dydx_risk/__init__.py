@@ -3386,8 +3386,8 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume. `cause` is in words where most of what was lost
-    is funding, or left without a reported cause.
+    the day is over, the drawdown until a resume, both until a late report explains them. `cause`
+    is in words where most of what was lost is funding, or left without a reported cause.
     """
 
     __slots__ = (
