@@ -1231,12 +1231,14 @@ def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
         state._markets_link = frame.link
         for known in state.views.values():
             known.price_missed = known.ticker not in updates[0].markets
+    # An answer may be of a replica that is behind: what a socket reports the changes of stays.
+    is_behind = frame.kind == "http" and state._markets_link != ""
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
             for ticker, fields in table.items():
                 view = state.views.get(ticker) or state._view(ticker, frame.seq)
-                if view is None:
+                if view is None or (is_behind and view.oracle and not view.price_missed):
                     continue
                 changed = set_one(view, frame, fields)
                 if _WEIGHT[changed] >= _WEIGHT[changes.get(ticker, "")]:
