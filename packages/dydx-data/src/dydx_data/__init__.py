@@ -1339,7 +1339,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     if frame.channel:  # of one subscription alone
-        return _fold_unsubscribed(state, frame, [])
+        return _fold_unsubscribed(state, frame)
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # this gap covers what is overdue
