@@ -3177,13 +3177,15 @@ class Continuity:
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
     unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
-    without them no hole before an answer proves anything. `lost` is how many the last gap was.
+    without them no hole before an answer proves anything. `lost` is how many the last gap was,
+    `carries` what was ever requested.
     """
 
     sees_requests: bool = False
     last: int | None = None
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
+    carries: set[Key] = field(default_factory=set)
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
@@ -3195,6 +3197,7 @@ class Continuity:
         if sent.type == "subscribe":
             self.sees_requests = True
             self.owed.setdefault(key_of(sent), []).append(frame.mono)
+            self.carries.add(key_of(sent))
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
