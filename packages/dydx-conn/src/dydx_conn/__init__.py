@@ -5124,9 +5124,14 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and is_never_funded(frame.path, frame.status, frame.text)
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty,
+    # nor of one that was until lately, as a replica lags.
+    if account.begun is None or not is_never_funded(frame.path, frame.status, frame.text):
+        return False
+    first, *later = account.blocks
+    was_empty = first.height == account.begun and first.snapshot == _Snapshot({}, 0)
+    lately = all(block.height > account.over - _MOST_BLOCKS for block in later)
+    return (was_empty and lately) or not (account.positions or account.collateral)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
