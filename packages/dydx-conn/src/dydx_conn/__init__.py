@@ -1985,6 +1985,7 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
+_MOST: Final = 1000  # rows that an answer may have
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
@@ -3438,7 +3439,7 @@ class _Connections:
             yield from self._on_block(frame)
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
-        for height, time_ns in _blocks(frame):
+        for height, time_ns in blocks_of(frame):
             if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
@@ -3517,7 +3518,8 @@ _EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
 }
 
 
-def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
+def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
+    """Yield the height and the time in nanoseconds of each block that a frame reports."""
     if frame.kind == "http" and not frame.channel.startswith("/v4/height"):
         return
     # What cannot be read is no block; the layer above counts it.
@@ -4009,11 +4011,6 @@ def _name_of(row: OrderFields) -> CancelRequest | None:
 def good_until(request: OrderRequest | CancelRequest) -> int:
     """Return the last block, or for stateful orders the time, of an order or its cancel."""
     return request.good_til_block or request.good_til_block_time
-
-
-def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame reports."""
-    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
 
 
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
@@ -5070,15 +5067,12 @@ class Accounts:
     def _on_block(self, frame: Frame) -> list[AccountUpdate]:
         states: list[OrderState] = []
         updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._known.accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._known.update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
+        for height, time_ns in blocks_of(frame):
+            states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+            for account in self._known.accounts.values():
+                if account.move(height - 1 - _GRACE_BLOCKS):
+                    account.judge()
+                    updates += self._known.update(account, frame)
         return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
 
     def _on_account(self, frame: Frame) -> list[AccountUpdate]:
@@ -5987,9 +5981,6 @@ class OrderChoice(TypedDict, total=False):
     good_til_block_before_or_at: int | None
     good_til_block_time_before_or_at: str | None
     return_latest_orders: bool | None
-
-
-_MOST: Final = 1000  # rows that an answer may have
 
 
 class Rest(_Desk):
