@@ -337,6 +337,20 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
     assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
 
 
+@pytest.mark.parametrize(("height", "doubted"), [(13, False), (75, False), (90, True)])
+def test_that_a_subaccount_is_unknown_may_be_a_replica_that_lags(
+    height: int, doubted: bool
+) -> None:
+    """One that was just funded is not there yet; one that has long been is not to be missed."""
+    unknown = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
+    funded = reports({"assetPositions": [usdc(500)], "blockHeight": "12"})
+
+    update = last(reports({}, "subscribed"), funded, block(height), unknown)
+
+    assert bool(update.doubt) is doubted
+    assert update.collateral == 500_000_000
+
+
 LOST = Frame(0, 0, 0, "c1", "gap", "frames lost")
 TRANSFERS = f"/v4/transfers?limit=100&{QUERY}"
 

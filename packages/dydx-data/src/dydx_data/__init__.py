@@ -1331,7 +1331,8 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
-    state.links[frame.link] = Continuity()
+    before = state.links.get(frame.link, Continuity())
+    state.links[frame.link] = Continuity(carries=before.carries)
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
     return _lose_link(state, frame)
 
@@ -1359,7 +1360,13 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        state.links.setdefault(frame.link, Continuity()).request(frame)
+        link = state.links.setdefault(frame.link, Continuity())
+        link.request(frame)
+        # A recorder names each connection anew: what a lost one carried goes on in this one.
+        for name in state.closed - {frame.link}:
+            if set() < state.links[name].carries <= link.carries:
+                del state.links[name]
+                state.closed.discard(name)
     return ()
 
 
