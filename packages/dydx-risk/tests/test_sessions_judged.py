@@ -353,15 +353,25 @@ def moved(view: MarketView, percent: int) -> MarketView:
     return there
 
 
+def cash_at(account: Stand, distance: float, percent: int = 100) -> int:
+    """Return the USDC that would leave an account at a distance to its liquidation."""
+    margin = margin_of(account.collateral, account.holdings, percent)
+    return account.collateral - margin.cushion + int(distance * margin.sensitivity)
+
+
 @each_account
-def test_a_plan_sells_no_more_than_is_held_and_reaches_what_it_says(whose: Whose) -> None:
-    """Under prices further and further off: each rung's distance is that of the account after it."""
+@pytest.mark.parametrize("distance", [0.5, 0.05, 0.03, 0.01])
+def test_a_plan_sells_no_more_than_is_held_and_reaches_what_it_says(
+    whose: Whose, distance: float
+) -> None:
+    """With cash for so much distance, on the real book: each rung's is the account's after it."""
     account = stand(whose)
-    for percent in (100, 95, 90, 80, 70, 110, 120, 130):
+    for percent in (90, 100, 110):
         views = {ticker: moved(account.state.views[ticker], percent) for ticker in account.held}
-        margin = margin_of(account.collateral, account.holdings, percent)
+        cash = cash_at(account, distance, percent)
+        margin = margin_of(cash, account.holdings, percent)
         drawn = plan(margin, account.held, views)
-        left, cash = dict(account.held), account.collateral
+        left, net, is_cheap = dict(account.held), margin.net_collateral, False
         for rung in drawn.rungs:
             assert rung.held == left[rung.ticker]
             assert rung.delta * rung.held < 0
@@ -369,12 +379,17 @@ def test_a_plan_sells_no_more_than_is_held_and_reaches_what_it_says(whose: Whose
             assert rung.quantums % rung.market.step_base_quantums == 0
             left[rung.ticker] += rung.delta
             cash += (rung.quote if rung.delta < 0 else -rung.quote) - rung.fee
+            rest = [account.holding(ticker, size) for ticker, size in left.items() if size]
+            after = margin_of(cash, rest, percent)
+            # A price better than the oracle's is not counted on.
+            is_cheap |= net - after.net_collateral < 0
+            net = after.net_collateral
             if drawn.drawn_at == drawn.distance_now:
-                rest = [account.holding(ticker, size) for ticker, size in left.items() if size]
-                after = margin_of(cash, rest, percent).distance
-                restores = None if rung.restores == inf else pytest.approx(rung.restores, abs=1e-4)
-                assert after == restores
-        assert drawn.is_enough or drawn.left or not account.held
+                away = inf if after.distance is None else after.distance
+                assert away >= rung.restores - 1e-4
+                assert is_cheap or away <= rung.restores + 1e-4
+        if distance < drawn.policy.act_below and account.held:
+            assert drawn.left or (drawn.rungs and drawn.is_enough)
 
 
 @each_account
@@ -401,11 +416,11 @@ def test_a_plan_does_not_depend_on_the_order_of_markets(whose: Whose) -> None:
 
 @each_account
 def test_at_its_liquidation_price_a_position_is_liquidated_and_not_before(whose: Whose) -> None:
-    """A hundredth per cent on either side, by a margin from nothing."""
+    """With cash for 20 %: a hundredth per cent on either side, by a margin from nothing."""
     account = stand(whose)
-    for row in risk_figures(account.collateral, account.holdings).positions:
-        if row.liquidation_price is None or row.liquidation_price <= 0:
-            continue
+    cash = cash_at(account, 0.2)
+    for row in risk_figures(cash, account.holdings).positions:
+        assert row.liquidation_price is not None
         breached = []
         for far in ("0.9999", "1.0001"):
             digits = int((row.liquidation_price * Decimal(far)).scaleb(12))
@@ -414,7 +429,7 @@ def test_at_its_liquidation_price_a_position_is_liquidated_and_not_before(whose:
                 if one.ticker == row.ticker else one
                 for one in account.holdings
             ]  # fmt: skip
-            margin = margin_of(account.collateral, there)
+            margin = margin_of(cash, there)
             breached.append(is_liquidatable(margin.net_collateral, margin.maintenance_margin))
         assert breached == ([True, False] if row.size > 0 else [False, True])
 
