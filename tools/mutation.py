@@ -8,9 +8,10 @@
     uv run --all-packages --group dev tools/mutation.py risk --seed 11   another sample of one
 
 A place is an operator, a number, a comparison, a condition, a loop or an `except`; annotations,
-docstrings and decorators are none. A mutant is killed if a test fails, or does not end. What
-survives is printed as a diff. A survivor that changes nothing anyone can observe is written into
-`mutation.toml` beside this file with the reason; any other one makes the exit code 1.
+docstrings, decorators and what a class is declared with are none. A mutant is killed if a test
+fails, or does not end. What survives is printed as a diff. A survivor that changes nothing anyone
+can observe is written into `mutation.toml` beside this file with the reason; any other one makes
+the exit code 1.
 The changes themselves are cosmic-ray's operators.
 """
 
@@ -24,11 +25,13 @@ import tempfile
 import time
 import tomllib
 import xml.etree.ElementTree as ET
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -112,16 +115,19 @@ def places(code: str) -> list[list[Place]]:
 
 
 def spans_spared(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return the spans (from, to; line and column) that run nothing: annotations and unions."""
+    """Return the spans (from, to; line and column) that decide nothing: types, `frozen=True`."""
     nodes: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.arg() | ast.AnnAssign():
                 nodes.append(node.annotation)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                nodes.append(node.returns)
+                nodes += (node.returns, *node.decorator_list)
             case ast.Assign(value=ast.BinOp(op=ast.BitOr()) as union):
                 nodes.append(union)  # `Verdict = Approved | Denied` names a type
+            case ast.ClassDef():
+                keywords = (keyword.value for keyword in node.keywords)
+                nodes += (*keywords, *node.decorator_list)  # frozen=True, gc=False
     return [
         ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
         for node in nodes
@@ -130,17 +136,22 @@ def spans_spared(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def sample(code: str, *, count: int, seed: int) -> list[Mutant]:
-    """Draw so many mutants of a module by the seed, no two at one place, in the order of lines."""
-    chance = Random(seed)
-    spots = places(code)
-    drawn: list[Mutant] = []
-    for spot in chance.sample(spots, len(spots)):
-        mutant = make_mutant(code, chance.choice(spot))
-        if mutant is not None:
-            drawn.append(mutant)
-        if len(drawn) == count:
-            break
-    return sorted(drawn, key=lambda mutant: (mutant.place.line, mutant.place.column))
+    """Draw so many mutants of a module by the seed, no two at one place, in the order of lines.
+
+    A place's chance is its own, by its text: what changes elsewhere draws no other sample.
+    """
+    lines = code.splitlines()
+    alike: Counter[tuple[str, int]] = Counter()
+    drawn: list[tuple[float, Place]] = []
+    for spot in places(code):
+        text = lines[spot[0].line - 1], spot[0].column
+        chance = Random(f"{seed} {text} {alike[text]}")
+        alike[text] += 1
+        drawn.append((chance.random(), chance.choice(spot)))
+    drawn.sort(key=itemgetter(0))
+    made = (make_mutant(code, place) for _, place in drawn)
+    mutants = islice((mutant for mutant in made if mutant is not None), count)
+    return sorted(mutants, key=lambda mutant: (mutant.place.line, mutant.place.column))
 
 
 def make_mutant(code: str, place: Place) -> Mutant | None:

@@ -51,6 +51,21 @@ def test_a_seed_draws_the_same_sample_and_another_seed_another() -> None:
     assert any(mutation.sample(CODE, count=3, seed=n) != first for n in range(2, 9))
 
 
+def test_a_change_elsewhere_draws_no_other_sample() -> None:
+    """Whatever was sampled of the rest is sampled again, wherever it stands now."""
+    more = CODE.replace("Verdict =", "LIMIT = 5\n\nVerdict =")
+    for seed in range(20):
+        drawn = {(one.before, one.after) for one in mutation.sample(CODE, count=4, seed=seed)}
+        again = {(one.before, one.after) for one in mutation.sample(more, count=5, seed=seed)}
+        assert drawn <= again
+
+
+def test_what_a_class_is_declared_with_is_no_place() -> None:
+    """It names no behaviour of the layer's own."""
+    assert mutation.places("class Held(Struct, frozen=True, gc=False):\n    size: int\n") == []
+    assert mutation.places("@dataclass(frozen=True)\nclass Held:\n    size: int\n") == []
+
+
 def package(folder: Path, assertion: str) -> Path:
     """A layer of one function with one test."""
     layer = folder / "dydx-tiny"

@@ -169,12 +169,11 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
 
 def test_a_snapshot_that_differs_is_right_and_reports_missing_fills() -> None:
     """Profit is complete again once the fills have been requested."""
-    lost = Frame(0, 0, 0, "c1", "gap", "frames lost")
     whole = snapshot(20, 800, position("A-USD", "2", "100"))
     fills = answers(FILLS, {"fills": [fill("f1", "BUY", "2", createdAtHeight="15")]})
 
-    missing = last(snapshot(9), lost, whole)
-    found = last(snapshot(9), lost, whole, fills)
+    missing = last(snapshot(9), LOST, whole)
+    found = last(snapshot(9), LOST, whole, fills)
 
     assert (missing.doubt, missing.profit.complete, missing.collateral) == ("", False, 800_000_000)
     assert found.profit == Profit(fills=1)
@@ -338,6 +337,59 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
     assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
 
 
+LOST = Frame(0, 0, 0, "c1", "gap", "frames lost")
+TRANSFERS = f"/v4/transfers?limit=100&{QUERY}"
+
+
+def paid_in(height: int, usdc: str) -> dict[str, Any]:
+    """Report a deposit, as a list of transfers does."""
+    party = {"address": "dydx1b"}
+    return {
+        "id": "t", "type": "DEPOSIT", "size": usdc, "symbol": "USDC", "sender": party,
+        "recipient": party, "createdAt": "2026-01-01T00:00:01.000Z",
+        "createdAtHeight": str(height), "transactionHash": "h",
+    }  # fmt: skip
+
+
+def test_what_came_during_a_loss_has_no_cause_until_all_lists_have_come() -> None:
+    """A deposit is neither found money first and paid in afterwards, nor funding in between."""
+    none, deposit = (
+        answers(FILLS, {"fills": []}),
+        answers(TRANSFERS, {"transfers": [paid_in(15, "500")]}),
+    )
+
+    updates = folded(snapshot(9), LOST, snapshot(20, 1500), block(30), none, deposit)
+
+    assert [(u.unexplained, u.profit.transferred) for u in updates[2:]] == [
+        (500_000_000, 0), (500_000_000, 0), (0, 500_000_000)
+    ]  # fmt: skip
+    assert {update.profit.funding for update in updates} == {0}
+    assert [update.doubt for update in updates[2:]] == ["", "", ""]
+
+
+def test_what_no_list_explains_for_long_is_funding() -> None:
+    """A list that never comes must not hide a loss for ever."""
+    updates = folded(snapshot(9), LOST, snapshot(20, 900), block(80), block(90))
+
+    assert [update.unexplained for update in updates[2:]] == [-100_000_000, 0]
+    assert updates[-1].profit.funding == 100_000_000
+
+
+@pytest.mark.parametrize(("oldest", "complete"), [(10, False), (9, True), (8, True)])
+def test_a_full_page_of_fills_is_all_only_if_it_reaches_back(oldest: int, complete: bool) -> None:
+    """Of a hundred fills since the loss the oldest may be on the next page."""
+    rows = [
+        fill(
+            f"f{n}", "BUY" if n % 2 else "SELL", "1", createdAtHeight=str(max(oldest, 20 - n // 2))
+        )
+        for n in range(100)
+    ]
+
+    update = last(snapshot(9), LOST, snapshot(20), answers(FILLS, {"fills": rows}))
+
+    assert update.profit.complete is complete
+
+
 def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     """The chain settles it when it touches the account: the block's balance shows it."""
     touched = reports({
@@ -348,6 +400,35 @@ def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     update = last(snapshot(9, 800, position("A-USD", "2")), touched, block(15))
 
     assert update.profit.funding == 139_400
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_funding_that_exceeds_a_fill_is_found_from_all_balances_of_its_block(turn: int) -> None:
+    """100 are settled, then 300 and 50 spent: the balance after both is the block's, not the first.
+
+    The first one leaves less open of what fills explain, but then the second has no cause.
+    """
+    ids = ("0000000c0000000200000002", "0000000c0000000200000004")
+    balances = [
+        reports({
+            "perpetualPositions": [position("A-USD", size)], "assetPositions": [usdc(balance)],
+            "blockHeight": "12",
+        })
+        for size, balance in (("3", 600), ("3.5", 550))
+    ]  # fmt: skip
+    fills = reports({
+        "fills": [
+            fill("f1", "BUY", "1", "300", eventId=ids[0]),
+            fill("f2", "BUY", "0.5", "100", eventId=ids[1]),
+        ],
+        "perpetualPositions": [position("A-USD", "3.5")], "blockHeight": "12",
+    })  # fmt: skip
+    begun = snapshot(9, 1000, position("A-USD", "2"))
+
+    update = last(begun, *balances[::turn], fills, block(15))
+
+    assert (update.collateral, update.profit.funding) == (550_000_000, 100_000_000)
+    assert update.doubt == ""
 
 
 def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
@@ -478,6 +559,14 @@ def test_a_doubt_has_the_words_of_whoever_answered(status: str, body: str, why: 
     update = last(snapshot(9), answers(PATH, body, status))
 
     assert update.doubt == f"expected an answer of {PATH}, got {why}"
+
+
+def test_a_doubt_says_once_what_was_expected() -> None:
+    """An answer that cannot be read has its own words already."""
+    update = last(snapshot(9), answers(f"/v4/fills?{QUERY}", "null"))
+
+    assert update.doubt.startswith("cannot be read: expected the answer of /v4/fills, got 'null': ")
+    assert update.doubt.count("expected the answer") == 1
 
 
 ANYTHING = st.recursive(
@@ -652,6 +741,18 @@ def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
 
 
 # === Parents ===
+
+
+@pytest.mark.parametrize("path", [PATH, PATH.replace("/sub", "/parentSub")])
+def test_a_parent_without_the_child_that_holds_is_a_doubt(path: str) -> None:
+    """Nothing listed is not the same as nothing held."""
+    parent = {"equity": "0", "parentSubaccountNumber": 3, "childSubaccounts": []}
+    held_before = snapshot(9, 50, position("A-USD", "1"))
+
+    updates = folded(held_before, answers(path, {"subaccount": parent}))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert updates[-1].doubt
 
 
 def test_a_parents_channel_names_the_child() -> None:

@@ -193,6 +193,47 @@ def test_a_parents_channel_alone_reports_its_children() -> None:
     assert sorted(paid) == [25_000_000, 375_000_000]
 
 
+def of_its_parent(frame: Frame) -> Frame:
+    """Report what a subaccount's channel and lists report as its parent's do."""
+    number = re.search(r"(?:subaccountNumber[/=]|/)(\d+)$", frame.id or frame.channel)
+    if number is None or "subaccount" not in frame.channel:
+        return frame
+    child, parent = int(number[1]), int(number[1]) % 128
+    message = json.loads(frame.text)
+    contents = message["contents"] if frame.kind == "ws" else message
+    if "subaccount" in contents:
+        children = {"parentSubaccountNumber": parent, "childSubaccounts": [contents["subaccount"]]}
+        contents["subaccount"] = {"equity": "0", **children}
+    if frame.kind == "http":
+        rows = contents if isinstance(contents, list) else contents.get("fills", [])
+        for row in rows:
+            row["subaccountNumber"] = child
+        path, _, query = frame.channel.partition("?")
+        path = path.replace(f"/subaccountNumber/{child}", f"/parentSubaccountNumber/{parent}")
+        if query:
+            query = "?" + query.replace(
+                f"subaccountNumber={child}", f"parentSubaccountNumber={parent}"
+            )
+            path += "/parentSubaccountNumber"
+        return msgspec.structs.replace(frame, channel=path + query, text=json.dumps(message))
+    owner = frame.id.partition("/")[0]
+    message |= {"channel": "v4_parent_subaccounts", "id": f"{owner}/{parent}"}
+    message |= {} if frame.is_snapshot else {"subaccountNumber": child}
+    return ws_frame(frame.seq, frame.at, frame.mono, frame.link, json.dumps(message))
+
+
+@every_session
+def test_a_parent_reports_a_child_of_its_own_number_too(folder: Path) -> None:
+    """Most trade as child 0 of parent 0: its snapshot is of that child as of any other."""
+    if any("parent" in frame.channel for frame in frames_of(folder)):
+        return  # it has two children of one, which no two snapshots list
+
+    updates = folded(map(of_its_parent, frames_of(folder)))
+
+    for name in truth_of(folder)["state"]:
+        assert figures(updates[subaccount(name)]) == expected(folder, name)
+
+
 # === However it is reported ===
 
 

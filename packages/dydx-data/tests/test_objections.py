@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 import pytest
-from dydx_conn import WireWriter, market_fields
+from dydx_conn import Frame, WireWriter, market_fields
 from dydx_data import (
     STALE_NS,
     Act,
@@ -141,19 +141,32 @@ def test_a_chain_that_halts_makes_every_market_stale_until_its_next_block():
     assert kinds(view, connection.at) == []
 
 
+def prices(wire: WireWriter, price: Any) -> Frame:
+    """Write a price of BTC beside a good one: the frame as a whole can be read."""
+    rows = {"BTC-USD": {"oraclePrice": price}, "ETH-USD": {"oraclePrice": "9"}}
+    return wire.publish("v4_markets", {"oraclePrices": rows})
+
+
 LOST = {
     "closed": lambda wire: wire.event("close"),
     "a gap": lambda wire: wire.event("gap"),
     "a gap of any link": lambda wire: wire.event("gap", link=""),
     "unsubscribed": lambda wire: wire.message("unsubscribed", "v4_markets"),
     "unreadable": lambda wire: wire.publish("v4_markets", {"oraclePrices": 7}),
+    "an odd row": lambda wire: prices(wire, 40_000),
+    "no number": lambda wire: prices(wire, "4x"),
+    "nothing": lambda wire: prices(wire, None),
+    "left out": lambda wire: wire.markets(market_fields("ETH-USD", price="9")),
+    "odd in a snapshot": lambda wire: wire.markets(
+        market_fields("ETH-USD", price="9"), market_fields("BTC-USD", price="9", status=7)
+    ),
     "connected": lambda wire: wire.message("connected"),
 }
 
 
 @pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
 def test_a_price_that_may_have_moved_unseen_grows_old_until_the_next_snapshot(lost: Any):
-    """A broken markets link confirms no price, though blocks and books come by another one."""
+    """Whatever else comes by that link or another confirms no price."""
     connection, state, view = seen()
     other = WireWriter("c2", at=connection.at)
     step(state, lost(connection))
@@ -161,7 +174,8 @@ def test_a_price_that_may_have_moved_unseen_grows_old_until_the_next_snapshot(lo
         other.wait(1)
         step(state, other.block(100 + second))
         step(state, other.book("BTC-USD", [("100", "1")], [("101", "1")]))
-    connection.wait(LIMIT_S + 2)
+        connection.wait(1)
+        step(state, connection.message("pong"))
     [stale] = objections(view, other.at)
 
     step(state, connection.markets(market_fields("BTC-USD", price="100.5")))
@@ -183,6 +197,34 @@ def test_a_polled_price_is_as_old_as_its_answer():
 
     assert kinds(view, connection.at) == []
     assert kinds(view, connection.at + STALE_NS + 1) == ["STALE"]
+
+
+def test_an_answer_confirms_no_market_but_its_own():
+    """One about a single ticker has no news of the others."""
+    connection, state, view = seen()
+    step(state, connection.event("close"))
+    one = {"markets": {"ETH-USD": market_fields("ETH-USD", price="9")}}
+    for _ in range(LIMIT_S + 2):
+        connection.wait(1)
+        step(state, connection.answer("/v4/perpetualMarkets?ticker=ETH-USD", one))
+
+    assert view.priced_at < connection.at - STALE_NS
+    assert state.views["ETH-USD"].priced_at == connection.at
+
+
+def test_a_book_is_as_fresh_as_its_own_link():
+    """Trades by another one say nothing of it."""
+    connection, state, view = seen()
+    other = WireWriter("c2", at=connection.at)
+    step(state, other.markets(market_fields("BTC-USD", price="100.5")))
+    for second in range(LIMIT_S + 2):
+        other.wait(1)
+        step(state, other.block(100 + second))
+        step(state, other.trades("BTC-USD"))
+
+    [stale] = objections(view, other.at)
+
+    assert stale.why.startswith("its link is silent for")
 
 
 def test_whoever_looks_may_have_a_shorter_limit():

@@ -457,17 +457,31 @@ def test_blocks_set_height_and_time() -> None:
     assert state.quality.counts == {"out_of_order": 1}
 
 
-def test_an_answer_of_a_lagging_replica_sets_no_height_back() -> None:
-    """A socket's snapshot may: the venue began again."""
+@pytest.mark.parametrize("height", [985, 999])
+def test_a_snapshot_from_behind_takes_no_height_back(height: int) -> None:
+    """A replica that answers late, or another indexer; it confirms no block either."""
     state, link = DataState(), WireWriter()
-    step(state, link.block(100, _time(0)))
+    step(state, link.block(1000, _time(30)))
+    first_ns = state.chain.time_ns
+    link.wait(1)
+    behind = {"height": str(height), "time": _time(30 - (1000 - height))}
 
-    step(state, link.answer("/v4/height", {"height": "97", "time": _time(0)}))
-    behind = state.chain.height
-    step(state, link.block(5, _time(0), snapshot=True))
+    step(state, link.answer("/v4/height", behind))
+    step(state, link.publish("v4_block_height", behind, snapshot=True))
 
-    assert (behind, state.chain.height) == (100, 5)
-    assert state.quality.counts == {}
+    assert (state.chain.height, state.chain.time_ns) == (1000, first_ns)
+    assert state.chain.at == link.at - SECOND
+    assert not state.quality.counts
+
+
+def test_a_chain_that_began_again_is_followed() -> None:
+    """Lower at a later time: no replica is that."""
+    state, link = DataState(), WireWriter()
+    step(state, link.block(1000, _time(30)))
+
+    step(state, link.answer("/v4/height", {"height": "3", "time": _time(90)}))
+
+    assert state.chain.height == 3
 
 
 def test_times_without_a_zone_are_utc() -> None:

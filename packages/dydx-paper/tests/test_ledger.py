@@ -1,6 +1,7 @@
 """One subaccount's money: exact over any sequence of fills, funding and liquidations."""
 
 from fractions import Fraction
+from random import Random
 
 import pytest
 from dydx_conn import Fees, Subaccount, market_parameters
@@ -54,22 +55,36 @@ def test_a_fee_is_rounded_up(fees: Fees, liquidity: str, fee: int) -> None:
     assert fee == fees.of(1, liquidity)
 
 
-def test_averages_run_over_all_that_was_opened_and_closed() -> None:
-    """As the indexer: the entry is the mean of all openings, the exit of all closings."""
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_reduction_leaves_the_entry_and_an_addition_averages_it(sign: int) -> None:
+    """Bought at 50,000, half sold 2,000 above, one more bought at 53,000: the rest cost 52,000."""
     ledger = Ledger(ME, 100_000 * USDC)
     ledger.value("BTC-USD", 53_000, 0)
 
-    ledger.fill(BTC, COIN, at(50_000))
-    ledger.fill(BTC, -COIN // 2, at(52_000))
-    ledger.fill(BTC, COIN, at(53_000))
-    ledger.fill(BTC, -COIN // 2, at(51_000))
-    holding = ledger.holdings["BTC-USD"]
+    ledger.fill(BTC, sign * COIN, at(50_000))
+    ledger.fill(BTC, -sign * COIN // 2, at(52_000))
+    ledger.fill(BTC, sign * COIN, at(53_000))
 
-    assert (2 * COIN, COIN, COIN) == (holding.opened, holding.closed, holding.quantums)
-    # Entry 51,500, exit 51,500: all the profit is still open.
-    assert (0, 1_500 * USDC) == (ledger.realized_pnl, ledger.unrealized_pnl)
-    # Each close was judged by the entry of its moment: 52,000 over 50,000, 51,000 under 51,500.
+    assert (sign * 1_000 * USDC, sign * 1_500 * USDC) == (
+        ledger.realized_pnl, ledger.unrealized_pnl,
+    )  # fmt: skip
+    ledger.fill(BTC, -sign * COIN // 2, at(51_000))
+    assert (sign * 500 * USDC, sign * 1_000 * USDC) == (ledger.realized_pnl, ledger.unrealized_pnl)
     assert (1, 1) == (ledger.tally.wins, ledger.tally.losses)
+
+
+def test_an_average_stays_exact_enough_however_long_it_is_held() -> None:
+    """Never flat in ten thousand fills: the average's fraction stays short, the profit right."""
+    ledger, chance = Ledger(ME, 10**15), Random(7)
+    ledger.value("BTC-USD", 50_000, 0)
+    ledger.fill(BTC, 10**9 * BTC.step_base_quantums, at(50_000))
+    for _ in range(5_000):
+        ledger.fill(BTC, chance.randint(1, 9**9) * BTC.step_base_quantums, at(50_001))
+        ledger.fill(BTC, -chance.randint(1, 9**9) * BTC.step_base_quantums, at(50_000))
+
+    held = ledger.holdings["BTC-USD"]
+    assert held.cost.denominator <= 10**60
+    assert 0 == ledger.realized_pnl + ledger.unrealized_pnl - (ledger.equity or 0) + ledger.deposits
 
 
 def test_what_cannot_be_valued_affords_nothing_and_breaches_nothing() -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -200,6 +201,33 @@ def test_every_position_is_in_the_real_database_as_here(session: Session) -> Non
                 Decimal(row["entryPrice"]), Decimal(row["exitPrice"] or 0),
                 Decimal(row["totalRealizedPnl"]),
             )  # fmt: skip
+
+
+@sessions
+def test_profit_is_what_the_fills_come_to(session: Session) -> None:
+    """Of each position and of all of them, with fees apart; not what the indexer takes for it."""
+    for whose, account in session.truth["state"].items():
+        ledger = at_the_end(session, whose)
+        records = ledger.positions(limit=1_000).rows
+        real = sorted(
+            (row["ticker"], row["status"] == "OPEN", quanta(row["realised"]))
+            for row in account["profit_by_position"]
+        )
+
+        truth = account["profit"]
+        assert real == sorted((row.ticker, row.status == "OPEN", row.realized) for row in records)
+        assert ledger.realized_pnl == quanta(truth["realised"])
+        assert ledger.paid.fees + ledger.paid.insurance == quanta(truth["fees"])
+        assert (ledger.tally.won, ledger.tally.lost) == (
+            truth["wins_net_of_fees"], truth["losses_net_of_fees"],
+        )  # fmt: skip
+        held = {row["ticker"]: row["quantums"] for row in account["positions"]}
+        assert {of: one.quantums for of, one in ledger.holdings.items()} == held
+
+
+def quanta(usdc: str) -> int:
+    """Read exact USDC, a fraction where no decimal says it, to the nearest quote quantum."""
+    return round(Fraction(usdc) * 1_000_000)
 
 
 @sessions

@@ -23,11 +23,12 @@ class Scripted:
 
     def __init__(self) -> None:
         self.wants: list[float] = []
+        self.urgency = 0.5
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Decide on each of the targets, once."""
         wants, self.wants = self.wants, []
-        return [Decision.of(scored, target, "because") for target in wants]
+        return [Decision.of(scored, usdc, "because", urgency=self.urgency) for usdc in wants]
 
 
 class Desk:
@@ -277,6 +278,20 @@ def test_a_turn_is_two_decisions_and_the_second_follows_the_first():
     assert (opened.id, opened.target_usdc, opened.previous_usdc) == ("D2", -1_000, 0)
     assert opened.at == stamp(3)
     assert opened.reasons == ("because", "the other side of a turn: what was held is closed")
+
+
+def test_the_close_of_a_turn_takes_no_price_but_a_bounded_one():
+    """A target of 0 at urgency 1 leaves at any price; a turn, however urgent, is none."""
+    desk = Desk()
+    desk.strategy.urgency = 1.0
+    turned = turning(desk)
+    left = Desk()
+    left.strategy.urgency = 1.0
+    left.hold(1_000)
+    [closed] = left.want(0, 0)
+
+    assert (turned.target_usdc, turned.urgency) == (0, 0.9)
+    assert (closed.target_usdc, closed.urgency) == (0, 1.0)
 
 
 def test_who_decides_on_a_turn_at_every_look_gets_the_same():

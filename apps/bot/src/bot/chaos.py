@@ -262,8 +262,8 @@ def _unlike(bot: Bot) -> str:
     profit = ledger.realized_pnl + ledger.unrealized_pnl + ledger.unsettled
     paid = ledger.paid.fees + ledger.paid.insurance
     unexplained = ledger.equity - (ledger.deposits + profit - paid)
-    # Averages are rounded once a fill, funding once a position whenever it is settled.
-    if abs(unexplained) > 2 * ledger.tally.fills + 100:
+    # What closing earned is rounded once, what is open once a position.
+    if abs(unexplained) > 1 + len(ledger.holdings):
         return f"{unexplained} quote quantums of the equity {ledger.equity} are unexplained"
     return ""
 

@@ -789,7 +789,8 @@ class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
     `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
-    `live_at` is until when its `link` is known to report all of its book and trades.
+    `live_at` is until when its `link` is known to report all of its book, or of its trades where
+    no socket has a book of it. `price_missed` is set while a newer oracle price may be unreadable.
     """
 
     ticker: str
@@ -807,6 +808,7 @@ class MarketView:
     fresh: list[Trade] = field(default_factory=list)
     flow: Flow = field(default_factory=Flow)
     oracle: Oracle | None = None
+    price_missed: bool = False
     funding: FundingRate = field(default_factory=FundingRate)
     quality: Quality = field(default_factory=Quality)
     link: str = ""
@@ -816,7 +818,9 @@ class MarketView:
     @property
     def priced_at(self) -> int:
         """Return until when its oracle price is known to be the chain's; 0 without one."""
-        return 0 if self.oracle is None else max(self.oracle.at, self.chain.priced_at)
+        if self.oracle is None:
+            return 0
+        return self.oracle.at if self.price_missed else max(self.oracle.at, self.chain.priced_at)
 
     def __repr__(self) -> str:
         return f"MarketView({self.ticker!r}, seq={self.seq}, changed={self.changed!r})"
@@ -1089,6 +1093,8 @@ def _note_odd(state: DataState, frame: Frame, odd: Iterable[OddRow]) -> None:
     for row in odd:
         view = state.views.get(frame.id.partition("/")[0] or row.name)
         (view or state).quality.note(frame.seq, "malformed", str(row))
+        if view is not None and row.part in ("markets", "oraclePrices"):
+            view.price_missed = True
 
 
 def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
@@ -1126,7 +1132,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     view.trades += fresh
     if late:  # of an answer, or of a message that was overtaken
         view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
-    view.link, view.live_at = frame.link or view.link, frame.at
+    if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
+        view.link, view.live_at = frame.link or view.link, frame.at
     view.fresh = fresh
     return view._touch(frame, "trades")
 
@@ -1189,9 +1196,9 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = update.block
-        if frame.kind == "http" and height < chain.height:
-            continue  # of a replica that lags: heights never go back by it
-        # A snapshot may start lower, as after a restart; an update must follow the last block.
+        # Another replica may be behind; only a chain that began anew is lower at a later time.
+        if frame.is_snapshot and height < chain.height and time_ns <= chain.time_ns:
+            continue
         if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
@@ -1220,9 +1227,10 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     changes: dict[str, str] = {}
-    if frame.is_snapshot:
-        state.chain.priced_at = frame.at
-        state._markets_link = frame.link or state._markets_link
+    if frame.is_snapshot and frame.link:  # an answer confirms what is in it, no more
+        state._markets_link = frame.link
+        for known in state.views.values():
+            known.price_missed = known.ticker not in updates[0].markets
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
@@ -1305,7 +1313,9 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
         view.quality.note(frame.seq, "malformed", f"oraclePrice: {error}")
+        view.price_missed = True
         return "quality"
+    view.price_missed = False
     return "oracle"
 
 
@@ -1458,7 +1468,8 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
-        if is_fresh and view.live_at > since and not view.quality.stale:
+        is_calm = is_fresh and not (view.price_missed or view.quality.stale)
+        if is_calm and view.live_at > since:
             continue
         silent_ns, why = _silence(view, at)
         stale = view.live_at > 0 and silent_ns >= state.stale_after_ns

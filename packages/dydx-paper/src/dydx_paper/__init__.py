@@ -900,7 +900,7 @@ def fill_status(order: Order, filled: int) -> str:
 
 
 class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A fill as it was booked: `quote` is paid if positive, `gain` is what it closed earned.
+    """A fill as it was booked: `quote` is paid if positive.
 
     `fee` is all that was charged for it, `builder_fee` the builder's part of that. `before` is
     the position as the indexer had it, unless a deleveraging made the fill.
@@ -915,7 +915,6 @@ class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     fee: int
     builder_fee: int
     insurance: int
-    gain: int
     liquidity: str
     status: str
     created: Stamp
@@ -969,9 +968,9 @@ def _weighted(first: Decimal, of_first: int, second: Decimal, of_second: int) ->
 class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position from its opening to now or its end.
 
-    `opened` and `closed` are unsigned sums, their costs sums of quantums times subticks.
     `realized` holds funding and no fees; `unrealized` is None without an oracle price. `indexed`
-    are the sums as the indexer has them, which differ where a position turned.
+    are the sums as the indexer has them, whose profit differs where a position turned or grew
+    after it had shrunk.
     """
 
     id: str
@@ -979,11 +978,6 @@ class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: str
     is_long: bool
     quantums: int
-    peak: int
-    opened: int
-    open_cost: int
-    closed: int
-    close_cost: int
     fees: int
     net_funding: int
     realized: int
@@ -991,16 +985,6 @@ class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     created: Stamp
     ended: Stamp | None
     indexed: IndexedSums = IndexedSums()
-
-    @property
-    def entry(self) -> Fraction | None:
-        """Return the average entry price in subticks, exact."""
-        return Fraction(self.open_cost, self.opened) if self.opened else None
-
-    @property
-    def exit(self) -> Fraction | None:
-        """Return the average exit price in subticks, exact; None if nothing was closed."""
-        return Fraction(self.close_cost, self.closed) if self.closed else None
 
 
 class FundingRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1233,7 +1217,7 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     """Counts of fills, of what each that closed earned (`wins`, `losses`), and of whole trades.
 
     A trade is a position from its opening to its end; its profit is after funding and fees.
-    `realized` is that of the ended ones, with funding, without fees. Money and volumes are quote
+    `gained` is what closing ever earned, without funding and fees. Money and volumes are quote
     quantums; `exposed_ns` is time with any position open.
     """
 
@@ -1242,7 +1226,7 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     wins: int = 0
     losses: int = 0
     opened: int = 0
-    realized: int = 0
+    gained: Fraction = Fraction(0)
     won: int = 0
     lost: int = 0
     even: int = 0
@@ -1275,10 +1259,14 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
             since, self.held_since_ns = self.held_since_ns, 0
             self.exposed_ns += max(0, when.time_ns - since) if since else 0
 
-    def end(self, realized: int, fees: int) -> None:
+    def close(self, gain: Fraction) -> None:
+        """Count what a fill that closed has earned."""
+        self.gained += gain
+        self.wins += gain > 0
+        self.losses += gain < 0
+
+    def end(self, profit: int) -> None:
         """Count a trade that has ended."""
-        profit = realized - fees
-        self.realized += realized
         self.won += profit > 0
         self.lost += profit < 0
         self.even += not profit
@@ -1636,25 +1624,24 @@ def parent_of(subaccount: Subaccount) -> Subaccount:
 
 # === Positions ===
 
-# One position with its averages, and what all of them are worth at the newest oracle prices. A
+# One position with its cost, and what all of them are worth at the newest oracle prices. A
 # price that moves is taken in once, however often the margin is read; money is the ledger's.
 
 
 class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
-    """One position from its opening to its end, with the indexer's averages.
+    """One position from its opening to its end.
 
-    Costs are sums of quantums times subticks, so that every average is exact.
+    `cost` is what was paid (of a short: received, negative) for what is held, at the average price
+    of its entry: closing a part leaves that price as it is, adding averages it. `gained` is what
+    closing has earned so far. Both are exact, in quote quantums.
     """
 
     market: PerpetualMarket
     id: str
     is_long: bool
     quantums: int = 0
-    peak: int = 0
-    opened: int = 0
-    open_cost: int = 0
-    closed: int = 0
-    close_cost: int = 0
+    cost: Fraction = Fraction(0)
+    gained: Fraction = Fraction(0)
     funding_index: int = 0
     net_funding: int = 0
     fees: int = 0
@@ -1666,37 +1653,35 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
     @property
     def realized(self) -> int:
         """Return the profit of what was closed, with funding, without fees: quote quantums."""
-        return self.gain_of(self.closed, self.close_cost) + self.net_funding
+        return round(self.gained) + self.net_funding
 
     def unrealized(self, net_notional: int) -> int:
         """Return the profit of what is open at its present value, in quote quantums."""
-        return net_notional - self._per_opened(self.quantums * self.open_cost)
+        return round(net_notional - self.cost)
 
     def record(self, net_notional: int | None) -> PositionRecord:
         """Return the position as it stands, at its present value if that is known."""
         return PositionRecord(
             id=self.id, ticker=self.market.ticker, status=self.status, is_long=self.is_long,
-            quantums=self.quantums, peak=self.peak, opened=self.opened,
-            open_cost=self.open_cost, closed=self.closed, close_cost=self.close_cost,
-            fees=self.fees, net_funding=self.net_funding, realized=self.realized,
+            quantums=self.quantums, fees=self.fees, net_funding=self.net_funding,
+            realized=self.realized,
             unrealized=None if net_notional is None else self.unrealized(net_notional),
             created=self.created, ended=self.ended, indexed=self.indexed,
         )  # fmt: skip
 
-    def open(self, quantums: int, cost: int) -> None:
+    def open(self, quantums: int, paid: Fraction) -> None:
         """Add signed quantums."""
-        self.opened += abs(quantums)
-        self.open_cost += cost
+        self.cost = _bounded(self.cost + paid)
         self.quantums += quantums
-        self.peak = max(self.peak, self.quantums, key=abs)
         self._index()
 
-    def close(self, quantums: int, cost: int) -> int:
-        """Take so many (unsigned) off; return what that earned."""
-        gain = self.gain_of(quantums, cost)
-        self.closed += quantums
-        self.close_cost += cost
-        self.quantums -= quantums if self.is_long else -quantums
+    def close(self, quantums: int, paid: Fraction) -> Fraction:
+        """Take signed quantums off; return what that earned."""
+        cost = self.cost * Fraction(-quantums, self.quantums)
+        gain = -paid - cost
+        self.cost = _bounded(self.cost - cost)
+        self.gained += gain
+        self.quantums += quantums
         if self.quantums:
             self._index()
         return gain
@@ -1706,15 +1691,10 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
         peak = max(sums.peak or self.quantums, self.quantums)
         self.indexed = msgspec.structs.replace(sums, peak=peak)
 
-    def gain_of(self, quantums: int, cost: int) -> int:
-        """Return what closing `quantums` for `cost` earns over the average entry."""
-        gain = cost * self.opened - self.open_cost * quantums
-        return self._per_opened(gain if self.is_long else -gain)
 
-    def _per_opened(self, numerator: int) -> int:
-        exponent = self.market.quantum_conversion_exponent
-        up, down = (int(10 ** max(0, power)) for power in (exponent, -exponent))
-        return numerator * up // (self.opened * down)
+def _bounded(cost: Fraction) -> Fraction:
+    # Thousands of reductions would make a fraction of thousands of digits; 30 are beyond any money.
+    return cost if cost.denominator < 10**60 else Fraction(round(cost * 10**30), 10**30)
 
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
@@ -1894,12 +1874,12 @@ class Ledger:
         made, took = (abs(quote), 0) if fill.liquidity == "MAKER" else (0, abs(quote))
         self.tally.trade(fill.when, made, took)
         self.volumes.add(fill.when, made, took)
-        gain, touched = self._trade(fill)
+        touched = self._trade(fill, quote)
         self.worth.hold(touched[-1].market, self.position(ticker))
         self.tally.expose(fill.when, was_flat=was_flat, flat=not self.holdings)
         others = [holding for holding in settled if holding.market.ticker != ticker]
         states = [self.standing(holding) for holding in touched + others]
-        record = _fill_record(fill, quote, gain, touched[-1])
+        record = _fill_record(fill, quote, touched[-1])
         _count(touched[-1], fill, quote)
         for ended in touched:
             if ended.ended is not None:
@@ -1919,31 +1899,28 @@ class Ledger:
             fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
         return fill
 
-    def _trade(self, fill: Filled) -> tuple[int, list[LedgerPosition]]:
-        """Close, open, or both; return what closing earned and the positions touched."""
-        size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
-        fee, gain = fill.fee + fill.insurance, 0
+    def _trade(self, fill: Filled, quote: int) -> list[LedgerPosition]:
+        """Close, open, or both; return the positions touched."""
+        size, fee, paid = fill.quantums, fill.fee + fill.insurance, Fraction(quote)
         touched: list[LedgerPosition] = []
         holding = self.holdings.get(fill.market.ticker)
-        if holding is not None and holding.is_long != (fill.quantums > 0):
-            closing = min(size, abs(holding.quantums))
-            share, charged = cost * closing // size, fee * closing // size
+        if holding is not None and holding.is_long != (size > 0):
+            closing = min(size, -holding.quantums, key=abs)
+            share, charged = paid * closing / size, fee * closing // size
             holding.fees += charged
-            gain = holding.close(closing, share)
-            self.tally.wins += gain > 0
-            self.tally.losses += gain < 0
+            self.tally.close(holding.close(closing, share))
             if not holding.quantums:
                 self._end(holding, fill.when)
             touched.append(holding)
-            size, cost, fee = size - closing, cost - share, fee - charged
+            size, paid, fee = size - closing, paid - share, fee - charged
         if size:
             opened = self.holdings.get(fill.market.ticker) or self._begin(fill)
             if touched:  # to the indexer, what one that turned has earned goes on
                 opened.indexed = IndexedSums(earned=touched[0].indexed.earned)
-            opened.open(size if fill.quantums > 0 else -size, cost)
+            opened.open(size, paid)
             opened.fees += fee
             touched.append(opened)
-        return gain, touched
+        return touched
 
     def _begin(self, fill: Filled) -> LedgerPosition:
         ticker = fill.market.ticker
@@ -1957,7 +1934,7 @@ class Ledger:
 
     def _end(self, holding: LedgerPosition, when: Stamp) -> None:
         holding.status, holding.ended = "CLOSED", when
-        self.tally.end(holding.realized, holding.fees)
+        self.tally.end(holding.realized - holding.fees)
         del self.holdings[holding.market.ticker]
 
     def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
@@ -2085,8 +2062,7 @@ class Ledger:
     @property
     def realized_pnl(self) -> int:
         """Return the profit of all that was ever closed, with funding, without fees."""
-        open_ = sum(holding.realized for holding in self.holdings.values())  # integers
-        return self.tally.realized + open_
+        return round(self.tally.gained) - self.paid.funding
 
     @property
     def unrealized_pnl(self) -> int:
@@ -2120,11 +2096,11 @@ DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
 """The types of a fill that no order made, of either side: at no price of a book, free of fees."""
 
 
-def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) -> FillRecord:
+def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
     return FillRecord(
         id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
         subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
-        insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
+        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
         created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
         is_long=position.is_long,
         before=None if fill.type in DELEVERAGED else position.indexed,

@@ -1815,7 +1815,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `effect` is what a fill at the order's worst price would make worse, figure by figure. What it
     would make better is left out: the fill may not come. `doubted` is an order that a node dropped
-    unfilled: it may fill on another until `order.good_til_block` is past.
+    unfilled: it may fill on another until `order.good_til_block` is past. `shut` is the chain's
+    refusal if its market takes no orders, which the indexer may not have reported yet.
     """
 
     order: OrderRequest
@@ -1823,6 +1824,11 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     effect: MarginFigures
     verdict_id: str
     doubted: bool = False
+    shut: str = ""
+
+
+# How the reason of a refusal begins whose cause is the market's status.
+_SHUT: Final = ("clob 34:", "clob 36:")
 
 
 # === Unsettled funding ===
@@ -1930,8 +1936,11 @@ class Account:
         elif state.leaving or state.status == "REJECTED":
             # An order that a node dropped unfilled may have ended; one that it saw fill waits for
             # its block.
-            doubted = not state.filled
-            self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
+            # A market that takes no orders would refuse the next one as well: that can wait.
+            shut = state.reason if state.reason.startswith(_SHUT) else ""
+            doubted = not (state.filled or shut)
+            reservation = msgspec.structs.replace(reservation, doubted=doubted, shut=shut)
+            self.reserved[state.id] = reservation
 
     @property
     def unsettled(self) -> int:
@@ -3383,8 +3392,8 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "cause", "day", "lost", "opened", "peak", "profit",
-        "sunk",
+        "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
+        "profit", "sunk",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3394,20 +3403,30 @@ class Course:
         self.sunk: float | None = None
         self.cause = ""
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
-        self._doubted: int | None = None  # equity before a snapshot that ends a doubt
+        self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
+        self._paid_in = 0  # what transfers had brought when it was known last
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
         if self.day >= 0:
-            self._doubted = equity
+            self._doubted = equity - self._paid_in
+
+    def explain(self, moved: int) -> None:
+        """Take a cause in that is reported late: until now its amount was won or lost for none."""
+        self.lost = self.sunk = None  # judged again without it
+        if self._found:
+            self._found = max(self._found - moved, 0)
+        else:
+            self.peak -= max(moved, 0)
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
         if self._doubted is not None:
             # What came while the account was unknown is a deposit, not a profit.
-            self._found += max(0, equity - self._doubted)
+            self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
+        self._paid_in = paid_in
         paid_in += self._found
         profit = equity - paid_in
         if self.day < 0:
@@ -3741,6 +3760,8 @@ def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator
 def _waiting(pending: Reservation, height: int) -> _Objection:
     last = pending.order.good_til_block
     why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
+    if pending.shut:
+        why = f"{pending.verdict_id} was refused, {pending.shut}: until block {last}, now {height}"
     return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
 
 
@@ -4275,11 +4296,15 @@ class Risk:
         )  # fmt: skip
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
-        doubted, before = self.account.trouble, self.valued.margin
-        if self.account.take(update):
-            self.account.at = self._elapsed.now
+        account, before = self.account, self.valued.margin
+        doubted, paid_in, funding = account.trouble, account.transferred, account.funding
+        if account.take(update):
+            account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
+            late = account.transferred - paid_in
+            if late and late == account.funding - funding:
+                self._course.explain(late)
             self.valued.load()
             self._settle()
         return []

@@ -101,6 +101,8 @@ Action = Literal["target", "hold"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
 # No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
+# The most that a close may press without leaving at any price, as one at 1 does.
+_PRESSING: Final = 0.9
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -856,8 +858,7 @@ class RankAndTarget:
         if stops := stopping(market.scored.view, "exit"):
             market.strand(f"cannot be closed: {stops[0].why}")
             return _Plan.stay(market, market.stranded)
-        # Trouble is no reason to leave at any price: that would be an urgency of 1.
-        return _Plan(market, 0.0, 0.9, f"close: {market.trouble} ({lasted:.1f} s)")
+        return _Plan(market, 0.0, _PRESSING, f"close: {market.trouble} ({lasted:.1f} s)")
 
     def _plan_held(self, market: _Market, at: int, room: _Room) -> _Plan:
         settings, opinion = self.settings, market.opinion
@@ -1187,6 +1188,9 @@ class Decider:
         if dropped > 1:
             reasons += (f"{dropped} targets were dropped since the last that passed",)
         self._dropped.pop(decision.ticker, None)
+        if decision.target_usdc and not target:  # a turn is no decision to leave at any price
+            urgency = min(decision.urgency, _PRESSING)
+            decision = msgspec.structs.replace(decision, urgency=urgency)
         made = self._numbered(decision, held, target, reasons)
         self._pacing.request(made)
         return made
