@@ -97,7 +97,7 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
 def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
     """Drawing and pacing change nothing of what the bot does."""
     plain = Bot(Options())
-    plain.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    plain.run(replay("quickstart", pace=lambda f: f.seq < 3000))
 
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
 
@@ -225,12 +225,12 @@ def test_leaving_what_is_held_for_real_needs_a_yes(screen: Screen, frames: list[
     assert not screen.pace(frames[1])
 
 
-@pytest.mark.parametrize(("panel", "ticker"), [("v", "ETH-USD"), ("3", "BTC-USD"), ("1", "")])
+@pytest.mark.parametrize(("panel", "ticker"), [("v", "SOL-USD"), ("3", "BTC-USD"), ("1", "")])
 def test_w_explains_the_newest_of_a_row_without_an_explanation_of_its_own(
     screen: Screen, panel: str, ticker: str
 ) -> None:
     """The newest entry about the market of the selected row, else the newest of all."""
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 3000))
     press(screen, panel, "w")
 
     explained = screen.bot.journal.find(screen.view.why_title)
@@ -249,7 +249,7 @@ def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:
 
 def test_w_explains_the_selected_row_and_scrolls(screen: Screen) -> None:
     """The overlay holds the chain down to the wire; arrows scroll it; w closes it."""
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 3000))
     press(screen, "down", "w")
     assert screen.view.why
     assert screen.view.paused
