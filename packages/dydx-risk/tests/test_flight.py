@@ -494,6 +494,17 @@ def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], words: 
         FlightPolicy(**wrong)
 
 
+def test_a_market_whose_parameters_are_not_known_is_named_and_the_others_still_leave() -> None:
+    """Its price and book may be: without its grid there is no order."""
+    views = {"ETH-USD": view(), "BTC-USD": view(ticker="BTC-USD")}
+    views["BTC-USD"].market = None
+
+    drawn_ = drawn(-28_500, {"ETH-USD": 10 * ONE, "BTC-USD": ONE}, views)
+
+    assert ("BTC-USD", "the market is not known") in drawn_.left
+    assert {rung.ticker for rung in drawn_.rungs} == {"ETH-USD"}
+
+
 def test_a_policy_may_go_to_its_bounds() -> None:
     """None of an exit's allowances, one cut and one level; or nearly everything."""
     none = {"slippage_bps": 0, "reach_bps": 0, "haircut_bps": 0, "chase": 0.0, "taker_fee_ppm": 0}

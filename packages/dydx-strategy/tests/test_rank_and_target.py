@@ -384,6 +384,12 @@ def test_settings_that_contradict_are_refused(wrong):
         RankSettings(**wrong)
 
 
+def test_a_refused_exit_names_what_it_has_to_be_above():
+    """The mirror of what opens: 100 less than `enter`, in the figures of the settings."""
+    with pytest.raises(ValidationError, match="expected exit above 35, got 30"):
+        RankSettings(enter=65, exit=30)
+
+
 ABOVE_ZERO = ("gross_share", "market_share", "quorum", "smallest_share", "look_s", "change_share",
               "least_share", "report_s")  # fmt: skip
 FROM_ZERO = ("volume_lift", "holding_s", "confirm_s", "patience_s", "liquidity_extreme")
