@@ -462,6 +462,28 @@ def test_a_pace_that_is_none_is_refused():
         Decider(Hasty)
 
 
+def test_an_approval_is_no_fill_and_ends_no_back_off():
+    """Denied, approved, expired: the second refusal in a row waits twice as long."""
+    desk = Desk(Pace(throttle_s=0, debounce_s=0, back_off_s=10))
+    desk.want(0, 1_000)
+    desk.become("denied", 0, reason="MARGIN", why="too little")
+    desk.want(11, 1_000)
+    desk.become("approved", 11, usdc=1_000.0, open_usdc=1_000.0)
+    desk.become("expired", 12, usdc=1_000.0)
+
+    assert "10 s ago < 20 s before retry" in first_reason(desk.want(22, 1_000))
+
+
+@pytest.mark.parametrize("name", Pace.model_fields)
+def test_a_pace_may_be_any_fraction_of_a_second_or_none_and_is_never_negative(name: str):
+    """Zero switches a wait off; below it there is nothing to mean."""
+    for meant in (0.0, 0.5):
+        assert getattr(Pace(**{name: meant}), name) == meant
+    for wrong in (-0.001, float("inf"), float("nan")):
+        with pytest.raises(ValidationError):
+            Pace(**{name: wrong})
+
+
 @pytest.mark.parametrize("wrong", [{"throttle_s": -1}, {"same_share": 1}, {"patience": 1}])
 def test_a_pace_that_cannot_be_meant_is_refused(wrong):
     """As settings are."""
