@@ -4445,6 +4445,10 @@ class _Account:
             del blocks[0]
         return made
 
+    def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
+        """Return what tells the transfers of a block apart."""
+        return [key for block in self.blocks if block.height == height for key in block.transfers]
+
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
         lots = {
@@ -4792,9 +4796,14 @@ class _Reading:
             return
         height = int(row.created_at_height or 0) or _when(account, at)
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
-        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
+        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        listed = [known for each in family for known in each.transfers_of(height)]
+        # A parent's list names no child: it may be what a channel has reported of one.
+        if any(known != key and _is_alike(known, key) for known in listed):
+            return
         if block is not None and self._once(account, key):
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
@@ -4926,6 +4935,11 @@ class _Reading:
                 balance = None
                 self.faults.append(f"cannot be read: {error}")
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
+
+
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
 
 
 def _when(account: _Account, height: int) -> int:
