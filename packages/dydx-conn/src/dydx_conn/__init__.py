@@ -4297,8 +4297,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that this comes from
+    REST, and that no socket carries the account.
     """
 
     seq: int
@@ -4637,7 +4637,7 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
+        account.polled = self.polled and not account.link
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -4993,6 +4993,7 @@ class Accounts:
             if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
                 account.lose()
+                account.link = ""
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5047,6 +5048,7 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.link = ""
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
