@@ -6582,8 +6582,9 @@ class _Poller(threading.Thread):
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
         await asyncio.sleep(wait_s)
-        while not await self._in_turn(key):
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6603,13 +6604,15 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
         # One that fails keeps no other from being requested.
-        return all([await self._one(key, endpoint) for endpoint in CHANNELS[key[0]].rest])
+        every = CHANNELS[key[0]].rest if of is None else of
+        return [endpoint for endpoint in every if not await self._one(key, endpoint)]
 
     async def _one(self, key: Key, endpoint: Endpoint) -> bool:
         channel, id_ = key
@@ -6635,8 +6638,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
