@@ -1939,11 +1939,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
-
-_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -4336,8 +4333,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that this comes from
+    REST, and that no socket carries the account.
     """
 
     seq: int
@@ -4680,7 +4677,7 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
+        account.polled = self.polled and not account.link
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -5050,6 +5047,7 @@ class Accounts:
             if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
                 account.lose()
+                account.link = ""
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5101,6 +5099,7 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.link = ""
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
@@ -6645,8 +6644,9 @@ class _Poller(threading.Thread):
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
         await asyncio.sleep(wait_s)
-        while not await self._in_turn(key):
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6666,19 +6666,21 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
-        row, since, whole = CHANNELS[key[0]], self._lost.pop(key, None), False
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
+        since = self._lost.pop(key, None)
+        left = every = [*(CHANNELS[key[0]].rest if of is None else of)]
         try:
             # One that fails keeps no other from being requested.
-            whole = all([await self._one(key, endpoint, since) for endpoint in row.rest])
+            left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
         finally:
-            if since is not None and not whole:
+            if since is not None and left:
                 self._lost[key] = since
-        return whole
+        return left
 
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
@@ -6709,8 +6711,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
