@@ -3578,8 +3578,8 @@ class Silence:
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
     more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
-    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
-    snapshot, ticks and answers; what is Compared, and Dead.
+    account is due 5 s after anything was sent to the node, or placed: then silence is no calm.
+    Below, a snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3608,7 +3608,10 @@ class Silence:
         if row is None:
             return
         key = key_of(frame)
-        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        quiet, patience_ns = self._quiet.get(key), int(row.quiet_s * _SECOND)
+        if row.kind == "account" and '"BEST_EFFORT_OPENED"' in frame.text:
+            patience_ns = _REPORTED_NS  # its end, or a fill, is to follow within blocks
+        due = frame.mono + patience_ns
         if frame.type in _CONTROL:
             self._quiet.pop(key, None)  # to be subscribed again, or refused
         elif frame.is_snapshot or (quiet is not None and quiet.compared):
