@@ -97,7 +97,7 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
 def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
     """Drawing and pacing change nothing of what the bot does."""
     plain = Bot(Options())
-    plain.run(replay("quickstart", pace=lambda f: f.seq < 3000))
+    plain.run(replay("quickstart", pace=lambda f: f.seq < 1500))
 
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
 
