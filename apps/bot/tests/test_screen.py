@@ -97,7 +97,7 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
 def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
     """Drawing and pacing change nothing of what the bot does."""
     plain = Bot(Options())
-    plain.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    plain.run(replay("quickstart", pace=lambda f: f.seq < 3000))
 
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
 
@@ -198,6 +198,46 @@ def test_help_opens_and_q_closes_it_before_it_quits(screen: Screen, frames: list
     assert screen.pace(frames[0])
 
 
+def test_escape_closes_what_is_open_and_never_the_run(screen: Screen, frames: list[Frame]) -> None:
+    """Whoever wants to leave a panel does not end what guards the account."""
+    screen.pace(frames[0])
+    press(screen, "v", "?", "\x1b")
+    assert (screen.view.panel, screen.view.help) == ("venue", False)
+    press(screen, "\x1b", "\x1b")
+
+    assert screen.view.panel == ""
+    assert screen.pace(frames[1])
+
+
+def test_leaving_what_is_held_for_real_needs_a_yes(screen: Screen, frames: list[Frame]) -> None:
+    """Nobody guards it afterwards: one key by mistake is not enough."""
+    screen.mode = "TRADE"
+    screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
+    assert screen.bot.risk.positions()
+    press(screen, "q")
+    assert screen.view.confirm == "end the run and its guard? y / n"
+    press(screen, "n", "q")
+    assert screen.pace(frames[0])
+    assert inbox_of(screen) == []
+
+    press(screen, "y")
+
+    assert not screen.pace(frames[1])
+
+
+@pytest.mark.parametrize(("panel", "ticker"), [("v", "SOL-USD"), ("3", "BTC-USD"), ("1", "")])
+def test_w_explains_the_newest_of_a_row_without_an_explanation_of_its_own(
+    screen: Screen, panel: str, ticker: str
+) -> None:
+    """The newest entry about the market of the selected row, else the newest of all."""
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 3000))
+    press(screen, panel, "w")
+
+    explained = screen.bot.journal.find(screen.view.why_title)
+    assert explained is not None
+    assert ticker in ("", explained.ticker)
+
+
 def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:
     """Letters go to the filter while it is open; escape forgets it."""
     press(screen, "/", "e", "t", "x", "\x7f", "h", "\x01", "\r")
@@ -209,7 +249,7 @@ def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:
 
 def test_w_explains_the_selected_row_and_scrolls(screen: Screen) -> None:
     """The overlay holds the chain down to the wire; arrows scroll it; w closes it."""
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 3000))
     press(screen, "down", "w")
     assert screen.view.why
     assert screen.view.paused
