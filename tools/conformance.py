@@ -1231,6 +1231,7 @@ class Session:
         self.reported_interest: dict[str, tuple[int, str]] = {}
         self.moments: dict[tuple[str, int], Moment] = {}
         self.channels = {frame.id for frame in frames if frame.channel == "v4_subaccounts"}
+        self.began: dict[str, int] = {}  # the block before what a subaccount is seen to do
         self.is_whole = True  # until a frame is lost
         self.doubted: dict[str, list[str]] = {name: [] for name in self.risks}
         self._reported: set[tuple[str, int]] = set()
@@ -1286,6 +1287,10 @@ class Session:
             if name in self.risks:
                 self.risks[name].step(update)
                 self.updates[name].append(update)
+                if update.collateral is not None:
+                    # A child that no snapshot of its parent lists begins with what it does first.
+                    began = update.height - (frame.type in UPDATES)
+                    self.began.setdefault(name, began)
                 if update.doubt and self.is_whole and update.collateral is not None:
                     self.doubted[name].append(f"frame {frame.seq}: {update.doubt}")
 
@@ -1488,8 +1493,7 @@ def funding_of(state: Case) -> Fraction:
 
 def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
     """Return the transfers after the first snapshot: block, transaction, quote quantums paid in."""
-    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
-    own = session.truth["subaccount_ids"][name]
+    began, own = session.began.get(name, 0), session.truth["subaccount_ids"][name]
     return sorted(
         (int(row["block"]), row["transactionHash"], quanta(row["size"]) * (-1, 1)[row["t"] == own])
         for row in state["transfers"]
@@ -1551,15 +1555,21 @@ ORDER_WORDS = {
 def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
     """Yield what became of every order, and which orders are open."""
     height, orders = session.data.chain.height, session.accounts.orders
-    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
+    began = session.began.get(name, 0)
     # Short-term orders that never filled are in no table: the indexer's cache alone has them.
-    rows = {row["id"]: row for row in [*state["comlink"]["orders"], *state["orders"]]}
+    rows: dict[str, Any] = {}
+    for row in [*state["comlink"]["orders"], *state["orders"]]:
+        rows[row["id"]] = {**rows.get(row["id"], {}), **row}
     resting = set()
     for id_, row in rows.items():
         word, filled = ORDER_WORDS.get(row["status"], row["status"]), Decimal(row["totalFilled"])
         if row["orderFlags"] == "0" and word != "FILLED":
             is_over = 0 < int(row["goodTilBlock"] or 0) < height - 1
             word = "CANCELLED" if is_over else word
+        if row["orderFlags"] == "128" and word == "FILLED" and filled < Decimal(row["size"]):
+            # The indexer calls a TWAP filled after its first leg; it ends with its time.
+            ends = conn.instant(row["createdAt"]) // 10**9 + int(row["duration"])
+            word = "CANCELLED" if ends < orders.time else "OPEN"
         resting |= {id_} if word == "OPEN" else set()
         known = orders.orders.get(id_)
         if known is None and 0 < int(row.get("updatedAtHeight") or 0) <= began:

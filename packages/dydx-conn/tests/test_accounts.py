@@ -130,7 +130,7 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
     [
         ([], False),
         ([polled(9)], False),
-        ([WireWriter().event("close", "1006")], False),
+        ([WireWriter().event("close", "1006")], True),
         ([WireWriter().event("close", "1006"), polled(9)], True),
         ([WireWriter().event("gap", "3 lost"), polled(9)], True),
         ([reports({}, "unsubscribed"), polled(9)], True),
@@ -150,6 +150,7 @@ def test_an_attempt_that_fails_casts_no_doubt_on_what_rest_answered() -> None:
 
     assert last(snapshot(9), lost).doubt
     assert last(snapshot(9), lost, polled(9), lost).doubt == ""
+    assert last(snapshot(9), lost, polled(9), WireWriter().event("gap", "3 lost")).doubt
 
 
 # === Snapshots ===
@@ -430,6 +431,35 @@ def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     update = last(snapshot(9, 800, position("A-USD", "2")), touched, block(15))
 
     assert update.profit.funding == 139_400
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_funding_that_exceeds_a_fill_is_found_from_all_balances_of_its_block(turn: int) -> None:
+    """100 are settled, then 300 and 50 spent: the balance after both is the block's, not the first.
+
+    The first one leaves less open of what fills explain, but then the second has no cause.
+    """
+    ids = ("0000000c0000000200000002", "0000000c0000000200000004")
+    balances = [
+        reports({
+            "perpetualPositions": [position("A-USD", size)], "assetPositions": [usdc(balance)],
+            "blockHeight": "12",
+        })
+        for size, balance in (("3", 600), ("3.5", 550))
+    ]  # fmt: skip
+    fills = reports({
+        "fills": [
+            fill("f1", "BUY", "1", "300", eventId=ids[0]),
+            fill("f2", "BUY", "0.5", "100", eventId=ids[1]),
+        ],
+        "perpetualPositions": [position("A-USD", "3.5")], "blockHeight": "12",
+    })  # fmt: skip
+    begun = snapshot(9, 1000, position("A-USD", "2"))
+
+    update = last(begun, *balances[::turn], fills, block(15))
+
+    assert (update.collateral, update.profit.funding) == (550_000_000, 100_000_000)
+    assert update.doubt == ""
 
 
 def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
@@ -742,6 +772,18 @@ def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
 
 
 # === Parents ===
+
+
+@pytest.mark.parametrize("path", [PATH, PATH.replace("/sub", "/parentSub")])
+def test_a_parent_without_the_child_that_holds_is_a_doubt(path: str) -> None:
+    """Nothing listed is not the same as nothing held."""
+    parent = {"equity": "0", "parentSubaccountNumber": 3, "childSubaccounts": []}
+    held_before = snapshot(9, 50, position("A-USD", "1"))
+
+    updates = folded(held_before, answers(path, {"subaccount": parent}))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert updates[-1].doubt
 
 
 def test_a_parents_channel_names_the_child() -> None:

@@ -8,6 +8,7 @@ import ipaddress
 import itertools
 import json
 import random
+import re
 import socket
 import ssl
 import threading
@@ -693,15 +694,19 @@ def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
 ) -> None:
     """The venue listens for us only after it has fetched the snapshot: books and accounts race."""
     monkeypatch.setattr(dydx_conn, "_RACE_S", 0.05)
-    venue = Venue()
+    venue, wanted = (
+        Venue(),
+        {
+            "/v4/addresses/dydx1owner/subaccountNumber/3",
+            "/v4/orderbooks/perpetualMarket/BTC-USD",
+            "/v4/perpetualMarkets",
+        },
+    )
     with running(venue) as here:
-        listen(here, ["BTC-USD"], lambda _: len(venue.requested) >= 3, Subaccount("dydx1owner", 3))
+        us = Subaccount("dydx1owner", 3)
+        listen(here, ["BTC-USD"], lambda _: wanted <= {*venue.requested}, us)
 
-    assert sorted(venue.requested)[:3] == [
-        "/v4/addresses/dydx1owner/subaccountNumber/3",
-        "/v4/orderbooks/perpetualMarket/BTC-USD",
-        "/v4/perpetualMarkets",
-    ]
+    assert wanted <= {*venue.requested}
 
 
 def test_what_an_account_did_during_a_lost_connection_is_requested(
@@ -737,6 +742,55 @@ def test_what_an_account_did_during_a_lost_connection_is_requested(
     venue.behave = lose
     with running(venue) as here:
         listen(here, [], again, Subaccount("dydx1owner", 3))
+
+
+def test_fills_are_requested_page_by_page_until_they_reach_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A page of a thousand since the loss is followed by the next; older ones are not requested."""
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    monkeypatch.setattr(dydx_conn, "_MOST", 3)
+    venue, heights = Venue(), [[130, 129, 128], [127, 126, 79], [78, 77, 76]]
+    answered = venue.rest
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        page = re.search(r"/fills\?.*page=(\d)", request.path)
+        rows = [
+            {
+                "id": f"f{height}", "side": "BUY", "size": "1", "price": "1", "fee": "0",
+                "createdAt": "2026-01-01T00:00:01.000Z", "createdAtHeight": str(height),
+                "liquidity": "TAKER", "type": "LIMIT",
+            }
+            for height in (heights[int(page[1]) - 1] if page else ())
+        ]  # fmt: skip
+        empty = "[]" if "/orders?" in request.path else '{"transfers":[]}'
+        venue.answer = 200, json.dumps({"fills": rows}) if "/fills" in request.path else empty
+        return answered(connection, request)
+
+    venue.rest = rest  # type: ignore[method-assign]
+
+    def lose(connection: ServerConnection, number: int) -> None:
+        if number == 0:
+            message = {"type": "channel_data", "channel": "v4_block_height", "message_id": 1}
+            contents = {"blockHeight": "100", "time": "2026-01-01T00:00:00.000Z"}
+            connection.send(json.dumps({**message, "contents": contents}))
+            venue.release.wait(0.2)
+            connection.close(1012)
+
+    def paged(frames: list[Frame]) -> list[str]:
+        return re.findall(r"fills\?\S*page=(\d)", " ".join(frame.channel for frame in frames))
+
+    def enough(frames: list[Frame]) -> bool:
+        pages = [n for n, frame in enumerate(frames) if paged([frame])]
+        return len(pages) >= 2 and any(
+            "/transfers?" in frame.channel for frame in frames[pages[1] :]
+        )
+
+    venue.behave = lose
+    with running(venue) as here:
+        frames = listen(here, [], enough, Subaccount("dydx1owner", 3))
+
+    assert paged(frames) == ["1", "2"]
 
 
 # === Silence ===

@@ -247,6 +247,22 @@ def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
     )
 
 
+def test_what_was_paid_in_while_nobody_listened_counts_once(make_world: Any) -> None:
+    """Its list comes after the balance: it is neither found nor lost beside that."""
+    world = make_world(Policy(max_daily_loss_usdc=500, max_drawdown=0.06))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    world.lose()
+    moved = 5_000 * 10**6
+    world.update(collateral=9_000 * 10**6, unexplained=moved, doubt="")
+    world.update(unexplained=0, profit=Profit(transferred=moved))
+    assert world.risk.standing.state == "ACTIVE"
+
+    world.oracle("ETH-USD", "2749")
+
+    lost = ("DAILY_LOSS", "502.00 USDC were lost since 00:00 UTC, limit 500.00")
+    assert world.risk.standing.reasons == (lost,)
+
+
 def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
     """Whether it was withdrawn nobody knows."""
     world = make_world(Policy(max_daily_loss_usdc=500))
