@@ -376,7 +376,8 @@ def test_fillable_subticks_favour_the_account_and_stay_on_the_grid() -> None:
 @pytest.mark.parametrize(("quantums", "delta"), [(10, 0), (10, 5), (-10, -5), (10, -11)])
 def test_a_closing_must_close(quantums: int, delta: int) -> None:
     """A size that is zero, adds or flips is refused with what was expected."""
-    with pytest.raises(LiquidationError, match="expected to close up to"):
+    words = f"expected to close up to {-quantums} quantums, got {delta}$"
+    with pytest.raises(LiquidationError, match=words):
         check_closing(quantums, delta)
     check_closing(10, -10)
 

@@ -384,6 +384,38 @@ def test_settings_that_contradict_are_refused(wrong):
         RankSettings(**wrong)
 
 
+def test_a_refused_exit_names_what_it_has_to_be_above():
+    """The mirror of what opens: 100 less than `enter`, in the figures of the settings."""
+    with pytest.raises(ValidationError, match="expected exit above 35, got 30"):
+        RankSettings(enter=65, exit=30)
+
+
+ABOVE_ZERO = ("gross_share", "market_share", "quorum", "smallest_share", "look_s", "change_share",
+              "least_share", "report_s")  # fmt: skip
+FROM_ZERO = ("volume_lift", "holding_s", "confirm_s", "patience_s", "liquidity_extreme")
+UP_TO_ONE = ("quorum", "volume_lift", "smallest_share", "change_share")
+UP_TO_A_HUNDRED = ("full", "volatility_extreme", "liquidity_calm")
+
+
+@pytest.mark.parametrize("name", [*ABOVE_ZERO, *FROM_ZERO])
+def test_a_share_or_a_time_may_be_as_small_as_it_is_meant(name):
+    """Half of anything and less; nothing at all where that switches it off."""
+    least = {} if name == "least_share" else {"least_share": 0.001}
+    small = [0.1, 0.5, *([0.0] if name in FROM_ZERO else [])]
+    assert [getattr(RankSettings(**least, **{name: v}), name) for v in small] == small
+    with pytest.raises(ValidationError):
+        RankSettings(**least, **{name: -0.001 if name in FROM_ZERO else 0.0})
+
+
+@pytest.mark.parametrize("name", [*UP_TO_ONE, *UP_TO_A_HUNDRED])
+def test_a_share_or_a_score_has_a_largest(name):
+    """All of it; a score ends at 100."""
+    most = 1.0 if name in UP_TO_ONE else 100.0
+    assert getattr(RankSettings(**{name: most}), name) == most
+    with pytest.raises(ValidationError):
+        RankSettings(**{name: most + 0.001})
+
+
 def test_settings_cannot_be_changed_under_a_running_strategy():
     """They are frozen."""
     with pytest.raises(ValidationError):

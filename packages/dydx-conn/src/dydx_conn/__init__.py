@@ -1987,6 +1987,7 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
+_MOST: Final = 1000  # rows that an answer may have
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
@@ -3179,13 +3180,15 @@ class Continuity:
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
     unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
-    without them no hole before an answer proves anything. `lost` is how many the last gap was.
+    without them no hole before an answer proves anything. `lost` is how many the last gap was,
+    `carries` what was ever requested.
     """
 
     sees_requests: bool = False
     last: int | None = None
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
+    carries: set[Key] = field(default_factory=set)
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
@@ -3197,6 +3200,7 @@ class Continuity:
         if sent.type == "subscribe":
             self.sees_requests = True
             self.owed.setdefault(key_of(sent), []).append(frame.mono)
+            self.carries.add(key_of(sent))
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -3437,7 +3441,7 @@ class _Connections:
             yield from self._on_block(frame)
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
-        for height, time_ns in _blocks(frame):
+        for height, time_ns in blocks_of(frame):
             if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
@@ -3516,7 +3520,8 @@ _EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
 }
 
 
-def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
+def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
+    """Yield the height and the time in nanoseconds of each block that a frame reports."""
     if frame.kind == "http" and not frame.channel.startswith("/v4/height"):
         return
     # What cannot be read is no block; the layer above counts it.
@@ -4010,11 +4015,6 @@ def good_until(request: OrderRequest | CancelRequest) -> int:
     return request.good_til_block or request.good_til_block_time
 
 
-def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame reports."""
-    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
-
-
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
@@ -4445,6 +4445,10 @@ class _Account:
             del blocks[0]
         return made
 
+    def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
+        """Return what tells the transfers of a block apart."""
+        return [key for block in self.blocks if block.height == height for key in block.transfers]
+
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
         lots = {
@@ -4791,9 +4795,14 @@ class _Reading:
             return
         height = int(row.created_at_height or 0) or _when(account, at)
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
-        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
+        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        listed = [known for each in family for known in each.transfers_of(height)]
+        # A parent's list names no child: it may be what a channel has reported of one.
+        if any(known != key and _is_alike(known, key) for known in listed):
+            return
         if block is not None and self._once(account, key):
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
@@ -4925,6 +4934,11 @@ class _Reading:
                 balance = None
                 self.faults.append(f"cannot be read: {error}")
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
+
+
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
 
 
 def _when(account: _Account, height: int) -> int:
@@ -5072,15 +5086,12 @@ class Accounts:
     def _on_block(self, frame: Frame) -> list[AccountUpdate]:
         states: list[OrderState] = []
         updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._known.accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._known.update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
+        for height, time_ns in blocks_of(frame):
+            states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+            for account in self._known.accounts.values():
+                if account.move(height - 1 - _GRACE_BLOCKS):
+                    account.judge()
+                    updates += self._known.update(account, frame)
         return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
 
     def _on_account(self, frame: Frame) -> list[AccountUpdate]:
@@ -5127,9 +5138,14 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and is_never_funded(frame.path, frame.status, frame.text)
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty,
+    # nor of one that was until lately, as a replica lags.
+    if account.begun is None or not is_never_funded(frame.path, frame.status, frame.text):
+        return False
+    first, *later = account.blocks
+    was_empty = first.height == account.begun and first.snapshot == _Snapshot({}, 0)
+    lately = all(block.height > account.over - _MOST_BLOCKS for block in later)
+    return (was_empty and lately) or not (account.positions or account.collateral)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
