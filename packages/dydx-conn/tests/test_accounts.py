@@ -130,7 +130,7 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
     [
         ([], False),
         ([polled(9)], False),
-        ([WireWriter().event("close", "1006")], False),
+        ([WireWriter().event("close", "1006")], True),
         ([WireWriter().event("close", "1006"), polled(9)], True),
         ([WireWriter().event("gap", "3 lost"), polled(9)], True),
         ([reports({}, "unsubscribed"), polled(9)], True),
@@ -150,6 +150,7 @@ def test_an_attempt_that_fails_casts_no_doubt_on_what_rest_answered() -> None:
 
     assert last(snapshot(9), lost).doubt
     assert last(snapshot(9), lost, polled(9), lost).doubt == ""
+    assert last(snapshot(9), lost, polled(9), WireWriter().event("gap", "3 lost")).doubt
 
 
 # === Snapshots ===

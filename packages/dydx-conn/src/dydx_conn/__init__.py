@@ -4336,8 +4336,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that this comes from
-    REST, and that no socket carries the account.
+    `unreadable` names positions of which no size is known; `polled` means that no socket carries
+    the account: what is held comes from REST, as long as that is polled.
     """
 
     seq: int
@@ -4373,7 +4373,7 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "begun", "blocks", "carried", "doubts", "height", "ids", "link", "lost", "over",
         "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
@@ -4388,7 +4388,7 @@ class _Account:
         self.positions: dict[str, PositionState] = {}
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
-        self.link, self.polled = "", False
+        self.link, self.carried = "", False  # the socket's, and whether it reports the account
         self.lost = 0  # the block in which frames were lost, until all lists have come since
         self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
@@ -4587,7 +4587,7 @@ class _Known:
             "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
-            "polled": account.polled,
+            "polled": not account.carried,
             "profit": account.profit,
         }
         if not (always or positions or any(lists.values()) or shown != account.shown):
@@ -4680,7 +4680,6 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled and not account.link
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -5048,9 +5047,12 @@ class Accounts:
         for account in self._known.accounts.values():
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                # An attempt that fails loses nothing of what REST answered since.
+                if account.carried or frame.kind == "gap":
+                    why = f"account frames were lost: {frame.kind} at {frame.seq}"
+                    account.doubts["link"] = why
                 account.lose()
-                account.link = ""
+                account.carried = False
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5102,11 +5104,11 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
-            account.link = ""
+            account.carried = False
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
-        account.link = frame.link
+        account.link, account.carried = frame.link, True
         for part in reading.contents():
             reading.take(part, account, at)
         return reading.updates(account)
@@ -6676,7 +6678,9 @@ class _Poller(threading.Thread):
     async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         """Request all that a key stands for, or a part; return what was not answered."""
         since = self._lost.pop(key, None)
-        left = every = [*(CHANNELS[key[0]].rest if of is None else of)]
+        # After a loss each endpoint is walked back to it: a part would leave the others out.
+        every = CHANNELS[key[0]].rest if of is None or since is not None else of
+        left = [*every]
         try:
             # One that fails keeps no other from being requested.
             left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
