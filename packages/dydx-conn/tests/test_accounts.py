@@ -122,6 +122,37 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
     return {ticker: size for ticker, size in positions.items() if size}
 
 
+# === Where an account comes from ===
+
+
+@pytest.mark.parametrize(
+    ("frames", "polled_at_the_end"),
+    [
+        ([], False),
+        ([polled(9)], False),
+        ([WireWriter().event("close", "1006")], True),
+        ([WireWriter().event("close", "1006"), polled(9)], True),
+        ([WireWriter().event("gap", "3 lost"), polled(9)], True),
+        ([reports({}, "unsubscribed"), polled(9)], True),
+        ([WireWriter().event("close", "1006"), polled(9), snapshot(9)], False),
+    ],
+)
+def test_a_socket_that_lives_is_not_polled_whatever_rest_answers_beside_it(
+    frames: list[Frame], polled_at_the_end: bool
+) -> None:
+    """REST is compared with what is silent: such an answer must not age like the only source."""
+    assert last(snapshot(9), *frames).polled is polled_at_the_end
+
+
+def test_an_attempt_that_fails_casts_no_doubt_on_what_rest_answered() -> None:
+    """The socket carried nothing that it could lose."""
+    lost = WireWriter().event("close", "1006")
+
+    assert last(snapshot(9), lost).doubt
+    assert last(snapshot(9), lost, polled(9), lost).doubt == ""
+    assert last(snapshot(9), lost, polled(9), WireWriter().event("gap", "3 lost")).doubt
+
+
 # === Snapshots ===
 
 

@@ -280,6 +280,30 @@ def test_a_turn_is_two_decisions_and_the_second_follows_the_first():
     assert opened.reasons == ("because", "the other side of a turn: what was held is closed")
 
 
+def test_a_turn_whose_near_side_is_open_holds_up_no_other():
+    """Two markets turn; the second closes first and enters its other side."""
+    strategy, markets = Scripted(), {ticker: Market(ticker) for ticker in ("BTC-USD", "ETH-USD")}
+    decider, account = Decider(lambda: strategy), Account(BTC_USD=1_000, ETH_USD=1_000)
+    decider.step(account.held)
+    for market in markets.values():
+        strategy.wants = [-1_000]
+        assert targets(decider.step(market.scored(0))) == [0]
+    account.usdc["ETH-USD"] = 0.0
+    decider.step(account.held)
+
+    [far] = decider.step(markets["ETH-USD"].scored(1))
+
+    assert (far.ticker, far.target_usdc) == ("ETH-USD", -1_000)
+
+
+def test_a_turn_of_cents_is_a_turn():
+    """However little is held, no one order closes it and opens the other side."""
+    desk = Desk()
+    desk.hold(0.8)
+
+    assert targets(desk.want(0, -0.5)) == [0]
+
+
 def test_the_close_of_a_turn_takes_no_price_but_a_bounded_one():
     """A target of 0 at urgency 1 leaves at any price; a turn, however urgent, is none."""
     desk = Desk()

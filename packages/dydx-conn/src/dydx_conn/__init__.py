@@ -1939,11 +1939,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
-
-_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -3580,8 +3577,8 @@ class Silence:
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
     more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
-    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
-    snapshot, ticks and answers; what is Compared, and Dead.
+    account is due 5 s after anything was sent to the node, or placed: then silence is no calm.
+    Below, a snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3610,7 +3607,10 @@ class Silence:
         if row is None:
             return
         key = key_of(frame)
-        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        quiet, patience_ns = self._quiet.get(key), int(row.quiet_s * _SECOND)
+        if row.kind == "account" and '"BEST_EFFORT_OPENED"' in frame.text:
+            patience_ns = _REPORTED_NS  # its end, or a fill, is to follow within blocks
+        due = frame.mono + patience_ns
         if frame.type in _CONTROL:
             self._quiet.pop(key, None)  # to be subscribed again, or refused
         elif frame.is_snapshot or (quiet is not None and quiet.compared):
@@ -4335,8 +4335,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that no socket carries
+    the account: what is held comes from REST, as long as that is polled.
     """
 
     seq: int
@@ -4372,7 +4372,7 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "begun", "blocks", "carried", "doubts", "height", "ids", "link", "lost", "over",
         "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
@@ -4387,7 +4387,7 @@ class _Account:
         self.positions: dict[str, PositionState] = {}
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
-        self.link, self.polled = "", False
+        self.link, self.carried = "", False  # the socket's, and whether it reports the account
         self.lost = 0  # the block in which frames were lost, until all lists have come since
         self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
@@ -4587,7 +4587,7 @@ class _Known:
             "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
-            "polled": account.polled,
+            "polled": not account.carried,
             "profit": account.profit,
         }
         if not (always or positions or any(lists.values()) or shown != account.shown):
@@ -4687,7 +4687,6 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -5063,8 +5062,12 @@ class Accounts:
         for account in self._known.accounts.values():
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                # An attempt that fails loses nothing of what REST answered since.
+                if account.carried or frame.kind == "gap":
+                    why = f"account frames were lost: {frame.kind} at {frame.seq}"
+                    account.doubts["link"] = why
                 account.lose()
+                account.carried = False
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5116,10 +5119,11 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.carried = False
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
-        account.link = frame.link
+        account.link, account.carried = frame.link, True
         for part in reading.contents():
             reading.take(part, account, at)
         return reading.updates(account)
@@ -6660,8 +6664,9 @@ class _Poller(threading.Thread):
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
         await asyncio.sleep(wait_s)
-        while not await self._in_turn(key):
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6681,19 +6686,23 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
-        row, since, whole = CHANNELS[key[0]], self._lost.pop(key, None), False
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
+        since = self._lost.pop(key, None)
+        # After a loss each endpoint is walked back to it: a part would leave the others out.
+        every = CHANNELS[key[0]].rest if of is None or since is not None else of
+        left = [*every]
         try:
             # One that fails keeps no other from being requested.
-            whole = all([await self._one(key, endpoint, since) for endpoint in row.rest])
+            left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
         finally:
-            if since is not None and not whole:
+            if since is not None and left:
                 self._lost[key] = since
-        return whole
+        return left
 
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
@@ -6724,8 +6733,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
