@@ -122,6 +122,37 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
     return {ticker: size for ticker, size in positions.items() if size}
 
 
+# === Where an account comes from ===
+
+
+@pytest.mark.parametrize(
+    ("frames", "polled_at_the_end"),
+    [
+        ([], False),
+        ([polled(9)], False),
+        ([WireWriter().event("close", "1006")], True),
+        ([WireWriter().event("close", "1006"), polled(9)], True),
+        ([WireWriter().event("gap", "3 lost"), polled(9)], True),
+        ([reports({}, "unsubscribed"), polled(9)], True),
+        ([WireWriter().event("close", "1006"), polled(9), snapshot(9)], False),
+    ],
+)
+def test_a_socket_that_lives_is_not_polled_whatever_rest_answers_beside_it(
+    frames: list[Frame], polled_at_the_end: bool
+) -> None:
+    """REST is compared with what is silent: such an answer must not age like the only source."""
+    assert last(snapshot(9), *frames).polled is polled_at_the_end
+
+
+def test_an_attempt_that_fails_casts_no_doubt_on_what_rest_answered() -> None:
+    """The socket carried nothing that it could lose."""
+    lost = WireWriter().event("close", "1006")
+
+    assert last(snapshot(9), lost).doubt
+    assert last(snapshot(9), lost, polled(9), lost).doubt == ""
+    assert last(snapshot(9), lost, polled(9), WireWriter().event("gap", "3 lost")).doubt
+
+
 # === Snapshots ===
 
 
@@ -335,6 +366,20 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
 
     profit = update.profit
     assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
+
+
+@pytest.mark.parametrize(("height", "doubted"), [(13, False), (75, False), (90, True)])
+def test_that_a_subaccount_is_unknown_may_be_a_replica_that_lags(
+    height: int, doubted: bool
+) -> None:
+    """One that was just funded is not there yet; one that has long been is not to be missed."""
+    unknown = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
+    funded = reports({"assetPositions": [usdc(500)], "blockHeight": "12"})
+
+    update = last(reports({}, "subscribed"), funded, block(height), unknown)
+
+    assert bool(update.doubt) is doubted
+    assert update.collateral == 500_000_000
 
 
 LOST = Frame(0, 0, 0, "c1", "gap", "frames lost")
@@ -753,6 +798,30 @@ def test_a_parent_without_the_child_that_holds_is_a_doubt(path: str) -> None:
 
     assert held(updates) == {"A-USD": Decimal(1)}
     assert updates[-1].doubt
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_transfer_of_a_parents_list_is_the_one_that_its_channel_reports(turn: int) -> None:
+    """The list names a parent on either side, the channel a child: it is one transfer."""
+    names = [{"subaccountNumber": 9}, {"subaccountNumber": 3}]
+    parties = [{"address": "dydx1b", **names[0]}, {"address": "dydx1a", **names[1]}]
+    row = {**paid_in(12, "500"), "sender": parties[0], "recipient": parties[1]}
+    parents = [{"address": party["address"], "parentSubaccountNumber": 9} for party in parties]
+    listed = {**row, "sender": parents[0], "recipient": parents[1]}
+    path = f"/v4/transfers/parentSubaccountNumber?limit=100&{QUERY.replace('sub', 'parentSub')}"
+    both = [
+        reports(
+            {"transfers": row, "blockHeight": "12"},
+            channel="v4_parent_subaccounts", subaccountNumber=3,
+        ),
+        answers(path, {"transfers": [listed]}),
+    ]  # fmt: skip
+    funded = reports({"assetPositions": [usdc(1500)], "blockHeight": "12"})
+
+    updates = folded(snapshot(9), funded, *both[::turn], block(15))
+
+    assert (updates[-1].profit.transferred, updates[-1].profit.funding) == (500_000_000, 0)
+    assert sum(len(update.transfers) for update in updates) == 1
 
 
 def test_a_parents_channel_names_the_child() -> None:

@@ -1939,11 +1939,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
-
-_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -1987,6 +1984,7 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
+_MOST: Final = 1000  # rows that an answer may have
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
@@ -3179,13 +3177,15 @@ class Continuity:
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
     unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
-    without them no hole before an answer proves anything. `lost` is how many the last gap was.
+    without them no hole before an answer proves anything. `lost` is how many the last gap was,
+    `carries` what was ever requested.
     """
 
     sees_requests: bool = False
     last: int | None = None
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
+    carries: set[Key] = field(default_factory=set)
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
@@ -3197,6 +3197,7 @@ class Continuity:
         if sent.type == "subscribe":
             self.sees_requests = True
             self.owed.setdefault(key_of(sent), []).append(frame.mono)
+            self.carries.add(key_of(sent))
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -3437,7 +3438,7 @@ class _Connections:
             yield from self._on_block(frame)
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
-        for height, time_ns in _blocks(frame):
+        for height, time_ns in blocks_of(frame):
             if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
@@ -3516,7 +3517,8 @@ _EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
 }
 
 
-def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
+def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
+    """Yield the height and the time in nanoseconds of each block that a frame reports."""
     if frame.kind == "http" and not frame.channel.startswith("/v4/height"):
         return
     # What cannot be read is no block; the layer above counts it.
@@ -3576,8 +3578,8 @@ class Silence:
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
     more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
-    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
-    snapshot, ticks and answers; what is Compared, and Dead.
+    account is due 5 s after anything was sent to the node, or placed: then silence is no calm.
+    Below, a snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3606,7 +3608,10 @@ class Silence:
         if row is None:
             return
         key = key_of(frame)
-        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        quiet, patience_ns = self._quiet.get(key), int(row.quiet_s * _SECOND)
+        if row.kind == "account" and '"BEST_EFFORT_OPENED"' in frame.text:
+            patience_ns = _REPORTED_NS  # its end, or a fill, is to follow within blocks
+        due = frame.mono + patience_ns
         if frame.type in _CONTROL:
             self._quiet.pop(key, None)  # to be subscribed again, or refused
         elif frame.is_snapshot or (quiet is not None and quiet.compared):
@@ -4010,11 +4015,6 @@ def good_until(request: OrderRequest | CancelRequest) -> int:
     return request.good_til_block or request.good_til_block_time
 
 
-def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame reports."""
-    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
-
-
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
@@ -4336,8 +4336,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that no socket carries
+    the account: what is held comes from REST, as long as that is polled.
     """
 
     seq: int
@@ -4373,7 +4373,7 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "begun", "blocks", "carried", "doubts", "height", "ids", "link", "lost", "over",
         "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
@@ -4388,7 +4388,7 @@ class _Account:
         self.positions: dict[str, PositionState] = {}
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
-        self.link, self.polled = "", False
+        self.link, self.carried = "", False  # the socket's, and whether it reports the account
         self.lost = 0  # the block in which frames were lost, until all lists have come since
         self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
@@ -4444,6 +4444,10 @@ class _Account:
         if len(blocks) > _MOST_BLOCKS:
             del blocks[0]
         return made
+
+    def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
+        """Return what tells the transfers of a block apart."""
+        return [key for block in self.blocks if block.height == height for key in block.transfers]
 
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
@@ -4583,7 +4587,7 @@ class _Known:
             "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
-            "polled": account.polled,
+            "polled": not account.carried,
             "profit": account.profit,
         }
         if not (always or positions or any(lists.values()) or shown != account.shown):
@@ -4676,7 +4680,6 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -4792,9 +4795,14 @@ class _Reading:
             return
         height = int(row.created_at_height or 0) or _when(account, at)
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
-        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
+        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        listed = [known for each in family for known in each.transfers_of(height)]
+        # A parent's list names no child: it may be what a channel has reported of one.
+        if any(known != key and _is_alike(known, key) for known in listed):
+            return
         if block is not None and self._once(account, key):
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
@@ -4928,6 +4936,11 @@ class _Reading:
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
 
 
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
+
+
 def _when(account: _Account, height: int) -> int:
     # What names no block belongs to the newest, or else to the first after the snapshot.
     return height or max(account.height, (account.begun or 0) + 1)
@@ -5034,8 +5047,12 @@ class Accounts:
         for account in self._known.accounts.values():
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                # An attempt that fails loses nothing of what REST answered since.
+                if account.carried or frame.kind == "gap":
+                    why = f"account frames were lost: {frame.kind} at {frame.seq}"
+                    account.doubts["link"] = why
                 account.lose()
+                account.carried = False
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5069,15 +5086,12 @@ class Accounts:
     def _on_block(self, frame: Frame) -> list[AccountUpdate]:
         states: list[OrderState] = []
         updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._known.accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._known.update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
+        for height, time_ns in blocks_of(frame):
+            states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+            for account in self._known.accounts.values():
+                if account.move(height - 1 - _GRACE_BLOCKS):
+                    account.judge()
+                    updates += self._known.update(account, frame)
         return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
 
     def _on_account(self, frame: Frame) -> list[AccountUpdate]:
@@ -5090,10 +5104,11 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.carried = False
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
-        account.link = frame.link
+        account.link, account.carried = frame.link, True
         for part in reading.contents():
             reading.take(part, account, at)
         return reading.updates(account)
@@ -5123,9 +5138,14 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and is_never_funded(frame.path, frame.status, frame.text)
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty,
+    # nor of one that was until lately, as a replica lags.
+    if account.begun is None or not is_never_funded(frame.path, frame.status, frame.text):
+        return False
+    first, *later = account.blocks
+    was_empty = first.height == account.begun and first.snapshot == _Snapshot({}, 0)
+    lately = all(block.height > account.over - _MOST_BLOCKS for block in later)
+    return (was_empty and lately) or not (account.positions or account.collateral)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
@@ -6629,8 +6649,9 @@ class _Poller(threading.Thread):
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
         await asyncio.sleep(wait_s)
-        while not await self._in_turn(key):
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6650,19 +6671,23 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
-        row, since, whole = CHANNELS[key[0]], self._lost.pop(key, None), False
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
+        since = self._lost.pop(key, None)
+        # After a loss each endpoint is walked back to it: a part would leave the others out.
+        every = CHANNELS[key[0]].rest if of is None or since is not None else of
+        left = [*every]
         try:
             # One that fails keeps no other from being requested.
-            whole = all([await self._one(key, endpoint, since) for endpoint in row.rest])
+            left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
         finally:
-            if since is not None and not whole:
+            if since is not None and left:
                 self._lost[key] = since
-        return whole
+        return left
 
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
@@ -6693,8 +6718,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
