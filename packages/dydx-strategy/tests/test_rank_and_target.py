@@ -264,6 +264,14 @@ def test_a_figure_that_rounds_to_the_threshold_shows_the_difference():
     assert hold.reasons[0] == "score 59.990 < 60 to go long: momentum 60"
 
 
+def test_a_score_that_is_no_riddle_has_one_digit():
+    """59.6 is clear enough."""
+    strategy, market = Tried(RankSettings(weights={"momentum": 1}, report_s=5)), Market()
+    [hold] = run(strategy, market, (0, 59.6), (5, 59.6))
+
+    assert hold.reasons[0] == "score 59.6 < 60 to go long: momentum 60"
+
+
 # === Trouble ===
 
 TROUBLES = {
