@@ -568,6 +568,25 @@ def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> Non
         assert (profit.realized, profit.wins, profit.losses) == (15_000_000, 2, 0)
 
 
+def test_the_events_of_fills_may_come_after_the_fills() -> None:
+    """REST omits them; the socket's report of the same fills puts them in order."""
+    rows = [
+        fill("f2", "BUY", "1", "100", createdAtHeight="12"),
+        fill("f1", "SELL", "1", "110", createdAtHeight="12"),
+    ]
+    events = [{**row, "eventId": f"0000000c{n:016x}"} for n, row in enumerate(rows)]
+    after = reports({
+        "fills": events, "perpetualPositions": [position("A-USD", "1", "75")],
+        "assetPositions": [usdc(1010)], "blockHeight": "12",
+    })  # fmt: skip
+
+    began = snapshot(9, 1000, position("A-USD", "1", "50"))
+    profit = last(began, answers(FILLS, {"fills": rows}), after, block(14)).profit
+
+    # Bought at 50 and 100, one of them sold at 110.
+    assert (profit.realized, profit.fills) == (35_000_000, 2)
+
+
 # === What is no answer ===
 
 
