@@ -1942,6 +1942,8 @@ class ScreenFields(_Wire, kw_only=True):
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
 
+_MOST: Final = 1000  # rows that an answer may have
+
 
 class Endpoint(msgspec.Struct, frozen=True):
     """An endpoint of the indexer: `{name}` in its path is filled in, all else is its query.
