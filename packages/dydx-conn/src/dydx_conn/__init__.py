@@ -6624,7 +6624,7 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._in_turn, _MARKETS))
+            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
