@@ -68,7 +68,7 @@ class Once:
 
     def learn(self, outcome):
         if outcome.kind in ("denied", "expired"):
-            self.due = outcome.at + WAIT_NS
+            self.due = outcome.at + 10_000_000_000
 
     def step(self, scored, held):
         self.due = self.due or scored.at + WAIT_NS

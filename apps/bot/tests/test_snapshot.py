@@ -105,7 +105,8 @@ def test_orders_on_the_wire_have_no_paper_venue() -> None:
 
 def test_the_screen_sees_for_how_long_a_market_is_stale() -> None:
     """Of a halted chain as well, whose books go on: it is the worst source that counts."""
-    bot, seen = Bot(Options()), []
+    bot = Bot(Options())
+    seen: list[float] = []
     bot.data.stale_after_ns = 8 * 10**9
 
     def pace(frame: Frame) -> bool:

@@ -435,6 +435,23 @@ def test_a_full_page_of_fills_is_all_only_if_it_reaches_back(oldest: int, comple
     assert update.profit.complete is complete
 
 
+@pytest.mark.parametrize("most", [300, 100])
+def test_fills_of_more_blocks_than_are_stored_are_all_counted(most: int) -> None:
+    """After a long loss they come newest first, in one page or in several."""
+    rows = [
+        fill(f"f{n}", "BUY" if n % 2 else "SELL", "1", "100", "1", createdAtHeight=str(10 + n))
+        for n in reversed(range(200))
+    ]
+    path = f"/v4/fills?limit={most}&{QUERY}"
+    pages = [answers(path, {"fills": rows[at : at + most]}) for at in range(0, 201, most)]
+
+    update = last(snapshot(9), LOST, snapshot(210, 800), *pages, block(215))
+
+    profit = update.profit
+    assert (profit.fills, profit.fees, profit.complete) == (200, 200_000_000, True)
+    assert (profit.realized, update.collateral, update.doubt) == (0, 800_000_000, "")
+
+
 def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     """The chain settles it when it touches the account: the block's balance shows it."""
     touched = reports({

@@ -116,6 +116,16 @@ def test_an_account_is_not_calm_once_something_was_sent() -> None:
     assert compared(judged(*told)) == []
 
 
+def test_a_placed_order_is_to_be_followed_by_its_end() -> None:
+    """Else an order that filled counts as expired, and what wanted it buys again."""
+    wire = Wire()
+    frames = wire.begin(ACCOUNT)
+    opened = {"orders": [{"id": "a", "status": "BEST_EFFORT_OPENED"}]}
+    frames += [wire.message("channel_data", ACCOUNT[0], opened, id=ACCOUNT[1]), *wire.ticks(12)]
+
+    assert compared(judged(*frames)) == [(ACCOUNT, second) for second in (5, 7, 11)]
+
+
 def test_what_is_sent_into_a_long_silence_is_compared_soon() -> None:
     """Comparisons that became rare are not rare any more."""
     wire = Wire()

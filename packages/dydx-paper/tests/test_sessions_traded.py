@@ -14,7 +14,7 @@ from dydx_paper import Event, FillRecord, Latency, OrderRecord, PaperVenue, char
 from dydx_risk import MarginFigures, Risk
 from habits import broken
 from sessions import REAL, Session
-from test_habits import KNOWN, forms
+from traded import KNOWN, forms
 
 OWNER = Subaccount("dydx1paper", 0)
 USDC = 1_000_000

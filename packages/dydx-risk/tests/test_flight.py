@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from math import inf, nan
+from fractions import Fraction
+from math import ceil, inf, nan
 from typing import Any
 
 import msgspec
@@ -503,6 +504,17 @@ def test_a_market_whose_parameters_are_not_known_is_named_and_the_others_still_l
 
     assert ("BTC-USD", "the market is not known") in drawn_.left
     assert {rung.ticker for rung in drawn_.rungs} == {"ETH-USD"}
+
+
+def test_what_a_liquidation_would_cost_is_rounded_up() -> None:
+    """Spread, impact and its fee of 1.5 %, to the next quantum: never less than is charged."""
+    rungs = one(-28_400, 10_001 * ONE // 1_000, view(), FlightPolicy(cuts=7)).rungs
+
+    fees = [Fraction(rung.quote * 15, 1_000) for rung in rungs]
+    assert any(fee.denominator > 1 for fee in fees)
+    assert [rung.liquidation_cost - rung.spread - rung.impact for rung in rungs] == [
+        ceil(fee) for fee in fees
+    ]
 
 
 def test_a_policy_may_go_to_its_bounds() -> None:

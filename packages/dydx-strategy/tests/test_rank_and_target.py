@@ -59,6 +59,23 @@ def test_it_opens_long_above_the_threshold_with_its_reason():
     assert [score.signal for score in decision.scores] == list(scores)
 
 
+def test_three_markets_have_a_place_unless_it_is_set_otherwise():
+    """Four earn half a share each, 18,000 of 30,000 USDC in all: the last waits for a place."""
+    strategy = Tried()
+    markets = [Market(f"{name}-USD") for name in ("BTC", "ETH", "SOL", "XRP")]
+    scores = {"momentum": 60.0, "imbalance": 60.0, "funding": 60.0}
+    for market in markets:
+        strategy.look(market.scored(0, **scores))
+
+    made = strategy.look(markets[0].scored(5, **scores))
+
+    assert [(one.ticker, one.target_usdc) for one in made] == [
+        ("BTC-USD", 6_000),
+        ("ETH-USD", 6_000),
+        ("SOL-USD", 6_000),
+    ]
+
+
 def test_it_opens_short_below_the_mirrored_threshold():
     """40 is to a short what 60 is to a long; at the threshold the smallest size is earned."""
     [decision] = opened(plain(), Market(), 40)

@@ -108,7 +108,8 @@ def panel(arguments: argparse.Namespace) -> int:
 
     # A wrong word is refused before the run, not after it.
     size = size_of(arguments.size) if arguments.svg else (80, 24)
-    dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
+    if not arguments.svg:
+        dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
     bot, _ = replayed_to_end(arguments, arguments.at)
     name = arguments.recording
     if arguments.svg:

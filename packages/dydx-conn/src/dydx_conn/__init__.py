@@ -1939,11 +1939,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
-
-_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -1987,7 +1984,6 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
-_MOST: Final = 1000  # rows that an answer may have
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
@@ -3581,8 +3577,8 @@ class Silence:
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
     more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
-    account is due 5 s after anything was sent to the node: then silence is no calm. Below, a
-    snapshot, ticks and answers; what is Compared, and Dead.
+    account is due 5 s after anything was sent to the node, or placed: then silence is no calm.
+    Below, a snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3611,7 +3607,10 @@ class Silence:
         if row is None:
             return
         key = key_of(frame)
-        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        quiet, patience_ns = self._quiet.get(key), int(row.quiet_s * _SECOND)
+        if row.kind == "account" and '"BEST_EFFORT_OPENED"' in frame.text:
+            patience_ns = _REPORTED_NS  # its end, or a fill, is to follow within blocks
+        due = frame.mono + patience_ns
         if frame.type in _CONTROL:
             self._quiet.pop(key, None)  # to be subscribed again, or refused
         elif frame.is_snapshot or (quiet is not None and quiet.compared):
@@ -4435,14 +4434,15 @@ class _Account:
         at = bisect_left(blocks, height, key=lambda block: block.height)
         if at < len(blocks) and blocks[at].height == height:
             return blocks[at]
-        if at == 0 and len(blocks) == _MOST_BLOCKS:
+        # What came during a loss may be of more blocks than these, and be listed newest first.
+        if at == 0 and len(blocks) >= _MOST_BLOCKS and not self.unlisted:
             return None
         made = _Facts(height, _after(blocks[at - 1]) if at else _Sums(), {}, {}, {}, [], None, {})
         if at == 0 and blocks:
             made.before = blocks[0].before
         blocks.insert(at, made)
-        if len(blocks) > _MOST_BLOCKS:
-            del blocks[0]
+        if len(blocks) > _MOST_BLOCKS and not self.unlisted:
+            del blocks[:-_MOST_BLOCKS]
         return made
 
     def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
@@ -4612,7 +4612,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
-        self.most = _MOST
+        self.most, self.unfolded = _MOST, dict[int, int]()
         self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -4663,12 +4663,19 @@ class _Reading:
             return
         if isinstance(answer, list):
             self._orders(answer, own, 0)
-        for fill in getattr(answer, "fills", ()):
+        for fill in reversed(getattr(answer, "fills", ())):
             self._each(self._fill, fill, own, 0)
-        for transfer in getattr(answer, "transfers", ()):
+        for transfer in reversed(getattr(answer, "transfers", ())):
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
+        self._fold(answer, own)
+
+    def _fold(self, answer: Any, own: int) -> None:
+        """Fold what a list has brought, once for all of its rows, and take note that it came."""
+        for number, height in self.unfolded.items():
+            if (account := self.known.of(self.owner, number)) is not None:
+                account.refold(height)
         for what in () if self.odd else ("fills", "transfers"):
             if (rows := getattr(answer, what, None)) is not None:
                 heights = [self._height(row.created_at_height) for row in rows]
@@ -4734,6 +4741,14 @@ class _Reading:
             self._settle(account, block.height)
             account.refold(block.height)
 
+    def _refold(self, account: _Account, height: int) -> None:
+        # A list, of a thousand rows maybe, is folded once and not row by row.
+        if self.polled:
+            number = account.subaccount.number
+            self.unfolded[number] = min(height, self.unfolded.get(number, height))
+        else:
+            account.refold(height)
+
     def _settle(self, account: _Account, height: int) -> None:
         if height > account.settled_at:
             account.settled_at = height
@@ -4779,7 +4794,7 @@ class _Reading:
             self._note(account, "fills", fill)
         if new or (known is not None and fill.event_id and not known.event_id):
             block.fills[fill.id] = fill
-            account.refold(block.height)
+            self._refold(account, block.height)
 
     def _once(self, account: _Account, key: Any) -> bool:
         if key in account.ids:
@@ -4807,7 +4822,7 @@ class _Reading:
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
                 block.transfers[key] = amount
-                account.refold(height)
+                self._refold(account, height)
 
     def _inner(self, own: int, at: int) -> None:
         account = self._account(own)
