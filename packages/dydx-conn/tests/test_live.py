@@ -709,6 +709,28 @@ def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
     assert wanted <= {*venue.requested}
 
 
+def test_the_markets_are_requested_until_they_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first request may fail, as it does before another indexer is chosen."""
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.05)
+    venue = Venue()
+    answered = venue.rest
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        venue.answer = (
+            200,
+            '{"markets":{}}' if "/v4/perpetualMarkets" in venue.requested else "{}",
+        )
+        return answered(connection, request)
+
+    venue.rest = rest  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, [], count("http", 2))
+
+    assert [frame.text for frame in frames if frame.kind == "http"] == ["{}", '{"markets":{}}']
+
+
 def test_what_an_account_did_during_a_lost_connection_is_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -414,8 +414,10 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
         received.setdefault(_name(frame), frame)
         # Time comes with the frames: the clock they were stamped by need not be this machine's.
         begun[:] = begun or [frame.mono]
-        answered = {"http", "gap"} & received.keys()
-        settled = answered and ("close" in received or received.keys() >= {*awaited})
+        # A failure settles nothing where another indexer is used after it.
+        failed = set[str]() if net.other_rest else {"gap", "close"} & received.keys()
+        answered = "http" in received or "gap" in failed
+        settled = answered and ("close" in failed or received.keys() >= {*awaited})
         return not settled and frame.mono < begun[0] + PATIENCE_NS
 
     live(net, [], subaccount=subaccount, pace=pace).subscribe()

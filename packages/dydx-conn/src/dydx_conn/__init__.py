@@ -1986,6 +1986,8 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
+_MOST: Final = 1000  # rows that an answer may have
+
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
@@ -6641,7 +6643,7 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._in_turn, _MARKETS))
+            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
