@@ -104,19 +104,27 @@ class Running:
             assert time.monotonic() < end
             time.sleep(0.1)
 
-    def orders(self, address: str) -> list[Any]:
-        """Query the indexer for an account's orders."""
-        path = f"/v4/orders?address={address}&subaccountNumber=0"
-        found: list[list[Any]] = []
+    def answer(self, path: str, begin: str) -> Any:
+        """Query the indexer, again where what comes does not begin as an answer does."""
+        found: list[Any] = []
 
-        def listed() -> bool:
+        def answered() -> bool:
             answer = httpx.get(self.rest + path)
-            if answer.status_code == 200 and answer.text.startswith("["):
+            if answer.status_code == 200 and answer.text.startswith(begin):
                 found.append(rest_contents(path, answer.text))
             return bool(found)
 
-        self.wait(listed)
+        self.wait(answered)
         return found[0]
+
+    def market(self, ticker: str) -> Any:
+        """Query the indexer for a market."""
+        return self.answer("/v4/perpetualMarkets", '{"markets"').markets[ticker]
+
+    def orders(self, address: str) -> list[Any]:
+        """Query the indexer for an account's orders."""
+        found: list[Any] = self.answer(f"/v4/orders?address={address}&subaccountNumber=0", "[")
+        return found
 
     def filled(self, address: str) -> list[Any]:
         """Query the indexer for an account's filled orders: others may be over without a fill."""
@@ -395,9 +403,7 @@ def test_cancel_all_takes_off_what_others_placed(
     keys = key("sweep")
     us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
     markets = bot.wire.WireVenue(us).markets
-    path = "/v4/perpetualMarkets"
-    reported = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
-    markets["BTC-USD"] = perpetual_market(reported)
+    markets["BTC-USD"] = perpetual_market(venue.market("BTC-USD"))
     resting = OrderRequest(
         ticker="BTC-USD",
         clob_pair_id=0,
