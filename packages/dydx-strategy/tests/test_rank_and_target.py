@@ -425,20 +425,22 @@ UP_TO_A_HUNDRED = ("full", "volatility_extreme", "liquidity_calm")
 @pytest.mark.parametrize("name", [*ABOVE_ZERO, *FROM_ZERO])
 def test_a_share_or_a_time_may_be_as_small_as_it_is_meant(name):
     """Half of anything and less; nothing at all where that switches it off."""
-    least = {} if name == "least_share" else {"least_share": 0.001}
+    least: dict[str, Any] = {} if name == "least_share" else {"least_share": 0.001}
     small = [0.1, 0.5, *([0.0] if name in FROM_ZERO else [])]
-    assert [getattr(RankSettings(**least, **{name: v}), name) for v in small] == small
+    assert [getattr(RankSettings(**{**least, name: v}), name) for v in small] == small
     with pytest.raises(ValidationError):
-        RankSettings(**least, **{name: -0.001 if name in FROM_ZERO else 0.0})
+        RankSettings(**{**least, name: -0.001 if name in FROM_ZERO else 0.0})
 
 
 @pytest.mark.parametrize("name", [*UP_TO_ONE, *UP_TO_A_HUNDRED])
 def test_a_share_or_a_score_has_a_largest(name):
     """All of it; a score ends at 100."""
     most = 1.0 if name in UP_TO_ONE else 100.0
-    assert getattr(RankSettings(**{name: most}), name) == most
+    all_of_it: dict[str, Any] = {name: most}
+    more: dict[str, Any] = {name: most + 0.001}
+    assert getattr(RankSettings(**all_of_it), name) == most
     with pytest.raises(ValidationError):
-        RankSettings(**{name: most + 0.001})
+        RankSettings(**more)
 
 
 def test_settings_cannot_be_changed_under_a_running_strategy():

@@ -1986,7 +1986,6 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
-_MOST: Final = 1000  # rows that an answer may have
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
