@@ -13,9 +13,9 @@ import pprint
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
