@@ -30,7 +30,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 
 US = Subaccount("dydx1us", 0)
 NET = NETWORKS["local"]
-CRASH_S = 250.0  # into the bundled recording: positions are open, the crash has not begun
+CRASH_S = 570.0  # into the bundled recording: positions are open, the crash has not begun
 
 # The standard strategy, until its time is up.
 FAILING = """
@@ -57,8 +57,9 @@ strategy = Failing
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    """Return the bundled recording's frames."""
-    return list(Recording(find_recording("quickstart")))
+    """Return the bundled recording's frames up to the end of its crash."""
+    frames = list(Recording(find_recording("quickstart")))
+    return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
 
 
 @pytest.fixture

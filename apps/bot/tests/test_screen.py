@@ -16,7 +16,7 @@ import pytest
 from bot.composition import Bot, Options
 from bot.screen import Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
-from dydx_panels import View
+from dydx_panels import View, selectable
 from rich.console import Console
 
 
@@ -196,6 +196,48 @@ def test_help_opens_and_q_closes_it_before_it_quits(screen: Screen, frames: list
     press(screen, "q")
     assert not screen.view.help
     assert screen.pace(frames[0])
+
+
+def test_escape_closes_what_is_open_and_never_the_run(screen: Screen, frames: list[Frame]) -> None:
+    """Whoever wants to leave a panel does not end what guards the account."""
+    screen.pace(frames[0])
+    press(screen, "v", "?", "\x1b")
+    assert (screen.view.panel, screen.view.help) == ("venue", False)
+    press(screen, "\x1b", "\x1b")
+
+    assert screen.view.panel == ""
+    assert screen.pace(frames[1])
+
+
+def test_leaving_what_is_held_for_real_needs_a_yes(screen: Screen, frames: list[Frame]) -> None:
+    """Nobody guards it afterwards: one key by mistake is not enough."""
+    screen.mode = "TRADE"
+    screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
+    assert screen.bot.risk.positions()
+    press(screen, "q")
+    assert screen.view.confirm == "end the run and its guard? y / n"
+    press(screen, "n", "q")
+    assert screen.pace(frames[0])
+    assert inbox_of(screen) == []
+
+    press(screen, "y")
+
+    assert not screen.pace(frames[1])
+
+
+@pytest.mark.parametrize("panel", ["v", "2", "1"])
+def test_w_explains_the_newest_of_a_row_without_an_explanation_of_its_own(
+    screen: Screen, panel: str
+) -> None:
+    """The newest entry about the market of the selected row, else the newest of all."""
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500))
+    press(screen, panel)
+    ticker = [*selectable(screen.snapshot(), screen.view), ""][0]
+    press(screen, "w")
+
+    explained = screen.bot.journal.find(screen.view.why_title)
+    assert explained is not None
+    assert ticker in ("", explained.ticker)
 
 
 def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:

@@ -293,12 +293,12 @@ def test_the_official_client_has_no_way_around(query: Callable[..., Any]) -> Non
         return positions, refusal, rest.metrics.endpoints
 
     positions, refusal, endpoints = query(
-        Venue('{"positions":[]}', response(200, '{"errors":[{"msg":"no"}]}')), talk
+        Venue('{"positions":[]}', lambda _: response(200, '{"errors":[{"msg":"no"}]}')), talk
     )
 
     assert positions.value == {"positions": []}
     assert isinstance(refusal, BadAnswer)
-    assert endpoints["/v4/vault/v1/megavault/positions"].requested == 2
+    assert endpoints["/v4/vault/v1/megavault/positions"].requested == 3
 
 
 def test_rest_has_to_be_entered() -> None:
@@ -350,31 +350,31 @@ def test_each_exchange_is_reported_word_by_word(query: Callable[..., Any]) -> No
             "got 502: a page of HTML, '502 Bad Gateway'",
         ),
         (response(503, '{"errors":[]}'), ServerError, 4, "got 503: no reason"),
-        (response(307, "", location="http://evil"), BadAnswer, 1, "got 307: an empty body"),
-        (response(999, "?"), BadAnswer, 1, "got 999: '?'"),
+        (response(307, "", location="http://evil"), BadAnswer, 2, "got 307: an empty body"),
+        (response(999, "?"), BadAnswer, 2, "got 999: '?'"),
         (
             response(200, "<html><body>maintenance</body></html>"),
             BadAnswer,
-            1,
+            2,
             "got 200 with a page of HTML: JSON is malformed",
         ),
         (
             response(200, '{"errors":[{"msg":"Too many requests"}]}'),
             BadAnswer,
-            1,
+            2,
             "got 200 with an error: Too many requests",
         ),
-        (response(200, '{"height":"7"'), BadAnswer, 1, 'got 200 with \'{"height":"7"\''),
-        (response(200, "[]"), BadAnswer, 1, "got 200 with '[]'"),
-        (response(200, "[" * 200_000), BadAnswer, 1, "got 200 with '[[["),
-        (response(200, b"\xff\xfe"), BadAnswer, 1, "in UTF-8, got"),
-        (response(204, ""), BadAnswer, 1, "got 204: an empty body"),
-        (response(200, b"x", content_encoding="br"), BadAnswer, 1, "or plain text for"),
-        (response(200, b"<html", content_encoding="gzip"), BadAnswer, 1, "incorrect header check"),
+        (response(200, '{"height":"7"'), BadAnswer, 2, 'got 200 with \'{"height":"7"\''),
+        (response(200, "[]"), BadAnswer, 2, "got 200 with '[]'"),
+        (response(200, "[" * 200_000), BadAnswer, 2, "got 200 with '[[["),
+        (response(200, b"\xff\xfe"), BadAnswer, 2, "in UTF-8, got"),
+        (response(204, ""), BadAnswer, 2, "got 204: an empty body"),
+        (response(200, b"x", content_encoding="br"), BadAnswer, 2, "or plain text for"),
+        (response(200, b"<html", content_encoding="gzip"), BadAnswer, 2, "incorrect header check"),
         (
             response(200, b"\x1f\x8b", content_encoding="gzip"),
             BadAnswer,
-            1,
+            2,
             "expected gzip for /v4/height, got",
         ),
         (httpx.ConnectError("no route"), Unreachable, 3, "got ConnectError: no route"),
@@ -402,21 +402,26 @@ def test_a_failure_shows_what_to_do(
     assert (len(venue.requested), error.path) == (tries, "/v4/height")
 
 
-@pytest.mark.parametrize(
-    ("answer", "never_funded"),
-    [
-        (refused("No subaccount found with address dydx1alice", 404), True),
-        (response(404, "<html>nginx</html>"), False),
-    ],
-)
-def test_a_subaccount_never_funded_is_no_wrong_address(
-    query: Callable[..., Any], answer: httpx.Response, never_funded: bool
-) -> None:
-    """Both are a 404, but the first is the indexer's own word."""
-    error = query(Venue(answer), lambda rest: failure(rest.subaccount(ALICE)))
+def test_a_subaccount_never_funded_is_no_wrong_address(query: Callable[..., Any]) -> None:
+    """Both may be a 404, but only the first is the indexer's own word."""
+    own = Venue(refused("No subaccount found with address dydx1alice", 404))
+    proxy = Venue(lambda _: response(404, "<html>nginx</html>"))
 
-    assert isinstance(error, NotFound)
-    assert error.never_funded is never_funded
+    unknown, other = (
+        query(venue, lambda r: failure(r.subaccount(ALICE))) for venue in (own, proxy)
+    )
+
+    assert (type(unknown), unknown.never_funded) == (NotFound, True)
+    assert type(other) is BadAnswer
+
+
+@pytest.mark.parametrize("wrong", ["null", "{}", '{"message":"Service Unavailable"}'])
+def test_what_is_no_answer_is_requested_once_more(query: Callable[..., Any], wrong: str) -> None:
+    """A proxy that answered in the venue's place may not again."""
+    venue = Venue(wrong, HEIGHT)
+
+    assert query(venue, lambda rest: rest.height()).value.height == "7"
+    assert len(venue.requested) == 2
 
 
 @pytest.mark.parametrize(
@@ -439,7 +444,7 @@ def test_a_status_between_a_good_one_and_a_redirect_is_no_answer(
     query: Callable[..., Any],
 ) -> None:
     """Only a 200 with the expected content is one."""
-    venue = Venue(response(203))
+    venue = Venue(lambda _: response(203))
 
     error = query(venue, lambda rest: failure(rest.height()))
 
@@ -468,7 +473,7 @@ def test_a_refused_region_is_requested_again_after_ten_minutes(query: Callable[.
     assert venue.paths == [
         "/v4/trades/perpetualMarket/A-USD",
         "/v4/height",
-        "/v4/trades/perpetualMarket/B-USD",
+        *["/v4/trades/perpetualMarket/B-USD"] * 2,
     ]
     assert isinstance(later, BadAnswer)
 
@@ -600,30 +605,34 @@ def test_a_hiccup_is_not_seen_by_the_caller(query: Callable[..., Any]) -> None:
 
 def test_an_answer_of_64_megabytes_ends_before_it_is_in_memory(query: Callable[..., Any]) -> None:
     """It is cut off at 16 MB, and the connection closed."""
-    stream = Endless(b" " * 65_536, count=1024)
+    streams: list[Endless] = []
 
-    error = query(Venue(httpx.Response(200, stream=stream)), lambda rest: failure(rest.height()))
+    def long(_request: httpx.Request) -> httpx.Response:
+        streams.append(Endless(b" " * 65_536, count=1024))
+        return httpx.Response(200, stream=streams[-1])
+
+    error = query(Venue(long), lambda rest: failure(rest.height()))
 
     assert isinstance(error, BadAnswer)
     assert str(error) == f"expected at most {MAX_BODY} bytes for /v4/height, got more"
-    assert (stream.taken, stream.closed) == (257, True)
+    assert [(stream.taken, stream.closed) for stream in streams] == [(257, True)] * 2
 
 
 def test_an_endless_stream_ends(query: Callable[..., Any]) -> None:
     """By its size if it is fast, and by the time if it only drips."""
     streams: list[Endless] = []
 
-    def drip(_request: httpx.Request) -> httpx.Response:
-        streams.append(Endless(b" ", pause_s=1.0))
+    def sent(body: bytes, pause_s: float) -> httpx.Response:
+        streams.append(Endless(body, pause_s=pause_s))
         return httpx.Response(200, stream=streams[-1])
 
-    fast = Endless(b" " * 65_536)
-    too_much = query(Venue(httpx.Response(200, stream=fast)), lambda r: failure(r.height()))
-    too_slow = query(Venue(drip), lambda rest: failure(rest.height()))
+    fast = Venue(lambda _: sent(b" " * 65_536, 0.0))
+    too_much = query(fast, lambda rest: failure(rest.height()))
+    too_slow = query(Venue(lambda _: sent(b" ", 1.0)), lambda rest: failure(rest.height()))
 
     assert isinstance(too_much, BadAnswer)
     assert isinstance(too_slow, Unreachable)
-    assert [stream.closed for stream in [fast, *streams]] == [True] * 4
+    assert [stream.closed for stream in streams] == [True] * 5
 
 
 def test_a_small_answer_that_unpacks_to_a_large_one_is_cut_off(query: Callable[..., Any]) -> None:
@@ -631,9 +640,9 @@ def test_a_small_answer_that_unpacks_to_a_large_one_is_cut_off(query: Callable[.
     packed = zlib.compressobj(9, wbits=31)
     bomb = packed.compress(b" " * (64 * 1024 * 1024)) + packed.flush()
 
-    error = query(
-        Venue(response(200, bomb, content_encoding="gzip")), lambda rest: failure(rest.height())
-    )
+    venue = Venue(lambda _: response(200, bomb, content_encoding="gzip"))
+
+    error = query(venue, lambda rest: failure(rest.height()))
 
     assert len(bomb) < 100_000
     assert isinstance(error, BadAnswer)

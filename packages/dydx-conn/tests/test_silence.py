@@ -9,6 +9,7 @@ from reactivex import from_iterable
 
 SECOND = 1_000_000_000
 BOOK, TRADES, HEIGHT = ("v4_orderbook", "A-USD"), ("v4_trades", "A-USD"), ("v4_block_height", "")
+ACCOUNT = ("v4_subaccounts", "dydx1a/0")
 PATHS = {
     "v4_orderbook": "/v4/orderbooks/perpetualMarket/A-USD",
     "v4_trades": "/v4/trades/perpetualMarket/A-USD?limit=100",
@@ -99,6 +100,41 @@ def test_every_channel_is_judged_by_its_own_patience(channel: str) -> None:
 
     assert found[0].since_ns == patience_s * SECOND
     assert dead(found) == [(channel, id_)]
+
+
+def test_an_account_is_not_calm_once_something_was_sent() -> None:
+    """Its own orders are reported within 5 s, or REST is requested; a message ends that."""
+    wire = Wire()
+    frames = wire.begin(ACCOUNT, TRADES)
+    sent = wire.event("sent", "{}", type="place", link="node")
+    quiet = judged(*frames, sent, *wire.ticks(20))
+    told = wire.begin(ACCOUNT)
+    told += [wire.event("sent", "{}", type="place", link="node"), *wire.ticks(2)]
+    told += [wire.update(*ACCOUNT), *wire.ticks(20)]
+
+    assert compared(quiet) == [(ACCOUNT, second) for second in (5, 7, 11, 19)]
+    assert compared(judged(*told)) == []
+
+
+def test_a_placed_order_is_to_be_followed_by_its_end() -> None:
+    """Else an order that filled counts as expired, and what wanted it buys again."""
+    wire = Wire()
+    frames = wire.begin(ACCOUNT)
+    opened = {"orders": [{"id": "a", "status": "BEST_EFFORT_OPENED"}]}
+    frames += [wire.message("channel_data", ACCOUNT[0], opened, id=ACCOUNT[1]), *wire.ticks(12)]
+
+    assert compared(judged(*frames)) == [(ACCOUNT, second) for second in (5, 7, 11)]
+
+
+def test_what_is_sent_into_a_long_silence_is_compared_soon() -> None:
+    """Comparisons that became rare are not rare any more."""
+    wire = Wire()
+    frames = [*wire.begin(ACCOUNT), *wire.ticks(70)]
+    frames += [wire.event("sent", "{}", type="place", link="node"), *wire.ticks(10)]
+
+    seconds = [second for _, second in compared(judged(*frames))]
+
+    assert seconds == [30, 32, 36, 44, 60, 75, 79]
 
 
 def test_a_message_ends_the_silence_and_what_was_proven_by_it() -> None:

@@ -874,6 +874,55 @@ def test_between_two_answers_of_the_node_the_indexer_stays_as_far_behind(node: N
     assert [tx.message.order.good_til_block for tx in node.received] == [105, 107, 111]
 
 
+OVER: Final = (10, "clob", "GoodTilBlock 103 is less than the current blockHeight 107")
+
+
+def test_an_end_that_had_passed_is_chosen_again_once(node: Node) -> None:
+    """The node was further on than it had reported: nothing was taken, so none is sent twice."""
+    order = short(good_til_block=103)
+    node.answers.append(OVER)
+    with Desk(node) as desk:
+        node.height = 107
+        [first] = desk.send(order)
+        second = desk.answer()
+        desk.send(cancel(order))
+
+    assert [tx.message.order.good_til_block for tx in node.received[:2]] == [103, 110]
+    assert node.received[2].message.good_til_block == 110
+    assert (first["again"], second["again"], second["until"]) == (True, False, 110)
+    assert [state.status for state in desk.states()] == ["PENDING"] * 2
+    assert desk.states()[-1].named == cancel(short(good_til_block=110))
+    assert desk.states()[-1].before is None
+
+
+def test_an_end_that_has_passed_again_is_refused(node: Node) -> None:
+    """Also of a cancel; of an order the state says so."""
+    node.answers.extend([OVER] * 4)
+    with Desk(node) as desk:
+        desk.send(short(good_til_block=103))
+        desk.answer()
+        desk.send(BatchCancel(cancels=(cancel(short(2)),)))
+        last = desk.answer()
+
+    assert len(node.received) == 4
+    assert (last["again"], last["result"]["code"]) == (False, 10)
+    assert [state.status for state in desk.states()] == ["PENDING", "REJECTED"]
+
+
+def test_a_replacement_that_is_sent_again_leaves_what_it_was_to_replace(node: Node) -> None:
+    """Refused in the end, the order before it stands, not its own first try."""
+    node.answers.extend([(0, "", ""), OVER, OVER])
+    with Desk(node) as desk:
+        node.height = 104
+        desk.send(short(good_til_block=103))
+        desk.send(short(good_til_block=105))
+        desk.answer()
+
+    last = desk.states()[-1]
+    assert last.named == cancel(short(good_til_block=103))
+    assert (last.status, last.before) == ("PENDING", None)
+
+
 def test_an_end_too_far_ahead_is_still_refused(node: Node) -> None:
     """The indexer's delay excuses no more than itself."""
     with Desk(node) as desk:

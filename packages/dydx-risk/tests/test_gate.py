@@ -8,7 +8,17 @@ from typing import Any, ClassVar
 
 import pytest
 from dydx_conn import Frame, OrderState, PositionState, Profit
-from dydx_risk import Approved, Denied, Policy, Reduce, Returns, Risk, Verdict, audit_row
+from dydx_risk import (
+    Approved,
+    Denied,
+    Policy,
+    Reduce,
+    Returns,
+    Risk,
+    Standing,
+    Verdict,
+    audit_row,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +247,22 @@ def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
     )
 
 
+def test_what_was_paid_in_while_nobody_listened_counts_once(make_world: Any) -> None:
+    """Its list comes after the balance: it is neither found nor lost beside that."""
+    world = make_world(Policy(max_daily_loss_usdc=500, max_drawdown=0.06))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    world.lose()
+    moved = 5_000 * 10**6
+    world.update(collateral=9_000 * 10**6, unexplained=moved, doubt="")
+    world.update(unexplained=0, profit=Profit(transferred=moved))
+    assert world.risk.standing.state == "ACTIVE"
+
+    world.oracle("ETH-USD", "2749")
+
+    lost = ("DAILY_LOSS", "502.00 USDC were lost since 00:00 UTC, limit 500.00")
+    assert world.risk.standing.reasons == (lost,)
+
+
 def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
     """Whether it was withdrawn nobody knows."""
     world = make_world(Policy(max_daily_loss_usdc=500))
@@ -246,6 +272,63 @@ def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
     world.account("400", {"ETH-USD": ("3", "3000")})
 
     assert world.risk.standing.reasons[0][0] == "DAILY_LOSS"
+
+
+def paid(usdc: int, *, cause: bool) -> dict[str, Profit]:
+    """Return the profit of an account that was paid so much, its transfer reported or not yet."""
+    amount = usdc * 10**6
+    return {"profit": Profit(transferred=amount) if cause else Profit(funding=-amount)}
+
+
+@pytest.mark.parametrize("usdc", [-600, 5_000])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_transfer_that_is_reported_late_was_no_profit_and_no_loss(
+    make_world: Any, usdc: int, lost: bool
+) -> None:
+    """After its block is over, or after an outage: what was judged of it is taken back."""
+    world = make_world(Policy(max_daily_loss_usdc=500, max_drawdown=0.1))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    if lost:
+        world.lose()
+    balance = {"collateral": (1_000 + usdc) * 10**6, "settled": True}
+    world.update(**balance, **paid(usdc, cause=False))
+    tripped = world.risk.standing.state
+
+    world.update(**balance, **paid(usdc, cause=True))
+    explained = world.risk.standing
+    world.oracle("ETH-USD", "2830")  # 510 USDC
+
+    assert tripped == ("REDUCING" if usdc < 0 else "ACTIVE")
+    assert explained == Standing(state="ACTIVE")
+    assert world.risk.standing.reasons == (
+        ("DAILY_LOSS", "510.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    )
+
+
+def test_a_deposit_that_is_listed_before_its_balance_counts_once(make_world: Any) -> None:
+    """REST may have the transfer while the account is still unknown."""
+    world = make_world(Policy(max_daily_loss_usdc=500, max_drawdown=0.1))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    world.lose()
+    world.update(doubt="account frames were lost: close", **paid(5_000, cause=True))
+
+    world.update(collateral=6_000 * 10**6, settled=True, **paid(5_000, cause=True))
+
+    assert world.risk.standing == Standing(state="ACTIVE")
+
+
+def test_a_loss_stays_one_when_a_transfer_is_explained(make_world: Any) -> None:
+    """What prices took is judged again, not forgiven."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    world.oracle("ETH-USD", "2800")
+    world.update(collateral=400 * 10**6, settled=True, **paid(-600, cause=False))
+
+    world.update(collateral=400 * 10**6, settled=True, **paid(-600, cause=True))
+
+    assert world.risk.standing.reasons == (
+        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    )
 
 
 def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:

@@ -1,10 +1,8 @@
 """Sessions of the real software, replayed through all layers below: what it did is right."""
 
-import json
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +12,6 @@ from dydx_conn import (
     Frame,
     OrderRequest,
     Subaccount,
-    collect,
-    load_recorded_stream,
     objection,
 )
 from dydx_data import DataState, MarketView, objections, step
@@ -30,20 +26,19 @@ from dydx_risk import (
     position_margin,
     total_margin,
 )
+from sessions import REAL
 
-SESSIONS = Path(__file__).parents[3] / "recordings" / "localnet"
+SESSIONS = {str(session): session for session in REAL}
 
 
-class Session:
+class Played:
     """A session and an account of it, as risk sees them frame by frame."""
 
     def __init__(self, name: str, account: str = "", policy: Policy | None = None) -> None:
-        folder = SESSIONS / name
-        self.truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+        self.truth, self.frames = SESSIONS[name].truth, [*SESSIONS[name].frames]
         self.account = account or min(self.truth["state"])
         owner, number = self.account.split("/")
         subaccount = Subaccount(owner, int(number))
-        self.frames = collect(load_recorded_stream(str(folder / "frames.jsonl.zst")))
         self.state, self.accounts = DataState(), Accounts([subaccount])
         self.risk = Risk(policy, subaccount)
         self.judged: list[Judgement] = []
@@ -73,11 +68,7 @@ class Session:
 
 # === Margin ===
 
-ACCOUNTS = sorted(
-    (path.parent.name, account)
-    for path in SESSIONS.glob("*/truth.json")
-    for account in json.loads(path.read_text())["state"]
-)
+ACCOUNTS = sorted((str(session), account) for session in REAL for account in session.truth["state"])
 each_account = pytest.mark.parametrize(("name", "account"), ACCOUNTS)
 
 
@@ -86,7 +77,7 @@ def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
     name: str, account: str
 ) -> None:
     """Net collateral, initial and maintenance margin, to the quantum."""
-    session = Session(name, account)
+    session = Played(name, account)
     seen: set[tuple[int, ...]] = set()
     for _ in session.play():
         margin = session.risk.margin
@@ -98,10 +89,10 @@ def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
     assert right <= seen
 
 
-@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+@each_account
 def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account: str) -> None:
     """Oracle prices stand for minutes, books for longer: the gate denies nothing for that."""
-    session = Session(name, account)
+    session = Played(name, account)
     lost = False
 
     for frame in session.play():
@@ -112,13 +103,13 @@ def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account:
 
 
 @pytest.mark.parametrize("jump_s", [3_600, -3_600])
-@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+@each_account
 def test_a_clock_that_is_set_changes_no_margin_and_no_gate(
     name: str, account: str, jump_s: int
 ) -> None:
     """An hour ahead or back for a third of the session: nothing waits for it to catch up."""
     policy = Policy(max_daily_loss_usdc=80, max_orders_per_minute=1)
-    right, other = Session(name, account, policy), Session(name, account, policy)
+    right, other = Played(name, account, policy), Played(name, account, policy)
     begin, end = len(other.frames) // 3, 2 * len(other.frames) // 3
     other.frames[begin:end] = [
         msgspec.structs.replace(frame, at=frame.at + jump_s * 10**9)
@@ -134,14 +125,14 @@ def test_a_clock_that_is_set_changes_no_margin_and_no_gate(
 # === Stops ===
 
 
-@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+@each_account
 def test_no_transfer_and_no_fill_trips_a_stop(name: str, account: str) -> None:
     """A balance is reported before its cause: only what prices and fees took may count.
 
     None of these accounts lost as much as it moved, but for those that were liquidated.
     """
     policy = Policy(max_drawdown=0.08, max_daily_loss_usdc=80)
-    session = Session(name, account, policy)
+    session = Played(name, account, policy)
     tripped = set()
     for _ in session.play():
         tripped |= {reason for reason, _ in session.risk.standing.reasons}
@@ -155,7 +146,7 @@ WITHDRAWN = "12-withdraw-while-short"
 
 def test_what_nobody_explains_counts_in_the_end() -> None:
     """A withdrawal that is never reported is a loss once its block is over: the reason says so."""
-    session = Session(WITHDRAWN, policy=Policy(max_daily_loss_usdc=100))
+    session = Played(WITHDRAWN, policy=Policy(max_daily_loss_usdc=100))
     session.frames = [f for f in session.frames if '"WITHDRAWAL"' not in f.text]
     seen: list[tuple[int, Any]] = []
     for _ in session.play():
@@ -174,7 +165,7 @@ def test_what_nobody_explains_counts_in_the_end() -> None:
 @each_account
 def test_what_is_held_is_what_the_chain_holds_after_each_block(name: str, account: str) -> None:
     """USDC and every position, together as they were after one block."""
-    session = Session(name, account)
+    session = Played(name, account)
     seen: set[tuple[int, tuple[tuple[str, int], ...]]] = set()
     for _ in session.play():
         valued = session.risk.valued
@@ -191,7 +182,7 @@ def test_what_is_held_is_what_the_chain_holds_after_each_block(name: str, accoun
 @each_account
 def test_each_position_is_worth_and_requires_what_the_chain_says(name: str, account: str) -> None:
     """Value, initial and maintenance margin of every position at the block that is compared."""
-    session = Session(name, account)
+    session = Played(name, account)
     seen: set[tuple[str, int | None, int | None, int | None]] = set()
     for _ in session.play():
         for row in session.risk.positions():
@@ -209,7 +200,7 @@ def test_the_margin_of_a_session_is_that_of_what_is_held_valued_from_nothing(
     name: str, account: str
 ) -> None:
     """Updated a price and a fill at a time, it never drifts; the plan is that of a new plan, too."""
-    session, compared = Session(name, account), 0
+    session, compared = Played(name, account), 0
     session.risk.guard = False  # what it sends would wait for answers
     for frame in session.play():
         risk, views = session.risk, session.state.views
@@ -241,7 +232,7 @@ def test_whatever_is_approved_in_a_session_the_chain_would_take(
     make_decision: Any, name: str, account: str
 ) -> None:
     """In every market, either side and out of it: valid, bounded, and no more than was decided."""
-    session, judged = Session(name, account, Policy(max_leverage=50)), 0
+    session, judged = Played(name, account, Policy(max_leverage=50)), 0
     for frame in session.play():
         risk = session.risk
         if frame.seq % 20:
@@ -285,7 +276,7 @@ def is_bound(order: OrderRequest, view: MarketView) -> bool:
 def test_a_guard_that_acts_early_reduces_what_is_held_and_no_more(name: str, account: str) -> None:
     """At half the way to liquidation, in every session: valid, reduce-only, of what is held."""
     policy = Policy(act_below=0.95, restore_to=0.97, keep_above=0.98)
-    session, reduced = Session(name, account, policy), 0
+    session, reduced = Played(name, account, policy), 0
     for _ in session.play():
         for verdict in session.judged:
             if not isinstance(verdict, Reduce):
@@ -312,7 +303,7 @@ def test_what_the_chain_liquidates_was_liquidatable_and_nothing_else(
     name: str, account: str
 ) -> None:
     """The alarm goes off before the chain takes a position, and in no other account."""
-    session = Session(name, account)
+    session = Played(name, account)
     alarms = {session.risk.alarm for _ in session.play()}
 
     taken = {"LIQUIDATED", "DELEVERAGED"}
@@ -343,7 +334,7 @@ def test_with_the_makers_gone_nothing_is_opened_and_nothing_sold_off(
     make_decision: Any, usdc: int, why: str
 ) -> None:
     """The touch is all that is left of the book: what it asks for is no price."""
-    session = Session(HOLLOW)
+    session = Played(HOLLOW)
     frame = session.until("LINK-USD", "2.292")
 
     [verdict] = session.risk.step(make_decision("LINK-USD", usdc, frame.seq, frame.at))
@@ -354,7 +345,7 @@ def test_with_the_makers_gone_nothing_is_opened_and_nothing_sold_off(
 
 def test_with_the_makers_gone_a_new_short_is_denied(make_decision: Any) -> None:
     """It would have lost 121.80 USDC of 1,500 at once."""
-    session = Session(HOLLOW, policy=Policy(max_leverage=50))
+    session = Played(HOLLOW, policy=Policy(max_leverage=50))
     frame = session.until("LINK-USD", "2.292")
     session.risk.account.positions.clear()
     session.risk.valued.load()
@@ -370,7 +361,7 @@ def test_with_the_makers_gone_a_new_short_is_denied(make_decision: Any) -> None:
 
 def test_an_urgent_exit_follows_the_touch(make_decision: Any) -> None:
     """Who must be out at any price says so; of less than all it is no question."""
-    session = Session(HOLLOW)
+    session = Played(HOLLOW)
     frame = session.until("LINK-USD", "2.292")
     part, whole = (
         make_decision("LINK-USD", usdc, frame.seq, frame.at, urgency=1.0) for usdc in (500, 0)
@@ -391,7 +382,7 @@ def test_while_the_makers_are_there_the_bound_is_the_oracles(make_decision: Any)
     """The worst price is a little beyond the touch, or the bound: whichever is better."""
     worst = {}
     for bps in (200, 45):
-        session = Session(HOLLOW, policy=Policy(max_oracle_bps=bps))
+        session = Played(HOLLOW, policy=Policy(max_oracle_bps=bps))
         frame = session.until("LINK-USD", "2.489")
         [verdict] = session.risk.step(make_decision("LINK-USD", 2_000, frame.seq, frame.at))
         assert isinstance(verdict, Approved)
@@ -422,7 +413,7 @@ def test_with_the_makers_gone_the_guard_takes_what_relieves_and_no_worse(
     distance: float, words: str
 ) -> None:
     """At 5.5 % a bid 7.8 % below the oracle is worth it; at 2 % it brings liquidation nearer."""
-    session = Session(HOLLOW)
+    session = Played(HOLLOW)
     session.until("LINK-USD", "2.292")
     risk, before = session.risk, session.risk.margin
     owed = before.cushion - int(distance * before.sensitivity)

@@ -208,11 +208,20 @@ class Screen:
             self.view = replace(self.view, filter=text + key)
 
     def quit(self) -> None:
-        """End the run, or close the overlay that is open."""
+        """End the run, or close the overlay that is open; what is held for real needs a `y`."""
+        if self.view.why or self.view.help:
+            self.close()
+        elif self.mode == "TRADE" and not self.finished and self.bot.risk.positions():
+            self.view = replace(self.view, confirm="end the run and its guard? y / n")
+        else:
+            self._quit = True
+
+    def close(self) -> None:
+        """Close the overlay that is open, or else the panel shown alone; never the run."""
         if self.view.why or self.view.help:
             self.view = replace(self.view, why=(), help=False)
         else:
-            self._quit = True
+            self.view = replace(self.view, panel="")
 
     def pause(self) -> None:
         """Stop the recording, or let it go on; a live run only stands still on the screen."""
@@ -259,14 +268,15 @@ class Screen:
             self.view = replace(self.view, selected=row)
 
     def why(self) -> None:
-        """Explain the selected row of the tape, the newest if none is."""
+        """Explain the selected row; where a panel has no such rows, the newest of its market."""
         if self.view.why:
             self.view = replace(self.view, why=())
             return
-        ids = selectable(self.snapshot(), self.view)
-        if not ids:
-            return
-        entry = self.bot.journal.find(ids[min(max(self.view.selected, 0), len(ids) - 1)])
+        shown = self.snapshot()
+        ids = selectable(shown, self.view)
+        row = ids[min(max(self.view.selected, 0), len(ids) - 1)] if ids else ""
+        tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
+        entry = next(filter(None, map(self.bot.journal.find, tried)), None)
         if entry is not None:
             lines = tuple(chain(entry, self.bot.journal, self._recording))
             if self._recording is None:
@@ -286,7 +296,11 @@ class Screen:
     def _confirm(self, key: str) -> None:
         what = self.view.confirm.split()[0]
         self.view = replace(self.view, confirm="")
-        if key in ("y", "Y"):
+        if key not in ("y", "Y"):
+            return
+        if what == "end":
+            self._quit = True
+        else:
             act(self._inbox, "key", what, "")
             self._acts = self.bot.journal.counts["act"] + 1
             if self._frozen is not None:  # whoever acts wants to see what comes of it
@@ -302,7 +316,7 @@ class Screen:
 
 ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "q": Screen.quit,
-    "\x1b": Screen.quit,
+    "\x1b": Screen.close,
     "\x03": Screen.quit,
     " ": Screen.pause,
     ".": Screen.step,

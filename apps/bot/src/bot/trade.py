@@ -45,8 +45,11 @@ from bot.wire import WireVenue
 # === Ends ===
 # How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
 
-_GRACE_NS: Final = 5_000_000_000
-_LEAVE_NS: Final = 10_000_000_000
+# A cancel may be lost, and what became of it may be requested from REST only after 5 s.
+_GRACE_NS: Final = 15_000_000_000
+_REPEAT_NS: Final = 5_000_000_000
+# What is sold is reported by an indexer that may be 30 blocks behind.
+_LEAVE_NS: Final = 30_000_000_000
 _AGAIN_NS: Final = 1_000_000_000
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -57,11 +60,12 @@ def closing(
     stopping: threading.Event,
     leaving: Callable[[Frame], bool] = lambda _: False,
 ) -> Callable[[Frame], bool]:
-    """End a source once the run's orders are off the books, or 5 s after somebody ended it.
+    """End a source once the run's orders are off the books, or 15 s after somebody ended it.
 
-    Before that, what is held leaves, for as long as `leaving` returns True.
+    Each is cancelled again after 5 s. Before that, what is held leaves, for as long as `leaving`
+    returns True.
     """
-    over, ends = threading.Event(), list[int]()
+    over, ends, due = threading.Event(), list[int](), list[int]()
 
     def bounded(frame: Frame) -> bool:
         if not (over.is_set() or stopping.is_set()) and pace(frame):
@@ -71,6 +75,8 @@ def closing(
             if leaving(frame):
                 return True
             ends.append(frame.mono + _GRACE_NS)
+        if not due or (venue.open and due[-1] <= frame.mono < ends[0]):
+            due.append(frame.mono + _REPEAT_NS)
             venue.withdraw(venue.open)
         if venue.open and frame.mono < ends[0]:
             return True
@@ -82,7 +88,7 @@ def closing(
 
 
 def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
-    """Let what is held leave: an act a second, for 10 s at most; False when it is over.
+    """Let what is held leave: an act a second, for 30 s at most; False when it is over.
 
     Orders that may still enter are cancelled first. It is over when nothing is held, and no order
     is on its way that could change that.
@@ -129,6 +135,67 @@ def gently(stopping: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+# === Sweep ===
+# Every order of a subaccount leaves the books, whoever placed it.
+
+# An indexer may be 30 blocks behind its node, which may stop for some seconds.
+_PATIENCE_NS: Final = 60_000_000_000
+
+
+class Sweep:
+    """Cancels every order, each again after 5 s, until the venue reports the end of all.
+
+    It is over when nothing is left that was on the books as it began, or after a minute.
+    """
+
+    def __init__(self, venue: WireVenue) -> None:
+        self.found: set[str] = set()
+        self._venue = venue
+        self._began: tuple[int, int] | None = None  # when, and at which block of the node
+        self._due: dict[str, int] = {}  # when an order is cancelled again
+        self._listed = False
+
+    @property
+    def left(self) -> list[OrderState]:
+        """Return the orders that may still stand on a book."""
+        return [state for state in self._venue.accounts.orders.open() if not state.leaving]
+
+    @property
+    def troubles(self) -> list[str]:
+        """Return what was expected and is not so: an empty list is sure to be the end of all."""
+        troubles = [f"{_named(state)} off the books, got {state.status}" for state in self.left]
+        if not self._listed:
+            troubles += ["a list of orders from REST, got none: a TWAP order may go on"]
+        height, (_, began) = self._venue.accounts.orders.height, self._began or (0, 0)
+        if height < began:
+            what = f"the indexer to come to block {began}, got {height}"
+            troubles += [f"{what}: an order placed last may stand"]
+        return troubles
+
+    def pace(self, frame: Frame) -> bool:
+        """Cancel what is due; return whether to go on."""
+        venue, now = self._venue, frame.mono
+        if self._began is None:
+            self._began = now, venue.trader.height if venue.trader is not None else 0
+        if not venue.known:
+            return now < self._began[0] + _PATIENCE_NS
+        if due := [state for state in self.left if self._due.get(state.id, now) <= now]:
+            self._due |= {state.id: now + _REPEAT_NS for state in due}
+            self.found.update(self._due)
+            venue.withdraw(due)
+        return now < self._began[0] + _PATIENCE_NS and bool(self.troubles)
+
+    def take(self, frame: Frame) -> None:
+        """Note that REST listed the orders: an account's snapshot names no TWAP."""
+        path = ENDPOINTS["orders"].path
+        self._listed |= frame.kind == "http" and frame.path == path and frame.ok
+
+
+def _named(state: OrderState) -> str:
+    ticker = state.named.ticker if state.named is not None else ""
+    return f"order {state.id} {ticker}".rstrip()
 
 
 # === Commands ===
@@ -180,30 +247,16 @@ def trade(arguments: argparse.Namespace) -> int:
 
 
 def withdraw_all(arguments: argparse.Namespace) -> int:
-    """Take every order of a subaccount off the books, whoever placed it; 1 if some stay."""
+    """Take every order of a subaccount off the books, whoever placed it; 1 if some stay, or may."""
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
     venue, inbox = WireVenue(account_of(arguments, keys)), Inbox()
-    found: dict[str, OrderState] = {}
-    ends: list[int] = []
-    listed = threading.Event()
-
-    def pace(frame: Frame) -> bool:
-        ends.append(frame.mono + 2 * _GRACE_NS) if not ends else None
-        if venue.known and (new := [s for s in left() if s.id not in found]):
-            found.update((state.id, state) for state in new)
-            venue.withdraw(new)
-        return frame.mono < ends[0] and not (venue.known and listed.is_set() and not left())
-
-    def left() -> list[OrderState]:
-        return [state for state in venue.accounts.orders.open() if not state.leaving]
+    sweep = Sweep(venue)
 
     def pass_on(frame: Frame) -> None:
         audit.passed(frame)
-        # An account's snapshot names no TWAP: REST does, soon after it.
-        if frame.kind == "http" and frame.path == ENDPOINTS["orders"].path and frame.ok:
-            listed.set()
+        sweep.take(frame)
         for received in venue.receive(frame):
             for update in venue.accounts.step(received):
                 venue.learn(update)
@@ -212,21 +265,16 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
         AuditLog(arguments.audit) as audit,
         trading(venue, net, keys, inbox, audit, arguments.authenticators),
     ):
-        live(net, [], subaccount=venue.subaccount, pace=pace, inbox=inbox).subscribe(pass_on)
+        live(net, [], subaccount=venue.subaccount, pace=sweep.pace, inbox=inbox).subscribe(pass_on)
     if not venue.known:
         raise RefusalError(f"expected the orders of {venue.subaccount} from {net.name}, got none")
-    return _withdrawn(venue, len(found), len(left()), listed=listed.is_set())
-
-
-def _withdrawn(venue: WireVenue, found: int, left: int, *, listed: bool) -> int:
-    """Report how many orders are off the books; 1 if some stay, or may."""
-    print(f"{venue.subaccount}: {found - left} of {found} orders are off the books")
+    found, left = len(sweep.found), sweep.left
+    print(f"{venue.subaccount}: {found - len(left)} of {found} orders are off the books")
     for reason, count in venue.refusals.items():
         print(as_lines([f"{count} refused: {reason}"]), file=sys.stderr)
-    if not listed:
-        what = "expected a list of orders from REST, got none: a TWAP order may go on"
-        print(f"bot: {what}", file=sys.stderr)
-    return 1 if left or not listed else 0
+    for trouble in sweep.troubles:
+        print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
+    return 1 if sweep.troubles else 0
 
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:

@@ -314,8 +314,9 @@ class Untrusted(Unreachable):
 
 
 class BadAnswer(RestError):
-    """What came is no answer: a page of HTML, an error under a 200, too much. Report it."""
+    """What came is no answer: a page of HTML, an error under a 200, too much; twice. Report it."""
 
+    tries = 2  # whoever stands before the venue answered in its place, and may not again
     verdict = "bad"
 
 
@@ -1938,9 +1939,10 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
+
+_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -1983,6 +1985,8 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
+
+_MOST: Final = 1000  # rows that an answer may have
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
@@ -3176,13 +3180,15 @@ class Continuity:
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
     unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
-    without them no hole before an answer proves anything. `lost` is how many the last gap was.
+    without them no hole before an answer proves anything. `lost` is how many the last gap was,
+    `carries` what was ever requested.
     """
 
     sees_requests: bool = False
     last: int | None = None
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
+    carries: set[Key] = field(default_factory=set)
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
@@ -3194,6 +3200,7 @@ class Continuity:
         if sent.type == "subscribe":
             self.sees_requests = True
             self.owed.setdefault(key_of(sent), []).append(frame.mono)
+            self.carries.add(key_of(sent))
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -3434,7 +3441,7 @@ class _Connections:
             yield from self._on_block(frame)
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
-        for height, time_ns in _blocks(frame):
+        for height, time_ns in blocks_of(frame):
             if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
@@ -3513,7 +3520,8 @@ _EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
 }
 
 
-def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
+def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
+    """Yield the height and the time in nanoseconds of each block that a frame reports."""
     if frame.kind == "http" and not frame.channel.startswith("/v4/height"):
         return
     # What cannot be read is no block; the layer above counts it.
@@ -3572,8 +3580,9 @@ class Silence:
 
     A calm market is silent too, so that silence alone proves nothing. What is silent for longer
     than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
-    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
-    a snapshot, ticks and answers; what is Compared, and Dead.
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. An
+    account is due 5 s after anything was sent to the node, or placed: then silence is no calm.
+    Below, a snapshot, ticks and answers; what is Compared, and Dead.
 
         frames  --s--t--a--u--b--v--|
         judged  -----C-----C-----D--|
@@ -3591,6 +3600,8 @@ class Silence:
             return self._on_tick(frame.mono)
         elif kind == "http" and frame.ok:
             self._on_answer(frame)
+        elif kind == "sent" and frame.link == "node":
+            self._on_sent(frame.mono)
         elif kind in ("open", "close"):
             self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
         return []
@@ -3600,7 +3611,10 @@ class Silence:
         if row is None:
             return
         key = key_of(frame)
-        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        quiet, patience_ns = self._quiet.get(key), int(row.quiet_s * _SECOND)
+        if row.kind == "account" and '"BEST_EFFORT_OPENED"' in frame.text:
+            patience_ns = _REPORTED_NS  # its end, or a fill, is to follow within blocks
+        due = frame.mono + patience_ns
         if frame.type in _CONTROL:
             self._quiet.pop(key, None)  # to be subscribed again, or refused
         elif frame.is_snapshot or (quiet is not None and quiet.compared):
@@ -3617,6 +3631,12 @@ class Silence:
         before = quiet.answers.setdefault(frame.channel, frame.text)
         if before != frame.text and not quiet.differed:
             quiet.differed = frame.mono
+
+    def _on_sent(self, mono: int) -> None:
+        for (channel, _), quiet in self._quiet.items():
+            if CHANNELS[channel].kind == "account":
+                quiet.due = min(quiet.due, mono + _REPORTED_NS)
+                quiet.compared = min(quiet.compared, 1)
 
     def _on_tick(self, mono: int) -> list[Silent]:
         dead, due = list[Silent](), list[tuple[int, int, Key]]()
@@ -3641,6 +3661,7 @@ class Silence:
 
 
 _ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_REPORTED_NS: Final = 5 * _SECOND  # what a node took is reported sooner, as a rule
 _COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
@@ -3743,6 +3764,11 @@ class TxResult(msgspec.Struct, kw_only=True):
         return self.codespace == "sdk" and self.code in codes
 
     @property
+    def is_over(self) -> bool:
+        """Return whether it was refused since its last block has passed, and for nothing else."""
+        return self.codespace == "clob" and self.code == 10
+
+    @property
     def may_be_sequence(self) -> bool:
         """Return whether a wrong sequence may be all that it was refused for.
 
@@ -3759,7 +3785,7 @@ class _Answer(msgspec.Struct, kw_only=True):
     until: int = 0  # the block or time requested: separates a replacement from the replaced
     result: TxResult | None = None
     errors: list[ErrorFields] = []
-    again: bool = False  # refused for its sequence alone, and sent again with the right one
+    again: bool = False  # refused for its sequence or its end alone, and sent again with another
 
 
 class Lifecycle:
@@ -3773,6 +3799,7 @@ class Lifecycle:
         self.orders: dict[str, OrderState] = {}
         self.height = self.time = 0
         self._live: set[str] = set()
+        self._again: set[str] = set()  # refused, and to be sent again
         self._fills: dict[str, dict[str, Decimal]] = {}
         self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
@@ -3788,18 +3815,23 @@ class Lifecycle:
         before = self.orders.get(sent.ids[0])
         live = before if before is not None and not before.final else None
         if live is not None and live.order == sent.place:
+            self._again.discard(sent.ids[0])
             return  # sent again, since the first was refused for its sequence alone
+        # One that is sent again with another end replaces what its first try was to replace.
+        behind = live.before if live is not None and sent.ids[0] in self._again else live
+        self._again.discard(sent.ids[0])
         # What an id has filled counts for the order that takes its place.
         filled = Decimal(0) if before is None else before.filled
         status: Status = "PENDING" if live is None else live.status
         yield self._put(OrderState(
             id=sent.ids[0], subaccount=sent.subaccount, status=status, size=sent.size,
-            filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
+            filled=filled, named=cancel(sent.place), order=sent.place, before=behind, seq=frame.seq,
         ))  # fmt: skip
 
     def answered(self, frame: Frame) -> Iterator[OrderState]:
         """Take what a node answered to it."""
         answer = msgspec.json.decode(frame.text, type=_Answer)
+        self._again.update(answer.ids if answer.again and answer.to == "place" else ())
         for id in () if answer.again or answer.to != "place" else answer.ids:
             # Unknown if it was not even sent, or if the recording began later.
             old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
@@ -3984,11 +4016,6 @@ def _name_of(row: OrderFields) -> CancelRequest | None:
 def good_until(request: OrderRequest | CancelRequest) -> int:
     """Return the last block, or for stateful orders the time, of an order or its cancel."""
     return request.good_til_block or request.good_til_block_time
-
-
-def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame reports."""
-    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
 
 
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
@@ -4218,13 +4245,20 @@ def _bounded(cost: Fraction) -> Fraction:
 def _settle(sums: _Sums, block: _Facts) -> None:
     """Find the balance at the end of a block; what fills and transfers leave open is funding.
 
-    Several balances of one block may come, one after each match, and in any order: the one at
-    its end leaves the least open, as every other lacks a fill.
+    Several balances of one block may come, one after each match, and in any order: from the one
+    at its end the fills explain all others, and of two that do so it leaves the least open.
     """
     given, funding = sum(block.transfers.values()), 0  # integers
     if sums.balance is not None:
         expected = sums.balance + _moved(block)
-        sums.balance = min(_ends(block), key=lambda b: (abs(b - expected), b), default=expected)
+        steps = _explained(sums.balance, block)
+
+        def apart(end: int) -> tuple[int, int, int]:
+            left = expected - end
+            explained = sum(balance + left in steps for balance in {*block.balances})  # integers
+            return -explained, abs(left), end
+
+        sums.balance = min(_ends(block), key=apart, default=expected)
         if block.inner and not block.transfers:
             given = sums.balance - expected
         else:
@@ -4241,6 +4275,14 @@ def _ends(block: _Facts) -> list[int]:
         return [block.snapshot.balance]
     # The last of a torn block may be lost; what it settled shows in the next.
     return [] if block.torn else block.balances
+
+
+def _explained(balance: int, block: _Facts) -> set[int]:
+    """Return what the fills of a block make of a balance, one by one, and transfers besides."""
+    fills = sorted(block.fills.values(), key=lambda fill: (fill.event_id, fill.id))
+    given = sum(block.transfers.values())  # integers
+    moved = itertools.accumulate((fill.paid_in for fill in fills), initial=balance)
+    return {after + paid for after in moved for paid in (0, given)}
 
 
 def _moved(block: _Facts) -> int:
@@ -4297,8 +4339,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that no socket carries
+    the account: what is held comes from REST, as long as that is polled.
     """
 
     seq: int
@@ -4334,7 +4376,7 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "begun", "blocks", "carried", "doubts", "height", "ids", "link", "lost", "over",
         "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
@@ -4349,7 +4391,7 @@ class _Account:
         self.positions: dict[str, PositionState] = {}
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
-        self.link, self.polled = "", False
+        self.link, self.carried = "", False  # the socket's, and whether it reports the account
         self.lost = 0  # the block in which frames were lost, until all lists have come since
         self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
@@ -4396,15 +4438,20 @@ class _Account:
         at = bisect_left(blocks, height, key=lambda block: block.height)
         if at < len(blocks) and blocks[at].height == height:
             return blocks[at]
-        if at == 0 and len(blocks) == _MOST_BLOCKS:
+        # What came during a loss may be of more blocks than these, and be listed newest first.
+        if at == 0 and len(blocks) >= _MOST_BLOCKS and not self.unlisted:
             return None
         made = _Facts(height, _after(blocks[at - 1]) if at else _Sums(), {}, {}, {}, [], None, {})
         if at == 0 and blocks:
             made.before = blocks[0].before
         blocks.insert(at, made)
-        if len(blocks) > _MOST_BLOCKS:
-            del blocks[0]
+        if len(blocks) > _MOST_BLOCKS and not self.unlisted:
+            del blocks[:-_MOST_BLOCKS]
         return made
+
+    def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
+        """Return what tells the transfers of a block apart."""
+        return [key for block in self.blocks if block.height == height for key in block.transfers]
 
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
@@ -4544,7 +4591,7 @@ class _Known:
             "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
-            "polled": account.polled,
+            "polled": not account.carried,
             "profit": account.profit,
         }
         if not (always or positions or any(lists.values()) or shown != account.shown):
@@ -4569,7 +4616,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
-        self.most = _MOST
+        self.most, self.unfolded = _MOST, dict[int, int]()
         self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -4620,12 +4667,19 @@ class _Reading:
             return
         if isinstance(answer, list):
             self._orders(answer, own, 0)
-        for fill in getattr(answer, "fills", ()):
+        for fill in reversed(getattr(answer, "fills", ())):
             self._each(self._fill, fill, own, 0)
-        for transfer in getattr(answer, "transfers", ()):
+        for transfer in reversed(getattr(answer, "transfers", ())):
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
+        self._fold(answer, own)
+
+    def _fold(self, answer: Any, own: int) -> None:
+        """Fold what a list has brought, once for all of its rows, and take note that it came."""
+        for number, height in self.unfolded.items():
+            if (account := self.known.of(self.owner, number)) is not None:
+                account.refold(height)
         for what in () if self.odd else ("fills", "transfers"):
             if (rows := getattr(answer, what, None)) is not None:
                 heights = [self._height(row.created_at_height) for row in rows]
@@ -4637,7 +4691,6 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -4692,6 +4745,14 @@ class _Reading:
             self._settle(account, block.height)
             account.refold(block.height)
 
+    def _refold(self, account: _Account, height: int) -> None:
+        # A list, of a thousand rows maybe, is folded once and not row by row.
+        if self.polled:
+            number = account.subaccount.number
+            self.unfolded[number] = min(height, self.unfolded.get(number, height))
+        else:
+            account.refold(height)
+
     def _settle(self, account: _Account, height: int) -> None:
         if height > account.settled_at:
             account.settled_at = height
@@ -4737,7 +4798,7 @@ class _Reading:
             self._note(account, "fills", fill)
         if new or (known is not None and fill.event_id and not known.event_id):
             block.fills[fill.id] = fill
-            account.refold(block.height)
+            self._refold(account, block.height)
 
     def _once(self, account: _Account, key: Any) -> bool:
         if key in account.ids:
@@ -4753,14 +4814,19 @@ class _Reading:
             return
         height = int(row.created_at_height or 0) or _when(account, at)
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
-        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
+        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        listed = [known for each in family for known in each.transfers_of(height)]
+        # A parent's list names no child: it may be what a channel has reported of one.
+        if any(known != key and _is_alike(known, key) for known in listed):
+            return
         if block is not None and self._once(account, key):
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
                 block.transfers[key] = amount
-                account.refold(height)
+                self._refold(account, height)
 
     def _inner(self, own: int, at: int) -> None:
         account = self._account(own)
@@ -4806,18 +4872,20 @@ class _Reading:
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
             self.faults.append(f"is of {held.address}, expected {self.owner}")
-        elif held.child_subaccounts is not None or (self.of_parent and held is _NOTHING):
+        elif held is not _NOTHING and self.of_parent == (held.child_subaccounts is None):
+            what = "the children of" if self.of_parent else "subaccount"
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
+        elif self.of_parent:
             for child in held.child_subaccounts or ():
                 if child.subaccount_number is None:
                     self.faults.append("has a child without its number")
                 else:
                     self._snapshot(child, child.subaccount_number, at)
             self._unlisted(held, own, at)
-        elif self.of_parent or held.subaccount_number not in (None, own):
-            what = "the children of" if self.of_parent else "subaccount"
-            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
-        else:
+        elif held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
+        else:
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4855,6 +4923,8 @@ class _Reading:
             number = known.subaccount.number
             if number not in listed and not (known.positions or known.collateral):
                 self._snapshot(_NOTHING, number, at)
+            elif number not in listed and not 0 < at < known.height:
+                self.faults.append(f"does not list subaccount {number}")
 
     def _clear(self, account: _Account) -> None:
         # A snapshot that is not behind ends every doubt but that a list was not answered.
@@ -4883,6 +4953,11 @@ class _Reading:
                 balance = None
                 self.faults.append(f"cannot be read: {error}")
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
+
+
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
 
 
 def _when(account: _Account, height: int) -> int:
@@ -4991,8 +5066,12 @@ class Accounts:
         for account in self._known.accounts.values():
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                # An attempt that fails loses nothing of what REST answered since.
+                if account.carried or frame.kind == "gap":
+                    why = f"account frames were lost: {frame.kind} at {frame.seq}"
+                    account.doubts["link"] = why
                 account.lose()
+                account.carried = False
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5026,15 +5105,12 @@ class Accounts:
     def _on_block(self, frame: Frame) -> list[AccountUpdate]:
         states: list[OrderState] = []
         updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._known.accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._known.update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
+        for height, time_ns in blocks_of(frame):
+            states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+            for account in self._known.accounts.values():
+                if account.move(height - 1 - _GRACE_BLOCKS):
+                    account.judge()
+                    updates += self._known.update(account, frame)
         return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
 
     def _on_account(self, frame: Frame) -> list[AccountUpdate]:
@@ -5047,10 +5123,11 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.carried = False
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
-        account.link = frame.link
+        account.link, account.carried = frame.link, True
         for part in reading.contents():
             reading.take(part, account, at)
         return reading.updates(account)
@@ -5063,8 +5140,10 @@ class Accounts:
         account.doubts.pop(path, None)
         if answer is None or isinstance(answer, ErrorsContents):
             if not _is_unfunded(account, frame):
-                got = f"{frame.status}: {answer.reason}" if answer else "; ".join(reading.faults)
-                account.doubts[path] = f"expected an answer of {path}, got {got}"
+                refused = answer and (
+                    f"expected an answer of {path}, got {frame.status}: {answer.reason}"
+                )
+                account.doubts[path] = refused or "; ".join(reading.faults)
             return self._known.update(account, frame)
         reading.answer(answer, number)
         return reading.updates(account)
@@ -5078,9 +5157,14 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and is_never_funded(frame.path, frame.status, frame.text)
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty,
+    # nor of one that was until lately, as a replica lags.
+    if account.begun is None or not is_never_funded(frame.path, frame.status, frame.text):
+        return False
+    first, *later = account.blocks
+    was_empty = first.height == account.begun and first.snapshot == _Snapshot({}, 0)
+    lately = all(block.height > account.over - _MOST_BLOCKS for block in later)
+    return (was_empty and lately) or not (account.positions or account.collateral)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
@@ -5362,6 +5446,8 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
+    if kind is NotFound and _refused(text) is None:
+        kind = BadAnswer  # a proxy's own
     error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
@@ -5936,9 +6022,6 @@ class OrderChoice(TypedDict, total=False):
     return_latest_orders: bool | None
 
 
-_MOST: Final = 1000  # rows that an answer may have
-
-
 class Rest(_Desk):
     """The indexer's endpoints; an async context manager, for one event loop.
 
@@ -6488,17 +6571,25 @@ class _Poller(threading.Thread):
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
         self._unanswered: set[tuple[Key, str] | type[RestError]] = set()  # reported as such
+        self._lost: dict[Key, int] = {}  # from which block on lists may lack rows
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
     def mend(self, key: Key) -> None:
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
-            self._call(self._start, key, partial(self._later, key))
+            self._call(self._start, key, partial(self._until, key, _RACE_S))
+
+    def lost(self, keys: Iterable[Key], height: int) -> None:
+        """Take note, from any thread, that from a block on all of these keys may be lost."""
+        for key in keys:
+            if height and CHANNELS[key[0]].kind == "account":
+                self._call(self._lost.setdefault, key, height - _BEHIND)
 
     def compare(self, key: Key) -> None:
         """Request, from any thread, what a key that is silent stands for."""
-        self._call(self._start, ("compare", key), partial(self._in_turn, key))
+        # A failure is a doubt of what was known: it is not left to the next comparison.
+        self._call(self._start, ("compare", key), partial(self._until, key, 0.0))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
@@ -6552,7 +6643,7 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._in_turn, _MARKETS))
+            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6576,9 +6667,10 @@ class _Poller(threading.Thread):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
-    async def _later(self, key: Key) -> None:
-        await asyncio.sleep(_RACE_S)
-        while not await self._in_turn(key):
+    async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
+        await asyncio.sleep(wait_s)
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6598,22 +6690,37 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
-        # One that fails keeps no other from being requested.
-        return all([await self._one(key, endpoint) for endpoint in CHANNELS[key[0]].rest])
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
+        since = self._lost.pop(key, None)
+        # After a loss each endpoint is walked back to it: a part would leave the others out.
+        every = CHANNELS[key[0]].rest if of is None or since is not None else of
+        left = [*every]
+        try:
+            # One that fails keeps no other from being requested.
+            left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
+        finally:
+            if since is not None and left:
+                self._lost[key] = since
+        return left
 
-    async def _one(self, key: Key, endpoint: Endpoint) -> bool:
+    async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
         where, rows = self._rest.where, _ROWS if endpoint.key else None
+        named = CHANNELS[channel].parameters(id_)
         try:
-            named = CHANNELS[channel].parameters(id_)
-            answer = await self._rest.request(endpoint, **named, limit=rows)
-            if answer.stale:
-                raise Unreachable("expected a new answer, got an old one: the endpoint fails")
+            if since is not None and endpoint.pages:
+                async for row in self._rest.walk(endpoint, **named):
+                    if int(row.created_at_height or 0) < since:
+                        break
+            else:
+                answer = await self._rest.request(endpoint, **named, limit=rows)
+                if answer.stale:
+                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except RestError as error:
             # That an account was never funded is an answer: there is nothing.
             if not (isinstance(error, NotFound) and error.never_funded):
@@ -6630,8 +6737,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
@@ -6741,6 +6847,8 @@ class _Watch:
         if gaps:
             frame = msgspec.structs.replace(frame, seq=frame.seq + len(gaps))
         for each in (*gaps, frame):
+            if each.kind in ("close", "gap") and each.link in self._links:
+                self._poller.lost(self._links[each.link].keys, self._connections.height)
             for turn in self._connections.step(each):
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
@@ -7551,11 +7659,37 @@ class _Job(msgspec.Struct, frozen=True):
     size: Decimal
     short: bool
     until: int
+    height: int  # of the chain, when that was chosen
     then: "_Job | None" = None
 
     @property
     def about(self) -> tuple[str, ...]:
         return self.ids + (self.then.about if self.then else ())
+
+    def later(self, height: int) -> "_Job":
+        """Return a short-term one as it is at another height: its end is as far ahead."""
+        until = self.until + max(height - self.height, 0)
+        request = _ending(self.request, until)
+        _, write = _MESSAGES[type(request)]
+        message = write(request, self.subaccount)
+        return msgspec.structs.replace(
+            self, request=request, message=message, until=until, height=height
+        )
+
+
+def _ending(request: _Single, until: int) -> _Single:
+    """Return a short-term request with another last block."""
+    if isinstance(request, BatchCancel):
+        parts = (msgspec.structs.replace(part, good_til_block=until) for part in request.cancels)
+        return BatchCancel(cancels=tuple(parts))
+    return msgspec.structs.replace(request, good_til_block=until)
+
+
+_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
+    OrderRequest: ("place", place_message),
+    CancelRequest: ("cancel", cancel_message),
+    BatchCancel: ("batch_cancel", batch_cancel_message),
+}
 
 
 class _Log:
@@ -7667,14 +7801,16 @@ class _Sender:
     """Signs jobs and sends each once; frames report what becomes of it."""
 
     def __init__(
-        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
-    ) -> None:
+        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int],
+        on_later: Callable[[_Job], None],
+    ) -> None:  # fmt: skip
         self.clock = _Clock()
         self.sequence = _Sequence(self.clock, nonces=nonces)
         self.stop = threading.Event()
         self.node: _Node
         self._keys, self._owner, self._log = keys, owner, log
         self._authenticators = tuple(authenticators)
+        self._on_later = on_later
         self._lost = False  # the last answer did not come
 
     def open(self, network: Network, deadline_s: float) -> None:
@@ -7716,13 +7852,26 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
+            taken = self._send_short(job) if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
             elif job.then is not None:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_short(self, job: _Job) -> TxResult | None:
+        """Send without a sequence, and once more with a later end if its last block had passed.
+
+        Between two answers the node may be further on than we know, or have stopped to answer.
+        """
+        result, again = self._send(job, 0, 1)
+        if again:
+            self.refresh()
+            later = job.later(self.clock.height)
+            self._on_later(later)
+            result, _ = self._send(later, 0)
+        return result
 
     def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
@@ -7744,8 +7893,8 @@ class _Sender:
     def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
         """Send once; return the verdict, None if no answer came, and whether to send again.
 
-        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
-        unknown.
+        That is, if its sequence or its end was all that was wrong, and `tries` are left. Without
+        an answer its fate is unknown.
         """
         import grpc
 
@@ -7769,7 +7918,11 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        wrong = (
+            result.is_over
+            if job.short
+            else self.sequence.learn(sequence, result, self.node, self._owner)
+        )
         self._answer(job, result=verdict, again=wrong and tries > 0)
         return result, wrong and tries > 0
 
@@ -7822,20 +7975,14 @@ def _refusal_of(
     return objection(request, market, status=status, **given)
 
 
-_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
-    OrderRequest: ("place", place_message),
-    CancelRequest: ("cancel", cancel_message),
-    BatchCancel: ("batch_cancel", batch_cancel_message),
-}
-
-
-def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
+def _job(request: _Single, subaccount: Subaccount, size: Decimal, height: int) -> _Job:
     parts = request.cancels if isinstance(request, BatchCancel) else (request,)
     what, write = _MESSAGES[type(request)]
     ids = tuple(order_id(subaccount, part) for part in parts)
     short = parts[0].order_flags == SHORT_TERM
     message = write(request, subaccount)
-    return _Job(what, ids, subaccount, request, message, size, short, good_until(parts[0]))
+    until = good_until(parts[0])
+    return _Job(what, ids, subaccount, request, message, size, short, until, height)
 
 
 class _Turns:
@@ -7916,7 +8063,7 @@ class Trader:
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
     A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
-    by the node's.
+    by the node's; one that is refused since its last block has passed is sent once more.
     """
 
     def __init__(
@@ -7934,8 +8081,9 @@ class Trader:
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
         self._log = log = _Log(inbox, audit)
         self._sender = _Sender(
-            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
-        )
+            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators,
+            on_later=self._moved,
+        )  # fmt: skip
         self._turns = _Turns(capacity)
         # What was handed over: until which block it was to be, and is.
         self._handed: dict[str, tuple[int, int]] = {}
@@ -8038,7 +8186,10 @@ class Trader:
             height=self.height, time=self.time, window=self._window,
         ))  # fmt: skip
         job = _job(
-            request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+            request,
+            subaccount,
+            market.size(order.quantums) if order and market else Decimal(0),
+            self.height,
         )
         if order is not None and wanted is not None:
             self._once(job.ids[0], wanted, order.good_til_block)
@@ -8058,10 +8209,7 @@ class Trader:
         if not isinstance(request, OrderRequest):
             handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
             until = max(until, *(sent for _, sent in filter(None, handed)), 0)
-        date = partial(msgspec.structs.replace, good_til_block=until)
-        if isinstance(request, BatchCancel):
-            return BatchCancel(cancels=tuple(map(date, request.cancels)))
-        return date(request)
+        return _ending(request, until)
 
     def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
@@ -8072,6 +8220,13 @@ class Trader:
         self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
+
+    def _moved(self, job: _Job) -> None:
+        # No cancel ends before its order.
+        with self._turns.guard:
+            for id in job.ids if job.what == "place" else ():
+                if id in self._handed:
+                    self._handed[id] = self._handed[id][0], job.until
 
 
 _HANDED: Final = 65_536  # orders that are remembered; the oldest is forgotten

@@ -1503,7 +1503,8 @@ _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
-    ("q", "quit", ""), (".", "", "pause after the next decision"),
+    ("q", "quit", ""), ("esc", "", "close what is open"),
+    (".", "", "pause after the next decision"),
     ("s", "", "save the screen as SVG"),
     ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip

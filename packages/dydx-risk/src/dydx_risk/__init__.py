@@ -3257,17 +3257,16 @@ class Valuation:
     def settle_interest(self) -> None:
         """Let go of own growth that is so long ago that the reports of open interest have it."""
         since = self.account.height - _REPORT_BLOCKS
-        for ticker, rows in [*self._grown.items()]:
-            if rows[0][0] >= since:
+        for ticker, rows in self._grown.items():
+            if not rows or rows[0][0] >= since:
                 continue
-            self._grown[ticker] = rows = [row for row in rows if row[0] >= since]
+            self._grown[ticker] = [row for row in rows if row[0] >= since]
             exposure = self.held.get(ticker)
-            if exposure is not None:
-                exposure.grown, view, exposure.view = self._growth(ticker), exposure.view, None
-                if view is not None and exposure.value(view):
-                    self.sum()
-            if not rows:
-                del self._grown[ticker]
+            if exposure is not None and exposure.view is not None:
+                # Without a price its terms are computed again.
+                exposure.grown, exposure.oracle = self._growth(ticker), None
+                exposure.value(exposure.view)
+                self.sum()
 
     def interest(self, view: MarketView) -> int | None:
         """Return a market's open interest as the margin counts it, None if unknown."""
@@ -3387,13 +3386,13 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume. `cause` is in words where most of what was lost
-    is funding, or left without a reported cause.
+    the day is over, the drawdown until a resume, both until a late report explains them. `cause`
+    is in words where most of what was lost is funding, or left without a reported cause.
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "cause", "day", "lost", "opened", "peak", "profit",
-        "sunk",
+        "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
+        "profit", "sunk",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3403,20 +3402,30 @@ class Course:
         self.sunk: float | None = None
         self.cause = ""
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
-        self._doubted: int | None = None  # equity before a snapshot that ends a doubt
+        self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
+        self._paid_in = 0  # what transfers had brought when it was known last
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
         if self.day >= 0:
-            self._doubted = equity
+            self._doubted = equity - self._paid_in
+
+    def explain(self, moved: int) -> None:
+        """Take a cause in that is reported late: until now its amount was won or lost for none."""
+        self.lost = self.sunk = None  # judged again without it
+        if self._found:
+            self._found = max(self._found - moved, 0)
+        else:
+            self.peak -= max(moved, 0)
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
         if self._doubted is not None:
             # What came while the account was unknown is a deposit, not a profit.
-            self._found += max(0, equity - self._doubted)
+            self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
+        self._paid_in = paid_in
         paid_in += self._found
         profit = equity - paid_in
         if self.day < 0:
@@ -4286,11 +4295,15 @@ class Risk:
         )  # fmt: skip
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
-        doubted, before = self.account.trouble, self.valued.margin
-        if self.account.take(update):
-            self.account.at = self._elapsed.now
+        account, before = self.account, self.valued.margin
+        doubted, paid_in, funding = account.trouble, account.transferred, account.funding
+        if account.take(update):
+            account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
+            late = account.transferred - paid_in
+            if late and late == account.funding - funding:
+                self._course.explain(late)
             self.valued.load()
             self._settle()
         return []
