@@ -434,16 +434,18 @@ def test_a_candle_that_makes_no_sense_is_counted() -> None:
     assert view.quality.counts == {"malformed": 2}
 
 
-def test_an_odd_candle_counts_against_its_market() -> None:
-    """The channel names it, whatever the row looks like."""
+def test_an_odd_row_counts_against_its_market() -> None:
+    """The channel names it, whatever the row looks like; the rows beside it stand."""
     state, link = DataState(), WireWriter()
-    good = _wire_candle(_time(60), "102")
+    good, sold = _wire_candle(_time(60), "102"), trade("1", "SELL", "1", "102", _time(61))
 
-    step(state, link.candles("BTC-USD", "1MIN", good, snapshot=True))
-    step(state, link.candles("BTC-USD", "1MIN", {**good, "open": 7}))
+    step(state, link.trades("BTC-USD", {**sold, "id": "0"}))
+    step(state, link.candles("BTC-USD", "1MIN", good, {**good, "open": 7}, snapshot=True))
+    (view,) = step(state, link.trades("BTC-USD", sold, {**sold, "size": 7}))
 
-    assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
+    assert view.quality.counts == {"malformed": 2}
     assert not state.quality.counts
+    assert (view.candles["1MIN"].closes(), len(view.fresh)) == ([102.0], 1)
 
 
 def test_unknown_resolutions_are_refused_at_once() -> None:
