@@ -29,6 +29,7 @@ import dydx_conn as conn
 import dydx_data as data
 import dydx_paper as paper
 import dydx_risk as risk
+from sessions import Session
 
 Case = Mapping[str, Any]
 Solve = Callable[[Any], Any]
@@ -1210,8 +1211,8 @@ class Moment:
     sizes: Mapping[str, Decimal] = field(default_factory=dict)
 
 
-class Session:
-    """The layers' own state, frame by frame, of one recorded session.
+class Played:
+    """The layers' own state, frame by frame, of one recorded played.
 
     `moments` is what a subaccount held after each block that changed it and that frames reported;
     `prices` and `interest` of each market stand beside the block of their report;
@@ -1306,23 +1307,22 @@ class Session:
 
 def sessions(directory: Path) -> tuple[list[FamilyTally], FamilyTally]:
     """Play every session found; its figures, and apart from them the complete candles of all."""
-    folders = sorted(file.parent for file in directory.glob("*/truth.json"))
-    if not folders:
+    found = [Session(file.parent) for file in sorted(directory.glob("*/truth.json"))]
+    if not found:
         raise ConformanceError(f"expected a directory of <session>/truth.json, got {directory}")
     tallies, candles = [], FamilyTally("candles")
-    for folder in folders:
-        tally = FamilyTally(folder.name)
+    for session in found:
+        tally = FamilyTally(str(session))
         tallies.append(tally)
         try:
-            truth = json.loads((folder / "truth.json").read_text())
-            frames = list(conn.Recording(folder / "frames.jsonl.zst"))
+            truth, frames = session.truth, session.frames
         except (OSError, ValueError, conn.ConnError) as error:
-            raise ConformanceError(f"expected a session in {folder}: {error}") from error
-        session = Session(truth, frames)
-        for figure in session_figures(session):
+            raise ConformanceError(f"expected a session in {session.folder}: {error}") from error
+        played = Played(truth, frames)
+        for figure in session_figures(played):
             count(tally, figure)
-        for what, expected, got in candle_figures(session):
-            count(candles, (f"{folder.name} {what}", expected, got))
+        for what, expected, got in candle_figures(played):
+            count(candles, (f"{session} {what}", expected, got))
     return tallies, candles
 
 
@@ -1385,30 +1385,30 @@ def interest_of(frame: conn.Frame) -> Iterator[tuple[str, str, bool]]:
                     yield ticker, row.open_interest, table == "trading"
 
 
-def session_figures(session: Session) -> Iterator[Figure]:
+def session_figures(played: Played) -> Iterator[Figure]:
     """Yield every figure of a session: its subaccounts, each after each block, its markets."""
-    for name, state in session.truth["state"].items():
+    for name, state in played.truth["state"].items():
         short = name[-12:]
         for part in (state_figures, profit_figures, fill_figures, order_figures, doubt_figures):
-            for what, expected, got in part(session, name, state):
+            for what, expected, got in part(played, name, state):
                 yield f"{short} {what}", expected, got
-    for block, states in session.truth["after_block"].items():
+    for block, states in played.truth["after_block"].items():
         for name, state in states.items():
-            moment = session.moments.get((name, int(block)))
-            for figure in () if moment is None else held(session, int(block), state, moment):
+            moment = played.moments.get((name, int(block)))
+            for figure in () if moment is None else held(played, int(block), state, moment):
                 yield f"{name[-12:]} after {block} {figure[0]}", *figure[1:]
-    yield from market_figures(session)
+    yield from market_figures(played)
 
 
-def state_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+def state_figures(played: Played, name: str, state: Case) -> Iterator[Figure]:
     """Yield what a subaccount holds at the named block."""
     held_then = {**state, "positions": {p["ticker"]: p["quantums"] for p in state["positions"]}}
-    yield from held(session, session.block, held_then, session.moment(name))
+    yield from held(played, played.block, held_then, played.moment(name))
 
 
-def held(session: Session, block: int, state: Case, moment: Moment) -> Iterator[Figure]:
+def held(played: Played, block: int, state: Case, moment: Moment) -> Iterator[Figure]:
     """Yield balance, positions and margins after a block, by the prices then in force."""
-    views = session.data.views
+    views = played.data.views
     grids = {ticker: views[ticker].market for ticker in moment.sizes if ticker in views}
     sizes = {t: grid.quantums(moment.sizes[t]) for t, grid in grids.items() if grid is not None}
     yield "USDC", state["usdc_quantums"], moment.collateral
@@ -1420,14 +1420,14 @@ def held(session: Session, block: int, state: Case, moment: Moment) -> Iterator[
     unsettled = state["unsettled_funding"] or moment.unsettled
     balance = None if moment.collateral is None else moment.collateral + unsettled
     for late in (False, True):
-        margin = margin_of(session, block, balance, sizes, late=late)
+        margin = margin_of(played, block, balance, sizes, late=late)
         if margin is not None and got != expected:
             got = [getattr(margin, name) for name in names]
     yield from zip(names, expected, got, strict=True)
 
 
 def margin_of(
-    session: Session, block: int, balance: int | None, sizes: Mapping[str, int], *, late: bool
+    played: Played, block: int, balance: int | None, sizes: Mapping[str, int], *, late: bool
 ) -> risk.MarginFigures | None:
     """Return the margins of a balance and positions after a block; None if they are not known.
 
@@ -1436,8 +1436,8 @@ def margin_of(
     """
     holdings = []
     for ticker, quantums in sizes.items():
-        view, price = session.data.views[ticker], session.price(ticker, block)
-        reports = session.interest.get(ticker, [])
+        view, price = played.data.views[ticker], played.price(ticker, block)
+        reports = played.interest.get(ticker, [])
         known = [n for at, n in reports if at <= block][-1:]
         after = [n for at, n in reports if at > block][:1]
         interest = [*(after if late else known), *known, None][0]
@@ -1452,16 +1452,16 @@ def margin_of(
     return None if balance is None else risk.risk_figures(balance, holdings).margin
 
 
-def profit_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+def profit_figures(played: Played, name: str, state: Case) -> Iterator[Figure]:
     """Yield what a subaccount earned and paid while the recording ran."""
-    got = session.updates[name][-1].profit if session.updates[name] else conn.Profit()
+    got = played.updates[name][-1].profit if played.updates[name] else conn.Profit()
     truth, fills = state["profit"], fills_of(state)
     insured = {True: 0, False: 0}
     for fill in fills:
         # What the fill of a liquidated account calls its fee went to the insurance fund.
         insured[fill["type"] == "LIQUIDATED"] += quanta(fill["fee"])
     paid = quanta(truth["fees_in_recording"]) + quanta(truth.get("insurance_in_recording", 0))
-    moved = [amount for _, _, amount in transfers_of(session, name, state)]
+    moved = [amount for _, _, amount in transfers_of(played, name, state)]
     yield "realised", quanta(truth["realised_in_recording"]), got.realized
     yield "fees", insured[False], got.fees
     yield "insurance", insured[True], got.insurance
@@ -1491,9 +1491,9 @@ def funding_of(state: Case) -> Fraction:
     return received * part / whole if whole else received
 
 
-def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
+def transfers_of(played: Played, name: str, state: Case) -> list[tuple[int, str, int]]:
     """Return the transfers after the first snapshot: block, transaction, quote quantums paid in."""
-    began, own = session.began.get(name, 0), session.truth["subaccount_ids"][name]
+    began, own = played.began.get(name, 0), played.truth["subaccount_ids"][name]
     return sorted(
         (int(row["block"]), row["transactionHash"], quanta(row["size"]) * (-1, 1)[row["t"] == own])
         for row in state["transfers"]
@@ -1501,13 +1501,13 @@ def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, st
     )
 
 
-def named_transfers(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
+def named_transfers(played: Played, name: str, state: Case) -> list[tuple[int, str, int]]:
     """Return those of them that the frames name.
 
     A parent's channel does not name what moves between two of its children.
     """
-    transfers = transfers_of(session, name, state)
-    if name in session.channels:
+    transfers = transfers_of(played, name, state)
+    if name in played.channels:
         return transfers
     who = subaccount_of(name)
     children = range(who.number % 128, 128_001, 128)
@@ -1516,9 +1516,9 @@ def named_transfers(session: Session, name: str, state: Case) -> list[tuple[int,
     return [transfer for transfer in transfers if transfer[1] not in inner]
 
 
-def fill_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+def fill_figures(played: Played, name: str, state: Case) -> Iterator[Figure]:
     """Yield every fill, whether it was reported once, and every transfer."""
-    got = [fill for update in session.updates[name] for fill in update.fills]
+    got = [fill for update in played.updates[name] for fill in update.fills]
     rows = {fill["id"]: fill for fill in fills_of(state)}
     yield "fills reported", sorted(rows), sorted(fill.id for fill in got)
     by_id = {fill.id: fill for fill in got}
@@ -1539,10 +1539,10 @@ def fill_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
             row.transaction_hash,
             quanta(row.size) * (1 if row.type in ("TRANSFER_IN", "DEPOSIT") else -1),
         )
-        for update in session.updates[name]
+        for update in played.updates[name]
         for row in update.transfers
     )
-    yield "transfers", named_transfers(session, name, state), moved
+    yield "transfers", named_transfers(played, name, state), moved
 
 
 # The indexer's words for an order; a short-term one may fill until its last block is over.
@@ -1552,10 +1552,10 @@ ORDER_WORDS = {
 }  # fmt: skip
 
 
-def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+def order_figures(played: Played, name: str, state: Case) -> Iterator[Figure]:
     """Yield what became of every order, and which orders are open."""
-    height, orders = session.data.chain.height, session.accounts.orders
-    began = session.began.get(name, 0)
+    height, orders = played.data.chain.height, played.accounts.orders
+    began = played.began.get(name, 0)
     # Short-term orders that never filled are in no table: the indexer's cache alone has them.
     rows: dict[str, Any] = {}
     for row in [*state["comlink"]["orders"], *state["orders"]]:
@@ -1576,22 +1576,22 @@ def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
             continue  # it ended before the recording began
         got = known and ("LEAVING" if known.leaving else known.status, known.filled)
         if got and got[0] == "PARTIALLY_FILLED":
-            got = "OPEN", got[1]
+            got = "OPEN", got[1]  # for which the indexer has no word of its own
         yield f"order {id_[:8]}", (word, filled), got
     open_ = [order for order in orders.open() if order.subaccount == name and not order.leaving]
     yield "open orders", sorted(resting), sorted(order.id for order in open_)
 
 
-def doubt_figures(session: Session, name: str, _: Case) -> Iterator[Figure]:
+def doubt_figures(played: Played, name: str, _: Case) -> Iterator[Figure]:
     """Yield what is in doubt at the end, and what was before a frame was lost."""
-    yield "doubt", "", session.updates[name][-1].doubt if session.updates[name] else "never seen"
-    yield "doubts while nothing was lost", [], session.doubted[name]
+    yield "doubt", "", played.updates[name][-1].doubt if played.updates[name] else "never seen"
+    yield "doubts while nothing was lost", [], played.doubted[name]
 
 
-def market_figures(session: Session) -> Iterator[Figure]:
+def market_figures(played: Played) -> Iterator[Figure]:
     """Yield each market's grid, oracle price and open interest."""
-    for ticker, row in session.truth["markets"].items():
-        view, price = session.data.views.get(ticker), session.price(ticker, session.block)
+    for ticker, row in played.truth["markets"].items():
+        view, price = played.data.views.get(ticker), played.price(ticker, played.block)
         market = None if view is None else view.market
         yield (
             f"{ticker} grid",
@@ -1600,7 +1600,7 @@ def market_figures(session: Session) -> Iterator[Figure]:
         )
         exact = Decimal(row["oracle_price"]).scaleb(row["oracle_exponent"])
         yield f"{ticker} oracle price", exact, price and Decimal(price.text)
-        yield f"{ticker} open interest", *interest_figure(session, ticker, row)
+        yield f"{ticker} open interest", *interest_figure(played, ticker, row)
 
 
 GRID = {
@@ -1612,29 +1612,29 @@ GRID = {
 }  # fmt: skip
 
 
-def interest_figure(session: Session, ticker: str, row: Case) -> tuple[Any, Any]:
+def interest_figure(played: Played, ticker: str, row: Case) -> tuple[Any, Any]:
     """Return a market's open interest in base quantums: the truth, and what the layers have.
 
     The indexer reports it up to a minute late. Where trades came after its last report, no frame
     holds the chain's, and the last report is what is to be known.
     """
-    view = session.data.views.get(ticker)
-    block, text = session.reported_interest.get(ticker, (0, ""))
+    view = played.data.views.get(ticker)
+    block, text = played.reported_interest.get(ticker, (0, ""))
     lot = -int(row["atomic_resolution"])
     last = int(Decimal(text).scaleb(lot)) if text else None
-    trades = [at for at, _, traded, *_ in session.truth["trades"] if traded == ticker]
-    is_of_now = block and all(at <= block - INTEREST_LAG for at in trades if at <= session.block)
+    trades = [at for at, _, traded, *_ in played.truth["trades"] if traded == ticker]
+    is_of_now = block and all(at <= block - INTEREST_LAG for at in trades if at <= played.block)
     return row["open_interest_quantums"] if is_of_now else last, view and view.open_interest
 
 
 INTEREST_LAG = 2  # blocks from a trade to a report that surely counts it
 
 
-def candle_figures(session: Session) -> Iterator[Figure]:
+def candle_figures(played: Played) -> Iterator[Figure]:
     """Yield every complete candle of a minute."""
     names = ("open", "high", "low", "close", "baseTokenVolume", "usdVolume", "trades")
-    for ticker, rows in session.truth["candles_1min_complete"].items():
-        view = session.data.views.get(ticker)
+    for ticker, rows in played.truth["candles_1min_complete"].items():
+        view = played.data.views.get(ticker)
         made = {} if view is None else {c.started_at: c for c in view.candles["1MIN"]}
         for row in rows:
             candle = made.get(conn.instant(row["startedAt"]))

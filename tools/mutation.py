@@ -26,7 +26,7 @@ import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -279,7 +279,7 @@ def read_reviewed(file: Path) -> set[tuple[str, str, str]]:
 
 
 def try_layer(
-    layer: str, reviewed: Iterable[tuple[str, str, str]], *, count: int, seed: int
+    layer: str, reviewed: Set[tuple[str, str, str]], *, count: int, seed: int
 ) -> list[Mutant]:
     """Try a layer's mutants, print what became of them; return those that survived unreviewed."""
     started = time.monotonic()
@@ -288,17 +288,19 @@ def try_layer(
     with tempfile.TemporaryDirectory() as folder:
         reached = watch_tests(package, Path(folder))
     mutants = sample(code, count=count, seed=seed)
+    survivors, left = 0, []
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        killed = list(pool.map(partial(is_killed, package=package, reached=reached), mutants))
-    survivors = [mutant for mutant, dead in zip(mutants, killed, strict=True) if not dead]
-    left = [one for one in survivors if (layer, one.before, one.after) not in set(reviewed)]
-    for one in left:
-        tests = len(reached.tests(one.place.line))
-        print(f"{layer} line {one.place.line}, reached by {tests} tests, survived:")
-        print(f"    - {one.before}\n    + {one.after}")
-    took = time.monotonic() - started
+        killed = pool.map(partial(is_killed, package=package, reached=reached), mutants)
+        for one, dead in zip(mutants, killed, strict=True):
+            survivors += not dead
+            if not dead and (layer, one.before, one.after) not in reviewed:
+                left.append(one)
+                tests = len(reached.tests(one.place.line))
+                print(f"{layer} line {one.place.line}, reached by {tests} tests, survived:")
+                print(f"    - {one.before}\n    + {one.after}", flush=True)
+    took, reviews = time.monotonic() - started, survivors - len(left)
     print(
-        f"{layer:<9} {sum(killed)}/{len(mutants)} killed, {len(survivors) - len(left)} reviewed, "
+        f"{layer:<9} {len(mutants) - survivors}/{len(mutants)} killed, {reviews} reviewed, "
         f"{len(left)} survived   {took:.0f} s",
         flush=True,
     )

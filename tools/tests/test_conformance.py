@@ -380,7 +380,7 @@ def test_a_parents_channel_is_judged_by_what_it_names() -> None:
         and not re.search(r"[?&/]subaccountNumber", frame.channel)
     ]
 
-    figures = list(conformance.session_figures(conformance.Session(truth, frames)))
+    figures = list(conformance.session_figures(conformance.Played(truth, frames)))
 
     assert [(what, want, got) for what, want, got in figures if want != got] == []
     named = [got for what, _, got in figures if what.endswith(" transfers")]

@@ -75,7 +75,7 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
         (["panel", "nonsense"], "safety"),
         (["panel", "safety", "--svg", "x.svg", "--size", "wide"], "120x40"),
         (["doctor", "--network", "moonnet"], "moonnet"),
-        (["why", "F99999"], "expected the id"),
+        (["why", "F99999", "account"], "expected the id"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

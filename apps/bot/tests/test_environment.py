@@ -410,6 +410,33 @@ def test_a_network_that_answers_is_fine(found: Callable[..., Validation]) -> Non
     assert seen(well, "skew") == "newest block minus our clock -0.2 s"
 
 
+def test_of_a_list_each_address_may_be_the_one_that_answered(
+    found: Callable[..., Validation],
+) -> None:
+    """Another is used where the first one fails: no line says of the first what another did."""
+    net = dataclasses.replace(
+        TESTNET, rest="http://a", other_rest=("http://b",), node="c:1", other_nodes=("d:1", "e:1"),
+        ws="ws://a", other_ws=("ws://b",),
+    )  # fmt: skip
+    well = found([ANSWER, *OPENED, BLOCK], net)
+
+    assert seen(well, "node") == "c:1 or d:1 or e:1 is at block 10"
+    assert seen(well, "rest") == "http://a or http://b lists 1 markets"
+    assert seen(well, "socket") == "ws://a or ws://b answered in 0 ms"
+
+
+def test_another_indexer_may_answer_after_the_first_one_failed(
+    found: Callable[..., Validation],
+) -> None:
+    """That the first one failed is no end: the other is queried within the same patience."""
+    net = dataclasses.replace(TESTNET, other_rest=("http://b",), other_ws=("ws://b",))
+    lost = frame("gap", "REST for v4_markets: expected a to answer")
+
+    assert outcomes(found([lost, *OPENED, BLOCK, ANSWER], net))["rest"] == "ok"
+    assert outcomes(found([ANSWER, frame("close"), *OPENED, BLOCK], net))["socket"] == "ok"
+    assert outcomes(found([lost, *OPENED, BLOCK, ANSWER]))["rest"] == "failed"
+
+
 def test_a_node_of_another_chain_is_a_mismatch(found: Callable[..., Validation]) -> None:
     """Nothing may be signed for it, whatever else is fine."""
     other = found([ANSWER, *OPENED, BLOCK], MAINNET)

@@ -6,10 +6,12 @@ from bot.report import report_lines, report_of
 from bot.screen import ACTIONS
 from bot.snapshot import snapshot_of
 from bot.wire import WireVenue
-from dydx_conn import Frame, Subaccount, replay
+from dydx_conn import Frame, Subaccount, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
 from dydx_risk import percent_text
+
+RECORDINGS = find_recording("quickstart").parent
 
 
 def played(bot: Bot, until: int = 2500, every: int = 0) -> Bot:
@@ -99,6 +101,22 @@ def test_orders_on_the_wire_have_no_paper_venue() -> None:
 
     assert shown(real).venue is None
     assert real.shown.performance() is None
+
+
+def test_the_screen_sees_for_how_long_a_market_is_stale() -> None:
+    """Of a halted chain as well, whose books go on: it is the worst source that counts."""
+    bot = Bot(Options())
+    seen: list[float] = []
+    bot.data.stale_after_ns = 8 * 10**9
+
+    def pace(frame: Frame) -> bool:
+        seen.extend(row.stale_s for row in shown(bot).markets if row.stale_s is not None)
+        return not seen
+
+    ender_stopped = RECORDINGS / "localnet" / "17-ender-stopped" / "frames.jsonl.zst"
+    bot.run(replay(str(ender_stopped), pace=pace))
+
+    assert 8 <= min(seen) < 9
 
 
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:

@@ -122,6 +122,37 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
     return {ticker: size for ticker, size in positions.items() if size}
 
 
+# === Where an account comes from ===
+
+
+@pytest.mark.parametrize(
+    ("frames", "polled_at_the_end"),
+    [
+        ([], False),
+        ([polled(9)], False),
+        ([WireWriter().event("close", "1006")], True),
+        ([WireWriter().event("close", "1006"), polled(9)], True),
+        ([WireWriter().event("gap", "3 lost"), polled(9)], True),
+        ([reports({}, "unsubscribed"), polled(9)], True),
+        ([WireWriter().event("close", "1006"), polled(9), snapshot(9)], False),
+    ],
+)
+def test_a_socket_that_lives_is_not_polled_whatever_rest_answers_beside_it(
+    frames: list[Frame], polled_at_the_end: bool
+) -> None:
+    """REST is compared with what is silent: such an answer must not age like the only source."""
+    assert last(snapshot(9), *frames).polled is polled_at_the_end
+
+
+def test_an_attempt_that_fails_casts_no_doubt_on_what_rest_answered() -> None:
+    """The socket carried nothing that it could lose."""
+    lost = WireWriter().event("close", "1006")
+
+    assert last(snapshot(9), lost).doubt
+    assert last(snapshot(9), lost, polled(9), lost).doubt == ""
+    assert last(snapshot(9), lost, polled(9), WireWriter().event("gap", "3 lost")).doubt
+
+
 # === Snapshots ===
 
 
@@ -337,6 +368,20 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
     assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
 
 
+@pytest.mark.parametrize(("height", "doubted"), [(13, False), (75, False), (90, True)])
+def test_that_a_subaccount_is_unknown_may_be_a_replica_that_lags(
+    height: int, doubted: bool
+) -> None:
+    """One that was just funded is not there yet; one that has long been is not to be missed."""
+    unknown = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
+    funded = reports({"assetPositions": [usdc(500)], "blockHeight": "12"})
+
+    update = last(reports({}, "subscribed"), funded, block(height), unknown)
+
+    assert bool(update.doubt) is doubted
+    assert update.collateral == 500_000_000
+
+
 LOST = Frame(0, 0, 0, "c1", "gap", "frames lost")
 TRANSFERS = f"/v4/transfers?limit=100&{QUERY}"
 
@@ -390,6 +435,23 @@ def test_a_full_page_of_fills_is_all_only_if_it_reaches_back(oldest: int, comple
     assert update.profit.complete is complete
 
 
+@pytest.mark.parametrize("most", [300, 100])
+def test_fills_of_more_blocks_than_are_stored_are_all_counted(most: int) -> None:
+    """After a long loss they come newest first, in one page or in several."""
+    rows = [
+        fill(f"f{n}", "BUY" if n % 2 else "SELL", "1", "100", "1", createdAtHeight=str(10 + n))
+        for n in reversed(range(200))
+    ]
+    path = f"/v4/fills?limit={most}&{QUERY}"
+    pages = [answers(path, {"fills": rows[at : at + most]}) for at in range(0, 201, most)]
+
+    update = last(snapshot(9), LOST, snapshot(210, 800), *pages, block(215))
+
+    profit = update.profit
+    assert (profit.fills, profit.fees, profit.complete) == (200, 200_000_000, True)
+    assert (profit.realized, update.collateral, update.doubt) == (0, 800_000_000, "")
+
+
 def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     """The chain settles it when it touches the account: the block's balance shows it."""
     touched = reports({
@@ -400,6 +462,35 @@ def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     update = last(snapshot(9, 800, position("A-USD", "2")), touched, block(15))
 
     assert update.profit.funding == 139_400
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_funding_that_exceeds_a_fill_is_found_from_all_balances_of_its_block(turn: int) -> None:
+    """100 are settled, then 300 and 50 spent: the balance after both is the block's, not the first.
+
+    The first one leaves less open of what fills explain, but then the second has no cause.
+    """
+    ids = ("0000000c0000000200000002", "0000000c0000000200000004")
+    balances = [
+        reports({
+            "perpetualPositions": [position("A-USD", size)], "assetPositions": [usdc(balance)],
+            "blockHeight": "12",
+        })
+        for size, balance in (("3", 600), ("3.5", 550))
+    ]  # fmt: skip
+    fills = reports({
+        "fills": [
+            fill("f1", "BUY", "1", "300", eventId=ids[0]),
+            fill("f2", "BUY", "0.5", "100", eventId=ids[1]),
+        ],
+        "perpetualPositions": [position("A-USD", "3.5")], "blockHeight": "12",
+    })  # fmt: skip
+    begun = snapshot(9, 1000, position("A-USD", "2"))
+
+    update = last(begun, *balances[::turn], fills, block(15))
+
+    assert (update.collateral, update.profit.funding) == (550_000_000, 100_000_000)
+    assert update.doubt == ""
 
 
 def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
@@ -475,6 +566,25 @@ def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> Non
         profit = last(snapshot(9), after, page, block(14)).profit
 
         assert (profit.realized, profit.wins, profit.losses) == (15_000_000, 2, 0)
+
+
+def test_the_events_of_fills_may_come_after_the_fills() -> None:
+    """REST omits them; the socket's report of the same fills puts them in order."""
+    rows = [
+        fill("f2", "BUY", "1", "100", createdAtHeight="12"),
+        fill("f1", "SELL", "1", "110", createdAtHeight="12"),
+    ]
+    events = [{**row, "eventId": f"0000000c{n:016x}"} for n, row in enumerate(rows)]
+    after = reports({
+        "fills": events, "perpetualPositions": [position("A-USD", "1", "75")],
+        "assetPositions": [usdc(1010)], "blockHeight": "12",
+    })  # fmt: skip
+
+    began = snapshot(9, 1000, position("A-USD", "1", "50"))
+    profit = last(began, answers(FILLS, {"fills": rows}), after, block(14)).profit
+
+    # Bought at 50 and 100, one of them sold at 110.
+    assert (profit.realized, profit.fills) == (35_000_000, 2)
 
 
 # === What is no answer ===
@@ -724,6 +834,30 @@ def test_a_parent_without_the_child_that_holds_is_a_doubt(path: str) -> None:
 
     assert held(updates) == {"A-USD": Decimal(1)}
     assert updates[-1].doubt
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_transfer_of_a_parents_list_is_the_one_that_its_channel_reports(turn: int) -> None:
+    """The list names a parent on either side, the channel a child: it is one transfer."""
+    names = [{"subaccountNumber": 9}, {"subaccountNumber": 3}]
+    parties = [{"address": "dydx1b", **names[0]}, {"address": "dydx1a", **names[1]}]
+    row = {**paid_in(12, "500"), "sender": parties[0], "recipient": parties[1]}
+    parents = [{"address": party["address"], "parentSubaccountNumber": 9} for party in parties]
+    listed = {**row, "sender": parents[0], "recipient": parents[1]}
+    path = f"/v4/transfers/parentSubaccountNumber?limit=100&{QUERY.replace('sub', 'parentSub')}"
+    both = [
+        reports(
+            {"transfers": row, "blockHeight": "12"},
+            channel="v4_parent_subaccounts", subaccountNumber=3,
+        ),
+        answers(path, {"transfers": [listed]}),
+    ]  # fmt: skip
+    funded = reports({"assetPositions": [usdc(1500)], "blockHeight": "12"})
+
+    updates = folded(snapshot(9), funded, *both[::turn], block(15))
+
+    assert (updates[-1].profit.transferred, updates[-1].profit.funding) == (500_000_000, 0)
+    assert sum(len(update.transfers) for update in updates) == 1
 
 
 def test_a_parents_channel_names_the_child() -> None:

@@ -7,11 +7,13 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import pickle
 import pprint
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,6 +80,21 @@ def test_a_mnemonic_of_the_environment_is_the_key_of_its_address() -> None:
 
     assert keys.address.startswith(f"dydx{ACCOUNT}")
     assert keys.source == "DYDX_MNEMONIC"
+
+
+@pytest.mark.parametrize("name", ["DYDX_MNEMONIC", "DYDX_PRIVATE_KEY"])
+def test_a_secret_that_was_read_is_no_longer_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Strategies and child processes could read it there, were it valid or not."""
+    monkeypatch.delenv("DYDX_MNEMONIC", raising=False)
+    monkeypatch.delenv("DYDX_PRIVATE_KEY", raising=False)
+    for secret in (MNEMONIC if name == "DYDX_MNEMONIC" else HEX, "nonsense"):
+        monkeypatch.setenv(name, secret)
+        with suppress(KeyProblem):
+            Keys.from_environment()
+
+        assert name not in os.environ
 
 
 @pytest.mark.parametrize("text", [HEX, f"0x{HEX}", f" {HEX.upper()} "])

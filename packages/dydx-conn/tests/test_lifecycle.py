@@ -240,6 +240,15 @@ def test_an_order_carries_what_was_sent() -> None:
     )
 
 
+def test_an_end_without_a_reason_is_its_own_reason() -> None:
+    """The indexer gives none with some ends; one that came before it stands."""
+    ended = last(sent(), row("CANCELED"))
+    after = last(sent(), row("BEST_EFFORT_CANCELED", **GONE), row("CANCELED"))
+
+    assert (ended.status, ended.reason) == ("CANCELLED", "CANCELED")
+    assert (after.status, after.reason) == ("CANCELLED", "USER_CANCELED")
+
+
 def test_a_best_effort_cancel_is_reported_as_leaving() -> None:
     """Open still, with the reason; gone when its last block has passed."""
     leaving = row("BEST_EFFORT_CANCELED", **GONE)

@@ -30,6 +30,7 @@ from dydx_conn import (
     ServerError,
     Subaccount,
     Unreachable,
+    choose_address,
 )
 
 VENUE = Network("local", "http://venue:3002", "", "", "")
@@ -475,6 +476,25 @@ def test_a_refused_region_is_requested_again_after_ten_minutes(query: Callable[.
         *["/v4/trades/perpetualMarket/B-USD"] * 2,
     ]
     assert isinstance(later, BadAnswer)
+
+
+@pytest.mark.parametrize(
+    ("heights", "floor", "chosen"),
+    [
+        ([105, 105], 0, 1),  # the one in use stays, though another is as good
+        ([105, 85], 0, 1),
+        ([105, 84], 0, 0),
+        ([None, None], 0, 1),  # none is better
+        ([99, 98], 100, 1),
+        ([100, 99], 100, 0),
+        ([0, None], 0, 0),
+    ],
+)
+def test_an_address_is_left_for_one_that_is_fit_alone(
+    heights: list[int | None], floor: int, chosen: int
+) -> None:
+    """Twenty blocks behind the best is fit, more is not; nor is what is older than was seen."""
+    assert choose_address(1, heights, floor) == chosen
 
 
 @pytest.mark.parametrize(

@@ -332,4 +332,4 @@ def test_the_readmes_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
         exec(example, {})
 
-    assert "15 subscribed BTC-USD ('92987', '0.0156')\n" in capsys.readouterr().out
+    assert "13 subscribed ETH-USD ('3120.1', '4.776')\n" in capsys.readouterr().out

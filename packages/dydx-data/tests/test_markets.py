@@ -50,6 +50,34 @@ def test_one_odd_market_costs_no_other() -> None:
     )
 
 
+OLDER = {"markets": {"BTC-USD": {**MARKET, "oraclePrice": "90", "status": "PAUSED"}}}
+
+
+def test_an_answer_takes_nothing_back_that_a_socket_keeps_up_to_date() -> None:
+    """A replica may be behind, and a price may stand for an hour: nothing would put it right."""
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.markets(MARKET))
+    step(state, link.oracle("BTC-USD", "101"))
+
+    assert step(state, link.answer("/v4/perpetualMarkets", OLDER)) == []
+    assert view.oracle is not None
+    assert (view.oracle.text, view.status) == ("101", "ACTIVE")
+
+
+@pytest.mark.parametrize("doubt", ["close", "an odd price"])
+def test_an_answer_counts_where_the_socket_missed_something(doubt: str) -> None:
+    """Its link is lost, or the newer price could not be read."""
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.markets(MARKET))
+    odd = {"oraclePrices": {"BTC-USD": {"oraclePrice": "4x"}}}
+    step(state, link.event("close") if doubt == "close" else link.publish("v4_markets", odd))
+
+    step(state, link.answer("/v4/perpetualMarkets", OLDER))
+
+    assert view.oracle is not None
+    assert (view.oracle.text, view.status) == ("90", "PAUSED")
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

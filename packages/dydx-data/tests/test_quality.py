@@ -46,6 +46,17 @@ def test_a_hole_in_the_ids_costs_the_books_of_the_link() -> None:
     assert state.quality.samples[0].text == "message_id 4 on c1, channel v4_trades"
 
 
+def test_what_another_link_lost_costs_no_book_of_this_one() -> None:
+    """Whatever the other is called."""
+    for other in ("c0", "c2"):
+        state = DataState()
+        link = _pair(state)
+
+        step(state, link.event("gap", link=other, text="3 messages lost"))
+
+        assert _known(state) == [True, True]
+
+
 def test_a_duplicate_is_dropped() -> None:
     """The same message twice counts once."""
     state = DataState()

@@ -535,3 +535,9 @@ def test_a_premium_is_the_average_price_of_the_notional_over_the_oracles(session
             made = premium_vote(market, bids, asks, oracle.digits, oracle.exponent, **terms)
             assert abs(made - vote) <= 1
             assert abs(made) <= most
+
+
+@each_session
+def test_a_link_that_another_carries_on_is_no_part_of_the_whole(session: Session) -> None:
+    """A recorder names each connection anew; in the end every session is received."""
+    assert folded(session).connection == "live"

@@ -434,6 +434,18 @@ def test_a_candle_that_makes_no_sense_is_counted() -> None:
     assert view.quality.counts == {"malformed": 2}
 
 
+def test_an_odd_candle_counts_against_its_market() -> None:
+    """The channel names it, whatever the row looks like."""
+    state, link = DataState(), WireWriter()
+    good = _wire_candle(_time(60), "102")
+
+    step(state, link.candles("BTC-USD", "1MIN", good, snapshot=True))
+    step(state, link.candles("BTC-USD", "1MIN", {**good, "open": 7}))
+
+    assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
+    assert not state.quality.counts
+
+
 def test_unknown_resolutions_are_refused_at_once() -> None:
     """A typing error is raised, not counted."""
     with pytest.raises(ValueError, match="expected resolutions among 1MIN"):

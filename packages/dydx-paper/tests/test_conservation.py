@@ -353,6 +353,7 @@ def test_a_tier_is_earned_by_thirty_days_of_trading() -> None:
         (149, None, 100, True),
         (150, None, 100, False),
         (160, 100, 111, True),
+        (1_000, 100, None, False),
     ],
 )
 def test_nothing_leaves_for_fifty_blocks_after_a_negative_account(

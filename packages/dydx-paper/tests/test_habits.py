@@ -8,26 +8,13 @@ import pytest
 from dydx_conn import CONDITIONAL, LONG_TERM, Frame
 from dydx_paper import PaperVenue
 from exchange import OWNER, START, USDC, Exchange
-from habits import Shape, broken, shapes
-from sessions import REAL
-from test_recording import trade
-
-
-def forms(frames: Iterable[Frame]) -> set[Shape]:
-    """Return the shapes of frames; every author adds the trigger of a conditional order."""
-    return {
-        shape._replace(keys=tuple(key for key in shape.keys if key != "triggerPrice"))
-        for shape in shapes(frames)
-        if shape.value[:1] != ("triggerPrice",)
-    }
+from habits import broken
+from traded import KNOWN, forms, trade
 
 
 def reported(frames: Iterable[Frame]) -> list[Frame]:
     """Leave out what a node answers, and the paper venue reports for want of one: refusals."""
     return [frame for frame in frames if '"removalReason":"clob ' not in frame.text]
-
-
-KNOWN = forms(frame for session in REAL for frame in session.frames)
 
 
 def test_what_a_recording_brings_is_reported_as_by_the_real_indexer() -> None:

@@ -26,6 +26,7 @@ from dydx_paper import (
     Stamp,
     TransferRecord,
     rebuild,
+    transfer_fields,
 )
 from exchange import settle_funding
 from hypothesis import given
@@ -174,6 +175,26 @@ def test_a_fill_without_an_id_is_given_one() -> None:
 
     assert ids[0] == ids[1]
     assert 2 == len(set(ids[0]))
+
+
+def test_a_fill_without_an_event_is_the_next_of_its_block() -> None:
+    """Height, transaction and event in hexadecimal, the events counted on from the first."""
+    ledger = Ledger(ME, 100 * USDC)
+    for _ in range(2):
+        ledger.fill(BTC, COIN, at(1), when=Stamp(height=255))
+
+    events = [fill.event for fill in ledger.history.fills().rows]
+    assert events == ["000000ff0000000200000002", "000000ff0000000200000001"]
+
+
+def test_a_time_is_shown_to_the_millisecond_and_no_later_than_text_can_name() -> None:
+    """Cut, not rounded; what is past the year 9999 is its last millisecond."""
+    ledger = Ledger(ME)
+    for time_ns in (1_999_999, 10**30):
+        ledger.deposit(1, Stamp(time_ns=time_ns))
+
+    shown = [transfer_fields(ME, moved)["createdAt"] for moved in ledger.history.transfers().rows]
+    assert shown == ["9999-12-31T23:59:59.999Z", "1970-01-01T00:00:00.001Z"]
 
 
 def test_positions_show_both_profits() -> None:

@@ -50,6 +50,23 @@ def test_what_stood_before_us_may_go() -> None:
     assert "0.2" == body(exchange.trade("SELL", "0.2", "49999"))["fills"][0]["size"]
 
 
+def test_what_stood_before_an_ask_may_go_too() -> None:
+    """Also while we bid for nothing."""
+    exchange = Exchange(PaperVenue(OWNER, 100_000 * USDC, queue="pessimistic")).open()
+    exchange.change(asks=[(50_001, 1)])
+    exchange.order("SELL", "0.5", "50001", "POST_ONLY")
+    exchange.change(bids=[(49_990, 1)])
+    exchange.change(asks=[(50_001, 0)])
+    exchange.block()
+    exchange.oracle(50_000)
+    exchange.change(asks=[(50_001, 3)])
+    for _ in range(4):
+        exchange.block()
+        exchange.oracle(50_000)
+
+    assert "0.2" == body(exchange.trade("BUY", "0.2", "50001"))["fills"][0]["size"]
+
+
 @pytest.mark.parametrize(("queue", "tenths"), [(QUEUES[0], 0), (QUEUES[1], 1), (QUEUES[2], 4)])
 def test_who_left_decides_who_is_next(queue: str, tenths: int) -> None:
     """Of a level that grew to 2 BTC and shrank to 0.6: those behind, everybody, all before us."""

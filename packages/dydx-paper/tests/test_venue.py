@@ -1357,3 +1357,13 @@ def test_what_no_order_can_be_is_refused_in_words(terms: dict[str, Any]) -> None
     exchange.order("BUY", "0.1", "50010", **terms)
 
     assert 1 == sum(exchange.venue.refusals.values())
+
+
+def test_what_a_step_returns_is_the_callers() -> None:
+    """Who adds to it adds to nothing that comes later."""
+    exchange = Exchange().open()
+    view = exchange.state.views["BTC-USD"]
+
+    exchange.venue.step(view).append(exchange.wire.message("connected"))
+
+    assert exchange.venue.step(view) == []

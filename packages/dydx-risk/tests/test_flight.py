@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from math import inf, nan
+from fractions import Fraction
+from math import ceil, inf, nan
 from typing import Any
 
 import msgspec
@@ -478,13 +479,51 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
         ({"taker_fee_ppm": -1}, "taker_fee_ppm and depth_margin of 0 or more, got -1"),
-        ({"chase": 1.0}, "0 <= chase < 1"),
+        ({"act_below": 0.0}, "0 < act_below"),
+        ({"restore_to": 1.0}, "restore_to < 1"),
+        ({"levels": 0}, "a cut and a level, got 4 and 0"),
+        ({"slippage_bps": -1}, "0 <= slippage_bps < 10,000, got -1"),
+        ({"reach_bps": -1}, "0 <= reach_bps < 10,000, got -1"),
+        ({"depth_margin": -0.1}, "depth_margin of 0 or more, got 500 and -0.1"),
+        ({"chase": -0.1}, "0 <= chase < 1, got -0.1"),
+        ({"chase": 1.0}, "0 <= chase < 1, got 1.0"),
     ],
 )
 def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], words: str) -> None:
     """With what was expected and what it was."""
     with pytest.raises(RiskError, match=words):
         FlightPolicy(**wrong)
+
+
+def test_a_market_whose_parameters_are_not_known_is_named_and_the_others_still_leave() -> None:
+    """Its price and book may be: without its grid there is no order."""
+    views = {"ETH-USD": view(), "BTC-USD": view(ticker="BTC-USD")}
+    views["BTC-USD"].market = None
+
+    drawn_ = drawn(-28_500, {"ETH-USD": 10 * ONE, "BTC-USD": ONE}, views)
+
+    assert ("BTC-USD", "the market is not known") in drawn_.left
+    assert {rung.ticker for rung in drawn_.rungs} == {"ETH-USD"}
+
+
+def test_what_a_liquidation_would_cost_is_rounded_up() -> None:
+    """Spread, impact and its fee of 1.5 %, to the next quantum: never less than is charged."""
+    rungs = one(-28_400, 10_001 * ONE // 1_000, view(), FlightPolicy(cuts=7)).rungs
+
+    fees = [Fraction(rung.quote * 15, 1_000) for rung in rungs]
+    assert any(fee.denominator > 1 for fee in fees)
+    assert [rung.liquidation_cost - rung.spread - rung.impact for rung in rungs] == [
+        ceil(fee) for fee in fees
+    ]
+
+
+def test_a_policy_may_go_to_its_bounds() -> None:
+    """None of an exit's allowances, one cut and one level; or nearly everything."""
+    none = {"slippage_bps": 0, "reach_bps": 0, "haircut_bps": 0, "chase": 0.0, "taker_fee_ppm": 0}
+    most = {"slippage_bps": 9_999, "reach_bps": 9_999, "haircut_bps": 9_999, "chase": 0.99}
+
+    assert FlightPolicy(**none, depth_margin=0.0, cuts=1, levels=1).earliest == 0.06 + 0.03
+    assert FlightPolicy(**most).chase == 0.99
 
 
 # === Always ===

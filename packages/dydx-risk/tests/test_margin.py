@@ -373,10 +373,19 @@ def test_fillable_subticks_favour_the_account_and_stay_on_the_grid() -> None:
     assert exact_subticks(Fraction(5, 2), -2) == 250
 
 
+def test_what_is_worth_a_quantum_has_a_leverage_and_what_is_worth_nothing_has_none() -> None:
+    """The border is at nothing left, not near it."""
+    least, nothing = MarginFigures(1, initial_margin=2, notional=5), MarginFigures(0, notional=5)
+
+    assert (least.leverage, least.usage) == (5.0, 2.0)
+    assert (nothing.leverage, nothing.usage) == (None, None)
+
+
 @pytest.mark.parametrize(("quantums", "delta"), [(10, 0), (10, 5), (-10, -5), (10, -11)])
 def test_a_closing_must_close(quantums: int, delta: int) -> None:
     """A size that is zero, adds or flips is refused with what was expected."""
-    with pytest.raises(LiquidationError, match="expected to close up to"):
+    words = f"expected to close up to {-quantums} quantums, got {delta}$"
+    with pytest.raises(LiquidationError, match=words):
         check_closing(quantums, delta)
     check_closing(10, -10)
 

@@ -30,6 +30,7 @@ from dydx_risk import (
     explain,
     fillable_price,
     funding_impact,
+    funding_index_delta,
     insurance_fund_delta,
     is_liquidatable,
     liquidation_size,
@@ -409,6 +410,24 @@ def test_funding_costs_an_eighth_of_its_rate_an_hour(session: Session, account: 
         assert abs(impact.funding_1h - hour) <= slack
         assert abs(impact.funding_1d - 24 * hour) <= 24 * slack
         assert impact.funding_distance_1d == impact.funding_1d / margin.sensitivity
+
+
+@each_account
+def test_an_index_moves_by_its_rate_truncated_twice(session: Session, account: str) -> None:
+    """At the recorded prices, at the recorded rate and its mirror, over an hour and over a second.
+
+    Truncated toward zero, so that a negative rate moves it as far as a positive one.
+    """
+    for moment in moments(session, account):
+        for held in moment.holdings:
+            assert held.price is not None
+            unit = value(held, 1)
+            for rate in (held.funding_8h_ppm or 0, 9_999, 1):
+                for seconds in (3_600, 1):
+                    moved = trunc(Fraction(trunc(rate * seconds * unit), 28_800))
+                    grid = seconds, held.price, held.exponent, held.market.atomic_resolution
+                    assert funding_index_delta(rate, *grid) == moved
+                    assert funding_index_delta(-rate, *grid) == -moved
 
 
 @each_account

@@ -74,6 +74,17 @@ def test_every_view_agrees_on_a_plain_account(view: ViewName) -> None:
     assert _both(position.size, position.notional, position.max_leverage) == (1, 3_000, 20)
 
 
+def test_a_gain_is_of_what_was_staked_at_the_leverage_chosen() -> None:
+    """1,000 USDC on 2,000: half of it at a leverage of 1 and below, three quarters at 1.5."""
+    for chosen, percent in ((Fraction(1, 2), 50), (Fraction(1), 50), (Fraction(3, 2), 75)):
+        held = _held(entry_price=Decimal(2_000), selected_leverage=chosen)
+        (position,) = account_view("web", *_account(0, held)).positions
+        assert _both(position.unrealized_pnl, position.unrealized_pnl_percent) == (
+            1_000,
+            Fraction(percent, 100),
+        )
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_an_empty_account_is_worth_its_usdc(view: ViewName) -> None:
     """No position: no leverage, nothing used."""

@@ -216,6 +216,20 @@ def test_trades_from_before_the_subscription_are_history_and_do_not_count():
     assert dict(known(tape, Volume).inputs)["trades"] == 3.0
 
 
+def test_trades_within_five_seconds_of_the_newest_count():
+    """Five seconds older still counts, a millisecond more does not."""
+    tape = Tape(BTC)
+    times = ["10.000", "08.000", "05.000", "04.999", "00.000"]
+    trades = [
+        {"side": "BUY", "size": "1", "price": "100", "createdAt": f"2026-01-01T00:00:{at}Z"}
+        for at in times
+    ]
+    tape.frames.append(tape.wire(0).trades(BTC, *trades, snapshot=True))
+    tape.book(16, BTC, 99, 101)
+
+    assert dict(known(tape, Volume).inputs)["trades"] == 3.0
+
+
 def test_volume_needs_three_trades():
     """One trade is no rate."""
     tape = Tape(BTC)

@@ -280,6 +280,30 @@ def test_a_turn_is_two_decisions_and_the_second_follows_the_first():
     assert opened.reasons == ("because", "the other side of a turn: what was held is closed")
 
 
+def test_a_turn_whose_near_side_is_open_holds_up_no_other():
+    """Two markets turn; the second closes first and enters its other side."""
+    strategy, markets = Scripted(), {ticker: Market(ticker) for ticker in ("BTC-USD", "ETH-USD")}
+    decider, account = Decider(lambda: strategy), Account(BTC_USD=1_000, ETH_USD=1_000)
+    decider.step(account.held)
+    for market in markets.values():
+        strategy.wants = [-1_000]
+        assert targets(decider.step(market.scored(0))) == [0]
+    account.usdc["ETH-USD"] = 0.0
+    decider.step(account.held)
+
+    [far] = decider.step(markets["ETH-USD"].scored(1))
+
+    assert (far.ticker, far.target_usdc) == ("ETH-USD", -1_000)
+
+
+def test_a_turn_of_cents_is_a_turn():
+    """However little is held, no one order closes it and opens the other side."""
+    desk = Desk()
+    desk.hold(0.8)
+
+    assert targets(desk.want(0, -0.5)) == [0]
+
+
 def test_the_close_of_a_turn_takes_no_price_but_a_bounded_one():
     """A target of 0 at urgency 1 leaves at any price; a turn, however urgent, is none."""
     desk = Desk()
@@ -460,6 +484,28 @@ def test_a_pace_that_is_none_is_refused():
         StrategyError, match=r"expected the pace of scripted to be a Pace, .* a int"
     ):
         Decider(Hasty)
+
+
+def test_an_approval_is_no_fill_and_ends_no_back_off():
+    """Denied, approved, expired: the second refusal in a row waits twice as long."""
+    desk = Desk(Pace(throttle_s=0, debounce_s=0, back_off_s=10))
+    desk.want(0, 1_000)
+    desk.become("denied", 0, reason="MARGIN", why="too little")
+    desk.want(11, 1_000)
+    desk.become("approved", 11, usdc=1_000.0, open_usdc=1_000.0)
+    desk.become("expired", 12, usdc=1_000.0)
+
+    assert "10 s ago < 20 s before retry" in first_reason(desk.want(22, 1_000))
+
+
+@pytest.mark.parametrize("name", Pace.model_fields)
+def test_a_pace_may_be_any_fraction_of_a_second_or_none_and_is_never_negative(name: str):
+    """Zero switches a wait off; below it there is nothing to mean."""
+    for meant in (0.0, 0.5):
+        assert getattr(Pace(**{name: meant}), name) == meant
+    for wrong in (-0.001, float("inf"), float("nan")):
+        with pytest.raises(ValidationError):
+            Pace(**{name: wrong})
 
 
 @pytest.mark.parametrize("wrong", [{"throttle_s": -1}, {"same_share": 1}, {"patience": 1}])

@@ -59,6 +59,23 @@ def test_it_opens_long_above_the_threshold_with_its_reason():
     assert [score.signal for score in decision.scores] == list(scores)
 
 
+def test_three_markets_have_a_place_unless_it_is_set_otherwise():
+    """Four earn half a share each, 18,000 of 30,000 USDC in all: the last waits for a place."""
+    strategy = Tried()
+    markets = [Market(f"{name}-USD") for name in ("BTC", "ETH", "SOL", "XRP")]
+    scores = {"momentum": 60.0, "imbalance": 60.0, "funding": 60.0}
+    for market in markets:
+        strategy.look(market.scored(0, **scores))
+
+    made = strategy.look(markets[0].scored(5, **scores))
+
+    assert [(one.ticker, one.target_usdc) for one in made] == [
+        ("BTC-USD", 6_000),
+        ("ETH-USD", 6_000),
+        ("SOL-USD", 6_000),
+    ]
+
+
 def test_it_opens_short_below_the_mirrored_threshold():
     """40 is to a short what 60 is to a long; at the threshold the smallest size is earned."""
     [decision] = opened(plain(), Market(), 40)
@@ -247,6 +264,14 @@ def test_a_figure_that_rounds_to_the_threshold_shows_the_difference():
     assert hold.reasons[0] == "score 59.990 < 60 to go long: momentum 60"
 
 
+def test_a_score_that_is_no_riddle_has_one_digit():
+    """59.6 is clear enough."""
+    strategy, market = Tried(RankSettings(weights={"momentum": 1}, report_s=5)), Market()
+    [hold] = run(strategy, market, (0, 59.6), (5, 59.6))
+
+    assert hold.reasons[0] == "score 59.6 < 60 to go long: momentum 60"
+
+
 # === Trouble ===
 
 TROUBLES = {
@@ -382,6 +407,38 @@ def test_settings_that_contradict_are_refused(wrong):
     """A threshold that cannot be meant is found before the first trade."""
     with pytest.raises(ValidationError):
         RankSettings(**wrong)
+
+
+def test_a_refused_exit_names_what_it_has_to_be_above():
+    """The mirror of what opens: 100 less than `enter`, in the figures of the settings."""
+    with pytest.raises(ValidationError, match="expected exit above 35, got 30"):
+        RankSettings(enter=65, exit=30)
+
+
+ABOVE_ZERO = ("gross_share", "market_share", "quorum", "smallest_share", "look_s", "change_share",
+              "least_share", "report_s")  # fmt: skip
+FROM_ZERO = ("volume_lift", "holding_s", "confirm_s", "patience_s", "liquidity_extreme")
+UP_TO_ONE = ("quorum", "volume_lift", "smallest_share", "change_share")
+UP_TO_A_HUNDRED = ("full", "volatility_extreme", "liquidity_calm")
+
+
+@pytest.mark.parametrize("name", [*ABOVE_ZERO, *FROM_ZERO])
+def test_a_share_or_a_time_may_be_as_small_as_it_is_meant(name):
+    """Half of anything and less; nothing at all where that switches it off."""
+    least = {} if name == "least_share" else {"least_share": 0.001}
+    small = [0.1, 0.5, *([0.0] if name in FROM_ZERO else [])]
+    assert [getattr(RankSettings(**least, **{name: v}), name) for v in small] == small
+    with pytest.raises(ValidationError):
+        RankSettings(**least, **{name: -0.001 if name in FROM_ZERO else 0.0})
+
+
+@pytest.mark.parametrize("name", [*UP_TO_ONE, *UP_TO_A_HUNDRED])
+def test_a_share_or_a_score_has_a_largest(name):
+    """All of it; a score ends at 100."""
+    most = 1.0 if name in UP_TO_ONE else 100.0
+    assert getattr(RankSettings(**{name: most}), name) == most
+    with pytest.raises(ValidationError):
+        RankSettings(**{name: most + 0.001})
 
 
 def test_settings_cannot_be_changed_under_a_running_strategy():

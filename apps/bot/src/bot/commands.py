@@ -102,12 +102,18 @@ def why(arguments: argparse.Namespace) -> int:
 
 def panel(arguments: argparse.Namespace) -> int:
     """Print one panel, or write the whole dashboard as a picture."""
+    import dydx_panels
+
     from bot.screen import print_panel, write_svg
 
+    # A wrong word is refused before the run, not after it.
+    size = size_of(arguments.size) if arguments.svg else (80, 24)
+    if not arguments.svg:
+        dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
     bot, _ = replayed_to_end(arguments, arguments.at)
     name = arguments.recording
     if arguments.svg:
-        write_svg(bot, name, Path(arguments.svg), *size_of(arguments.size))
+        write_svg(bot, name, Path(arguments.svg), *size)
         return 0
     print_panel(bot, name, arguments.panel)
     return 0

@@ -16,7 +16,7 @@ import resource
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -414,8 +414,10 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
         received.setdefault(_name(frame), frame)
         # Time comes with the frames: the clock they were stamped by need not be this machine's.
         begun[:] = begun or [frame.mono]
-        answered = {"http", "gap"} & received.keys()
-        settled = answered and ("close" in received or received.keys() >= {*awaited})
+        # A failure settles nothing where another indexer is used after it.
+        failed = set[str]() if net.other_rest else {"gap", "close"} & received.keys()
+        answered = "http" in received or "gap" in failed
+        settled = answered and ("close" in failed or received.keys() >= {*awaited})
         return not settled and frame.mono < begun[0] + PATIENCE_NS
 
     live(net, [], subaccount=subaccount, pace=pace).subscribe()
@@ -463,7 +465,7 @@ def _node(sight: Sight) -> Iterable[Check]:
     if isinstance(tip, str):
         yield Check("node", "failed", tip)
         return
-    yield Check("node", "ok", f"{net.node} is at block {tip.height}")
+    yield Check("node", "ok", f"{_any(net.nodes)} is at block {tip.height}")
     same = tip.chain_id == net.chain_id
     seen = (
         f"{tip.chain_id}" if same else f"expected {net.chain_id}, got {tip.chain_id} from the node"
@@ -475,17 +477,17 @@ def _rest(sight: Sight) -> Iterable[Check]:
     net, received = sight.net, sight.received
     answer, failure = received.get("http"), received.get("gap")
     if answer is None:
-        seen = f"{net.rest}: {failure.reason if failure else 'no answer'}"
+        seen = f"{_any(net.rests)}: {failure.reason if failure else 'no answer'}"
         yield Check("rest", "failed", seen)
         return
     try:
         (markets,) = contents(answer)
     except WireError as error:
-        yield Check("rest", "failed", f"{net.rest} answered {answer.status}: {error}")
+        yield Check("rest", "failed", f"{_any(net.rests)} answered {answer.status}: {error}")
         return
     listed = isinstance(markets, MarketsContents)
     what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}"
-    seen = f"{net.rest} {what}" + ("" if listed else f": {markets.reason}")
+    seen = f"{_any(net.rests)} {what}" + ("" if listed else f": {markets.reason}")
     yield Check("rest", "ok" if listed else "failed", seen)
 
 
@@ -493,13 +495,18 @@ def _socket(sight: Sight) -> Iterable[Check]:
     net, received = sight.net, sight.received
     if "open" not in received:
         why = received["close"].reason if "close" in received else "no answer"
-        yield Check("socket", "failed", f"{net.ws}: {why}")
+        yield Check("socket", "failed", f"{_any(net.sockets)}: {why}")
     elif "v4_markets" not in received:
         what = "opened, and did not confirm the subscription"
-        yield Check("socket", "failed", f"{net.ws} {what}")
+        yield Check("socket", "failed", f"{_any(net.sockets)} {what}")
     else:
         taken_ms = (received["v4_markets"].mono - received["sent"].mono) / 1e6
-        yield Check("socket", "ok", f"{net.ws} answered in {taken_ms:.0f} ms")
+        yield Check("socket", "ok", f"{_any(net.sockets)} answered in {taken_ms:.0f} ms")
+
+
+def _any(addresses: Sequence[str]) -> str:
+    # Which of them answered is not reported: another is used where the first one fails.
+    return " or ".join(addresses)
 
 
 def _tls(sight: Sight) -> Iterable[Check]:

@@ -165,8 +165,9 @@ def ended(bot: Bot) -> int:
 def require_frames(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network sent nothing."""
     if not bot.data.views:
-        why = bot.shown.last_loss.reason if bot.shown.last_loss else "nothing came"
-        raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
+        why = f": {bot.shown.last_loss.reason}" if bot.shown.last_loss else ""
+        sockets = " or ".join(net.sockets)
+        raise NetworkError(f"expected frames of {net.name} from {sockets}, got none{why}")
 
 
 # === Frames of a network ===

@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from dydx_conn import FeeTier
-from dydx_data import MarketView
+from dydx_data import MarketView, silence
 from dydx_panels import (
     BookPart,
     HeaderPart,
@@ -192,7 +192,6 @@ def _change(bot: Bot) -> float | None:
 
 def _market(bot: Bot, view: MarketView) -> MarketRow:
     candles = view.candles.get("1MIN")
-    stale = view.quality.stale
     return MarketRow(
         ticker=view.ticker,
         market=view.market,
@@ -203,7 +202,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         oracle=view.oracle.price if view.oracle else None,
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
-        stale_s=(bot.data.at - view.live_at) / 1e9 if stale and view.live_at else None,
+        stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.shown.scored.get(view.ticker, ()),
     )
 

@@ -1939,9 +1939,10 @@ class ScreenFields(_Wire, kw_only=True):
 
 
 # === Endpoints ===
-
 # The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
+
+_MOST: Final = 1000  # rows that an answer may have
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -1984,6 +1985,8 @@ def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
 
 _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
+
+_MOST: Final = 1000  # rows that an answer may have
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
@@ -3177,13 +3180,15 @@ class Continuity:
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
     unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
-    without them no hole before an answer proves anything. `lost` is how many the last gap was.
+    without them no hole before an answer proves anything. `lost` is how many the last gap was,
+    `carries` what was ever requested.
     """
 
     sees_requests: bool = False
     last: int | None = None
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
+    carries: set[Key] = field(default_factory=set)
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
@@ -3195,6 +3200,7 @@ class Continuity:
         if sent.type == "subscribe":
             self.sees_requests = True
             self.owed.setdefault(key_of(sent), []).append(frame.mono)
+            self.carries.add(key_of(sent))
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -3435,7 +3441,7 @@ class _Connections:
             yield from self._on_block(frame)
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
-        for height, time_ns in _blocks(frame):
+        for height, time_ns in blocks_of(frame):
             if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
@@ -3514,7 +3520,8 @@ _EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
 }
 
 
-def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
+def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
+    """Yield the height and the time in nanoseconds of each block that a frame reports."""
     if frame.kind == "http" and not frame.channel.startswith("/v4/height"):
         return
     # What cannot be read is no block; the layer above counts it.
@@ -4011,11 +4018,6 @@ def good_until(request: OrderRequest | CancelRequest) -> int:
     return request.good_til_block or request.good_til_block_time
 
 
-def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame reports."""
-    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
-
-
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
@@ -4243,13 +4245,20 @@ def _bounded(cost: Fraction) -> Fraction:
 def _settle(sums: _Sums, block: _Facts) -> None:
     """Find the balance at the end of a block; what fills and transfers leave open is funding.
 
-    Several balances of one block may come, one after each match, and in any order: the one at
-    its end leaves the least open, as every other lacks a fill.
+    Several balances of one block may come, one after each match, and in any order: from the one
+    at its end the fills explain all others, and of two that do so it leaves the least open.
     """
     given, funding = sum(block.transfers.values()), 0  # integers
     if sums.balance is not None:
         expected = sums.balance + _moved(block)
-        sums.balance = min(_ends(block), key=lambda b: (abs(b - expected), b), default=expected)
+        steps = _explained(sums.balance, block)
+
+        def apart(end: int) -> tuple[int, int, int]:
+            left = expected - end
+            explained = sum(balance + left in steps for balance in {*block.balances})  # integers
+            return -explained, abs(left), end
+
+        sums.balance = min(_ends(block), key=apart, default=expected)
         if block.inner and not block.transfers:
             given = sums.balance - expected
         else:
@@ -4266,6 +4275,14 @@ def _ends(block: _Facts) -> list[int]:
         return [block.snapshot.balance]
     # The last of a torn block may be lost; what it settled shows in the next.
     return [] if block.torn else block.balances
+
+
+def _explained(balance: int, block: _Facts) -> set[int]:
+    """Return what the fills of a block make of a balance, one by one, and transfers besides."""
+    fills = sorted(block.fills.values(), key=lambda fill: (fill.event_id, fill.id))
+    given = sum(block.transfers.values())  # integers
+    moved = itertools.accumulate((fill.paid_in for fill in fills), initial=balance)
+    return {after + paid for after in moved for paid in (0, given)}
 
 
 def _moved(block: _Facts) -> int:
@@ -4322,8 +4339,8 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     neither fills nor transfers explain yet: a balance is reported before its cause, and what has
     none once its block is over is funding. `settled` means that the chain settled its funding
     since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
-    sockets fail, is where this comes from.
+    `unreadable` names positions of which no size is known; `polled` means that no socket carries
+    the account: what is held comes from REST, as long as that is polled.
     """
 
     seq: int
@@ -4359,7 +4376,7 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "begun", "blocks", "carried", "doubts", "height", "ids", "link", "lost", "over",
         "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
@@ -4374,7 +4391,7 @@ class _Account:
         self.positions: dict[str, PositionState] = {}
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
-        self.link, self.polled = "", False
+        self.link, self.carried = "", False  # the socket's, and whether it reports the account
         self.lost = 0  # the block in which frames were lost, until all lists have come since
         self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
@@ -4421,15 +4438,20 @@ class _Account:
         at = bisect_left(blocks, height, key=lambda block: block.height)
         if at < len(blocks) and blocks[at].height == height:
             return blocks[at]
-        if at == 0 and len(blocks) == _MOST_BLOCKS:
+        # What came during a loss may be of more blocks than these, and be listed newest first.
+        if at == 0 and len(blocks) >= _MOST_BLOCKS and not self.unlisted:
             return None
         made = _Facts(height, _after(blocks[at - 1]) if at else _Sums(), {}, {}, {}, [], None, {})
         if at == 0 and blocks:
             made.before = blocks[0].before
         blocks.insert(at, made)
-        if len(blocks) > _MOST_BLOCKS:
-            del blocks[0]
+        if len(blocks) > _MOST_BLOCKS and not self.unlisted:
+            del blocks[:-_MOST_BLOCKS]
         return made
+
+    def transfers_of(self, height: int) -> list[tuple[Any, ...]]:
+        """Return what tells the transfers of a block apart."""
+        return [key for block in self.blocks if block.height == height for key in block.transfers]
 
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
@@ -4569,7 +4591,7 @@ class _Known:
             "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
-            "polled": account.polled,
+            "polled": not account.carried,
             "profit": account.profit,
         }
         if not (always or positions or any(lists.values()) or shown != account.shown):
@@ -4594,7 +4616,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
-        self.most = _MOST
+        self.most, self.unfolded = _MOST, dict[int, int]()
         self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -4645,12 +4667,19 @@ class _Reading:
             return
         if isinstance(answer, list):
             self._orders(answer, own, 0)
-        for fill in getattr(answer, "fills", ()):
+        for fill in reversed(getattr(answer, "fills", ())):
             self._each(self._fill, fill, own, 0)
-        for transfer in getattr(answer, "transfers", ()):
+        for transfer in reversed(getattr(answer, "transfers", ())):
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
+        self._fold(answer, own)
+
+    def _fold(self, answer: Any, own: int) -> None:
+        """Fold what a list has brought, once for all of its rows, and take note that it came."""
+        for number, height in self.unfolded.items():
+            if (account := self.known.of(self.owner, number)) is not None:
+                account.refold(height)
         for what in () if self.odd else ("fills", "transfers"):
             if (rows := getattr(answer, what, None)) is not None:
                 heights = [self._height(row.created_at_height) for row in rows]
@@ -4662,7 +4691,6 @@ class _Reading:
         if self.faults:
             why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
             account.doubts["frame"] = why
-        account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
             of = self.known.of(self.owner, own)
@@ -4717,6 +4745,14 @@ class _Reading:
             self._settle(account, block.height)
             account.refold(block.height)
 
+    def _refold(self, account: _Account, height: int) -> None:
+        # A list, of a thousand rows maybe, is folded once and not row by row.
+        if self.polled:
+            number = account.subaccount.number
+            self.unfolded[number] = min(height, self.unfolded.get(number, height))
+        else:
+            account.refold(height)
+
     def _settle(self, account: _Account, height: int) -> None:
         if height > account.settled_at:
             account.settled_at = height
@@ -4762,7 +4798,7 @@ class _Reading:
             self._note(account, "fills", fill)
         if new or (known is not None and fill.event_id and not known.event_id):
             block.fills[fill.id] = fill
-            account.refold(block.height)
+            self._refold(account, block.height)
 
     def _once(self, account: _Account, key: Any) -> bool:
         if key in account.ids:
@@ -4778,14 +4814,19 @@ class _Reading:
             return
         height = int(row.created_at_height or 0) or _when(account, at)
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
-        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
+        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        listed = [known for each in family for known in each.transfers_of(height)]
+        # A parent's list names no child: it may be what a channel has reported of one.
+        if any(known != key and _is_alike(known, key) for known in listed):
+            return
         if block is not None and self._once(account, key):
             self._note(account, "transfers", row)
             if row.symbol == "USDC":
                 block.transfers[key] = amount
-                account.refold(height)
+                self._refold(account, height)
 
     def _inner(self, own: int, at: int) -> None:
         account = self._account(own)
@@ -4914,6 +4955,11 @@ class _Reading:
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
 
 
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
+
+
 def _when(account: _Account, height: int) -> int:
     # What names no block belongs to the newest, or else to the first after the snapshot.
     return height or max(account.height, (account.begun or 0) + 1)
@@ -5020,8 +5066,12 @@ class Accounts:
         for account in self._known.accounts.values():
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                # An attempt that fails loses nothing of what REST answered since.
+                if account.carried or frame.kind == "gap":
+                    why = f"account frames were lost: {frame.kind} at {frame.seq}"
+                    account.doubts["link"] = why
                 account.lose()
+                account.carried = False
                 updates += self._known.update(account, frame)
         return updates
 
@@ -5055,15 +5105,12 @@ class Accounts:
     def _on_block(self, frame: Frame) -> list[AccountUpdate]:
         states: list[OrderState] = []
         updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._known.accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._known.update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
+        for height, time_ns in blocks_of(frame):
+            states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+            for account in self._known.accounts.values():
+                if account.move(height - 1 - _GRACE_BLOCKS):
+                    account.judge()
+                    updates += self._known.update(account, frame)
         return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
 
     def _on_account(self, frame: Frame) -> list[AccountUpdate]:
@@ -5076,10 +5123,11 @@ class Accounts:
             return _NO_UPDATES
         if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            account.carried = False
             return self._known.update(account, frame)
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
-        account.link = frame.link
+        account.link, account.carried = frame.link, True
         for part in reading.contents():
             reading.take(part, account, at)
         return reading.updates(account)
@@ -5109,9 +5157,14 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and is_never_funded(frame.path, frame.status, frame.text)
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty,
+    # nor of one that was until lately, as a replica lags.
+    if account.begun is None or not is_never_funded(frame.path, frame.status, frame.text):
+        return False
+    first, *later = account.blocks
+    was_empty = first.height == account.begun and first.snapshot == _Snapshot({}, 0)
+    lately = all(block.height > account.over - _MOST_BLOCKS for block in later)
+    return (was_empty and lately) or not (account.positions or account.collateral)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
@@ -5969,9 +6022,6 @@ class OrderChoice(TypedDict, total=False):
     return_latest_orders: bool | None
 
 
-_MOST: Final = 1000  # rows that an answer may have
-
-
 class Rest(_Desk):
     """The indexer's endpoints; an async context manager, for one event loop.
 
@@ -6593,7 +6643,7 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._in_turn, _MARKETS))
+            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6618,8 +6668,9 @@ class _Poller(threading.Thread):
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _until(self, key: Key, wait_s: float) -> None:
+        left: Sequence[Endpoint] = CHANNELS[key[0]].rest
         await asyncio.sleep(wait_s)
-        while not await self._in_turn(key):
+        while left := await self._in_turn(key, left):
             await asyncio.sleep(_RETRY_S)
 
     async def _compared(self, links: list["_Link"]) -> None:
@@ -6639,19 +6690,23 @@ class _Poller(threading.Thread):
             await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _in_turn(self, key: Key) -> bool:
+    async def _in_turn(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
         async with self._turn:
-            return await self._request(key)
+            return await self._request(key, of)
 
-    async def _request(self, key: Key) -> bool:
-        row, since, whole = CHANNELS[key[0]], self._lost.pop(key, None), False
+    async def _request(self, key: Key, of: Sequence[Endpoint] | None = None) -> list[Endpoint]:
+        """Request all that a key stands for, or a part; return what was not answered."""
+        since = self._lost.pop(key, None)
+        # After a loss each endpoint is walked back to it: a part would leave the others out.
+        every = CHANNELS[key[0]].rest if of is None or since is not None else of
+        left = [*every]
         try:
             # One that fails keeps no other from being requested.
-            whole = all([await self._one(key, endpoint, since) for endpoint in row.rest])
+            left = [endpoint for endpoint in every if not await self._one(key, endpoint, since)]
         finally:
-            if since is not None and not whole:
+            if since is not None and left:
                 self._lost[key] = since
-        return whole
+        return left
 
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
@@ -6682,8 +6737,7 @@ class _Poller(threading.Thread):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
-            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
-            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
+            self._put("gap", f"{f'REST for {key[0]} {key[1]}'.rstrip()}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)

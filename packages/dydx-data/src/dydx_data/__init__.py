@@ -87,7 +87,7 @@ __all__ = [
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
-    "Act", "Objection", "ObjectionKind", "objections", "stopping",
+    "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Frames
     "step",
     # Streams
@@ -971,15 +971,15 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
     if at is None:
         yield Objection("STALE", "the data are stale")
         return
-    age, words = _silence(view, at)
+    age, words = silence(view, at)
     if age > stale_ns:
         age_s, limit_s = f"{age / _SECOND:.1f}", f"{stale_ns / _SECOND:g}"
         figures = ("age_s", age_s), ("limit_s", limit_s)
         yield Objection("STALE", f"{words} for {age_s} s, limit {limit_s} s", figures)
 
 
-def _silence(view: MarketView, at: int) -> tuple[int, str]:
-    """Return for how long the worst of a market's sources has been silent, and which it is.
+def silence(view: MarketView, at: int) -> tuple[int, str]:
+    """Return for how long, in ns, the worst of a market's sources is silent, and which it is.
 
     A book or a price that nobody changes is not old while blocks and links are fresh; what is
     unknown has no age, and is an objection of its own.
@@ -1231,12 +1231,14 @@ def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
         state._markets_link = frame.link
         for known in state.views.values():
             known.price_missed = known.ticker not in updates[0].markets
+    # An answer may be of a replica that is behind: what a socket reports the changes of stays.
+    is_behind = frame.kind == "http" and state._markets_link != ""
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
             for ticker, fields in table.items():
                 view = state.views.get(ticker) or state._view(ticker, frame.seq)
-                if view is None:
+                if view is None or (is_behind and view.oracle and not view.price_missed):
                     continue
                 changed = set_one(view, frame, fields)
                 if _WEIGHT[changed] >= _WEIGHT[changes.get(ticker, "")]:
@@ -1329,7 +1331,8 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
-    state.links[frame.link] = Continuity()
+    before = state.links.get(frame.link, Continuity())
+    state.links[frame.link] = Continuity(carries=before.carries)
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
     return _lose_link(state, frame)
 
@@ -1337,7 +1340,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     if frame.channel:  # of one subscription alone
-        return _fold_unsubscribed(state, frame, [])
+        return _fold_unsubscribed(state, frame)
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # this gap covers what is overdue
@@ -1357,7 +1360,13 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        state.links.setdefault(frame.link, Continuity()).request(frame)
+        link = state.links.setdefault(frame.link, Continuity())
+        link.request(frame)
+        # A recorder names each connection anew: what a lost one carried goes on in this one.
+        for name in state.closed - {frame.link}:
+            if set() < state.links[name].carries <= link.carries:
+                del state.links[name]
+                state.closed.discard(name)
     return ()
 
 
@@ -1471,7 +1480,7 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
         is_calm = is_fresh and not (view.price_missed or view.quality.stale)
         if is_calm and view.live_at > since:
             continue
-        silent_ns, why = _silence(view, at)
+        silent_ns, why = silence(view, at)
         stale = view.live_at > 0 and silent_ns >= state.stale_after_ns
         if stale:
             state._judge_at = at

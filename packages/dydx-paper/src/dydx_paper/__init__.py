@@ -3513,14 +3513,14 @@ class PaperAccount:
     def greeting(self) -> list[Frame]:
         """Return the snapshot with which the account's channel begins, if it has not begun."""
         if self.messages:
-            return _NOTHING
+            return []
         # The block at hand is not over, and may yet change it: this is as of the one before.
         return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
 
     def flush(self) -> list[Frame]:
         """Report what has changed, message by message."""
         if not self._changes:
-            return _NOTHING
+            return []
         ledger, markets, height = self.ledger, self._changes.markets, self._height
         return [
             self._frame("channel_data", update(ledger, markets, message, height))
@@ -3539,7 +3539,6 @@ class PaperAccount:
 
 # What this venue alone refuses has a code that the chain cannot have.
 _OURS: Final = {"ErrTwapOrderNotSimulated": -1}
-_NOTHING: Final[list[Frame]] = []
 
 # === Paper market ===
 
@@ -3810,7 +3809,7 @@ class PaperVenue:
             seen.now = seen.views[event.ticker] = event
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
             if self._idle and _block_and_hour(event)[1] <= seen.hour:
-                return _NOTHING
+                return []
         first = None if self._account.messages else self._account.greeting()
         if isinstance(event, MarketView):
             self._see(event)

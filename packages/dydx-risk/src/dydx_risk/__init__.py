@@ -3257,17 +3257,16 @@ class Valuation:
     def settle_interest(self) -> None:
         """Let go of own growth that is so long ago that the reports of open interest have it."""
         since = self.account.height - _REPORT_BLOCKS
-        for ticker, rows in [*self._grown.items()]:
-            if rows[0][0] >= since:
+        for ticker, rows in self._grown.items():
+            if not rows or rows[0][0] >= since:
                 continue
-            self._grown[ticker] = rows = [row for row in rows if row[0] >= since]
+            self._grown[ticker] = [row for row in rows if row[0] >= since]
             exposure = self.held.get(ticker)
-            if exposure is not None:
-                exposure.grown, view, exposure.view = self._growth(ticker), exposure.view, None
-                if view is not None and exposure.value(view):
-                    self.sum()
-            if not rows:
-                del self._grown[ticker]
+            if exposure is not None and exposure.view is not None:
+                # Without a price its terms are computed again.
+                exposure.grown, exposure.oracle = self._growth(ticker), None
+                exposure.value(exposure.view)
+                self.sum()
 
     def interest(self, view: MarketView) -> int | None:
         """Return a market's open interest as the margin counts it, None if unknown."""
@@ -3387,8 +3386,8 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume. `cause` is in words where most of what was lost
-    is funding, or left without a reported cause.
+    the day is over, the drawdown until a resume, both until a late report explains them. `cause`
+    is in words where most of what was lost is funding, or left without a reported cause.
     """
 
     __slots__ = (
