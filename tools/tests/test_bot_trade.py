@@ -126,9 +126,16 @@ class Running:
         found: list[Any] = self.answer(f"/v4/orders?address={address}&subaccountNumber=0", "[")
         return found
 
-    def filled(self, address: str) -> list[Any]:
-        """Query the indexer for an account's filled orders: others may be over without a fill."""
-        return [row for row in self.orders(address) if row.status == "FILLED"]
+    def filled(self, address: str, count: int) -> list[Any]:
+        """Wait until so many of an account's orders are filled; others may be over without."""
+        rows: list[Any] = []
+
+        def there() -> bool:
+            rows[:] = [row for row in self.orders(address) if row.status == "FILLED"]
+            return len(rows) == count
+
+        self.wait(there)
+        return rows
 
     def until(self, address: str, statuses: set[str], count: int = 1) -> None:
         """Wait until an account has so many orders and each is in one of these states."""
@@ -234,7 +241,7 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     assert lived["money_usdc"]["deposit"] == 10_000
     assert lived["money_usdc"]["fees_paid"] > 0
     assert 9_900 < lived["money_usdc"]["equity"] < 10_100
-    venue.wait(lambda: len(venue.filled(keys.address)) == 1)
+    assert len(venue.filled(keys.address, 1)) == 1
     assert replayed["run_hash"] == lived["run_hash"]
     assert replayed["money_usdc"] == lived["money_usdc"]
     events = {line["event"] for line in words(audit)}
@@ -264,8 +271,7 @@ def test_a_trade_that_is_flattened_leaves_nothing_behind(
 
     assert lived["open"] == []
     assert lived["orders"].get("FILLED") == 2, lived["orders"]
-    venue.wait(lambda: len(venue.filled(keys.address)) == 2)
-    orders = venue.filled(keys.address)
+    orders = venue.filled(keys.address, 2)
     assert {(order.side, order.reduce_only) for order in orders} == {("BUY", False), ("SELL", True)}
     assert lived["gate"]["reasons"] == {"HALTED": "halted: the run ends (by end)"}
     assert next(line["what"] for line in words(audit) if line["event"] == "act") == "flatten"
