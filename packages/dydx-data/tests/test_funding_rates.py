@@ -87,10 +87,13 @@ def test_a_vote_is_clamped() -> None:
     ) == -100  # fmt: skip
 
 
-def test_a_crossed_book_is_refused() -> None:
-    """A crossed book has no premium: which side would be believed?"""
+@pytest.mark.parametrize(
+    ("bids", "asks"), [([2], [1]), ([2], [1, 3]), ([2, 0], [1]), ([0, 2], [3, 1])]
+)
+def test_a_crossed_book_is_refused(bids: list[int], asks: list[int]) -> None:
+    """A crossed book has no premium: which side would be believed? The best levels decide."""
     with pytest.raises(DataError, match="a book that is not crossed, got bid 2 and ask 1"):
-        _vote([(2, 1)], [(1, 1)])
+        _vote([(at, 1) for at in bids], [(at, 1) for at in asks])
 
 
 def test_the_impact_price_is_an_average_over_the_levels_it_takes() -> None:
