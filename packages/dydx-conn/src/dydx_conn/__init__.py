@@ -4609,8 +4609,8 @@ class _Known:
 # From the rows of one frame to the blocks of the accounts that they are of, each row by itself.
 
 
-class _Reading:
-    """The rows of one frame on their way to the accounts they are of."""
+class _Rows:
+    """The rows of one frame, each on its way to the account it is of."""
 
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
@@ -4621,85 +4621,6 @@ class _Reading:
         self.settled: set[int] = set()
         self.faults: list[str] = []
         self.odd: dict[str, list[str]] = {}  # names of the rows that were left out, by their list
-
-    def contents(self) -> list[Any]:
-        """Decode the frame, and take note of the rows that are left out."""
-        try:
-            decoded = contents(self.frame)
-        except WireError as error:
-            self.faults.append(f"cannot be read: {error}")
-            return []
-        for row in odd_rows(self.frame):
-            self.faults.append(f"cannot be read: {row}")
-            self.odd.setdefault(row.part, []).append(row.name)
-        return decoded
-
-    def take(self, part: SubaccountContents, account: _Account, own: int) -> None:
-        """Take what one message reports, each row by itself."""
-        height = self._height(part.block_height)
-        if self.whole:
-            # Who was never funded gets an empty snapshot, not one without its subaccount.
-            if part.subaccount is None and msgspec.json.decode(self.frame.raw) != {}:
-                self.faults.append(f"is of no subaccount: {self.frame.text[:80]!r}")
-                return
-            self._snapshots(part.subaccount or _NOTHING, own, height)
-            self._listed(part.orders, own)
-        account.unreadable |= {*self.odd.get("perpetualPositions", ())}
-        if part.perpetual_positions:
-            self._positions(part.perpetual_positions, own, height)
-        for asset in part.asset_positions:
-            self._each(self._balance, asset, own, height)
-        self._orders(part.orders, own, height)
-        for fill in part.fills:
-            self._each(self._fill, fill, own, height)
-        if part.transfers is not None:
-            self._each(self._transfer, part.transfers, own, height)
-        elif self.of_parent and part == SubaccountContents(block_height=part.block_height):
-            self._inner(own, height)
-        for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
-            self._pass_on(state)
-
-    def answer(self, answer: Any, own: int) -> None:
-        """Take an answer of REST: a subaccount, or a list of one kind."""
-        if isinstance(answer, _OneSubaccount):
-            self._snapshots(answer.subaccount, own, 0)
-            return
-        if isinstance(answer, list):
-            self._orders(answer, own, 0)
-        for fill in reversed(getattr(answer, "fills", ())):
-            self._each(self._fill, fill, own, 0)
-        for transfer in reversed(getattr(answer, "transfers", ())):
-            self._each(self._transfer, transfer, own, 0)
-        for payment in getattr(answer, "funding_payments", ()):
-            self._each(self._payment, payment, own, 0)
-        self._fold(answer, own)
-
-    def _fold(self, answer: Any, own: int) -> None:
-        """Fold what a list has brought, once for all of its rows, and take note that it came."""
-        for number, height in self.unfolded.items():
-            if (account := self.known.of(self.owner, number)) is not None:
-                account.refold(height)
-        for what in () if self.odd else ("fills", "transfers"):
-            if (rows := getattr(answer, what, None)) is not None:
-                heights = [self._height(row.created_at_height) for row in rows]
-                for account in self.known.family(self.owner, own, of_parent=self.of_parent):
-                    account.reach(what, heights, self.most)
-
-    def updates(self, account: _Account) -> list[AccountUpdate]:
-        """Return an update for each subaccount that the frame is about, the first for `account`."""
-        if self.faults:
-            why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
-            account.doubts["frame"] = why
-        made: list[AccountUpdate] = []
-        for own in dict.fromkeys([account.subaccount.number, *self.lists]):
-            of = self.known.of(self.owner, own)
-            if of is not None:
-                lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
-                settled = own in self.settled
-                made += self.known.update(of, self.frame, always=True, settled=settled, **lists)
-        return made
-
-    # -- Rows
 
     def _account(self, own: int, row: Any = None) -> _Account | None:
         given = getattr(row, "subaccount_number", None)
@@ -4866,7 +4787,86 @@ class _Reading:
         if account is not None:
             self._note(account, "orders", state)
 
-    # -- Snapshots
+
+class _Reading(_Rows):
+    """One frame of the account's channels or endpoints: its parts, its snapshots, its updates."""
+
+    def contents(self) -> list[Any]:
+        """Decode the frame, and take note of the rows that are left out."""
+        try:
+            decoded = contents(self.frame)
+        except WireError as error:
+            self.faults.append(f"cannot be read: {error}")
+            return []
+        for row in odd_rows(self.frame):
+            self.faults.append(f"cannot be read: {row}")
+            self.odd.setdefault(row.part, []).append(row.name)
+        return decoded
+
+    def take(self, part: SubaccountContents, account: _Account, own: int) -> None:
+        """Take what one message reports, each row by itself."""
+        height = self._height(part.block_height)
+        if self.whole:
+            # Who was never funded gets an empty snapshot, not one without its subaccount.
+            if part.subaccount is None and msgspec.json.decode(self.frame.raw) != {}:
+                self.faults.append(f"is of no subaccount: {self.frame.text[:80]!r}")
+                return
+            self._snapshots(part.subaccount or _NOTHING, own, height)
+            self._listed(part.orders, own)
+        account.unreadable |= {*self.odd.get("perpetualPositions", ())}
+        if part.perpetual_positions:
+            self._positions(part.perpetual_positions, own, height)
+        for asset in part.asset_positions:
+            self._each(self._balance, asset, own, height)
+        self._orders(part.orders, own, height)
+        for fill in part.fills:
+            self._each(self._fill, fill, own, height)
+        if part.transfers is not None:
+            self._each(self._transfer, part.transfers, own, height)
+        elif self.of_parent and part == SubaccountContents(block_height=part.block_height):
+            self._inner(own, height)
+        for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
+            self._pass_on(state)
+
+    def answer(self, answer: Any, own: int) -> None:
+        """Take an answer of REST: a subaccount, or a list of one kind."""
+        if isinstance(answer, _OneSubaccount):
+            self._snapshots(answer.subaccount, own, 0)
+            return
+        if isinstance(answer, list):
+            self._orders(answer, own, 0)
+        for fill in reversed(getattr(answer, "fills", ())):
+            self._each(self._fill, fill, own, 0)
+        for transfer in reversed(getattr(answer, "transfers", ())):
+            self._each(self._transfer, transfer, own, 0)
+        for payment in getattr(answer, "funding_payments", ()):
+            self._each(self._payment, payment, own, 0)
+        self._fold(answer, own)
+
+    def _fold(self, answer: Any, own: int) -> None:
+        """Fold what a list has brought, once for all of its rows, and take note that it came."""
+        for number, height in self.unfolded.items():
+            if (account := self.known.of(self.owner, number)) is not None:
+                account.refold(height)
+        for what in () if self.odd else ("fills", "transfers"):
+            if (rows := getattr(answer, what, None)) is not None:
+                heights = [self._height(row.created_at_height) for row in rows]
+                for account in self.known.family(self.owner, own, of_parent=self.of_parent):
+                    account.reach(what, heights, self.most)
+
+    def updates(self, account: _Account) -> list[AccountUpdate]:
+        """Return an update for each subaccount that the frame is about, the first for `account`."""
+        if self.faults:
+            why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
+            account.doubts["frame"] = why
+        made: list[AccountUpdate] = []
+        for own in dict.fromkeys([account.subaccount.number, *self.lists]):
+            of = self.known.of(self.owner, own)
+            if of is not None:
+                lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
+                settled = own in self.settled
+                made += self.known.update(of, self.frame, always=True, settled=settled, **lists)
+        return made
 
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
