@@ -507,3 +507,12 @@ def test_times_without_a_zone_are_utc() -> None:
     )
 
     assert view.fresh[0].at_ns == link.at + SECOND
+
+
+def test_several_blocks_may_come_at_once() -> None:
+    """An indexer that lags catches up."""
+    state, link = DataState(), WireWriter()
+    for height in (10, 11, 60):
+        step(state, link.block(height))
+
+    assert (state.chain.height, state.quality.counts) == (60, {})
