@@ -192,11 +192,10 @@ def test_rest_answers_are_those_recorded_headers_and_all() -> None:
     """The official REST client gets every recorded answer, whatever the order of a query."""
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
-    answers = {
-        frame.channel: json.loads(frame.text)
-        for frame in Recording(find_recording("quickstart"))
-        if frame.kind == "http"
-    }
+    answers: dict[str, Any] = {}
+    for frame in Recording(find_recording("quickstart")):
+        if frame.kind == "http" and frame.channel not in answers:  # the first is due at once
+            answers[frame.channel] = json.loads(frame.text)
 
     async def query(rest: str) -> dict[str, Any]:
         markets = IndexerClient(rest).markets
