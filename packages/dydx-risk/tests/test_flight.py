@@ -519,8 +519,15 @@ def test_what_a_liquidation_would_cost_is_rounded_up() -> None:
 
 def test_a_policy_may_go_to_its_bounds() -> None:
     """None of an exit's allowances, one cut and one level; or nearly everything."""
-    none = {"slippage_bps": 0, "reach_bps": 0, "haircut_bps": 0, "chase": 0.0, "taker_fee_ppm": 0}
-    most = {"slippage_bps": 9_999, "reach_bps": 9_999, "haircut_bps": 9_999, "chase": 0.99}
+    none: dict[str, Any] = {
+        "slippage_bps": 0, "reach_bps": 0, "haircut_bps": 0, "chase": 0.0, "taker_fee_ppm": 0,
+    }  # fmt: skip
+    most: dict[str, Any] = {
+        "slippage_bps": 9_999,
+        "reach_bps": 9_999,
+        "haircut_bps": 9_999,
+        "chase": 0.99,
+    }
 
     assert FlightPolicy(**none, depth_margin=0.0, cuts=1, levels=1).earliest == 0.06 + 0.03
     assert FlightPolicy(**most).chase == 0.99
