@@ -2426,8 +2426,8 @@ def _words_in(body: str) -> str:
         title = re.search(r"<title>([^<]{0,80})", body[:10_000], re.IGNORECASE)
         return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
     with contextlib.suppress(*_UNREADABLE):
-        said = msgspec.json.decode(body, type=dict[str, Any])
-        words = (said.get(name) for name in ("message", "error", "detail", "title"))
+        given = msgspec.json.decode(body, type=dict[str, Any])
+        words = (given.get(name) for name in ("message", "error", "detail", "title"))
         if word := next((word for word in words if word and isinstance(word, str)), ""):
             return repr(word[:80])
     return repr(body[:80]) if body else "an empty body"
@@ -3459,7 +3459,7 @@ class _Connections:
             yield from self._replaced(frame.link, key)
 
     def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
-        # A recorder names each connection anew: what it carried goes on under another name.
+        # A recorder gives each connection a new name: what it carried goes on under another name.
         for name, link in self.links.items():
             if name != by and link.state in _LOSS.values() and key in link.carries:
                 link.carries.discard(key)

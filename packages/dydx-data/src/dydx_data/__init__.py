@@ -1196,7 +1196,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = update.block
-        # Another replica may be behind; only a chain that began anew is lower at a later time.
+        # Another replica may be behind; only a chain that began again is lower at a later time.
         if frame.is_snapshot and height < chain.height and time_ns <= chain.time_ns:
             continue
         if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
@@ -1362,7 +1362,7 @@ def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
         link = state.links.setdefault(frame.link, Continuity())
         link.request(frame)
-        # A recorder names each connection anew: what a lost one carried goes on in this one.
+        # A recorder gives each connection a new name: what a lost one carried goes on in this one.
         for name in state.closed - {frame.link}:
             if set() < state.links[name].carries <= link.carries:
                 del state.links[name]
