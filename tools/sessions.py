@@ -7,11 +7,13 @@ read once, when first used; nobody may change them.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from dydx_conn import Frame, Recording
 
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "recordings"
@@ -41,3 +43,15 @@ class Session:
 REAL: Final = tuple(
     Session(file.parent) for file in sorted((RECORDINGS / "localnet").glob("*/truth.json"))
 )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Replay recordings without the tracer, which takes longer than all else together.
+
+    A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
+    Where a run notes which test reaches which line, it wants to know it of these as well.
+    """
+    if not config.getoption("cov_context", None):
+        for item in items:
+            if item.path.name.startswith(("test_sessions", "test_recording")):
+                item.add_marker("no_cover")
