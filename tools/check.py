@@ -6,7 +6,7 @@
     uv run --all-packages --group dev tools/check.py --list         their names
 
     lock · environment · ruff · format · types · imports · structure · versions
-        ──►  venue · wire · tools  ──►  eight gates           two of them side by side
+        ──►  venue · wire · tools  ──►  eight gates         three of them side by side
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
 all of them exit with 0, and is skipped if one exits with 77. A failure is shown in full when
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Command = list[str]
 
 # Of two cores each gate uses one, and those that wait for a process or a socket use less.
-SIDE_BY_SIDE = 2
+SIDE_BY_SIDE = 3
 
 # What a command exits with that could not do its work here and prints why, as automake has it.
 SKIPPED = 77
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Command]]:
     """Name every check that runs by default, and its commands, in the order they begin.
 
-    Cheap ones first, for an early word; then long before short, so that both lanes end together.
+    Cheap ones first, for an early word; then long before short, so that all lanes end together.
     """
     python = [sys.executable, "-m"]
     gates = sorted(distributions, key=lambda name: name != "bot")

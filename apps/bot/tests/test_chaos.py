@@ -46,6 +46,7 @@ from dydx_conn import (
 from dydx_data import MarketView
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reactivex import from_iterable
 
 SECOND = 1_000_000_000
 QUICKSTART = collect(load_recorded_stream("quickstart"))
@@ -336,9 +337,10 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
 def test_a_day_without_faults_is_the_replay() -> None:
     """The same decisions, byte for byte, and no alarm."""
     replayed = Bot(Options())
-    replayed.run(load_recorded_stream("quickstart"))
+    day = collect(load_recorded_stream("sixty"))[:6_000]
+    replayed.run(from_iterable(day))
 
-    result = survive(Tape(QUICKSTART), 0, [], Options())
+    result = survive(Tape(day), 0, [], Options())
 
     assert result.broken == {}
     assert result.run_hash == replayed.journal.hash
