@@ -163,7 +163,7 @@ ACCOUNTS = st.tuples(
     USDC,
     st.integers(0, 4).flatmap(lambda n: st.tuples(*(positions(f"M{i}-USD") for i in range(n)))),
 )
-MANY = settings(max_examples=300)
+MANY = settings(max_examples=200)
 
 
 def margin_of(held: Held) -> PositionMargin:
