@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
     Where a run notes which test reaches which line, it wants to know it of these as well.
     """
-    if not config.getoption("cov_context", None):
+    if not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
         for item in items:
             if item.path.name.startswith(("test_sessions", "test_recording")):
                 item.add_marker("no_cover")

@@ -151,7 +151,6 @@ class Turner:
             yield Decision.of(scored, 2_000.0 * self.side[scored.ticker], "the other side")
 
 
-@pytest.mark.no_cover  # a whole run: the tracer would double it
 def test_who_turns_round_closes_and_then_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the recording: no order goes through zero, and each close has its far side."""
     monkeypatch.setitem(STRATEGIES, "turner", Turner)

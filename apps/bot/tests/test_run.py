@@ -67,7 +67,6 @@ def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstar
     assert 0 < quickstart.risk.closest < quickstart.risk.policy.restore_to
 
 
-@pytest.mark.no_cover  # a whole run: the tracer would double it
 def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None:
     """Nothing is decided; an order placed by hand is filled, and reduced when the crash comes."""
     bot, placed = Bot(Options(strategy="none")), list[OrderRequest]()
@@ -97,7 +96,6 @@ def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None
     assert bot.venue.figures().liquidations == 0
 
 
-@pytest.mark.no_cover  # a whole run: the tracer would double it
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:
     """The same frames, unguarded: what the guard was for."""
     unguarded = Bot(Options(guard=False))
@@ -133,7 +131,6 @@ def test_the_hash_is_the_same_in_every_process(
     assert run_hash(*arguments, seed=seed) == quickstart.journal.hash
 
 
-@pytest.mark.no_cover  # a whole run: the tracer would double it
 def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Path) -> None:
     """What `bot paper --record` writes is the run: frames written and read again are the same."""
     path = tmp_path / "again.jsonl.zst"
@@ -253,7 +250,6 @@ def test_until_ends_a_source_in_its_own_time() -> None:
     assert 0 < played[-1].mono - played[0].mono < 30e9
 
 
-@pytest.mark.no_cover  # a whole run: the tracer would double it
 def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
     """What a person copies from it runs, buys when it should and sells again."""
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
