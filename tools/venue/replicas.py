@@ -35,20 +35,8 @@ class Books(Protocol):
         """Return the TWAP orders."""
 
 
-class Indexed(Protocol):
-    """What the indexer has taken in of the chain."""
-
-    @property
-    def height(self) -> int:
-        """Return the last block."""
-
-    @property
-    def block_ns(self) -> int:
-        """Return its time."""
-
-    @property
-    def now_ns(self) -> int:
-        """Return the time."""
+class Indexed(BlockClock, Protocol):
+    """What the indexer has taken in of the chain: its last block is the last of this one."""
 
     @property
     def tapes(self) -> Mapping[str, MarketTape]:
