@@ -70,7 +70,7 @@ def test_a_reduction_leaves_the_entry_and_an_addition_averages_it(sign: int) -> 
     )  # fmt: skip
     ledger.fill(BTC, -sign * COIN // 2, at(51_000))
     assert (sign * 500 * USDC, sign * 1_000 * USDC) == (ledger.realized_pnl, ledger.unrealized_pnl)
-    assert (1, 1) == (ledger.tally.wins, ledger.tally.losses)
+    assert (0, 0) == (ledger.tally.won, ledger.tally.lost)  # it is one trade, and goes on
 
 
 def test_an_average_stays_exact_enough_however_long_it_is_held() -> None:

@@ -1214,7 +1214,7 @@ class Paid(msgspec.Struct, gc=False, kw_only=True):
 
 
 class Tally(msgspec.Struct, gc=False, kw_only=True):
-    """Counts of fills, of what each that closed earned (`wins`, `losses`), and of whole trades.
+    """Counts of fills and of whole trades.
 
     A trade is a position from its opening to its end; its profit is after funding and fees.
     `gained` is what closing ever earned, without funding and fees. Money and volumes are quote
@@ -1223,8 +1223,6 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
 
     fills: int = 0
     liquidations: int = 0
-    wins: int = 0
-    losses: int = 0
     opened: int = 0
     gained: Fraction = Fraction(0)
     won: int = 0
@@ -1262,8 +1260,6 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     def close(self, gain: Fraction) -> None:
         """Count what a fill that closed has earned."""
         self.gained += gain
-        self.wins += gain > 0
-        self.losses += gain < 0
 
     def end(self, profit: int) -> None:
         """Count a trade that has ended."""
@@ -2159,7 +2155,8 @@ def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
 class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What an account did and what it is worth, for whoever shows it: quote quantums, counts.
 
-    `wins` and `losses` are closing fills that earned or lost; `equity` None is unknown.
+    `wins` and `losses` are trades that ended with a profit or a loss, after funding and fees;
+    `equity` None is unknown.
     """
 
     fills: int = 0
@@ -2179,7 +2176,7 @@ def figures(ledger: Ledger) -> AccountFigures:
     """Return what a ledger did and what it is worth."""
     tally, paid = ledger.tally, ledger.paid
     return AccountFigures(
-        fills=tally.fills, wins=tally.wins, losses=tally.losses, liquidations=tally.liquidations,
+        fills=tally.fills, wins=tally.won, losses=tally.lost, liquidations=tally.liquidations,
         realized_pnl=ledger.realized_pnl, unrealized_pnl=ledger.unrealized_pnl,
         fees_paid=paid.fees, funding_paid=paid.funding, insurance_paid=paid.insurance,
         unsettled=ledger.unsettled, equity=ledger.equity,
