@@ -346,6 +346,15 @@ def test_a_day_without_faults_is_the_replay() -> None:
     assert result.run_hash == replayed.journal.hash
 
 
+def test_a_stall_that_begins_while_a_connection_is_down_is_no_calm() -> None:
+    """The connection that opens into it is silent until it ends, and books are rightly unknown."""
+    tape = tape_of(120)
+
+    result = lived(tape, fault("reconnect"), fault("stall", index=401, amount=45_000))
+
+    assert result.broken == {}
+
+
 def test_the_distance_is_taken_every_second_whatever_the_clock(minute: Tape) -> None:
     """An hour back is no hour of silence on the panel."""
     bot = Bot(Options())

@@ -508,7 +508,7 @@ class Wire(_Schedule):
             ]
             hit_by, hit.left = hit.kind, hit.left - 1
         if link.hits:
-            link.troubled_at = self.now
+            link.troubled_at = max(link.troubled_at, self.now)
             link.hits = [hit for hit in link.hits if hit.left]
         # The id of a snapshot is no measure: it may always come late.
         if whole:
@@ -637,7 +637,8 @@ class Wire(_Schedule):
 
     def open(self, link: _Link) -> Iterator[Frame]:
         """Open a connection and subscribe to all that it carried."""
-        link.up, link.troubled_at = True, self.now
+        # A stall that began in between goes on.
+        link.up, link.troubled_at = True, max(link.troubled_at, self.now)
         link.mute.update(self.tape.subscribed[link.name])
         yield self.frame("open", link.name, "wss://")
         self.after(20 * _MS, self._greet, link, link.life)
