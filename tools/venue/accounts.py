@@ -71,6 +71,12 @@ from tape import RETAINED, SECOND_NS, Json, MarketTape
 Answer = tuple[int, str, str]
 TAKEN: Final[Answer] = (0, "", "")
 
+# A ledger here remembers of everything as much as a market's tape does.
+CAPS: Final = Caps(
+    orders=RETAINED, fills=RETAINED, positions=RETAINED, payments=RETAINED, transfers=RETAINED,
+    points=RETAINED,
+)  # fmt: skip
+
 
 class BlockClock(Protocol):
     """What must be known of the chain: the last block, and the moment that the next one gathers."""
@@ -356,7 +362,7 @@ class VenueAccounts:
         if order.id:
             record = filled_record(order, fill.market.ticker, abs(fill.quantums), when)
             twap = self.twaps.get(order.id)
-            record = ledger.note(record) if twap is None else self._leg(ledger, twap, record)
+            record = ledger.note(record) if twap is None else _leg(ledger, twap, record)
         self._reports.of(order.subaccount).fill(ledger, fill.market, booking, record)
 
     # --- money
@@ -412,15 +418,7 @@ class VenueAccounts:
     def _ledger(self, subaccount: Subaccount) -> Ledger:
         ledger = self.ledgers.get(subaccount)
         if ledger is None:
-            caps = Caps(
-                orders=RETAINED,
-                fills=RETAINED,
-                positions=RETAINED,
-                payments=RETAINED,
-                transfers=RETAINED,
-                points=RETAINED,
-            )
-            ledger = self.ledgers[subaccount] = Ledger(subaccount, caps=caps)
+            ledger = self.ledgers[subaccount] = Ledger(subaccount, caps=CAPS)
             ledger.accrue({ticker: tape.funding.index for ticker, tape in self._tapes.items()})
             self._value(ledger)
         return ledger
@@ -601,16 +599,15 @@ class VenueAccounts:
     # --- TWAP orders
 
     def _open_twaps(self, whose: Subaccount) -> list[Twap]:
-        return [
-            twap for twap in self.twaps.values() if twap.parts and twap.order.subaccount == whose
-        ]
+        twaps = (twap for twap in self.twaps.values() if twap.parts)
+        return [twap for twap in twaps if twap.order.subaccount == whose]
 
     def _withdraw_twap(self, whose: Subaccount, cancel: CancelRequest) -> tuple[Order | None, str]:
-        for twap in self._open_twaps(whose):
-            if twap.order.client_id == cancel.client_id:
-                twap.parts = 0
-                return twap.order, ""
-        return None, "ErrStatefulOrderDoesNotExist"
+        named = [t for t in self._open_twaps(whose) if t.order.client_id == cancel.client_id]
+        if not named:
+            return None, "ErrStatefulOrderDoesNotExist"
+        named[0].parts = 0
+        return named[0].order, ""
 
     def _work_off(self, twap: Twap, now_s: int) -> None:
         """Place the part of a TWAP order that is due."""
@@ -625,20 +622,21 @@ class VenueAccounts:
         if not twap.parts and order.remaining:
             self._end(tape, order, "EXPIRED", order.filled)
 
-    def _leg(self, ledger: Ledger, twap: Twap, part: OrderRecord) -> OrderRecord:
-        """Return the row that a fill of a part brings: the whole's identity, the part's size.
 
-        So the whole counts as filled once a part is, and is remembered so, though it goes on.
-        """
-        order, request = twap.order, twap.request
-        terms = request.twap_duration_s, request.twap_interval_s, request.twap_tolerance_ppm
-        filled = order.filled + part.filled
-        status = "FILLED" if filled >= part.quantums else "OPEN"
-        whole = order_record(order, part.ticker, status, part.updated)
-        known = ledger.note(msgspec.structs.replace(whole, filled=filled))
-        return msgspec.structs.replace(
-            part, filled=filled, status=status, twap=terms, created=known.created
-        )
+def _leg(ledger: Ledger, twap: Twap, part: OrderRecord) -> OrderRecord:
+    """Return the row that a fill of a part brings: the whole's identity, the part's size.
+
+    So the whole counts as filled once a part is, and is remembered so, though it goes on.
+    """
+    order, request = twap.order, twap.request
+    terms = request.twap_duration_s, request.twap_interval_s, request.twap_tolerance_ppm
+    filled = order.filled + part.filled
+    status = "FILLED" if filled >= part.quantums else "OPEN"
+    whole = order_record(order, part.ticker, status, part.updated)
+    known = ledger.note(msgspec.structs.replace(whole, filled=filled))
+    return msgspec.structs.replace(
+        part, filled=filled, status=status, twap=terms, created=known.created
+    )
 
 
 def _clob(error: str) -> Answer:

@@ -2013,9 +2013,8 @@ class Ledger:
 
     def positions(self, **filters: Any) -> Page[PositionRecord]:
         """Return positions, the open ones as they stand, with the filters of `page_of`."""
-        return page_of(
-            chain(self.history.ended, map(self.standing, self.holdings.values())), **filters
-        )
+        held = map(self.standing, self.holdings.values())
+        return page_of(chain(self.history.ended, held), **filters)
 
     def standing(self, holding: LedgerPosition) -> PositionRecord:
         """Return a position as it stands, at its present value if that is known; ended, at 0."""
@@ -2033,11 +2032,6 @@ class Ledger:
         """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
         index = self.indices.get(holding.market.ticker, 0)
         return funding_settlement_ppm(holding.quantums, index, holding.funding_index)
-
-    @property
-    def is_funded(self) -> bool:
-        """Return whether money ever came to it, or anything happened."""
-        return bool(self.touched or self.collateral or self.deposits)
 
     @property
     def margin(self) -> MarginFigures:
@@ -2739,7 +2733,7 @@ def snapshot(ledger: Ledger, height: int, orders: Iterable[Fields] = ()) -> Fiel
 
     Of an account that was never funded there is nothing to report.
     """
-    if not ledger.is_funded:
+    if not (ledger.touched or ledger.collateral or ledger.deposits):  # never funded
         return {}
     subaccount = subaccount_fields(ledger, height)
     return {"subaccount": subaccount, "orders": list(orders), "blockHeight": str(height)}
