@@ -225,7 +225,6 @@ _DAY: Final = 1_440 * _MINUTE
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
-
 # What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
 # `tries` is how often a request is sent before it is raised, `verdict` how its endpoint stands.
 
@@ -325,7 +324,6 @@ class KeyProblem(ConnError):
 
 
 # === Units ===
-
 # Exact conversions between decimal text, integers and nanoseconds, rounded as the chain rounds.
 # No float comes in here.
 
@@ -399,7 +397,6 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Values ===
-
 # What accounts, markets and orders are, as the chain counts them: quantums, subticks, flags. Their
 # ids are the indexer's. Nothing here judges whether the chain would take an order.
 
@@ -586,7 +583,6 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 # === Networks ===
-
 # The addresses of each venue, a row each, and which of several is used. For other addresses make
 # another `Network`.
 
@@ -682,7 +678,6 @@ def is_loopback(address: str) -> bool:
 
 
 # === Refusals ===
-
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
 # Where two codespaces share a name, that of the order book is meant: it comes last.
 
@@ -851,7 +846,6 @@ def refuse(error: str) -> None:
 
 
 # === Validity ===
-
 # What the chain refuses before it looks at a book, in its order; the first objection wins.
 # Sources: ValidateBasic of x/clob/types/message_*.go; then x/clob/keeper, orders.go.
 
@@ -1057,7 +1051,6 @@ def _leg_quantums(order: OrderRequest) -> int:
 
 
 # === Fees ===
-
 # What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node
 # reports today's. Rates are parts per million, amounts quote quantums; rounded up, which costs
 # rebates.
@@ -1194,7 +1187,6 @@ def stateful_order_limit(
 
 
 # === Orders ===
-
 # From a person's size and price to what is sent: built, numbered, replaced, cancelled, estimated.
 # Exact or refused; only `rounding="less"` rounds, and never to more.
 
@@ -1417,7 +1409,6 @@ def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: in
 
 
 # === Frames ===
-
 # The one value that everything above is folded from: it holds the text that crossed the wire, and
 # names what its parts hold.
 
@@ -1494,7 +1485,6 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 # === Contents ===
-
 # What the venue sends, as far as a bot uses it: the indexer's names in snake case, decimals as
 # text. Any field may be missing from an update and null in a snapshot.
 
@@ -1679,7 +1669,6 @@ class ErrorsContents(_Wire, kw_only=True):
 Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 
 # === Account contents ===
-
 # What the venue reports of accounts, by socket and REST: orders, fills, positions, balances, and
 # money that moved. Any field may be missing from an update.
 
@@ -2027,7 +2016,6 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
 }  # fmt: skip
 
 # === Channels ===
-
 # The socket's channels. Subscribing, decoding, polling, the count of lost messages and the layers
 # above read this one table: a new channel is a row of it.
 
@@ -2170,7 +2158,6 @@ def _key_of_answer(target: str) -> Key:
 
 
 # === Decoding ===
-
 # From text to values: an envelope makes a frame, and what was requested (a channel, a path, the
 # name of a request to a node) decides the type. Any text ends in values or in a `WireError`.
 
@@ -2469,7 +2456,6 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 }
 
 # === Recordings ===
-
 # A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
 # what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
 
@@ -2757,7 +2743,6 @@ def find_recording(name: str) -> Path:
 
 
 # === Wire writer ===
-
 # The way back: frames whose texts are as the indexer writes them, for the tests of what is
 # built on frames. Rows have the indexer's own names; a missing field gets a default. Nothing that
 # trades uses it.
@@ -2998,7 +2983,6 @@ class WireWriter:
 
 
 # === Streams ===
-
 # The operator that each layer is built from, and the source that needs no network. Nothing here
 # subscribes but `collect`, which is for tests and tools.
 
@@ -3163,7 +3147,6 @@ def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str
 
 
 # === Continuity ===
-
 # Which messages of a connection are lost, by the venue's own count, which runs over all channels.
 # A fold of frames: `live` resubscribes by it, and the data layer judges by it in a replay too.
 
@@ -3328,7 +3311,6 @@ def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
 
 
 # === Connection states ===
-
 # How each link stands, as a table of states and events. A fold of frames: a recording gives the
 # same states as its run. `live` polls and reconnects by it.
 
@@ -3550,7 +3532,6 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
 
 
 # === Silence ===
-
 # Which subscriptions have died on a connection that lives. A fold of frames: `live` requests over
 # REST, and subscribes again, by it; nothing here does.
 
@@ -4605,7 +4586,6 @@ class _Known:
 
 
 # === Account rows ===
-
 # From the rows of one frame to the blocks of the accounts that they are of, each row by itself.
 
 
@@ -5000,7 +4980,6 @@ _NOTHING: Final = SubaccountFields(equity="0", open_perpetual_positions={}, asse
 
 
 # === Accounts ===
-
 # Which frames are of accounts, and what each kind of them does. Nothing above decodes again.
 
 
@@ -5191,7 +5170,6 @@ def account_updates(
 
 
 # === Limits and circuits ===
-
 # Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
 # counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
 # fails again and again is left alone, then tried with a single request. Neither reads a clock.
@@ -5381,7 +5359,6 @@ class Circuit(msgspec.Struct, frozen=True):
 
 
 # === REST requests ===
-
 # How a request is written, and what the status and text of its answer mean. Nothing is sent here.
 
 
@@ -5512,7 +5489,6 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 
 # === REST metrics ===
-
 # What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
 _SAMPLES: Final = 5  # failures stored of each class and endpoint
@@ -5657,7 +5633,6 @@ class _Tally:
 
 
 # === REST exchange ===
-
 # The one place that speaks HTTP: it queues under the limits, sends, retries, and caches what
 # was answered last. For one event loop; every wait has a bound.
 
@@ -5984,7 +5959,6 @@ async def _no_post(path: str, *_: object, **__: object) -> None:
 
 
 # === REST ===
-
 # The endpoints as methods with types: each requests a row of `ENDPOINTS`, and `walk` goes
 # through any list to its end.
 
@@ -6261,7 +6235,6 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
 
 
 # === Links ===
-
 # Sockets, a thread each, and the inbox through which what they read comes to one thread. A link
 # reads, writes and pings on its own thread, and is the one thing that connects again.
 
@@ -6544,7 +6517,6 @@ class _Link(threading.Thread):
 
 
 # === Polling ===
-
 # REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
 # failing link carries. Its answers are frames; a request that fails is a gap.
 
@@ -6743,7 +6715,6 @@ class _Poller(threading.Thread):
 
 
 # === Live ===
-
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
@@ -6933,7 +6904,6 @@ def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
 
 
 # === Keys ===
-
 # One signing key, from the environment, a keyring or an encrypted file, and never shown again. A
 # secret in the clear is no local variable of a function that raises: a traceback may show those.
 # The file is one JSON object: how the passphrase becomes a key, whose key it is, the sealed text.
@@ -7201,7 +7171,6 @@ def _from_keyring(name: str) -> "SecretStr":
 
 
 # === Audit ===
-
 # Requests and answers in writing, without anything that looks like a secret: better a word too
 # many removed than a key in a file.
 
@@ -7392,7 +7361,6 @@ def _field(name: str, value: Any, depth: int) -> Any:
 
 
 # === Node ===
-
 # What is signed is written here, and sent over one gRPC channel through the official client. It is
 # signed for one chain: the node must be of that one.
 
@@ -7639,7 +7607,6 @@ def _varint(value: int) -> bytes:
 
 
 # === Sending ===
-
 # What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
 # frames that report it. Used from many threads; each value guards what is shared in it.
 
@@ -7938,7 +7905,6 @@ class _Sender:
 
 
 # === Trader ===
-
 # What may go out, and in which turn. It judges before it sends, and never waits.
 
 
