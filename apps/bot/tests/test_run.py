@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Generator
@@ -94,6 +95,14 @@ def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None
     assert counts["reduce"] > 0
     assert counts["fill"] > counts["reduce"]
     assert bot.venue.figures().liquidations == 0
+
+
+def test_no_reason_of_the_guard_says_that_a_figure_is_below_itself(quickstart: Bot) -> None:
+    """Where rounding would make two figures one, more digits tell them apart."""
+    reasons = [entry.value.why for entry in quickstart.journal.of_kind("reduce")]
+
+    assert any("distance 11.5" in why for why in reasons)
+    assert [why for why in reasons if re.search(r"([\d.]+) % < \1 %", why)] == []
 
 
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:

@@ -3979,7 +3979,7 @@ def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Den
     if distance >= act_below:
         return []
     was, limit = percent_text(distance), percent_text(act_below)
-    why = f"guard: distance {was} < {limit}, but {but}"
+    why = f"guard: distance {_less_text(distance, act_below)}, but {but}"
     return [_denied(danger.view, (reason, why, {"distance": was, "limit": limit}), number)]
 
 
@@ -4016,10 +4016,19 @@ def _away(margin: MarginFigures) -> float:
 
 
 def _nearness(distance: float, then: float, fires_below: float) -> str:
-    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
+    now, then_ = percent_text(distance), percent_text(then)
     if distance >= fires_below:
-        return f"distance {now}, after another such block {then_} < {limit}"
-    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
+        return f"distance {now}, after another such block {_less_text(then, fires_below)}"
+    below = f"distance {_less_text(distance, fires_below)}"
+    return below + (f", {then_} after another such block" * (then_ != now))
+
+
+def _less_text(distance: float, limit: float) -> str:
+    """Word a distance that is below a limit, to as many digits as tell them apart."""
+    was, limit_text = percent_text(distance), percent_text(limit)
+    if was == limit_text:
+        was, limit_text = f"{100 * distance:.3f} %", f"{100 * limit:.3f} %"
+    return f"{was} < {limit_text}" if was != limit_text else f"{was}, just below {limit_text}"
 
 
 class Watchfulness:
