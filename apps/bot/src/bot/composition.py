@@ -167,11 +167,18 @@ class _Hubs:
 
 
 class Bot:
-    """The pipeline of one run: give it frames, read its journal and the layers' states."""
+    """The pipeline of one run: give it frames, read its journal and the layers' states.
 
-    def __init__(self, options: Options, venue: Venue | None = None) -> None:
+    `run` takes frames from a source. Several bots may share one fold of the market data, and with
+    it the cost of decoding: whoever folds the frames into `data` hands each of them every view
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`).
+    """
+
+    def __init__(
+        self, options: Options, venue: Venue | None = None, data: DataState | None = None
+    ) -> None:
         self.options = options
-        self.data = DataState()
+        self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
@@ -200,6 +207,11 @@ class Bot:
             frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
         finally:
             self._subscriptions.dispose()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every stream; raises what a layer or the strategy raised."""
+        self._subscriptions.dispose()
         if (error := self._failure or self.stopped) is not None:
             raise error
 
@@ -212,7 +224,7 @@ class Bot:
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
-            (hubs.frames.pipe(market_views(self.data)), self._see),
+            (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
@@ -233,6 +245,12 @@ class Bot:
         self.shown.last_frames.append(frame)
         if frame.link != "node":  # the node's answers to orders are for the venue
             self._hubs.frames.on_next(frame)
+        self.settle(frame)
+        self.meters.latency.add(time.perf_counter_ns() - started)
+        self.shown.take(frame)
+
+    def settle(self, frame: Frame) -> None:
+        """Let in what a frame brought beside views: acts, and what the venue reports by now."""
         if jumped_ns := self.data.jumped_ns:  # accounts and acts live in the time of the views
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
@@ -247,10 +265,9 @@ class Bot:
                     self._feedback.filled(update)
         for act in self.made.drain():
             self._act(act)
-        self.meters.latency.add(time.perf_counter_ns() - started)
-        self.shown.take(frame)
 
-    def _see(self, view: MarketView) -> None:
+    def see(self, view: MarketView) -> None:
+        """Show a view to the venue, then to risk, then to what makes opinions."""
         self._hubs.to_venue.on_next(view)
         self._hubs.to_risk.on_next(view)
         # The venue sends every market's oracle price; opinions are of those that are subscribed.
