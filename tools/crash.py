@@ -4,12 +4,14 @@
     uv run --all-packages --group dev tools/crash.py --family V           of one family alone
     uv run --all-packages --group dev tools/crash.py --seed 4711 --policy guard    one path, shown
     uv run --all-packages --group dev tools/crash.py --seed 4711 --only 0,3   two events of it
+    uv run --all-packages --group dev tools/crash.py --recording quickstart   a recording
 
     crash_paths.py    families, and the paths that a seed draws of them
     crash_wire.py     the frames of a path
     crash_rivals.py   the rules that the guard has to beat
     crash_runs.py     one fold of the market, an account behind it for each policy; hindsight
     crash_table.py    sums, paired intervals, verdicts
+    crash_recorded.py the same policies on a recording, with the bot's own strategy
 
 Every policy gets the same frames, on paper venues of the same kind, through the bot's own
 composition; the strategy has no opinion, and the account is opened by hand. The exit code is 1 if
@@ -26,9 +28,12 @@ from functools import partial
 from typing import Final
 
 import msgspec
+from bot.composition import Options
 from crash_paths import FAMILIES, KINDS, Path, path_of
+from crash_recorded import on_recording, recorded_table
 from crash_runs import POLICIES, hindsight, lead
 from crash_table import Run, as_json, claims, table
+from dydx_conn import ConnError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,8 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.seed is not None:
             return _show(options.seed, options.family, options.only, options.policy)
+        if options.recording is not None:
+            return _recorded(options.recording, as_json_=options.json)
         return _table(options)
-    except ValueError as error:
+    except (ValueError, ConnError) as error:
         print(f"crash: {error}", file=sys.stderr)
         return 2
 
@@ -54,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="show one path second by second")
     parser.add_argument("--policy", default="guard", choices=POLICIES, help="under which policy")
     parser.add_argument("--only", help="of its events, these: 0,3")
+    parser.add_argument("--recording", help="play this under every policy: quickstart, a path")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     return parser
 
@@ -97,6 +105,16 @@ def _family(name: str) -> str:
     if name and name not in FAMILIES:
         raise ValueError(f"expected a family among {', '.join(FAMILIES)}, got {name!r}")
     return name
+
+
+# === A recording ===
+
+
+def _recorded(name: str, *, as_json_: bool) -> int:
+    outcomes = on_recording(name, Options())
+    shown = json.dumps(msgspec.to_builtins(outcomes)) if as_json_ else None
+    print(shown or "\n".join(recorded_table(outcomes)))
+    return 0
 
 
 # === Table ===

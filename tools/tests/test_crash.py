@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from bot.composition import Bot, Options
 from crash_paths import CALM_S, DEPOSIT, FAMILIES, KINDS, Asset, Event, Path, path_of
+from crash_recorded import on_recording
 from crash_rivals import RIVALS, Rival, closing
 from crash_runs import (
     GUARD,
@@ -29,7 +30,7 @@ from crash_runs import (
 )
 from crash_table import Run, as_json, claims, paired, quantile, regrets, sums, table
 from crash_wire import frames_of
-from dydx_conn import Frame, OrderRequest, from_generator
+from dydx_conn import Frame, OrderRequest, from_generator, replay
 from dydx_data import DataState, step
 from dydx_risk import adjusted_imf_ppm
 
@@ -433,6 +434,23 @@ def test_hindsight_is_the_same_rule_run_through_the_whole_bot(
     assert hindsight(msgspec.structs.replace(path, seconds=at_s + 10)) > 0
 
 
+# === On a recording ===
+
+
+def test_on_a_recording_the_guard_is_the_bot_itself_and_a_rival_stands_in_its_place() -> None:
+    """The same strategy; what has sold all holds nothing at the end, and was worth selling."""
+    bot = Bot(Options())
+    bot.run(replay("quickstart"))
+    found = on_recording("quickstart", Options(), ("none", "all", "guard"))
+
+    assert found["guard"].left == (bot.venue.figures().equity or 0) / USDC
+    assert found["guard"].orders == bot.journal.counts["reduce"]
+    assert found["none"].lost
+    assert not found["all"].lost
+    assert found["all"].left > found["none"].left
+    assert found["all"].orders >= 1
+
+
 # === Table ===
 
 
@@ -544,6 +562,7 @@ def test_a_path_is_shown_second_by_second(capsys: pytest.CaptureFixture[str]) ->
         (["--seed", "51", "--only", "99"], "expected numbers of the"),
         (["--family", "moon"], "expected a family among slide"),
         (["--seed", "1", "--family", "moon"], "got 'moon'"),
+        (["--recording", "nowhere"], "nowhere"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
