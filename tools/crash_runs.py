@@ -71,11 +71,13 @@ class Exchange(Paper):
     @property
     def taken(self) -> int:
         """Count what the chain took: liquidations, and positions that were deleveraged."""
-        return self.ledger.tally.liquidations + self._deleveraged()
+        ledger = self.ledger
+        return ledger.tally.liquidations + ledger.history.fills(status="DELEVERAGED").total
 
-    def _deleveraged(self) -> int:
-        # Counted only where it can have happened: whoever was deleveraged is worth nothing.
-        return self.ledger.history.fills(status="DELEVERAGED").total
+    @property
+    def left(self) -> float:
+        """Return what the account is worth to its owner, in USDC: never less than nothing."""
+        return max(self.ledger.equity or 0, 0) / USDC
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in, if it arrives; return the account frames that are not late."""
@@ -258,9 +260,8 @@ class Back:
     def outcome(self) -> PathOutcome:
         """Let go of the bot; return what is left."""
         self._end_bot()
-        equity = self.venue.ledger.equity
         return PathOutcome(
-            self.venue.taken > 0, (equity or 0) / USDC, self.orders, self.bot.risk.closest,
+            self.venue.taken > 0, self.venue.left, self.orders, self.bot.risk.closest,
             tuple(self.lines),
         )  # fmt: skip
 
@@ -314,11 +315,6 @@ class Seller:
         self.venue = Exchange(front.path, front.truth)
         self._front = front
 
-    @property
-    def left(self) -> float:
-        """Return what it is worth, in USDC."""
-        return (self.venue.ledger.equity or 0) / USDC
-
     def see(self, view: MarketView) -> None:
         """Show the venue a view."""
         self.venue.step(view)
@@ -350,4 +346,4 @@ def hindsight(path: Path) -> float:
     seconds = range(CALM_S + 1, path.seconds)
     sellers = [Seller(front, at_s, share) for at_s in seconds for share in SHARES]
     front.play(sellers)
-    return max(seller.left for seller in sellers)
+    return max(seller.venue.left for seller in sellers)

@@ -28,7 +28,18 @@ from crash_runs import (
     hindsight,
     lead,
 )
-from crash_table import Run, as_json, claims, paired, quantile, regrets, sums, table
+from crash_table import (
+    Run,
+    as_json,
+    claims,
+    dominating,
+    front,
+    paired,
+    quantile,
+    regrets,
+    sums,
+    table,
+)
 from crash_wire import frames_of
 from dydx_conn import Frame, OrderRequest, from_generator, replay
 from dydx_data import DataState, step
@@ -390,7 +401,7 @@ def alone(path: Path, policy: str) -> float:
                     bot.place(order)
 
     bot.run(from_generator(frames))
-    return (venue.ledger.equity or 0) / USDC
+    return venue.left
 
 
 @pytest.mark.parametrize("seed", [16, 17, 34])
@@ -430,7 +441,7 @@ def test_hindsight_is_the_same_rule_run_through_the_whole_bot(
     seller = Seller(front, at_s, share)
     front.play([seller])
 
-    assert seller.left == lead(path, ("once",))["once"].left
+    assert seller.venue.left == lead(path, ("once",))["once"].left
     assert hindsight(msgspec.structs.replace(path, seconds=at_s + 10)) > 0
 
 
@@ -502,6 +513,19 @@ def test_in_a_v_what_the_protections_cost_counts() -> None:
 
     assert judged["both costs less than stop"]
     assert not any("stop" in c.words and c.family == "all falls" for c in claims(runs))
+
+
+def test_the_front_names_who_is_nowhere_worse() -> None:
+    """Lost, left and the cost in a V, all three."""
+    runs = runs_of(
+        "V", none=[9, 9], all=[5, 5], half=[8, 0], stop=[7, 7], guard=[8, 8], both=[6, 9]
+    )
+    found = front(runs)
+
+    assert found["all"] == (0, 5.0, 4.0)
+    assert dominating(found, "none") == []
+    assert set(dominating(found, "all")) == {"none", "stop", "guard", "both"}
+    assert "guard" in dominating(found, "half")
 
 
 def test_regret_is_what_hindsight_left_more() -> None:
