@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -562,7 +563,7 @@ def test_the_table_is_printed_and_the_code_tells(
 
 def test_paths_run_in_processes_come_back_in_their_order() -> None:
     """Whoever is ready first."""
-    runs = crash._runs(range(601, 605), "V", 2)
+    runs = crash._runs(partial(crash.run, family="V"), range(601, 605), 2)
 
     assert [run.seed for run in runs] == [601, 602, 603, 604]
     assert {run.family for run in runs} == {"V"}
