@@ -45,7 +45,7 @@ VENUE = Path(__file__).parent.parent / "venue"
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
 SPEED = "1" if "harsh" in HABITS else "5"
-NAMES = ("fills", "ends", "sweep", "flat", "halts")
+NAMES = ("fills", "ends", "sweep", "flat", "halts", "two")
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
@@ -89,11 +89,11 @@ class Running:
     rest: str
     network: Network
 
-    def fund(self, address: str, usdc: int = 10_000) -> None:
+    def fund(self, address: str, usdc: int = 10_000, number: int = 0) -> None:
         """Open an account with money out of nowhere."""
-        payment = {"address": address, "subaccountNumber": 0, "amount": usdc}
+        payment = {"address": address, "subaccountNumber": number, "amount": usdc}
         assert httpx.post(f"{self.rest}/faucet/tokens", json=payment).status_code == 202
-        path = f"{self.rest}/v4/addresses/{address}/subaccountNumber/0"
+        path = f"{self.rest}/v4/addresses/{address}/subaccountNumber/{number}"
         # Each replica in turn may be asked.
         self.wait(lambda: all(b'"subaccount"' in httpx.get(path).content for _ in range(16)))
 
@@ -315,6 +315,31 @@ def test_a_live_bot_is_halted_from_another_terminal(
     assert resumed["gate"] == {"state": "ACTIVE", "reasons": {}}
     assert [row["words"] for row in lived["samples"]["acts"]] == ["halt by command: a headline"]
     assert replayed["run_hash"] == lived["run_hash"]
+
+
+def test_a_second_bot_on_a_subaccount_is_refused_and_one_on_another_is_not(
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before it sends anything, with the number of the first; which is killed, and locks nobody."""
+    venue.fund(key("two").address, number=1)
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--audit"]
+
+    first = started("trade", *typed, str(tmp_path / "first.jsonl"))
+    other = started("trade", *typed, str(tmp_path / "other.jsonl"), "--subaccount", "1")
+    assert main(["trade", *typed, str(tmp_path / "second.jsonl")]) == 2
+    refused = capsys.readouterr().err
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["two"])  # it was taken out of the environment
+    ended(other)
+    first.kill()
+    first.communicate()
+    ended(started("trade", *typed, str(tmp_path / "again.jsonl")))
+
+    assert f"got bot trade as process {first.pid}: bot status {first.pid} shows it" in refused
+    assert not (tmp_path / "second.jsonl").exists()
 
 
 def started(*typed: str) -> "subprocess.Popen[str]":

@@ -31,6 +31,7 @@ from dydx_conn import (
 )
 from dydx_data import MarketView
 
+from bot.claim import Claim
 from bot.costs import worst_case
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class WireVenue:
         self._views: dict[str, MarketView] = {}
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
+        self.claim: Claim | None = None
         self.closing = False
         self.known = False  # whether an account snapshot has come
         self._risk: Risk | None = None
@@ -113,6 +115,8 @@ class WireVenue:
                 self._views[event.ticker] = event
         elif self.trader is not None and not self.closing:
             if isinstance(event, OrderRequest):
+                if self.claim is not None:
+                    self.claim.note(event.client_id)
                 self._estimate(event)
             self._noted(self.trader.submit(event))
         return []
