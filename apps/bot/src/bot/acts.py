@@ -28,8 +28,12 @@ _LONGEST: Final = 300
 
 def act(inbox: Inbox, who: str, what: str, why: str) -> None:
     """Put an act in; it takes effect when its turn among the frames comes."""
-    words = "".join(filter(str.isprintable, " ".join(why.split())))
-    inbox.put("act", words[:_LONGEST], what, link=who)
+    inbox.put("act", one_line(why), what, link=who)
+
+
+def one_line(why: str) -> str:
+    """Return a reason as one printable line, not too long."""
+    return "".join(filter(str.isprintable, " ".join(why.split())))[:_LONGEST]
 
 
 def among(inbox: Inbox) -> Callable[[Observable[Frame]], Observable[Frame]]:

@@ -42,7 +42,7 @@ from bot.keys import address_of, keys_of
 from bot.outlet import as_lines
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
-from bot.wire import WireVenue
+from bot.wire import WireVenue, range_words
 
 # === Ends ===
 # How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
@@ -232,6 +232,8 @@ def _trade(
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
         act(inbox, "compliance", "halt", limited)
+    if claim.earlier:
+        act(inbox, "restart", "ids", range_words(claim.earlier))
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
     with (
