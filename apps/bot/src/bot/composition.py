@@ -31,6 +31,7 @@ from dydx_conn import (
     CancelRequest,
     Frame,
     OrderRequest,
+    Stranger,
     Subaccount,
     fold,
 )
@@ -51,6 +52,7 @@ from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.acts import one_line
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
@@ -89,6 +91,9 @@ class Venue(Protocol):
     def learn(self, update: AccountUpdate) -> None:
         """Take what became of the account."""
 
+    def strangers(self) -> Iterable[Stranger]:
+        """Return the orders of somebody else that were noticed since the last call."""
+
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
 
@@ -115,6 +120,10 @@ class Paper(PaperVenue):
 
     def learn(self, update: AccountUpdate) -> None:
         """Know it already: its own ledger holds more."""
+
+    def strangers(self) -> Iterable[Stranger]:
+        """Return none: nobody else has a paper account."""
+        return ()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,6 +272,8 @@ class Bot:
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
                     self._feedback.filled(update)
+        for stranger in self.venue.strangers():
+            self._meet(stranger)
         for act in self.made.drain():
             self._act(act)
 
@@ -297,13 +308,27 @@ class Bot:
         else:
             self.journal.judged(judgement)
 
+    def _meet(self, stranger: Stranger) -> None:
+        # Somebody else is at the account: another machine, or its owner's hand.
+        beside = self.options.policy.hand_beside
+        if beside and stranger.ticker:
+            self.risk.adopt(stranger.ticker)
+        known = beside or self.risk.standing.state == "HALTED"
+        why = f"somebody else trades the account: {stranger.words}"
+        self._make("account", "adopt" if known else "halt", one_line(why))
+
+    def _make(self, who: str, what: str, why: str) -> None:
+        at = self.shown.last_frames[-1]
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what))
+
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
     def _halt(self, act: Frame, _: str) -> None:
-        self.risk.halt(f"{act.text or 'no reason was given'} (by {act.link})")
+        why = f"{act.text or 'no reason was given'} (by {act.link})"
+        self.risk.halt(why, foreign=act.link == "account")
         self._hubs.to_risk.on_next(act)
 
     def _resume(self, act: Frame, _: str) -> None:
@@ -327,8 +352,7 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        at = self.shown.last_frames[-1]
-        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt"))
+        self._make(who, "halt", raised(error))
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.
