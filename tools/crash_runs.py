@@ -42,7 +42,6 @@ class PathOutcome(msgspec.Struct, frozen=True):
     lost: bool
     left: float
     orders: int
-    closest: float | None
     lines: tuple[str, ...] = ()
 
 
@@ -214,7 +213,8 @@ class Back:
         self.lines: list[str] = []
         self.orders = 0
         self._front, self._verbose = front, verbose
-        self._restart = front.path.first("restart")
+        self._nobody = policy == "none"
+        self._restart = None if self._nobody else front.path.first("restart")
         self._written = 0
         self._begin(1)
 
@@ -238,6 +238,8 @@ class Back:
     def settle(self, frame: Frame, second: int) -> None:
         """End a frame: what is reported comes in, and the rule looks at it."""
         self.venue.second = second
+        if self.down and self._nobody:
+            return
         if self._restart is not None and self._is_away(self._restart, second):
             return
         self.bot.settle(frame)
@@ -252,6 +254,7 @@ class Back:
                 self.bot.place(order)
         if second == CALM_S:
             require_open(self.venue, self._front.path)
+            self.down = self.down or self._nobody
         if self._verbose:
             self._narrate(second)
         # Nothing enters: what is flat stays so.
@@ -261,8 +264,7 @@ class Back:
         """Let go of the bot; return what is left."""
         self._end_bot()
         return PathOutcome(
-            self.venue.taken > 0, self.venue.left, self.orders, self.bot.risk.closest,
-            tuple(self.lines),
+            self.venue.taken > 0, self.venue.left, self.orders, tuple(self.lines)
         )  # fmt: skip
 
     def _is_away(self, restart: Event, second: int) -> bool:

@@ -470,7 +470,7 @@ def runs_of(family: str, **left: list[float]) -> list[Run]:
     """Return runs in which policies leave this, and lose where they leave nothing."""
     full = {policy: left.get(policy, left["none"]) for policy in POLICIES}
     return [
-        Run(n, family, {p: PathOutcome(full[p][n] == 0, full[p][n], 0, None) for p in full}, 9_000)
+        Run(n, family, {p: PathOutcome(full[p][n] == 0, full[p][n], 0) for p in full}, 9_000)
         for n in range(len(left["none"]))
     ]
 
