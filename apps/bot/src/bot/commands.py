@@ -23,6 +23,7 @@ from bot.report import print_report, report_of
 from bot.runs import (
     conduct,
     ended,
+    history_of,
     lived,
     on_dashboard,
     options_of,
@@ -77,7 +78,8 @@ def paper(arguments: argparse.Namespace) -> int:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            return live(net, tickers, pace=until(arguments.seconds, pace), inbox=inbox)
+            bounded, history = until(arguments.seconds, pace), history_of(tickers)
+            return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
         return lived(arguments, bot, net, tickers, receive, write, inbox, mode="PAPER")
 

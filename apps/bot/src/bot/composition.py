@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -58,6 +58,7 @@ from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.keys import forget_secrets
 from bot.meters import Meters
+from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
 
 PAPER = Subaccount("dydx1paper", 0)
@@ -129,16 +130,23 @@ class Paper(PaperVenue):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
-    A `strict` run ends where the strategy raises, with what it raised.
+    A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
+    those of the `profile`: `of` takes them from there.
     """
 
     strategy: str = "rank"
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
-    policy: Policy = msgspec.field(
-        default_factory=lambda: Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
-    )
+    profile: str = STEADY
+    policy: Policy = PROFILES[STEADY].policy
+    settings: RankSettings = PROFILES[STEADY].strategy
+
+    @classmethod
+    def of(cls, profile: str, **chosen: Any) -> Self:
+        """Return the options of a profile; `ConnError` lists the known ones."""
+        found = profile_of(profile)
+        return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
 
 
 class MadeActs:
@@ -379,22 +387,13 @@ def raised(error: Exception) -> str:
 
 
 def _strategy(options: Options) -> Callable[[], Strategy] | None:
-    """Return what makes the strategy; the standard one holds up to 4.5 times the equity.
+    """Return what makes the strategy.
 
     "none" is no opinion at all: the guard looks after an account that a person trades by hand.
-
-    It is patient: a score must stay bad for 45 s before it closes, so that noise does not
-    trade. The guard is there for what cannot wait.
     """
     if options.strategy == "none":
         return None
     if options.strategy != RankAndTarget.name:
         forget_secrets()
         return load_strategy(options.strategy)
-    settings = RankSettings(
-        gross_share=4.5,
-        market_share=1.6,
-        smallest_share=0.8,
-        confirm_s=45.0,
-    )
-    return lambda: RankAndTarget(settings)
+    return lambda: RankAndTarget(options.settings)

@@ -50,7 +50,8 @@ def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    options = Options(
+    options = Options.of(
+        arguments.profile,
         strategy=arguments.strategy,
         deposit=usdc,
         guard=not arguments.no_guard,
@@ -69,6 +70,11 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     if not tickers:
         raise ConnError(f"expected tickers such as BTC-USD,ETH-USD, got {arguments.tickers!r}")
     return tickers
+
+
+def history_of(tickers: list[str]) -> list[tuple[str, str]]:
+    """Return what is requested of the time before a run: it counts as watched."""
+    return [("v4_candles", f"{ticker}/1MIN") for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:

@@ -41,7 +41,7 @@ from bot.environment import EnvironmentSettings, RefusalError, enter, settings_o
 from bot.keys import address_of, keys_of
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import lived, options_of, recorder, tickers_of, until
+from bot.runs import history_of, lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -247,7 +247,10 @@ def _trade(
             paced = until(arguments.seconds, pace)
             leaving = [flattening(bot, venue, inbox)] if arguments.flatten else []
             bounded = closing(venue, paced, stopping, *leaving)
-            return live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
+            return live(
+                net, tickers, subaccount=subaccount, history=history_of(tickers), pace=bounded,
+                inbox=inbox,
+            )  # fmt: skip
 
         def note(frame: Frame) -> None:
             audit.passed(frame)
