@@ -12,7 +12,8 @@ Account frames wait until the frame at hand is done and then enter one by one, b
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
 The venue is a paper one, or the wire itself (bot.wire): only where orders go and where account
 frames come from differs. An act (halt, resume …) is a frame too, and takes effect when its turn
-comes. What a strategy raises becomes an act: entries stop, guard and exits go on.
+comes. What a strategy raises becomes an act, and so does taking too long (bot.budget): entries
+stop, guard and exits go on.
 """
 
 import re
@@ -39,18 +40,19 @@ from dydx_paper import PaperVenue
 from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
 from dydx_signals import Scored, scores
 from dydx_strategy import (
+    Decider,
     Decision,
     RankAndTarget,
     RankSettings,
     Strategy,
     StrategyError,
-    decisions,
     load_strategy,
 )
 from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.budget import REPLAYED, Budget, Supervisor
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
@@ -120,13 +122,15 @@ class Paper(PaperVenue):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
-    A `strict` run ends where the strategy raises, with what it raised.
+    A `strict` run ends where the strategy raises, with what it raised. `budget` is how long the
+    strategy may take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
     """
 
     strategy: str = "rank"
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
+    budget: Budget = REPLAYED
     policy: Policy = msgspec.field(
         default_factory=lambda: Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
     )
@@ -186,9 +190,11 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        strategy = _strategy(options)
-        self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-        self._subscriptions = self._compose(strategy)
+        self.supervisor = Supervisor(options.budget)
+        with self.supervisor.loading(options.strategy):
+            strategy = _strategy(options)
+            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self._subscriptions = self._compose(strategy)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -197,7 +203,8 @@ class Bot:
         source has ended.
         """
         try:
-            frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+            with self.supervisor.watching():
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
         finally:
             self._subscriptions.dispose()
         if (error := self._failure or self.stopped) is not None:
@@ -217,8 +224,9 @@ class Bot:
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
+            decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
-                ("strategy", hubs.to_strategy.pipe(decisions(strategy)), self._decided),
+                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores()), self._rate),
             ]
         return CompositeDisposable(
@@ -247,6 +255,7 @@ class Bot:
                     self._feedback.filled(update)
         for act in self.made.drain():
             self._act(act)
+        self.supervisor.rest()
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.shown.take(frame)
 
@@ -264,6 +273,9 @@ class Bot:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
+
+    def _decide(self, decider: Decider, event: Any) -> list[Decision]:
+        return self.supervisor.step(decider, event, self.shown.last_frames[-1])
 
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
@@ -310,8 +322,9 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        at = self.shown.last_frames[-1]
-        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt"))
+        at, call = self.shown.last_frames[-1], self.supervisor.call * (who == "strategy")
+        act = Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt", message_id=call)
+        self.made.add(act)
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.

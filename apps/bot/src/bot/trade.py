@@ -34,6 +34,7 @@ from dydx_conn import (
 from reactivex import Observable
 
 from bot.acts import act
+from bot.budget import LIVE
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.keys import address_of, keys_of
@@ -218,7 +219,7 @@ def trade(arguments: argparse.Namespace) -> int:
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
         act(inbox, "compliance", "halt", limited)
-    options = options_of(arguments, worth)
+    options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     with (
         recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,
