@@ -5,8 +5,8 @@
     a recorded stop ──► Foreseen.stops ──► the strategy is not called where it was stopped
 
 The guard runs on the same thread, so a strategy that loops or sleeps would take it down. The timer
-runs from the first call of a frame to the frame's end, and never while the run waits: before
-Python 3.13 a signal makes `SimpleQueue.get` forget its timeout. Ticks are counted and not their
+never runs while the run waits for a frame or a key: before Python 3.13 a signal makes
+`SimpleQueue.get` forget its timeout. Where nothing is waited for it is set once. Ticks are counted and not their
 distance in time: those of a process that was stopped, or that the machine had no time for, come
 as one. What a call had decided by then is discarded whole.
 
@@ -43,17 +43,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     `first_s` is for all calls until the first `step` has returned, which may compile or import;
     `call_s` for each after it. `busy_s` is how long calls may take more than two thirds of all time
-    (None: for ever). `load_s` is for its file to be run and the strategy to be made.
+    (None: for ever). `load_s` is for its file to be run and the strategy to be made. `rests`: stop
+    the timer after each frame, as the source may wait for the next one.
     """
 
     call_s: float
     first_s: float
     busy_s: float | None = None
     load_s: float = 30.0
+    rests: bool = False
 
 
 # A step takes microseconds; half a second without the guard is what a bad one may cost, once.
-LIVE: Final = Budget(call_s=0.5, first_s=5.0, busy_s=1.0)
+LIVE: Final = Budget(call_s=0.5, first_s=5.0, busy_s=1.0, rests=True)
 # Nothing is at stake in a recording but that it ends, and no clock may change what it does.
 REPLAYED: Final = Budget(call_s=5.0, first_s=30.0)
 
@@ -67,7 +69,7 @@ class Overrun(BaseException):
 
 
 class Supervisor:
-    """Calls the strategy of a run: `watching` is entered around it all, `rest` ends each frame."""
+    """Calls the strategy of a run: `watching` is entered around it, `rest` called before a wait."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -107,7 +109,7 @@ class Supervisor:
         return decided
 
     def rest(self) -> None:
-        """Stop the timer: the frame at hand is done, and the run may wait for the next one."""
+        """Stop the timer until the strategy is called again: the run may wait now."""
         if self._armed:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -255,7 +255,8 @@ class Bot:
                     self._feedback.filled(update)
         for act in self.made.drain():
             self._act(act)
-        self.supervisor.rest()
+        if self.options.budget.rests:
+            self.supervisor.rest()
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.shown.take(frame)
 

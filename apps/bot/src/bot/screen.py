@@ -176,6 +176,7 @@ class Screen:
     # --- keys ---
 
     def _next_key(self, seconds: float) -> str:
+        self.bot.supervisor.rest()
         try:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:
