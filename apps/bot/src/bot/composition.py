@@ -12,7 +12,8 @@ Account frames wait until the frame at hand is done and then enter one by one, b
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
 The venue is a paper one, or the wire itself (bot.wire): only where orders go and where account
 frames come from differs. An act (halt, resume …) is a frame too, and takes effect when its turn
-comes. What a strategy raises becomes an act: entries stop, guard and exits go on.
+comes. What a strategy raises becomes an act, and so does taking too long (bot.budget): entries
+stop, guard and exits go on.
 """
 
 import re
@@ -40,12 +41,12 @@ from dydx_paper import PaperVenue
 from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
 from dydx_signals import Scored, scores
 from dydx_strategy import (
+    Decider,
     Decision,
     RankAndTarget,
     RankSettings,
     Strategy,
     StrategyError,
-    decisions,
     load_strategy,
 )
 from reactivex import Observable, operators
@@ -53,6 +54,7 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
 from bot.acts import one_line
+from bot.budget import REPLAYED, Budget, Supervisor
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
@@ -131,7 +133,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
-    those of the `profile`: `of` takes them from there.
+    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
+    whoever trades on frames as they come chooses `bot.budget.LIVE`.
     """
 
     strategy: str = "rank"
@@ -141,6 +144,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
+    budget: Budget = REPLAYED
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -210,9 +214,11 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        strategy = _strategy(options)
-        self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-        self._subscriptions = self._compose(strategy)
+        self.supervisor = Supervisor(options.budget)
+        with self.supervisor.loading(options.strategy):
+            strategy = _strategy(options)
+            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self._subscriptions = self._compose(strategy)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -221,7 +227,8 @@ class Bot:
         source has ended.
         """
         try:
-            frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+            with self.supervisor.watching():
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
         finally:
             self._subscriptions.dispose()
         self.close()
@@ -246,8 +253,9 @@ class Bot:
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
+            decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
-                ("strategy", hubs.to_strategy.pipe(decisions(strategy)), self._decided),
+                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores()), self._rate),
             ]
         return CompositeDisposable(
@@ -263,6 +271,8 @@ class Bot:
         if frame.link != "node":  # the node's answers to orders are for the venue
             self._hubs.frames.on_next(frame)
         self.settle(frame)
+        if self.options.budget.rests:
+            self.supervisor.rest()
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.shown.take(frame)
 
@@ -301,6 +311,9 @@ class Bot:
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
 
+    def _decide(self, decider: Decider, event: Any) -> list[Decision]:
+        return self.supervisor.step(decider, event, self.shown.last_frames[-1])
+
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
         self._hubs.to_risk.on_next(decision)
@@ -325,9 +338,9 @@ class Bot:
         why = f"somebody else trades the account: {stranger.words}"
         self._make("account", "adopt" if known else "halt", one_line(why))
 
-    def _make(self, who: str, what: str, why: str) -> None:
+    def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
         at = self.shown.last_frames[-1]
-        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what))
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
 
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)
@@ -360,7 +373,8 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        self._make(who, "halt", raised(error))
+        call = self.supervisor.call * (who == "strategy")
+        self._make(who, "halt", raised(error), call)
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.

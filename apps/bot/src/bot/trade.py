@@ -35,6 +35,7 @@ from dydx_conn import (
 from reactivex import Observable
 
 from bot.acts import act
+from bot.budget import LIVE
 from bot.claim import Claim, claimed
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
@@ -234,7 +235,7 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
-    options = options_of(arguments, worth)
+    options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     with (
         recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,

@@ -1433,8 +1433,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         gap    messages were lost   reason              its, if of    its       how many
                                                         one alone
         tick   of "clock": a second passed; of a link: it tries to connect
-        act    somebody did it:     why       what: halt, resume, flatten …
-               `link` is who
+        act    somebody did it:     why       what: halt, resume, flatten …          0, or at
+               `link` is who                                                        which call
     """
 
     seq: int
@@ -2585,7 +2585,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "close": {"c": "link", "code": "type", "reason": "text"},
     "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
-    "act": {"who": "link", "what": "type", "why": "text"},
+    "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
 }
 
 
