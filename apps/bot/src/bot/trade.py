@@ -32,13 +32,14 @@ from dydx_conn import (
     contents,
     live,
 )
-from reactivex import Observable
+from reactivex import Observable, operators
 
 from bot.acts import act
-from bot.claim import Claim, claimed
-from bot.composition import Bot
+from bot.claim import Claim, ClaimedError, claimed
+from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
-from bot.keys import address_of, keys_of
+from bot.handle import flatten_run, running
+from bot.keys import address_of, has_key, keys_of
 from bot.outlet import as_lines
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
@@ -89,7 +90,9 @@ def closing(
     return bounded
 
 
-def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
+def flattening(
+    bot: Bot, venue: WireVenue, inbox: Inbox, most_ns: int = _LEAVE_NS
+) -> Callable[[Frame], bool]:
     """Let what is held leave: an act a second, for 30 s at most; False when it is over.
 
     Orders that may still enter are cancelled first. It is over when nothing is held, and no order
@@ -102,7 +105,7 @@ def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bo
             return False
         if not acted:
             venue.cancel([each for each in venue.open if each.order and not each.order.reduce_only])
-        elif frame.mono - acted[0] >= _LEAVE_NS:
+        elif frame.mono - acted[0] >= most_ns:
             return False
         if not acted or frame.mono - acted[-1] >= _AGAIN_NS:
             act(inbox, "end", "flatten", "the run ends")
@@ -162,7 +165,9 @@ class Sweep:
     @property
     def left(self) -> list[OrderState]:
         """Return the orders that may still stand on a book."""
-        return [state for state in self._venue.accounts.orders.open() if not state.leaving]
+        # What we send ourselves, as an exit, is not to be swept off.
+        orders = self._venue.accounts.orders.open()
+        return [state for state in orders if state.order is None and not state.leaving]
 
     @property
     def troubles(self) -> list[str]:
@@ -186,7 +191,7 @@ class Sweep:
         if due := [state for state in self.left if self._due.get(state.id, now) <= now]:
             self._due |= {state.id: now + _REPEAT_NS for state in due}
             self.found.update(self._due)
-            venue.withdraw(due)
+            venue.cancel(due)
         return now < self._began[0] + _PATIENCE_NS and bool(self.troubles)
 
     def take(self, frame: Frame) -> None:
@@ -201,7 +206,7 @@ def _named(state: OrderState) -> str:
 
 
 # === Commands ===
-# `bot trade` and `bot cancel-all`; both let orders out through `trading` alone.
+# `bot trade`, `bot cancel-all` and `bot flatten`; all let orders out through `trading` alone.
 
 
 def trade(arguments: argparse.Namespace) -> int:
@@ -307,6 +312,90 @@ def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> in
     for trouble in sweep.troubles:
         print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
     return 1 if sweep.troubles else 0
+
+
+def flatten(arguments: argparse.Namespace) -> int:
+    """Close all that a subaccount holds: by the bot that runs there, or without one; 1 if not all.
+
+    Where no key is given it is the one bot that runs on this machine.
+    """
+    if arguments.run is not None or not has_key(arguments):
+        return flatten_run(arguments.run, arguments.why)
+    settings = settings_of(arguments)
+    net = enter(settings, orders=True)
+    keys = keys_of(arguments)
+    try:
+        with claimed(net, account_of(arguments, keys), "flatten") as claim:
+            return _flatten(arguments, net, keys, claim)
+    except ClaimedError as error:
+        if error.pid not in running():
+            raise
+        return flatten_run(error.pid, arguments.why)
+
+
+def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim) -> int:
+    venue, inbox, stopping = WireVenue(account_of(arguments, keys)), Inbox(), threading.Event()
+    venue.claim = claim
+    # No strategy: what is left to do is an act's, and the guard looks after it meanwhile.
+    bot, sweep = Bot(Options(strategy="none"), venue), Sweep(venue)
+    leaving = flattening(bot, venue, inbox, _PATIENCE_NS)
+    found: dict[str, None] = {}
+
+    def pace(frame: Frame) -> bool:
+        found.update(dict.fromkeys(bot.risk.account.positions))
+        sweeps = sweep.pace(frame)
+        leaves = not venue.known or leaving(frame)
+        return (sweeps or (venue.known and leaves)) and not stopping.is_set()
+
+    def pass_on(frame: Frame) -> None:
+        audit.passed(frame)
+        sweep.take(frame)
+
+    with (
+        AuditLog(arguments.audit) as audit,
+        trading(venue, net, keys, inbox, audit, arguments.authenticators),
+        gently(stopping),
+    ):
+        tickers = held_tickers(net, venue.subaccount)
+        frames = live(net, tickers, subaccount=venue.subaccount, pace=pace, inbox=inbox)
+        bot.run(frames.pipe(operators.do_action(pass_on)))
+    if not venue.known:
+        raise RefusalError(f"expected what {venue.subaccount} holds from {net.name}, got none")
+    closed, orders = len(found.keys() - bot.risk.account.positions), len(sweep.found)
+    print(
+        f"{venue.subaccount}: {closed} of {len(found)} positions are closed, "
+        f"{orders - len(sweep.left)} of {orders} orders are off the books"
+    )
+    troubles = [*_unclosed(bot), *sweep.troubles]
+    for trouble in troubles:
+        print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
+    return 1 if troubles else 0
+
+
+def _unclosed(bot: Bot) -> list[str]:
+    """Return what is still held, and why it could not be closed."""
+    whys = {entry.ticker: f": {entry.words}" for entry in bot.journal.of_kind("denied")}
+    return [
+        f"nothing to be held, got {each}{whys.get(each.partition(' ')[0], '')}"
+        for each in still_open(bot)
+    ]
+
+
+def held_tickers(net: Network, subaccount: Subaccount) -> list[str]:
+    """Query the venue for the markets of what is held: their books are worth subscribing to.
+
+    None where it does not answer: without a book an exit goes by the oracle price.
+    """
+
+    async def query() -> list[str]:
+        async with Rest(net, patience_s=5.0) as rest:
+            held = (await rest.subaccount(subaccount)).value
+            return [*held.open_perpetual_positions]
+
+    try:
+        return asyncio.run(query())
+    except RestError:
+        return []
 
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
