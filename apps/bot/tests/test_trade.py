@@ -855,10 +855,12 @@ def test_what_a_trade_leaves_open_is_reported(
 
     for printed in (left, flattened):
         assert re.search(
-            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", printed.out
+            r"\nopen         BTC-USD \+1 \(100.00 USDC, 0.09x\), no price liquidates it: nobody",
+            printed.out,
         )
-    assert left.err == ""
-    assert flattened.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
+    closes = "bot: this closes what stays open: bot flatten --network local\n"
+    assert left.err == closes
+    assert flattened.err == f"bot: expected nothing to be held, got BTC-USD +1\n{closes}"
 
 
 OPEN = {

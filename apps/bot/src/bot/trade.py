@@ -40,9 +40,10 @@ from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.handle import flatten_run, running
 from bot.keys import address_of, has_key, keys_of
+from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import lived, options_of, recorder, tickers_of, until
+from bot.runs import asks, lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -62,16 +63,18 @@ def closing(
     pace: Callable[[Frame], bool],
     stopping: threading.Event,
     leaving: Callable[[Frame], bool] = lambda _: False,
+    on_screen: Callable[[], bool] = lambda: False,
 ) -> Callable[[Frame], bool]:
     """End a source once the run's orders are off the books, or 15 s after somebody ended it.
 
     Each is cancelled again after 5 s. Before that, what is held leaves, for as long as `leaving`
-    returns True.
+    returns True. A dashboard is shown that somebody ended it, and ends its pace by itself.
     """
     over, ends, due = threading.Event(), list[int](), list[int]()
 
     def bounded(frame: Frame) -> bool:
-        if not (over.is_set() or stopping.is_set()) and pace(frame):
+        stops = over.is_set() or (stopping.is_set() and not on_screen())
+        if not stops and pace(frame):
             return True
         over.set()
         if not ends:
@@ -232,7 +235,7 @@ def _trade(
     tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
-    venue, inbox, stopping = WireVenue(subaccount), Inbox(), threading.Event()
+    venue, inbox = WireVenue(subaccount), Inbox()
     venue.claim = claim
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
@@ -241,6 +244,10 @@ def _trade(
         act(inbox, "restart", "ids", range_words(claim.earlier))
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
+    leave = Leave(
+        bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
+    )
+    stopping = leave.requested
     with (
         recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,
         AuditLog(arguments.audit) as audit,
@@ -250,8 +257,7 @@ def _trade(
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             paced = until(arguments.seconds, pace)
-            leaving = [flattening(bot, venue, inbox)] if arguments.flatten else []
-            bounded = closing(venue, paced, stopping, *leaving)
+            bounded = closing(venue, paced, stopping, leave.holds, lambda: leave.on_screen)
             return live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
 
         def note(frame: Frame) -> None:
@@ -259,12 +265,19 @@ def _trade(
             if write is not None:
                 write(frame)
 
-        code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE")
-        if arguments.flatten and (held := still_open(bot)):
-            what = f"expected nothing to be held after --flatten, got {', '.join(held)}"
-            print(f"bot: {what}", file=sys.stderr)
-            return 1
-        return code
+        code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE", leave=leave)
+    return left_open(arguments, bot, leave) or code
+
+
+def left_open(arguments: argparse.Namespace, bot: Bot, leave: Leave) -> int:
+    """Report what stays open and how to close it; 1 if it was to be closed."""
+    held = still_open(bot)
+    if held and leave.closes:
+        what = f"expected nothing to be held, got {', '.join(held)}"
+        print(f"bot: {what}", file=sys.stderr)
+    if held:
+        print(f"bot: this closes what stays open: {command_words(arguments)}", file=sys.stderr)
+    return 1 if held and leave.closes else 0
 
 
 def withdraw_all(arguments: argparse.Namespace) -> int:
