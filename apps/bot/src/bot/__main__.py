@@ -355,6 +355,14 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.handle:status",
         (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
     ),
+    "flatten": Command(
+        "close all positions of a subaccount, and cancel its orders",
+        "bot.trade:flatten",
+        (RUNNING, WHY, *NETWORK, *SIGNING),
+        "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
+        "one they are closed from here. Without a key it is the one bot that runs on this machine. "
+        "What could not be closed is named, and the exit code is 1.",
+    ),
     "cancel-all": Command(
         "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
     ),

@@ -5,6 +5,7 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from collections.abc import Iterable
 from math import inf
 from typing import Any, Final
 
@@ -84,16 +85,33 @@ def gate_of(bot: Bot) -> dict[str, Any]:
 
 
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
-    """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
+    """Return the positions as they stand, the nearest to liquidation first.
+
+    Sizes are in base units, money in USDC; `leverage` is of the account's equity.
+    """
+    equity = bot.risk.margin.net_collateral
     return [
         {
             "ticker": row.ticker,
             "size": f"{row.size.normalize():+f}",
+            "usdc": None if (net := row.net_notional) is None else net / 1e6,
+            "leverage": None if net is None or equity <= 0 else abs(net) / equity,
             "distance": None if row.distance == inf else row.distance,
             "words": away(row.distance),
         }
         for row in bot.risk.positions()
     ]
+
+
+def held_words(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Put in words what is held: its size, its worth, and how far it is from liquidation."""
+    return [f"{row['ticker']} {row['size']}{_worth(row)}, {row['words']}" for row in rows]
+
+
+def _worth(row: dict[str, Any]) -> str:
+    usdc, leverage = row["usdc"], row["leverage"]
+    times = "" if leverage is None else f", {leverage:.2f}x"
+    return "" if usdc is None else f" ({abs(usdc):,.2f} USDC{times})"
 
 
 def _standing(bot: Bot) -> list[dict[str, Any]]:
@@ -194,9 +212,8 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
     return [
-        *(f"open         {row}: nobody guards it now" for row in rows),
+        *(f"open         {row}: nobody guards it now" for row in held_words(report["open"])),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
     ]
 

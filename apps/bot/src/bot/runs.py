@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
@@ -37,6 +37,9 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import status_of, within_reach
 from bot.report import print_report, report_of
+
+if TYPE_CHECKING:
+    from bot.leave import Leave
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
@@ -87,6 +90,12 @@ def on_dashboard(arguments: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and sys.stdin.isatty() and not unwanted
 
 
+def asks(arguments: argparse.Namespace) -> bool:
+    """Return whether somebody at a terminal without a dashboard can be asked."""
+    there = sys.stdin.isatty() and sys.stderr.isatty()
+    return there and not (arguments.json or on_dashboard(arguments))
+
+
 # === Runs ===
 # From a source of frames to a report and an exit code, on a dashboard or without.
 
@@ -101,6 +110,7 @@ def lived(
     inbox: Inbox,
     *,
     mode: str,
+    leave: "Leave | None" = None,
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
@@ -121,7 +131,9 @@ def lived(
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
-    complete = conduct(arguments, bot, source, inbox, mode=mode, name=name, recording=recording)
+    complete = conduct(
+        arguments, bot, source, inbox, mode=mode, name=name, recording=recording, leave=leave
+    )
     shown = on_dashboard(arguments)
     if not shown:
         require_frames(bot, net)
@@ -141,6 +153,7 @@ def conduct(
     name: str,
     speed: float | None = None,
     recording: Path | None = None,
+    leave: "Leave | None" = None,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end."""
     with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
@@ -149,8 +162,9 @@ def conduct(
         from bot.screen import Screen
 
         with Screen(
-            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer
-        ) as screen:
+            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
+            leave=leave,
+        ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
