@@ -65,7 +65,6 @@ class Exchange(Paper):
         self._delays = iter(lambda: self._delay_ns, None)
         self._sent_in = (0, 0)  # a second, and how many orders
         self._late: list[tuple[int, Frame]] = []  # account frames, and the second they come in
-        self._began = 0  # when its account was last reported as a whole
 
     @property
     def taken(self) -> int:
