@@ -9,6 +9,7 @@ what they share is the fold of the market data. Every policy looks after every f
 hindsight needs nobody who looks: it is the best of all sales of a share at the end of one second.
 """
 
+import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
@@ -61,8 +62,7 @@ class Exchange(Paper):
         self.second = 0
         self._seed, self._truth = path.seed, truth
         self._lag, self._loss, self._stop = map(path.first, _TROUBLES)
-        self._delay_ns = 0
-        self._delays = iter(lambda: self._delay_ns, None)
+        self._delays = self._delay = _Delay()
         self._sent_in = (0, 0)  # a second, and how many orders
         self._late: list[tuple[int, Frame]] = []  # account frames, and the second they come in
 
@@ -87,9 +87,9 @@ class Exchange(Paper):
             if fate == "lost":
                 return []
             if fate == "expires":
-                self._delay_ns = (event.good_til_block - height_at(self.second) + 1) * SECOND
+                self._delay.ns = (event.good_til_block - height_at(self.second) + 1) * SECOND
         frames = super().step(event)
-        self._delay_ns = 0
+        self._delay.ns = 0
         return self._report(frames)
 
     def receive(self, frame: Frame) -> Iterable[Frame]:
@@ -106,6 +106,13 @@ class Exchange(Paper):
         when = self._seen.when
         contents = snapshot(self.ledger, when.height - 1)
         self._late.append((self.second, account_frame(OWNER, "subscribed", contents, 1, when)))
+
+    def fork(self, front: "Front") -> "Exchange":
+        """Return one that goes its own way from here on, on the same views."""
+        shared = [front.data, *front.data.views.values()]
+        if front.truth is not None:
+            shared += [front.truth, *front.truth.views.values()]
+        return copy.deepcopy(self, {id(one): one for one in shared})
 
     def _fate(self) -> str:
         """Return what becomes of an order: it arrives (""), expires, or is lost unanswered."""
@@ -126,6 +133,15 @@ class Exchange(Paper):
             return frames
         self._late += [(self.second + round(lag.size), frame) for frame in frames]
         return []
+
+
+class _Delay(Iterator[int]):
+    """How long the next order takes, in nanoseconds."""
+
+    ns = 0
+
+    def __next__(self) -> int:
+        return self.ns
 
 
 _TROUBLES: Final = ("account lags", "orders lost", "node stops")
@@ -308,44 +324,60 @@ def lead(
 
 # === Hindsight ===
 
+SHARES: Final = (0.25, 0.5, 1.0)
 
-class Seller:
-    """An account that sells a share of all it holds, once, at the end of a second."""
 
-    def __init__(self, front: Front, at_s: int, share: float) -> None:
-        self.at_s, self.share, self.done = at_s, share, False
-        self.venue = Exchange(front.path, front.truth)
+class Hindsight:
+    """Accounts of which each sells a share of all it holds, once, at the end of one second.
+
+    Until it sells each is the same as one that never does; `sales` are those that have, by their
+    second and share.
+    """
+
+    def __init__(self, front: Front) -> None:
+        self.done = False
+        self.sales: dict[tuple[int, float], Exchange] = {}
         self._front = front
+        self._holding = Exchange(front.path, front.truth)
+        self._running = [self._holding]
 
     def see(self, view: MarketView) -> None:
-        """Show the venue a view."""
-        self.venue.step(view)
+        """Show the venues a view."""
+        for venue in self._running:
+            venue.step(view)
 
     def settle(self, frame: Frame) -> None:
         """Do nothing: nobody looks."""
 
     def end_second(self, second: int) -> None:
-        """Open at its time, and sell at its time."""
-        venue, holdings = self.venue, self.venue.ledger.holdings
+        """Open at its time; later let accounts that sell now part from the one that holds."""
         if second == OPENS_S:
             for order in entries(self._front):
-                venue.step(order)
-        if second == self.at_s:
-            for number, (ticker, held) in enumerate(holdings.items()):
-                view = self._front.data.views[ticker]
-                venue.step(closing(view, held.market, held.quantums, self.share, number + 1))
-        self.done = second > CALM_S and not holdings
-        venue.second = second + 1
+                self._holding.step(order)
+        if second > CALM_S:
+            for share in SHARES if self._holding.ledger.holdings else ():
+                self.sales[second, share] = self._selling(share)
+                self._running.append(self.sales[second, share])
+            self._running = [venue for venue in self._running if venue.ledger.holdings]
+            self.done = not self._running
+        for venue in self._running:
+            venue.second = second + 1
 
+    def _selling(self, share: float) -> Exchange:
+        venue, views = self._holding.fork(self._front), self._front.data.views
+        for number, (ticker, held) in enumerate(venue.ledger.holdings.items()):
+            venue.step(closing(views[ticker], held.market, held.quantums, share, number + 1))
+        return venue
 
-SHARES: Final = (0.25, 0.5, 1.0)
+    @property
+    def best(self) -> float:
+        """Return the most that any sale, or none, has left, in USDC."""
+        return max(venue.left for venue in (self._holding, *self.sales.values()))
 
 
 def hindsight(path: Path) -> float:
     """Return the most that any one sale would have left, in USDC."""
     front = Front(path)
-    # Before anything happens one second is as good as another.
-    seconds = range(CALM_S + 1, path.seconds)
-    sellers = [Seller(front, at_s, share) for at_s in seconds for share in SHARES]
-    front.play(sellers)
-    return max(seller.venue.left for seller in sellers)
+    sellers = Hindsight(front)
+    front.play([sellers])
+    return sellers.best
