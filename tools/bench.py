@@ -140,7 +140,8 @@ def gate(_: str) -> Iterator[Row]:
     limits = Policy(
         max_leverage=50, max_order_usdc=1e9, keep_above=0.11, max_account_usdc=1e9,
         max_market_usdc=1e9, max_positions=100, max_orders_per_minute=10**6,
-        max_slippage_bps=500, max_daily_loss_usdc=1e9, max_drawdown=0.9, stale_seconds=1e9,
+        max_account_share=50, max_market_share=50, max_slippage_bps=500,
+        max_daily_loss_usdc=1e9, max_drawdown=0.9, stale_seconds=1e9,
     )  # fmt: skip
     for name, policy in (("", Policy(stale_seconds=1e9)), (", every limit on", limits)):
         risk, view, _prices = held_account(20, policy)

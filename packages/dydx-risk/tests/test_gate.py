@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 from typing import Any, ClassVar
 
 import pytest
-from dydx_conn import Frame, OrderState, PositionState, Profit
+from dydx_conn import Frame, OrderState, PositionState, Profit, instant
 from dydx_risk import (
     Approved,
     Denied,
@@ -359,11 +359,16 @@ def test_what_is_worth_nothing_is_drawn_down_all_the_more(make_world: Any) -> No
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({"max_account_usdc": 8_000}, "NOTIONAL: notional in USDC would be 9,000.00"),
-        ({"max_market_usdc": 2_000}, "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000"),
+        ({"max_account_usdc": 6_000}, "NOTIONAL: notional in USDC would be 9,000.00"),
+        ({"max_account_share": 0.375}, "NOTIONAL: notional in equities would be 0.56, limit 0.38"),
+        ({"max_market_usdc": 2}, "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000"),
         (
-            {"max_market_usdc": 2e5, "market_usdc": {"ETH-USD": 1_000}},
-            "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000.00, limit 1,000.00",
+            {"max_market_usdc": 2e5, "market_usdc": {"ETH-USD": 1}},
+            "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000.00, limit 1.00",
+        ),
+        (
+            {"max_market_share": 0.0001},
+            "MARKET_NOTIONAL: notional of ETH-USD in equities would be 0.19, limit 0.00",
         ),
         ({"max_positions": 1}, "POSITIONS: positions would be 2.00, limit 1.00"),
         ({"max_slippage_bps": 1}, "SLIPPAGE: slippage in bps would be"),
@@ -378,6 +383,152 @@ def test_limits_name_what_would_be_and_what_may(make_world: Any, policy: Any, wo
 
     assert f"{denied.reason}: {denied.why}".startswith(words)
     assert [name for name, _ in denied.figures] == ["would_be", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "target", "size", "words"),
+    [
+        # Of 16,000; each USDC of the order costs 0.1 bps to the ask, 30 bps at worst, and the fee.
+        (
+            {"max_market_share": 0.1},
+            3_000,
+            "0.533",
+            "cut to 0.1 of notional of ETH-USD in equities",
+        ),
+        ({"max_market_share": 0.1}, -3_000, "0.533", "cut to 0.1 of notional of ETH-USD in equit"),
+        ({"max_account_share": 0.5}, 3_000, "0.665", "cut to 0.5 of notional in equities"),
+        ({"max_account_share": 0.5, "max_market_share": 0.1}, 3_000, "0.533", "cut to 0.1 of"),
+        ({"max_account_usdc": 8_000}, 3_000, "0.666", "cut to 8000 of notional in USDC"),
+        ({"max_market_usdc": 2_000}, 3_000, "0.666", "cut to 2000 of notional of ETH-USD in USDC"),
+        (
+            {"max_market_usdc": 2e5, "market_usdc": {"ETH-USD": 1_000}},
+            3_000,
+            "0.333",
+            "cut to 1000 of notional of ETH-USD in USDC",
+        ),
+    ],
+)
+def test_an_order_is_cut_to_the_tightest_limit_of_notional(
+    make_world: Any, limits: Any, target: float, size: str, words: str
+) -> None:
+    """What is left of it beside what is held, its own cost deducted, to the step."""
+    world = make_world(Policy(**limits))
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    cut = world.decide("ETH-USD", target)
+
+    assert isinstance(cut, Approved), cut.why
+    assert abs(cut.order.signed_quantums) == int(Decimal(size).scaleb(9))
+    assert words in cut.why
+
+
+def test_a_share_of_equity_counts_what_is_in_flight(make_world: Any) -> None:
+    """Two orders of one moment share the limit, and the second gets what the first has left."""
+    world = make_world(Policy(max_account_share=0.5))
+    world.book("BTC-USD", [("59999", "5")], [("60001", "5")])
+    first, second = world.decide("ETH-USD", 3_000), world.decide("BTC-USD", 3_000)
+    third = world.decide("BTC-USD", 6_000)
+
+    assert "cut" not in first.why
+    assert "cut to 0.5 of notional in equities" in second.why
+    assert second.after.notional <= second.after.net_collateral / 2
+    assert second.after.notional > 0.49 * second.after.net_collateral
+    assert third.reason == "IN_FLIGHT"
+
+
+def test_no_share_of_nothing_may_be_entered(make_world: Any) -> None:
+    """An account in debt has no share left: what it would be is infinite."""
+    world = make_world(Policy(max_market_share=0.5))
+    world.account("-100")
+    denied = world.decide("ETH-USD", 3_000)
+
+    assert (denied.reason, denied.why) == (
+        "MARKET_NOTIONAL",
+        "notional of ETH-USD in equities would be inf, limit 0.50",
+    )
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(100, 50_000),
+    st.integers(-300_000, 300_000).filter(bool),
+    st.decimals("-5", "5", places=3),
+    st.floats(0.001, 3),
+    st.floats(1, 3),
+    st.integers(0, 500),
+)
+def test_whatever_is_approved_is_within_its_share(
+    make_world: Any, usdc: int, target: int, held: Decimal, share: float, more: float, bps: int
+) -> None:
+    """Filled at its worst price: no more of the equity that is left than the policy lets in."""
+    world = make_world(
+        Policy(
+            max_market_share=share, max_account_share=share * more, max_leverage=50,
+            max_order_usdc=1e9, slippage_bps=bps, guard_slippage_bps=500,
+        ),
+        guard=False,
+    )  # fmt: skip
+    cash = Decimal(usdc) - held * 3_000
+    world.account(str(cash), {"ETH-USD": (str(held), "3000")} if held else {})
+    verdict = world.decide("ETH-USD", target)
+
+    if isinstance(verdict, Approved) and not verdict.order.reduce_only:
+        size = held + Decimal(verdict.order.signed_quantums).scaleb(-9)
+        price = Decimal(verdict.order.subticks).scaleb(-6)
+        paid = (size - held) * price + abs(size - held) * price * Decimal("0.0005")
+        equity = cash - paid + size * 3_000
+        assert abs(size) * 3_000 <= Decimal(share) * equity + Decimal("0.000001")
+    elif isinstance(verdict, Denied) and verdict.reason == "MARKET_NOTIONAL":
+        # No step more would have been within it.
+        assert (abs(held) + Decimal("0.001")) * 3_000 > Decimal(share) * usdc * Decimal("0.94")
+
+
+# === Warm-up ===
+
+
+def test_a_market_is_entered_when_enough_of_it_is_known(make_world: Any) -> None:
+    """Watched for a minute; what is held may be left at once."""
+    world, known = make_world(Policy(warm_up_s=60), guard=False), []
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    leaving = world.decide("BTC-USD", 0)
+    for _ in range(8):
+        world.at += 9_000_000_000
+        world.block()
+        world.oracle("ETH-USD", "3000")
+        known.append(world.decide("ETH-USD", 3_000))
+        world.risk.account.reserved.clear()
+
+    assert isinstance(leaving, Approved)
+    assert [type(verdict) for verdict in known] == [Denied] * 6 + [Approved] * 2
+    assert (known[2].reason, known[2].why, dict(known[2].figures)) == (
+        "WARM_UP",
+        "20 s of the last hour of ETH-USD are known, expected 60 s",
+        {"known_s": "20.0", "limit_s": "60.0"},
+    )
+
+
+def test_candles_that_were_sent_are_a_market_that_is_known(make_world: Any) -> None:
+    """A first look at a market with an hour of candles is enough, and its volatility known."""
+    world = make_world(Policy(warm_up_s=300, max_volatility_1h=0.02), guard=False)
+    closes = [str(3000 + n % 2) for n in range(7)]
+    minutes = [
+        {
+            "startedAt": f"2026-07-14T09:{30 - n:02}:00.000Z", "open": close, "high": close,
+            "low": close, "close": close, "baseTokenVolume": "1", "usdVolume": "3000", "trades": 1,
+        }
+        for n, close in enumerate(closes)
+    ]  # fmt: skip
+    world.at = instant("2026-07-14T09:31:00.000Z")
+    world.block()
+    unknown = world.decide("ETH-USD", 3_000)
+    world.send(world.wire.candles("ETH-USD", "1MIN", *minutes, snapshot=True))
+    world.at += 9_000_000_000
+    world.block()
+    world.book("ETH-USD", *([("2999.9", "50")], [("3000.1", "50")]))
+    world.account("10000")
+    known = world.decide("ETH-USD", 3_000)
+
+    assert unknown.reason == "WARM_UP"
+    assert isinstance(known, Approved), known.why
 
 
 def test_a_market_may_have_more_than_the_others(make_world: Any) -> None:
@@ -508,6 +659,11 @@ def test_no_limit_blocks_what_shrinks(
     policy = Policy(
         max_account_usdc=tight,
         max_market_usdc=tight,
+        max_account_share=min(tight, 5),
+        max_market_share=min(tight, 5),
+        warm_up_s=3_600,
+        bear_move=0.99,
+        max_volatility_1h=0.0001,
         max_positions=1,
         max_orders_per_minute=1,
         max_slippage_bps=tight / 1e6,
@@ -584,9 +740,10 @@ def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
     world.risk.account.reserved.clear()
     large = world.decide("ETH-USD", 10_000)
 
-    assert (unknown.reason, unknown.why) == (
-        "SIZE",
-        "no more is borne: no usable volatility, none is known yet",
+    assert (unknown.reason, unknown.why, dict(unknown.figures)) == (
+        "VOLATILITY_UNKNOWN",
+        "ETH-USD cannot be sized: no usable volatility, none is known yet",
+        {"volatility_1h": "None", "known_s": "0.0"},
     )
     assert "sized" not in small.why
     assert "sized by 1.00 % an hour at a volatility of" in large.why

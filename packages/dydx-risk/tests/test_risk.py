@@ -1,4 +1,6 @@
+import re
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 import pytest
@@ -42,6 +44,45 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
     """A guard that restores less than it acts below would never end."""
     with pytest.raises(ValidationError, match="act_below < restore_to <= keep_above"):
         Policy(act_below=0.2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"max_market_share": 0.6, "max_account_share": 0.5},
+            "expected max_market_share <= max_account_share, got 0.6 and 0.5",
+        ),
+        (
+            {"max_market_usdc": 2_000, "max_account_usdc": 1_000},
+            "expected max_market_usdc <= max_account_usdc, got 2000 and 1000",
+        ),
+        (
+            {"market_usdc": {"ETH-USD": 2_000}, "max_account_usdc": 1_000},
+            "expected market_usdc of ETH-USD <= max_account_usdc, got 2000 and 1000",
+        ),
+        (
+            {"max_account_share": 6, "max_leverage": 5},
+            "expected max_account_share <= max_leverage, got 6 and 5",
+        ),
+        (
+            {"slippage_bps": 50, "guard_slippage_bps": 40},
+            "expected slippage_bps <= guard_slippage_bps, got 50 and 40",
+        ),
+        ({"bear_move": 1}, "bear_move\n  Input should be less than 1"),
+        ({"max_drawdown": 20}, "max_drawdown\n  Input should be less than 1"),
+        ({"max_volatility_1h": 2}, "max_volatility_1h\n  Input should be less than 1"),
+        ({"market_usdc": {"ETH-USD": 0}}, "market_usdc.ETH-USD\n  Input should be greater than 0"),
+        ({"max_order_usdc": inf}, "max_order_usdc\n  Input should be a finite number"),
+        ({"warm_up_s": 3_601}, "warm_up_s\n  Input should be less than or equal to 3600"),
+    ],
+)
+def test_a_policy_that_contradicts_itself_is_refused_with_its_fields(
+    fields: Any, words: str
+) -> None:
+    """Which fields, what was expected of them, and what they are."""
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        Policy(**fields)
 
 
 # === Account ===
@@ -550,7 +591,9 @@ def test_an_approved_order_never_ends_below_initial_margin(
     make_world: Any, usdc: int, target: int, held: Decimal, bps: int
 ) -> None:
     """Filled at its worst price, fee paid, what was approved to grow is collateralised."""
-    world = make_world(Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=bps))
+    world = make_world(
+        Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=bps, guard_slippage_bps=500)
+    )
     world.account(str(usdc), {"ETH-USD": (str(held), "3000")} if held else {})
     world.risk.guard = False
     verdict = world.decide("ETH-USD", target)

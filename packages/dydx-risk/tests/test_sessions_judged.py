@@ -213,6 +213,11 @@ def in_market(entry: Entry, after: MarginFigures, delta: int) -> float:
     return abs(entry.value(entry.held + delta))
 
 
+def market_leverage(entry: Entry, after: MarginFigures, delta: int) -> float:
+    """Return what its own market comes to in equities, once filled."""
+    return in_market(entry, after, delta) / (after.net_collateral / 1e6)
+
+
 def slippage(entry: Entry, after: MarginFigures, delta: int) -> float:
     """Walk the book by hand; what it does not show trades at the worst price."""
     levels = entry.view.book.asks() if delta > 0 else entry.view.book.bids()
@@ -236,10 +241,15 @@ _Figure = Callable[[Entry, MarginFigures, int], float]
 LIMITS: dict[str, tuple[str, _Figure, Callable[[Entry, float], Any]]] = {
     "max_leverage": ("LEVERAGE", leverage, lambda _, most: most),
     "keep_above": ("DISTANCE", distance, lambda _, most: most),
-    "max_account_usdc": ("NOTIONAL", notional, lambda _, most: most),
-    "max_market_usdc": ("MARKET_NOTIONAL", in_market, lambda _, most: most),
-    "market_usdc": ("MARKET_NOTIONAL", in_market, lambda entry, most: {entry.ticker: most}),
     "max_slippage_bps": ("SLIPPAGE", slippage, lambda _, most: most),
+}
+# What an order is cut to.
+CUTS: dict[str, tuple[str, _Figure, Callable[[Entry, float], Any]]] = {
+    "max_account_usdc": ("NOTIONAL", notional, lambda _, most: most),
+    "max_account_share": ("NOTIONAL", leverage, lambda _, most: most),
+    "max_market_usdc": ("MARKET_NOTIONAL", in_market, lambda _, most: most),
+    "max_market_share": ("MARKET_NOTIONAL", market_leverage, lambda _, most: most),
+    "market_usdc": ("MARKET_NOTIONAL", in_market, lambda entry, most: {entry.ticker: most}),
 }
 
 
@@ -265,10 +275,40 @@ def test_a_limit_denies_just_what_is_beyond_it(
 
 
 @each_entering
+@pytest.mark.parametrize("limit", CUTS)
+def test_an_order_is_cut_to_a_limit_of_notional(
+    make_decision: Any, whose: Whose, limit: str
+) -> None:
+    """As much as the limit leaves, computed by hand, and a step more would be beyond it."""
+    entry, (reason, figure, setting) = Entry(whose, make_decision), CUTS[limit]
+    free = entry.judge()
+    assert isinstance(free, Approved), free.why
+    whole = free.order.signed_quantums
+    reached = figure(entry, free.after, whole)
+    before = figure(entry, entry.stand.risk.margin, 0)
+    half = (reached + before) / 2
+
+    passed = entry.judge(**{limit: setting(entry, reached * 1.001)})
+    cut = entry.judge(**{limit: setting(entry, half)})
+    denied = entry.judge(**{limit: setting(entry, max(before * 0.999, 1e-9))})
+
+    assert isinstance(passed, Approved), passed.why
+    assert passed.order.signed_quantums == whole
+    assert isinstance(cut, Approved), cut.why
+    assert ", cut to " in cut.why
+    size = cut.order.signed_quantums
+    per_step = (reached - before) * entry.market.step_base_quantums / abs(whole)
+    assert half - 2 * per_step - 1e-4 * half < figure(entry, cut.after, size) <= half
+    assert isinstance(denied, Denied)
+    assert denied.reason == reason
+
+
+@each_entering
 def test_a_limit_lets_out_whatever_is_held(make_decision: Any, whose: Whose) -> None:
     """The narrowest of all of them blocks no exit: all of it, and no more."""
     narrow = {
         "max_leverage": 1e-6, "max_account_usdc": 1e-6, "max_market_usdc": 1e-6,
+        "max_account_share": 1e-6, "max_market_share": 1e-6, "warm_up_s": 3_600,
         "max_positions": 1, "max_orders_per_minute": 1, "max_slippage_bps": 1e-6,
         "bear_move": 0.99, "max_volatility_1h": 1e-9, "keep_above": 0.99,
     }  # fmt: skip

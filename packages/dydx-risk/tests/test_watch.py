@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import MarketFields
-from dydx_data import Chain, MarketView, Oracle
+from dydx_data import Candle, Candles, Chain, MarketView, Oracle
 from dydx_risk import Returns, Watch, risk_figures, stress_table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +55,84 @@ def test_what_was_not_watched_for_long_is_not_known() -> None:
     returns.sample(SECOND * 50, seen(A=100.0, B=3.0))
     assert (returns.volatility_1h("A"), returns.beta("A")) == (0.0, None)
     assert returns.volatility_1h("B") is None
+
+
+def with_minutes(at_s: int, *closes: float, reported_s: int = 0) -> dict[str, MarketView]:
+    """Make a view of a market whose closes of a minute end now; the venue sent all but the last."""
+    views, minute = seen(A=100.0), 60 * SECOND
+    candles = views["A"].candles["1MIN"] = Candles(minute)
+    start = at_s * SECOND // minute * minute - (len(closes) - 1) * minute
+    for n, price in enumerate(closes):
+        candles.put(Candle(start + n * minute, price, price, price, price, 1.0, 1.0, 1))
+    if reported_s:
+        candles.reported_at = reported_s * SECOND
+    return views
+
+
+def test_candles_of_the_venue_are_what_was_before_the_first_price() -> None:
+    """Six closes, five returns of a minute and per cent: volatility after a first look."""
+    returns = Returns()
+    returns.sample(SECOND * 6_000, with_minutes(6_000, 100, 101, 100, 101, 100, 101, 999))
+
+    assert returns.known_s("A") == 300.0
+    assert returns.volatility_1h("A") == pytest.approx(log(1.01) * sqrt(60))
+    assert returns.beta("A") is None
+
+
+def test_minutes_and_steps_are_one_past() -> None:
+    """Two minutes and ten steps: all their squares, over all their time."""
+    returns, views = Returns(), with_minutes(6_000, 100, 101, 100, 100)
+    for step in range(11):
+        views["A"].oracle = seen(A=102.0 if step % 2 else 100.0)["A"].oracle
+        returns.sample(SECOND * (6_000 + 10 * step), views)
+
+    assert returns.known_s("A") == 220.0
+    square = 2 * log(1.01) ** 2 + 10 * log(1.02) ** 2
+    assert returns.volatility_1h("A") == pytest.approx(sqrt(square * 3_600 / 220))
+
+
+@pytest.mark.parametrize(
+    ("at_s", "reported_s", "known_s"),
+    [
+        (6_000, 5_820, 0.0),  # they end three minutes before
+        (6_000, 5_880, 60.0),  # of four, those that had begun and ended by then
+        (6_000, 6_000, 180.0),
+        (6_059, 6_000, 180.0),
+    ],
+)
+def test_only_what_the_venue_sent_and_up_to_the_first_price_counts(
+    at_s: int, reported_s: int, known_s: float
+) -> None:
+    """What was made here, of trades, may lack what was missed; old candles are of another day."""
+    returns = Returns()
+    views = with_minutes(6_000, 100, 101, 100, 101, 100)
+    views["A"].candles["1MIN"].reported_at = reported_s * SECOND
+    returns.sample(SECOND * at_s, views)
+
+    assert returns.known_s("A") == known_s
+
+
+def test_an_hour_ago_is_not_known_any_more() -> None:
+    """Candles and steps alike: what is older than an hour counts no more."""
+    returns, views = Returns(), with_minutes(6_000, *[100.0] * 200)
+    returns.sample(SECOND * 6_000, views)
+    before = returns.known_s("A")
+    for step in range(1, 13):
+        returns.sample(SECOND * (6_000 + 10 * step), views)
+    after = returns.known_s("A")
+    returns.sample(SECOND * 9_700, views)
+
+    assert (before, after, returns.known_s("A")) == (3_540.0, 3_540.0, 20.0)
+
+
+def test_a_market_that_is_stale_has_no_step() -> None:
+    """Its price stands still because nobody reports it."""
+    returns, views = Returns(), seen(A=100.0, B=1.0)
+    for step in range(4):
+        views["A"].quality.stale = step > 1
+        returns.sample(SECOND * 10 * (1 + step), views)
+
+    assert (returns.known_s("A"), returns.known_s("B")) == (10.0, 30.0)
 
 
 def test_a_silence_is_no_step() -> None:
@@ -110,7 +188,8 @@ def test_distance_is_given_in_the_markets_own_volatility(make_world: Any) -> Non
     world = make_world()
     world.account("-20000", {"ETH-USD": ("10", "3000")})
     for step in range(60):
-        world.at += 5 * SECOND
+        world.at += 4 * SECOND
+        world.block()
         world.oracle("ETH-USD", "3003" if step % 4 < 2 else "3000")
     watch = watched(world)
     (position,) = watch.figures.positions

@@ -272,6 +272,12 @@ CHOICES: Final = (
         action="store_true",
         help="end the run where the strategy raises (default: no entries from there on)",
     ),
+    option(
+        "--hand-beside",
+        action="store_true",
+        help="somebody may trade the account beside the bot: their markets are left to them and "
+        "guarded (default: what somebody else does there halts the bot)",
+    ),
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),

@@ -164,6 +164,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "equity_usdc": None if alarm == "unknown" else margin.net_collateral / 1e6,
         "distance_to_liquidation": None if alarm == "unknown" else margin.distance,
         "positions": positions_of(bot),
+        "by_hand": sorted(bot.risk.account.by_hand),
         "acts": bot.journal.counts["act"],
     }
 
@@ -305,4 +306,5 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
     ]

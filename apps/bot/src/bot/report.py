@@ -12,7 +12,7 @@ from dydx_conn import Recording
 from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
-from bot.journal import JournalEntry
+from bot.journal import JournalEntry, order_words
 from bot.meters import memory_mb
 from bot.outlet import as_lines
 from bot.why import clock
@@ -54,6 +54,8 @@ def report_of(
         "acts": counts["act"],
         "stopped": None if bot.stopped is None else raised(bot.stopped),
         "open": positions_of(bot) if isinstance(bot.venue, WireVenue) else None,
+        "by_hand": sorted(bot.risk.account.by_hand),
+        "standing": _standing(bot),
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
@@ -85,6 +87,16 @@ def positions_of(bot: Bot) -> list[dict[str, Any]]:
         }
         for row in bot.risk.positions()
     ]
+
+
+def _standing(bot: Bot) -> list[dict[str, Any]]:
+    """Return the orders that stood before a run with real orders, and still do."""
+    orders = bot.venue.standing if isinstance(bot.venue, WireVenue) else []
+    return [
+        {"id": state.id, "ticker": state.named.ticker if state.named else "",
+         "words": order_words(state)}
+        for state in orders
+    ]  # fmt: skip
 
 
 def _samples(entries: list[JournalEntry]) -> list[dict[str, Any]]:
@@ -142,6 +154,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         *_left_open(report),
+        *_others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
         f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
@@ -160,7 +173,8 @@ def _cautions(trouble: dict[str, int]) -> list[str]:
 
 def _stops(report: dict[str, Any]) -> list[str]:
     """Name the halt that stops entries; no line without one."""
-    stopped, halted = report["stopped"], report["gate"]["reasons"].get("HALTED")
+    stopped, reasons = report["stopped"], report["gate"]["reasons"]
+    halted = reasons.get("HALTED") or reasons.get("FOREIGN")
     return [
         *([f"STOPPED      {stopped}: nothing entered after that"] if stopped else ()),
         *([f"HALTED       {halted}"] if halted else ()),
@@ -176,6 +190,15 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     return [
         *(f"open         {row}: nobody guards it now" for row in rows),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
+    ]
+
+
+def _others(report: dict[str, Any]) -> list[str]:
+    """List what others have at the account: orders from before the run, and markets of theirs."""
+    standing = [f"{row['ticker']} {row['words']}" for row in report["standing"]]
+    return [
+        *(f"by hand      {ticker}: somebody else traded there" for ticker in report["by_hand"]),
+        *(f"standing     {words}: it stood before the run and is left alone" for words in standing),
     ]
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from dydx_conn import (
     ConnError,
     Frame,
@@ -49,12 +50,17 @@ def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    return Options(
+    options = Options(
         strategy=arguments.strategy,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
     )
+    # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
+    if not (arguments.hand_beside or arguments.strategy == "none"):
+        return options
+    policy = options.policy.model_copy(update={"hand_beside": True})
+    return msgspec.structs.replace(options, policy=policy)
 
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:

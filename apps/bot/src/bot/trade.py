@@ -19,6 +19,7 @@ from dydx_conn import (
     ENDPOINTS,
     AuditLog,
     ComplianceFields,
+    ConnError,
     Frame,
     Inbox,
     Keys,
@@ -34,13 +35,14 @@ from dydx_conn import (
 from reactivex import Observable
 
 from bot.acts import act
+from bot.claim import Claim, claimed
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.keys import address_of, keys_of
 from bot.outlet import as_lines
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
-from bot.wire import WireVenue
+from bot.wire import WireVenue, range_words
 
 # === Ends ===
 # How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
@@ -209,15 +211,29 @@ def trade(arguments: argparse.Namespace) -> int:
     """
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
-    tickers = tickers_of(arguments)
+    tickers_of(arguments)  # refused before a passphrase is typed
     keys = keys_of(arguments)
-    subaccount = account_of(arguments, keys)
+    with claimed(net, account_of(arguments, keys), "trade") as claim:
+        return _trade(arguments, settings, net, keys, claim)
+
+
+def _trade(
+    arguments: argparse.Namespace,
+    settings: EnvironmentSettings,
+    net: Network,
+    keys: Keys,
+    claim: Claim,
+) -> int:
+    tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
     venue, inbox, stopping = WireVenue(subaccount), Inbox(), threading.Event()
+    venue.claim = claim
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
         act(inbox, "compliance", "halt", limited)
+    if claim.earlier:
+        act(inbox, "restart", "ids", range_words(claim.earlier))
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
     with (
@@ -251,6 +267,22 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
+    with alone_or_warned(net, account_of(arguments, keys), "cancel-all"):
+        return _withdraw_all(arguments, net, keys)
+
+
+@contextlib.contextmanager
+def alone_or_warned(net: Network, subaccount: Subaccount, what: str) -> Iterator[None]:
+    """Hold a subaccount, or warn that a bot does: what takes risk away waits for nobody."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(net, subaccount, what))
+        except ConnError as error:
+            print(f"bot: warning: {error}", file=sys.stderr)
+        yield
+
+
+def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> int:
     venue, inbox = WireVenue(account_of(arguments, keys)), Inbox()
     sweep = Sweep(venue)
 

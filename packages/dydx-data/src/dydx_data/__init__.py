@@ -473,12 +473,14 @@ class Candles:
     """A market's newest candles of one resolution, oldest first, without a hole.
 
     Made from trades; where the venue sent candles, those and the trades after `received_ns`. A
-    period without trades is flat at the last close.
+    period without trades is flat at the last close. All before `reported_at`, where the newest that
+    the venue sent begins, is the venue's.
     """
 
     period_ns: int
     capacity: int = 240
     received_ns: float = -math.inf
+    reported_at: int = 0
     started_at: int = 0  # of the newest
     _traded_ns: int = 0  # the newest trade
     _ring: deque[Candle] = field(init=False)
@@ -528,6 +530,7 @@ class Candles:
     def put(self, candle: Candle) -> None:
         """Take a candle from the wire, new or again."""
         index = self._index(candle.started_at, candle.open)
+        self.reported_at = max(self.reported_at, candle.started_at)
         if index >= 0:
             self._ring[index] = candle
             self._carry_on(index, candle.close)

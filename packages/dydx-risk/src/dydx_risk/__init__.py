@@ -23,7 +23,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
 - Plan: `plan` draws, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
-- Returns: volatility and beta of each market.
+- Returns: how much of each market's last hour is known, its volatility and beta.
 - Valuation: each held position's margin and their sum, a price at a time.
 - Course and turns: where the equity came from, how fast the market takes it: the fall per block.
 - Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
@@ -109,7 +109,7 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
 from operator import add, sub
-from typing import Any, Final, Literal, Self, TypeGuard, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeGuard, TypeVar
 
 import msgspec
 from dydx_conn import (
@@ -145,6 +145,7 @@ from reactivex import Observable
 PPM: Final = 1_000_000
 MOST_SUBTICKS: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
 _HOUR_NS: Final = 3_600 * 10**9
+_MINUTE_NS: Final = 60 * 10**9
 
 # === Errors and words ===
 
@@ -1883,6 +1884,7 @@ class Account:
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
     `settled` clears it. `hours_owed` are those, by ticker, that had no price to be computed with.
+    `by_hand` are the markets that somebody else trades in.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -1894,6 +1896,7 @@ class Account:
         self.unreadable: set[str] = set()
         self.open_orders: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
+        self.by_hand: set[str] = set()
         self.height = self.seq = self.at = 0
         self.trouble, self.polled = "no account snapshot yet", False
         self._paid_in = 0
@@ -1917,6 +1920,9 @@ class Account:
         for order in update.orders:
             self._order(order)
         self.expire(update.height)
+        if self.by_hand:
+            resting = {state.named.ticker for state in self.resting if state.named is not None}
+            self.by_hand &= self.positions.keys() | self.unreadable | resting
         return True
 
     def _hold(self, state: PositionState) -> None:
@@ -1959,6 +1965,14 @@ class Account:
     def settled(self) -> int:
         """Return the collateral as it were then."""
         return self.collateral + self.unsettled
+
+    @property
+    def resting(self) -> list[OrderState]:
+        """Return the open orders that somebody else sent."""
+        return [state for state in self.open_orders.values() if self._is_anothers(state)]
+
+    def _is_anothers(self, state: OrderState) -> bool:
+        return state.order is None and state.id not in self.reserved
 
     def in_flight(self, ticker: str) -> list[Reservation]:
         """Return what is reserved in a market."""
@@ -2883,12 +2897,8 @@ class Planner:
 # against is the gate's and the guard's to compute.
 
 
-def _limit(unit: str) -> Any:
-    return Field(default=None, gt=0, description=unit)
-
-
-def _share(unit: str) -> Any:
-    return Field(default=None, gt=0, lt=1, description=unit)
+def _limit(unit: str, le: float | None = None, lt: float | None = None) -> Any:
+    return Field(default=None, gt=0, le=le, lt=lt, description=unit)
 
 
 class Policy(BaseModel):
@@ -2897,14 +2907,15 @@ class Policy(BaseModel):
     `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
     cent): below the first the guard leaves nothing, it defends the second step by step, and no
     order that adds risk may come nearer than the third. Every limit is judged as if all orders in
-    flight had filled; None is no limit. None of them blocks what shrinks a position.
+    flight had filled; None is no limit. An order is cut to the limits of notional, and denied where
+    they leave nothing of it. No limit blocks what shrinks a position.
 
     With `protect` the limits on loss, drawdown and leverage close what is held, and not entries
     alone. After guard or protection acted, nothing enters the markets in which they did for
     `cool_down_s` seconds of event time, and after a whole exit nothing at all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     act_below: float = Field(default=0.06, gt=0, lt=1)
     restore_to: float = Field(default=0.10, gt=0, lt=1)
@@ -2922,26 +2933,38 @@ class Policy(BaseModel):
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
+    warm_up_s: float = Field(
+        default=0.0, ge=0, le=3_600,
+        description="how many seconds of a market's last hour must be known before it is entered: "
+        "watched, or from candles that the venue has sent",
+    )  # fmt: skip
+    max_account_share: float | None = _limit("gross notional of the account, in equities", le=50)
+    max_market_share: float | None = _limit("notional of one market, in equities", le=50)
     max_account_usdc: float | None = _limit("gross notional of the account at oracle prices, USDC")
     max_market_usdc: float | None = _limit("notional of one market at its oracle price, USDC")
-    market_usdc: dict[str, float] = Field(
+    market_usdc: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="`max_market_usdc` of single tickers, in its place"
     )
     max_positions: int | None = _limit("markets with a position or an order in flight")
     max_orders_per_minute: int | None = _limit("orders sent in 60 s of event time")
     max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
     max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
-    max_daily_loss: float | None = _share(
-        "equity lost since 00:00 UTC, of what the day opened with"
+    max_daily_loss: float | None = _limit(
+        "equity lost since 00:00 UTC, of what the day opened with", lt=1
     )
-    max_drawdown: float | None = _share("equity lost since its peak, 0.2 is 20 per cent")
+    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent", lt=1)
     protect: bool = False
     cool_down_s: float = Field(default=0.0, ge=0, le=7 * 86_400)
     bear_move: float | None = _limit(
-        "an order is cut to what survives this move of every market against its position"
+        "an order is cut to what survives this move of every market against its position", lt=1
     )
     max_volatility_1h: float | None = _limit(
-        "an order is cut so that a usual hour of its market moves equity by no more than this"
+        "an order is cut so that a usual hour of its market moves equity by no more than this", lt=1
+    )
+    hand_beside: bool = Field(
+        default=False,
+        description="somebody else may trade the account beside the bot: what they do in a market "
+        "makes it theirs until they are out of it, in place of a halt",
     )
 
     @property
@@ -2972,6 +2995,26 @@ class Policy(BaseModel):
             raise ValueError(f"expected act_below < restore_to <= keep_above, got {distances}")
         return self
 
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        single = {f"market_usdc of {ticker}": usdc for ticker, usdc in self.market_usdc.items()}
+        named = dict(self) | single
+        for low, high in (*_AT_MOST, *((name, "max_account_usdc") for name in single)):
+            least, most = named[low], named[high]
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"expected {low} <= {high}, got {least:g} and {most:g}")
+        return self
+
+
+# Which field may not be above which. A market cannot have more than the account; nobody enters
+# beyond what may be held, nor at a price that he could not leave at.
+_AT_MOST: Final = (
+    ("max_market_share", "max_account_share"),
+    ("max_market_usdc", "max_account_usdc"),
+    ("max_account_share", "max_leverage"),
+    ("slippage_bps", "guard_slippage_bps"),
+)
+
 
 # === Verdicts ===
 
@@ -2983,7 +3026,7 @@ Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
-    "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED",
+    "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3104,61 +3147,102 @@ def _flat(margin: MarginFigures, prefix: str) -> dict[str, str]:
 
 # === Returns ===
 
-# How much each market moves, from the oracle prices that went by: an opinion, in floats, which
-# sizes and shocks may use and no margin does.
+# How much each market moves, from the oracle prices that went by and the candles before them: an
+# opinion, in floats, which sizes and shocks may use and no margin does.
 
 
 class Returns:
-    """The returns of every market's oracle price over the last hour, a step at a time.
+    """The returns of every market over the last hour: of its oracle price, a step at a time.
+
+    What was before the first step counts by the closes of the candles of a minute that the venue
+    has sent, if it reaches up to it. A step that was missed, as when a link is down, is left out,
+    and so is a market that is stale.
 
     Volatility is the root of the mean square return, scaled to an hour; beta that of a market to
-    the mean of all. None before `least` steps: a market that was not watched for some minutes is
-    not calm. A step that was missed, as when a link is down, is left out.
+    the mean of all. None before `least` steps, or as much time in candles: a market that was not
+    watched for some minutes is not calm.
     """
 
     def __init__(self, step_ns: int = 10 * 10**9, least: int = 18) -> None:
         self.step_ns, self.least = step_ns, least
-        self._steps: deque[dict[str, float]] = deque(maxlen=_HOUR_NS // step_ns)
+        self._steps: deque[tuple[int, dict[str, float]]] = deque()
         self._last: dict[str, float] = {}
         self._at = 0
-        self._known: dict[str, tuple[float | None, float | None]] = {}
+        self._views: Mapping[str, MarketView] = {}
+        self._first: dict[str, int] = {}  # when each market's price was first seen
+        self._known: dict[str, _Past] = {}
 
     def sample(self, at: int, views: Mapping[str, MarketView]) -> None:
         """Take the prices of a moment in, if a step has passed since the last."""
         passed_ns = at - self._at
         if 0 <= passed_ns < self.step_ns:
             return
-        prices = {t: v.oracle.price for t, v in views.items() if v.oracle and v.oracle.price > 0}
+        self._views, self._known = views, {}
+        prices = {
+            ticker: view.oracle.price for ticker, view in views.items()
+            if view.oracle and view.oracle.price > 0 and not view.quality.stale
+        }  # fmt: skip
+        for ticker in prices.keys() - self._first.keys():
+            self._first[ticker] = at
         if self.step_ns <= passed_ns < 2 * self.step_ns:
             last = self._last
             returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
             if returns:
-                self._steps.append(returns)
-                self._known = {}
+                self._steps.append((at, returns))
+        # A clock that was set back leaves what it has numbered ahead of it to the number of steps.
+        steps, most = self._steps, _HOUR_NS // self.step_ns
+        while steps and (steps[0][0] <= at - _HOUR_NS or len(steps) > most):
+            steps.popleft()
         self._at, self._last = at, prices
 
     def volatility_1h(self, ticker: str) -> float | None:
         """Return a market's volatility, None while it is not known."""
-        return self._figures(ticker)[0]
+        return self._past(ticker).volatility_1h
 
     def beta(self, ticker: str) -> float | None:
         """Return a market's move for a move of one of all together, None while not known."""
-        return self._figures(ticker)[1]
+        return self._past(ticker).beta
 
-    def _figures(self, ticker: str) -> tuple[float | None, float | None]:
-        if ticker not in self._known:
-            self._known[ticker] = self._computed(ticker)
-        return self._known[ticker]
+    def known_s(self, ticker: str) -> float:
+        """Return how many seconds of a market's last hour are known."""
+        return self._past(ticker).known_ns / 1e9
 
-    def _computed(self, ticker: str) -> tuple[float | None, float | None]:
+    def _past(self, ticker: str) -> "_Past":
+        past = self._known.get(ticker)
+        if past is None:
+            past = self._known[ticker] = self._computed(ticker)
+        return past
+
+    def _computed(self, ticker: str) -> "_Past":
         pairs = [(step[ticker], fsum(step.values()) / len(step))
-                 for step in self._steps if ticker in step]  # fmt: skip
-        if len(pairs) < self.least:
-            return None, None
-        square = fsum(own * own for own, _ in pairs)
-        volatility = sqrt(square / len(pairs) * _HOUR_NS / self.step_ns)
-        common = fsum(all_ * all_ for _, all_ in pairs)
-        return volatility, fsum(own * all_ for own, all_ in pairs) / common if common else None
+                 for _, step in self._steps if ticker in step]  # fmt: skip
+        minutes = self._minutes(ticker)
+        known_ns = len(pairs) * self.step_ns + len(minutes) * _MINUTE_NS
+        volatility = beta = None
+        if known_ns >= self.least * self.step_ns:
+            square = fsum(own * own for own, _ in pairs) + fsum(own * own for own in minutes)
+            volatility = sqrt(square * _HOUR_NS / known_ns)
+        if len(pairs) >= self.least and (common := fsum(all_ * all_ for _, all_ in pairs)):
+            beta = fsum(own * all_ for own, all_ in pairs) / common
+        return _Past(known_ns, volatility, beta)
+
+    def _minutes(self, ticker: str) -> list[float]:
+        """Return the returns of the minutes before a market was watched, of those of this hour."""
+        candles = self._views[ticker].candles.get("1MIN") if ticker in self._views else None
+        first = self._first.get(ticker)
+        # Those that were made here, of trades, may lack what was missed.
+        if candles is None or first is None or candles.reported_at <= first - 3 * _MINUTE_NS:
+            return []
+        since, until = self._at - _HOUR_NS, min(candles.reported_at, first)
+        closes = [c.close for c in candles if since <= c.started_at <= until - _MINUTE_NS]
+        return [log(after / before) for before, after in pairwise(closes)]
+
+
+class _Past(NamedTuple):
+    # What is known of a market's last hour.
+    known_ns: int
+    volatility_1h: float | None
+    beta: float | None
 
 
 def observed(
@@ -3369,11 +3453,26 @@ class Valuation:
 
     @property
     def reserved(self) -> MarginFigures:
-        """Return the margin as if every order in flight had filled at its worst."""
+        """Return the margin as if every order in flight had filled at its worst, others' too."""
         margin = self.margin
         for reservation in self.account.reserved.values():
             margin = combined(margin, reservation.effect)
+        for order, quote in self.resting():
+            held, interest = self.size(order.market.ticker), self.interest(order.view)
+            after = order.after(self.margin, held, quote, 0, interest)
+            margin = combined(margin, worsened(self.margin, after))
         return margin
+
+    def resting(self) -> Iterator[tuple[Candidate, int]]:
+        """Yield what somebody else's open orders may still trade, and for what, fees left out.
+
+        Not those that only reduce: they make nothing worse but the price they get.
+        """
+        for state in self.account.resting:
+            view = None if state.named is None else self.views.get(state.named.ticker)
+            order = None if view is None else _standing_order(state, view)
+            if order is not None:
+                yield order
 
     def size(self, ticker: str) -> int:
         """Return the signed quantums held, 0 while the grid is not known."""
@@ -3408,6 +3507,23 @@ class Valuation:
         )  # fmt: skip
 
 
+def _standing_order(state: OrderState, view: MarketView) -> tuple[Candidate, int] | None:
+    row, market, oracle = state.row, view.market, view.oracle
+    if row is None or row.side is None or row.reduce_only or market is None or oracle is None:
+        return None
+    size = market.floor_quantums(state.size - state.filled)
+    if not 0 < size < 2**64:
+        return None  # nothing is left, or it is no order of the chain's
+    try:
+        price = exact(row.price or "0")
+        # A TWAP without a price fills near the oracle's.
+        digits, exponent = price if price[0] > 0 else (oracle.digits, oracle.exponent)
+        quote = abs(position_margin(market, size, digits, exponent).net_notional)
+    except (ConnError, MarginError):
+        quote = abs(position_margin(market, size, oracle.digits, oracle.exponent).net_notional)
+    return Candidate(market, view, row.side, size, 0), quote
+
+
 def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
     """Return what a change makes worse, figure by figure: what an order's reservation counts."""
     # What is better after it may not come, and must not be counted on.
@@ -3425,7 +3541,6 @@ def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
 # Where the equity came from, and how fast the market takes it: what gate and guard know of the
 # past. Event time and blocks only.
 
-_MINUTE_NS: Final = 60_000_000_000
 _DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
 
@@ -3677,8 +3792,9 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
-    `rest` is where nothing enters yet. `halted` is why entries were stopped, `sent` how many orders
-    the last minute saw, `number` and `client_id` are the next verdict's and the next order's.
+    `rest` is where nothing enters yet. `halted` is why entries were stopped, `foreign` whether by
+    what somebody else did to the account, `sent` how many orders the last minute saw, `number` and
+    `client_id` are the next verdict's and the next order's.
     """
 
     policy: Policy
@@ -3688,6 +3804,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     now: int
     rest: CoolDown = CoolDown()
     halted: str = ""
+    foreign: bool = False
     sent: int = 0
     number: int = 1
     client_id: int = 1
@@ -3711,6 +3828,10 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         why = f"{decision.ticker} is not known yet"
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
+    leaves_now = decision.urgency >= 1.0 and not target_usdc
+    if ticker in now.valued.account.by_hand and not leaves_now:
+        why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
+        return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
     case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
     if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
         # Two orders, the second when the first is done: sent as one or side by side, the far side
@@ -3752,7 +3873,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     """Yield what keeps the gate from being ACTIVE, the gravest first."""
     account, course, policy = now.valued.account, now.course, now.policy
     if now.halted:
-        yield "HALTED", f"halted: {now.halted}", {"halted": now.halted}
+        reason: Reason = "FOREIGN" if now.foreign else "HALTED"
+        yield reason, f"halted: {now.halted}", {"halted": now.halted}
     age = now.now - account.at
     if account.trouble:
         yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
@@ -3813,30 +3935,28 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
     if objection is not None:
         return _refused(case, objection)
     view, market, held, policy = case.view, case.market, case.held, case.now.policy
-    base = case.now.valued.reserved
-    sizing = _sized(case, delta, base)
-    if sizing is not None:
-        if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
-            figures = {"wanted": held + delta, "borne": sizing.quantums}
-            return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
-        delta = sizing.quantums - held
-    most = _at_oracle(policy.max_order_usdc, view, market) or 0
-    delta_most, bound = max(-most, min(most, delta)), policy.max_oracle_bps
-    candidate = ioc(view, market, delta_most, policy.slippage_bps, bound)
+    base, bound = case.now.valued.reserved, policy.max_oracle_bps
+    candidate = ioc(view, market, delta, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
     if (off := _off_oracle(candidate, bound)) is not None:
         return _refused(case, off)
+    cuts: list[str] = []
+    for cut in (_to_limits, _to_what_is_borne, _to_one_order):
+        found = cut(case, candidate, base)
+        if isinstance(found, tuple):
+            return _refused(case, found)
+        if found is not None:
+            candidate = msgspec.structs.replace(candidate, size=found.size)
+            cuts.append(found.why)
     interest, worst = case.now.valued.interest(view), candidate.worst_quote
     after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
-    cut = f", cut to {policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
-    cut += f", sized by {sizing.why}" if sizing is not None else ""
     why = (
-        f"{candidate.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
-        f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
+        f"{candidate.words}{''.join(cuts)}: free collateral {usdc_text(base.free_collateral)} "
+        f"becomes {usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
         f"{percent_text(after.distance)} at the worst price"
     )
     return _approved(case, candidate, after, why, reduce_only=False)
@@ -3856,6 +3976,22 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     if mixes_isolated([case.market, *(m for m in others if m is not case.market)]):
         held = " ".join(sorted(other.ticker for other in others if other is not case.market))
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+    yield from _unmeasured(case)
+
+
+def _unmeasured(case: _Case) -> Iterator[_Objection]:
+    """Yield what is not known of a market's past: one that was not watched is not calm."""
+    policy, returns, ticker = case.now.policy, case.now.returns, case.market.ticker
+    known_s, least = returns.known_s(ticker), policy.warm_up_s
+    if known_s < least:
+        why = f"{known_s:.0f} s of the last hour of {ticker} are known, expected {least:g} s"
+        yield "WARM_UP", why, {"known_s": known_s, "limit_s": least}
+    if policy.max_volatility_1h is not None:
+        volatility = returns.volatility_1h(ticker)
+        if not _usable(volatility):
+            why = f"{ticker} cannot be sized: {_no_volatility(volatility)}"
+            figures = {"volatility_1h": volatility, "known_s": known_s}
+            yield "VOLATILITY_UNKNOWN", why, figures
 
 
 def _resting(case: _Case) -> Iterator[_Objection]:
@@ -3873,10 +4009,11 @@ def leverage_limit(course: Course, policy: Policy) -> float:
 def _occupied(valued: Valuation) -> Set[str]:
     """Return the markets in which something is held, or will be if what is in flight fills."""
     account = valued.account
-    if not (account.reserved or account.unreadable):
+    if not (account.reserved or account.unreadable or account.open_orders):
         return valued.held.keys()
     orders = [reservation.order for reservation in account.reserved.values()]
     growing = {order.ticker for order in orders if not order.reduce_only}
+    growing |= {order.market.ticker for order, _ in valued.resting()}
     return valued.held.keys() | account.unreadable | growing
 
 
@@ -3938,28 +4075,122 @@ def _below_step(market: PerpetualMarket, delta: int) -> _Objection:
 _NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
 
 
-def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
-    """Bound a candidate's position by the policy's stress and volatility; None where none does."""
+class _Cut(msgspec.Struct, frozen=True, gc=False):
+    # The unsigned quantums that an order is cut to, and by what, in words.
+    size: int
+    why: str
+
+
+class _Room(msgspec.Struct, frozen=True, gc=False):
+    # A limit of notional: the whole account's or one market's, in USDC or in equities.
+    reason: Reason
+    what: str
+    limit: float
+    of_account: bool
+    in_equities: bool
+
+    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
+        """Return how large a position may be, in quote quantums, once growing has cost its part."""
+        others *= self.of_account
+        if not self.in_equities:
+            return int(self.limit * 1e6) - others
+        share = floor(self.limit * PPM)
+        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
+        return most // (PPM**2 + share * cost_ppm)
+
+    def used(self, others: int, own: int, equity: int) -> float:
+        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
+        unit = equity if self.in_equities else 10**6
+        return (own + others * self.of_account) / unit if unit > 0 else inf
+
+
+def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
+    """Yield the limits of notional that a policy sets."""
+    market = f"notional of {ticker}"
+    if (most := policy.max_account_usdc) is not None:
+        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
+    if (most := policy.max_account_share) is not None:
+        yield _Room("NOTIONAL", "notional in equities", most, True, True)
+    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
+    if (most := policy.max_market_share) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+
+
+def _to_limits(case: _Case, candidate: Candidate, base: MarginFigures) -> _Cut | _Objection | None:
+    """Cut a candidate to the limits of notional; an objection where they leave nothing of it."""
+    market, held, oracle = case.market, case.held, case.view.oracle
+    rooms = [*_rooms(case.now.policy, market.ticker)]
+    if not rooms or oracle is None:
+        return None
+    price, equity = (oracle.digits, oracle.exponent), base.net_collateral
+    own = abs(position_margin(market, held, *price).net_notional)
+    wanted = abs(position_margin(market, held + candidate.delta, *price).net_notional)
+    others, cost_ppm = base.notional - own, _cost_ppm(case, candidate)
+    most, least = min((room.most(others, own, equity, cost_ppm), n) for n, room in enumerate(rooms))
+    if wanted <= most:
+        return None
+    tightest, step = rooms[least], market.step_base_quantums
+    borne = quote_to_base(max(most, 0), *price, market.atomic_resolution)
+    size = (borne - (held if candidate.side == "BUY" else -held)) // step * step
+    if size <= 0:
+        would_be = tightest.used(others, wanted, equity)
+        return _passed(tightest.reason, tightest.what, would_be, tightest.limit)
+    return _Cut(size, f", cut to {tightest.limit:g} of {tightest.what}")
+
+
+def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objection:
+    why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
+    return reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+
+
+def _cost_ppm(case: _Case, candidate: Candidate) -> int:
+    """Return what a candidate loses at its worst price, fee paid, in ppm of what it trades."""
+    oracle, worst = case.view.oracle, candidate.worst_quote
+    if oracle is None:
+        return PPM
+    price = oracle.digits, oracle.exponent
+    fair = abs(position_margin(case.market, candidate.size, *price).net_notional)
+    lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
+    lost += mul_ppm(worst, case.now.policy.taker_fee_ppm, round_up=True)
+    return lost * PPM // max(fair, 1) + 2
+
+
+def _to_what_is_borne(
+    case: _Case, candidate: Candidate, base: MarginFigures
+) -> _Cut | _Objection | None:
+    """Cut a candidate by the policy's stress and volatility; an objection where nothing is left."""
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
-    candidate = ioc(case.view, market, delta, policy.slippage_bps, policy.max_oracle_bps)
-    if candidate is None or not candidate.size:
-        return None
-    price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
-    fair = abs(position_margin(market, candidate.size, *price).net_notional)
-    lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
-    lost += mul_ppm(worst, policy.taker_fee_ppm, round_up=True)
+    wanted = held + candidate.delta
     collateral, holdings = _filled(case.now)
     sizing = bound_position(
-        position_margin(market, held + candidate.delta, *price).net_notional,
+        position_margin(market, wanted, oracle.digits, oracle.exponent).net_notional,
         observed(case.view, market, held, case.now.returns, case.now.valued.interest(case.view)),
         collateral, holdings,
         equity=base.net_collateral, adverse=policy.bear_move,
         volatility_1h=policy.max_volatility_1h, cap=leverage_limit(case.now.course, policy),
-        cost_ppm=lost * PPM // max(fair, 1) + 2,
+        cost_ppm=_cost_ppm(case, candidate),
     )  # fmt: skip
-    return None if sizing.limited_by == "proposal" else sizing
+    if sizing.limited_by == "proposal":
+        return None
+    if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
+        figures = {"wanted": wanted, "borne": sizing.quantums}
+        return "SIZE", f"no more is borne: {sizing.why}", figures
+    size, step = abs(sizing.quantums - held), market.step_base_quantums
+    return _Cut(size // step * step, f", sized by {sizing.why}")
+
+
+def _to_one_order(case: _Case, candidate: Candidate, _: MarginFigures) -> _Cut | _Objection | None:
+    """Cut a candidate to what one order may be; an objection where that is less than a step."""
+    market, usdc = case.market, case.now.policy.max_order_usdc
+    most, step = _at_oracle(usdc, case.view, market) or 0, market.step_base_quantums
+    if candidate.size <= most:
+        return None
+    if most < step:
+        return _below_step(market, candidate.delta)
+    return _Cut(most // step * step, f", cut to {usdc:,.0f} USDC")
 
 
 def _filled(now: Situation) -> tuple[int, list[Holding]]:
@@ -3973,6 +4204,10 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
             collateral -= quote if order.side == "BUY" else -quote
             collateral -= mul_ppm(quote, fee_ppm, round_up=True)
         sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
+    for other, quote in valued.resting():
+        collateral -= quote if other.side == "BUY" else -quote
+        ticker = other.market.ticker
+        sizes[ticker] = sizes.get(ticker, 0) + other.delta
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
         observed(view, view.market, size, now.returns, valued.interest(view))
@@ -3998,8 +4233,7 @@ def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator
         yield "DISTANCE", why, _in_usdc(after)
     for reason, what, would_be, most in _measured(case, candidate, after):
         if not would_be <= most:  # nor if it is no number
-            why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
-            yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+            yield _passed(reason, what, would_be, most)
 
 
 def _measured(
@@ -4007,15 +4241,15 @@ def _measured(
 ) -> Iterator[tuple[Reason, str, float, float]]:
     """Yield what a policy limits: what it would be, and the most it may."""
     policy, ticker, oracle = case.now.policy, case.market.ticker, case.view.oracle
-    valued = case.now.valued
-    if (most := policy.max_account_usdc) is not None:
-        yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
-    most = policy.market_usdc.get(ticker, policy.max_market_usdc)
-    if most is not None and oracle is not None:
+    valued, rooms = case.now.valued, [*_rooms(policy, ticker)]
+    if rooms and oracle is not None:  # what was cut to them is measured, too
         price, size = (oracle.digits, oracle.exponent), case.held + candidate.delta
-        value = position_margin(case.market, size, *price).net_notional
-        yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
-    if (most := policy.max_positions) is not None and ticker not in valued.held:
+        own = abs(position_margin(case.market, size, *price).net_notional)
+        for room in rooms:
+            used = room.used(after.notional - own, own, after.net_collateral)
+            yield room.reason, room.what, used, room.limit
+    most: float | None = policy.max_positions
+    if most is not None and ticker not in valued.held:
         yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
     if (most := policy.max_orders_per_minute) is not None:
         yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
@@ -4452,7 +4686,7 @@ class Risk:
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed = Elapsed()
-        self._halted = ""
+        self._halted, self._foreign = "", False
         self._outbox = Outbox()
 
     def step(self, event: _Event) -> list[Judgement]:
@@ -4511,13 +4745,20 @@ class Risk:
         step = self._due(margin) or retreat(margin, self._move, self.policy, self._turns.ahead)
         return self._ladder(margin, step)
 
-    def halt(self, reason: str) -> None:
-        """Let nothing in until it is taken back: exits pass, and the guard goes on."""
-        self._halted = reason or "no reason was given"
+    def halt(self, reason: str, *, foreign: bool = False) -> None:
+        """Let nothing in until it is taken back: exits pass, and the guard goes on.
+
+        `foreign` says that somebody else trades the account.
+        """
+        self._halted, self._foreign = reason or "no reason was given", foreign
+
+    def adopt(self, ticker: str) -> None:
+        """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
+        self.account.by_hand.add(ticker)
 
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
-        self._halted, self._course = "", Course()
+        self._halted, self._foreign, self._course = "", False, Course()
         self._settle()
 
     def watch(self, view: MarketView) -> Watch:
@@ -4622,6 +4863,7 @@ class Risk:
             now=self._elapsed.now,
             rest=self._rest,
             halted=self._halted,
+            foreign=self._foreign,
             sent=self._outbox.lately(self._elapsed.now),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
