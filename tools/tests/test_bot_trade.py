@@ -45,7 +45,19 @@ VENUE = Path(__file__).parent.parent / "venue"
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
 SPEED = "1" if "harsh" in HABITS else "5"
-NAMES = ("fills", "ends", "sweep", "flat", "halts", "two", "hand", "beside", "killed")
+NAMES = (
+    "fills",
+    "ends",
+    "sweep",
+    "flat",
+    "halts",
+    "two",
+    "hand",
+    "beside",
+    "killed",
+    "leaves",
+    "told",
+)
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
@@ -406,6 +418,55 @@ def test_a_hand_beside_the_bot_is_left_its_market(
 
     assert stands["gate"]["state"] == "ACTIVE"
     assert [row["ticker"] for row in stands["positions"]] == ["BTC-USD"]
+
+
+def test_flatten_closes_what_is_held_where_no_bot_runs(
+    venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By orders that only reduce."""
+    keys, log = key("leaves"), tmp_path / "hand.jsonl"
+    path = f"/v4/perpetualPositions?address={keys.address}&subaccountNumber=0&status=OPEN"
+    by_hand(venue, keys, log, 3_999_999_999)
+    venue.wait(lambda: all(venue.answer(path, "{").positions for _ in range(16)))
+
+    assert main(["flatten", "--network", str(venue.file), "--audit", str(log)]) == 0
+
+    printed = capsys.readouterr().out
+    assert f"{keys.address}/0: 1 of 1 positions are closed" in printed
+    venue.wait(lambda: not any(venue.answer(path, "{").positions for _ in range(16)))
+    assert [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)].count(
+        ("SELL", True)
+    ) == 1
+
+
+def test_flatten_is_done_by_the_bot_that_runs_there(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the key and without; it is halted then, and so is the next run."""
+    key("told")
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--strategy"]
+    typed += [str(once), "--audit"]
+
+    bot_run = started("trade", *typed, str(tmp_path / "audit.jsonl"))
+    venue.wait(lambda: bool(standing(bot_run.pid)["positions"]))
+    assert main(["flatten", "--network", str(venue.file), "--why", "a headline"]) == 0
+    flat = capsys.readouterr().out
+    assert main(["flatten"]) == 0  # no key is left in the environment: it is the one that runs
+    ended(bot_run)
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["told"])
+    again = started("trade", *typed, str(tmp_path / "again.jsonl"))
+    stands = standing(again.pid)
+    ended(again)
+
+    assert f"run          {bot_run.pid}, TRADE" in flat
+    assert "halted: a headline (by command)" in flat
+    assert "no position is held" in flat
+    assert stands["gate"]["state"] == "HALTED"
 
 
 def test_a_bot_that_was_killed_knows_its_own_orders_when_it_is_started_again(

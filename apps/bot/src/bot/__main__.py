@@ -254,6 +254,13 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which
 
 # What changes how the bot acts, and so changes the run hash.
 CHOICES: Final = (
+    option(
+        "--profile",
+        default="steady",
+        metavar="NAME",
+        help="how much may be risked: steady (default; at most once the equity is entered) or "
+        "reckless (up to 4.5 times, which shows what the guard is for)",
+    ),
     option("--no-guard", action="store_true", help="switch the guard off: liquidation may come"),
     option(
         "--strategy",
@@ -347,6 +354,14 @@ COMMANDS: Final[dict[str, Command]] = {
         "show a running bot; exit code 1 if it may not enter",
         "bot.handle:status",
         (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
+    ),
+    "flatten": Command(
+        "close all positions of a subaccount, and cancel its orders",
+        "bot.trade:flatten",
+        (RUNNING, WHY, *NETWORK, *SIGNING),
+        "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
+        "one they are closed from here. Without a key it is the one bot that runs on this machine. "
+        "What could not be closed is named, and the exit code is 1.",
     ),
     "cancel-all": Command(
         "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)

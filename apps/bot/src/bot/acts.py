@@ -144,7 +144,7 @@ class Standstill:
         try:
             if frame.type == "resume":
                 self.path.unlink(missing_ok=True)
-            elif frame.type == "halt":
+            elif frame.type == "halt" or (frame.type == "flatten" and frame.link != "end"):
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
             self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"

@@ -44,7 +44,7 @@ _LONGEST: Final = 4_096
 class Request(msgspec.Struct, frozen=True):
     """What a caller requests of a run."""
 
-    what: Literal["status", "halt", "resume"]
+    what: Literal["status", "halt", "resume", "flatten"]
     why: str = ""
 
 
@@ -88,7 +88,9 @@ class Handle:
         try:
             request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
-            return {"error": f"expected status, halt or resume, got {line[:80]!r}: {error}"}
+            return {
+                "error": f"expected status, halt, resume or flatten, got {line[:80]!r}: {error}"
+            }
         if request.what != "status":
             act(self._inbox, "command", request.what, request.why)
             return {"taken": request.what}
@@ -258,6 +260,8 @@ def _named(path: Path) -> str:
 # `bot halt`, `bot resume` and `bot status`, and the words of a status.
 
 _EFFECT_S: Final = 5.0
+_LEAVE_S: Final = 60.0
+_AGAIN_S: Final = 5.0
 
 
 def halt(arguments: argparse.Namespace) -> int:
@@ -282,6 +286,29 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
         time.sleep(0.05)
     print(as_lines(status_lines(found)))
     return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
+
+
+def flatten_run(number: int | None, why: str) -> int:
+    """Let a running bot close what it holds, and halt it; 1 if something is still held after 60 s.
+
+    What did not fill is tried again: each order that closes ends within five blocks.
+    """
+    path = chosen(number)
+    ends, again = time.monotonic() + _LEAVE_S, 0.0
+    while True:
+        if (now := time.monotonic()) >= again:
+            request(path, "flatten", why)
+            again = now + _AGAIN_S
+        found = status_from(path)
+        flat = found["gate"]["state"] == "HALTED" and not found["positions"]
+        if now > ends or (flat and "UNKNOWN_ACCOUNT" not in found["gate"]["reasons"]):
+            break
+        time.sleep(0.1)
+    print(as_lines(status_lines(found)))
+    for row in found["positions"]:
+        what = f"{row['ticker']} {row['size']} to be closed within {_LEAVE_S:g} s"
+        print(f"bot: expected {what}, got it open", file=sys.stderr)
+    return 0 if flat else 1
 
 
 def status(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from collections.abc import Iterable
 from math import inf
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from bot.composition import Bot, raised
 from bot.journal import JournalEntry, order_words
 from bot.meters import memory_mb
 from bot.outlet import as_lines
+from bot.profiles import limits_text
 from bot.why import clock
 from bot.wire import WireVenue
 
@@ -56,6 +58,12 @@ def report_of(
         "open": positions_of(bot) if isinstance(bot.venue, WireVenue) else None,
         "by_hand": sorted(bot.risk.account.by_hand),
         "standing": _standing(bot),
+        "profile": {
+            "name": bot.options.profile,
+            "limits": limits_text(bot.options.policy),
+            "policy": bot.options.policy.model_dump(),
+            "strategy": bot.options.settings.model_dump(),
+        },
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
@@ -77,16 +85,33 @@ def gate_of(bot: Bot) -> dict[str, Any]:
 
 
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
-    """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
+    """Return the positions as they stand, the nearest to liquidation first.
+
+    Sizes are in base units, money in USDC; `leverage` is of the account's equity.
+    """
+    equity = bot.risk.margin.net_collateral
     return [
         {
             "ticker": row.ticker,
             "size": f"{row.size.normalize():+f}",
+            "usdc": None if (net := row.net_notional) is None else net / 1e6,
+            "leverage": None if net is None or equity <= 0 else abs(net) / equity,
             "distance": None if row.distance == inf else row.distance,
             "words": away(row.distance),
         }
         for row in bot.risk.positions()
     ]
+
+
+def held_words(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Put in words what is held: its size, its worth, and how far it is from liquidation."""
+    return [f"{row['ticker']} {row['size']}{_worth(row)}, {row['words']}" for row in rows]
+
+
+def _worth(row: dict[str, Any]) -> str:
+    usdc, leverage = row["usdc"], row["leverage"]
+    times = "" if leverage is None else f", {leverage:.2f}x"
+    return "" if usdc is None else f" ({abs(usdc):,.2f} USDC{times})"
 
 
 def _standing(bot: Bot) -> list[dict[str, Any]]:
@@ -150,6 +175,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"profit       {money['realized_pnl']:+,.2f} realized, "
         f"{money['unrealized_pnl']:+,.2f} unrealized",
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
+        f"profile      {report['profile']['name']}: {report['profile']['limits']}",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
@@ -186,9 +212,8 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
     return [
-        *(f"open         {row}: nobody guards it now" for row in rows),
+        *(f"open         {row}: nobody guards it now" for row in held_words(report["open"])),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
     ]
 
