@@ -53,8 +53,8 @@ class Exchange(Paper):
     """The paper venue of one path, with what its family does to orders and account frames.
 
     Whether an order is lost is drawn from the path's seed, its block and its number within that:
-    who sends in the same second meets the same. `truth` are the views that orders fill by, where
-    they differ from what is shown.
+    who sends in the same second meets the same. `second` is the one at hand: whoever plays the path
+    moves it on. `truth` are the views that orders fill by, where they differ from what is shown.
     """
 
     def __init__(self, path: Path, truth: DataState | None = None) -> None:
@@ -66,7 +66,6 @@ class Exchange(Paper):
         self._delays = iter(lambda: self._delay_ns, None)
         self._sent_in = (0, 0)  # a second, and how many orders
         self._late: list[tuple[int, Frame]] = []  # account frames, and the second they come in
-        self._began = 0  # when its account was last reported as a whole
 
     @property
     def taken(self) -> int:
@@ -143,7 +142,7 @@ class Onlooker(Protocol):
     def see(self, view: MarketView) -> None:
         """Take a view."""
 
-    def settle(self, frame: Frame, second: int) -> None:
+    def settle(self, frame: Frame) -> None:
         """Take the end of a frame, whose views have all been shown."""
 
     def end_second(self, second: int) -> None:
@@ -166,7 +165,7 @@ class Front:
                     for account in running:
                         account.see(view)
                 for account in running:
-                    account.settle(frame, second)
+                    account.settle(frame)
             for account in running:
                 account.end_second(second)
             running = [account for account in running if not account.done]
@@ -237,9 +236,9 @@ class Back:
         else:
             self.bot.see(view)
 
-    def settle(self, frame: Frame, second: int) -> None:
+    def settle(self, frame: Frame) -> None:
         """End a frame: what is reported comes in, and the rule looks at it."""
-        self.venue.second = second
+        second = self.venue.second
         if self.down and self._nobody:
             return
         if self._restart is not None and self._is_away(self._restart, second):
@@ -263,6 +262,7 @@ class Back:
             self._narrate(second)
         # Nothing enters: what is flat stays so.
         self.done = second > CALM_S and not self.venue.ledger.holdings
+        self.venue.second = second + 1
 
     def outcome(self) -> PathOutcome:
         """Let go of the bot; return what is left."""
@@ -325,9 +325,8 @@ class Seller:
         """Show the venue a view."""
         self.venue.step(view)
 
-    def settle(self, frame: Frame, second: int) -> None:
-        """Know the second; nobody looks."""
-        self.venue.second = second
+    def settle(self, frame: Frame) -> None:
+        """Do nothing: nobody looks."""
 
     def end_second(self, second: int) -> None:
         """Open at its time, and sell at its time."""
@@ -340,6 +339,7 @@ class Seller:
                 view = self._front.data.views[ticker]
                 venue.step(closing(view, held.market, held.quantums, self.share, number + 1))
         self.done = second > CALM_S and not holdings
+        venue.second = second + 1
 
 
 SHARES: Final = (0.25, 0.5, 1.0)
