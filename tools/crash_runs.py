@@ -28,8 +28,9 @@ OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
 SECOND: Final = 10**9
 OPENS_S: Final = 2  # the second after which the account's positions are ordered
-GUARD: Final = Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
-GUARDS: Final[Mapping[str, Policy]] = {"guard": GUARD, "both": GUARD}
+GUARD: Final = Policy(act_below=0.10, restore_to=0.18, keep_above=0.18)
+BOTH: Final = GUARD.model_copy(update={"protect": True, "max_drawdown": 0.15, "max_leverage": 8.0})
+GUARDS: Final[Mapping[str, Policy]] = {"guard": GUARD, "both": BOTH}
 POLICIES: Final = (*RIVALS, *GUARDS)
 _FIRST_CLIENT_ID: Final = 10_000_000  # a restart begins so much higher than what it forgot
 
@@ -223,7 +224,7 @@ class Back:
     """One policy's account on a path: its venue, the bot that looks after it, and the rule."""
 
     def __init__(self, front: Front, policy: str, *, verbose: bool = False) -> None:
-        self.policy, self.done = policy, False
+        self.policy, self.done, self._is_open = policy, False, False
         self.venue = Exchange(front.path, front.truth)
         self.lines: list[str] = []
         self.orders = 0
@@ -236,8 +237,9 @@ class Back:
     def _begin(self, first_client_id: int) -> None:
         policy = GUARDS.get(self.policy)
         options = Options(
-            strategy="none", deposit=DEPOSIT, guard=policy is not None, policy=policy or GUARD
-        )
+            strategy="none", deposit=DEPOSIT, policy=policy or GUARD,
+            guard=policy is not None and self._is_open,
+        )  # fmt: skip
         self.bot = Bot(options, self.venue, self._front.data)
         self.bot.risk.next_client_id = first_client_id
         self.rival = None if policy is not None else RIVALS[self.policy](self.bot, first_client_id)
@@ -269,6 +271,8 @@ class Back:
                 self.bot.place(order)
         if second == CALM_S:
             require_open(self.venue, self._front.path)
+            # Nobody acts before all of it is open: no gate has judged what a path holds.
+            self._is_open, self.bot.risk.guard = True, self.policy in GUARDS
             self.down = self.down or self._nobody
         if self._verbose:
             self._narrate(second)
