@@ -3156,7 +3156,9 @@ class Returns:
     def _past(self, ticker: str) -> "_Past":
         past = self._known.get(ticker)
         if past is None:
-            past = self._known[ticker] = self._computed(ticker)
+            past = self._computed(ticker)
+            if past.volatility_1h is not None:  # until then candles may come between two steps
+                self._known[ticker] = past
         return past
 
     def _computed(self, ticker: str) -> "_Past":
