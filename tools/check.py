@@ -106,7 +106,7 @@ def tests_of_tools() -> dict[str, list[str]]:
 
 
 LONG = {
-    "crash": "ten thousand crashes, guarded and not: 20 minutes on two cores",
+    "crash": "ten thousand crashes under the guard and its rivals: ten minutes on two cores",
     "soak": "the connection through ten minutes of faults",
     "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",

@@ -45,7 +45,19 @@ VENUE = Path(__file__).parent.parent / "venue"
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
 SPEED = "1" if "harsh" in HABITS else "5"
-NAMES = ("fills", "ends", "sweep", "flat", "halts")
+NAMES = (
+    "fills",
+    "ends",
+    "sweep",
+    "flat",
+    "halts",
+    "two",
+    "hand",
+    "beside",
+    "killed",
+    "leaves",
+    "told",
+)
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
@@ -89,11 +101,11 @@ class Running:
     rest: str
     network: Network
 
-    def fund(self, address: str, usdc: int = 10_000) -> None:
+    def fund(self, address: str, usdc: int = 10_000, number: int = 0) -> None:
         """Open an account with money out of nowhere."""
-        payment = {"address": address, "subaccountNumber": 0, "amount": usdc}
+        payment = {"address": address, "subaccountNumber": number, "amount": usdc}
         assert httpx.post(f"{self.rest}/faucet/tokens", json=payment).status_code == 202
-        path = f"{self.rest}/v4/addresses/{address}/subaccountNumber/0"
+        path = f"{self.rest}/v4/addresses/{address}/subaccountNumber/{number}"
         # Each replica in turn may be asked.
         self.wait(lambda: all(b'"subaccount"' in httpx.get(path).content for _ in range(16)))
 
@@ -315,6 +327,173 @@ def test_a_live_bot_is_halted_from_another_terminal(
     assert resumed["gate"] == {"state": "ACTIVE", "reasons": {}}
     assert [row["words"] for row in lived["samples"]["acts"]] == ["halt by command: a headline"]
     assert replayed["run_hash"] == lived["run_hash"]
+
+
+def test_a_second_bot_on_a_subaccount_is_refused_and_one_on_another_is_not(
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before it sends anything, with the number of the first; which is killed, and locks nobody."""
+    venue.fund(key("two").address, number=1)
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--audit"]
+
+    first = started("trade", *typed, str(tmp_path / "first.jsonl"))
+    other = started("trade", *typed, str(tmp_path / "other.jsonl"), "--subaccount", "1")
+    assert main(["trade", *typed, str(tmp_path / "second.jsonl")]) == 2
+    refused = capsys.readouterr().err
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["two"])  # it was taken out of the environment
+    ended(other)
+    first.kill()
+    first.communicate()
+    ended(started("trade", *typed, str(tmp_path / "again.jsonl")))
+
+    assert f"got bot trade as process {first.pid}: bot status {first.pid} shows it" in refused
+    assert not (tmp_path / "second.jsonl").exists()
+
+
+def by_hand(venue: Running, keys: Keys, audit: Path, client_id: int) -> None:
+    """Buy 0.01 BTC at once, as a client that is no bot does."""
+    markets = {"BTC-USD": perpetual_market(venue.market("BTC-USD"))}
+    worst = markets["BTC-USD"].ceil_subticks(str(float(venue.market("BTC-USD").oracle_price) * 1.1))
+    with (
+        AuditLog(audit) as log,
+        Trader(
+            venue.network, keys, Subaccount(keys.address, 0), Inbox(), log, markets=markets
+        ) as trader,
+    ):
+        order = OrderRequest(
+            ticker="BTC-USD", clob_pair_id=0, side="BUY", quantums=100_000_000, subticks=worst,
+            time_in_force="IOC", client_id=client_id, good_til_block=trader.height + 15,
+        )  # fmt: skip
+        assert isinstance(trader.submit(order), Queued)
+
+
+def standing(pid: int) -> dict[str, Any]:
+    """Query a running bot for its status, which it gives between two frames."""
+    found: dict[str, Any] = request(running()[pid], "status")["status"]
+    return found
+
+
+def test_what_another_client_trades_halts_the_bot(
+    venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under its own reason, until it is resumed; its recording replays to the same bytes."""
+    keys, recorded = key("hand"), tmp_path / "run.jsonl.zst"
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--audit"]
+    typed += [str(tmp_path / "audit.jsonl"), "--record", str(recorded)]
+
+    bot_run = started("trade", *typed)
+    by_hand(venue, keys, tmp_path / "hand.jsonl", 3_999_999_999)
+    venue.wait(lambda: standing(bot_run.pid)["gate"]["state"] == "HALTED")
+    stands = standing(bot_run.pid)
+    assert main(["resume", str(bot_run.pid)]) == 0
+    capsys.readouterr()
+    lived = ended(bot_run)
+    assert main(["replay", str(recorded), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert "client id 3999999999" in stands["gate"]["reasons"]["FOREIGN"]
+    assert [row["words"].split(":")[0] for row in lived["samples"]["acts"]] == [
+        "halt by account", "resume by command"
+    ]  # fmt: skip
+    assert replayed["run_hash"] == lived["run_hash"]
+
+
+def test_a_hand_beside_the_bot_is_left_its_market(
+    venue: Running, key: Callable[[str], Keys], tmp_path: Path
+) -> None:
+    """What it holds is counted, and the bot goes on."""
+    keys = key("beside")
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--hand-beside"]
+
+    bot_run = started("trade", *typed, "--audit", str(tmp_path / "audit.jsonl"))
+    by_hand(venue, keys, tmp_path / "hand.jsonl", 3_999_999_999)
+    venue.wait(lambda: bool(standing(bot_run.pid)["positions"]))
+    venue.wait(lambda: standing(bot_run.pid)["by_hand"] == ["BTC-USD"])
+    stands = standing(bot_run.pid)
+    ended(bot_run)
+
+    assert stands["gate"]["state"] == "ACTIVE"
+    assert [row["ticker"] for row in stands["positions"]] == ["BTC-USD"]
+
+
+def test_flatten_closes_what_is_held_where_no_bot_runs(
+    venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By orders that only reduce."""
+    keys, log = key("leaves"), tmp_path / "hand.jsonl"
+    path = f"/v4/perpetualPositions?address={keys.address}&subaccountNumber=0&status=OPEN"
+    by_hand(venue, keys, log, 3_999_999_999)
+    venue.wait(lambda: all(venue.answer(path, "{").positions for _ in range(16)))
+
+    assert main(["flatten", "--network", str(venue.file), "--audit", str(log)]) == 0
+
+    printed = capsys.readouterr().out
+    assert f"{keys.address}/0: 1 of 1 positions are closed" in printed
+    venue.wait(lambda: not any(venue.answer(path, "{").positions for _ in range(16)))
+    assert [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)].count(
+        ("SELL", True)
+    ) == 1
+
+
+def test_flatten_is_done_by_the_bot_that_runs_there(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the key and without; it is halted then, and so is the next run."""
+    key("told")
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--strategy"]
+    typed += [str(once), "--audit"]
+
+    bot_run = started("trade", *typed, str(tmp_path / "audit.jsonl"))
+    venue.wait(lambda: bool(standing(bot_run.pid)["positions"]))
+    assert main(["flatten", "--network", str(venue.file), "--why", "a headline"]) == 0
+    flat = capsys.readouterr().out
+    assert main(["flatten"]) == 0  # no key is left in the environment: it is the one that runs
+    ended(bot_run)
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["told"])
+    again = started("trade", *typed, str(tmp_path / "again.jsonl"))
+    stands = standing(again.pid)
+    ended(again)
+
+    assert f"run          {bot_run.pid}, TRADE" in flat
+    assert "halted: a headline (by command)" in flat
+    assert "no position is held" in flat
+    assert stands["gate"]["state"] == "HALTED"
+
+
+def test_a_bot_that_was_killed_knows_its_own_orders_when_it_is_started_again(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it sent last is in flight: it fills in the next run, and halts nothing."""
+    keys = key("killed")
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json"]
+    typed += ["--strategy", str(once), "--audit"]
+
+    first = started("trade", *typed, str(tmp_path / "first.jsonl"))
+    log = tmp_path / "first.jsonl"
+    venue.wait(lambda: log.exists() and any(w["event"] == "node sent" for w in words(log)))
+    first.kill()
+    first.communicate()
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["killed"])
+    again = started("trade", *typed, str(tmp_path / "again.jsonl"))
+    venue.wait(lambda: bool(standing(again.pid)["positions"]))
+    stands = standing(again.pid)
+    ended(again)
+
+    assert stands["gate"]["state"] == "ACTIVE", stands
+    assert keys.address in stands["account"]
 
 
 def started(*typed: str) -> "subprocess.Popen[str]":

@@ -20,6 +20,7 @@ from bot.composition import Bot, Options
 from bot.handle import (
     chosen,
     directories,
+    flatten_run,
     request,
     running,
     status_lines,
@@ -119,7 +120,7 @@ def test_what_is_no_request_is_refused(line: bytes) -> None:
             reply = caller.recv(4096)
         assert request(path, "status") == {"status": STATUS}
 
-    assert b"expected status, halt or resume, got" in reply
+    assert b"expected status, halt, resume or flatten, got" in reply
 
 
 def test_a_caller_that_hangs_up_is_forgotten() -> None:
@@ -318,6 +319,48 @@ def test_an_act_without_effect_is_a_one(
         assert main(["halt"]) == 1
 
     assert "expected halt within 0.1 s" in capsys.readouterr().err
+
+
+def stands(gate: str, *held: str, **reasons: str) -> dict[str, Any]:
+    """Make a status: what a run holds, and its gate."""
+    rows = [{"ticker": t, "size": "+1", "words": "far"} for t in held]
+    return {
+        "pid": os.getpid(), "mode": "TRADE", "source": "x", "at": "now", "account": "a",
+        "gate": {"state": gate, "reasons": reasons}, "alarm": "safe", "equity_usdc": 1.0,
+        "distance_to_liquidation": None, "positions": rows, "by_hand": [], "acts": 0,
+    }  # fmt: skip
+
+
+def test_flatten_waits_until_nothing_is_held(capsys: pytest.CaptureFixture[str]) -> None:
+    """And it is known; not before the act has taken effect."""
+    unknown = stands("HALTED", UNKNOWN_ACCOUNT="frames were lost")
+    course = [stands("ACTIVE"), stands("HALTED", "BTC-USD"), unknown, stands("HALTED")]
+    inbox = Inbox()
+    with going(inbox, lambda: course.pop(0)):
+        assert flatten_run(None, "a headline") == 0
+
+    act = inbox.take(1, 0.0)
+    assert act is not None
+    assert (act.type, act.link, act.text) == ("flatten", "command", "a headline")
+    assert course == []
+    assert "gate         HALTED" in capsys.readouterr().out
+
+
+def test_what_a_run_cannot_close_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is tried again; the exit code is 1."""
+    monkeypatch.setattr(bot.handle, "_LEAVE_S", 0.3)
+    monkeypatch.setattr(bot.handle, "_AGAIN_S", 0.1)
+    inbox = Inbox()
+    with going(inbox, lambda: stands("HALTED", "BTC-USD")):
+        assert flatten_run(os.getpid(), "") == 1
+
+    acts = 0
+    while inbox.take(1, 0.0) is not None:
+        acts += 1
+    assert 2 <= acts <= 4
+    assert "expected BTC-USD +1 to be closed within 0.3 s" in capsys.readouterr().err
 
 
 def test_no_run_to_halt_is_a_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import queue
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from bot.composition import Bot, Options
+from bot.leave import PATIENCE_NS, Leave
 from bot.screen import Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
@@ -209,13 +211,25 @@ def test_escape_closes_what_is_open_and_never_the_run(screen: Screen, frames: li
     assert screen.pace(frames[1])
 
 
-def test_leaving_what_is_held_for_real_needs_a_yes(screen: Screen, frames: list[Frame]) -> None:
-    """Nobody guards it afterwards: one key by mistake is not enough."""
-    screen.mode = "TRADE"
+@pytest.fixture
+def leave(screen: Screen) -> Leave:
+    """Let the screen show a run with real orders that holds something."""
     screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
     assert screen.bot.risk.positions()
+    screen._leave = leave = Leave(screen.bot, lambda _: True, flatten=False)
+    return leave
+
+
+def test_leaving_what_is_held_for_real_needs_a_yes(
+    screen: Screen, leave: Leave, frames: list[Frame]
+) -> None:
+    """Nobody guards it afterwards: one key by mistake is not enough."""
     press(screen, "q")
-    assert screen.view.confirm == "end the run and its guard? y / n"
+    assert re.fullmatch(
+        r"end\? c closes, y leaves, n stays\. 1 position stays open, unguarded: "
+        r"\S+ [+-][\d.]+ \([\d,.]+ USDC, \d+\.\d\dx\), .* from liquidation",
+        screen.view.confirm,
+    )
     press(screen, "n", "q")
     assert screen.pace(frames[0])
     assert inbox_of(screen) == []
@@ -223,6 +237,46 @@ def test_leaving_what_is_held_for_real_needs_a_yes(screen: Screen, frames: list[
     press(screen, "y")
 
     assert not screen.pace(frames[1])
+    assert not leave.closes
+
+
+def test_whoever_leaves_may_have_it_closed(
+    screen: Screen, leave: Leave, frames: list[Frame]
+) -> None:
+    """The run ends, and what ends it closes what is held first."""
+    press(screen, "q", "c")
+
+    assert not screen.pace(frames[0])
+    assert leave.closes
+    assert leave.holds(frames[1])
+
+
+def test_a_signal_is_answered_as_a_key(
+    screen: Screen, leave: Leave, frames: list[Frame], clock: Clock
+) -> None:
+    """An overlay is no excuse; who stays is not ended, and who does not answer is."""
+    press(screen, "?")
+    leave.requested.set()
+    assert screen.pace(frames[0])
+    assert screen.view.confirm.startswith("end?")
+    press(screen, "n")
+    assert not leave.requested.is_set()
+    assert screen.pace(frames[1])
+
+    leave.requested.set()
+    assert screen.pace(frames[2])
+    clock.now += PATIENCE_NS
+
+    assert not screen.pace(frames[3])
+    assert not leave.closes
+
+
+def test_a_signal_ends_a_run_that_holds_nothing(screen: Screen, frames: list[Frame]) -> None:
+    """At once."""
+    screen._leave = leave = Leave(screen.bot, lambda _: True, flatten=False)
+    leave.requested.set()
+
+    assert not screen.pace(frames[0])
 
 
 @pytest.mark.parametrize("panel", ["v", "2", "1"])
@@ -435,7 +489,7 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     screen.save()
     screen.draw()
 
-    assert drawn[0].message.startswith("THE STRATEGY RAISED")
+    assert drawn[0].message.startswith("THE STRATEGY IS STOPPED")
     assert drawn[1].message.startswith("saved ")
 
 

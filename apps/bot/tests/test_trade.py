@@ -20,6 +20,8 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import main, parser
+from bot.acts import among
+from bot.claim import claimed
 from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, Validation
@@ -30,6 +32,7 @@ from bot.trade import (
     fit,
     flattening,
     gently,
+    held_tickers,
     restriction,
     still_open,
     trading,
@@ -852,10 +855,12 @@ def test_what_a_trade_leaves_open_is_reported(
 
     for printed in (left, flattened):
         assert re.search(
-            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", printed.out
+            r"\nopen         BTC-USD \+1 \(100.00 USDC, 0.09x\), no price liquidates it: nobody",
+            printed.out,
         )
-    assert left.err == ""
-    assert flattened.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
+    closes = "bot: this closes what stays open: bot flatten --network local\n"
+    assert left.err == closes
+    assert flattened.err == f"bot: expected nothing to be held, got BTC-USD +1\n{closes}"
 
 
 OPEN = {
@@ -986,6 +991,101 @@ def test_an_account_that_sends_nothing_is_a_two(
     assert main(typed) == 2
 
     assert "got none" in capsys.readouterr().err
+
+
+@pytest.fixture
+def left(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Set the scene of an account that nobody trades any more."""
+
+    def set_(*frames: Frame) -> tuple[Desk, list[str]]:
+        def received(*_: Any, pace: Any, inbox: Inbox, **__: Any) -> Any:
+            return reactivex.from_iterable(takewhile(pace, frames)).pipe(among(inbox))
+
+        found: tuple[Desk, list[str]] = stage("flatten", *frames)
+        monkeypatch.setattr(bot.trade, "held_tickers", lambda *_: ["BTC-USD"])
+        monkeypatch.setattr(bot.trade, "live", received)
+        return found
+
+    return set_
+
+
+CLOSED = account_frame(
+    {"perpetualPositions": [position("0", "0", "0", status="CLOSED")], "blockHeight": "2"}
+)
+
+
+def test_flatten_closes_what_is_held_and_cancels_what_is_open(
+    left: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By an order that only reduces, each five blocks again; exit code 0."""
+    first = wire().account(US, "1000", [HELD["BTC-USD"]], orders=[OPEN])
+    gone = account_frame({"orders": [{**OPEN, "status": "CANCELED"}]})
+    frames = markets_frame(BTC), wire(2).block(2), first, listed(OPEN), *ticks(1, 2)
+    desk, typed = left(*frames, gone, CLOSED, *ticks(3, 4))
+
+    assert main(typed) == 0
+
+    exits = [request for request, _ in desk.requests if isinstance(request, OrderRequest)]
+    assert [(e.side, e.reduce_only, e.time_in_force) for e in exits] == [("SELL", True, "IOC")]
+    assert any(not isinstance(request, OrderRequest) for request, _ in desk.requests)
+    printed = capsys.readouterr()
+    assert f"{US}: 1 of 1 positions are closed, 1 of 1 orders are off the books" in printed.out
+
+
+def test_what_flatten_cannot_close_is_named_with_the_reason(
+    left: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a minute; exit code 1. A market that takes no orders is one."""
+    paused = {"BTC-USD": market_fields("BTC-USD", price="100", status="PAUSED")}
+    frames = markets_frame(paused), wire(2).block(2), snapshot(**HELD), listed()
+    _, typed = left(*frames, *ticks(*range(1, 64)))
+
+    assert main(typed) == 1
+
+    printed = capsys.readouterr()
+    assert "0 of 1 positions are closed" in printed.out
+    assert re.search(r"expected nothing to be held, got BTC-USD \+1: .*PAUSED", printed.err)
+
+
+def test_flatten_of_an_account_that_sends_nothing_is_a_two(
+    left: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is known to be closed."""
+    _, typed = left(*ticks(1, 61, 62))
+
+    assert main(typed) == 2
+    assert "expected what" in capsys.readouterr().err
+
+
+def test_flatten_where_a_bot_runs_is_the_bots(
+    left: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another command that has the subaccount is waited for by whoever typed this."""
+    _, typed = left()
+    requested: list[Any] = []
+
+    def closes(*what: Any) -> int:
+        requested.append(what)
+        return 0
+
+    monkeypatch.setattr(bot.trade, "flatten_run", closes)
+    with claimed(NETWORKS["local"], US, "trade"):
+        assert main(typed) == 2  # it is not within reach
+        monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
+        monkeypatch.setattr(bot.trade, "running", lambda: {os.getpid(): None})
+        assert main([*typed, "--why", "now"]) == 0
+    assert main(["flatten", "77"]) == 0
+
+    assert requested == [(os.getpid(), "now"), (77, "")]
+    assert "got bot trade as process" in capsys.readouterr().err
+
+
+def test_the_markets_of_what_is_held_are_queried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None where nobody answers: then the oracle price is enough."""
+    body = {"subaccount": {"equity": "1", "openPerpetualPositions": HELD, "assetPositions": {}}}
+    for text, tickers in ((json.dumps(body), ["BTC-USD"]), ("no JSON", [])):
+        with answering(200, text) as (net, _):
+            assert held_tickers(net, US) == tickers
 
 
 def test_a_position_of_a_new_connection_is_not_a_new_one() -> None:

@@ -279,6 +279,12 @@ CHOICES: Final = (
         action="store_true",
         help="end the run where the strategy raises (default: no entries from there on)",
     ),
+    option(
+        "--hand-beside",
+        action="store_true",
+        help="somebody may trade the account beside the bot: their markets are left to them and "
+        "guarded (default: what somebody else does there halts the bot)",
+    ),
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
@@ -348,6 +354,14 @@ COMMANDS: Final[dict[str, Command]] = {
         "show a running bot; exit code 1 if it may not enter",
         "bot.handle:status",
         (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
+    ),
+    "flatten": Command(
+        "close all positions of a subaccount, and cancel its orders",
+        "bot.trade:flatten",
+        (RUNNING, WHY, *NETWORK, *SIGNING),
+        "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
+        "one they are closed from here. Without a key it is the one bot that runs on this machine. "
+        "What could not be closed is named, and the exit code is 1.",
     ),
     "cancel-all": Command(
         "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)

@@ -28,8 +28,12 @@ _LONGEST: Final = 300
 
 def act(inbox: Inbox, who: str, what: str, why: str) -> None:
     """Put an act in; it takes effect when its turn among the frames comes."""
-    words = "".join(filter(str.isprintable, " ".join(why.split())))
-    inbox.put("act", words[:_LONGEST], what, link=who)
+    inbox.put("act", one_line(why), what, link=who)
+
+
+def one_line(why: str) -> str:
+    """Return a reason as one printable line, not too long."""
+    return "".join(filter(str.isprintable, " ".join(why.split())))[:_LONGEST]
 
 
 def among(inbox: Inbox) -> Callable[[Observable[Frame]], Observable[Frame]]:
@@ -89,6 +93,13 @@ def state_directory() -> Path:
     return (Path(given) if given.startswith("/") else Path.home() / ".local/state") / "dydx-bot"
 
 
+def state_file(what: str, net: Network, subaccount: Subaccount) -> Path:
+    """Return where something of a subaccount on a chain is stored."""
+    # A network is what its chain is, whatever it is called.
+    name = re.sub(r"[^\w.-]", "_", f"{net.chain_id}-{subaccount.owner}-{subaccount.number}")
+    return state_directory() / f"{what}-{name}.json"
+
+
 # === What outlives a run ===
 # The halt of a subaccount, stored until somebody resumes.
 
@@ -109,9 +120,7 @@ class Standstill:
     """
 
     def __init__(self, net: Network, subaccount: Subaccount) -> None:
-        # A network is what its chain is, whatever it is called.
-        name = re.sub(r"[^\w.-]", "_", f"{net.chain_id}-{subaccount.owner}-{subaccount.number}")
-        self.path = state_directory() / f"halted-{name}.json"
+        self.path = state_file("halted", net, subaccount)
         self.trouble = ""
 
     def read(self) -> Halted | None:
@@ -135,7 +144,7 @@ class Standstill:
         try:
             if frame.type == "resume":
                 self.path.unlink(missing_ok=True)
-            elif frame.type == "halt":
+            elif frame.type == "halt" or (frame.type == "flatten" and frame.link != "end"):
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
             self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"

@@ -12,7 +12,8 @@ Account frames wait until the frame at hand is done and then enter one by one, b
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
 The venue is a paper one, or the wire itself (bot.wire): only where orders go and where account
 frames come from differs. An act (halt, resume …) is a frame too, and takes effect when its turn
-comes. What a strategy raises becomes an act: entries stop, guard and exits go on.
+comes. What a strategy raises becomes an act, and so does taking too long (bot.budget): entries
+stop, guard and exits go on.
 """
 
 import re
@@ -31,6 +32,7 @@ from dydx_conn import (
     CancelRequest,
     Frame,
     OrderRequest,
+    Stranger,
     Subaccount,
     fold,
 )
@@ -39,18 +41,20 @@ from dydx_paper import PaperVenue
 from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
 from dydx_signals import Scored, scores
 from dydx_strategy import (
+    Decider,
     Decision,
     RankAndTarget,
     RankSettings,
     Strategy,
     StrategyError,
-    decisions,
     load_strategy,
 )
 from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.acts import one_line
+from bot.budget import REPLAYED, Budget, Supervisor
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
@@ -90,6 +94,9 @@ class Venue(Protocol):
     def learn(self, update: AccountUpdate) -> None:
         """Take what became of the account."""
 
+    def strangers(self) -> Iterable[Stranger]:
+        """Return the orders of somebody else that were noticed since the last call."""
+
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
 
@@ -117,12 +124,17 @@ class Paper(PaperVenue):
     def learn(self, update: AccountUpdate) -> None:
         """Know it already: its own ledger holds more."""
 
+    def strangers(self) -> Iterable[Stranger]:
+        """Return none: nobody else has a paper account."""
+        return ()
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
-    those of the `profile`: `of` takes them from there.
+    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
+    whoever trades on frames as they come chooses `bot.budget.LIVE`.
     """
 
     strategy: str = "rank"
@@ -132,6 +144,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
+    budget: Budget = REPLAYED
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -175,11 +188,18 @@ class _Hubs:
 
 
 class Bot:
-    """The pipeline of one run: give it frames, read its journal and the layers' states."""
+    """The pipeline of one run: give it frames, read its journal and the layers' states.
 
-    def __init__(self, options: Options, venue: Venue | None = None) -> None:
+    `run` takes frames from a source. Several bots may share one fold of the market data, and with
+    it the cost of decoding: whoever folds the frames into `data` hands each of them every view
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`).
+    """
+
+    def __init__(
+        self, options: Options, venue: Venue | None = None, data: DataState | None = None
+    ) -> None:
         self.options = options
-        self.data = DataState()
+        self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
@@ -194,9 +214,11 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        strategy = _strategy(options)
-        self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-        self._subscriptions = self._compose(strategy)
+        self.supervisor = Supervisor(options.budget)
+        with self.supervisor.loading(options.strategy):
+            strategy = _strategy(options)
+            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self._subscriptions = self._compose(strategy)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -205,9 +227,15 @@ class Bot:
         source has ended.
         """
         try:
-            frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+            with self.supervisor.watching():
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
         finally:
             self._subscriptions.dispose()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every stream; raises what a layer or the strategy raised."""
+        self._subscriptions.dispose()
         if (error := self._failure or self.stopped) is not None:
             raise error
 
@@ -220,13 +248,14 @@ class Bot:
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
-            (hubs.frames.pipe(market_views(self.data)), self._see),
+            (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
+            decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
-                ("strategy", hubs.to_strategy.pipe(decisions(strategy)), self._decided),
+                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores()), self._rate),
             ]
         return CompositeDisposable(
@@ -241,6 +270,14 @@ class Bot:
         self.shown.last_frames.append(frame)
         if frame.link != "node":  # the node's answers to orders are for the venue
             self._hubs.frames.on_next(frame)
+        self.settle(frame)
+        if self.options.budget.rests:
+            self.supervisor.rest()
+        self.meters.latency.add(time.perf_counter_ns() - started)
+        self.shown.take(frame)
+
+    def settle(self, frame: Frame) -> None:
+        """Let in what a frame brought beside views: acts, and what the venue reports by now."""
         if jumped_ns := self.data.jumped_ns:  # accounts and acts live in the time of the views
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
@@ -253,12 +290,13 @@ class Bot:
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
                     self._feedback.filled(update)
+        for stranger in self.venue.strangers():
+            self._meet(stranger)
         for act in self.made.drain():
             self._act(act)
-        self.meters.latency.add(time.perf_counter_ns() - started)
-        self.shown.take(frame)
 
-    def _see(self, view: MarketView) -> None:
+    def see(self, view: MarketView) -> None:
+        """Show a view to the venue, then to risk, then to what makes opinions."""
         self._hubs.to_venue.on_next(view)
         self._hubs.to_risk.on_next(view)
         # The venue sends every market's oracle price; opinions are of those that are subscribed.
@@ -272,6 +310,9 @@ class Bot:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
+
+    def _decide(self, decider: Decider, event: Any) -> list[Decision]:
+        return self.supervisor.step(decider, event, self.shown.last_frames[-1])
 
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
@@ -288,13 +329,27 @@ class Bot:
         else:
             self.journal.judged(judgement)
 
+    def _meet(self, stranger: Stranger) -> None:
+        # Somebody else is at the account: another machine, or its owner's hand.
+        beside = self.options.policy.hand_beside
+        if beside and stranger.ticker:
+            self.risk.adopt(stranger.ticker)
+        known = beside or self.risk.standing.state == "HALTED"
+        why = f"somebody else trades the account: {stranger.words}"
+        self._make("account", "adopt" if known else "halt", one_line(why))
+
+    def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
+        at = self.shown.last_frames[-1]
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
+
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
     def _halt(self, act: Frame, _: str) -> None:
-        self.risk.halt(f"{act.text or 'no reason was given'} (by {act.link})")
+        why = f"{act.text or 'no reason was given'} (by {act.link})"
+        self.risk.halt(why, foreign=act.link == "account")
         self._hubs.to_risk.on_next(act)
 
     def _resume(self, act: Frame, _: str) -> None:
@@ -318,8 +373,8 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        at = self.shown.last_frames[-1]
-        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt"))
+        call = self.supervisor.call * (who == "strategy")
+        self._make(who, "halt", raised(error), call)
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.

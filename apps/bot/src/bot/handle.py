@@ -44,7 +44,7 @@ _LONGEST: Final = 4_096
 class Request(msgspec.Struct, frozen=True):
     """What a caller requests of a run."""
 
-    what: Literal["status", "halt", "resume"]
+    what: Literal["status", "halt", "resume", "flatten"]
     why: str = ""
 
 
@@ -88,7 +88,9 @@ class Handle:
         try:
             request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
-            return {"error": f"expected status, halt or resume, got {line[:80]!r}: {error}"}
+            return {
+                "error": f"expected status, halt, resume or flatten, got {line[:80]!r}: {error}"
+            }
         if request.what != "status":
             act(self._inbox, "command", request.what, request.why)
             return {"taken": request.what}
@@ -164,6 +166,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "equity_usdc": None if alarm == "unknown" else margin.net_collateral / 1e6,
         "distance_to_liquidation": None if alarm == "unknown" else margin.distance,
         "positions": positions_of(bot),
+        "by_hand": sorted(bot.risk.account.by_hand),
         "acts": bot.journal.counts["act"],
     }
 
@@ -257,6 +260,8 @@ def _named(path: Path) -> str:
 # `bot halt`, `bot resume` and `bot status`, and the words of a status.
 
 _EFFECT_S: Final = 5.0
+_LEAVE_S: Final = 60.0
+_AGAIN_S: Final = 5.0
 
 
 def halt(arguments: argparse.Namespace) -> int:
@@ -283,6 +288,29 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
     return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
 
 
+def flatten_run(number: int | None, why: str) -> int:
+    """Let a running bot close what it holds, and halt it; 1 if something is still held after 60 s.
+
+    What did not fill is tried again: each order that closes ends within five blocks.
+    """
+    path = chosen(number)
+    ends, again = time.monotonic() + _LEAVE_S, 0.0
+    while True:
+        if (now := time.monotonic()) >= again:
+            request(path, "flatten", why)
+            again = now + _AGAIN_S
+        found = status_from(path)
+        flat = found["gate"]["state"] == "HALTED" and not found["positions"]
+        if now > ends or (flat and "UNKNOWN_ACCOUNT" not in found["gate"]["reasons"]):
+            break
+        time.sleep(0.1)
+    print(as_lines(status_lines(found)))
+    for row in found["positions"]:
+        what = f"{row['ticker']} {row['size']} to be closed within {_LEAVE_S:g} s"
+        print(f"bot: expected {what}, got it open", file=sys.stderr)
+    return 0 if flat else 1
+
+
 def status(arguments: argparse.Namespace) -> int:
     """Print how a running bot stands; 1 if its gate is not ACTIVE."""
     found = status_from(chosen(arguments.run))
@@ -305,4 +333,5 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
     ]

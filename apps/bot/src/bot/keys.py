@@ -36,6 +36,11 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
 
 
+def has_key(arguments: argparse.Namespace) -> bool:
+    """Return whether anything names a key: `--keys`, or the environment."""
+    return arguments.keys != "env" or any(os.environ.get(name) for name in _KEYS)
+
+
 def address_of(arguments: argparse.Namespace) -> str:
     """Return whose account it must be, as typed or from the environment; "" for whoever's."""
     return arguments.address or os.environ.get("DYDX_ADDRESS", "")
@@ -56,7 +61,8 @@ def forget_secrets() -> None:
         os.environ.pop(name, None)
 
 
-_SECRETS: Final = ("DYDX_MNEMONIC", "DYDX_PRIVATE_KEY", "DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE")
+_KEYS: Final = ("DYDX_MNEMONIC", "DYDX_PRIVATE_KEY")
+_SECRETS: Final = (*_KEYS, "DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE")
 
 
 def keep_keys(arguments: argparse.Namespace) -> int:

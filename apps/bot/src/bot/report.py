@@ -5,6 +5,7 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from collections.abc import Iterable
 from math import inf
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from dydx_conn import Recording
 from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
-from bot.journal import JournalEntry
+from bot.journal import JournalEntry, order_words
 from bot.meters import memory_mb
 from bot.outlet import as_lines
 from bot.profiles import limits_text
@@ -55,6 +56,8 @@ def report_of(
         "acts": counts["act"],
         "stopped": None if bot.stopped is None else raised(bot.stopped),
         "open": positions_of(bot) if isinstance(bot.venue, WireVenue) else None,
+        "by_hand": sorted(bot.risk.account.by_hand),
+        "standing": _standing(bot),
         "profile": {
             "name": bot.options.profile,
             "limits": limits_text(bot.options.policy),
@@ -82,16 +85,43 @@ def gate_of(bot: Bot) -> dict[str, Any]:
 
 
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
-    """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
+    """Return the positions as they stand, the nearest to liquidation first.
+
+    Sizes are in base units, money in USDC; `leverage` is of the account's equity.
+    """
+    equity = bot.risk.margin.net_collateral
     return [
         {
             "ticker": row.ticker,
             "size": f"{row.size.normalize():+f}",
+            "usdc": None if (net := row.net_notional) is None else net / 1e6,
+            "leverage": None if net is None or equity <= 0 else abs(net) / equity,
             "distance": None if row.distance == inf else row.distance,
             "words": away(row.distance),
         }
         for row in bot.risk.positions()
     ]
+
+
+def held_words(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Put in words what is held: its size, its worth, and how far it is from liquidation."""
+    return [f"{row['ticker']} {row['size']}{_worth(row)}, {row['words']}" for row in rows]
+
+
+def _worth(row: dict[str, Any]) -> str:
+    usdc, leverage = row["usdc"], row["leverage"]
+    times = "" if leverage is None else f", {leverage:.2f}x"
+    return "" if usdc is None else f" ({abs(usdc):,.2f} USDC{times})"
+
+
+def _standing(bot: Bot) -> list[dict[str, Any]]:
+    """Return the orders that stood before a run with real orders, and still do."""
+    orders = bot.venue.standing if isinstance(bot.venue, WireVenue) else []
+    return [
+        {"id": state.id, "ticker": state.named.ticker if state.named else "",
+         "words": order_words(state)}
+        for state in orders
+    ]  # fmt: skip
 
 
 def _samples(entries: list[JournalEntry]) -> list[dict[str, Any]]:
@@ -150,6 +180,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         *_left_open(report),
+        *_others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
         f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
@@ -168,7 +199,8 @@ def _cautions(trouble: dict[str, int]) -> list[str]:
 
 def _stops(report: dict[str, Any]) -> list[str]:
     """Name the halt that stops entries; no line without one."""
-    stopped, halted = report["stopped"], report["gate"]["reasons"].get("HALTED")
+    stopped, reasons = report["stopped"], report["gate"]["reasons"]
+    halted = reasons.get("HALTED") or reasons.get("FOREIGN")
     return [
         *([f"STOPPED      {stopped}: nothing entered after that"] if stopped else ()),
         *([f"HALTED       {halted}"] if halted else ()),
@@ -180,10 +212,18 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
     return [
-        *(f"open         {row}: nobody guards it now" for row in rows),
+        *(f"open         {row}: nobody guards it now" for row in held_words(report["open"])),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
+    ]
+
+
+def _others(report: dict[str, Any]) -> list[str]:
+    """List what others have at the account: orders from before the run, and markets of theirs."""
+    standing = [f"{row['ticker']} {row['words']}" for row in report["standing"]]
+    return [
+        *(f"by hand      {ticker}: somebody else traded there" for ticker in report["by_hand"]),
+        *(f"standing     {words}: it stood before the run and is left alone" for words in standing),
     ]
 
 

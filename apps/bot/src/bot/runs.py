@@ -15,8 +15,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from dydx_conn import (
     ConnError,
     Frame,
@@ -32,9 +33,13 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import Standstill
+from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import status_of, within_reach
 from bot.report import print_report, report_of
+
+if TYPE_CHECKING:
+    from bot.leave import Leave
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
@@ -44,18 +49,26 @@ Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 DEPOSIT: Final = 10_000
 
 
-def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options:
+def options_of(
+    arguments: argparse.Namespace, deposit: int = DEPOSIT, *, budget: Budget = REPLAYED
+) -> Options:
     """Gather what changes how the bot acts; `deposit` is for whoever typed none."""
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    return Options.of(
+    options = Options.of(
         arguments.profile,
         strategy=arguments.strategy,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
+        budget=budget,
     )
+    # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
+    if not (arguments.hand_beside or arguments.strategy == "none"):
+        return options
+    policy = options.policy.model_copy(update={"hand_beside": True})
+    return msgspec.structs.replace(options, policy=policy)
 
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:
@@ -77,6 +90,12 @@ def on_dashboard(arguments: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and sys.stdin.isatty() and not unwanted
 
 
+def asks(arguments: argparse.Namespace) -> bool:
+    """Return whether somebody at a terminal without a dashboard can be asked."""
+    there = sys.stdin.isatty() and sys.stderr.isatty()
+    return there and not (arguments.json or on_dashboard(arguments))
+
+
 # === Runs ===
 # From a source of frames to a report and an exit code, on a dashboard or without.
 
@@ -91,6 +110,7 @@ def lived(
     inbox: Inbox,
     *,
     mode: str,
+    leave: "Leave | None" = None,
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
@@ -111,7 +131,9 @@ def lived(
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
-    complete = conduct(arguments, bot, source, inbox, mode=mode, name=name, recording=recording)
+    complete = conduct(
+        arguments, bot, source, inbox, mode=mode, name=name, recording=recording, leave=leave
+    )
     shown = on_dashboard(arguments)
     if not shown:
         require_frames(bot, net)
@@ -131,6 +153,7 @@ def conduct(
     name: str,
     speed: float | None = None,
     recording: Path | None = None,
+    leave: "Leave | None" = None,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end."""
     with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
@@ -139,8 +162,9 @@ def conduct(
         from bot.screen import Screen
 
         with Screen(
-            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer
-        ) as screen:
+            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
+            leave=leave,
+        ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
@@ -163,7 +187,7 @@ def ended(bot: Bot) -> int:
     if bot.stopped is None:
         return 0
     traceback.print_exception(bot.stopped)
-    what = "expected a strategy that does not raise, got the above"
+    what = "expected a strategy that neither raises nor takes too long, got the above"
     print(f"bot: {what}: nothing entered after it, guard and exits went on", file=sys.stderr)
     return 1
 

@@ -30,6 +30,7 @@ from rich.console import Console
 
 from bot.acts import act
 from bot.composition import Bot
+from bot.leave import PATIENCE_NS, Leave
 from bot.outlet import behind
 from bot.snapshot import snapshot_of
 from bot.why import chain
@@ -62,6 +63,7 @@ class Screen:
         console: Console | None = None,
         inbox: Inbox | None = None,
         idle: Callable[[], None] | None = None,
+        leave: Leave | None = None,
     ) -> None:
         self.bot = bot
         self.mode = mode
@@ -83,6 +85,10 @@ class Screen:
         # one has entered.
         self._inbox, self._idle = inbox or Inbox(), idle or (lambda: None)
         self._acts = 0
+        # How a run with real orders ends, and until when somebody who ended it is asked.
+        self._leave, self._asked_until = leave, 0
+        if leave is not None:
+            leave.on_screen = True
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -106,6 +112,7 @@ class Screen:
         while not self._quit:
             now = time.monotonic_ns()
             self._idle()
+            self._look_who_ends(now)
             self._draw_if_due(now)
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
@@ -160,7 +167,9 @@ class Screen:
         self.bot.meters.sample()
         view = self.view
         if self.bot.stopped is not None and not view.message:
-            view = replace(view, message="THE STRATEGY RAISED: nothing enters, the guard goes on")
+            view = replace(
+                view, message="THE STRATEGY IS STOPPED: nothing enters, the guard goes on"
+            )
         started = time.perf_counter_ns()
         self._dashboard.draw(self.snapshot(), view)
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
@@ -174,6 +183,7 @@ class Screen:
     # --- keys ---
 
     def _next_key(self, seconds: float) -> str:
+        self.bot.supervisor.rest()
         try:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:
@@ -211,9 +221,20 @@ class Screen:
         """End the run, or close the overlay that is open; what is held for real needs a `y`."""
         if self.view.why or self.view.help:
             self.close()
-        elif self.mode == "TRADE" and not self.finished and self.bot.risk.positions():
-            self.view = replace(self.view, confirm="end the run and its guard? y / n")
+        elif self._leave is not None and not self.finished and (open_ := self._leave.question):
+            self.view = replace(self.view, confirm=f"end? c closes, y leaves, n stays. {open_}")
         else:
+            self._quit = True
+
+    def _look_who_ends(self, now: int) -> None:
+        """Ask whoever ended the run by a signal as if by a key; without an answer it ends."""
+        if self._leave is None or not self._leave.requested.is_set():
+            return
+        if not self._asked_until:
+            self._asked_until = now + PATIENCE_NS
+            self.view = replace(self.view, why=(), help=False)
+            self.quit()
+        elif now >= self._asked_until:
             self._quit = True
 
     def close(self) -> None:
@@ -296,15 +317,21 @@ class Screen:
     def _confirm(self, key: str) -> None:
         what = self.view.confirm.split()[0]
         self.view = replace(self.view, confirm="")
-        if key not in ("y", "Y"):
-            return
-        if what == "end":
-            self._quit = True
-        else:
+        if what == "end?":
+            self._end(key)
+        elif key in ("y", "Y"):
             act(self._inbox, "key", what, "")
             self._acts = self.bot.journal.counts["act"] + 1
             if self._frozen is not None:  # whoever acts wants to see what comes of it
                 self.pause()
+
+    def _end(self, key: str) -> None:
+        self._quit = key in ("y", "Y", "c", "C")
+        if self._leave is not None:
+            self._leave.closes = self._leave.closes or key in ("c", "C")
+            if not self._quit:
+                self._leave.requested.clear()
+        self._asked_until = 0
 
     def save(self) -> None:
         """Write what is on the screen as an SVG beside the working directory's files."""

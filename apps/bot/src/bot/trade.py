@@ -19,6 +19,7 @@ from dydx_conn import (
     ENDPOINTS,
     AuditLog,
     ComplianceFields,
+    ConnError,
     Frame,
     Inbox,
     Keys,
@@ -31,16 +32,20 @@ from dydx_conn import (
     contents,
     live,
 )
-from reactivex import Observable
+from reactivex import Observable, operators
 
 from bot.acts import act
-from bot.composition import Bot
+from bot.budget import LIVE
+from bot.claim import Claim, ClaimedError, claimed
+from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
-from bot.keys import address_of, keys_of
+from bot.handle import flatten_run, running
+from bot.keys import address_of, has_key, keys_of
+from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import history_of, lived, options_of, recorder, tickers_of, until
-from bot.wire import WireVenue
+from bot.runs import asks, history_of, lived, options_of, recorder, tickers_of, until
+from bot.wire import WireVenue, range_words
 
 # === Ends ===
 # How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
@@ -59,16 +64,18 @@ def closing(
     pace: Callable[[Frame], bool],
     stopping: threading.Event,
     leaving: Callable[[Frame], bool] = lambda _: False,
+    on_screen: Callable[[], bool] = lambda: False,
 ) -> Callable[[Frame], bool]:
     """End a source once the run's orders are off the books, or 15 s after somebody ended it.
 
     Each is cancelled again after 5 s. Before that, what is held leaves, for as long as `leaving`
-    returns True.
+    returns True. A dashboard is shown that somebody ended it, and ends its pace by itself.
     """
     over, ends, due = threading.Event(), list[int](), list[int]()
 
     def bounded(frame: Frame) -> bool:
-        if not (over.is_set() or stopping.is_set()) and pace(frame):
+        stops = over.is_set() or (stopping.is_set() and not on_screen())
+        if not stops and pace(frame):
             return True
         over.set()
         if not ends:
@@ -87,7 +94,9 @@ def closing(
     return bounded
 
 
-def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
+def flattening(
+    bot: Bot, venue: WireVenue, inbox: Inbox, most_ns: int = _LEAVE_NS
+) -> Callable[[Frame], bool]:
     """Let what is held leave: an act a second, for 30 s at most; False when it is over.
 
     Orders that may still enter are cancelled first. It is over when nothing is held, and no order
@@ -100,7 +109,7 @@ def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bo
             return False
         if not acted:
             venue.cancel([each for each in venue.open if each.order and not each.order.reduce_only])
-        elif frame.mono - acted[0] >= _LEAVE_NS:
+        elif frame.mono - acted[0] >= most_ns:
             return False
         if not acted or frame.mono - acted[-1] >= _AGAIN_NS:
             act(inbox, "end", "flatten", "the run ends")
@@ -160,7 +169,9 @@ class Sweep:
     @property
     def left(self) -> list[OrderState]:
         """Return the orders that may still stand on a book."""
-        return [state for state in self._venue.accounts.orders.open() if not state.leaving]
+        # What we send ourselves, as an exit, is not to be swept off.
+        orders = self._venue.accounts.orders.open()
+        return [state for state in orders if state.order is None and not state.leaving]
 
     @property
     def troubles(self) -> list[str]:
@@ -184,7 +195,7 @@ class Sweep:
         if due := [state for state in self.left if self._due.get(state.id, now) <= now]:
             self._due |= {state.id: now + _REPEAT_NS for state in due}
             self.found.update(self._due)
-            venue.withdraw(due)
+            venue.cancel(due)
         return now < self._began[0] + _PATIENCE_NS and bool(self.troubles)
 
     def take(self, frame: Frame) -> None:
@@ -199,7 +210,7 @@ def _named(state: OrderState) -> str:
 
 
 # === Commands ===
-# `bot trade` and `bot cancel-all`; both let orders out through `trading` alone.
+# `bot trade`, `bot cancel-all` and `bot flatten`; all let orders out through `trading` alone.
 
 
 def trade(arguments: argparse.Namespace) -> int:
@@ -209,17 +220,35 @@ def trade(arguments: argparse.Namespace) -> int:
     """
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
-    tickers = tickers_of(arguments)
+    tickers_of(arguments)  # refused before a passphrase is typed
     keys = keys_of(arguments)
-    subaccount = account_of(arguments, keys)
+    with claimed(net, account_of(arguments, keys), "trade") as claim:
+        return _trade(arguments, settings, net, keys, claim)
+
+
+def _trade(
+    arguments: argparse.Namespace,
+    settings: EnvironmentSettings,
+    net: Network,
+    keys: Keys,
+    claim: Claim,
+) -> int:
+    tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
-    venue, inbox, stopping = WireVenue(subaccount), Inbox(), threading.Event()
+    venue, inbox = WireVenue(subaccount), Inbox()
+    venue.claim = claim
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
         act(inbox, "compliance", "halt", limited)
-    options = options_of(arguments, worth)
+    if claim.earlier:
+        act(inbox, "restart", "ids", range_words(claim.earlier))
+    options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
+    leave = Leave(
+        bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
+    )
+    stopping = leave.requested
     with (
         recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,
         AuditLog(arguments.audit) as audit,
@@ -229,8 +258,7 @@ def trade(arguments: argparse.Namespace) -> int:
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             paced = until(arguments.seconds, pace)
-            leaving = [flattening(bot, venue, inbox)] if arguments.flatten else []
-            bounded = closing(venue, paced, stopping, *leaving)
+            bounded = closing(venue, paced, stopping, leave.holds, lambda: leave.on_screen)
             return live(
                 net, tickers, subaccount=subaccount, history=history_of(tickers), pace=bounded,
                 inbox=inbox,
@@ -241,12 +269,19 @@ def trade(arguments: argparse.Namespace) -> int:
             if write is not None:
                 write(frame)
 
-        code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE")
-        if arguments.flatten and (held := still_open(bot)):
-            what = f"expected nothing to be held after --flatten, got {', '.join(held)}"
-            print(f"bot: {what}", file=sys.stderr)
-            return 1
-        return code
+        code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE", leave=leave)
+    return left_open(arguments, bot, leave) or code
+
+
+def left_open(arguments: argparse.Namespace, bot: Bot, leave: Leave) -> int:
+    """Report what stays open and how to close it; 1 if it was to be closed."""
+    held = still_open(bot)
+    if held and leave.closes:
+        what = f"expected nothing to be held, got {', '.join(held)}"
+        print(f"bot: {what}", file=sys.stderr)
+    if held:
+        print(f"bot: this closes what stays open: {command_words(arguments)}", file=sys.stderr)
+    return 1 if held and leave.closes else 0
 
 
 def withdraw_all(arguments: argparse.Namespace) -> int:
@@ -254,6 +289,22 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
+    with alone_or_warned(net, account_of(arguments, keys), "cancel-all"):
+        return _withdraw_all(arguments, net, keys)
+
+
+@contextlib.contextmanager
+def alone_or_warned(net: Network, subaccount: Subaccount, what: str) -> Iterator[None]:
+    """Hold a subaccount, or warn that a bot does: what takes risk away waits for nobody."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(net, subaccount, what))
+        except ConnError as error:
+            print(f"bot: warning: {error}", file=sys.stderr)
+        yield
+
+
+def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> int:
     venue, inbox = WireVenue(account_of(arguments, keys)), Inbox()
     sweep = Sweep(venue)
 
@@ -278,6 +329,90 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     for trouble in sweep.troubles:
         print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
     return 1 if sweep.troubles else 0
+
+
+def flatten(arguments: argparse.Namespace) -> int:
+    """Close all that a subaccount holds: by the bot that runs there, or without one; 1 if not all.
+
+    Where no key is given it is the one bot that runs on this machine.
+    """
+    if arguments.run is not None or not has_key(arguments):
+        return flatten_run(arguments.run, arguments.why)
+    settings = settings_of(arguments)
+    net = enter(settings, orders=True)
+    keys = keys_of(arguments)
+    try:
+        with claimed(net, account_of(arguments, keys), "flatten") as claim:
+            return _flatten(arguments, net, keys, claim)
+    except ClaimedError as error:
+        if error.pid not in running():
+            raise
+        return flatten_run(error.pid, arguments.why)
+
+
+def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim) -> int:
+    venue, inbox, stopping = WireVenue(account_of(arguments, keys)), Inbox(), threading.Event()
+    venue.claim = claim
+    # No strategy: what is left to do is an act's, and the guard looks after it meanwhile.
+    bot, sweep = Bot(Options(strategy="none"), venue), Sweep(venue)
+    leaving = flattening(bot, venue, inbox, _PATIENCE_NS)
+    found: dict[str, None] = {}
+
+    def pace(frame: Frame) -> bool:
+        found.update(dict.fromkeys(bot.risk.account.positions))
+        sweeps = sweep.pace(frame)
+        leaves = not venue.known or leaving(frame)
+        return (sweeps or (venue.known and leaves)) and not stopping.is_set()
+
+    def pass_on(frame: Frame) -> None:
+        audit.passed(frame)
+        sweep.take(frame)
+
+    with (
+        AuditLog(arguments.audit) as audit,
+        trading(venue, net, keys, inbox, audit, arguments.authenticators),
+        gently(stopping),
+    ):
+        tickers = held_tickers(net, venue.subaccount)
+        frames = live(net, tickers, subaccount=venue.subaccount, pace=pace, inbox=inbox)
+        bot.run(frames.pipe(operators.do_action(pass_on)))
+    if not venue.known:
+        raise RefusalError(f"expected what {venue.subaccount} holds from {net.name}, got none")
+    closed, orders = len(found.keys() - bot.risk.account.positions), len(sweep.found)
+    print(
+        f"{venue.subaccount}: {closed} of {len(found)} positions are closed, "
+        f"{orders - len(sweep.left)} of {orders} orders are off the books"
+    )
+    troubles = [*_unclosed(bot), *sweep.troubles]
+    for trouble in troubles:
+        print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
+    return 1 if troubles else 0
+
+
+def _unclosed(bot: Bot) -> list[str]:
+    """Return what is still held, and why it could not be closed."""
+    whys = {entry.ticker: f": {entry.words}" for entry in bot.journal.of_kind("denied")}
+    return [
+        f"nothing to be held, got {each}{whys.get(each.partition(' ')[0], '')}"
+        for each in still_open(bot)
+    ]
+
+
+def held_tickers(net: Network, subaccount: Subaccount) -> list[str]:
+    """Query the venue for the markets of what is held: their books are worth subscribing to.
+
+    None where it does not answer: without a book an exit goes by the oracle price.
+    """
+
+    async def query() -> list[str]:
+        async with Rest(net, patience_s=5.0) as rest:
+            held = (await rest.subaccount(subaccount)).value
+            return [*held.open_perpetual_positions]
+
+    try:
+        return asyncio.run(query())
+    except RestError:
+        return []
 
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:

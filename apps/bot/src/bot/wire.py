@@ -8,8 +8,10 @@ becomes of an order is known from frames alone, so a recording of a run replays 
 there the orders go nowhere, because their fate is in the recording already.
 """
 
+import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
@@ -21,9 +23,11 @@ from dydx_conn import (
     NotQueued,
     OrderRequest,
     OrderState,
+    Origins,
     PerpetualMarket,
     Profit,
     Queued,
+    Stranger,
     Subaccount,
     Trader,
     cancel_all,
@@ -31,6 +35,7 @@ from dydx_conn import (
 )
 from dydx_data import MarketView
 
+from bot.claim import Claim
 from bot.costs import worst_case
 
 if TYPE_CHECKING:
@@ -61,6 +66,18 @@ class Money(msgspec.Struct):
 
 # === Venue ===
 
+_RANGE: Final = re.compile(r"(\d+)-(\d+)")
+
+
+def range_words(ranges: Sequence[tuple[int, int]]) -> str:
+    """Put ranges of client ids in the words that `ranges` reads: first, and one after the last."""
+    return f"sent by earlier runs: {', '.join(f'{first}-{end}' for first, end in ranges)}"
+
+
+def ranges(words: str) -> tuple[tuple[int, int], ...]:
+    """Read ranges of client ids, as the act has them that begins a run."""
+    return tuple((int(first), int(end)) for first, end in _RANGE.findall(words))
+
 
 class WireVenue:
     """The venue behind the wire: where orders go, and what is received of the account.
@@ -71,6 +88,7 @@ class WireVenue:
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
         self.accounts = Accounts([subaccount])
+        self.origins = Origins(self.accounts.orders)
         self.profit = Profit()
         self.refusals: Counter[str] = Counter()
         # What the trader checks an order against, as the views had it last.
@@ -79,6 +97,7 @@ class WireVenue:
         self._views: dict[str, MarketView] = {}
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
+        self.claim: Claim | None = None
         self.closing = False
         self.known = False  # whether an account snapshot has come
         self._risk: Risk | None = None
@@ -95,14 +114,29 @@ class WireVenue:
             self._risk.next_client_id = next(client_ids(frame.at))
         if self.trader is not None:
             self.trader.observe(frame)
+        self.origins.observe(frame)
+        if frame.kind == "act" and frame.type == "ids":
+            self.origins.earlier = ranges(frame.text)
         return [frame]
 
     def learn(self, update: AccountUpdate) -> None:
         """Take what became of the account and its orders."""
         self.profit, self.known = update.profit, self.known or update.collateral is not None
+        self.origins.take(update)
         for state in update.orders:
             if state.status == "REJECTED":
                 self.refusals[state.reason] += 1
+
+    def strangers(self) -> Sequence[Stranger]:
+        """Return the orders of somebody else that were noticed since the last call."""
+        return self.origins.found()
+
+    @property
+    def standing(self) -> list[OrderState]:
+        """Return the orders that stood before the run and may still fill: they are left alone."""
+        orders = self.accounts.orders.orders
+        known = (orders.get(id_, state) for id_, state in self.origins.standing.items())
+        return [state for state in known if not (state.final or state.leaving)]
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take a view to check orders against, or send an order; frames will report the rest."""
@@ -113,6 +147,8 @@ class WireVenue:
                 self._views[event.ticker] = event
         elif self.trader is not None and not self.closing:
             if isinstance(event, OrderRequest):
+                if self.claim is not None:
+                    self.claim.note(event.client_id)
                 self._estimate(event)
             self._noted(self.trader.submit(event))
         return []

@@ -31,6 +31,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
+- Origins: which orders of an account somebody else sent: `Origins`, `Stranger`.
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
 - Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
@@ -111,6 +112,8 @@ __all__ = [
     "AccountUpdate", "PositionState",
     # Accounts
     "Accounts", "account_updates",
+    # Origins
+    "Origins", "Stranger",
     # REST requests
     "Answer",
     # REST metrics
@@ -1430,8 +1433,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         gap    messages were lost   reason              its, if of    its       how many
                                                         one alone
         tick   of "clock": a second passed; of a link: it tries to connect
-        act    somebody did it:     why       what: halt, resume, flatten …
-               `link` is who
+        act    somebody did it:     why       what: halt, resume, flatten …          0, or at
+               `link` is who                                                        which call
     """
 
     seq: int
@@ -2582,7 +2585,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "close": {"c": "link", "code": "type", "reason": "text"},
     "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
-    "act": {"who": "link", "what": "type", "why": "text"},
+    "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
 }
 
 
@@ -5167,6 +5170,142 @@ def account_updates(
         updates  --u--F--u--D--|
     """
     return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
+
+
+# === Origins ===
+# Who sent the orders of an account: this run, a run of ours before it, or somebody else. What the
+# venue does by itself (liquidation, deleveraging, a TWAP's legs) has no sender of its own.
+
+
+class Stranger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An order that somebody else sent while we looked, and in `words` how it was noticed."""
+
+    order_id: str
+    ticker: str
+    words: str
+
+
+class _Doubt(msgspec.Struct, frozen=True):
+    stranger: Stranger
+    until: int  # the block after which nothing that explains it is waited for
+
+
+class Origins:
+    """Tells the orders of one account by who sent them; `found` are the strangers, once each.
+
+    Ours is what a frame shows to have been sent, and what has a client id in one of the ranges of
+    `earlier`: its first, and the one after its last, modulo 2**32. `standing` are the orders that
+    were there before we looked: in the first snapshot or in the first list of REST, or of a block
+    before that snapshot; and a TWAP that is reported before that list, which alone would name it.
+
+    A fill may be reported before its order, and only that has a client id: for `_PATIENCE_BLOCKS`
+    it is in doubt. What ends without a fill is nobody's business.
+    """
+
+    def __init__(self, orders: Lifecycle) -> None:
+        self.earlier: tuple[tuple[int, int], ...] = ()
+        self.standing: dict[str, OrderState] = {}
+        self._orders = orders
+        self._judged: dict[str, None] = {}
+        self._doubts: dict[str, _Doubt] = {}
+        self._found: list[Stranger] = []
+        self._begun: int | None = None  # the block of the first snapshot
+        self._listing = self._listed = False
+
+    def observe(self, frame: Frame) -> None:
+        """Note, before its updates are taken, whether a frame is the first list of all orders."""
+        self._listed = self._listed or self._listing
+        self._listing = not self._listed and _is_orders_list(frame)
+
+    def take(self, update: AccountUpdate) -> None:
+        """Take what an update reports of orders and fills."""
+        for state in update.orders:
+            self._judge(state, at_start=self._begun is None or self._listing)
+        for fill in update.fills:
+            known = self._orders.orders.get(fill.order_id)
+            if known is not None:
+                self._judge(known, fill)
+            elif fill.order_id and fill.order_id not in self._judged:
+                self._doubt(fill.order_id, _who_traded(fill))
+        if self._begun is None and update.collateral is not None:
+            self._begun = update.height
+
+    def found(self) -> Sequence[Stranger]:
+        """Return the strangers that were noticed since the last call."""
+        if not (self._found or self._doubts):
+            return ()  # as nearly always: it is called with every frame
+        height = self._orders.height
+        for id_, doubt in [*self._doubts.items()]:
+            if doubt.until < height:
+                self._find(id_, doubt.stranger)
+        found, self._found = self._found, []
+        return found
+
+    def _judge(
+        self, state: OrderState, fill: AccountFill | None = None, *, at_start: bool = False
+    ) -> None:
+        if state.id in self._judged:
+            return
+        named, begun = state.named, self._begun or 0
+        if state.order is not None or (named is not None and self._is_earlier(named.client_id)):
+            self._settle(state.id)
+        elif not state.final and (at_start or 0 < state.height <= begun or self._unlisted(named)):
+            self._stand(state)
+        elif fill is not None or not (state.final or state.leaving):
+            stranger = _who_placed(state) if fill is None else _who_traded(fill, named)
+            (self._doubt if named is None else self._find)(state.id, stranger)
+
+    def _unlisted(self, named: CancelRequest | None) -> bool:
+        return not self._listed and named is not None and named.order_flags == TWAP
+
+    def _is_earlier(self, client_id: int) -> bool:
+        return any(
+            (client_id - first) % 2**32 < (end - first) % 2**32 for first, end in self.earlier
+        )
+
+    def _stand(self, state: OrderState) -> None:
+        self.standing[state.id] = state
+        self._settle(state.id)
+
+    def _doubt(self, id_: str, stranger: Stranger) -> None:
+        until = self._orders.height + _PATIENCE_BLOCKS
+        self._doubts.setdefault(id_, _Doubt(stranger, until))
+
+    def _find(self, id_: str, stranger: Stranger) -> None:
+        self._found.append(stranger)
+        self._settle(id_)
+
+    def _settle(self, id_: str) -> None:
+        self._doubts.pop(id_, None)
+        self._judged[id_] = None
+        if len(self._judged) > _MOST_JUDGED:
+            del self._judged[next(iter(self._judged))]
+
+
+# An indexer may be 30 blocks behind its node, and reports one thing after the other.
+_PATIENCE_BLOCKS: Final = 30
+_MOST_JUDGED: Final = 65_536
+
+
+def _is_orders_list(frame: Frame) -> bool:
+    return frame.kind == "http" and frame.path == ENDPOINTS["orders"].path and frame.ok
+
+
+def _who_placed(state: OrderState) -> Stranger:
+    row, ticker = state.row, "" if state.named is None else state.named.ticker
+    known = row is not None and row.side
+    what = f"{row.side} {row.size} {ticker} at {row.price}" if row and known else "an order"
+    words = f"{what}{_which(state.named)} is {state.status}"
+    return Stranger(order_id=state.id, ticker=ticker, words=words)
+
+
+def _who_traded(fill: AccountFill, named: CancelRequest | None = None) -> Stranger:
+    words = f"{fill.side} {fill.size:f} {fill.ticker} filled at {fill.price:f}{_which(named)}"
+    return Stranger(order_id=fill.order_id, ticker=fill.ticker, words=words)
+
+
+def _which(named: CancelRequest | None) -> str:
+    return "" if named is None else f" (client id {named.client_id})"
 
 
 # === Limits and circuits ===

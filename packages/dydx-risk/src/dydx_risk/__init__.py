@@ -1876,6 +1876,7 @@ class Account:
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
     `settled` clears it. `hours_owed` are those, by ticker, that had no price to be computed with.
+    `by_hand` are the markets that somebody else trades in.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -1887,6 +1888,7 @@ class Account:
         self.unreadable: set[str] = set()
         self.open_orders: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
+        self.by_hand: set[str] = set()
         self.height = self.seq = self.at = 0
         self.trouble, self.polled = "no account snapshot yet", False
         self._paid_in = 0
@@ -1910,6 +1912,9 @@ class Account:
         for order in update.orders:
             self._order(order)
         self.expire(update.height)
+        if self.by_hand:
+            resting = {state.named.ticker for state in self.resting if state.named is not None}
+            self.by_hand &= self.positions.keys() | self.unreadable | resting
         return True
 
     def _hold(self, state: PositionState) -> None:
@@ -1952,6 +1957,14 @@ class Account:
     def settled(self) -> int:
         """Return the collateral as it were then."""
         return self.collateral + self.unsettled
+
+    @property
+    def resting(self) -> list[OrderState]:
+        """Return the open orders that somebody else sent."""
+        return [state for state in self.open_orders.values() if self._is_anothers(state)]
+
+    def _is_anothers(self, state: OrderState) -> bool:
+        return state.order is None and state.id not in self.reserved
 
     def in_flight(self, ticker: str) -> list[Reservation]:
         """Return what is reserved in a market."""
@@ -2919,6 +2932,11 @@ class Policy(BaseModel):
     max_volatility_1h: float | None = _limit(
         "an order is cut so that a usual hour of its market moves equity by no more than this", lt=1
     )
+    hand_beside: bool = Field(
+        default=False,
+        description="somebody else may trade the account beside the bot: what they do in a market "
+        "makes it theirs until they are out of it, in place of a halt",
+    )
 
     @property
     def stale_ns(self) -> int:
@@ -2974,7 +2992,7 @@ Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
-    "DAILY_LOSS", "DRAWDOWN", "HALTED", "WARM_UP", "VOLATILITY_UNKNOWN",
+    "DAILY_LOSS", "DRAWDOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3397,11 +3415,26 @@ class Valuation:
 
     @property
     def reserved(self) -> MarginFigures:
-        """Return the margin as if every order in flight had filled at its worst."""
+        """Return the margin as if every order in flight had filled at its worst, others' too."""
         margin = self.margin
         for reservation in self.account.reserved.values():
             margin = combined(margin, reservation.effect)
+        for order, quote in self.resting():
+            held, interest = self.size(order.market.ticker), self.interest(order.view)
+            after = order.after(self.margin, held, quote, 0, interest)
+            margin = combined(margin, worsened(self.margin, after))
         return margin
+
+    def resting(self) -> Iterator[tuple[Candidate, int]]:
+        """Yield what somebody else's open orders may still trade, and for what, fees left out.
+
+        Not those that only reduce: they make nothing worse but the price they get.
+        """
+        for state in self.account.resting:
+            view = None if state.named is None else self.views.get(state.named.ticker)
+            order = None if view is None else _standing_order(state, view)
+            if order is not None:
+                yield order
 
     def size(self, ticker: str) -> int:
         """Return the signed quantums held, 0 while the grid is not known."""
@@ -3429,6 +3462,23 @@ class Valuation:
         One in doubt is not: reduce-only as they are, two of them cannot flip a position.
         """
         return frozenset(t for t in self.held if any(not r.doubted for r in self.reductions(t)))
+
+
+def _standing_order(state: OrderState, view: MarketView) -> tuple[Candidate, int] | None:
+    row, market, oracle = state.row, view.market, view.oracle
+    if row is None or row.side is None or row.reduce_only or market is None or oracle is None:
+        return None
+    size = market.floor_quantums(state.size - state.filled)
+    if not 0 < size < 2**64:
+        return None  # nothing is left, or it is no order of the chain's
+    try:
+        price = exact(row.price or "0")
+        # A TWAP without a price fills near the oracle's.
+        digits, exponent = price if price[0] > 0 else (oracle.digits, oracle.exponent)
+        quote = abs(position_margin(market, size, digits, exponent).net_notional)
+    except (ConnError, MarginError):
+        quote = abs(position_margin(market, size, oracle.digits, oracle.exponent).net_notional)
+    return Candidate(market, view, row.side, size, 0), quote
 
 
 def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
@@ -3600,7 +3650,8 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
-    `halted` is why entries were stopped, `sent` how many orders the last minute saw, `number` and
+    `halted` is why entries were stopped, `foreign` whether by what somebody else did to the
+    account, `sent` how many orders the last minute saw, `number` and
     `client_id` are the next verdict's and the next order's.
     """
 
@@ -3610,6 +3661,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     returns: Returns
     now: int
     halted: str = ""
+    foreign: bool = False
     sent: int = 0
     number: int = 1
     client_id: int = 1
@@ -3670,6 +3722,10 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         why = f"{decision.ticker} is not known yet"
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
+    leaves_now = decision.urgency >= 1.0 and not target_usdc
+    if ticker in now.valued.account.by_hand and not leaves_now:
+        why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
+        return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
     case = _Case(decision, view, market, held, now, (*_rooms(now.policy, ticker),))
     target = _at_oracle(target_usdc, view, market)
     if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
@@ -3712,7 +3768,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     """Yield what keeps the gate from being ACTIVE, the gravest first."""
     account, course, policy = now.valued.account, now.course, now.policy
     if now.halted:
-        yield "HALTED", f"halted: {now.halted}", {"halted": now.halted}
+        reason: Reason = "FOREIGN" if now.foreign else "HALTED"
+        yield reason, f"halted: {now.halted}", {"halted": now.halted}
     age = now.now - account.at
     if account.trouble:
         yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
@@ -3824,10 +3881,11 @@ def _unmeasured(case: _Case) -> Iterator[_Objection]:
 def _occupied(valued: Valuation) -> Set[str]:
     """Return the markets in which something is held, or will be if what is in flight fills."""
     account = valued.account
-    if not (account.reserved or account.unreadable):
+    if not (account.reserved or account.unreadable or account.open_orders):
         return valued.held.keys()
     orders = [reservation.order for reservation in account.reserved.values()]
     growing = {order.ticker for order in orders if not order.reduce_only}
+    growing |= {order.market.ticker for order, _ in valued.resting()}
     return valued.held.keys() | account.unreadable | growing
 
 
@@ -4023,6 +4081,10 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
             collateral -= quote if order.side == "BUY" else -quote
             collateral -= mul_ppm(quote, fee_ppm, round_up=True)
         sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
+    for other, quote in valued.resting():
+        collateral -= quote if other.side == "BUY" else -quote
+        ticker = other.market.ticker
+        sizes[ticker] = sizes.get(ticker, 0) + other.delta
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
         observed(view, view.market, size, now.returns, valued.interest(view))
@@ -4425,7 +4487,7 @@ class Risk:
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed = Elapsed()
-        self._halted = ""
+        self._halted, self._foreign = "", False
         self._outbox = Outbox()
 
     def step(self, event: _Event) -> list[Judgement]:
@@ -4481,13 +4543,20 @@ class Risk:
         """Return the ladder as it is now, over what can be valued."""
         return self._ladder(self.valued.estimate)
 
-    def halt(self, reason: str) -> None:
-        """Let nothing in until it is taken back: exits pass, and the guard goes on."""
-        self._halted = reason or "no reason was given"
+    def halt(self, reason: str, *, foreign: bool = False) -> None:
+        """Let nothing in until it is taken back: exits pass, and the guard goes on.
+
+        `foreign` says that somebody else trades the account.
+        """
+        self._halted, self._foreign = reason or "no reason was given", foreign
+
+    def adopt(self, ticker: str) -> None:
+        """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
+        self.account.by_hand.add(ticker)
 
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
-        self._halted, self._course = "", Course()
+        self._halted, self._foreign, self._course = "", False, Course()
         self._settle()
 
     def watch(self, view: MarketView) -> Watch:
@@ -4575,6 +4644,7 @@ class Risk:
             returns=self._watcher.returns,
             now=self._elapsed.now,
             halted=self._halted,
+            foreign=self._foreign,
             sent=self._outbox.lately(self._elapsed.now),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
