@@ -3211,18 +3211,24 @@ class _Past(NamedTuple):
     beta: float | None
 
 
+def priced(
+    view: MarketView, market: PerpetualMarket, quantums: int, interest: int | None
+) -> Holding:
+    """Return a market as an account stands in it, with no more than its margin needs."""
+    price, exponent = (view.oracle.digits, view.oracle.exponent) if view.oracle else (None, 0)
+    return Holding(
+        market=market, quantums=quantums, price=price, exponent=exponent, open_interest=interest
+    )
+
+
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
     interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
-    oracle, ticker, funding = view.oracle, view.ticker, view.funding
-    return Holding(
-        market=market,
-        quantums=quantums,
-        price=None if oracle is None else oracle.digits,
-        exponent=0 if oracle is None else oracle.exponent,
-        open_interest=interest,
+    ticker, funding = view.ticker, view.funding
+    return msgspec.structs.replace(
+        priced(view, market, quantums, interest),
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -4087,7 +4093,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[ticker] = sizes.get(ticker, 0) + other.delta
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns, valued.interest(view))
+        priced(view, view.market, size, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
