@@ -3210,7 +3210,9 @@ class Returns:
     def _past(self, ticker: str) -> "_Past":
         past = self._known.get(ticker)
         if past is None:
-            past = self._known[ticker] = self._computed(ticker)
+            past = self._computed(ticker)
+            if past.volatility_1h is not None:  # until then candles may come between two steps
+                self._known[ticker] = past
         return past
 
     def _computed(self, ticker: str) -> "_Past":
@@ -3245,18 +3247,24 @@ class _Past(NamedTuple):
     beta: float | None
 
 
+def priced(
+    view: MarketView, market: PerpetualMarket, quantums: int, interest: int | None
+) -> Holding:
+    """Return a market as an account stands in it, with no more than its margin needs."""
+    price, exponent = (view.oracle.digits, view.oracle.exponent) if view.oracle else (None, 0)
+    return Holding(
+        market=market, quantums=quantums, price=price, exponent=exponent, open_interest=interest
+    )
+
+
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
     interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
-    oracle, ticker, funding = view.oracle, view.ticker, view.funding
-    return Holding(
-        market=market,
-        quantums=quantums,
-        price=None if oracle is None else oracle.digits,
-        exponent=0 if oracle is None else oracle.exponent,
-        open_interest=interest,
+    ticker, funding = view.ticker, view.funding
+    return msgspec.structs.replace(
+        priced(view, market, quantums, interest),
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -3810,13 +3818,50 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     client_id: int = 1
 
 
+class _Room(msgspec.Struct, frozen=True, gc=False):
+    # A limit of notional: the whole account's or one market's, in USDC or in equities.
+    reason: Reason
+    what: str
+    limit: float
+    of_account: bool
+    in_equities: bool
+
+    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
+        """Return how large a position may be, in quote quantums, once growing has cost its part."""
+        others *= self.of_account
+        if not self.in_equities:
+            return int(self.limit * 1e6) - others
+        share = floor(self.limit * PPM)
+        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
+        return most // (PPM**2 + share * cost_ppm)
+
+    def used(self, others: int, own: int, equity: int) -> float:
+        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
+        unit = equity if self.in_equities else 10**6
+        return (own + others * self.of_account) / unit if unit > 0 else inf
+
+
+def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
+    """Yield the limits of notional that a policy sets."""
+    market = f"notional of {ticker}"
+    if (most := policy.max_account_usdc) is not None:
+        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
+    if (most := policy.max_account_share) is not None:
+        yield _Room("NOTIONAL", "notional in equities", most, True, True)
+    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
+    if (most := policy.max_market_share) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+
+
 class _Case(msgspec.Struct, frozen=True, gc=False):
-    # A decision with the market it is about, and what is held of it.
+    # A decision with the market it is about, what is held of it, and its limits of notional.
     decision: Decision
     view: MarketView
     market: PerpetualMarket
     held: int
     now: Situation
+    rooms: tuple[_Room, ...]
 
 
 def review(decision: Decision, now: Situation) -> Approved | Denied:
@@ -3832,7 +3877,8 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
     if ticker in now.valued.account.by_hand and not leaves_now:
         why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
         return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
-    case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
+    case = _Case(decision, view, market, held, now, (*_rooms(now.policy, ticker),))
+    target = _at_oracle(target_usdc, view, market)
     if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
         # Two orders, the second when the first is done: sent as one or side by side, the far side
         # would open whole wherever another exit has matched first.
@@ -3934,28 +3980,22 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
     objection = next(_unready(case), None)
     if objection is not None:
         return _refused(case, objection)
-    view, market, held, policy = case.view, case.market, case.held, case.now.policy
+    view, market, policy = case.view, case.market, case.now.policy
     base, bound = case.now.valued.reserved, policy.max_oracle_bps
     candidate = ioc(view, market, delta, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
     if (off := _off_oracle(candidate, bound)) is not None:
         return _refused(case, off)
-    cuts: list[str] = []
-    for cut in (_to_limits, _to_what_is_borne, _to_one_order):
-        found = cut(case, candidate, base)
-        if isinstance(found, tuple):
-            return _refused(case, found)
-        if found is not None:
-            candidate = msgspec.structs.replace(candidate, size=found.size)
-            cuts.append(found.why)
-    interest, worst = case.now.valued.interest(view), candidate.worst_quote
-    after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
+    fit = _fitted(case, candidate, base)
+    if isinstance(fit, tuple):
+        return _refused(case, fit)
+    candidate, after = fit.candidate, fit.after
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
     why = (
-        f"{candidate.words}{''.join(cuts)}: free collateral {usdc_text(base.free_collateral)} "
+        f"{candidate.words}{fit.why}: free collateral {usdc_text(base.free_collateral)} "
         f"becomes {usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
         f"{percent_text(after.distance)} at the worst price"
     )
@@ -3982,15 +4022,14 @@ def _unready(case: _Case) -> Iterator[_Objection]:
 def _unmeasured(case: _Case) -> Iterator[_Objection]:
     """Yield what is not known of a market's past: one that was not watched is not calm."""
     policy, returns, ticker = case.now.policy, case.now.returns, case.market.ticker
-    known_s, least = returns.known_s(ticker), policy.warm_up_s
-    if known_s < least:
+    if (least := policy.warm_up_s) and (known_s := returns.known_s(ticker)) < least:
         why = f"{known_s:.0f} s of the last hour of {ticker} are known, expected {least:g} s"
         yield "WARM_UP", why, {"known_s": known_s, "limit_s": least}
     if policy.max_volatility_1h is not None:
         volatility = returns.volatility_1h(ticker)
         if not _usable(volatility):
             why = f"{ticker} cannot be sized: {_no_volatility(volatility)}"
-            figures = {"volatility_1h": volatility, "known_s": known_s}
+            figures = {"volatility_1h": volatility, "known_s": returns.known_s(ticker)}
             yield "VOLATILITY_UNKNOWN", why, figures
 
 
@@ -4081,62 +4120,71 @@ class _Cut(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-class _Room(msgspec.Struct, frozen=True, gc=False):
-    # A limit of notional: the whole account's or one market's, in USDC or in equities.
-    reason: Reason
-    what: str
-    limit: float
-    of_account: bool
-    in_equities: bool
-
-    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
-        """Return how large a position may be, in quote quantums, once growing has cost its part."""
-        others *= self.of_account
-        if not self.in_equities:
-            return int(self.limit * 1e6) - others
-        share = floor(self.limit * PPM)
-        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
-        return most // (PPM**2 + share * cost_ppm)
-
-    def used(self, others: int, own: int, equity: int) -> float:
-        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
-        unit = equity if self.in_equities else 10**6
-        return (own + others * self.of_account) / unit if unit > 0 else inf
+class _Fitted(msgspec.Struct, frozen=True, gc=False):
+    # A candidate cut to what bounds it, the account once it filled at its worst, the cuts in words.
+    candidate: Candidate
+    after: MarginFigures
+    why: str
 
 
-def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
-    """Yield the limits of notional that a policy sets."""
-    market = f"notional of {ticker}"
-    if (most := policy.max_account_usdc) is not None:
-        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
-    if (most := policy.max_account_share) is not None:
-        yield _Room("NOTIONAL", "notional in equities", most, True, True)
-    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
-    if (most := policy.max_market_share) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+def _fitted(case: _Case, candidate: Candidate, base: MarginFigures) -> _Fitted | _Objection:
+    """Cut a candidate to all that bounds its size; an objection where that leaves nothing of it."""
+    why = ""
+    for cut in (_to_what_is_borne, _to_one_order):
+        found = cut(case, candidate, base)
+        if isinstance(found, tuple):
+            return found
+        if found is not None:
+            candidate, why = msgspec.structs.replace(candidate, size=found.size), why + found.why
+    after = _after(case, candidate, base)
+    if next(_exceeded(case, candidate, after), None) is None:
+        return _Fitted(candidate, after, why)
+    found = _to_limits(case, candidate, base)
+    if isinstance(found, tuple):
+        return found
+    candidate = msgspec.structs.replace(candidate, size=found.size)
+    after = _after(case, candidate, base)
+    # What is left is below each limit by its cost: no rounding may make it more.
+    return next(_exceeded(case, candidate, after), _Fitted(candidate, after, why + found.why))
 
 
-def _to_limits(case: _Case, candidate: Candidate, base: MarginFigures) -> _Cut | _Objection | None:
+def _after(case: _Case, candidate: Candidate, base: MarginFigures) -> MarginFigures:
+    interest, fee_ppm = case.now.valued.interest(case.view), case.now.policy.taker_fee_ppm
+    return candidate.after(base, case.held, candidate.worst_quote, fee_ppm, interest)
+
+
+def _exceeded(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
+    """Yield which limits of notional the account would be beyond."""
+    if case.rooms:
+        own = _notional(case, case.held + candidate.delta)
+        for room in case.rooms:
+            used = room.used(after.notional - own, own, after.net_collateral)
+            if not used <= room.limit:
+                yield _passed(room.reason, room.what, used, room.limit)
+
+
+def _to_limits(case: _Case, candidate: Candidate, base: MarginFigures) -> _Cut | _Objection:
     """Cut a candidate to the limits of notional; an objection where they leave nothing of it."""
-    market, held, oracle = case.market, case.held, case.view.oracle
-    rooms = [*_rooms(case.now.policy, market.ticker)]
-    if not rooms or oracle is None:
-        return None
-    price, equity = (oracle.digits, oracle.exponent), base.net_collateral
-    own = abs(position_margin(market, held, *price).net_notional)
-    wanted = abs(position_margin(market, held + candidate.delta, *price).net_notional)
-    others, cost_ppm = base.notional - own, _cost_ppm(case, candidate)
-    most, least = min((room.most(others, own, equity, cost_ppm), n) for n, room in enumerate(rooms))
-    if wanted <= most:
-        return None
-    tightest, step = rooms[least], market.step_base_quantums
-    borne = quote_to_base(max(most, 0), *price, market.atomic_resolution)
-    size = (borne - (held if candidate.side == "BUY" else -held)) // step * step
+    market, held, rooms, oracle = case.market, case.held, case.rooms, case.view.oracle
+    own, wanted = _notional(case, held), _notional(case, held + candidate.delta)
+    others, equity, cost_ppm = base.notional - own, base.net_collateral, _cost_ppm(case, candidate)
+    mosts = [room.most(others, own, equity, cost_ppm) for room in rooms]
+    room, most = rooms[mosts.index(min(mosts))], max(min(mosts), 0)
+    price = (oracle.digits, oracle.exponent) if oracle is not None else (1, 0)
+    borne = quote_to_base(most, *price, market.atomic_resolution)
+    size = borne - (held if candidate.side == "BUY" else -held)
+    size -= size % market.step_base_quantums
     if size <= 0:
-        would_be = tightest.used(others, wanted, equity)
-        return _passed(tightest.reason, tightest.what, would_be, tightest.limit)
-    return _Cut(size, f", cut to {tightest.limit:g} of {tightest.what}")
+        return _passed(room.reason, room.what, room.used(others, wanted, equity), room.limit)
+    return _Cut(min(size, candidate.size), f", cut to {room.limit:g} of {room.what}")
+
+
+def _notional(case: _Case, quantums: int) -> int:
+    """Return what so much of the market is worth, unsigned; nothing where that is not known."""
+    oracle = case.view.oracle
+    if oracle is None:
+        return 0
+    return abs(position_margin(case.market, quantums, oracle.digits, oracle.exponent).net_notional)
 
 
 def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objection:
@@ -4146,11 +4194,7 @@ def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objecti
 
 def _cost_ppm(case: _Case, candidate: Candidate) -> int:
     """Return what a candidate loses at its worst price, fee paid, in ppm of what it trades."""
-    oracle, worst = case.view.oracle, candidate.worst_quote
-    if oracle is None:
-        return PPM
-    price = oracle.digits, oracle.exponent
-    fair = abs(position_margin(case.market, candidate.size, *price).net_notional)
+    worst, fair = candidate.worst_quote, _notional(case, candidate.size)
     lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
     lost += mul_ppm(worst, case.now.policy.taker_fee_ppm, round_up=True)
     return lost * PPM // max(fair, 1) + 2
@@ -4210,7 +4254,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[ticker] = sizes.get(ticker, 0) + other.delta
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns, valued.interest(view))
+        priced(view, view.market, size, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
@@ -4231,23 +4275,14 @@ def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator
         limit = percent_text(policy.keep_above)
         why = f"distance would be {percent_text(distance)}, limit {limit}"
         yield "DISTANCE", why, _in_usdc(after)
-    for reason, what, would_be, most in _measured(case, candidate, after):
+    for reason, what, would_be, most in _measured(case, candidate):
         if not would_be <= most:  # nor if it is no number
             yield _passed(reason, what, would_be, most)
 
 
-def _measured(
-    case: _Case, candidate: Candidate, after: MarginFigures
-) -> Iterator[tuple[Reason, str, float, float]]:
+def _measured(case: _Case, candidate: Candidate) -> Iterator[tuple[Reason, str, float, float]]:
     """Yield what a policy limits: what it would be, and the most it may."""
-    policy, ticker, oracle = case.now.policy, case.market.ticker, case.view.oracle
-    valued, rooms = case.now.valued, [*_rooms(policy, ticker)]
-    if rooms and oracle is not None:  # what was cut to them is measured, too
-        price, size = (oracle.digits, oracle.exponent), case.held + candidate.delta
-        own = abs(position_margin(case.market, size, *price).net_notional)
-        for room in rooms:
-            used = room.used(after.notional - own, own, after.net_collateral)
-            yield room.reason, room.what, used, room.limit
+    policy, ticker, valued = case.now.policy, case.market.ticker, case.now.valued
     most: float | None = policy.max_positions
     if most is not None and ticker not in valued.held:
         yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
