@@ -122,7 +122,9 @@ def long_checks() -> dict[str, list[Command]]:
         "crash": [[*tool, "tools/crash.py"]],
         "soak": [[*tool, "tools/soak.py"]],
         "harsh": [["env", "TEST_VENUE_HABITS=harsh", *pytest, *tests_of_tools()["venue"]]],
-        "chaos": [[*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100"]],
+        "chaos": [
+            [*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100", "--profile", "reckless"]
+        ],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -23,7 +23,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="show one path second by second")
     parser.add_argument("--policy", default="guard", choices=POLICIES, help="under which policy")
     parser.add_argument("--only", help="of its events, these: 0,3")
+    parser.add_argument("--no-regret", action="store_true", help="search no best of hindsight")
     parser.add_argument("--recording", help="play this under every policy: quickstart, a path")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     return parser
@@ -124,17 +125,18 @@ def _recorded(name: str, *, as_json_: bool) -> int:
 REGRETTED: Final = range(1, 301)
 
 
-def run(seed: int, family: str = "") -> Run:
+def run(seed: int, family: str = "", *, regret: bool = True) -> Run:
     """Lead a seed's account down its path under every policy."""
     path = path_of(seed, family)
-    best = hindsight(path) if seed in REGRETTED and not family else None
+    best = hindsight(path) if regret and seed in REGRETTED and not family else None
     return Run(seed, path.family, lead(path), best)
 
 
 def _table(options: argparse.Namespace) -> int:
     started = time.monotonic()
     seeds = range(options.first, options.first + options.paths)
-    runs = _runs(seeds, _family(options.family), options.workers)
+    work = partial(run, family=_family(options.family), regret=not options.no_regret)
+    runs = _runs(work, seeds, options.workers)
     if options.json:
         print(json.dumps(as_json(runs)))
     else:
@@ -143,8 +145,7 @@ def _table(options: argparse.Namespace) -> int:
     return 0 if all(claim.holds for claim in claims(runs)) else 1
 
 
-def _runs(seeds: Sequence[int], family: str, workers: int) -> list[Run]:
-    work = partial(run, family=family)
+def _runs(work: Callable[[int], Run], seeds: Sequence[int], workers: int) -> list[Run]:
     with multiprocessing.get_context("spawn").Pool(workers or multiprocessing.cpu_count()) as pool:
         found = [*pool.imap_unordered(work, seeds, chunksize=_CHUNK)]
     return sorted(found, key=lambda one: one.seed)

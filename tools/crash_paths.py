@@ -142,13 +142,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "funding squeeze on a hedge": Family(
         (
-            Draw("squeeze", (2, 6), (0.001, 0.004), _BEFORE),
-            Draw("slide", (5, 30), (-0.10, 0.20), (0, 5)),
-            Draw("squeeze", (2, 8), (0.001, 0.004), (0, 5)),
-            Draw("slide", (5, 30), (0.0, 0.20), (0, 5)),
-            Draw("squeeze", (2, 8), (0.001, 0.004), (0, 5)),
+            Draw("squeeze", (3, 10), (0.001, 0.006), _BEFORE),
+            Draw("slide", (5, 30), (-0.10, 0.30), (0, 5)),
+            Draw("squeeze", (3, 10), (0.001, 0.006), (0, 5)),
+            Draw("slide", (5, 30), (0.0, 0.30), (0, 5)),
+            Draw("squeeze", (3, 10), (0.001, 0.006), (0, 5)),
         ),
-        markets=(2,), leverage=(4.0, 8.0), betas=(0.6, 1.1), hedged=True,
+        markets=(2,), leverage=(4.0, 6.0), betas=(0.3, 1.0), hedged=True,
     ),
     "correlated markets": Family(
         (_SLIDE, Draw("gap", size=(0.0, 0.12), wait=(0, 20), along=True)),

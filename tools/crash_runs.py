@@ -42,7 +42,6 @@ class PathOutcome(msgspec.Struct, frozen=True):
     lost: bool
     left: float
     orders: int
-    closest: float | None
     lines: tuple[str, ...] = ()
 
 
@@ -71,11 +70,13 @@ class Exchange(Paper):
     @property
     def taken(self) -> int:
         """Count what the chain took: liquidations, and positions that were deleveraged."""
-        return self.ledger.tally.liquidations + self._deleveraged()
+        ledger = self.ledger
+        return ledger.tally.liquidations + ledger.history.fills(status="DELEVERAGED").total
 
-    def _deleveraged(self) -> int:
-        # Counted only where it can have happened: whoever was deleveraged is worth nothing.
-        return self.ledger.history.fills(status="DELEVERAGED").total
+    @property
+    def left(self) -> float:
+        """Return what the account is worth to its owner, in USDC: never less than nothing."""
+        return max(self.ledger.equity or 0, 0) / USDC
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in, if it arrives; return the account frames that are not late."""
@@ -212,7 +213,8 @@ class Back:
         self.lines: list[str] = []
         self.orders = 0
         self._front, self._verbose = front, verbose
-        self._restart = front.path.first("restart")
+        self._nobody = policy == "none"
+        self._restart = None if self._nobody else front.path.first("restart")
         self._written = 0
         self._begin(1)
 
@@ -236,6 +238,8 @@ class Back:
     def settle(self, frame: Frame, second: int) -> None:
         """End a frame: what is reported comes in, and the rule looks at it."""
         self.venue.second = second
+        if self.down and self._nobody:
+            return
         if self._restart is not None and self._is_away(self._restart, second):
             return
         self.bot.settle(frame)
@@ -250,6 +254,7 @@ class Back:
                 self.bot.place(order)
         if second == CALM_S:
             require_open(self.venue, self._front.path)
+            self.down = self.down or self._nobody
         if self._verbose:
             self._narrate(second)
         # Nothing enters: what is flat stays so.
@@ -258,10 +263,8 @@ class Back:
     def outcome(self) -> PathOutcome:
         """Let go of the bot; return what is left."""
         self._end_bot()
-        equity = self.venue.ledger.equity
         return PathOutcome(
-            self.venue.taken > 0, (equity or 0) / USDC, self.orders, self.bot.risk.closest,
-            tuple(self.lines),
+            self.venue.taken > 0, self.venue.left, self.orders, tuple(self.lines)
         )  # fmt: skip
 
     def _is_away(self, restart: Event, second: int) -> bool:
@@ -314,11 +317,6 @@ class Seller:
         self.venue = Exchange(front.path, front.truth)
         self._front = front
 
-    @property
-    def left(self) -> float:
-        """Return what it is worth, in USDC."""
-        return (self.venue.ledger.equity or 0) / USDC
-
     def see(self, view: MarketView) -> None:
         """Show the venue a view."""
         self.venue.step(view)
@@ -350,4 +348,4 @@ def hindsight(path: Path) -> float:
     seconds = range(CALM_S + 1, path.seconds)
     sellers = [Seller(front, at_s, share) for at_s in seconds for share in SHARES]
     front.play(sellers)
-    return max(seller.left for seller in sellers)
+    return max(seller.venue.left for seller in sellers)

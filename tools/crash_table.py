@@ -162,6 +162,7 @@ def table(runs: Sequence[Run]) -> Iterable[str]:
             yield line
         yield ""
     yield from _verdicts(claims(runs))
+    yield from _front(runs)
     yield from _regrets(runs)
 
 
@@ -186,6 +187,33 @@ def _verdicts(judged: Sequence[Claim]) -> Iterable[str]:
         yield f"{name:<66}{show.format(found.mean):>11}  {interval:<22} {verdict}"
     refuted = sum(not claim.holds for claim in judged)  # integers
     yield f"{len(judged) - refuted} claims hold, {refuted} do not"
+
+
+def front(runs: Sequence[Run]) -> dict[str, tuple[int, float, float]]:
+    """Return of each policy the accounts lost, the mean left, and what it costs in a V."""
+    vs = [run for run in runs if run.family == _V]
+    found = {policy: sums(runs, policy) for policy in POLICIES}
+    costs = {p: statistics.fmean(_cost(run, p) for run in vs) if vs else 0.0 for p in POLICIES}
+    return {policy: (of.lost, of.mean, costs[policy]) for policy, of in found.items()}
+
+
+def dominating(found: Mapping[str, tuple[int, float, float]], policy: str) -> list[str]:
+    """Return the policies that are nowhere worse than one, and better somewhere."""
+    lost, left, cost = mine = found[policy]
+    return [
+        other
+        for other, theirs in found.items()
+        if theirs != mine and theirs[0] <= lost and theirs[1] >= left and theirs[2] <= cost
+    ]
+
+
+def _front(runs: Sequence[Run]) -> Iterable[str]:
+    found = front(runs)
+    yield ""
+    yield f"{'front':<36}{'lost':>9}{'left':>9}{'V cost':>9}  dominated by"
+    for policy, (lost, left, cost) in found.items():
+        better = ", ".join(dominating(found, policy)) or "none"
+        yield f"  {policy:<34}{lost:>9,}{left:>9,.0f}{cost:>9,.0f}  {better}"
 
 
 def regrets(runs: Sequence[Run], policy: str) -> list[float]:
@@ -217,6 +245,7 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
             name: {"paths": len(of)} | {p: msgspec.to_builtins(sums(of, p)) for p in POLICIES}
             for name, of in families.items()
         },
+        "front": front(runs),
         "claims": msgspec.to_builtins(claims(runs)),
         "regret": {
             policy: {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +29,18 @@ from crash_runs import (
     hindsight,
     lead,
 )
-from crash_table import Run, as_json, claims, paired, quantile, regrets, sums, table
+from crash_table import (
+    Run,
+    as_json,
+    claims,
+    dominating,
+    front,
+    paired,
+    quantile,
+    regrets,
+    sums,
+    table,
+)
 from crash_wire import frames_of
 from dydx_conn import Frame, OrderRequest, from_generator, replay
 from dydx_data import DataState, step
@@ -390,7 +402,7 @@ def alone(path: Path, policy: str) -> float:
                     bot.place(order)
 
     bot.run(from_generator(frames))
-    return (venue.ledger.equity or 0) / USDC
+    return venue.left
 
 
 @pytest.mark.parametrize("seed", [16, 17, 34])
@@ -430,7 +442,7 @@ def test_hindsight_is_the_same_rule_run_through_the_whole_bot(
     seller = Seller(front, at_s, share)
     front.play([seller])
 
-    assert seller.left == lead(path, ("once",))["once"].left
+    assert seller.venue.left == lead(path, ("once",))["once"].left
     assert hindsight(msgspec.structs.replace(path, seconds=at_s + 10)) > 0
 
 
@@ -458,7 +470,7 @@ def runs_of(family: str, **left: list[float]) -> list[Run]:
     """Return runs in which policies leave this, and lose where they leave nothing."""
     full = {policy: left.get(policy, left["none"]) for policy in POLICIES}
     return [
-        Run(n, family, {p: PathOutcome(full[p][n] == 0, full[p][n], 0, None) for p in full}, 9_000)
+        Run(n, family, {p: PathOutcome(full[p][n] == 0, full[p][n], 0) for p in full}, 9_000)
         for n in range(len(left["none"]))
     ]
 
@@ -504,6 +516,19 @@ def test_in_a_v_what_the_protections_cost_counts() -> None:
     assert not any("stop" in c.words and c.family == "all falls" for c in claims(runs))
 
 
+def test_the_front_names_who_is_nowhere_worse() -> None:
+    """Lost, left and the cost in a V, all three."""
+    runs = runs_of(
+        "V", none=[9, 9], all=[5, 5], half=[8, 0], stop=[7, 7], guard=[8, 8], both=[6, 9]
+    )
+    found = front(runs)
+
+    assert found["all"] == (0, 5.0, 4.0)
+    assert dominating(found, "none") == []
+    assert set(dominating(found, "all")) == {"none", "stop", "guard", "both"}
+    assert "guard" in dominating(found, "half")
+
+
 def test_regret_is_what_hindsight_left_more() -> None:
     """Never below nothing: who did better has none."""
     runs = runs_of("gap", none=[0, 8_000], guard=[9_500, 6_000])
@@ -538,7 +563,7 @@ def test_the_table_is_printed_and_the_code_tells(
 
 def test_paths_run_in_processes_come_back_in_their_order() -> None:
     """Whoever is ready first."""
-    runs = crash._runs(range(601, 605), "V", 2)
+    runs = crash._runs(partial(crash.run, family="V"), range(601, 605), 2)
 
     assert [run.seed for run in runs] == [601, 602, 603, 604]
     assert {run.family for run in runs} == {"V"}

@@ -64,10 +64,10 @@ def frames() -> list[Frame]:
 
 @pytest.fixture
 def failing(tmp_path: Path) -> Options:
-    """Return options with a strategy that fails while positions are open."""
+    """Return options with a strategy that fails while leveraged positions are open."""
     path = tmp_path / "failing.py"
     path.write_text(FAILING.format(seconds=CRASH_S))
-    return Options(strategy=str(path))
+    return Options.of("reckless", strategy=str(path))
 
 
 def deed(after: Frame, what: str, who: str = "key", why: str = "a headline") -> Frame:
@@ -104,7 +104,7 @@ def at_s(bot: Bot, frames: list[Frame], kind: str) -> list[float]:
 
 def test_nothing_enters_after_a_halt_and_the_guard_goes_on(frames: list[Frame]) -> None:
     """What is held is still looked after; each refusal names who halted, and why."""
-    halted = played(with_acts(frames, halt=CRASH_S))
+    halted = played(with_acts(frames, halt=CRASH_S), Options.of("reckless"))
 
     entered = [e for e in halted.journal.of_kind("approved") if not e.value.order.reduce_only]
     assert halted.risk.standing.state == "HALTED"

@@ -91,7 +91,7 @@ def played(tape: Tape, *faults: Fault, announces: bool = False) -> list[Frame]:
 
 def lived(tape: Tape, *faults: Fault, seed: int = 2) -> SeedResult:
     """Run the bot through these faults."""
-    return survive(tape, seed, faults, Options())
+    return survive(tape, seed, faults, Options.of("reckless"))
 
 
 def ids(frames: list[Frame]) -> list[int]:
@@ -331,7 +331,7 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
     """Whatever is drawn, together; `bot chaos --seeds 100` draws more."""
     tape = tape_of(60)
 
-    assert survive(tape, seed, plan(tape, seed), Options()).broken == {}
+    assert survive(tape, seed, plan(tape, seed), Options.of("reckless")).broken == {}
 
 
 def test_a_day_without_faults_is_the_replay() -> None:

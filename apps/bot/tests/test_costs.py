@@ -10,7 +10,7 @@ from dydx_risk import Approved, Reduce
 
 def test_no_order_of_a_run_cost_more_than_was_estimated() -> None:
     """Each of its fills may round up by a millionth of a dollar, and that is all."""
-    bot = Bot(Options())
+    bot = Bot(Options.of("reckless"))
     estimates: dict[str, Estimate] = {}
     paid: defaultdict[str, list[int]] = defaultdict(list)
     judged = bot.journal.judged

@@ -60,7 +60,7 @@ def run() -> tuple[Bot, Buyer]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(STRATEGIES, "buyer", buyer)
-        bot = Bot(Options(strategy="buyer"))
+        bot = Bot(Options.of("reckless", strategy="buyer"))
     bot.run(load_recorded_stream("quickstart"))
     return bot, made[-1]
 

@@ -37,6 +37,14 @@ def quickstart() -> Bot:
     return bot
 
 
+@pytest.fixture(scope="module")
+def reckless() -> Bot:
+    """Return the bot after the same with as much leverage as makes the guard act."""
+    bot = Bot(Options.of("reckless"))
+    bot.run(load_recorded_stream("quickstart"))
+    return bot
+
+
 def test_the_recording_leads_to_explained_decisions_orders_and_fills(quickstart: Bot) -> None:
     """Each layer put something out, and each decision gives its reasons in figures."""
     decisions = quickstart.journal.of_kind("decision")
@@ -58,14 +66,14 @@ def test_the_first_decision_comes_within_ten_seconds_at_the_dashboards_speed(
     assert (first.at - began) / 1e9 / 20 < 10
 
 
-def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstart: Bot) -> None:
+def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(reckless: Bot) -> None:
     """It fired before the distance fell below its threshold, and nothing was liquidated."""
-    figures = quickstart.venue.figures()
+    figures = reckless.venue.figures()
 
-    assert quickstart.journal.counts["reduce"] > 0
+    assert reckless.journal.counts["reduce"] > 0
     assert figures.liquidations == 0
-    assert quickstart.risk.closest is not None
-    assert 0 < quickstart.risk.closest < quickstart.risk.policy.restore_to
+    assert reckless.risk.closest is not None
+    assert 0 < reckless.risk.closest < reckless.risk.policy.restore_to
 
 
 def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None:
@@ -97,24 +105,24 @@ def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None
     assert bot.venue.figures().liquidations == 0
 
 
-def test_no_reason_of_the_guard_says_that_a_figure_is_below_itself(quickstart: Bot) -> None:
+def test_no_reason_of_the_guard_says_that_a_figure_is_below_itself(reckless: Bot) -> None:
     """Where rounding would make two figures one, more digits tell them apart."""
-    reasons = [entry.value.why for entry in quickstart.journal.of_kind("reduce")]
+    reasons = [entry.value.why for entry in reckless.journal.of_kind("reduce")]
 
     assert any("distance 11.5" in why for why in reasons)
     assert [why for why in reasons if re.search(r"([\d.]+) % < \1 %", why)] == []
 
 
-def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:
+def test_without_the_guard_the_account_comes_nearer_to_liquidation(reckless: Bot) -> None:
     """The same frames, unguarded: what the guard was for."""
-    unguarded = Bot(Options(guard=False))
+    unguarded = Bot(Options.of("reckless", guard=False))
     unguarded.run(load_recorded_stream("quickstart"))
 
     assert unguarded.journal.counts["reduce"] == 0
     assert unguarded.risk.closest is not None
-    assert quickstart.risk.closest is not None
-    assert unguarded.risk.closest < quickstart.risk.closest
-    assert unguarded.journal.hash != quickstart.journal.hash
+    assert reckless.risk.closest is not None
+    assert unguarded.risk.closest < reckless.risk.closest
+    assert unguarded.journal.hash != reckless.journal.hash
 
 
 def run_hash(*arguments: str, seed: str = "0") -> str:
@@ -156,12 +164,12 @@ def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce", "gate"])
-def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) -> None:
+def test_why_walks_from_anything_back_to_the_wire(reckless: Bot, kind: str) -> None:
     """The chain names its links, its frames, and quotes the wire's own text."""
-    entry = quickstart.journal.of_kind(kind)[-1]
+    entry = reckless.journal.of_kind(kind)[-1]
     path = find_recording("quickstart")
 
-    printed = chain(entry, quickstart.journal, path)
+    printed = chain(entry, reckless.journal, path)
 
     text = "".join(line.strip() for line in printed)
     caused_by = next(frame for frame in Recording(path) if frame.seq == entry.seq)

@@ -489,7 +489,7 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     screen.save()
     screen.draw()
 
-    assert drawn[0].message.startswith("THE STRATEGY RAISED")
+    assert drawn[0].message.startswith("THE STRATEGY IS STOPPED")
     assert drawn[1].message.startswith("saved ")
 
 

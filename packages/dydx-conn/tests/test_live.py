@@ -186,6 +186,18 @@ def both(*conditions: Callable[[list[Frame]], bool]) -> Callable[[list[Frame]], 
 # === Receiving ===
 
 
+def test_the_time_before_is_requested_once() -> None:
+    """Candles come over REST when the links open, as frames like all others."""
+    venue = Venue(answer=(200, '{"markets":{},"candles":[]}'))
+    history = [("v4_candles", f"{ticker}/1MIN") for ticker in ("BTC-USD", "ETH-USD")]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("http", 4), history=history)
+
+    answered = [key_of(frame) for frame in frames if frame.kind == "http"]
+    assert sorted(set(answered) & {*history}) == history
+    assert sum("/v4/candles/" in path for path in venue.requested) == 2
+
+
 def test_a_network_is_received_through_the_official_client() -> None:
     """Markets over REST, then the socket: open, its words, and what it confirms."""
     venue = Venue()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dydx_conn import WireWriter
+from dydx_conn import WireWriter, instant
 from dydx_data import RESOLUTIONS, Candle, Candles, DataState, Flow, Trade, step
 from hypothesis import given
 from hypothesis import strategies as st
@@ -394,6 +394,17 @@ def test_trades_go_on_from_candles_that_were_requested_once() -> None:
         (100.0, 110.0, 90.0, 102.0, 2.0, 3),
         (100.0, 111.0, 90.0, 111.0, 3.0, 4),
     ]
+
+
+def test_what_the_venue_sent_is_kept_apart_from_what_was_made_of_trades() -> None:
+    """All before the newest that it sent is its own; minutes that follow are ours."""
+    state, link = DataState(), WireWriter()
+    history = [_wire_candle(_time(120), "104"), _wire_candle(_time(60), "102")]
+    (view,) = step(state, link.candles("BTC-USD", "1MIN", *history, snapshot=True))
+    step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "111", _time(200))))
+
+    assert view.candles["1MIN"].started_at == instant(_time(180))
+    assert view.candles["1MIN"].reported_at == instant(_time(120))
 
 
 def test_candles_may_be_requested() -> None:

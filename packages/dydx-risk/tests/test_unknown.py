@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dydx_risk import Approved, Denied, Policy, Risk, RiskError, funding_rate_8h_ppm, ioc
+from dydx_risk import Approved, Policy, Risk, RiskError, funding_rate_8h_ppm, ioc
 
 SECOND = 1_000_000_000
 

@@ -254,6 +254,13 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which
 
 # What changes how the bot acts, and so changes the run hash.
 CHOICES: Final = (
+    option(
+        "--profile",
+        default="steady",
+        metavar="NAME",
+        help="how much may be risked: steady (default; at most once the equity is entered) or "
+        "reckless (up to 4.5 times, which shows what the guard is for)",
+    ),
     option("--no-guard", action="store_true", help="switch the guard off: liquidation may come"),
     option(
         "--strategy",

@@ -11,18 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, Frame, Inbox, Recording, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from reactivex import Observable
 
 from bot.acts import among
+from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
 from bot.environment import check_chain, enter, settings_of
 from bot.outlet import as_lines
 from bot.report import print_report, report_of
 from bot.runs import (
+    DEPOSIT,
     conduct,
     ended,
+    history_of,
     lived,
     on_dashboard,
     options_of,
@@ -38,18 +41,22 @@ from bot.wire import WireVenue
 RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
 
 
-def bot_for(arguments: argparse.Namespace, recording: Recording) -> Bot:
-    """Return a bot as it was recorded: the orders of a real run were sent, and are not again."""
-    run = RUN.fullmatch(recording.header.run)
-    if run is None:
-        return Bot(options_of(arguments))
-    venue = WireVenue(Subaccount(run[1], int(run[2])))
-    return Bot(options_of(arguments, int(run[3])), venue)
+def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
+    """Return a bot as it was recorded: the orders of a real run were sent, and are not again.
+
+    Where the strategy was stopped it is again, whatever it would do today.
+    """
+    run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
+    if run is not None:
+        venue, deposit = WireVenue(Subaccount(run[1], int(run[2]))), int(run[3])
+    bot = Bot(options_of(arguments, deposit), venue)
+    bot.supervisor.stops = recording.stops
+    return bot
 
 
 def replay(arguments: argparse.Namespace) -> int:
     """Play a recording, on a dashboard if this is a terminal, and report."""
-    recording = Recording(find_recording(arguments.recording))
+    recording = Foreseen(find_recording(arguments.recording))
     bot, name, speed, inbox = bot_for(arguments, recording), arguments.recording, None, Inbox()
     if on_dashboard(arguments):  # which holds each frame until it is due
         speed = arguments.speed or 20.0
@@ -72,12 +79,13 @@ def paper(arguments: argparse.Namespace) -> int:
     """Trade on paper against a live network until stopped, and report."""
     net = enter(settings_of(arguments))
     tickers = tickers_of(arguments)
-    bot, inbox = Bot(options_of(arguments)), Inbox()
+    bot, inbox = Bot(options_of(arguments, budget=LIVE)), Inbox()
     with recorder(arguments.record, net) as write:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            return live(net, tickers, pace=until(arguments.seconds, pace), inbox=inbox)
+            bounded, history = until(arguments.seconds, pace), history_of(tickers)
+            return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
         return lived(arguments, bot, net, tickers, receive, write, inbox, mode="PAPER")
 
@@ -132,8 +140,9 @@ def replayed_to_end(
 ) -> tuple[Bot, Path]:
     """Run a recording as fast as it can be read; the run is what it always is."""
     path = find_recording(arguments.recording)
-    bot = bot_for(arguments, Recording(path))
+    recording = Foreseen(path)
+    bot = bot_for(arguments, recording)
     # A recording ends with its connections closed and every book unknown: look before that.
-    last = max((frame.seq for frame in Recording(path) if frame.kind == "ws"), default=0)
-    run_to_end(bot, play(path, pace=until(seconds, lambda frame: frame.seq <= last)))
+    last = max((frame.seq for frame in recording if frame.kind == "ws"), default=0)
+    run_to_end(bot, play(recording, pace=until(seconds, lambda frame: frame.seq <= last)))
     return bot, path

@@ -12,7 +12,8 @@ Account frames wait until the frame at hand is done and then enter one by one, b
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
 The venue is a paper one, or the wire itself (bot.wire): only where orders go and where account
 frames come from differs. An act (halt, resume …) is a frame too, and takes effect when its turn
-comes. What a strategy raises becomes an act: entries stop, guard and exits go on.
+comes. What a strategy raises becomes an act, and so does taking too long (bot.budget): entries
+stop, guard and exits go on.
 """
 
 import re
@@ -22,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -40,12 +41,12 @@ from dydx_paper import PaperVenue
 from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
 from dydx_signals import Scored, scores
 from dydx_strategy import (
+    Decider,
     Decision,
     RankAndTarget,
     RankSettings,
     Strategy,
     StrategyError,
-    decisions,
     load_strategy,
 )
 from reactivex import Observable, operators
@@ -53,11 +54,13 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
 from bot.acts import one_line
+from bot.budget import REPLAYED, Budget, Supervisor
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.keys import forget_secrets
 from bot.meters import Meters
+from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
 
 PAPER = Subaccount("dydx1paper", 0)
@@ -129,16 +132,25 @@ class Paper(PaperVenue):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
-    A `strict` run ends where the strategy raises, with what it raised.
+    A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
+    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
+    whoever trades on frames as they come chooses `bot.budget.LIVE`.
     """
 
     strategy: str = "rank"
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
-    policy: Policy = msgspec.field(
-        default_factory=lambda: Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
-    )
+    profile: str = STEADY
+    policy: Policy = PROFILES[STEADY].policy
+    settings: RankSettings = PROFILES[STEADY].strategy
+    budget: Budget = REPLAYED
+
+    @classmethod
+    def of(cls, profile: str, **chosen: Any) -> Self:
+        """Return the options of a profile; `ConnError` lists the known ones."""
+        found = profile_of(profile)
+        return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
 
 
 class MadeActs:
@@ -202,9 +214,11 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        strategy = _strategy(options)
-        self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-        self._subscriptions = self._compose(strategy)
+        self.supervisor = Supervisor(options.budget)
+        with self.supervisor.loading(options.strategy):
+            strategy = _strategy(options)
+            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self._subscriptions = self._compose(strategy)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -213,7 +227,8 @@ class Bot:
         source has ended.
         """
         try:
-            frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+            with self.supervisor.watching():
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
         finally:
             self._subscriptions.dispose()
         self.close()
@@ -238,8 +253,9 @@ class Bot:
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
+            decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
-                ("strategy", hubs.to_strategy.pipe(decisions(strategy)), self._decided),
+                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores()), self._rate),
             ]
         return CompositeDisposable(
@@ -255,6 +271,8 @@ class Bot:
         if frame.link != "node":  # the node's answers to orders are for the venue
             self._hubs.frames.on_next(frame)
         self.settle(frame)
+        if self.options.budget.rests:
+            self.supervisor.rest()
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.shown.take(frame)
 
@@ -293,6 +311,9 @@ class Bot:
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
 
+    def _decide(self, decider: Decider, event: Any) -> list[Decision]:
+        return self.supervisor.step(decider, event, self.shown.last_frames[-1])
+
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
         self._hubs.to_risk.on_next(decision)
@@ -317,9 +338,9 @@ class Bot:
         why = f"somebody else trades the account: {stranger.words}"
         self._make("account", "adopt" if known else "halt", one_line(why))
 
-    def _make(self, who: str, what: str, why: str) -> None:
+    def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
         at = self.shown.last_frames[-1]
-        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what))
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
 
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)
@@ -352,7 +373,8 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        self._make(who, "halt", raised(error))
+        call = self.supervisor.call * (who == "strategy")
+        self._make(who, "halt", raised(error), call)
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.
@@ -379,22 +401,13 @@ def raised(error: Exception) -> str:
 
 
 def _strategy(options: Options) -> Callable[[], Strategy] | None:
-    """Return what makes the strategy; the standard one holds up to 4.5 times the equity.
+    """Return what makes the strategy.
 
     "none" is no opinion at all: the guard looks after an account that a person trades by hand.
-
-    It is patient: a score must stay bad for 45 s before it closes, so that noise does not
-    trade. The guard is there for what cannot wait.
     """
     if options.strategy == "none":
         return None
     if options.strategy != RankAndTarget.name:
         forget_secrets()
         return load_strategy(options.strategy)
-    settings = RankSettings(
-        gross_share=4.5,
-        market_share=1.6,
-        smallest_share=0.8,
-        confirm_s=45.0,
-    )
-    return lambda: RankAndTarget(settings)
+    return lambda: RankAndTarget(options.settings)

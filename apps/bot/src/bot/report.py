@@ -16,6 +16,7 @@ from bot.composition import Bot, raised
 from bot.journal import JournalEntry, order_words
 from bot.meters import memory_mb
 from bot.outlet import as_lines
+from bot.profiles import limits_text
 from bot.why import clock
 from bot.wire import WireVenue
 
@@ -57,6 +58,12 @@ def report_of(
         "open": positions_of(bot) if isinstance(bot.venue, WireVenue) else None,
         "by_hand": sorted(bot.risk.account.by_hand),
         "standing": _standing(bot),
+        "profile": {
+            "name": bot.options.profile,
+            "limits": limits_text(bot.options.policy),
+            "policy": bot.options.policy.model_dump(),
+            "strategy": bot.options.settings.model_dump(),
+        },
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
@@ -168,6 +175,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"profit       {money['realized_pnl']:+,.2f} realized, "
         f"{money['unrealized_pnl']:+,.2f} unrealized",
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
+        f"profile      {report['profile']['name']}: {report['profile']['limits']}",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",

@@ -33,6 +33,7 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import Standstill
+from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import status_of, within_reach
 from bot.report import print_report, report_of
@@ -48,16 +49,20 @@ Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 DEPOSIT: Final = 10_000
 
 
-def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options:
+def options_of(
+    arguments: argparse.Namespace, deposit: int = DEPOSIT, *, budget: Budget = REPLAYED
+) -> Options:
     """Gather what changes how the bot acts; `deposit` is for whoever typed none."""
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    options = Options(
+    options = Options.of(
+        arguments.profile,
         strategy=arguments.strategy,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
+        budget=budget,
     )
     # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
     if not (arguments.hand_beside or arguments.strategy == "none"):
@@ -72,6 +77,11 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     if not tickers:
         raise ConnError(f"expected tickers such as BTC-USD,ETH-USD, got {arguments.tickers!r}")
     return tickers
+
+
+def history_of(tickers: list[str]) -> list[tuple[str, str]]:
+    """Return what is requested of the time before a run: it counts as watched."""
+    return [("v4_candles", f"{ticker}/1MIN") for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:
@@ -177,7 +187,7 @@ def ended(bot: Bot) -> int:
     if bot.stopped is None:
         return 0
     traceback.print_exception(bot.stopped)
-    what = "expected a strategy that does not raise, got the above"
+    what = "expected a strategy that neither raises nor takes too long, got the above"
     print(f"bot: {what}: nothing entered after it, guard and exits went on", file=sys.stderr)
     return 1
 

@@ -167,7 +167,9 @@ class Screen:
         self.bot.meters.sample()
         view = self.view
         if self.bot.stopped is not None and not view.message:
-            view = replace(view, message="THE STRATEGY RAISED: nothing enters, the guard goes on")
+            view = replace(
+                view, message="THE STRATEGY IS STOPPED: nothing enters, the guard goes on"
+            )
         started = time.perf_counter_ns()
         self._dashboard.draw(self.snapshot(), view)
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
@@ -181,6 +183,7 @@ class Screen:
     # --- keys ---
 
     def _next_key(self, seconds: float) -> str:
+        self.bot.supervisor.rest()
         try:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:

@@ -35,6 +35,7 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import act
+from bot.budget import LIVE
 from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
@@ -43,7 +44,7 @@ from bot.keys import address_of, has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import asks, lived, options_of, recorder, tickers_of, until
+from bot.runs import asks, history_of, lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -242,7 +243,7 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
-    options = options_of(arguments, worth)
+    options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
@@ -258,7 +259,10 @@ def _trade(
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             paced = until(arguments.seconds, pace)
             bounded = closing(venue, paced, stopping, leave.holds, lambda: leave.on_screen)
-            return live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
+            return live(
+                net, tickers, subaccount=subaccount, history=history_of(tickers), pace=bounded,
+                inbox=inbox,
+            )  # fmt: skip
 
         def note(frame: Frame) -> None:
             audit.passed(frame)

@@ -1433,8 +1433,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         gap    messages were lost   reason              its, if of    its       how many
                                                         one alone
         tick   of "clock": a second passed; of a link: it tries to connect
-        act    somebody did it:     why       what: halt, resume, flatten …
-               `link` is who
+        act    somebody did it:     why       what: halt, resume, flatten …          0, or at
+               `link` is who                                                        which call
     """
 
     seq: int
@@ -2585,7 +2585,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "close": {"c": "link", "code": "type", "reason": "text"},
     "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
-    "act": {"who": "link", "what": "type", "why": "text"},
+    "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
 }
 
 
@@ -6672,9 +6672,9 @@ class _Poller(threading.Thread):
     The answers are frames by way of the inbox; a request that stays unanswered is one gap frame.
     """
 
-    def __init__(self, network: Network, inbox: Inbox) -> None:
+    def __init__(self, network: Network, inbox: Inbox, history: Iterable[Key]) -> None:
         super().__init__(name="rest", daemon=True)
-        self._network = network
+        self._network, self._history = network, (*history,)
         self._put = partial(inbox.put, link="rest")
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
@@ -6753,7 +6753,8 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
+            for key in (_MARKETS, *self._history):
+                self._start(key, partial(self._until, key, 0.0))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6868,14 +6869,16 @@ def live(
     parent: bool = False,
     resolutions: Iterable[str] = (),
     also: Iterable[Key] = (),
+    history: Iterable[Key] = (),
     pace: Pacer | None = None,
     inbox: Inbox | None = None,
 ) -> Observable[Frame]:
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles, `also` are further channels with their ids. What others put into `inbox`
-    comes out among the rest.
+    are of the candles, `also` are further channels with their ids. `history` names what is
+    requested once over REST, when the links open: ("v4_candles", "BTC-USD/1MIN") for the candles of
+    the time before. What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -6891,26 +6894,27 @@ def live(
         second           |--ws-ws-gap-ws-tick-|
     """
     keys = subscriptions(tickers, resolutions, subaccount, parent=parent, also=also)
-    over: list[bool] = []
+    history, over = (*history,), list[bool]()
 
     def receive() -> Generator[Frame]:
         if not over:
-            yield from _receive(network, keys, pace, inbox)
+            yield from _receive(network, keys, history, pace, inbox)
             over.append(True)
 
     return from_generator(receive).pipe(operators.share())
 
 
 def _receive(
-    network: Network, groups: list[list[Key]], pace: Pacer | None, inbox: Inbox | None
-) -> Generator[Frame]:
+    network: Network, groups: list[list[Key]], history: Iterable[Key], pace: Pacer | None,
+    inbox: Inbox | None,
+) -> Generator[Frame]:  # fmt: skip
     inbox = inbox or Inbox()
     # Made once: to read all that is trusted takes longer than to connect.
     encrypted = any(address.startswith("wss:") for address in network.sockets)
     trust = ssl.create_default_context() if encrypted else None
     named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
     links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
-    poller = _Poller(network, inbox)
+    poller = _Poller(network, inbox, history)
     for link in links.values():
         link.other = poller.other
     watch = _Watch(links, poller)

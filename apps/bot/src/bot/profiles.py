@@ -1,0 +1,164 @@
+"""How much a run may risk and how its strategy trades: all settings of both profiles.
+
+    --profile NAME ──► PROFILES[NAME] ──► Policy (gate, guard), RankSettings (strategy)
+
+A profile is plain data that is validated where it comes in; `read_profile` does it, and its error
+is one line that names the fields. `POLICY` and `STRATEGY` are the only place where a setting of a
+run stands: what a field means is in `Policy` and `RankSettings`, why it has its value here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from dydx_conn import ConnError
+from dydx_risk import Policy, percent_text
+from dydx_strategy import RankSettings
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+STEADY: Final = "steady"  # unless another is typed
+RECKLESS: Final = "reckless"
+
+
+class Profile(BaseModel):
+    """A policy and the settings of a strategy that keeps within it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Policy
+    strategy: RankSettings
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        limits = {
+            "gross_share": ("max_account_share", "max_leverage"),
+            "market_share": ("max_market_share",),
+        }
+        for setting, names in limits.items():
+            wanted = getattr(self.strategy, setting)
+            for name in names:
+                most = getattr(self.policy, name)
+                if most is not None and wanted > most:
+                    raise ValueError(
+                        f"expected strategy.{setting} <= policy.{name}, got {wanted:g} and {most:g}"
+                    )
+        return self
+
+
+def read_profile(name: str, fields: Mapping[str, Any]) -> Profile:
+    """Validate a profile; `ConnError` names each field, what was expected of it and what it is."""
+    try:
+        return Profile.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(_words(dict(one)) for one in error.errors())
+        raise ConnError(f"profile {name}: {wrong}") from None
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    where, what = ".".join(map(str, error["loc"])), error["msg"]
+    if error["type"] == "value_error":
+        return f"{where}: {what.removeprefix('Value error, ')}".removeprefix(": ")
+    if error["type"] == "extra_forbidden":
+        return f"expected no field {where}, got {error['input']!r}"
+    if error["type"] == "missing":
+        return f"expected a field {where}, got none"
+    return f"expected {where} {what.replace('Input should ', 'to ', 1)}, got {error['input']!r}"
+
+
+def profile_of(name: str) -> Profile:
+    """Return a profile by its name; `ConnError` lists the known ones."""
+    if name not in PROFILES:
+        raise ConnError(f"expected a profile ({', '.join(PROFILES)}), got {name!r}")
+    return PROFILES[name]
+
+
+def limits_text(policy: Policy) -> str:
+    """Word in a line how much a policy lets a run risk."""
+    parts = [f"gross at most {policy.max_leverage:g} times the equity"]
+    if (most := policy.max_account_share) is not None:
+        parts.append(f"entered up to {most:g}")
+    if (most := policy.max_market_share) is not None:
+        parts.append(f"a market up to {most:g}")
+    if policy.warm_up_s:
+        parts.append(f"after {policy.warm_up_s:g} s of data")
+    if (most := policy.max_volatility_1h) is not None:
+        parts.append(f"sized to {percent_text(most)} in a usual hour")
+    if (most := policy.bear_move) is not None:
+        parts.append(f"to survive a move of {percent_text(most)}")
+    return ", ".join(parts)
+
+
+# === The table ===
+
+# Distances are to liquidation, shares of the equity; None is no limit.
+POLICY: Final[dict[str, tuple[Any, Any]]] = {
+    # field                  steady    reckless
+    "act_below":             (0.10,     0.10),
+    "restore_to":            (0.15,     0.15),
+    "keep_above":            (0.18,     0.18),
+    "max_leverage":          (2.0,      5.0),
+    "max_account_share":     (1.0,      None),
+    "max_market_share":      (0.5,      None),
+    "max_account_usdc":      (None,     None),
+    "max_market_usdc":       (None,     None),
+    "market_usdc":           ({},       {}),
+    "max_positions":         (None,     None),
+    "max_order_usdc":        (20_000.0, 20_000.0),
+    "max_orders_per_minute": (None,     None),
+    "warm_up_s":             (300.0,    0.0),
+    # A usual hour moves the equity by 2 % at most: only where a market moves 4 % is it cut.
+    "max_volatility_1h":     (0.02,     None),
+    "bear_move":             (0.35,     None),  # a third in a day was seen more than once
+    "max_daily_loss_usdc":   (None,     None),
+    "max_drawdown":          (None,     None),
+    "slippage_bps":          (30,       30),
+    "guard_slippage_bps":    (100,      100),
+    "max_oracle_bps":        (200,      200),
+    "max_slippage_bps":      (None,     None),
+    "guard_cuts":            (4,        4),
+    "taker_fee_ppm":         (500,      500),
+    "good_til_blocks":       (5,        5),
+    "stale_seconds":         (30.0,     30.0),
+}  # fmt: skip
+
+# What `RankAndTarget` decides by. Reckless is patient, so that the guard has something to do.
+STRATEGY: Final[dict[str, tuple[Any, Any]]] = {
+    # field               steady    reckless
+    "gross_share":        (1.0,     4.5),
+    "market_share":       (0.4,     1.6),  # three, and room for one to grow
+    "positions":          (3,       3),
+    "smallest_share":     (0.8,     0.8),
+    "least_share":        (0.05,    0.05),
+    "change_share":       (0.3,     0.3),
+    "enter":              (60.0,    60.0),
+    "exit":               (52.0,    52.0),
+    "full":               (75.0,    75.0),
+    "weights":            ({"momentum": 0.6, "imbalance": 0.3, "funding": 0.1},) * 2,
+    "quorum":             (0.6,     0.6),
+    "volume_lift":        (0.25,    0.25),
+    "volatility_calm":    (75.0,    75.0),
+    "volatility_extreme": (90.0,    90.0),
+    "liquidity_calm":     (25.0,    25.0),
+    "liquidity_extreme":  (5.0,     5.0),
+    "holding_s":          (30.0,    30.0),
+    "confirm_s":          (15.0,    45.0),
+    "patience_s":         (5.0,     5.0),
+    "look_s":             (5.0,     5.0),
+    "report_s":           (30.0,    30.0),
+    "throttle_s":         (10.0,    10.0),
+    "debounce_s":         (60.0,    60.0),
+    "same_share":         (0.05,    0.05),
+    "back_off_s":         (10.0,    10.0),
+    "back_off_most_s":    (300.0,   300.0),
+    "cool_down_s":        (300.0,   300.0),
+}  # fmt: skip
+
+PROFILES: Final[dict[str, Profile]] = {
+    name: read_profile(
+        name,
+        {
+            "policy": {field: values[n] for field, values in POLICY.items()},
+            "strategy": {field: values[n] for field, values in STRATEGY.items()},
+        },
+    )
+    for n, name in enumerate((STEADY, RECKLESS))
+}
