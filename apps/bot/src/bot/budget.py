@@ -6,9 +6,9 @@
 
 The guard runs on the same thread, so a strategy that loops or sleeps would take it down. The timer
 never runs while the run waits for a frame or a key: before Python 3.13 a signal makes
-`SimpleQueue.get` forget its timeout. Where nothing is waited for it is set once. Ticks are counted and not their
-distance in time: those of a process that was stopped, or that the machine had no time for, come
-as one. What a call had decided by then is discarded whole.
+`SimpleQueue.get` forget its timeout. Where nothing is waited for it is set once. Ticks are counted
+and not their distance in time: those of a process that was stopped, or that the machine had no
+time for, come as one. What a call had decided by then is discarded whole.
 
 Not held: one call into C that does not come back, threads of the strategy's own, `os._exit`, and
 code that goes out of its way to catch all. A run outside the main thread is not watched at all.
