@@ -786,14 +786,28 @@ def test_an_account_carries_its_ladder_at_every_moment(make_world: Any) -> None:
     assert world.risk.flight_plan.why == "nothing is held"
 
 
-def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
-    """An order in flight is not doubled, and nothing is complained about."""
-    world = _long(make_world)
-    world.oracle("ETH-USD", "2740")
-    world.block()
-    world.oracle("ETH-USD", "2735")
+def test_the_guard_waits_two_blocks_for_the_answer_of_a_part(make_world: Any) -> None:
+    """An order in flight is not doubled and nothing is complained about; then it counts as lost."""
+    world, fired = _near(make_world), []
+    for price in ("2832", "2831.9", "2831.8"):
+        world.oracle("ETH-USD", price)
+        fired.append(len(world.verdicts))
+        world.block()
 
-    assert len(world.verdicts) == 1
+    assert fired == [1, 1, 2]
+
+
+def test_to_leave_whole_the_guard_sends_again_each_block(make_world: Any) -> None:
+    """Reduce-only as they are, two orders cannot sell more than is held."""
+    world, fired = _near(make_world), []
+    for price in ("2730", "2729", "2728"):
+        world.oracle("ETH-USD", price)
+        world.oracle("ETH-USD", f"{price}.5")
+        fired.append(len(world.verdicts))
+        world.block()
+
+    assert fired == [1, 2, 3]
+    assert {reduce.order.quantums for reduce in world.reductions} == {10_000_000_000}
 
 
 def test_unanswered_the_guard_fires_again(make_world: Any) -> None:

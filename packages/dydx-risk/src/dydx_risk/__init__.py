@@ -3501,14 +3501,13 @@ class Valuation:
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
         return [r for r in waiting if r.order.signed_quantums * held < 0]
 
-    @property
-    def reducing(self) -> frozenset[str]:
-        """Return the tickers whose reduction is waited for.
+    def reducing(self, patience: int = _ANSWER_BLOCKS) -> frozenset[str]:
+        """Return the tickers whose reduction is waited for, so many blocks and no longer.
 
-        One in doubt is not, nor one that two blocks brought no answer to: it may be lost, and
-        reduce-only as they are, two of them cannot flip a position.
+        One in doubt is not, nor one without an answer for longer: it may be lost, and reduce-only
+        as they are, two of them cannot flip a position.
         """
-        late = self.account.height - _ANSWER_BLOCKS
+        late = self.account.height - patience
         return frozenset(
             t for t in self.held
             if any(r.shut or (r.sent > late and not r.doubted) for r in self.reductions(t))
@@ -4974,7 +4973,9 @@ class Risk:
     def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
         valued, planner = self.valued, self._planner
         fall = int(self._turns.ahead * max(margin.sensitivity, 0))
-        waiting = valued.reducing
+        # To leave whole, it is sent again each block; a part is not to be sold twice.
+        patience = 1 if step is not None and not step.share else _ANSWER_BLOCKS
+        waiting = valued.reducing(patience)
         tickers = valued.moved | (waiting ^ planner.waiting)
         moved = {ticker: valued.known_size(ticker) for ticker in tickers}
         valued.moved.clear()
