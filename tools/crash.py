@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.seed is not None:
             return _show(options.seed, options.family, options.only, options.policy)
         if options.recording is not None:
-            return _recorded(options.recording, as_json_=options.json)
+            return _recorded(options.recording, options.profile, as_json_=options.json)
         return _table(options)
     except (ValueError, ConnError) as error:
         print(f"crash: {error}", file=sys.stderr)
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="of its events, these: 0,3")
     parser.add_argument("--no-regret", action="store_true", help="search no best of hindsight")
     parser.add_argument("--recording", help="play this under every policy: quickstart, a path")
+    parser.add_argument("--profile", default="reckless", help="of --recording (default: reckless)")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     return parser
 
@@ -111,8 +112,8 @@ def _family(name: str) -> str:
 # === A recording ===
 
 
-def _recorded(name: str, *, as_json_: bool) -> int:
-    outcomes = on_recording(name, Options())
+def _recorded(name: str, profile: str, *, as_json_: bool) -> int:
+    outcomes = on_recording(name, Options.of(profile))
     shown = json.dumps(msgspec.to_builtins(outcomes)) if as_json_ else None
     print(shown or "\n".join(recorded_table(outcomes)))
     return 0
