@@ -4,7 +4,7 @@
     uv run --all-packages --group dev tools/crash.py --family V           of one family alone
     uv run --all-packages --group dev tools/crash.py --seed 4711 --policy guard    one path, shown
     uv run --all-packages --group dev tools/crash.py --seed 4711 --only 0,3   two events of it
-    uv run --all-packages --group dev tools/crash.py --recording quickstart   a recording
+    uv run --all-packages --group dev tools/crash.py --recording quickstart --profile reckless
 
     crash_paths.py    families, and the paths that a seed draws of them
     crash_wire.py     the frames of a path
@@ -29,6 +29,7 @@ from typing import Final
 
 import msgspec
 from bot.composition import Options
+from bot.profiles import STEADY
 from crash_paths import FAMILIES, KINDS, Path, path_of
 from crash_recorded import on_recording, recorded_table
 from crash_runs import POLICIES, hindsight, lead
@@ -63,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="of its events, these: 0,3")
     parser.add_argument("--no-regret", action="store_true", help="search no best of hindsight")
     parser.add_argument("--recording", help="play this under every policy: quickstart, a path")
-    parser.add_argument("--profile", default="reckless", help="of --recording (default: reckless)")
+    parser.add_argument(
+        "--profile", default=STEADY, help="how its strategy trades (default steady)"
+    )
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     return parser
 

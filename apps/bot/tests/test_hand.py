@@ -139,6 +139,17 @@ def test_a_recorded_stranger_replays_to_the_same_bytes(options: Options) -> None
     assert again.journal.hash == lived.journal.hash
 
 
+def test_who_signs_for_another_subaccount_halts_nothing() -> None:
+    """Its sequence is the address's: it is said."""
+    result = {"code": 32, "codespace": "sdk", "log": "expected 8, got 7"}
+    text = json.dumps({"to": "cancel", "ids": ["x"], "until": 20, "result": result})
+    bot, _ = run(ALONE, begun(), Frame(1, NOW, 1, "node", "http", text, "32", "broadcast"))
+
+    words = "note by account: another client signs for the address: expected 8, got 7"
+    assert acts(bot) == [words]
+    assert bot.risk.standing.state != "HALTED"
+
+
 def test_what_this_run_and_earlier_runs_sent_is_nobody_elses() -> None:
     """The act that begins the run has the numbers of those before."""
     ids = act("ids", range_words([(90, 95), (5, 6)]), "restart")

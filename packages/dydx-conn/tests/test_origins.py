@@ -172,6 +172,24 @@ def test_an_order_without_a_name_waits_as_well() -> None:
     assert found(snapshot(), block(12), bare, block(43))[0] == ["an order is OPEN"]
 
 
+def refused(codespace: str, log: str = "account sequence mismatch, expected 8, got 7") -> Frame:
+    """Answer a broadcast with a 32."""
+    result = {"code": 32, "codespace": codespace, "log": log}
+    text = json.dumps({"to": "cancel", "ids": [ID], "until": 20, "result": result})
+    return Frame(0, 0, 0, "node", "http", text, "32", "broadcast")
+
+
+def test_a_sequence_that_somebody_else_used_is_noticed() -> None:
+    """It names no order: it may be another subaccount's. The same number means else elsewhere."""
+    words, _ = found(snapshot(), refused("sdk"), refused("clob"))
+
+    assert words == [
+        "another client signs for the address: account sequence mismatch, expected 8, got 7"
+    ]
+    broken = msgspec.structs.replace(refused("sdk"), text="{")
+    assert found(snapshot(), broken)[0] == []
+
+
 # === Earlier runs ===
 
 

@@ -335,8 +335,10 @@ class Bot:
         if beside and stranger.ticker:
             self.risk.adopt(stranger.ticker)
         known = beside or self.risk.standing.state == "HALTED"
-        why = f"somebody else trades the account: {stranger.words}"
-        self._make("account", "adopt" if known else "halt", one_line(why))
+        what, why = "adopt" if known else "halt", "somebody else trades the account: "
+        if not stranger.order_id:
+            what, why = "note", ""  # it may be for another subaccount, which is no harm here
+        self._make("account", what, one_line(why + stranger.words))
 
     def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
         at = self.shown.last_frames[-1]

@@ -5178,7 +5178,11 @@ def account_updates(
 
 
 class Stranger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An order that somebody else sent while we looked, and in `words` how it was noticed."""
+    """An order that somebody else sent while we looked, and in `words` how it was noticed.
+
+    `order_id` is empty where no more is known than that somebody signs for the same address: a
+    sequence is one for all its subaccounts, and may be used up by what an earlier run sent last.
+    """
 
     order_id: str
     ticker: str
@@ -5216,6 +5220,8 @@ class Origins:
         """Note, before its updates are taken, whether a frame is the first list of all orders."""
         self._listed = self._listed or self._listing
         self._listing = not self._listed and _is_orders_list(frame)
+        if frame.link == "node" and frame.path == "broadcast" and frame.type == "32":
+            self._found += _who_signed(frame)
 
     def take(self, update: AccountUpdate) -> None:
         """Take what an update reports of orders and fills."""
@@ -5289,6 +5295,14 @@ _MOST_JUDGED: Final = 65_536
 
 def _is_orders_list(frame: Frame) -> bool:
     return frame.kind == "http" and frame.path == ENDPOINTS["orders"].path and frame.ok
+
+
+def _who_signed(frame: Frame) -> Iterator[Stranger]:
+    with contextlib.suppress(msgspec.DecodeError):
+        result = msgspec.json.decode(frame.text, type=_Answer).result
+        if result is not None and result.is_sdk(32):
+            words = f"another client signs for the address: {result.log}"
+            yield Stranger(order_id="", ticker="", words=words)
 
 
 def _who_placed(state: OrderState) -> Stranger:
