@@ -69,6 +69,10 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
             {"slippage_bps": 50, "guard_slippage_bps": 40},
             "expected slippage_bps <= guard_slippage_bps, got 50 and 40",
         ),
+        (
+            {"max_daily_loss": 0.2, "max_drawdown": 0.1},
+            "expected max_daily_loss <= max_drawdown, got 0.2 and 0.1",
+        ),
         ({"bear_move": 1}, "bear_move\n  Input should be less than 1"),
         ({"max_drawdown": 20}, "max_drawdown\n  Input should be less than 1"),
         ({"max_volatility_1h": 2}, "max_volatility_1h\n  Input should be less than 1"),

@@ -178,14 +178,18 @@ class Entry:
         return float(self.market.size(quantums) * Decimal(self.oracle.text))
 
     def judge(self, usdc: float | None = None, **limits: Any) -> Approved | Denied:
-        """Put it to the gate under a policy; nothing stays of it."""
+        """Put it to the gate under a policy; nothing stays of it.
+
+        What rests of the session's own orders is not in what is computed by hand here.
+        """
         risk = self.stand.risk
+        resting, risk.account.open_orders = risk.account.open_orders, {}
         risk.policy = Policy(**FREE | limits)
         target = self.usdc if usdc is None else usdc
         state = self.stand.state
         [verdict] = risk.step(self.make(self.ticker, target, state.seq, state.at))
         risk.account.reserved.clear()
-        risk.policy = Policy()
+        risk.policy, risk.account.open_orders = Policy(), resting
         assert isinstance(verdict, Approved | Denied)
         return verdict
 

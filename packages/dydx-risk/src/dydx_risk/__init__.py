@@ -3007,11 +3007,13 @@ class Policy(BaseModel):
 
 
 # Which field may not be above which. A market cannot have more than the account; nobody enters
-# beyond what may be held, nor at a price that he could not leave at.
+# beyond what may be held, nor at a price that he could not leave at; the peak is no lower than what
+# the day opened with, so that a day's loss beyond the drawdown would never count.
 _AT_MOST: Final = (
     ("max_market_share", "max_account_share"),
     ("max_market_usdc", "max_account_usdc"),
     ("max_account_share", "max_leverage"),
+    ("max_daily_loss", "max_drawdown"),
     ("slippage_bps", "guard_slippage_bps"),
 )
 
