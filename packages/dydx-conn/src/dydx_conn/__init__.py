@@ -3850,6 +3850,7 @@ class Lifecycle:
             row = _whole(row)
         event = _event_of(row, old)
         known: dict[str, Any] = {
+            "subaccount": old.subaccount or subaccount,
             "filled": number(row.total_filled or "0"),
             "row": row if old.row is None else _merged(old.row, row),
             "height": max(at, old.height),
