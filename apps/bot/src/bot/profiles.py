@@ -116,6 +116,7 @@ POLICY: Final[dict[str, tuple[Any, Any]]] = {
     "max_slippage_bps":      (None,     None),
     "guard_cuts":            (4,        4),
     "taker_fee_ppm":         (500,      500),
+    "hand_beside":           (False,    False),  # --hand-beside sets it
     "good_til_blocks":       (5,        5),
     "stale_seconds":         (30.0,     30.0),
 }  # fmt: skip
