@@ -180,6 +180,26 @@ def test_an_order_that_stood_before_the_run_is_reported_and_left_alone() -> None
     assert report_of(gone, name="run")["standing"] == []
 
 
+@pytest.mark.parametrize(("options", "theirs"), [(ALONE, set()), (BESIDE, {"BTC-USD"})])
+def test_an_order_from_before_the_run_that_trades_is_said_and_halts_nothing(
+    options: Options, theirs: set[str]
+) -> None:
+    """It is whose hand is beside the bot, if one is; else the run takes over what it holds."""
+    fill = {
+        "id": "f", "side": "BUY", "size": "1", "price": "60000", "ticker": "BTC-USD", "fee": "0",
+        "liquidity": "TAKER", "type": "LIMIT", "orderId": THEIRS, "createdAt": "",
+        "createdAtHeight": "12",
+    }  # fmt: skip
+    held = {"market": "BTC-USD", "status": "OPEN", "side": "LONG", "size": "1", "entryPrice": "6"}
+    traded = message("channel_data", fills=[fill], perpetualPositions=[held])
+    bot, _ = run(options, begun(row()), traded)
+
+    words = "an order from before the run traded: BUY 1 BTC-USD filled at 60000 (client id 5)"
+    assert acts(bot) == [f"adopt by account: {words}"]
+    assert bot.risk.account.by_hand == theirs
+    assert bot.risk.standing.state != "HALTED"
+
+
 @pytest.mark.parametrize(
     ("typed", "beside"),
     [([], False), (["--hand-beside"], True), (["--strategy", "none"], True)],

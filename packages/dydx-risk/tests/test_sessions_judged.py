@@ -83,6 +83,8 @@ class Stand:
             if self.is_clear and (whose not in ENTERING or self.open_to_entries):
                 self.last_held = n if self.risk.valued.held else self.last_held
                 self.last_calm = n if self.can_pay else self.last_calm
+        # What is compared is of positions alone; orders at rest count as if they had filled.
+        self.risk.account.open_orders.clear()
 
     @property
     def is_clear(self) -> bool:

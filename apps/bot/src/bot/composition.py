@@ -334,9 +334,11 @@ class Bot:
         beside = self.options.policy.hand_beside
         if beside and stranger.ticker:
             self.risk.adopt(stranger.ticker)
-        known = beside or self.risk.standing.state == "HALTED"
+        known = beside or stranger.stood or self.risk.standing.state == "HALTED"
         what, why = "adopt" if known else "halt", "somebody else trades the account: "
-        if not stranger.order_id:
+        if stranger.stood:
+            why = "an order from before the run traded: "
+        elif not stranger.order_id:
             what, why = "note", ""  # it may be for another subaccount, which is no harm here
         self._make("account", what, one_line(why + stranger.words))
 
