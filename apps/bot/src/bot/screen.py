@@ -251,7 +251,9 @@ class Screen:
         """Ask whoever ended the run by a signal as if by a key; without an answer it ends."""
         if self._leave is None or not self._leave.requested.is_set():
             return
-        if not self._asked_until:
+        if self._blind:
+            self._quit = True  # nobody is there to answer
+        elif not self._asked_until:
             self._asked_until = now + PATIENCE_NS
             self.view = replace(self.view, why=(), help=False)
             self.quit()
