@@ -212,8 +212,7 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         for seq, frame in enumerate(chain(put, recorded), 1):
             yield with_fields(frame, seq=seq)
 
-    def frames(_net: object, _tickers: object, *, pace: object, inbox: Inbox) -> object:
-        del pace
+    def frames(_net: object, _tickers: object, *, inbox: Inbox, **_: object) -> object:
         return from_iterable(numbered(inbox))
 
     monkeypatch.setattr("bot.commands.live", frames)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bot.trade
 import msgspec
@@ -677,6 +677,8 @@ def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
     """Its header names the account and its worth; a typed deposit comes first; others are on paper."""
 
     class Recorded:
+        stops: ClassVar[dict[int, Frame]] = {}
+
         class header:  # noqa: N801 - as a recording has it
             run = f"trade {US} 1234"
 

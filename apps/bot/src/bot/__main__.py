@@ -51,13 +51,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, signal.default_int_handler)
     try:
         with guarded():
-            return run(options)
+            code = run(options)
+        return flushed(code)
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def flushed(code: int) -> int:
+    """Return the exit code, a 1 at least where what was printed has nowhere to go."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            setattr(sys, name, None)  # the interpreter would try again, and fail
+            code = code or 1
+    return code
 
 
 def run(options: argparse.Namespace) -> int:

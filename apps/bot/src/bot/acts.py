@@ -111,6 +111,10 @@ class Halted(msgspec.Struct, frozen=True):
     why: str
 
 
+# What they halt for is of this run alone: the next one has a recording and a terminal of its own.
+_OF_THE_RUN: Final = ("restart", "recorder", "audit", "terminal")
+
+
 class Standstill:
     """The halt of a subaccount on a chain: a file that is there until somebody resumes.
 
@@ -139,7 +143,7 @@ class Standstill:
 
     def note(self, frame: Frame) -> None:
         """Store a halt, and delete it when somebody resumes."""
-        if frame.kind != "act" or frame.link == "restart":
+        if frame.kind != "act" or frame.link in _OF_THE_RUN:
             return
         try:
             if frame.type == "resume":

@@ -29,11 +29,11 @@ from bot.runs import (
     lived,
     on_dashboard,
     options_of,
-    recorder,
     run_to_end,
     tickers_of,
     until,
 )
+from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
 
@@ -80,14 +80,14 @@ def paper(arguments: argparse.Namespace) -> int:
     net = enter(settings_of(arguments))
     tickers = tickers_of(arguments)
     bot, inbox = Bot(options_of(arguments, budget=LIVE)), Inbox()
-    with recorder(arguments.record, net) as write:
+    with recorder(arguments.record, net) as record:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             bounded, history = until(arguments.seconds, pace), history_of(tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, write, inbox, mode="PAPER")
+        return lived(arguments, bot, net, tickers, receive, record, inbox, mode="PAPER")
 
 
 def why(arguments: argparse.Namespace) -> int:

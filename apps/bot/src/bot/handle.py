@@ -37,6 +37,7 @@ from bot.why import clock
 # Ticks come every second: a run that has not answered for so long does not take frames.
 _ANSWER_S: Final = 3.0
 _TALK_S: Final = 2.0
+_REFUSED_S: Final = 0.2
 _PATIENCE_S: Final = 5.0  # of a caller: longer than a run takes to reply that it cannot
 _LONGEST: Final = 4_096
 STARTING: Final = "STARTING"  # the state of a gate that is not there yet
@@ -83,11 +84,17 @@ class Handle:
         """Talk to one caller after the other, until `stop`."""
         server.settimeout(0.2)
         while not self._stopping.is_set():
-            with contextlib.suppress(OSError):  # nobody called, or left in the middle
+            try:
                 connection, _ = server.accept()
-                with connection:
-                    connection.settimeout(_TALK_S)
-                    connection.sendall(msgspec.json.encode(self._reply(_line(connection))) + b"\n")
+            except TimeoutError:
+                continue  # nobody called
+            except OSError:
+                # No descriptor is left for whoever calls, and he would be refused at once again.
+                self._stopping.wait(_REFUSED_S)
+                continue
+            with contextlib.suppress(OSError), connection:  # whoever called left in the middle
+                connection.settimeout(_TALK_S)
+                connection.sendall(msgspec.json.encode(self._reply(_line(connection))) + b"\n")
 
     def stop(self) -> None:
         """Listen no longer."""
@@ -195,6 +202,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "positions": positions_of(bot),
         "by_hand": sorted(bot.risk.account.by_hand),
         "acts": bot.journal.counts["act"],
+        "troubles": dict(bot.shown.troubles),
     }
 
 
@@ -363,5 +371,6 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),
         *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
     ]

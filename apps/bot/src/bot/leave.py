@@ -80,11 +80,14 @@ def held_count(count: int) -> str:
 def typed() -> str | None:
     """Return the line that was typed, None while there is none; "" where none can come."""
     file = sys.stdin.fileno()
-    ready, _, _ = select.select([file], [], [], 0)
-    # What is typed to a shell in front of us is not ours: to read it would stop the run.
-    if not ready or os.tcgetpgrp(file) != os.getpgrp():
-        return None
-    return os.read(file, 4_096).decode("utf-8", "replace")
+    try:
+        ready, _, _ = select.select([file], [], [], 0)
+        # What is typed to a shell in front of us is not ours: to read it would stop the run.
+        if not ready or os.tcgetpgrp(file) != os.getpgrp():
+            return None
+        return os.read(file, 4_096).decode("utf-8", "replace")
+    except OSError:
+        return ""  # the terminal is closed
 
 
 def command_words(arguments: argparse.Namespace) -> str:

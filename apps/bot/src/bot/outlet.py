@@ -57,11 +57,26 @@ class Outlet(io.TextIOBase):
         return self.stream.encoding
 
 
+class Aside(Outlet):
+    """Stands for stderr: what cannot be printed there may end nothing."""
+
+    def write(self, text: str) -> int:
+        """Write a text, cleaned, if that is possible."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if that is possible."""
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Let nothing out but clean text, while a command runs."""
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Outlet(out), Outlet(err)
+    sys.stdout, sys.stderr = Outlet(out), Aside(err)
     try:
         yield
     finally:

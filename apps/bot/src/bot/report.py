@@ -67,6 +67,7 @@ def report_of(
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
+        "troubles": dict(bot.shown.troubles),
         "samples": {
             "decisions": _samples(bot.journal.of_kind("decision")),
             "verdicts": _samples(bot.journal.of_kind("approved", "denied", "reduce")),
@@ -182,6 +183,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         *_left_open(report),
         *_others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
+        *(f"TROUBLE      {who}: {words}" for who, words in report["troubles"].items()),
         f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
         f"{machine['seconds']:.2f} s in all, {machine['memory_mb']:.0f} MB",

@@ -12,21 +12,20 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
+    AuditLog,
     ConnError,
     Frame,
-    Header,
     Inbox,
     MarketsContents,
     Network,
     NetworkError,
-    RecordingWriter,
     contents,
     key_of,
 )
@@ -37,6 +36,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
+from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
     from bot.leave import Leave
@@ -106,43 +106,66 @@ def lived(
     net: Network,
     tickers: list[str],
     receive: Source,
-    write: Callable[[Frame], None] | None,
+    record: Recorder | None,
     inbox: Inbox,
     *,
     mode: str,
+    audit: AuditLog | None = None,
     leave: "Leave | None" = None,
     handle: Handle | None = None,
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
     A halt that nobody took back is the first frame, and what is halted now outlives the run.
+    Whatever goes wrong around it (bot.troubles) it goes on, and is a 1.
     """
     standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
+    terminal, shown = Terminal(), on_dashboard(arguments)
+    sources = {
+        "recorder": lambda: record.trouble if record is not None else "",
+        "audit": lambda: audit.trouble if audit is not None else "",
+        "halt": lambda: standstill.trouble,
+        "terminal": lambda: terminal.trouble,
+    }
+    troubles = Troubles(bot, inbox, sources, prints=not shown)
 
     def passing(frame: Frame) -> None:
         check(frame)
         standstill.note(frame)
-        if write is not None:
-            write(frame)
+        if audit is not None:
+            audit.passed(frame)
+        if record is not None:
+            record.write(frame)
+        troubles.look()
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-        return receive(pace).pipe(operators.do_action(passing))
+        def goes_on(frame: Frame) -> bool:
+            if refused := terminal.refused():
+                bot.shown.notice = refused
+                troubles.warn(refused)
+            return pace(frame) and not troubles.is_over
+
+        return receive(goes_on).pipe(operators.do_action(passing))
 
     bot.made.record = passing
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
-    complete = conduct(
-        arguments, bot, source, inbox, mode=mode, name=name, recording=recording,
-        leave=leave, handle=handle,
-    )  # fmt: skip
-    shown = on_dashboard(arguments)
+    with terminal.held():
+        complete = conduct(
+            arguments, bot, source, inbox, mode=mode, name=name, recording=recording, leave=leave,
+            handle=handle, lost=terminal.lose,
+        )  # fmt: skip
     if not shown:
         require_frames(bot, net)
-    print_report(report_of(bot, name=name, complete=complete or not shown), arguments.json)
-    if standstill.trouble:
-        print(f"bot: warning: {standstill.trouble}", file=sys.stderr)
-    return ended(bot)
+    if record is not None:
+        record.close()
+    troubles.look()
+    report = report_of(bot, name=name, complete=complete or not shown)
+    # To whom, without a terminal? The exit code has it still.
+    with contextlib.suppress(OSError) if terminal.trouble else contextlib.nullcontext():
+        print_report(report, arguments.json)
+    return ended(bot) or int(bool(bot.shown.troubles))
 
 
 def conduct(
@@ -157,8 +180,12 @@ def conduct(
     recording: Path | None = None,
     leave: "Leave | None" = None,
     handle: Handle | None = None,
+    lost: Callable[[str], None] | None = None,
 ) -> bool:
-    """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end."""
+    """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
+
+    `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
+    """
     with contextlib.ExitStack() as stack:
         if handle is None:
             account = str(bot.venue.subaccount)
@@ -171,7 +198,7 @@ def conduct(
 
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
-            leave=leave,
+            leave=leave, lost=lost,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
@@ -242,25 +269,3 @@ def require_tickers(tickers: list[str], net: Network) -> Callable[[Frame], None]
             )
 
     return check
-
-
-@contextlib.contextmanager
-def recorder(
-    path: str | None, net: Network, run: str = ""
-) -> Iterator[Callable[[Frame], None] | None]:
-    """Write the frames of a run to a recording, if a path was given."""
-    if path is None:
-        yield None
-        return
-    if Path(path).exists():
-        raise ConnError(f"expected a path where nothing is yet, got {path}, which exists")
-    try:
-        writer = RecordingWriter(Path(path), Header.of(net, run))
-    except OSError as error:
-        raise ConnError(f"expected to write a recording to {path}, got {error}") from None
-
-    def write(frame: Frame) -> None:
-        writer.write_frame(frame)
-
-    with contextlib.closing(writer):
-        yield write

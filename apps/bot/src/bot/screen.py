@@ -9,6 +9,7 @@ a key does to the run itself, as halting it, it does by an act (bot.acts). The t
 however the run ends.
 """
 
+import contextlib
 import os
 import queue
 import re
@@ -64,6 +65,7 @@ class Screen:
         inbox: Inbox | None = None,
         idle: Callable[[], None] | None = None,
         leave: Leave | None = None,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
         self.bot = bot
         self.mode = mode
@@ -80,6 +82,8 @@ class Screen:
         self._step_until: int | None = None
         self._quit = False
         self._frozen: Snapshot | None = None
+        # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
+        self._blind, self._lost = False, lost or (lambda _: self.quit_now())
         self._recording = recording
         # Where acts go, what is called between frames, and how many acts there are once the last
         # one has entered.
@@ -102,7 +106,8 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         """Give the terminal back, whatever happened."""
-        self._dashboard.shutdown()
+        with contextlib.suppress(OSError):
+            self._dashboard.shutdown()
         self._keyboard.stop()
 
     # --- time ---
@@ -128,7 +133,7 @@ class Screen:
 
     def stay(self) -> None:
         """Show the last picture until a key ends it, once the source has ended by itself."""
-        if self._quit:
+        if self._quit or self._blind:
             return
         self.finished = True
         self.view = replace(self.view, message="the end: q quits, w shows why")
@@ -164,14 +169,26 @@ class Screen:
 
     def draw(self) -> None:
         """Draw what stands now."""
+        if self._blind:
+            return
         self.bot.meters.sample()
+        shown = self.bot.shown
+        if shown.notice:
+            self.view = replace(self.view, message=shown.notice)
+            shown.notice = ""
         view = self.view
+        if shown.troubles and not view.message:
+            view = replace(view, message=" · ".join(shown.troubles.values()))
         if self.bot.stopped is not None and not view.message:
             view = replace(
                 view, message="THE STRATEGY IS STOPPED: nothing enters, the guard goes on"
             )
         started = time.perf_counter_ns()
-        self._dashboard.draw(self.snapshot(), view)
+        try:
+            self._dashboard.draw(self.snapshot(), view)
+        except OSError as error:  # the terminal is closed
+            self._blind = True
+            self._lost(error.strerror or str(error))
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
 
     def snapshot(self) -> Snapshot:
@@ -226,11 +243,17 @@ class Screen:
         else:
             self._quit = True
 
+    def quit_now(self) -> None:
+        """End the run without a question."""
+        self._quit = True
+
     def _look_who_ends(self, now: int) -> None:
         """Ask whoever ended the run by a signal as if by a key; without an answer it ends."""
         if self._leave is None or not self._leave.requested.is_set():
             return
-        if not self._asked_until:
+        if self._blind:
+            self._quit = True  # nobody is there to answer
+        elif not self._asked_until:
             self._asked_until = now + PATIENCE_NS
             self.view = replace(self.view, why=(), help=False)
             self.quit()
@@ -337,8 +360,13 @@ class Screen:
         """Write what is on the screen as an SVG beside the working directory's files."""
         path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
         width, height = self._console.size
-        path.write_text(export_svg(self.snapshot(), self.view, width, height), encoding="utf-8")
-        self.view = replace(self.view, message=f"saved {path}")
+        picture = export_svg(self.snapshot(), self.view, width, height)
+        try:
+            path.write_text(picture, encoding="utf-8")
+        except OSError as error:
+            self.view = replace(self.view, message=f"expected to save {path}, got {error}")
+        else:
+            self.view = replace(self.view, message=f"saved {path}")
 
 
 ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
@@ -387,14 +415,20 @@ class Keyboard:
         self._stopping.set()
         if self._saved is not None:
             self._thread.join(timeout=1.0)
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
+            with contextlib.suppress(OSError, termios.error):  # of a terminal that is closed
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
             self._saved = None
 
     def _read(self) -> None:
         while not self._stopping.is_set():
             ready, _, _ = select.select([sys.stdin], [], [], 0.1)
             if ready:
-                text = os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
+                try:
+                    text = os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
+                except OSError:
+                    return
+                if not text:
+                    return  # the terminal is closed: it would be ready for ever
                 # Arrows come as sequences, and several presses may come at once.
                 for key in _KEY.findall(text):
                     self._keys.put(_ARROWS.get(key, key if len(key) == 1 else ""))

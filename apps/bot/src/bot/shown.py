@@ -26,6 +26,9 @@ class Shown:
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
         self.last_loss: Frame | None = None
+        # What is wrong around the run, by where it is, and what whoever watches is to know.
+        self.troubles: dict[str, str] = {}
+        self.notice = ""
         # Event time and distance to liquidation, about once a second of event time.
         self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
         self._data, self._risk, self._ledger = data, risk, ledger

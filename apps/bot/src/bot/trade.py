@@ -44,7 +44,8 @@ from bot.keys import address_of, has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import asks, history_of, lived, options_of, recorder, tickers_of, until
+from bot.runs import asks, history_of, lived, options_of, tickers_of, until
+from bot.troubles import recorder
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -253,7 +254,7 @@ def _trade(
     )
     stopping = leave.requested
     with (
-        recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,
+        recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as record,
         AuditLog(arguments.audit) as audit,
         trading(venue, net, keys, inbox, audit, arguments.authenticators),
         gently(stopping),
@@ -267,14 +268,9 @@ def _trade(
                 inbox=inbox,
             )  # fmt: skip
 
-        def note(frame: Frame) -> None:
-            audit.passed(frame)
-            if write is not None:
-                write(frame)
-
         code = lived(
-            arguments, bot, net, tickers, receive, note, inbox, mode="TRADE", leave=leave,
-            handle=handle,
+            arguments, bot, net, tickers, receive, record, inbox, mode="TRADE", audit=audit,
+            leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 
@@ -332,9 +328,11 @@ def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> in
     print(f"{venue.subaccount}: {found - len(left)} of {found} orders are off the books")
     for reason, count in venue.refusals.items():
         print(as_lines([f"{count} refused: {reason}"]), file=sys.stderr)
+    if audit.trouble:
+        print(as_lines([f"bot: {audit.trouble}"]), file=sys.stderr)
     for trouble in sweep.troubles:
         print(as_lines([f"bot: expected {trouble}"]), file=sys.stderr)
-    return 1 if sweep.troubles else 0
+    return 1 if sweep.troubles or audit.trouble else 0
 
 
 def flatten(arguments: argparse.Namespace) -> int:

@@ -186,7 +186,6 @@ from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import (
-    IO,
     TYPE_CHECKING,
     Annotated,
     Any,
@@ -2514,7 +2513,8 @@ class RecordingWriter:
         self.path = path
         self.seq = self._lines = 0
         self._newest: int | None = None  # the number that the frame written last came with
-        self._file: IO[bytes] = path.open("wb")
+        self._file = path.open("wb", buffering=0)
+        self.whole = self._size = 0  # the number of the last event in a whole block, and its end
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
         self._block = bytearray()
@@ -2535,7 +2535,8 @@ class RecordingWriter:
         """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
-        # A socket's message needs no name besides its text; a request to a node has one.
+        # A socket's message needs no name besides its text; a request to a node has one. And a
+        # number is of gaps that know it, and of acts that stop a strategy.
         fields = {letter: part for letter, part in fields.items() if part or letter not in _NAMES}
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
@@ -2554,11 +2555,25 @@ class RecordingWriter:
         return self.seq
 
     def flush(self) -> None:
-        """Close the block at hand and give it to the operating system."""
+        """Close the block at hand and give it to the operating system.
+
+        `OSError` if that is not possible: the recording ends where its last whole block does.
+        """
         if self._block:
-            self._file.write(self._compress(bytes(self._block)))
-            self._file.flush()
+            packed = left = memoryview(self._compress(bytes(self._block)))
             self._block.clear()
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._cut()
+                raise
+            self._size, self.whole = self._size + len(packed), self.seq
+
+    def _cut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.truncate(self._size)
+        self._file.close()
 
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
@@ -2575,7 +2590,7 @@ class RecordingWriter:
         self._sha256.update(encoded)
 
 
-_NAMES: Final = ("u", "id")
+_NAMES: Final = ("u", "id", "n")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
     "ws": {"c": "link", "x": "text"},
@@ -7427,14 +7442,17 @@ class AuditLog:
     """Requests to a venue and its answers, one JSON object a line, redacted.
 
     Lines are appended to a file that only its owner may read, each in one write and at once.
-    Any thread may write. A line that cannot be written is counted in `failures`, with
-    `last_failure`, and never an error: nothing here may stop a trade or a way out of one.
+    Any thread may write. A line that cannot be written, or not whole, is counted in `failures`,
+    with `last_failure`, and never an error: nothing here may stop a trade or a way out of one.
+    The next one is tried again, on a line of its own, after one that has how many were lost.
     """
 
     def __init__(self, path: Path | str, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.path = Path(path)
         self.lines = self.failures = 0
         self.last_failure = ""
+        self._lost = 0  # of the failures, how many the file itself tells of
+        self._torn = False  # whether it ends within a line
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -7453,11 +7471,31 @@ class AuditLog:
             # Whoever shows the file on a terminal shows no more than text.
             text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
             with self._lock:
-                os.write(self._file, text.encode("utf-8", "replace") + b"\n")
+                self._append(text.encode("utf-8", "replace") + b"\n", ns)
                 self.lines += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, it may not reach a trade
             self.failures += 1
             self.last_failure = f"{type(error).__name__}: {redact(str(error))}"
+
+    @property
+    def trouble(self) -> str:
+        """Return what was lost of it and why, "" if nothing was."""
+        if not self.failures:
+            return ""
+        lost = f"{self.failures} line{'s' * (self.failures > 1)} lost"
+        return f"expected to write all to {self.path}, got {self.last_failure}: {lost}"
+
+    def _append(self, line: bytes, ns: int) -> None:
+        if self._lost != self.failures:
+            lost = {"ns": ns, "event": "lost", "lines": self.failures - self._lost}
+            line = (
+                b"\n" * self._torn + json.dumps(lost, separators=(",", ":")).encode() + b"\n" + line
+            )
+        written = os.write(self._file, line)
+        if written < len(line):
+            self._torn = True
+            raise OSError(f"expected {len(line)} bytes to be written, got {written}")
+        self._lost, self._torn = self.failures, False
 
     def answered(
         self, method: str, path: str, status: int, body: str, headers: Mapping[str, str]
@@ -7582,6 +7620,19 @@ class _Channel:
         self._channel.close()
 
 
+def _called(call: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a call of the official client does: it is a coroutine, and waits in gRPC alone.
+
+    An event loop for it would want three descriptors a call: without one left no order went out.
+    """
+    try:
+        call.send(None)
+    except StopIteration as returned:
+        return returned.value
+    call.close()
+    raise RuntimeError("expected a call that does not suspend, got one that does")
+
+
 class _Node:
     """A node, called on the caller's thread; what goes wrong is a `grpc.RpcError`.
 
@@ -7636,12 +7687,12 @@ class _Node:
         return None
 
     def _tip_of(self, address: str) -> ChainTip:
-        header = asyncio.run(self._client_of(address).latest_block()).block.header
+        header = _called(self._client_of(address).latest_block()).block.header
         return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
 
     def account(self, address: str) -> tuple[int, int]:
         """Return an account's number and the sequence of its next transaction."""
-        found = asyncio.run(self._client.get_account(address))
+        found = _called(self._client.get_account(address))
         return found.account_number, found.sequence
 
     def broadcast(
@@ -7653,7 +7704,7 @@ class _Node:
         chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
-        answer = asyncio.run(self._client.broadcast(signed)).tx_response
+        answer = _called(self._client.broadcast(signed)).tx_response
         result = TxResult(code=answer.code, codespace=answer.codespace, log=_cause(answer.raw_log))
         return result, answer.txhash
 
@@ -7684,6 +7735,8 @@ def _cause(log: str) -> str:
 
 
 def _why(error: Any) -> str:
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
     return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
 
 
@@ -7970,7 +8023,7 @@ class _Sender:
 
         try:
             self._learned(self.node.latest_block())
-        except grpc.RpcError as error:
+        except (grpc.RpcError, OSError) as error:  # OSError: no descriptor is left for the call
             # The height stays a lower bound: orders end sooner, and none is good for too long.
             self._log.write("unanswered", asked="latest_block", why=_why(error))
 
@@ -8013,7 +8066,7 @@ class _Sender:
         for tries in (2, 1, 0):
             try:
                 sequence = self.sequence.take(self.node, self._owner)
-            except grpc.RpcError as error:
+            except (grpc.RpcError, OSError) as error:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
             result, again = self._send(job, sequence, tries)
