@@ -4,7 +4,7 @@
     uv run --all-packages --group dev tools/crash.py --family V           of one family alone
     uv run --all-packages --group dev tools/crash.py --seed 4711 --policy guard    one path, shown
     uv run --all-packages --group dev tools/crash.py --seed 4711 --only 0,3   two events of it
-    uv run --all-packages --group dev tools/crash.py --recording quickstart   a recording
+    uv run --all-packages --group dev tools/crash.py --recording quickstart --profile reckless
 
     crash_paths.py    families, and the paths that a seed draws of them
     crash_wire.py     the frames of a path
@@ -29,6 +29,7 @@ from typing import Final
 
 import msgspec
 from bot.composition import Options
+from bot.profiles import STEADY
 from crash_paths import FAMILIES, KINDS, Path, path_of
 from crash_recorded import on_recording, recorded_table
 from crash_runs import POLICIES, hindsight, lead
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.seed is not None:
             return _show(options.seed, options.family, options.only, options.policy)
         if options.recording is not None:
-            return _recorded(options.recording, as_json_=options.json)
+            return _recorded(options.recording, options.profile, as_json_=options.json)
         return _table(options)
     except (ValueError, ConnError) as error:
         print(f"crash: {error}", file=sys.stderr)
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="of its events, these: 0,3")
     parser.add_argument("--no-regret", action="store_true", help="search no best of hindsight")
     parser.add_argument("--recording", help="play this under every policy: quickstart, a path")
+    parser.add_argument(
+        "--profile", default=STEADY, help="how its strategy trades (default steady)"
+    )
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     return parser
 
@@ -111,8 +115,8 @@ def _family(name: str) -> str:
 # === A recording ===
 
 
-def _recorded(name: str, *, as_json_: bool) -> int:
-    outcomes = on_recording(name, Options())
+def _recorded(name: str, profile: str, *, as_json_: bool) -> int:
+    outcomes = on_recording(name, Options.of(profile))
     shown = json.dumps(msgspec.to_builtins(outcomes)) if as_json_ else None
     print(shown or "\n".join(recorded_table(outcomes)))
     return 0

@@ -9,6 +9,7 @@ what they share is the fold of the market data. Every policy looks after every f
 hindsight needs nobody who looks: it is the best of all sales of a share at the end of one second.
 """
 
+import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
@@ -27,8 +28,9 @@ OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
 SECOND: Final = 10**9
 OPENS_S: Final = 2  # the second after which the account's positions are ordered
-GUARD: Final = Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
-GUARDS: Final[Mapping[str, Policy]] = {"guard": GUARD, "both": GUARD}
+GUARD: Final = Policy(act_below=0.10, restore_to=0.18, keep_above=0.18)
+BOTH: Final = GUARD.model_copy(update={"protect": True, "max_drawdown": 0.15, "max_leverage": 8.0})
+GUARDS: Final[Mapping[str, Policy]] = {"guard": GUARD, "both": BOTH}
 POLICIES: Final = (*RIVALS, *GUARDS)
 _FIRST_CLIENT_ID: Final = 10_000_000  # a restart begins so much higher than what it forgot
 
@@ -52,8 +54,8 @@ class Exchange(Paper):
     """The paper venue of one path, with what its family does to orders and account frames.
 
     Whether an order is lost is drawn from the path's seed, its block and its number within that:
-    who sends in the same second meets the same. `truth` are the views that orders fill by, where
-    they differ from what is shown.
+    who sends in the same second meets the same. `second` is the one at hand: whoever plays the path
+    moves it on. `truth` are the views that orders fill by, where they differ from what is shown.
     """
 
     def __init__(self, path: Path, truth: DataState | None = None) -> None:
@@ -61,11 +63,9 @@ class Exchange(Paper):
         self.second = 0
         self._seed, self._truth = path.seed, truth
         self._lag, self._loss, self._stop = map(path.first, _TROUBLES)
-        self._delay_ns = 0
-        self._delays = iter(lambda: self._delay_ns, None)
+        self._delays = self._delay = _Delay()
         self._sent_in = (0, 0)  # a second, and how many orders
         self._late: list[tuple[int, Frame]] = []  # account frames, and the second they come in
-        self._began = 0  # when its account was last reported as a whole
 
     @property
     def taken(self) -> int:
@@ -88,9 +88,9 @@ class Exchange(Paper):
             if fate == "lost":
                 return []
             if fate == "expires":
-                self._delay_ns = (event.good_til_block - height_at(self.second) + 1) * SECOND
+                self._delay.ns = (event.good_til_block - height_at(self.second) + 1) * SECOND
         frames = super().step(event)
-        self._delay_ns = 0
+        self._delay.ns = 0
         return self._report(frames)
 
     def receive(self, frame: Frame) -> Iterable[Frame]:
@@ -107,6 +107,13 @@ class Exchange(Paper):
         when = self._seen.when
         contents = snapshot(self.ledger, when.height - 1)
         self._late.append((self.second, account_frame(OWNER, "subscribed", contents, 1, when)))
+
+    def fork(self, front: "Front") -> "Exchange":
+        """Return one that goes its own way from here on, on the same views."""
+        shared = [front.data, *front.data.views.values()]
+        if front.truth is not None:
+            shared += [front.truth, *front.truth.views.values()]
+        return copy.deepcopy(self, {id(one): one for one in shared})
 
     def _fate(self) -> str:
         """Return what becomes of an order: it arrives (""), expires, or is lost unanswered."""
@@ -129,6 +136,15 @@ class Exchange(Paper):
         return []
 
 
+class _Delay(Iterator[int]):
+    """How long the next order takes, in nanoseconds."""
+
+    ns = 0
+
+    def __next__(self) -> int:
+        return self.ns
+
+
 _TROUBLES: Final = ("account lags", "orders lost", "node stops")
 
 # === Front ===
@@ -142,7 +158,7 @@ class Onlooker(Protocol):
     def see(self, view: MarketView) -> None:
         """Take a view."""
 
-    def settle(self, frame: Frame, second: int) -> None:
+    def settle(self, frame: Frame) -> None:
         """Take the end of a frame, whose views have all been shown."""
 
     def end_second(self, second: int) -> None:
@@ -165,7 +181,7 @@ class Front:
                     for account in running:
                         account.see(view)
                 for account in running:
-                    account.settle(frame, second)
+                    account.settle(frame)
             for account in running:
                 account.end_second(second)
             running = [account for account in running if not account.done]
@@ -208,7 +224,7 @@ class Back:
     """One policy's account on a path: its venue, the bot that looks after it, and the rule."""
 
     def __init__(self, front: Front, policy: str, *, verbose: bool = False) -> None:
-        self.policy, self.done = policy, False
+        self.policy, self.done, self._is_open = policy, False, False
         self.venue = Exchange(front.path, front.truth)
         self.lines: list[str] = []
         self.orders = 0
@@ -221,8 +237,9 @@ class Back:
     def _begin(self, first_client_id: int) -> None:
         policy = GUARDS.get(self.policy)
         options = Options(
-            strategy="none", deposit=DEPOSIT, guard=policy is not None, policy=policy or GUARD
-        )
+            strategy="none", deposit=DEPOSIT, policy=policy or GUARD,
+            guard=policy is not None and self._is_open,
+        )  # fmt: skip
         self.bot = Bot(options, self.venue, self._front.data)
         self.bot.risk.next_client_id = first_client_id
         self.rival = None if policy is not None else RIVALS[self.policy](self.bot, first_client_id)
@@ -235,9 +252,9 @@ class Back:
         else:
             self.bot.see(view)
 
-    def settle(self, frame: Frame, second: int) -> None:
+    def settle(self, frame: Frame) -> None:
         """End a frame: what is reported comes in, and the rule looks at it."""
-        self.venue.second = second
+        second = self.venue.second
         if self.down and self._nobody:
             return
         if self._restart is not None and self._is_away(self._restart, second):
@@ -254,11 +271,14 @@ class Back:
                 self.bot.place(order)
         if second == CALM_S:
             require_open(self.venue, self._front.path)
+            # Nobody acts before all of it is open: no gate has judged what a path holds.
+            self._is_open, self.bot.risk.guard = True, self.policy in GUARDS
             self.down = self.down or self._nobody
         if self._verbose:
             self._narrate(second)
         # Nothing enters: what is flat stays so.
         self.done = second > CALM_S and not self.venue.ledger.holdings
+        self.venue.second = second + 1
 
     def outcome(self) -> PathOutcome:
         """Let go of the bot; return what is left."""
@@ -308,44 +328,60 @@ def lead(
 
 # === Hindsight ===
 
+SHARES: Final = (0.25, 0.5, 1.0)
 
-class Seller:
-    """An account that sells a share of all it holds, once, at the end of a second."""
 
-    def __init__(self, front: Front, at_s: int, share: float) -> None:
-        self.at_s, self.share, self.done = at_s, share, False
-        self.venue = Exchange(front.path, front.truth)
+class Hindsight:
+    """Accounts of which each sells a share of all it holds, once, at the end of one second.
+
+    Until it sells each is the same as one that never does; `sales` are those that have, by their
+    second and share.
+    """
+
+    def __init__(self, front: Front) -> None:
+        self.done = False
+        self.sales: dict[tuple[int, float], Exchange] = {}
         self._front = front
+        self._holding = Exchange(front.path, front.truth)
+        self._running = [self._holding]
 
     def see(self, view: MarketView) -> None:
-        """Show the venue a view."""
-        self.venue.step(view)
+        """Show the venues a view."""
+        for venue in self._running:
+            venue.step(view)
 
-    def settle(self, frame: Frame, second: int) -> None:
-        """Know the second; nobody looks."""
-        self.venue.second = second
+    def settle(self, frame: Frame) -> None:
+        """Do nothing: nobody looks."""
 
     def end_second(self, second: int) -> None:
-        """Open at its time, and sell at its time."""
-        venue, holdings = self.venue, self.venue.ledger.holdings
+        """Open at its time; later let accounts that sell now part from the one that holds."""
         if second == OPENS_S:
             for order in entries(self._front):
-                venue.step(order)
-        if second == self.at_s:
-            for number, (ticker, held) in enumerate(holdings.items()):
-                view = self._front.data.views[ticker]
-                venue.step(closing(view, held.market, held.quantums, self.share, number + 1))
-        self.done = second > CALM_S and not holdings
+                self._holding.step(order)
+        if second > CALM_S:
+            for share in SHARES if self._holding.ledger.holdings else ():
+                self.sales[second, share] = self._selling(share)
+                self._running.append(self.sales[second, share])
+            self._running = [venue for venue in self._running if venue.ledger.holdings]
+            self.done = not self._running
+        for venue in self._running:
+            venue.second = second + 1
 
+    def _selling(self, share: float) -> Exchange:
+        venue, views = self._holding.fork(self._front), self._front.data.views
+        for number, (ticker, held) in enumerate(venue.ledger.holdings.items()):
+            venue.step(closing(views[ticker], held.market, held.quantums, share, number + 1))
+        return venue
 
-SHARES: Final = (0.25, 0.5, 1.0)
+    @property
+    def best(self) -> float:
+        """Return the most that any sale, or none, has left, in USDC."""
+        return max(venue.left for venue in (self._holding, *self.sales.values()))
 
 
 def hindsight(path: Path) -> float:
     """Return the most that any one sale would have left, in USDC."""
     front = Front(path)
-    # Before anything happens one second is as good as another.
-    seconds = range(CALM_S + 1, path.seconds)
-    sellers = [Seller(front, at_s, share) for at_s in seconds for share in SHARES]
-    front.play(sellers)
-    return max(seller.venue.left for seller in sellers)
+    sellers = Hindsight(front)
+    front.play([sellers])
+    return sellers.best

@@ -30,7 +30,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 
 US = Subaccount("dydx1us", 0)
 NET = NETWORKS["local"]
-CRASH_S = 570.0  # into the bundled recording: positions are open, the crash has not begun
+CRASH_S = 555.0  # into the bundled recording: positions are open, the crash has not begun
 
 # The standard strategy, until its time is up.
 FAILING = """

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from bot.composition import Bot, Options
 from bot.feedback import Feedback
+from bot.runs import until
 from dydx_conn import (
     AccountFill,
     AccountUpdate,
     OrderRequest,
     Subaccount,
-    load_recorded_stream,
     order_id,
+    replay,
 )
 from dydx_data import MarketView
 from dydx_risk import Approved, Denied, MarginFigures, Reduce, Reservation, Risk
@@ -49,9 +50,8 @@ class Buyer:
         self.outcomes.append(outcome)
 
 
-@pytest.fixture(scope="module")
-def run() -> tuple[Bot, Buyer]:
-    """Play the bundled recording for a buyer."""
+def bought(seconds: float | None = None) -> tuple[Bot, Buyer]:
+    """Play the bundled recording for a buyer, all of it or its first seconds."""
     made: list[Buyer] = []
 
     def buyer() -> Buyer:
@@ -61,8 +61,14 @@ def run() -> tuple[Bot, Buyer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(STRATEGIES, "buyer", buyer)
         bot = Bot(Options.of("reckless", strategy="buyer"))
-    bot.run(load_recorded_stream("quickstart"))
+    bot.run(replay("quickstart", pace=until(seconds, lambda _: True)))
     return bot, made[-1]
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[Bot, Buyer]:
+    """Return what became of a buyer by the end of the crash."""
+    return bought()
 
 
 def test_each_decision_is_approved_or_denied_with_the_reason(run: tuple[Bot, Buyer]) -> None:
@@ -105,11 +111,9 @@ def test_what_the_guard_sold_is_a_cut_without_a_decision(run: tuple[Bot, Buyer])
     assert {o.why for o in cuts} == {e.value.why for e in bot.journal.of_kind("reduce")}
 
 
-def test_what_is_held_is_what_the_account_holds_at_the_present_price(
-    run: tuple[Bot, Buyer],
-) -> None:
+def test_what_is_held_is_what_the_account_holds_at_the_present_price() -> None:
     """The last holdings are the account's, to the base unit and to the cent."""
-    bot, buyer = run
+    bot, buyer = bought(500)
     last, positions = buyer.seen[-1], bot.risk.positions()
 
     assert positions
@@ -155,7 +159,7 @@ def test_who_turns_round_closes_and_then_opens(monkeypatch: pytest.MonkeyPatch) 
     """Over the recording: no order goes through zero, and each close has its far side."""
     monkeypatch.setitem(STRATEGIES, "turner", Turner)
     bot = Bot(Options(strategy="turner", guard=False))
-    bot.run(load_recorded_stream("quickstart"))
+    bot.run(replay("quickstart"))
 
     approved = [entry.value for entry in bot.journal.of_kind("approved")]
     enter = [verdict for verdict in approved if not verdict.order.reduce_only]

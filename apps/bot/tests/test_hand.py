@@ -139,6 +139,17 @@ def test_a_recorded_stranger_replays_to_the_same_bytes(options: Options) -> None
     assert again.journal.hash == lived.journal.hash
 
 
+def test_who_signs_for_another_subaccount_halts_nothing() -> None:
+    """Its sequence is the address's: it is said."""
+    result = {"code": 32, "codespace": "sdk", "log": "expected 8, got 7"}
+    text = json.dumps({"to": "cancel", "ids": ["x"], "until": 20, "result": result})
+    bot, _ = run(ALONE, begun(), Frame(1, NOW, 1, "node", "http", text, "32", "broadcast"))
+
+    words = "note by account: another client signs for the address: expected 8, got 7"
+    assert acts(bot) == [words]
+    assert bot.risk.standing.state != "HALTED"
+
+
 def test_what_this_run_and_earlier_runs_sent_is_nobody_elses() -> None:
     """The act that begins the run has the numbers of those before."""
     ids = act("ids", range_words([(90, 95), (5, 6)]), "restart")
@@ -167,6 +178,26 @@ def test_an_order_that_stood_before_the_run_is_reported_and_left_alone() -> None
     assert f"standing     {words}" in lines
     assert acts(bot) == []
     assert report_of(gone, name="run")["standing"] == []
+
+
+@pytest.mark.parametrize(("options", "theirs"), [(ALONE, set()), (BESIDE, {"BTC-USD"})])
+def test_an_order_from_before_the_run_that_trades_is_said_and_halts_nothing(
+    options: Options, theirs: set[str]
+) -> None:
+    """It is whose hand is beside the bot, if one is; else the run takes over what it holds."""
+    fill = {
+        "id": "f", "side": "BUY", "size": "1", "price": "60000", "ticker": "BTC-USD", "fee": "0",
+        "liquidity": "TAKER", "type": "LIMIT", "orderId": THEIRS, "createdAt": "",
+        "createdAtHeight": "12",
+    }  # fmt: skip
+    held = {"market": "BTC-USD", "status": "OPEN", "side": "LONG", "size": "1", "entryPrice": "6"}
+    traded = message("channel_data", fills=[fill], perpetualPositions=[held])
+    bot, _ = run(options, begun(row()), traded)
+
+    words = "an order from before the run traded: BUY 1 BTC-USD filled at 60000 (client id 5)"
+    assert acts(bot) == [f"adopt by account: {words}"]
+    assert bot.risk.account.by_hand == theirs
+    assert bot.risk.standing.state != "HALTED"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from bot.handle import (
     flatten_run,
     request,
     running,
+    starting,
     status_lines,
     status_of,
     within_reach,
@@ -30,7 +31,7 @@ from bot.handle import (
 from bot.report import away
 from dydx_conn import ConnError, Inbox, replay
 
-STATUS: dict[str, Any] = {"acts": 0}
+STATUS: dict[str, Any] = {"acts": 0, "gate": {"state": "ACTIVE"}}
 
 
 @contextmanager
@@ -42,9 +43,10 @@ def going(
 
     def play() -> None:
         while not over.wait(0.005):
-            answer()
+            handle.answer()
 
-    with within_reach(inbox or Inbox(), status) as answer:
+    with within_reach(inbox or Inbox(), STATUS) as handle:
+        handle.begin(status)
         run = threading.Thread(target=play, name="the run")
         run.start()
         try:
@@ -89,7 +91,8 @@ def test_a_run_that_takes_no_frames_is_reported(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(bot.handle, "_ANSWER_S", 0.05)
     refused = pytest.raises(ConnError, match=r"expected an answer within 0\.05 s")
 
-    with within_reach(Inbox(), lambda: STATUS), refused:
+    with within_reach(Inbox(), STATUS) as handle, refused:
+        handle.begin(lambda: STATUS)
         request(chosen(None), "status")
 
 
@@ -178,8 +181,8 @@ def test_a_run_that_cannot_be_reached_goes_on_with_a_warning(
     state = Path(os.environ["XDG_STATE_HOME"])
     state.write_text("no directory")
 
-    with within_reach(Inbox(), lambda: STATUS) as answer:
-        answer()
+    with within_reach(Inbox(), STATUS) as handle:
+        handle.answer()
 
     warned = capsys.readouterr().err
     assert warned.startswith("bot: warning: bot halt cannot reach this run: ")
@@ -319,6 +322,24 @@ def test_an_act_without_effect_is_a_one(
         assert main(["halt"]) == 1
 
     assert "expected halt within 0.1 s" in capsys.readouterr().err
+
+
+def test_a_run_that_starts_is_halted_as_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody waits for what may take long: its act is the first."""
+    inbox = Inbox()
+    with within_reach(inbox, starting("TRADE", "testnet", "dydx1us/0")):
+        assert main(["status"]) == 1
+        stands = capsys.readouterr().out
+        assert main(["halt", "--why", "a headline"]) == 0
+        halted = capsys.readouterr().out
+
+    act = inbox.take(1, 0.0)
+    assert act is not None
+    assert (act.type, act.text) == ("halt", "a headline")
+    assert (
+        f"run          {os.getpid()}, TRADE testnet, at its start\ngate         STARTING" in stands
+    )
+    assert "halt: takes effect as the run begins" in halted
 
 
 def stands(gate: str, *held: str, **reasons: str) -> dict[str, Any]:

@@ -98,10 +98,11 @@ def test_the_profile_is_in_the_report() -> None:
 
     assert [line for line in words[0] if line.startswith("profile")] == [
         "profile      steady: gross at most 2 times the equity, entered up to 1, a market up to "
-        "0.5, after 300 s of data, sized to 2.0 % in a usual hour, to survive a move of 35.0 %"
+        "0.5, after 300 s of data, sized to 2.0 % in a usual hour, to survive a move of 35.0 %, "
+        "closed at a loss of 5.0 % in a day, closed 10.0 % below the peak"
     ]
     assert [line for line in words[1] if line.startswith("profile")] == [
-        "profile      reckless: gross at most 5 times the equity"
+        "profile      reckless: gross at most 5 times the equity, closed 25.0 % below the peak"
     ]
     assert (data["name"], data["policy"]["max_leverage"]) == ("steady", 2.0)
     assert data["strategy"]["gross_share"] == 1.0
@@ -148,6 +149,39 @@ def test_the_default_trades_before_the_crash(steady: Outcome) -> None:
     assert steady.fills >= 10
     assert sum(map(abs, steady.held.values())) < 10_200
     assert max(map(abs, steady.held.values())) < 5_100
+
+
+def test_the_default_comes_through_the_crash(steady: Outcome) -> None:
+    """A third off, a gap first: more than 85 % of the deposit is left, and nothing is liquidated."""
+    figures = steady.bot.venue.figures()
+
+    assert figures.equity is not None
+    assert figures.equity / 1e6 > 8_500
+    assert figures.liquidations == 0
+
+
+def test_after_the_crash_the_default_stays_flat(steady: Outcome) -> None:
+    """Protections close all within seconds, and nothing enters while the cool-down lasts."""
+    journal = steady.bot.journal
+    closed = max(entry.at for entry in journal.of_kind("reduce"))
+    entered = [e for e in journal.of_kind("approved") if not e.value.order.reduce_only]
+
+    assert (closed - steady.began) / 1e9 < CRASH_S + 5
+    assert max(entry.at for entry in entered) < steady.began + CRASH_S * 1e9
+    assert steady.bot.risk.positions() == []
+    assert steady.bot.data.at - closed < steady.bot.options.policy.cool_down_ns
+
+
+def test_reckless_shows_what_the_guard_is_for() -> None:
+    """More than four times the equity in the same crash: six tenths are left, or nothing."""
+    guarded, unguarded = (crashed(Options.of("reckless", guard=guard)) for guard in (True, False))
+    left = guarded.bot.venue.figures().equity or 0
+
+    assert sum(guarded.held.values()) > 4 * 10_000
+    assert guarded.held == unguarded.held
+    assert left / 1e6 > 6_000
+    assert guarded.bot.venue.figures().liquidations == 0
+    assert unguarded.bot.venue.figures().liquidations > 0
 
 
 def test_the_default_waits_for_nothing_that_it_was_sent(steady: Outcome) -> None:

@@ -227,7 +227,7 @@ def test_leaving_what_is_held_for_real_needs_a_yes(
     press(screen, "q")
     assert re.fullmatch(
         r"end\? c closes, y leaves, n stays\. 1 position stays open, unguarded: "
-        r"\S+ [+-][\d.]+ \([\d,.]+ USDC, \d+\.\d\dx\), .* from liquidation",
+        r"\S+ [+-][\d.]+ \([\d,.]+ USDC, \d+\.\d\dx\), .*(from liquidation|liquidates it)",
         screen.view.confirm,
     )
     press(screen, "n", "q")

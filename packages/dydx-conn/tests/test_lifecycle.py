@@ -586,6 +586,15 @@ FRAMES = st.one_of(
 )
 
 
+def test_an_order_is_of_the_account_that_reports_it() -> None:
+    """Its refusal, of a request that is in no frame, names none; a snapshot then doubts it."""
+    refused, opened, doubted = states(answer(2003), row("OPEN", totalFilled="0.00"), listing())
+
+    assert (refused.subaccount, refused.status) == ("", "REJECTED")
+    assert (opened.subaccount, opened.status) == (str(US), "OPEN")
+    assert (doubted.subaccount, doubted.status) == (str(US), "UNRESOLVED")
+
+
 @given(st.lists(FRAMES, max_size=20))
 def test_no_frames_make_a_fill_smaller_or_bring_an_order_back(frames: list[Frame]) -> None:
     """What is filled never shrinks; filled and cancelled orders live again only if sent again.

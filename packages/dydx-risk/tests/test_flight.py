@@ -285,26 +285,6 @@ def test_a_distance_is_worded_rounded_down() -> None:
 # === Thin books ===
 
 
-def test_a_thin_book_is_left_earlier() -> None:
-    """The more of the visible depth an exit takes, the farther away its first rung fires."""
-    deep = one(-20_000, 10 * ONE, view()).fires_below
-    early = [one(-2_000 * n, n * ONE, view(THIN)).fires_below for n in (1, 3, 6)]
-
-    assert deep is not None
-    assert all(distance is not None for distance in early)
-    assert POLICY.act_below < deep < early[2]  # type: ignore[operator] # none of them is None
-    assert early == sorted(early)  # type: ignore[type-var] # nor here
-    assert early[-1] == pytest.approx(POLICY.earliest) or early[-1] < POLICY.earliest  # type: ignore[operator] # nor here
-
-
-def test_a_book_without_depth_is_left_no_earlier_than_policy_can_restore() -> None:
-    """A hundred times the visible depth: still below `restore_to`, and enough is ordered."""
-    crowded = one(-2_000 * 100, 100 * ONE, view(([("2999", "1")], [("3001", "1")])))
-
-    assert crowded.fires_below == POLICY.earliest < POLICY.restore_to
-    assert crowded.is_enough
-
-
 def test_what_the_book_does_not_show_costs_the_worst() -> None:
     """Beyond the last level within reach, the price is the reach itself, never better."""
     policy = FlightPolicy(cuts=1, reach_bps=100, restore_to=0.5, chase=0)
@@ -331,7 +311,7 @@ def test_the_cheapest_relief_goes_first() -> None:
     assert {rung.ticker for rung in some.rungs} == {"B-USD"}
     assert [rung.ticker for rung in much.rungs][:4] == ["B-USD"] * 4
     assert much.rungs[-1].ticker == "A-USD"
-    # A rung never fires before a cheaper one: B goes as early as A must.
+    # All of it is due at once: B goes as early as A must.
     assert much.rungs[0].fires_below == much.rungs[-1].fires_below
 
 
@@ -367,13 +347,13 @@ def test_what_is_fired_at_once_is_one_order_a_market() -> None:
 def test_a_rung_without_a_book_is_blind_in_its_words(
     seen: MarketView, reason: str, held: int
 ) -> None:
-    """Computed at the oracle less half the maintenance margin, left as early as can be."""
+    """Computed at the oracle less half the maintenance margin."""
     blind = one(-20_000 if held > 0 else 40_000, held, seen)
 
     rung = blind.rungs[0]
     assert rung.blind == reason
     assert rung.impact == pytest.approx(0.015 * 3_000 * USDC * rung.quantums / ONE, abs=2)
-    assert (rung.depth_share, rung.fires_below) == (inf, POLICY.earliest)
+    assert rung.depth_share == inf
     assert f"blind ({reason})" in rung.ends
 
 
@@ -432,14 +412,15 @@ def test_what_costs_more_than_it_relieves_stays() -> None:
     """A part would bring liquidation nearer, and all of it would end in debt."""
     tier: dict[str, Any] = {"imf_ppm": 20_000, "maintenance_fraction_ppm": 100_000}
     hole = ([("2800", "100")], [("3000", "100")])  # 6.7 % below the oracle, 0.2 % to relieve
-    poor, rich = (one(usdc, 10 * ONE, view(hole, **tier)) for usdc in (-29_900, -27_800))
+    early = FlightPolicy(act_below=0.08)
+    poor, rich = (one(usdc, 10 * ONE, view(hole, **tier), early) for usdc in (-29_900, -27_000))
 
     assert poor.rungs == ()
     assert dict(poor.left) == {
         "ETH-USD": "leaving costs 2,014.00 USDC and relieves 60.00 of maintenance margin"
     }
     assert not poor.is_enough
-    # With 2,200 USDC the same exit can be paid for.
+    # With 2,400 USDC, at 8 %, the same exit can be paid for.
     assert rich.rungs
     assert rich.is_enough
 
@@ -478,13 +459,12 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
         ({"act_below": 0.2}, "act_below < restore_to"),
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
-        ({"taker_fee_ppm": -1}, "taker_fee_ppm and depth_margin of 0 or more, got -1"),
+        ({"taker_fee_ppm": -1}, "taker_fee_ppm of 0 or more, got -1"),
         ({"act_below": 0.0}, "0 < act_below"),
         ({"restore_to": 1.0}, "restore_to < 1"),
         ({"levels": 0}, "a cut and a level, got 4 and 0"),
         ({"slippage_bps": -1}, "0 <= slippage_bps < 10,000, got -1"),
         ({"reach_bps": -1}, "0 <= reach_bps < 10,000, got -1"),
-        ({"depth_margin": -0.1}, "depth_margin of 0 or more, got 500 and -0.1"),
         ({"chase": -0.1}, "0 <= chase < 1, got -0.1"),
         ({"chase": 1.0}, "0 <= chase < 1, got 1.0"),
     ],
@@ -529,7 +509,7 @@ def test_a_policy_may_go_to_its_bounds() -> None:
         "chase": 0.99,
     }
 
-    assert FlightPolicy(**none, depth_margin=0.0, cuts=1, levels=1).earliest == 0.06 + 0.03
+    assert FlightPolicy(**none, cuts=1, levels=1).cuts == 1
     assert FlightPolicy(**most).chase == 0.99
 
 
@@ -595,7 +575,7 @@ def test_firing_all_rungs_leaves_the_account_flat_or_restored(account: Any) -> N
 
 @given(accounts())
 def test_each_rung_brings_the_account_farther_away(account: Any) -> None:
-    """Cumulative distance never falls, costs are never negative, thresholds never rise."""
+    """Cumulative distance never falls, costs are never negative, and all is due at once."""
     drawn = plan(*account)
 
     reached = [drawn.drawn_at, *(rung.restores for rung in drawn.rungs)]
@@ -603,9 +583,7 @@ def test_each_rung_brings_the_account_farther_away(account: Any) -> None:
     assert [rung.before for rung in drawn.rungs] == reached[:-1]
     parts = [(r.spread, r.impact, r.fee, r.loss, r.liquidation_cost) for r in drawn.rungs]
     assert all(figure >= 0 for part in parts for figure in part)
-    below = [rung.fires_below for rung in drawn.rungs]
-    assert below == sorted(below, reverse=True)
-    assert all(POLICY.act_below <= distance <= POLICY.earliest for distance in below)
+    assert {rung.fires_below for rung in drawn.rungs} <= {POLICY.act_below}
     assert all(rung.words and rung.ends for rung in drawn.rungs)
 
 

@@ -158,7 +158,7 @@ def test_a_days_loss_ends_the_days_risk(make_world: Any) -> None:
     denied = world.decide("ETH-USD", 9000)
     assert (denied.reason, denied.figures) == (
         "DAILY_LOSS",
-        (("lost", "600.00"), ("limit", "500.0")),
+        (("lost", "600.00"), ("limit", "500.00")),
     )
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
     world.at += DAY

@@ -69,6 +69,10 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
             {"slippage_bps": 50, "guard_slippage_bps": 40},
             "expected slippage_bps <= guard_slippage_bps, got 50 and 40",
         ),
+        (
+            {"max_daily_loss": 0.2, "max_drawdown": 0.1},
+            "expected max_daily_loss <= max_drawdown, got 0.2 and 0.1",
+        ),
         ({"bear_move": 1}, "bear_move\n  Input should be less than 1"),
         ({"max_drawdown": 20}, "max_drawdown\n  Input should be less than 1"),
         ({"max_volatility_1h": 2}, "max_volatility_1h\n  Input should be less than 1"),
@@ -625,10 +629,10 @@ def test_the_guard_sleeps_while_liquidation_is_far(make_world: Any) -> None:
     assert (world.verdicts, world.risk.rung, world.risk.alarm) == ([], 0, "safe")
 
 
-def _near(make_world: Any, price: str = "2740.1") -> Any:
+def _near(make_world: Any, price: str = "2833.1", best: int = 2831) -> Any:
     """Open an account where the price has stood still for long: no fall to count on."""
     world = make_world()
-    world.book("ETH-USD", [("2738", "2"), ("2735", "20")], [("2741", "5")])
+    world.book("ETH-USD", [(f"{best}", "2"), (f"{best - 3}", "20")], [(f"{best + 3}", "5")])
     world.oracle("ETH-USD", price)
     world.block()
     world.block()
@@ -637,68 +641,105 @@ def _near(make_world: Any, price: str = "2740.1") -> Any:
 
 
 def test_the_guard_reduces_enough_with_its_reason(make_world: Any) -> None:
-    """Below the limit it sells just what restores the distance, at no worse than a bound."""
+    """A quarter of the way from the distance it defends, half leaves, at no worse than a bound."""
     world = _near(make_world)
-    world.oracle("ETH-USD", "2740")
+    world.oracle("ETH-USD", "2832")
     (reduce,) = world.reductions
 
     assert reduce.order.side == "SELL"
     assert reduce.order.reduce_only
     assert reduce.order.time_in_force == "IOC"
-    assert reduce.order.quantums == 3_147_000_000
-    assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
-    assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
+    assert reduce.order.quantums == 5_049_000_000
+    assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0899)
+    assert reduce.after.distance == pytest.approx(0.2116, abs=0.001)
     assert reduce.why == (
-        "sell 3.147 ETH-USD (of 10) at >= 2,535.9: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
-        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31), at that bound 646.61; liquidated, 1 a "
-        "block, the same would cost up to 137.36"
+        "sell 5.049 ETH-USD (of 10) at >= 2,556.2: distance 8.9 % < 9.0 %; restores 21.1 %, costs "
+        "23.86 USDC (spread 7.57, impact 9.15, fee 7.14), at that bound 1,399.66; liquidated, 1 a "
+        "block, the same would cost up to 230.99"
     )
-    assert (reduce.worst_loss, reduce.offered) == (646_609_223, reduce.order.quantums)
-    assert reduce.cost == 12_468_023
+    assert (reduce.worst_loss, reduce.offered) == (1_399_656_486, reduce.order.quantums)
+    assert (reduce.cost, reduce.cause) == (23_862_786, "DISTANCE")
     assert world.risk.alarm == "danger"
+
+
+def test_a_move_that_goes_on_is_left_step_by_step(make_world: Any) -> None:
+    """Half of it, then all but a quarter, then the rest, though the distance is far by then."""
+    world, price, usdc, held = _near(make_world), 2833.0, -25_000.0, 10.0
+    while held:
+        price -= 2
+        world.block()
+        fired = len(world.reductions)
+        world.oracle("ETH-USD", f"{price:.1f}")
+        for reduce in world.reductions[fired:]:
+            sold = reduce.order.quantums / 1e9
+            held, usdc = round(held - sold, 3), usdc + sold * price
+            world.fill(reduce, f"{usdc:.6f}", f"{held:g}")
+
+    steps = [(r.order.quantums / 1e10, round(r.distance, 2)) for r in world.reductions]
+    assert [share for share, _ in steps] == pytest.approx([0.5, 0.25, 0.25], abs=0.02)
+    assert [distance for _, distance in steps] == [0.09, 0.19, 0.38]
+    assert "the move took 59." in world.reductions[1].why
+    # Selling all at once at 6 % would have left this much.
+    assert usdc > 25_000 * (1 / 0.94 - 1)
+
+
+def test_what_is_left_of_a_move_stays_when_prices_turn(make_world: Any) -> None:
+    """The half that stayed is not sold while prices are back, and they end the move."""
+    world = _near(make_world)
+    world.oracle("ETH-USD", "2832")
+    world.fill(world.reductions[0], "-10701", "4.951")
+    for price in ("2840", "2866", "2833", "2820"):
+        world.block()
+        world.block()
+        world.oracle("ETH-USD", price)
+
+    assert len(world.reductions) == 1
 
 
 def test_the_guard_counts_on_another_fall(make_world: Any) -> None:
     """What was lost in this block, or in the last, may be lost again before an order fills."""
-    world = _near(make_world, "2900")
-    world.oracle("ETH-USD", "2770")
+    world = _near(make_world, "2870")
+    world.oracle("ETH-USD", "2825")
     (reduce,) = world.reductions
 
-    assert 0.06 < reduce.distance < 0.075
-    assert ": distance 6.9 % < 7.0 %, 2.3 % after another such block; restores" in reduce.why
-    assert reduce.after.distance > 0.13
-    # Two blocks later it is forgotten: the same distance is far enough.
-    calm = _near(make_world, "2775")
-    calm.oracle("ETH-USD", "2774.9")
+    assert 0.08 < reduce.distance < 0.09
+    assert ": distance 8.7 %, after another such block 7.1 % < 7.6 %; restores" in reduce.why
+    assert reduce.order.quantums > 7_500_000_000
+    # Two blocks later it is forgotten: half of it is enough at the same distance.
+    calm = _near(make_world, "2825.1", 2823)
+    calm.oracle("ETH-USD", "2825")
+    assert calm.reductions[0].order.quantums < 5_100_000_000
+    calm = _near(make_world, "2840")
+    calm.oracle("ETH-USD", "2839.9")
     assert calm.verdicts == []
 
 
 def test_the_pace_alone_wakes_the_guard(make_world: Any) -> None:
-    """At 9.5 % no rung is near; after another block that takes 2.9 % one is due."""
-    world = _near(make_world, "2930.7")
+    """At 9.5 % no step is due; after another block that takes 0.9 % one is."""
+    world = _near(make_world, "2873.7")
     world.oracle("ETH-USD", "2847.8")
     (reduce,) = world.reductions
     calm = _near(make_world, "2847.9")
     calm.oracle("ETH-USD", "2847.8")
 
     assert (reduce.distance > 0.09, calm.verdicts) == (True, [])
-    assert ": distance 9.4 %, after another such block 6.5 % < 7.0 %; restores" in reduce.why
+    assert ": distance 9.4 %, after another such block 8.5 % < 9.0 %; restores" in reduce.why
 
 
 def test_the_last_blocks_pace_counts_as_this_ones(make_world: Any) -> None:
-    """3 % were lost in the last block, 0.4 % in this: 3 % may be lost in the next."""
-    world = _near(make_world, "2955")
-    world.oracle("ETH-USD", "2870.1")
+    """0.9 % were lost in the last block, 0.1 % in this: 0.9 % may be lost in the next."""
+    world = _near(make_world, "2885")
+    world.oracle("ETH-USD", "2861")
     world.block()
     assert world.verdicts == []
 
     world.oracle("ETH-USD", "2857")
 
     (reduce,) = world.reductions
-    assert ": distance 9.7 %, after another such block 6.8 % < 7.0 %; restores" in reduce.why
+    assert ": distance 9.7 %, after another such block 8.9 % < 9.0 %; restores" in reduce.why
     # Without it, 9.7 % is far enough, whatever was lost in a block before the last.
-    late = _near(make_world, "2955")
-    late.oracle("ETH-USD", "2870.1")
+    late = _near(make_world, "2885")
+    late.oracle("ETH-USD", "2861")
     for price in ("60001", "60002"):
         late.block()
         late.oracle("BTC-USD", price)
@@ -708,26 +749,26 @@ def test_the_last_blocks_pace_counts_as_this_ones(make_world: Any) -> None:
 
 def test_a_block_begins_with_the_pace_of_the_last(make_world: Any) -> None:
     """Before any price has moved in it: what was paid out brings the account too near."""
-    world = _near(make_world, "2955")
-    world.oracle("ETH-USD", "2870.1")
+    world = _near(make_world, "2885")
+    world.oracle("ETH-USD", "2861")
     world.block()
-    world.account("-25120", {"ETH-USD": ("10", "3000")})
+    world.account("-25045", {"ETH-USD": ("10", "3000")})
 
-    world.book("ETH-USD", [("2868", "2"), ("2865", "20")], [("2871", "5")])
+    world.book("ETH-USD", [("2858", "2"), ("2855", "20")], [("2861", "5")])
 
     (reduce,) = world.reductions
-    assert ": distance 9.7 %, after another such block 6.8 % < 7.0 %; restores" in reduce.why
+    assert ": distance 9.7 %, after another such block 8.8 % < 9.0 %; restores" in reduce.why
 
 
 def test_between_blocks_the_guard_weighs_what_a_price_moved(make_world: Any) -> None:
     """Not every book: where nothing is due yet, nothing is sent, and the next price may change that."""
-    world = _near(make_world, "2775")
-    world.oracle("ETH-USD", "2774")
+    world = _near(make_world, "2845")
+    world.oracle("ETH-USD", "2844")
     for size in ("3", "4", "5"):
-        world.book("ETH-USD", [("2770", size), ("2765", "20")], [("2776", "5")])
+        world.book("ETH-USD", [("2842", size), ("2838", "20")], [("2846", "5")])
     assert world.verdicts == []
 
-    world.oracle("ETH-USD", "2745")
+    world.oracle("ETH-USD", "2832")
     assert len(world.reductions) == 1
 
 
@@ -740,7 +781,8 @@ def test_an_account_carries_its_ladder_at_every_moment(make_world: Any) -> None:
 
     assert {rung.ticker for rung in far.rungs} == {"ETH-USD"}
     assert far.distance_now == world.risk.margin.distance
-    assert thin.fires_below > far.fires_below
+    assert far.fires_below == pytest.approx(0.09)
+    assert thin.cost > far.cost
     assert world.risk.flight_plan is thin
     world.account("0", {"ETH-USD": ("1", "3000"), "XRP-USD": ("5", "0.5")})
     assert world.risk.flight_plan.unknown == ("XRP-USD",)
@@ -748,14 +790,28 @@ def test_an_account_carries_its_ladder_at_every_moment(make_world: Any) -> None:
     assert world.risk.flight_plan.why == "nothing is held"
 
 
-def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
-    """An order in flight is not doubled, and nothing is complained about."""
-    world = _long(make_world)
-    world.oracle("ETH-USD", "2740")
-    world.block()
-    world.oracle("ETH-USD", "2735")
+def test_the_guard_waits_two_blocks_for_the_answer_of_a_part(make_world: Any) -> None:
+    """An order in flight is not doubled and nothing is complained about; then it counts as lost."""
+    world, fired = _near(make_world), []
+    for price in ("2832", "2831.9", "2831.8"):
+        world.oracle("ETH-USD", price)
+        fired.append(len(world.verdicts))
+        world.block()
 
-    assert len(world.verdicts) == 1
+    assert fired == [1, 1, 2]
+
+
+def test_to_leave_whole_the_guard_sends_again_each_block(make_world: Any) -> None:
+    """Reduce-only as they are, two orders cannot sell more than is held."""
+    world, fired = _near(make_world), []
+    for price in ("2730", "2729", "2728"):
+        world.oracle("ETH-USD", price)
+        world.oracle("ETH-USD", f"{price}.5")
+        fired.append(len(world.verdicts))
+        world.block()
+
+    assert fired == [1, 2, 3]
+    assert {reduce.order.quantums for reduce in world.reductions} == {10_000_000_000}
 
 
 def test_unanswered_the_guard_fires_again(make_world: Any) -> None:
@@ -770,11 +826,11 @@ def test_unanswered_the_guard_fires_again(make_world: Any) -> None:
 
 
 def test_a_restored_account_starts_from_the_first_rung(make_world: Any) -> None:
-    """Safe again, the next danger is a new one."""
-    world = _long(make_world)
-    world.oracle("ETH-USD", "2740")
-    world.fill(world.verdicts[0], "-16500", "6.926")
-    for price in ("2745", "2746", "2747"):
+    """Once prices have given back what they took, the next danger is a new one."""
+    world = _near(make_world)
+    world.oracle("ETH-USD", "2832")
+    world.fill(world.verdicts[0], "-10701", "4.951")
+    for price in ("2845", "2866", "2867"):
         world.block()
         world.oracle("ETH-USD", price)
 
@@ -806,7 +862,7 @@ def test_the_guard_closes_all_where_a_part_is_not_enough(make_world: Any) -> Non
 def test_the_guard_takes_the_cheapest_position_that_suffices(make_world: Any) -> None:
     """Two positions could restore the distance: the one with the better book is reduced."""
     world = make_world()
-    world.account("-50000", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
+    world.account("-48600", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
     world.book("ETH-USD", [("2600", "50")], [("2700", "5")])
     world.book("BTC-USD", [("55990", "50")], [("56010", "5")])
     world.risk.guard = False
@@ -854,8 +910,7 @@ def test_a_short_is_bought_back(make_world: Any) -> None:
 
     assert (reduce.order.side, reduce.order.reduce_only) == ("BUY", True)
     assert reduce.order.subticks == 3_447_200_000
-    assert reduce.after.distance is not None
-    assert reduce.after.distance > reduce.distance
+    assert "leaves nothing" in reduce.why
 
 
 def test_a_guard_that_cannot_act_reports_it_once_a_block(make_world: Any) -> None:

@@ -217,7 +217,8 @@ def test_the_margin_of_a_session_is_that_of_what_is_held_valued_from_nothing(
             terms.append(position_margin(view.market, quantums, *price, view.open_interest))
         margin = total_margin(risk.account.settled, terms)
         assert risk.margin == margin
-        drawn, fresh = risk.flight_plan, plan(margin, held, views, risk.policy.flight)
+        drawn = risk.flight_plan
+        fresh = plan(margin, held, views, risk.policy.flight, step=drawn.step)
         if drawn.distance_next == fresh.distance_next:  # but for a fall that is counted on
             assert (drawn.rungs, drawn.left) == (fresh.rungs, fresh.left)
 
@@ -398,9 +399,9 @@ def test_while_the_makers_are_there_the_bound_is_the_oracles(make_decision: Any)
     ("distance", "words"),
     [
         (
-            0.055,
-            "sell 258 LINK-USD (of 400) at >= 2.26: distance 5.4 % < 9.0 %; restores 10.0 %, costs "
-            "54.99 USDC (spread 54.70, impact 0.00, fee 0.30), at that bound 58.67; ",
+            0.085,
+            "sell 286 LINK-USD (of 400) at >= 2.204: distance 8.4 % < 9.0 %; restores 22.2 %, "
+            "costs 60.96 USDC (spread 60.63, impact 0.00, fee 0.33), at that bound 81.05; ",
         ),
         (
             0.02,

@@ -83,6 +83,8 @@ class Stand:
             if self.is_clear and (whose not in ENTERING or self.open_to_entries):
                 self.last_held = n if self.risk.valued.held else self.last_held
                 self.last_calm = n if self.can_pay else self.last_calm
+        # What is compared is of positions alone; orders at rest count as if they had filled.
+        self.risk.account.open_orders.clear()
 
     @property
     def is_clear(self) -> bool:
@@ -178,14 +180,18 @@ class Entry:
         return float(self.market.size(quantums) * Decimal(self.oracle.text))
 
     def judge(self, usdc: float | None = None, **limits: Any) -> Approved | Denied:
-        """Put it to the gate under a policy; nothing stays of it."""
+        """Put it to the gate under a policy; nothing stays of it.
+
+        What rests of the session's own orders is not in what is computed by hand here.
+        """
         risk = self.stand.risk
+        resting, risk.account.open_orders = risk.account.open_orders, {}
         risk.policy = Policy(**FREE | limits)
         target = self.usdc if usdc is None else usdc
         state = self.stand.state
         [verdict] = risk.step(self.make(self.ticker, target, state.seq, state.at))
         risk.account.reserved.clear()
-        risk.policy = Policy()
+        risk.policy, risk.account.open_orders = Policy(), resting
         assert isinstance(verdict, Approved | Denied)
         return verdict
 

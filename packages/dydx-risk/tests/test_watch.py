@@ -79,6 +79,16 @@ def test_candles_of_the_venue_are_what_was_before_the_first_price() -> None:
     assert returns.beta("A") is None
 
 
+def test_candles_count_as_soon_as_they_come() -> None:
+    """Between two steps, though somebody has looked before."""
+    returns, views = Returns(), seen(A=100.0)
+    returns.sample(SECOND * 6_000, views)
+    before = returns.known_s("A")
+    views["A"].candles = with_minutes(6_000, 100, 101, 100, 101, 100)["A"].candles
+
+    assert (before, returns.known_s("A")) == (0.0, 180.0)
+
+
 def test_minutes_and_steps_are_one_past() -> None:
     """Two minutes and ten steps: all their squares, over all their time."""
     returns, views = Returns(), with_minutes(6_000, 100, 101, 100, 100)

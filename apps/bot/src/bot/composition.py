@@ -334,9 +334,13 @@ class Bot:
         beside = self.options.policy.hand_beside
         if beside and stranger.ticker:
             self.risk.adopt(stranger.ticker)
-        known = beside or self.risk.standing.state == "HALTED"
-        why = f"somebody else trades the account: {stranger.words}"
-        self._make("account", "adopt" if known else "halt", one_line(why))
+        known = beside or stranger.stood or self.risk.standing.state == "HALTED"
+        what, why = "adopt" if known else "halt", "somebody else trades the account: "
+        if stranger.stood:
+            why = "an order from before the run traded: "
+        elif not stranger.order_id:
+            what, why = "note", ""  # it may be for another subaccount, which is no harm here
+        self._make("account", what, one_line(why + stranger.words))
 
     def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
         at = self.shown.last_frames[-1]

@@ -40,6 +40,7 @@ _TALK_S: Final = 2.0
 _REFUSED_S: Final = 0.2
 _PATIENCE_S: Final = 5.0  # of a caller: longer than a run takes to reply that it cannot
 _LONGEST: Final = 4_096
+STARTING: Final = "STARTING"  # the state of a gate that is not there yet
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -54,16 +55,24 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Handle:
-    """Listens for whoever may halt this run; call `answer` on the run's thread, between frames."""
+    """Listens for whoever may halt this run; call `answer` on the run's thread, between frames.
 
-    def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
-        self._inbox, self._status = inbox, status
+    Until `begin` it starts, and its status is what it is `starting` with: an act waits till then.
+    """
+
+    def __init__(self, inbox: Inbox, starting: dict[str, Any]) -> None:
+        self.inbox, self._starting = inbox, starting
+        self._status: Callable[[], dict[str, Any]] | None = None
         self._callers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
+    def begin(self, status: Callable[[], dict[str, Any]]) -> None:
+        """Answer with a status of the run from now on."""
+        self._status = status
+
     def answer(self) -> None:
         """Report how the run stands to those who wait for it."""
-        while not self._callers.empty():
+        while self._status is not None and not self._callers.empty():
             reply: dict[str, Any]
             try:
                 reply = {"status": self._status()}
@@ -99,8 +108,10 @@ class Handle:
                 "error": f"expected status, halt, resume or flatten, got {line[:80]!r}: {error}"
             }
         if request.what != "status":
-            act(self._inbox, "command", request.what, request.why)
+            act(self.inbox, "command", request.what, request.why)
             return {"taken": request.what}
+        if self._status is None:
+            return {"status": self._starting}
         replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._callers.put(replies)
         try:
@@ -110,14 +121,12 @@ class Handle:
 
 
 @contextlib.contextmanager
-def within_reach(
-    inbox: Inbox, status: Callable[[], dict[str, Any]]
-) -> Iterator[Callable[[], None]]:
-    """Give a run its handle while it goes; yields what answers between frames.
+def within_reach(inbox: Inbox, starting: dict[str, Any]) -> Iterator[Handle]:
+    """Give a run its handle, from its start on and while it goes.
 
     A run that cannot have one is warned about, and goes on.
     """
-    handle = Handle(inbox, status)
+    handle = Handle(inbox, starting)
     with contextlib.ExitStack() as stack:
         try:
             server = _listen(stack)
@@ -130,7 +139,7 @@ def within_reach(
             thread.start()
             stack.callback(thread.join)
             stack.callback(handle.stop)
-        yield handle.answer
+        yield handle
 
 
 def directories() -> list[Path]:
@@ -157,6 +166,24 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket:
         else:
             return server
     raise ConnError("; ".join(troubles))
+
+
+def starting(mode: str, name: str, account: str) -> dict[str, Any]:
+    """Return how a run stands that has not begun, as `status_of` reports one that has."""
+    return {
+        "pid": os.getpid(),
+        "mode": mode,
+        "source": name,
+        "at": "its start",
+        "account": account,
+        "gate": {"state": STARTING, "reasons": {"UNKNOWN_ACCOUNT": "the run has not begun"}},
+        "alarm": "unknown",
+        "equity_usdc": None,
+        "distance_to_liquidation": None,
+        "positions": [],
+        "by_hand": [],
+        "acts": 0,
+    }
 
 
 def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
@@ -288,6 +315,9 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
     request(path, what, arguments.why)
     ends = time.monotonic() + _EFFECT_S
     while (found := status_from(path))["acts"] <= before:
+        if found["gate"]["state"] == STARTING:
+            print(as_lines([*status_lines(found), f"{what}: takes effect as the run begins"]))
+            return 0
         if time.monotonic() > ends:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
             return 1

@@ -84,6 +84,11 @@ def limits_text(policy: Policy) -> str:
         parts.append(f"sized to {percent_text(most)} in a usual hour")
     if (most := policy.bear_move) is not None:
         parts.append(f"to survive a move of {percent_text(most)}")
+    if policy.protect:
+        if (most := policy.max_daily_loss) is not None:
+            parts.append(f"closed at a loss of {percent_text(most)} in a day")
+        if (most := policy.max_drawdown) is not None:
+            parts.append(f"closed {percent_text(most)} below the peak")
     return ", ".join(parts)
 
 
@@ -108,14 +113,18 @@ POLICY: Final[dict[str, tuple[Any, Any]]] = {
     # A usual hour moves the equity by 2 % at most: only where a market moves 4 % is it cut.
     "max_volatility_1h":     (0.02,     None),
     "bear_move":             (0.35,     None),  # a third in a day was seen more than once
+    "max_daily_loss":        (0.05,     None),
     "max_daily_loss_usdc":   (None,     None),
-    "max_drawdown":          (None,     None),
+    "max_drawdown":          (0.10,     0.25),
+    "protect":               (True,     True),
+    "cool_down_s":           (900.0,    300.0),
     "slippage_bps":          (30,       30),
     "guard_slippage_bps":    (100,      100),
     "max_oracle_bps":        (200,      200),
     "max_slippage_bps":      (None,     None),
     "guard_cuts":            (4,        4),
     "taker_fee_ppm":         (500,      500),
+    "hand_beside":           (False,    False),  # --hand-beside sets it
     "good_til_blocks":       (5,        5),
     "stale_seconds":         (30.0,     30.0),
 }  # fmt: skip

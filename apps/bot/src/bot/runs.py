@@ -34,7 +34,7 @@ from reactivex import Observable, operators
 from bot.acts import Standstill
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
-from bot.handle import status_of, within_reach
+from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
 from bot.troubles import Recorder, Terminal, Troubles
 
@@ -112,6 +112,7 @@ def lived(
     mode: str,
     audit: AuditLog | None = None,
     leave: "Leave | None" = None,
+    handle: Handle | None = None,
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
@@ -153,7 +154,7 @@ def lived(
     with terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, recording=recording, leave=leave,
-            lost=terminal.lose,
+            handle=handle, lost=terminal.lose,
         )  # fmt: skip
     if not shown:
         require_frames(bot, net)
@@ -178,13 +179,19 @@ def conduct(
     speed: float | None = None,
     recording: Path | None = None,
     leave: "Leave | None" = None,
+    handle: Handle | None = None,
     lost: Callable[[str], None] | None = None,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
-    with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
+    with contextlib.ExitStack() as stack:
+        if handle is None:
+            account = str(bot.venue.subaccount)
+            handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
+        handle.begin(partial(status_of, bot, mode, name))
+        answer = handle.answer
         if not on_dashboard(arguments):
             return run_to_end(bot, source(lambda _: answer() is None))
         from bot.screen import Screen

@@ -39,7 +39,7 @@ from bot.budget import LIVE
 from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
-from bot.handle import flatten_run, running
+from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import address_of, has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
@@ -223,8 +223,10 @@ def trade(arguments: argparse.Namespace) -> int:
     net = enter(settings, orders=True)
     tickers_of(arguments)  # refused before a passphrase is typed
     keys = keys_of(arguments)
-    with claimed(net, account_of(arguments, keys), "trade") as claim:
-        return _trade(arguments, settings, net, keys, claim)
+    subaccount = account_of(arguments, keys)
+    reached = starting("TRADE", net.name, str(subaccount))
+    with claimed(net, subaccount, "trade") as claim, within_reach(Inbox(), reached) as handle:
+        return _trade(arguments, settings, net, keys, claim, handle)
 
 
 def _trade(
@@ -233,11 +235,12 @@ def _trade(
     net: Network,
     keys: Keys,
     claim: Claim,
+    handle: Handle,
 ) -> int:
     tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
-    venue, inbox = WireVenue(subaccount), Inbox()
+    venue, inbox = WireVenue(subaccount), handle.inbox
     venue.claim = claim
     if limited:
         print(f"bot: {limited}: the run begins halted", file=sys.stderr)
@@ -267,7 +270,7 @@ def _trade(
 
         code = lived(
             arguments, bot, net, tickers, receive, record, inbox, mode="TRADE", audit=audit,
-            leave=leave,
+            leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 

@@ -3865,6 +3865,7 @@ class Lifecycle:
             row = _whole(row)
         event = _event_of(row, old)
         known: dict[str, Any] = {
+            "subaccount": old.subaccount or subaccount,
             "filled": number(row.total_filled or "0"),
             "row": row if old.row is None else _merged(old.row, row),
             "height": max(at, old.height),
@@ -5193,11 +5194,17 @@ def account_updates(
 
 
 class Stranger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An order that somebody else sent while we looked, and in `words` how it was noticed."""
+    """An order that somebody else sent while we looked, and in `words` how it was noticed.
+
+    `order_id` is empty where no more is known than that somebody signs for the same address: a
+    sequence is one for all its subaccounts, and may be used up by what an earlier run sent last.
+    One that `stood` before we looked is noticed by its first fill.
+    """
 
     order_id: str
     ticker: str
     words: str
+    stood: bool = False
 
 
 class _Doubt(msgspec.Struct, frozen=True):
@@ -5221,6 +5228,7 @@ class Origins:
         self.earlier: tuple[tuple[int, int], ...] = ()
         self.standing: dict[str, OrderState] = {}
         self._orders = orders
+        self._moved: set[str] = set()  # of those that stood, what has filled since
         self._judged: dict[str, None] = {}
         self._doubts: dict[str, _Doubt] = {}
         self._found: list[Stranger] = []
@@ -5231,6 +5239,8 @@ class Origins:
         """Note, before its updates are taken, whether a frame is the first list of all orders."""
         self._listed = self._listed or self._listing
         self._listing = not self._listed and _is_orders_list(frame)
+        if frame.link == "node" and frame.path == "broadcast" and frame.type == "32":
+            self._found += _who_signed(frame)
 
     def take(self, update: AccountUpdate) -> None:
         """Take what an update reports of orders and fills."""
@@ -5238,7 +5248,11 @@ class Origins:
             self._judge(state, at_start=self._begun is None or self._listing)
         for fill in update.fills:
             known = self._orders.orders.get(fill.order_id)
-            if known is not None:
+            if fill.order_id in self.standing and fill.order_id not in self._moved:
+                self._moved.add(fill.order_id)
+                named = self.standing[fill.order_id].named
+                self._found.append(_who_traded(fill, named, stood=True))
+            elif known is not None:
                 self._judge(known, fill)
             elif fill.order_id and fill.order_id not in self._judged:
                 self._doubt(fill.order_id, _who_traded(fill))
@@ -5306,6 +5320,14 @@ def _is_orders_list(frame: Frame) -> bool:
     return frame.kind == "http" and frame.path == ENDPOINTS["orders"].path and frame.ok
 
 
+def _who_signed(frame: Frame) -> Iterator[Stranger]:
+    with contextlib.suppress(msgspec.DecodeError):
+        result = msgspec.json.decode(frame.text, type=_Answer).result
+        if result is not None and result.is_sdk(32):
+            words = f"another client signs for the address: {result.log}"
+            yield Stranger(order_id="", ticker="", words=words)
+
+
 def _who_placed(state: OrderState) -> Stranger:
     row, ticker = state.row, "" if state.named is None else state.named.ticker
     known = row is not None and row.side
@@ -5314,9 +5336,11 @@ def _who_placed(state: OrderState) -> Stranger:
     return Stranger(order_id=state.id, ticker=ticker, words=words)
 
 
-def _who_traded(fill: AccountFill, named: CancelRequest | None = None) -> Stranger:
+def _who_traded(
+    fill: AccountFill, named: CancelRequest | None = None, *, stood: bool = False
+) -> Stranger:
     words = f"{fill.side} {fill.size:f} {fill.ticker} filled at {fill.price:f}{_which(named)}"
-    return Stranger(order_id=fill.order_id, ticker=fill.ticker, words=words)
+    return Stranger(order_id=fill.order_id, ticker=fill.ticker, words=words, stood=stood)
 
 
 def _which(named: CancelRequest | None) -> str:

@@ -103,6 +103,7 @@ __all__ = [
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -201,6 +202,11 @@ def percent_text(distance: float | None) -> str:
         return ">999 %" if distance > 0 else "<-999 %"
     tenths = floor(distance * 1e3)
     return f"{tenths / 10} %" if abs(tenths) < 1_000 else f"{tenths // 10} %"
+
+
+def time_text(ns: int) -> str:
+    """Word a time of the event clock, UTC, to the second."""
+    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%H:%M:%S} UTC"
 
 
 def share_text(share: float) -> str:
@@ -1817,13 +1823,15 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `effect` is what a fill at the order's worst price would make worse, figure by figure. What it
     would make better is left out: the fill may not come. `doubted` is an order that a node dropped
     unfilled: it may fill on another until `order.good_til_block` is past. `shut` is the chain's
-    refusal if its market takes no orders, which the indexer may not have reported yet.
+    refusal if its market takes no orders, which the indexer may not have reported yet. `sent` is
+    the height at which it went out.
     """
 
     order: OrderRequest
     order_id: str
     effect: MarginFigures
     verdict_id: str
+    sent: int = 0
     doubted: bool = False
     shut: str = ""
 
@@ -2140,15 +2148,19 @@ def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
 # all. They are computed in Exits, Ladder and Plan.
 
 
+Cause = Literal["DISTANCE", "DAILY_LOSS", "DRAWDOWN", "LEVERAGE"]
+
+
 class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
 
-    A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
-    farther than `reach_bps` from the best price. Its worst price is `chase` of the way to
-    liquidation beyond the oracle price, or `slippage_bps` beyond the last level that it needs if
-    that is farther, but never so far that a fill would bring no relief. `haircut_bps`, but no more
-    than half the maintenance margin, is taken from the oracle where no book is known.
-    `depth_margin` is how much earlier to leave a book of which the exit would take all.
+    `restore_to` is defended: a move that takes it is given way to step by step, and below
+    `act_below` nothing is left (see Guard). A position leaves in at most `cuts` cuts. An order
+    takes the first `levels` of a book, no farther than `reach_bps` from the best price. Its worst
+    price is `chase` of the way to liquidation beyond the oracle price, or `slippage_bps` beyond the
+    last level that it needs if that is farther, but never so far that a fill would bring no relief.
+    `haircut_bps`, but no more than half the maintenance margin, is taken from the oracle where no
+    book is known.
     """
 
     act_below: float = 0.06
@@ -2160,7 +2172,6 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     haircut_bps: int = 300
     chase: float = 0.75
     taker_fee_ppm: int = 500
-    depth_margin: float = 0.02
     terms: LiquidationTerms = LiquidationTerms()
 
     def __post_init__(self) -> None:
@@ -2173,20 +2184,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         for name in ("slippage_bps", "reach_bps", "haircut_bps"):
             if not 0 <= getattr(self, name) < 10_000:
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
-        if min(self.taker_fee_ppm, self.depth_margin) < 0:
-            got = f"{self.taker_fee_ppm} and {self.depth_margin}"
-            raise RiskError(f"expected taker_fee_ppm and depth_margin of 0 or more, got {got}")
+        if self.taker_fee_ppm < 0:
+            raise RiskError(f"expected taker_fee_ppm of 0 or more, got {self.taker_fee_ppm}")
         if not 0 <= self.chase < 1:
             raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
-
-    @property
-    def earliest(self) -> float:
-        """Return the distance below which no rung fires earlier, however thin its book.
-
-        It is a quarter of the way short of `restore_to`, so that what has just fired is not due
-        again.
-        """
-        return self.act_below + 0.75 * (self.restore_to - self.act_below)
 
 
 class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2316,7 +2317,6 @@ class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     depth_share: float = inf
     liquidation_quantums: int = 0
     cuts: tuple[Cut, ...] = ()
-    fires_below: float = 0.0
     blind: str = ""
 
     @property
@@ -2338,17 +2338,32 @@ class Stuck(msgspec.Struct, frozen=True, gc=False):
     shut: int = 0
 
 
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """How far to go back, and below which distance.
+
+    `share` of what is held may stay. `below` is inf where it is due at any distance; `why` has the
+    figures in words.
+    """
+
+    below: float
+    share: float
+    cause: Cause = "DISTANCE"
+    why: str = ""
+
+
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
-    `distance_now` is None if it is unknown or nothing is held. `distance_next` is what the next
-    block may leave of it, over all that could be valued; rungs are `due` by it. `drawn_at` is the
-    distance that the rungs start from: the present one, or where the first rung would fire if that
-    is nearer. `distance_after` and `cost` are after all rungs. `unknown` names the positions that
-    have no figure at all, `left` those that have no (further) way out, and why.
+    All of it is due at once, below `step.below`. `distance_now` is None if it is unknown or nothing
+    is held. `distance_next` is what the next block may leave of it, over all that could be valued;
+    rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present one, or
+    where they would fire if that is nearer. `distance_after` and `cost` are after all rungs.
+    `unknown` names the positions that have no figure at all, `left` those that have no (further)
+    way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
+    step: Step | None = None
     rungs: tuple[Rung, ...] = ()
     distance_now: float | None = None
     distance_next: float | None = None
@@ -2450,18 +2465,7 @@ def _costed(way: Exit, policy: FlightPolicy) -> Exit:
     steps, count = way.size // step, min(policy.cuts, way.size // step)
     borders = [_border(way, steps * n // count * step) for n in range(count + 1)]
     cuts = tuple(_between(way, *ends) for ends in pairwise(borders))
-    early = _fires_below(way, cuts, policy)
-    return msgspec.structs.replace(way, liquidation_quantums=takes, cuts=cuts, fires_below=early)
-
-
-def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> float:
-    """Return the policy's distance and what the exit loses to the book and takes of it."""
-    if way.blind:
-        return policy.earliest
-    lost = sum(cut.spread + cut.impact for cut in cuts)  # integers
-    value = sum(cut.quote for cut in cuts)  # integers
-    margin = lost / max(value, 1) + policy.depth_margin * way.depth_share
-    return float(min(policy.act_below + margin, policy.earliest))
+    return msgspec.structs.replace(way, liquidation_quantums=takes, cuts=cuts)
 
 
 def _blindness(view: MarketView) -> str:
@@ -2587,8 +2591,9 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
 
 
 def _draw(
-    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy, fall: int
-) -> FlightPlan:
+    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy, fall: int,
+    step: Step | None,
+) -> FlightPlan:  # fmt: skip
     ways = [exit_ for exit_ in exits if isinstance(exit_, Exit)]
     none = [exit_ for exit_ in exits if isinstance(exit_, Stuck)]
     unknown = sorted({*margin.unknown, *(stuck.ticker for stuck in none if not stuck.known)})
@@ -2596,13 +2601,15 @@ def _draw(
     if not margin.notional:
         left = tuple(stuck)
         return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
-    stand = start = _first_stand(margin, ways, policy, fall)
+    below = policy.act_below if step is None else step.below
+    stand = start = _first_stand(margin, below, fall)
+    goal = _goal(margin, start, policy, step)
     climbed: list[tuple[Exit, Cut, _Stand]] = []
     ahead = {way.ticker: (way, way.cuts) for way in ways if way.cuts}
-    while stand.distance_next < policy.restore_to and (best := _cheapest(stand, ahead.values())):
+    while stand.distance_next < goal and (best := _cheapest(stand, ahead.values())):
         way, cut = best
-        if stand.after(cut).distance_next >= policy.restore_to:
-            cut = _just_enough(stand, way, cut, policy)
+        if stand.after(cut).distance_next >= goal:
+            cut = _just_enough(stand, way, cut, goal)
         stand = stand.after(cut)
         climbed.append((way, cut, stand))
         rest = ahead[way.ticker][1][1:]
@@ -2610,11 +2617,12 @@ def _draw(
             ahead[way.ticker] = way, rest
         else:
             del ahead[way.ticker]
-    if stand.distance_next < policy.restore_to:
+    if stand.distance_next < goal:
         stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values()]
     return FlightPlan(
         policy=policy,
-        rungs=_rungs(start, climbed, policy),
+        step=step,
+        rungs=_rungs(start, climbed, policy, below),
         distance_now=None if unknown else margin.distance,
         distance_next=_Stand(
             margin.cushion, margin.sensitivity, margin.notional, fall
@@ -2628,15 +2636,23 @@ def _draw(
     )
 
 
-def _first_stand(
-    margin: MarginFigures, ways: list[Exit], policy: FlightPolicy, fall: int
-) -> _Stand:
+def _first_stand(margin: MarginFigures, below: float, fall: int) -> _Stand:
     cushion, sensitivity = margin.cushion, margin.sensitivity
-    if sensitivity > 0:
-        first = max((way.fires_below for way in ways), default=policy.act_below)
-        fires = mul_ppm(sensitivity, int(first * PPM), round_up=False)
+    if sensitivity > 0 and below < 1:
+        fires = mul_ppm(sensitivity, int(below * PPM), round_up=False)
         cushion = min(cushion, fires + fall)
     return _Stand(cushion, sensitivity, margin.notional, fall)
+
+
+def _goal(margin: MarginFigures, start: _Stand, policy: FlightPolicy, step: Step | None) -> float:
+    """Return the distance to reach: that of an account which holds only the step's share."""
+    if step is None:
+        return policy.restore_to
+    if step.share <= 0:
+        return inf
+    required = margin.maintenance_margin
+    equity, kept = start.cushion + required, step.share
+    return max((equity - kept * required) / max(kept * start.sensitivity, 1), policy.restore_to)
 
 
 def _cheapest(
@@ -2659,7 +2675,9 @@ def _cheapest(
     return found
 
 
-def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
+def _just_enough(stand: _Stand, way: Exit, cut: Cut, goal: float) -> Cut:
+    if goal == inf:
+        return cut
     # The distance rises with the size up to one peak and falls after it, so there is one least size
     # that is enough, and `cut` is beyond it. Rounded up by a step: the distance must be reached.
     step = way.market.step_base_quantums
@@ -2667,7 +2685,7 @@ def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cu
     while high - low > 1:
         middle = (low + high) // 2
         part = _cut(way, cut.start, cut.start + middle * step)
-        if stand.after(part).distance_next >= policy.restore_to:
+        if stand.after(part).distance_next >= goal:
             high, enough = middle, part
         else:
             low = middle
@@ -2681,20 +2699,18 @@ def _costly(way: Exit, done: int) -> tuple[str, str]:
 
 
 def _rungs(
-    start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy
+    start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy, below: float
 ) -> tuple[Rung, ...]:
-    # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
-    fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
+    away = min(max(start.distance, 0.0), 1.0)
     ways = {way.ticker: way for way, _, _ in climbed}
     limits = {ticker: _limits(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
-    for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
-        fires_below = max(fires_below, way.fires_below)
+    for (way, cut, stand), earlier in zip(climbed, before, strict=False):
         reach = earlier.distance, stand.distance
         worst = _worst(way, cut.end, *limits[way.ticker], policy)
-        rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
-    return tuple(rungs[::-1])
+        rungs.append(_rung(way, cut, reach, below, worst, policy))
+    return tuple(rungs)
 
 
 def _rung(
@@ -2777,16 +2793,18 @@ def plan(
     *,
     fall: int = 0,
     waiting: Collection[str] = (),
+    step: Step | None = None,
 ) -> FlightPlan:
     """Draw the ladder of an account: its margin, its positions and their markets.
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
     quantums by ticker, None where the grid is not known. A view is read, never stored. `fall` is
     what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
-    reduction that was not answered yet: the ladder restores the distance without them.
+    reduction that was not answered yet: the ladder restores the distance without them. Without a
+    `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
     """
     empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
-    return replan(empty, margin, positions, views, fall=fall, waiting=waiting)
+    return replan(empty, margin, positions, views, fall=fall, waiting=waiting, step=step)
 
 
 def replan(
@@ -2797,6 +2815,7 @@ def replan(
     *,
     fall: int = 0,
     waiting: Collection[str] = (),
+    step: Step | None = None,
 ) -> FlightPlan:
     """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
 
@@ -2811,7 +2830,7 @@ def replan(
             exits[ticker] = Stuck(ticker, "its reduction has no answer yet", known=True)
         elif quantums != 0:
             exits[ticker] = _exit(ticker, quantums, views.get(ticker), policy)
-    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy, fall)
+    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy, fall, step)
 
 
 def due(plan: FlightPlan, distance: float | None) -> tuple[Rung, ...]:
@@ -2850,24 +2869,25 @@ _ADD_UP: Final = (
 class Planner:
     """The ladder of one account, drawn again only where something moved.
 
-    `earliest` is the distance below which any of its rungs may be due; `waiting` are the tickers
-    whose reduction had no answer when it was drawn.
+    `waiting` are the tickers whose reduction had no answer when it was drawn.
     """
 
     def __init__(self, policy: FlightPolicy) -> None:
         self.plan = FlightPlan(policy=policy)
-        self.earliest = policy.earliest
         self.waiting: frozenset[str] = frozenset()
-        self._drawn: tuple[MarginFigures, int] | None = None
+        self._drawn: tuple[MarginFigures, int, Step | None] | None = None
 
     def draw(
         self, margin: MarginFigures, moved: Mapping[str, int | None],
         views: Mapping[str, MarketView], *, fall: int, waiting: frozenset[str],
+        step: Step | None,
     ) -> FlightPlan:  # fmt: skip
         """Return the ladder now; `moved` are the positions that may be others, as in `replan`."""
-        if moved or self._drawn != (margin, fall):
-            self.plan = replan(self.plan, margin, moved, views, fall=fall, waiting=waiting)
-            self.waiting, self._drawn = waiting, (margin, fall)
+        if moved or self._drawn != (margin, fall, step):
+            self.plan = replan(
+                self.plan, margin, moved, views, fall=fall, waiting=waiting, step=step
+            )
+            self.waiting, self._drawn = waiting, (margin, fall, step)
         return self.plan
 
 
@@ -2885,10 +2905,14 @@ class Policy(BaseModel):
     """How much risk may be taken; the defaults suit a paper account of 10,000 USDC.
 
     `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
-    cent): the guard acts below the first, and earlier where the books are thin, sizes its orders
-    to reach the second, and no order that adds risk may come nearer than the third. Every limit
-    is judged as if all orders in flight had filled; None is no limit. An order is cut to the limits
-    of notional, and denied where they leave nothing of it. No limit blocks what shrinks a position.
+    cent): below the first the guard leaves nothing, it defends the second step by step, and no
+    order that adds risk may come nearer than the third. Every limit is judged as if all orders in
+    flight had filled; None is no limit. An order is cut to the limits of notional, and denied where
+    they leave nothing of it. No limit blocks what shrinks a position.
+
+    With `protect` the limits on loss, drawdown and leverage close what is held, and not entries
+    alone. After guard or protection acted, nothing enters the markets in which they did for
+    `cool_down_s` seconds of event time, and after a whole exit nothing at all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -2925,7 +2949,12 @@ class Policy(BaseModel):
     max_orders_per_minute: int | None = _limit("orders sent in 60 s of event time")
     max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
     max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
+    max_daily_loss: float | None = _limit(
+        "equity lost since 00:00 UTC, of what the day opened with", lt=1
+    )
     max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent", lt=1)
+    protect: bool = False
+    cool_down_s: float = Field(default=0.0, ge=0, le=7 * 86_400)
     bear_move: float | None = _limit(
         "an order is cut to what survives this move of every market against its position", lt=1
     )
@@ -2942,6 +2971,11 @@ class Policy(BaseModel):
     def stale_ns(self) -> int:
         """Return how long a price is believed without a confirmation, in nanoseconds."""
         return round(self.stale_seconds * 1_000_000_000)
+
+    @property
+    def cool_down_ns(self) -> int:
+        """Return how long nothing enters after guard or protection acted, in nanoseconds."""
+        return round(self.cool_down_s * 1_000_000_000)
 
     @property
     def flight(self) -> FlightPolicy:
@@ -2973,11 +3007,13 @@ class Policy(BaseModel):
 
 
 # Which field may not be above which. A market cannot have more than the account; nobody enters
-# beyond what may be held, nor at a price that he could not leave at.
+# beyond what may be held, nor at a price that he could not leave at; the peak is no lower than what
+# the day opened with, so that a day's loss beyond the drawdown would never count.
 _AT_MOST: Final = (
     ("max_market_share", "max_account_share"),
     ("max_market_usdc", "max_account_usdc"),
     ("max_account_share", "max_leverage"),
+    ("max_daily_loss", "max_drawdown"),
     ("slippage_bps", "guard_slippage_bps"),
 )
 
@@ -2992,7 +3028,7 @@ Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
-    "DAILY_LOSS", "DRAWDOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
+    "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3034,10 +3070,11 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The guard's order: a rung of its flight plan, or several of one market.
 
-    `cost` is the estimated loss to spread, impact and fee in quote quantums, `worst_loss` what is
-    lost against the oracle price if all of it fills at the order's worst price. `offered` is how
-    many quantums the book shows at no worse than that: what is offered beyond it is given up.
-    `rung` counts the times that the guard fired since the account was last safe.
+    `cause` is what it answers: the distance to liquidation, or a protection's limit. `cost` is the
+    estimated loss to spread, impact and fee in quote quantums, `worst_loss` what is lost against
+    the oracle price if all of it fills at the order's worst price. `offered` is how many quantums
+    the book shows at no worse than that: what is offered beyond it is given up. `rung` counts the
+    times that the guard fired since the account was last safe.
     """
 
     id: str
@@ -3051,6 +3088,7 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cost: int
     worst_loss: int = 0
     offered: int = 0
+    cause: Cause = "DISTANCE"
     why: str
 
 
@@ -3174,7 +3212,9 @@ class Returns:
     def _past(self, ticker: str) -> "_Past":
         past = self._known.get(ticker)
         if past is None:
-            past = self._known[ticker] = self._computed(ticker)
+            past = self._computed(ticker)
+            if past.volatility_1h is not None:  # until then candles may come between two steps
+                self._known[ticker] = past
         return past
 
     def _computed(self, ticker: str) -> "_Past":
@@ -3209,18 +3249,24 @@ class _Past(NamedTuple):
     beta: float | None
 
 
+def priced(
+    view: MarketView, market: PerpetualMarket, quantums: int, interest: int | None
+) -> Holding:
+    """Return a market as an account stands in it, with no more than its margin needs."""
+    price, exponent = (view.oracle.digits, view.oracle.exponent) if view.oracle else (None, 0)
+    return Holding(
+        market=market, quantums=quantums, price=price, exponent=exponent, open_interest=interest
+    )
+
+
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
     interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
-    oracle, ticker, funding = view.oracle, view.ticker, view.funding
-    return Holding(
-        market=market,
-        quantums=quantums,
-        price=None if oracle is None else oracle.digits,
-        exponent=0 if oracle is None else oracle.exponent,
-        open_interest=interest,
+    ticker, funding = view.ticker, view.funding
+    return msgspec.structs.replace(
+        priced(view, market, quantums, interest),
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -3295,6 +3341,10 @@ def known_interest(view: MarketView, held: int, grown: Decimal) -> int | None:
 
 # In how many blocks a report of open interest surely has what was traded: some two minutes.
 _REPORT_BLOCKS: Final = 200
+
+
+# An order fills in the next block, which the indexer reports within another.
+_ANSWER_BLOCKS: Final = 2
 
 
 class Valuation:
@@ -3453,13 +3503,17 @@ class Valuation:
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
         return [r for r in waiting if r.order.signed_quantums * held < 0]
 
-    @property
-    def reducing(self) -> frozenset[str]:
-        """Return the tickers whose reduction is waited for.
+    def reducing(self, patience: int = _ANSWER_BLOCKS) -> frozenset[str]:
+        """Return the tickers whose reduction is waited for, so many blocks and no longer.
 
-        One in doubt is not: reduce-only as they are, two of them cannot flip a position.
+        One in doubt is not, nor one without an answer for longer: it may be lost, and reduce-only
+        as they are, two of them cannot flip a position.
         """
-        return frozenset(t for t in self.held if any(not r.doubted for r in self.reductions(t)))
+        late = self.account.height - patience
+        return frozenset(
+            t for t in self.held
+            if any(r.shut or (r.sent > late and not r.doubted) for r in self.reductions(t))
+        )  # fmt: skip
 
 
 def _standing_order(state: OrderState, view: MarketView) -> tuple[Candidate, int] | None:
@@ -3505,12 +3559,13 @@ class Course:
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
     the day is over, the drawdown until a resume, both until a late report explains them. `cause`
-    is in words where most of what was lost is funding, or left without a reported cause.
+    is in words where most of what was lost is funding, or left without a reported cause. `room`
+    is the share of what may be lost that is left, the lesser of the two: 1 is all of it.
     """
 
     __slots__ = (
         "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
-        "profit", "sunk",
+        "profit", "room", "sunk",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3519,6 +3574,7 @@ class Course:
         self.lost: int | None = None
         self.sunk: float | None = None
         self.cause = ""
+        self.room = 1.0
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
@@ -3544,7 +3600,7 @@ class Course:
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
         self._paid_in = paid_in
-        paid_in += self._found
+        paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:
             self.peak = self.profit = profit
@@ -3556,15 +3612,41 @@ class Course:
         self.profit = profit
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
-        most, lost = policy.max_daily_loss_usdc, self.opened - profit
-        if most is not None and lost > most * 1e6:
-            self.lost = max(lost, self.lost or 0)
-            self.cause = _cause(lost, funding - self._funding[0])
-        most, sunk = policy.max_drawdown, self.peak - profit
-        if most is not None and sunk > most * (self.peak + paid_in):
-            share = sunk / max(self.peak + paid_in, 1)
-            self.sunk = max(share, self.sunk or 0.0)
-            self.cause = _cause(sunk, funding - self._funding[1])
+        self._limit(profit, paid_in, policy, funding)
+
+    def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
+        lost, most = self.opened - profit, self.most_lost(policy)
+        self.room = 1.0
+        if most is not None:
+            self.room = 1 - max(lost, 0) / max(most, 1)
+            if lost > most:
+                self.lost = max(lost, self.lost or 0)
+                self.cause = _cause(lost, funding - self._funding[0])
+        if policy.max_drawdown is not None:
+            sunk, most = self.peak - profit, int(policy.max_drawdown * (self.peak + paid_in))
+            self.room = min(self.room, 1 - sunk / max(most, 1))
+            if sunk > most:
+                share = sunk / max(self.peak + paid_in, 1)
+                self.sunk = max(share, self.sunk or 0.0)
+                self.cause = _cause(sunk, funding - self._funding[1])
+        if self.lost is not None or self.sunk is not None:
+            self.room = 0.0
+
+    def most_lost(self, policy: Policy) -> int | None:
+        """Return what the day may lose, in quote quantums; None without a limit."""
+        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
+        by_share = inf if share is None else share * max(self.opened + self.paid_in, 0)
+        most = min(by_share, inf if usdc is None else usdc * 1e6)
+        return None if most == inf else int(most)
+
+    @property
+    def paid_in(self) -> int:
+        """Return what transfers brought, and what came while the account was unknown."""
+        return self._paid_in + self._found
+
+    def reopen(self) -> None:
+        """Measure the drawdown from here on: what was lost before has had its rest."""
+        self.sunk, self.peak, self._funding = None, self.profit, (self._funding[0],) * 2
 
 
 def _cause(lost: int, paid: int) -> str:
@@ -3627,6 +3709,77 @@ class Turns:
         self.ahead = max(self._lost, self._last, 0.0)
 
 
+# How much of a holding a share of the room bears, by what is left of it: a move that goes on has
+# halved it before it costs a third of the room's end, and finds nothing at the end. Each step
+# leaves less than the room that bore it, so that no lasting fall takes all.
+_STAIRS: Final = ((0.1, 0.0), (0.4, 0.25), (0.75, 0.5))
+
+
+def borne(room: float) -> float:
+    """Return the share of a holding that may stay while so much of the room is left."""
+    return next((share for left, share in _STAIRS if room <= left), 1.0)
+
+
+class Move:
+    """A move of prices against the account, from where it took the distance that is defended.
+
+    Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
+    what they took. `held` is the notional held then, at the prices of now. Transfers are no moves,
+    nor is what trading costs. A move is over when prices gave back what they took, or the account
+    holds nothing, or more than then.
+    """
+
+    __slots__ = ("_fell", "held", "room", "spent")
+
+    def __init__(self) -> None:
+        self.room = self.spent = self.held = 0.0
+        self._fell = 0.0  # what would be spent if all of it were still held
+
+    def begin(self, margin: MarginFigures, act_below: float, restore_to: float) -> None:
+        """Begin one, which may have come some way already, or has not come yet."""
+        self.room = (restore_to - act_below) * margin.sensitivity
+        self.spent = self._fell = restore_to * margin.sensitivity - margin.cushion
+        self.held = float(margin.notional)
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether a move was begun and has not given back what it took."""
+        return self.room > 0
+
+    def go(self, before: MarginFigures, after: MarginFigures) -> None:
+        """Count what prices did while positions stood still."""
+        lost, notional = before.net_collateral - after.net_collateral, max(before.notional, 1)
+        self.spent += lost
+        self._fell += lost * self.held / notional
+        self.held *= after.notional / notional
+        if self._fell < 0:
+            self.end()
+
+    def end(self) -> None:
+        """Let the next danger begin another."""
+        self.room = 0.0
+
+
+class CoolDown:
+    """Where nothing enters, and until when: event time that only goes on, in nanoseconds."""
+
+    __slots__ = ("_until", "all_until")
+
+    def __init__(self) -> None:
+        self.all_until = 0
+        self._until: dict[str, int] = {}
+
+    def begin(self, tickers: Iterable[str], until: int, *, whole: bool) -> None:
+        """Rest in these markets until then; after a `whole` exit in all."""
+        self._until |= dict.fromkeys(tickers, until)
+        if whole:
+            self.all_until = until
+
+    def until(self, ticker: str) -> int:
+        """Return when a market may be entered again."""
+        return max(self._until.get(ticker, 0), self.all_until)
+
+
 # === Gate ===
 
 # Judges one decision by values alone: `review` sends, stores and raises nothing.
@@ -3648,8 +3801,8 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
-    `halted` is why entries were stopped, `foreign` whether by what somebody else did to the
-    account, `sent` how many orders the last minute saw, `number` and
+    `rest` is where nothing enters yet. `halted` is why entries were stopped, `foreign` whether by
+    what somebody else did to the account, `sent` how many orders the last minute saw, `number` and
     `client_id` are the next verdict's and the next order's.
     """
 
@@ -3658,6 +3811,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     course: Course
     returns: Returns
     now: int
+    rest: CoolDown = CoolDown()
     halted: str = ""
     foreign: bool = False
     sent: int = 0
@@ -3665,13 +3819,50 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     client_id: int = 1
 
 
+class _Room(msgspec.Struct, frozen=True, gc=False):
+    # A limit of notional: the whole account's or one market's, in USDC or in equities.
+    reason: Reason
+    what: str
+    limit: float
+    of_account: bool
+    in_equities: bool
+
+    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
+        """Return how large a position may be, in quote quantums, once growing has cost its part."""
+        others *= self.of_account
+        if not self.in_equities:
+            return int(self.limit * 1e6) - others
+        share = floor(self.limit * PPM)
+        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
+        return most // (PPM**2 + share * cost_ppm)
+
+    def used(self, others: int, own: int, equity: int) -> float:
+        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
+        unit = equity if self.in_equities else 10**6
+        return (own + others * self.of_account) / unit if unit > 0 else inf
+
+
+def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
+    """Yield the limits of notional that a policy sets."""
+    market = f"notional of {ticker}"
+    if (most := policy.max_account_usdc) is not None:
+        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
+    if (most := policy.max_account_share) is not None:
+        yield _Room("NOTIONAL", "notional in equities", most, True, True)
+    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
+    if (most := policy.max_market_share) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+
+
 class _Case(msgspec.Struct, frozen=True, gc=False):
-    # A decision with the market it is about, and what is held of it.
+    # A decision with the market it is about, what is held of it, and its limits of notional.
     decision: Decision
     view: MarketView
     market: PerpetualMarket
     held: int
     now: Situation
+    rooms: tuple[_Room, ...]
 
 
 def review(decision: Decision, now: Situation) -> Approved | Denied:
@@ -3687,7 +3878,8 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
     if ticker in now.valued.account.by_hand and not leaves_now:
         why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
         return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
-    case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
+    case = _Case(decision, view, market, held, now, (*_rooms(now.policy, ticker),))
+    target = _at_oracle(target_usdc, view, market)
     if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
         # Two orders, the second when the first is done: sent as one or side by side, the far side
         # would open whole wherever another exit has matched first.
@@ -3702,12 +3894,12 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
 
 def standing(now: Situation) -> Standing:
     """Return what the gate lets pass, with every reason."""
-    state = gate_state(now.valued, now.course, now.policy, now.now, now.halted)
+    state = gate_state(now.valued, now.course, now.policy, now.now, now.halted, now.rest.all_until)
     return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers(now)))
 
 
 def gate_state(
-    valued: Valuation, course: Course, policy: Policy, now: int, halted: str
+    valued: Valuation, course: Course, policy: Policy, now: int, halted: str, all_until: int = 0
 ) -> GateState:
     """Return what the gate lets pass: all, or only what shrinks a position.
 
@@ -3719,7 +3911,7 @@ def gate_state(
         return "HALTED"
     if account.trouble or valued.margin.unknown:
         return "REDUCING"
-    if course.lost is not None or course.sunk is not None:
+    if course.lost is not None or course.sunk is not None or now < all_until:
         return "REDUCING"
     return "REDUCING" if account.polled and now - account.at > policy.stale_ns else "ACTIVE"
 
@@ -3739,13 +3931,16 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
-        why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}{course.cause}"
+        lost, most = usdc_text(course.lost), usdc_text(course.most_lost(policy) or 0)
+        why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
         why = f"drawdown {sunk}, limit {limit}{course.cause}"
         yield "DRAWDOWN", why, {"drawdown": sunk, "limit": limit}
+    if (left := now.rest.all_until - now.now) > 0:
+        why = f"all was closed: nothing enters for {left / 1e9:.0f} s"
+        yield "COOL_DOWN", why, {"left_s": left / 1e9}
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
@@ -3786,28 +3981,22 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
     objection = next(_unready(case), None)
     if objection is not None:
         return _refused(case, objection)
-    view, market, held, policy = case.view, case.market, case.held, case.now.policy
+    view, market, policy = case.view, case.market, case.now.policy
     base, bound = case.now.valued.reserved, policy.max_oracle_bps
     candidate = ioc(view, market, delta, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
     if (off := _off_oracle(candidate, bound)) is not None:
         return _refused(case, off)
-    cuts: list[str] = []
-    for cut in (_to_limits, _to_what_is_borne, _to_one_order):
-        found = cut(case, candidate, base)
-        if isinstance(found, tuple):
-            return _refused(case, found)
-        if found is not None:
-            candidate = msgspec.structs.replace(candidate, size=found.size)
-            cuts.append(found.why)
-    interest, worst = case.now.valued.interest(view), candidate.worst_quote
-    after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
+    fit = _fitted(case, candidate, base)
+    if isinstance(fit, tuple):
+        return _refused(case, fit)
+    candidate, after = fit.candidate, fit.after
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
     why = (
-        f"{candidate.words}{''.join(cuts)}: free collateral {usdc_text(base.free_collateral)} "
+        f"{candidate.words}{fit.why}: free collateral {usdc_text(base.free_collateral)} "
         f"becomes {usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
         f"{percent_text(after.distance)} at the worst price"
     )
@@ -3820,6 +4009,7 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     if pending := valued.account.in_flight(ticker):
         yield _waiting(pending[-1], valued.account.height)
     yield from dangers(case.now)
+    yield from _resting(case)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
     views = valued.views
@@ -3833,16 +4023,27 @@ def _unready(case: _Case) -> Iterator[_Objection]:
 def _unmeasured(case: _Case) -> Iterator[_Objection]:
     """Yield what is not known of a market's past: one that was not watched is not calm."""
     policy, returns, ticker = case.now.policy, case.now.returns, case.market.ticker
-    known_s, least = returns.known_s(ticker), policy.warm_up_s
-    if known_s < least:
+    if (least := policy.warm_up_s) and (known_s := returns.known_s(ticker)) < least:
         why = f"{known_s:.0f} s of the last hour of {ticker} are known, expected {least:g} s"
         yield "WARM_UP", why, {"known_s": known_s, "limit_s": least}
     if policy.max_volatility_1h is not None:
         volatility = returns.volatility_1h(ticker)
         if not _usable(volatility):
             why = f"{ticker} cannot be sized: {_no_volatility(volatility)}"
-            figures = {"volatility_1h": volatility, "known_s": known_s}
+            figures = {"volatility_1h": volatility, "known_s": returns.known_s(ticker)}
             yield "VOLATILITY_UNKNOWN", why, figures
+
+
+def _resting(case: _Case) -> Iterator[_Objection]:
+    ticker, rest, now = case.market.ticker, case.now.rest, case.now.now
+    if (left := rest.until(ticker) - now) > 0 and rest.all_until <= now:
+        why = f"{ticker} was reduced: nothing enters until {time_text(case.decision.at + left)}"
+        yield "COOL_DOWN", f"{why}, for {left / 1e9:.0f} s", {"left_s": left / 1e9}
+
+
+def leverage_limit(course: Course, policy: Policy) -> float:
+    """Return the gross leverage that may be held: with `protect` it goes with the room left."""
+    return policy.max_leverage * (borne(course.room) if policy.protect else 1.0)
 
 
 def _occupied(valued: Valuation) -> Set[str]:
@@ -3920,62 +4121,71 @@ class _Cut(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-class _Room(msgspec.Struct, frozen=True, gc=False):
-    # A limit of notional: the whole account's or one market's, in USDC or in equities.
-    reason: Reason
-    what: str
-    limit: float
-    of_account: bool
-    in_equities: bool
-
-    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
-        """Return how large a position may be, in quote quantums, once growing has cost its part."""
-        others *= self.of_account
-        if not self.in_equities:
-            return int(self.limit * 1e6) - others
-        share = floor(self.limit * PPM)
-        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
-        return most // (PPM**2 + share * cost_ppm)
-
-    def used(self, others: int, own: int, equity: int) -> float:
-        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
-        unit = equity if self.in_equities else 10**6
-        return (own + others * self.of_account) / unit if unit > 0 else inf
+class _Fitted(msgspec.Struct, frozen=True, gc=False):
+    # A candidate cut to what bounds it, the account once it filled at its worst, the cuts in words.
+    candidate: Candidate
+    after: MarginFigures
+    why: str
 
 
-def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
-    """Yield the limits of notional that a policy sets."""
-    market = f"notional of {ticker}"
-    if (most := policy.max_account_usdc) is not None:
-        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
-    if (most := policy.max_account_share) is not None:
-        yield _Room("NOTIONAL", "notional in equities", most, True, True)
-    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
-    if (most := policy.max_market_share) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+def _fitted(case: _Case, candidate: Candidate, base: MarginFigures) -> _Fitted | _Objection:
+    """Cut a candidate to all that bounds its size; an objection where that leaves nothing of it."""
+    why = ""
+    for cut in (_to_what_is_borne, _to_one_order):
+        found = cut(case, candidate, base)
+        if isinstance(found, tuple):
+            return found
+        if found is not None:
+            candidate, why = msgspec.structs.replace(candidate, size=found.size), why + found.why
+    after = _after(case, candidate, base)
+    if next(_exceeded(case, candidate, after), None) is None:
+        return _Fitted(candidate, after, why)
+    found = _to_limits(case, candidate, base)
+    if isinstance(found, tuple):
+        return found
+    candidate = msgspec.structs.replace(candidate, size=found.size)
+    after = _after(case, candidate, base)
+    # What is left is below each limit by its cost: no rounding may make it more.
+    return next(_exceeded(case, candidate, after), _Fitted(candidate, after, why + found.why))
 
 
-def _to_limits(case: _Case, candidate: Candidate, base: MarginFigures) -> _Cut | _Objection | None:
+def _after(case: _Case, candidate: Candidate, base: MarginFigures) -> MarginFigures:
+    interest, fee_ppm = case.now.valued.interest(case.view), case.now.policy.taker_fee_ppm
+    return candidate.after(base, case.held, candidate.worst_quote, fee_ppm, interest)
+
+
+def _exceeded(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
+    """Yield which limits of notional the account would be beyond."""
+    if case.rooms:
+        own = _notional(case, case.held + candidate.delta)
+        for room in case.rooms:
+            used = room.used(after.notional - own, own, after.net_collateral)
+            if not used <= room.limit:
+                yield _passed(room.reason, room.what, used, room.limit)
+
+
+def _to_limits(case: _Case, candidate: Candidate, base: MarginFigures) -> _Cut | _Objection:
     """Cut a candidate to the limits of notional; an objection where they leave nothing of it."""
-    market, held, oracle = case.market, case.held, case.view.oracle
-    rooms = [*_rooms(case.now.policy, market.ticker)]
-    if not rooms or oracle is None:
-        return None
-    price, equity = (oracle.digits, oracle.exponent), base.net_collateral
-    own = abs(position_margin(market, held, *price).net_notional)
-    wanted = abs(position_margin(market, held + candidate.delta, *price).net_notional)
-    others, cost_ppm = base.notional - own, _cost_ppm(case, candidate)
-    most, least = min((room.most(others, own, equity, cost_ppm), n) for n, room in enumerate(rooms))
-    if wanted <= most:
-        return None
-    tightest, step = rooms[least], market.step_base_quantums
-    borne = quote_to_base(max(most, 0), *price, market.atomic_resolution)
-    size = (borne - (held if candidate.side == "BUY" else -held)) // step * step
+    market, held, rooms, oracle = case.market, case.held, case.rooms, case.view.oracle
+    own, wanted = _notional(case, held), _notional(case, held + candidate.delta)
+    others, equity, cost_ppm = base.notional - own, base.net_collateral, _cost_ppm(case, candidate)
+    mosts = [room.most(others, own, equity, cost_ppm) for room in rooms]
+    room, most = rooms[mosts.index(min(mosts))], max(min(mosts), 0)
+    price = (oracle.digits, oracle.exponent) if oracle is not None else (1, 0)
+    borne = quote_to_base(most, *price, market.atomic_resolution)
+    size = borne - (held if candidate.side == "BUY" else -held)
+    size -= size % market.step_base_quantums
     if size <= 0:
-        would_be = tightest.used(others, wanted, equity)
-        return _passed(tightest.reason, tightest.what, would_be, tightest.limit)
-    return _Cut(size, f", cut to {tightest.limit:g} of {tightest.what}")
+        return _passed(room.reason, room.what, room.used(others, wanted, equity), room.limit)
+    return _Cut(min(size, candidate.size), f", cut to {room.limit:g} of {room.what}")
+
+
+def _notional(case: _Case, quantums: int) -> int:
+    """Return what so much of the market is worth, unsigned; nothing where that is not known."""
+    oracle = case.view.oracle
+    if oracle is None:
+        return 0
+    return abs(position_margin(case.market, quantums, oracle.digits, oracle.exponent).net_notional)
 
 
 def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objection:
@@ -3985,11 +4195,7 @@ def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objecti
 
 def _cost_ppm(case: _Case, candidate: Candidate) -> int:
     """Return what a candidate loses at its worst price, fee paid, in ppm of what it trades."""
-    oracle, worst = case.view.oracle, candidate.worst_quote
-    if oracle is None:
-        return PPM
-    price = oracle.digits, oracle.exponent
-    fair = abs(position_margin(case.market, candidate.size, *price).net_notional)
+    worst, fair = candidate.worst_quote, _notional(case, candidate.size)
     lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
     lost += mul_ppm(worst, case.now.policy.taker_fee_ppm, round_up=True)
     return lost * PPM // max(fair, 1) + 2
@@ -4009,7 +4215,7 @@ def _to_what_is_borne(
         observed(case.view, market, held, case.now.returns, case.now.valued.interest(case.view)),
         collateral, holdings,
         equity=base.net_collateral, adverse=policy.bear_move,
-        volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
+        volatility_1h=policy.max_volatility_1h, cap=leverage_limit(case.now.course, policy),
         cost_ppm=_cost_ppm(case, candidate),
     )  # fmt: skip
     if sizing.limited_by == "proposal":
@@ -4049,7 +4255,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[ticker] = sizes.get(ticker, 0) + other.delta
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns, valued.interest(view))
+        priced(view, view.market, size, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
@@ -4061,31 +4267,23 @@ def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator
     if after.free_collateral < 0:
         needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
         yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
-    if leverage is None or leverage > policy.max_leverage:
+    limit_ = leverage_limit(case.now.course, policy)
+    if leverage is None or leverage > limit_:
         was = "undefined" if leverage is None else f"{leverage:.2f}"
-        why = f"leverage would be {was}, limit {policy.max_leverage:g}"
+        why = f"leverage would be {was}, limit {limit_:g}"
         yield "LEVERAGE", why, _in_usdc(after)
     if distance is not None and distance < policy.keep_above:
         limit = percent_text(policy.keep_above)
         why = f"distance would be {percent_text(distance)}, limit {limit}"
         yield "DISTANCE", why, _in_usdc(after)
-    for reason, what, would_be, most in _measured(case, candidate, after):
+    for reason, what, would_be, most in _measured(case, candidate):
         if not would_be <= most:  # nor if it is no number
             yield _passed(reason, what, would_be, most)
 
 
-def _measured(
-    case: _Case, candidate: Candidate, after: MarginFigures
-) -> Iterator[tuple[Reason, str, float, float]]:
+def _measured(case: _Case, candidate: Candidate) -> Iterator[tuple[Reason, str, float, float]]:
     """Yield what a policy limits: what it would be, and the most it may."""
-    policy, ticker, oracle = case.now.policy, case.market.ticker, case.view.oracle
-    valued, rooms = case.now.valued, [*_rooms(policy, ticker)]
-    if rooms and oracle is not None:  # what was cut to them is measured, too
-        price, size = (oracle.digits, oracle.exponent), case.held + candidate.delta
-        own = abs(position_margin(case.market, size, *price).net_notional)
-        for room in rooms:
-            used = room.used(after.notional - own, own, after.net_collateral)
-            yield room.reason, room.what, used, room.limit
+    policy, ticker, valued = case.now.policy, case.market.ticker, case.now.valued
     most: float | None = policy.max_positions
     if most is not None and ticker not in valued.held:
         yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
@@ -4150,6 +4348,77 @@ def _denied(
 # nothing can be. It never adds, never flips, and no limit of the gate stops it.
 
 
+def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
+    """Return how far the guard goes back next, and below which distance; None if nothing is held.
+
+    `ahead` is what the next block may take of the distance. What is due is the last step that it
+    passes, what is not yet is the first that it has not.
+    """
+    sensitivity, notional = margin.sensitivity, margin.notional
+    if not notional:
+        return None
+    if sensitivity <= 0:  # maintenance of 100 %: no price helps
+        return Step(inf, 0.0, "DISTANCE", "beyond liquidation") if margin.cushion < 0 else None
+    begun = move
+    if not move.is_on:
+        begun = Move()
+        begun.begin(margin, policy.act_below, policy.restore_to)
+    held, step = notional / max(begun.held, 1.0), None
+    distance = margin.cushion / sensitivity
+    next_ = distance - ahead
+    for left, share in reversed(_STAIRS):
+        if held <= 1.03 * share:
+            continue
+        gone = (1 - left) * begun.room - begun.spent
+        # What was paid out is no move, but the distance is what it is.
+        least = policy.act_below + left * (policy.restore_to - policy.act_below)
+        below = max((margin.cushion - gone) / sensitivity, least)
+        if step is not None and next_ >= below:
+            break
+        why = _given_way(distance, next_, below, begun.spent / begun.room if held < 0.97 else 0.0)
+        step = Step(below, share / held, "DISTANCE", why)
+    return step
+
+
+def _given_way(distance: float, then: float, below: float, spent: float) -> str:
+    now, then_ = percent_text(distance), percent_text(then)
+    if distance >= below:
+        words = f"distance {now}, after another such block {_less_text(then, below)}"
+    else:
+        words = f"distance {_less_text(distance, below)}"
+        words += f", {then_} after another such block" * (then_ != now)
+    return words + (f", the move took {percent_text(spent)} of what it may" if spent > 0 else "")
+
+
+def protect(margin: MarginFigures, course: Course, policy: Policy) -> Step | None:
+    """Return how far a protection goes back, None if no limit is passed.
+
+    It goes back to a twentieth below the limit, so that the next price does not pass it again.
+    """
+    limit, equity = leverage_limit(course, policy), margin.net_collateral
+    if margin.notional <= limit * equity or not margin.notional:
+        return None
+    share = 0.95 * limit * max(equity, 0) / margin.notional
+    was = "undefined" if margin.leverage is None else f"{margin.leverage:.2f}"
+    why, cause = f"leverage {was}, limit {limit:g}", _cause_of(course, policy)
+    if cause != "LEVERAGE":
+        why = f"{_LOSSES[cause]}, {percent_text(max(course.room, 0.0))} of its limit is left: {why}"
+    return Step(inf, share, cause, why)
+
+
+_LOSSES: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "loss of the day", "DRAWDOWN": "drawdown"}
+
+
+def _cause_of(course: Course, policy: Policy) -> Cause:
+    if borne(course.room) == 1:
+        return "LEVERAGE"
+    most = course.most_lost(policy)
+    by_day = course.lost is not None or (
+        most is not None and 1 - (course.opened - course.profit) / max(most, 1) <= course.room
+    )
+    return "DAILY_LOSS" if by_day else "DRAWDOWN"
+
+
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account near liquidation, or with a part that cannot be valued, as a view shows it.
 
@@ -4195,10 +4464,9 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
         but = f"no reduction would relieve it ({left})"
         return answers + _helpless(danger, "BELOW_STEP", but, number)
-    margin, start = danger.margin, _away(danger.margin)
+    margin = danger.margin
     for n, rung in enumerate(rungs):
-        near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
-        reduce = _reduced(danger, rung, margin, near, number + n, danger.client_id + n)
+        reduce = _reduced(danger, rung, margin, number + n, danger.client_id + n)
         answers.append(reduce)
         margin = reduce.after
     return answers
@@ -4221,8 +4489,9 @@ def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Den
 
 
 def _reduced(
-    danger: Danger, rung: Rung, before: MarginFigures, near: str, number: int, client_id: int
+    danger: Danger, rung: Rung, before: MarginFigures, number: int, client_id: int
 ) -> Reduce:
+    step = danger.plan.step if danger.plan is not None else None
     policy, seen = danger.policy, danger.views[rung.ticker]
     candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
     interest = danger.interests.get(rung.ticker, seen.open_interest)
@@ -4243,21 +4512,14 @@ def _reduced(
         cost=rung.cost,
         worst_loss=rung.worst_loss,
         offered=rung.offered,
-        why=f"{rung.words}: {near}; {rung.ends}",
+        cause="DISTANCE" if step is None else step.cause,
+        why=f"{rung.words}: {'' if step is None else step.why}; {rung.ends}",
     )
 
 
 def _away(margin: MarginFigures) -> float:
     # Over what is known, where `distance` is None as soon as anything is not.
     return margin.cushion / max(margin.sensitivity, 1)
-
-
-def _nearness(distance: float, then: float, fires_below: float) -> str:
-    now, then_ = percent_text(distance), percent_text(then)
-    if distance >= fires_below:
-        return f"distance {now}, after another such block {_less_text(then, fires_below)}"
-    below = f"distance {_less_text(distance, fires_below)}"
-    return below + (f", {then_} after another such block" * (then_ != now))
 
 
 def _less_text(distance: float, limit: float) -> str:
@@ -4454,6 +4716,8 @@ class Risk:
         self.valued = Valuation(self.account)
         self._course = Course()
         self._turns = Turns()
+        self._move = Move()
+        self._rest = CoolDown()
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
@@ -4478,7 +4742,8 @@ class Risk:
         else:
             verdicts = []
         now, halted, outbox = self._elapsed.now, self._halted, self._outbox
-        if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
+        until = self._rest.all_until
+        if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
             return verdicts
         return [self._change(event), *verdicts]
 
@@ -4502,7 +4767,7 @@ class Risk:
             return "flat"
         if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
             return "liquidatable"
-        return "danger" if distance < self.policy.act_below else "safe"
+        return "danger" if distance < self.policy.restore_to else "safe"
 
     @property
     def standing(self) -> Standing:
@@ -4512,7 +4777,9 @@ class Risk:
     @property
     def flight_plan(self) -> FlightPlan:
         """Return the ladder as it is now, over what can be valued."""
-        return self._ladder(self.valued.estimate)
+        margin = self.valued.estimate
+        step = self._due(margin) or retreat(margin, self._move, self.policy, self._turns.ahead)
+        return self._ladder(margin, step)
 
     def halt(self, reason: str, *, foreign: bool = False) -> None:
         """Let nothing in until it is taken back: exits pass, and the guard goes on.
@@ -4558,6 +4825,8 @@ class Risk:
             if late and late == account.funding - funding:
                 self._course.explain(late)
             self.valued.load()
+            if self.valued.margin.notional > before.notional or not self.valued.held:
+                self._move.end()
             self._settle()
         return []
 
@@ -4575,6 +4844,8 @@ class Risk:
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
+                if self._move.is_on:
+                    self._move.go(before, valued.margin)
         return self._defend(view) if self.guard else []
 
     def _begin_turn(self, view: MarketView) -> None:
@@ -4582,9 +4853,18 @@ class Risk:
         self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
+        self._reopen()
         if hours or self.account.hours_owed:
+            before = self.valued.margin
             self.valued.fund(hours)
+            self._move.go(before, self.valued.margin)
             self._settle()
+
+    def _reopen(self) -> None:
+        # Flat and rested, it may begin again: without a cool-down only a person says so.
+        rested = self.policy.cool_down_s and self._rest.all_until <= self._elapsed.now
+        if self._course.sunk is not None and rested and not self.valued.held:
+            self._course.reopen()
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
@@ -4594,7 +4874,10 @@ class Risk:
         # A balance may be reported before its cause: until then nothing is won or lost by it.
         if not (margin.unknown or account.trouble or account.unexplained):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
-            self._course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
+            course, was = self._course, self._course.sunk
+            course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
+            if was is None and course.sunk is not None:
+                self._cool_down((), whole=True)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":
@@ -4614,6 +4897,7 @@ class Risk:
             course=self._course,
             returns=self._watcher.returns,
             now=self._elapsed.now,
+            rest=self._rest,
             halted=self._halted,
             foreign=self._foreign,
             sent=self._outbox.lately(self._elapsed.now),
@@ -4625,15 +4909,14 @@ class Risk:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
-        near = margin.cushion < (self._planner.earliest + self._turns.ahead) * margin.sensitivity
-        if not (near or margin.unknown):
-            watchful.rung = 0
+        step = self._due(margin)
+        if step is None and not margin.unknown:
             return []
         reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
-        acts = near and watchful.is_danger_due(valued.margin, turn)
+        acts = step is not None and watchful.is_danger_due(valued.margin, turn)
         if not (reports_blindness or acts):
             return []
-        plan = self._ladder(margin) if acts else None
+        plan = self._ladder(margin, step) if acts else None
         answers = defend(
             Danger(
                 view=view,
@@ -4656,16 +4939,49 @@ class Risk:
             self._reserve(reduce, reduce.before)
         if len(answers) > reports_blindness:
             watchful.answered(turn, fired=bool(reductions))
+        if reductions:
+            tickers = [reduce.order.ticker for reduce in reductions]
+            self._cool_down(tickers, whole=step is not None and not step.share)
         return [*answers]
 
-    def _ladder(self, margin: MarginFigures) -> FlightPlan:
+    def _cool_down(self, tickers: Iterable[str], *, whole: bool) -> None:
+        if self.policy.cool_down_s:
+            self._rest.begin(tickers, self._elapsed.now + self.policy.cool_down_ns, whole=whole)
+
+    def _due(self, margin: MarginFigures) -> Step | None:
+        """Return how far to go back now: what asks for most of guard and protections."""
+        move, policy, ahead = self._move, self.policy, self._turns.ahead
+        step = None
+        if move.is_on or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
+            if not move.is_on:
+                move.begin(margin, policy.act_below, policy.restore_to)
+            step = retreat(margin, move, policy, ahead)
+            if step is not None and _away(margin) - ahead >= step.below:
+                step = None
+        else:
+            self._watchful.rung = 0
+        other = self._protection(margin)
+        if other is not None and (step is None or other.share < step.share):
+            return other
+        return step
+
+    def _protection(self, margin: MarginFigures) -> Step | None:
+        # An equity that is in doubt, or moved for no reported cause, closes nothing.
+        account = self.account
+        if not self.policy.protect or margin.unknown or account.trouble or account.unexplained:
+            return None
+        return protect(margin, self._course, self.policy)
+
+    def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
         valued, planner = self.valued, self._planner
         fall = int(self._turns.ahead * max(margin.sensitivity, 0))
-        waiting = valued.reducing
+        # To leave whole, it is sent again each block; a part is not to be sold twice.
+        patience = 1 if step is not None and not step.share else _ANSWER_BLOCKS
+        waiting = valued.reducing(patience)
         tickers = valued.moved | (waiting ^ planner.waiting)
         moved = {ticker: valued.known_size(ticker) for ticker in tickers}
         valued.moved.clear()
-        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting)
+        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
@@ -4673,7 +4989,7 @@ class Risk:
         self._outbox.order(self._elapsed.now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
-            order=order, order_id=id_, effect=effect, verdict_id=verdict.id
+            order=order, order_id=id_, effect=effect, verdict_id=verdict.id, sent=account.height
         )
 
 
