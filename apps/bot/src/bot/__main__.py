@@ -7,6 +7,7 @@ else is loaded when it is used, so that help and a typing error answer at once.
 import argparse
 import importlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,10 @@ exit codes: 0 done, 1 a check failed, 2 something you typed was not what was exp
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A wrong word is one line of error and a 2."""
+    # Python has no stream where there is no file (2>&-), and all else here counts on one.
+    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115 - to the end
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if shows_secret(typed):
         print(f"bot: {_SHOWN}", file=sys.stderr)
