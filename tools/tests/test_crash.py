@@ -470,6 +470,14 @@ def test_on_a_recording_the_guard_is_the_bot_itself_and_a_rival_stands_in_its_pl
     assert found["all"].left != found["both"].left
 
 
+def test_reckless_ends_no_worse_on_the_recording_than_any_simple_rule() -> None:
+    """Guard and protections together: what `--profile reckless` promises."""
+    found = on_recording("quickstart", Options.of("reckless"))
+
+    assert found["none"].lost
+    assert found["both"].left >= max(found[rule].left for rule in ("all", "half", "stop"))
+
+
 # === Table ===
 
 
