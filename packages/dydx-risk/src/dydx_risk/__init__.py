@@ -21,21 +21,34 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
 - Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
-- Plan: `plan` draws, `due` returns which rungs fire now.
+- Plan: `plan` draws a step's ladder, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: how much of each market's last hour is known, its volatility and beta.
 - Valuation: each held position's margin and their sum, a price at a time.
-- Course and turns: where the equity came from, how fast the market takes it: the fall per block.
+- Course and turns: where equity came from, how fast and far the market takes it, what rests.
 - Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
-- Guard: `defend(danger)`: fires what is due, or returns why it cannot.
+- Guard: `retreat`, `protect`: how far to go back, `triggers` at which levels; `defend` fires it.
 - Watch: the account's risk second by second, for panels.
 - Risk, Streams: the state, and the operator around it.
 
-A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
-of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
-must be left early: a rung fires the farther away, the more its exit loses to the book. What a rung
-costs is calculated on the book; how bad a price it accepts is another matter: every fill that
-loses less than it relieves is taken, and what is offered only beyond that is given up, and named.
+The guard defends the distance `restore_to`. Once it is lost a move is on: its room is what prices
+may take from there to `act_below`, and stairs lead out before the end of it.
+- A quarter of it taken: half leaves, while books still stand; a V keeps the other half.
+- Three fifths: all but a quarter; nine tenths: the rest. Each step slows what is lost, so that in a
+  fall that lasts more is left than by selling all at `act_below`.
+- The move is remembered until prices give back what they took: by distance alone what was halved
+  would start from afar, at five times leverage again, and bleed out. What a gap or a withdrawal
+  took of the distance itself is answered at once.
+- Pace: what this block took, or the last, the next may take before an order fills.
+- A part waits two blocks for its answer, or it would be sold twice. All of it is sent again each
+  block: orders are lost, and reduce-only ones cannot sell more than is held.
+Protections climb the same stairs: with the room left to the day's loss and the drawdown goes the
+leverage that may be held; at its end all is closed as by a stop, and a V costs less than by one.
+
+A flight plan is a step's ladder of reduce-only IOC orders, the cheapest relief (distance gained per
+USDC of cost) first, costed on the book. How bad a price it accepts is another matter: every fill
+that loses less than it relieves is taken, as far as the guard's own distance is worth, and what is
+offered only beyond that is given up, and named.
 
 Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
 quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
@@ -3551,8 +3564,8 @@ def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
 
 # === Course and turns ===
 
-# Where the equity came from, and how fast the market takes it: what gate and guard know of the
-# past. Event time and blocks only.
+# Where the equity came from, how fast and how far the market takes it, and what rests after guard
+# or protection acted: what gate and guard know of the past. Event time and blocks only.
 
 _DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
@@ -3721,9 +3734,10 @@ class Turns:
         self.ahead = max(self._lost, self._last, 0.0)
 
 
-# How much of a holding a share of the room bears, by what is left of it: a move that goes on has
-# halved it before it costs a third of the room's end, and finds nothing at the end. Each step
-# leaves less than the room that bore it, so that no lasting fall takes all.
+# While so much of the room is left, or less, so much of a holding may stay. No step bears more
+# than what it has left, so that nothing is held at the end of the room however long a fall lasts;
+# fewer steps cost less where prices turn, more of them less where they do not. Of the tables
+# tried on seeded crashes none was better in falls and in recoveries.
 _STAIRS: Final = ((0.1, 0.0), (0.4, 0.25), (0.75, 0.5))
 
 
@@ -3823,7 +3837,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     course: Course
     returns: Returns
     now: int
-    rest: CoolDown = CoolDown()
+    rest: CoolDown = msgspec.field(default_factory=CoolDown)
     halted: str = ""
     foreign: bool = False
     sent: int = 0
@@ -4356,8 +4370,9 @@ def _denied(
 
 # === Guard ===
 
-# Answers a danger by values alone: `defend` fires what is due of a flight plan, or returns why
-# nothing can be. It never adds, never flips, and no limit of the gate stops it.
+# Answers a danger by values alone: `retreat` and `protect` return how far to go back, `defend`
+# fires what is due of the plan, or returns why nothing can be. It never adds, never flips, and no
+# limit of the gate stops it.
 
 
 def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
