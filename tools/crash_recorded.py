@@ -5,7 +5,8 @@
 The strategy goes on as it would: each policy gets the same entries until it acts. A rule that
 sells all says nothing of coming back, and a strategy that bought again what its rule has just sold
 would be neither: once it has acted nothing enters any more, as after `bot halt`. Selling half ends
-nothing, so entries go on, as they do beside the guard.
+nothing, so entries go on, as they do beside the guard. "both" is the profile as it is, "guard" the
+same without protections that close.
 """
 
 from collections.abc import Generator, Iterable
@@ -38,7 +39,11 @@ def on_recording(
 
 
 def _play(recording: Recording, options: Options, policy: str) -> RecordedOutcome:
-    bot = Bot(msgspec.structs.replace(options, guard=policy not in RIVALS))
+    protect = options.policy.protect and policy == "both"
+    bot = Bot(msgspec.structs.replace(
+        options, guard=policy not in RIVALS,
+        policy=options.policy.model_copy(update={"protect": protect}),
+    ))  # fmt: skip
     rival = RIVALS[policy](bot, _FIRST_CLIENT_ID) if policy in RIVALS else None
     bot.run(from_generator(lambda: _frames(recording, bot, rival)))
     figures, orders = bot.venue.figures(), bot.journal.counts["reduce"]

@@ -461,13 +461,13 @@ def test_on_a_recording_the_guard_is_the_bot_itself_and_a_rival_stands_in_its_pl
     options = Options.of(RECKLESS)
     bot = Bot(options)
     bot.run(replay("quickstart"))
-    found = on_recording("quickstart", options, ("all", "guard"))
+    found = on_recording("quickstart", options, ("all", "both"))
 
-    assert found["guard"].left == (bot.venue.figures().equity or 0) / USDC
-    assert found["guard"].orders == bot.journal.counts["reduce"]
+    assert found["both"].left == (bot.venue.figures().equity or 0) / USDC
+    assert found["both"].orders == bot.journal.counts["reduce"]
     assert found["all"].orders >= 1
     assert not found["all"].lost
-    assert found["all"].left != found["guard"].left
+    assert found["all"].left != found["both"].left
 
 
 # === Table ===

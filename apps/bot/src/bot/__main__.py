@@ -22,6 +22,7 @@ examples:
   bot paper --network testnet         live frames, paper orders, no keys
   bot trade --network local           live frames, real orders, with a key
   bot halt --why "a headline"         stop the entries of the bot that runs here
+  bot flatten                         close what the bot that runs here holds
   bot why F3                          from a fill back to the wire text that caused it
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
@@ -359,8 +360,9 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
         "--yes-mainnet as well; at a terminal the words can be typed instead. Ctrl-C cancels the "
-        "open orders and reports which positions stay open, unguarded; --flatten closes them "
-        "first. A second Ctrl-C ends at once.",
+        "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
+        "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
+        "trades a subaccount; what somebody else does there halts it, unless --hand-beside.",
     ),
     "halt": Command(
         "stop the entries of a running bot; guard and exits go on",

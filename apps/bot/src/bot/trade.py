@@ -2,8 +2,9 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-A run ends in steps: what is held leaves, with --flatten; what is open is taken off the
-books; then the sources are let go. What is still held is in the report: nobody guards it any more.
+One bot a subaccount (bot.claim). A run ends in steps: what is held leaves, with --flatten or if
+whoever is asked wants it (bot.leave); what is open is taken off the books; then the sources are let
+go. What is still held is in the report: nobody guards it any more.
 """
 
 import argparse

@@ -91,6 +91,8 @@ __all__ = [
     "Policy",
     # Verdicts
     "Approved", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "audit_row",
+    # Guard
+    "Trigger",
     # Watch
     "Watch",
     # Risk
@@ -2754,7 +2756,9 @@ def _limits(way: Exit, away: float, policy: FlightPolicy) -> tuple[int, int]:
     # The fee of a purchase is the greater, the dearer it is.
     fee = policy.taker_fee_ppm / PPM
     relieves = (mmf + away * (1 + mmf if way.held < 0 else 1 - mmf) - fee) / (1 + fee)
-    return _from_oracle(way, mmf + policy.chase * away), _from_oracle(way, relieves)
+    # Far from liquidation there is no hurry that would be worth more.
+    followed = mmf + policy.chase * min(away, policy.act_below)
+    return _from_oracle(way, followed), _from_oracle(way, relieves)
 
 
 def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) -> int:
@@ -3560,12 +3564,12 @@ class Course:
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
     the day is over, the drawdown until a resume, both until a late report explains them. `cause`
     is in words where most of what was lost is funding, or left without a reported cause. `room`
-    is the share of what may be lost that is left, the lesser of the two: 1 is all of it.
+    is the share of what may be lost that is left, 1 if all is, and `tightest` which limit it is of.
     """
 
     __slots__ = (
         "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
-        "profit", "room", "sunk",
+        "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3575,6 +3579,7 @@ class Course:
         self.sunk: float | None = None
         self.cause = ""
         self.room = 1.0
+        self.tightest: Cause = "LEVERAGE"
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
@@ -3615,22 +3620,24 @@ class Course:
         self._limit(profit, paid_in, policy, funding)
 
     def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
+        self.room, self.tightest = 1.0, "LEVERAGE"
         lost, most = self.opened - profit, self.most_lost(policy)
-        self.room = 1.0
         if most is not None:
-            self.room = 1 - max(lost, 0) / max(most, 1)
             if lost > most:
                 self.lost = max(lost, self.lost or 0)
                 self.cause = _cause(lost, funding - self._funding[0])
-        if policy.max_drawdown is not None:
-            sunk, most = self.peak - profit, int(policy.max_drawdown * (self.peak + paid_in))
-            self.room = min(self.room, 1 - sunk / max(most, 1))
+            self._leave("DAILY_LOSS", 0.0 if self.lost is not None else 1 - lost / max(most, 1))
+        sunk, most = self.peak - profit, self.most_sunk(policy)
+        if most is not None:
             if sunk > most:
                 share = sunk / max(self.peak + paid_in, 1)
                 self.sunk = max(share, self.sunk or 0.0)
                 self.cause = _cause(sunk, funding - self._funding[1])
-        if self.lost is not None or self.sunk is not None:
-            self.room = 0.0
+            self._leave("DRAWDOWN", 0.0 if self.sunk is not None else 1 - sunk / max(most, 1))
+
+    def _leave(self, cause: Cause, room: float) -> None:
+        if room < self.room:
+            self.room, self.tightest = room, cause
 
     def most_lost(self, policy: Policy) -> int | None:
         """Return what the day may lose, in quote quantums; None without a limit."""
@@ -3638,6 +3645,11 @@ class Course:
         by_share = inf if share is None else share * max(self.opened + self.paid_in, 0)
         most = min(by_share, inf if usdc is None else usdc * 1e6)
         return None if most == inf else int(most)
+
+    def most_sunk(self, policy: Policy) -> int | None:
+        """Return what may be lost since the peak, in quote quantums; None without a limit."""
+        share = policy.max_drawdown
+        return None if share is None else int(share * max(self.peak + self.paid_in, 0))
 
     @property
     def paid_in(self) -> int:
@@ -4398,25 +4410,80 @@ def protect(margin: MarginFigures, course: Course, policy: Policy) -> Step | Non
     limit, equity = leverage_limit(course, policy), margin.net_collateral
     if margin.notional <= limit * equity or not margin.notional:
         return None
-    share = 0.95 * limit * max(equity, 0) / margin.notional
+    share = _BELOW_LIMIT * limit * max(equity, 0) / margin.notional
     was = "undefined" if margin.leverage is None else f"{margin.leverage:.2f}"
-    why, cause = f"leverage {was}, limit {limit:g}", _cause_of(course, policy)
-    if cause != "LEVERAGE":
-        why = f"{_LOSSES[cause]}, {percent_text(max(course.room, 0.0))} of its limit is left: {why}"
-    return Step(inf, share, cause, why)
+    cause: Cause = "LEVERAGE" if borne(course.room) == 1 else course.tightest
+    return Step(inf, share, cause, f"leverage {was}, limit {limit:g}{_room_words(course)}")
 
 
-_LOSSES: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "loss of the day", "DRAWDOWN": "drawdown"}
+_BELOW_LIMIT: Final = 0.95
+_LIMITS: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "the day's loss", "DRAWDOWN": "the drawdown"}
 
 
-def _cause_of(course: Course, policy: Policy) -> Cause:
+def _room_words(course: Course) -> str:
     if borne(course.room) == 1:
-        return "LEVERAGE"
-    most = course.most_lost(policy)
-    by_day = course.lost is not None or (
-        most is not None and 1 - (course.opened - course.profit) / max(most, 1) <= course.room
-    )
-    return "DAILY_LOSS" if by_day else "DRAWDOWN"
+        return ""
+    left = percent_text(max(course.room, 0.0))
+    return f": {left} of what {_LIMITS[course.tightest]} may be is left"
+
+
+class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A rule that reduces: the level at which it acts next, and the figure that it looks at.
+
+    Of the guard both are distances to liquidation, of the loss and the drawdown equities in quote
+    quantums, of the leverage multiples of the equity. It acts where the figure is below the
+    level, of the leverage above. `share` may stay: of what is held, or of the policy's leverage
+    where a loss or a drawdown acts. None is unknown.
+    """
+
+    cause: Cause
+    level: float
+    now: float | None
+    share: float
+    why: str
+
+
+def triggers(
+    margin: MarginFigures, move: Move, course: Course, policy: Policy, ahead: float
+) -> tuple[Trigger, ...]:
+    """Return every rule with the level at which it acts next and why it is there."""
+    found, step = list[Trigger](), retreat(margin, move, policy, ahead)
+    if step is not None:
+        found.append(Trigger(
+            cause="DISTANCE", level=step.below, now=margin.distance, share=step.share,
+            why=_level_words(move, policy, ahead),
+        ))  # fmt: skip
+    if not policy.protect:
+        return tuple(found)
+    limit, held = leverage_limit(course, policy), margin.leverage
+    share = 1.0 if not held else min(_BELOW_LIMIT * limit / held, 1.0)
+    why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
+    found.append(Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why))
+    equity = None if margin.unknown else float(margin.net_collateral)
+    limits: list[tuple[Cause, int, int | None]] = [
+        ("DAILY_LOSS", course.opened, course.most_lost(policy)),
+        ("DRAWDOWN", course.peak, course.most_sunk(policy)),
+    ]
+    for cause, since, most in limits:
+        if most is not None:
+            room = 1 - (since - course.profit) / max(most, 1)
+            left, stays = next(
+                (row for row in reversed(_STAIRS) if row[0] < room), (_STAIRS[0][0], 0.0)
+            )
+            top = float(since + course.paid_in)
+            found.append(Trigger(
+                cause=cause, level=top - (1 - left) * most, now=equity, share=stays,
+                why=f"{usdc_text(most)} USDC below {usdc_text(int(top))} nothing is left",
+            ))  # fmt: skip
+    return tuple(found)
+
+
+def _level_words(move: Move, policy: Policy, ahead: float) -> str:
+    top, bottom = percent_text(policy.restore_to), percent_text(policy.act_below)
+    words = f"{top} are defended, at {bottom} nothing is left"
+    if move.is_on:
+        words += f"; a move took {percent_text(move.spent / move.room)} of the way"
+    return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
 
 
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -4592,6 +4659,7 @@ class Watch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     figures: RiskFigures
     stress: StressTable
     plan: FlightPlan
+    triggers: tuple[Trigger, ...] = ()
     leverage: tuple[LeverageAdvice, ...] = ()
 
 
@@ -4604,7 +4672,10 @@ class Watcher:
         self._held: dict[str, Holding] = {}
         self._table = stress_table(0, ())
 
-    def look(self, view: MarketView, valued: Valuation, plan: FlightPlan) -> Watch:
+    def look(
+        self, view: MarketView, valued: Valuation, plan: FlightPlan,
+        triggers: tuple[Trigger, ...] = (),
+    ) -> Watch:  # fmt: skip
         """Look at the account as it is when `view` has come."""
         collateral, trouble = valued.account.settled, valued.account.trouble
         held, lacking = self._holdings(valued)
@@ -4618,6 +4689,7 @@ class Watcher:
             figures=figures,
             stress=self._shaken(held, collateral, lacking),
             plan=plan,
+            triggers=triggers,
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
@@ -4799,7 +4871,13 @@ class Risk:
 
     def watch(self, view: MarketView) -> Watch:
         """Look at the account as it is: every figure, every shock, and the way out."""
-        return self._watcher.look(view, self.valued, self.flight_plan)
+        return self._watcher.look(view, self.valued, self.flight_plan, self.triggers)
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """Return every rule that reduces, the level at which it acts now, and why there."""
+        margin = self.valued.estimate
+        return triggers(margin, self._move, self._course, self.policy, self._turns.ahead)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -4865,6 +4943,7 @@ class Risk:
         rested = self.policy.cool_down_s and self._rest.all_until <= self._elapsed.now
         if self._course.sunk is not None and rested and not self.valued.held:
             self._course.reopen()
+            self._settle()
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
@@ -4974,7 +5053,9 @@ class Risk:
 
     def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
         valued, planner = self.valued, self._planner
-        fall = int(self._turns.ahead * max(margin.sensitivity, 0))
+        # A limit is gone back below and no farther: pace is the guard's.
+        paced = step is None or step.cause == "DISTANCE"
+        fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
         # To leave whole, it is sent again each block; a part is not to be sold twice.
         patience = 1 if step is not None and not step.share else _ANSWER_BLOCKS
         waiting = valued.reducing(patience)
