@@ -137,6 +137,29 @@ def test_a_caller_that_hangs_up_is_forgotten() -> None:
 # === Who may, and where ===
 
 
+def test_a_caller_for_whom_no_descriptor_is_left_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He is not tried again at once, and is answered as soon as there is one."""
+    handle = bot.handle.Handle(Inbox(), dict)
+    waits: list[float] = []
+    monkeypatch.setattr(handle._stopping, "wait", waits.append)
+
+    class Server:
+        calls = 0
+
+        def settimeout(self, _: float) -> None:
+            return None
+
+        def accept(self) -> None:
+            self.calls += 1
+            if self.calls == 4:
+                handle.stop()
+            raise TimeoutError if self.calls % 2 else OSError(24, "Too many open files")
+
+    handle.serve(Server())
+
+    assert waits == [0.2, 0.2]
+
+
 def test_only_its_owner_reaches_a_run_and_nobody_once_it_is_over() -> None:
     """The directory is the permission; the socket goes with its run."""
     with going() as path:

@@ -125,6 +125,16 @@ def test_a_line_is_read_when_it_is_there_and_ours(
     assert typed() == "y\n"
 
 
+def test_a_terminal_that_is_closed_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stays as it is, at once."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        os.close(ours)
+
+        assert typed() == ""
+
+
 def test_who_is_asked_is_at_a_terminal_without_a_dashboard(
     terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

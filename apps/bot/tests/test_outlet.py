@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -231,3 +232,34 @@ def test_a_dashboard_still_draws(hostile: Path) -> None:
     assert b"\x1b]" not in drawn
     assert b"\x07" not in drawn
     assert "\x9b".encode() not in drawn
+
+
+# === Streams that are gone ===
+
+
+@pytest.mark.parametrize("how", ["2>/dev/full", "2>&-", ">&-", "<&-"])
+def test_a_stream_that_is_full_or_closed_ends_nothing(how: str) -> None:
+    """The command does what it does, and its exit code is its own."""
+    command = f"{sys.executable} -m bot replay quickstart --plain --json {how} | tail -c 70"
+
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert ("machine" in done.stdout or "}" in done.stdout) is (how != ">&-")
+
+
+def test_a_report_that_has_nowhere_to_go_is_no_success() -> None:
+    """And one line says why."""
+    command = [sys.executable, "-m", "bot", "keys", "address"]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "DYDX_PRIVATE_KEY": HEX},
+        )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stderr.endswith("got [Errno 28] No space left on device\n")
+    assert done.stderr.count("\n") == 1

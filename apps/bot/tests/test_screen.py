@@ -493,6 +493,81 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     assert drawn[1].message.startswith("saved ")
 
 
+def test_what_is_wrong_around_the_run_is_shown(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Troubles as long as there is no message; what is refused at once."""
+    drawn: list[View] = []
+    monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
+    screen.bot.shown.troubles = {"audit": "no space", "terminal": "a hangup"}
+
+    screen.draw()
+    screen.bot.shown.notice = "Ctrl-Z is refused"
+    screen.draw()
+    screen.draw()
+
+    assert [view.message for view in drawn] == [
+        "no space · a hangup",
+        "Ctrl-Z is refused",
+        "Ctrl-Z is refused",
+    ]
+
+
+def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
+    screen: Screen, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is drawn any more; whoever ends the run then is not asked on it."""
+    tries: list[int] = []
+
+    def closed(*_: object) -> None:
+        tries.append(1)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(screen._dashboard, "draw", closed)
+    lost: list[str] = []
+    live = Screen(screen.bot, mode="PAPER", name="x", lost=lost.append)
+    live._dashboard, live._leave = (
+        screen._dashboard,
+        Leave(screen.bot, lambda _: True, flatten=False),
+    )
+
+    goes_on = live.pace(frames[0])
+    live.draw()
+    live.stay()
+    live._leave.requested.set()
+
+    assert (goes_on, lost, len(tries)) == (True, ["Input/output error"], 1)
+    assert not live.pace(frames[1])
+    assert not screen.pace(frames[0])
+
+
+def test_a_picture_that_cannot_be_saved_ends_nothing(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reason is on the screen."""
+    (tmp_path / f"bot-{screen.bot.journal.hash[:8]}-0.svg").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    press(screen, "s")
+
+    assert screen.view.message.startswith("expected to save bot-")
+
+
+def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be ready to read for ever."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        keyboard = Keyboard(queue.SimpleQueue())
+        keyboard.start()
+        os.close(ours)
+
+        keyboard._thread.join(5.0)
+
+        assert not keyboard._thread.is_alive()
+        keyboard.stop()
+
+
 def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame]) -> None:
     """In a pause too, and after the end."""
     calls: list[int] = []

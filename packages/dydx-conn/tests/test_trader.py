@@ -1,6 +1,8 @@
 """The trader against a node of this process: what it sends, how often, and what it reports."""
 
+import asyncio
 import json
+import resource
 import socket
 import threading
 from collections import deque
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import dydx_conn
 import grpc
 import pytest
 from dydx_conn import (
@@ -265,6 +268,29 @@ def test_a_node_that_stops_is_replaced_by_one_that_is_not_behind(node: Node) -> 
         if frame.channel == "latest_block"
     ]
     assert heights == sorted(heights)
+
+
+def test_an_order_goes_out_where_no_descriptor_is_left(node: Node) -> None:
+    """The connection to the node is there: a call on it opens nothing, and neither may we."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Desk(node, refresh_s=0.02) as desk:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            [answer] = desk.send(short())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert answer["result"]["code"] == 0
+
+
+def test_a_call_of_the_official_client_that_waits_is_an_error() -> None:
+    """None does today: without an event loop nothing would ever wake it."""
+
+    async def waiting() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="expected a call that does not suspend"):
+        dydx_conn._called(waiting())
 
 
 def test_what_is_sent_and_answered_becomes_frames(node: Node) -> None:

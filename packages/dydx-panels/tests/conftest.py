@@ -30,6 +30,7 @@ from dydx_risk import (
     PositionFigures,
     Reduce,
     Rung,
+    Trigger,
     Verdict,
     Watch,
     risk_figures,
@@ -204,7 +205,22 @@ def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = N
         plan=FlightPlan(rungs=(first, second), distance_now=0.118, distance_next=0.109,
                         drawn_at=0.062, distance_after=0.12, cost=4_280_000, exits=(way,),
                         left=(("SOL-USD", "its reduction has no answer yet"),)),
+        triggers=_triggers(),
         leverage=tuple(suggest_leverage(h, keep_above=0.12) for h in held),
+    )  # fmt: skip
+
+
+def _triggers() -> tuple[Trigger, ...]:
+    """Return every rule: one that is near, one that is due, one of an unknown equity, one that no move reaches."""
+    return (
+        Trigger(cause="DISTANCE", level=0.112, now=0.118, share=0.5, away=0.006,
+                why="from 12.0 % down to 10.0 %, where nothing stays"),
+        Trigger(cause="LEVERAGE", level=2.0, now=2.14, share=0.89, away=0.0,
+                why="no more than 2 times the equity"),
+        Trigger(cause="DAILY_LOSS", level=9_750e6, now=None, share=0.5,
+                why="from 10,000.00 USDC down to 9,500.00, where nothing stays"),
+        Trigger(cause="DRAWDOWN", level=9_100e6, now=10_000e6, share=0.0, away=math.inf,
+                why="from 10,100.00 USDC down to 9,100.00, where nothing stays"),
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def test_24_rows_show_header_safety_positions_tape_and_footer(full: Snapshot) ->
     """The smallest promised size holds the five, and nothing wider than it."""
     text = dashboard(full, View(), 80, 24).text
 
-    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last rung", "next rung"):
+    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last rung", "acts next"):
         assert word in text
     assert {80} == {cell_len(row) for row in text.split("\n")}
 
@@ -266,18 +266,20 @@ def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: floa
     text, watch = percent_text(distance), full.watch
     assert watch is not None
     plan = replace(watch.plan, distance_now=distance, distance_next=distance)
+    acts = replace(watch.triggers[0], level=distance, now=distance)
     shown = Snapshot(
         safety=SafetyPart(positions=1, margin=margin_at(distance), act_below=distance,
                       closest=distance),
         positions=(replace(full.positions[0], distance=distance),),
-        watch=replace(watch, plan=replace(plan, rungs=(replace(plan.rungs[0],
-                      restores=distance, fires_below=distance),))),
+        watch=replace(watch, triggers=(acts,), plan=replace(plan, rungs=(replace(
+            plan.rungs[0], restores=distance, fires_below=distance),))),
     )  # fmt: skip
-    safety = drawn("safety", shown, width=200, height=6)
+    safety = drawn("safety", shown, width=200, height=11)
 
     assert f" {text} " in safety
     assert f"closest   {text:>13}" in drawn("safety", shown, width=200)
     assert f"guard acts at {text}" in safety
+    assert f"acts next distance below {text} (now {text}, " in safety
     assert f"restores {text}" in safety
     assert f" {text} " in drawn("positions", shown)
     assert f" {text} now  after another block like these {text} " in drawn("flight", shown)

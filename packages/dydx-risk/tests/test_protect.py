@@ -205,15 +205,18 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
     policy = Policy(**LIMITS | {"max_daily_loss": 0.1})
     rows = {row.cause: row for row in _held(make_world, policy).risk.triggers}
 
+    assert [*rows] == ["DAILY_LOSS", "DRAWDOWN", "LEVERAGE", "DISTANCE"]  # the nearest first
     guard = rows["DISTANCE"]
+    assert guard.away == pytest.approx(0.2227, abs=1e-3)
     assert (guard.level, guard.now) == pytest.approx((0.09, 0.3127), abs=1e-3)
-    assert (guard.share, guard.why) == (0.5, "10.0 % are defended, at 6.0 % nothing is left")
+    assert (guard.share, guard.why) == (0.5, "from 10.0 % down to 6.0 %, where nothing stays")
     assert rows["LEVERAGE"] == Trigger(
-        cause="LEVERAGE", level=4.0, now=3.0, share=1.0, why="no more than 4 times the equity"
-    )
+        cause="LEVERAGE", level=4.0, now=3.0, share=1.0, why="no more than 4 times the equity",
+        away=10_000 / 150_000,
+    )  # fmt: skip
     assert rows["DAILY_LOSS"] == Trigger(
         cause="DAILY_LOSS", level=9.75e9, now=1e10, share=0.5,
-        why="1,000.00 USDC below 10,000.00 nothing is left",
+        why="from 10,000.00 USDC down to 9,000.00, where nothing stays", away=250 / 30_000,
     )  # fmt: skip
     assert (rows["DRAWDOWN"].level, rows["DRAWDOWN"].share) == (9.625e9, 0.5)
 

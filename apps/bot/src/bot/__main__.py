@@ -27,7 +27,8 @@ examples:
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
 bot COMMAND --help lists the options of a command.
-exit codes: 0 done, 1 a check failed, 2 something you typed was not what was expected
+exit codes: 0 done, 1 a check failed or something went wrong on the way, 2 something you typed was
+not what was expected
 """
 
 

@@ -11,7 +11,8 @@ and not their distance in time: those of a process that was stopped, or that the
 time for, come as one. What a call had decided by then is discarded whole.
 
 Not held: one call into C that does not come back, threads of the strategy's own, `os._exit`, and
-code that goes out of its way to catch all. A run outside the main thread is not watched at all.
+code that goes out of its way to catch all. A run outside the main thread is not watched at all, and
+Windows has no such timer (nor termios and flock, without which the bot does not start there).
 """
 
 import contextlib

@@ -84,6 +84,7 @@ from dydx_risk import (
     Standing,
     StressCell,
     StressTable,
+    Trigger,
     Verdict,
     Watch,
     due,
@@ -308,6 +309,8 @@ _WORDS: Final = {
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
     "distance_next": "after another block like these", "act_below": "guard",
+    "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
+    "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",
     "funding_1h": "funding/h", "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
@@ -1006,7 +1009,10 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
     word, style = _state_of(safety)
-    rungs, bar = _rung_rows(snapshot), _distance_bar(safety, style, width)
+    rungs, bar = (
+        _rung_rows(snapshot, height),
+        _distance_bar(safety, _acts_at(snapshot), style, width),
+    )
     distance = "" if safety.distance is None else percent_text(safety.distance)
     stop, why = _stop(snapshot.gate)
     change = _change_row(safety, "" if stop or not distance else "to liquidation")
@@ -1086,26 +1092,61 @@ def _safety_figures(safety: SafetyPart) -> list[_Row]:
     ]
 
 
-def _distance_bar(safety: SafetyPart, style: str, width: int) -> _Row:
-    """Draw the distance against four times the guard's threshold, which is marked."""
-    act = safety.act_below or _ACT
-    label = f" guard acts at {percent_text(act)}" if safety.act_below else " no guard"
+def _acts_at(snapshot: Snapshot) -> float | None:
+    """Return the distance at which the guard acts now; None without a guard."""
+    rows = snapshot.watch.triggers if snapshot.watch is not None else ()
+    levels = (row.level for row in rows if row.cause == "DISTANCE")
+    return next(levels, snapshot.safety.act_below) if snapshot.safety.act_below else None
+
+
+def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
+    """Draw the distance against four times that at which the guard acts, which is marked."""
+    act = max(acts_at or _ACT, _ACT)
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
-    sign = ("┃", "key") if safety.act_below else (bar[mark], style)
+    sign = ("┃", "key") if acts_at is not None else (bar[mark], style)
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _rung_rows(snapshot: Snapshot) -> list[_Row]:
-    """Draw what the guard did last, if it did anything, and what it does next."""
-    last, rungs = snapshot.safety.last, [[("next rung ", "dim"), _next_rung(snapshot)]]
+def _rung_rows(snapshot: Snapshot, height: int) -> list[_Row]:
+    """Draw what the guard did last, which rule acts next, and with room what it does then."""
+    last, watch, rows = snapshot.safety.last, snapshot.watch, list[_Row]()
     if last is not None:
         # A rung is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
         done = (last.why, "danger" if new else "watch")
-        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), done])
-    return rungs
+        rows.append([(f"last rung {_clock(last.at)} ", "dim"), done])
+    acts = watch is not None and watch.triggers and snapshot.safety.distance is not None
+    if watch is not None and acts:
+        rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
+    if not acts or height > _LOW:
+        rows.append([("next rung ", "dim"), _next_rung(snapshot)])
+    return rows
+
+
+_LOW: Final = 8  # rows of a panel that has none to spare
+
+
+def _trigger_row(row: Trigger) -> _Row:
+    """Word a rule that reduces: its level now, how far away that is, what it leaves, and why."""
+    times, sign = row.cause == "LEVERAGE", "above" if row.cause == "LEVERAGE" else "below"
+    level, now = (
+        f"{_figure(figure, 2)}{_TIMES}" if times
+        else percent_text(figure) if row.cause == "DISTANCE" or figure is None
+        else f"{_figure(_usdc(figure))} USDC"
+        for figure in (row.level, row.now)
+    )  # fmt: skip
+    style = "danger" if row.away == 0 else "watch" if row.away is None or row.away < 0.01 else ""
+    far = "" if row.away is None or row.away == math.inf else ", due"
+    far = f", a move of {percent_text(row.away)} away" if far and row.away else far
+    of = " of the leverage" if row.cause in ("DAILY_LOSS", "DRAWDOWN") else ""
+    stays = f"{_percent(row.share, 0)}{of} may stay" if row.share else "nothing stays"
+    return [
+        (f"{wording(row.cause)} ", "dim"), (f"{sign} {level}", style), (f" (now {now}{far}): ", ""),
+        (f"{stays}; {row.why}", ""),
+    ]  # fmt: skip
 
 
 def _next_rung(snapshot: Snapshot) -> _Cell:
@@ -1240,6 +1281,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     room = width - sum(len(text) for text, _ in head)  # integers
     return [
         [*head, *_pairs(room, after, ("act_below", guard))],
+        *([_trigger_row(row) for row in watch.triggers] if plan.exits else []),
         *([_ladder_row(plan, watch, width)] if plan.rungs else []),
         *([(f"{ticker} stays: {why}", "watch")] for ticker, why in plan.left),
         *_unknown_rows(width, watch.trouble, *(f"{t}: no figure at all" for t in plan.unknown)),

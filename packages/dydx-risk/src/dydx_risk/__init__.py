@@ -4448,7 +4448,8 @@ class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     Of the guard both are distances to liquidation, of the loss and the drawdown equities in quote
     quantums, of the leverage multiples of the equity. It acts where the figure is below the
     level, of the leverage above. `share` may stay: of what is held, or of the policy's leverage
-    where a loss or a drawdown acts. None is unknown.
+    where a loss or a drawdown acts. `away` is the move of every price against its position after
+    which it acts, 0 where it acts now, inf where none makes it. None is unknown.
     """
 
     cause: Cause
@@ -4456,46 +4457,70 @@ class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     now: float | None
     share: float
     why: str
+    away: float | None = None
 
 
 def triggers(
     margin: MarginFigures, move: Move, course: Course, policy: Policy, ahead: float
 ) -> tuple[Trigger, ...]:
-    """Return every rule with the level at which it acts next and why it is there."""
-    found, step = list[Trigger](), retreat(margin, move, policy, ahead)
-    if step is not None:
-        found.append(Trigger(
+    """Return every rule with the level at which it acts next and why it is there, nearest first."""
+    rows = (
+        msgspec.structs.replace(row, away=_away_from(row, margin))
+        for row in _levels(margin, move, course, policy, ahead)
+    )
+    return tuple(sorted(rows, key=lambda row: -inf if row.away is None else row.away))
+
+
+def _away_from(row: Trigger, margin: MarginFigures) -> float | None:
+    notional = margin.notional
+    if row.now is None or not notional:
+        return None if row.now is None and notional else inf
+    if row.cause == "DISTANCE":
+        return max(row.now - row.level, 0.0)
+    if row.cause == "LEVERAGE":
+        # As if all were short, so that a move adds to the notional: no holding is there sooner.
+        least = row.level * margin.net_collateral - notional
+        return max(least / (notional * (row.level + 1)), 0.0)
+    return max((row.now - row.level) / notional, 0.0)
+
+
+def _levels(
+    margin: MarginFigures, move: Move, course: Course, policy: Policy, ahead: float
+) -> Iterator[Trigger]:
+    if (step := retreat(margin, move, policy, ahead)) is not None:
+        yield Trigger(
             cause="DISTANCE", level=step.below, now=margin.distance, share=step.share,
             why=_level_words(move, policy, ahead),
-        ))  # fmt: skip
+        )  # fmt: skip
     if not policy.protect:
-        return tuple(found)
+        return
     limit, held = leverage_limit(course, policy), margin.leverage
     share = 1.0 if not held else min(_BELOW_LIMIT * limit / held, 1.0)
     why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
-    found.append(Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why))
+    yield Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why)
     equity = None if margin.unknown else float(margin.net_collateral)
-    limits: list[tuple[Cause, int, int | None]] = [
-        ("DAILY_LOSS", course.opened, course.most_lost(policy)),
-        ("DRAWDOWN", course.peak, course.most_sunk(policy)),
-    ]
-    for cause, since, most in limits:
-        if most is not None:
-            room = 1 - (since - course.profit) / max(most, 1)
-            left, stays = next(
-                (row for row in reversed(_STAIRS) if row[0] < room), (_STAIRS[0][0], 0.0)
-            )
-            top = float(since + course.paid_in)
-            found.append(Trigger(
-                cause=cause, level=top - (1 - left) * most, now=equity, share=stays,
-                why=f"{usdc_text(most)} USDC below {usdc_text(int(top))} nothing is left",
-            ))  # fmt: skip
-    return tuple(found)
+    if (most := course.most_lost(policy)) is not None:
+        yield _loss_level("DAILY_LOSS", course.opened, most, course, equity)
+    if (most := course.most_sunk(policy)) is not None:
+        yield _loss_level("DRAWDOWN", course.peak, most, course, equity)
+
+
+def _loss_level(
+    cause: Cause, since: int, most: int, course: Course, equity: float | None
+) -> Trigger:
+    room = 1 - (since - course.profit) / max(most, 1)
+    ahead = (row for row in reversed(_STAIRS) if row[0] < room)
+    left, stays = next(ahead, (_STAIRS[0][0], 0.0))
+    top, end = since + course.paid_in, since + course.paid_in - most
+    return Trigger(
+        cause=cause, level=float(top) - (1 - left) * most, now=equity, share=stays,
+        why=f"from {usdc_text(top)} USDC down to {usdc_text(end)}, where nothing stays",
+    )  # fmt: skip
 
 
 def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     top, bottom = percent_text(policy.restore_to), percent_text(policy.act_below)
-    words = f"{top} are defended, at {bottom} nothing is left"
+    words = f"from {top} down to {bottom}, where nothing stays"
     if move.is_on:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
     return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
