@@ -653,11 +653,11 @@ def test_the_guard_reduces_enough_with_its_reason(make_world: Any) -> None:
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0899)
     assert reduce.after.distance == pytest.approx(0.2116, abs=0.001)
     assert reduce.why == (
-        "sell 5.049 ETH-USD (of 10) at >= 2,556.2: distance 8.9 % < 9.0 %; restores 21.1 %, costs "
-        "23.86 USDC (spread 7.57, impact 9.15, fee 7.14), at that bound 1,399.66; liquidated, 1 a "
+        "sell 5.049 ETH-USD (of 10) at >= 2,619.6: distance 8.9 % < 9.0 %; restores 21.1 %, costs "
+        "23.86 USDC (spread 7.57, impact 9.15, fee 7.14), at that bound 1,079.55; liquidated, 1 a "
         "block, the same would cost up to 230.99"
     )
-    assert (reduce.worst_loss, reduce.offered) == (1_399_656_486, reduce.order.quantums)
+    assert (reduce.worst_loss, reduce.offered) == (1_079_549_886, reduce.order.quantums)
     assert (reduce.cost, reduce.cause) == (23_862_786, "DISTANCE")
     assert world.risk.alarm == "danger"
 
