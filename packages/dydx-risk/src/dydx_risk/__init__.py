@@ -3959,7 +3959,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if course.lost is not None:
         lost, most = usdc_text(course.lost), usdc_text(course.most_lost(policy) or 0)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
-        yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
+        figures = {"lost": lost, "limit": most}
+        yield "DAILY_LOSS", f"{why}: nothing enters until 00:00 UTC", figures
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
         why = f"drawdown {sunk}, limit {limit}{course.cause}"
@@ -4521,7 +4522,7 @@ def _loss_level(
 def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     top, bottom = percent_text(policy.restore_to), percent_text(policy.act_below)
     words = f"from {top} down to {bottom}, where nothing stays"
-    if move.is_on:
+    if move.is_on and move.spent > 0:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
     return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
 
