@@ -363,7 +363,10 @@ def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
 def test_the_safety_panel_shows_why_the_gate_stops(full: Snapshot) -> None:
     """Every reason stands under the figures, whole on the smallest dashboard of a flat account."""
     reducing = replace(full, gate=REDUCING)
-    flat = replace(reducing, safety=SafetyPart(positions=0, margin=MarginFigures(10**10)))
+    flat = replace(
+        reducing,
+        safety=SafetyPart(positions=0, margin=MarginFigures(10**10), last=full.safety.last),
+    )
     whole = "; ".join(why for _, why in REDUCING.reasons)
     halted = replace(full, gate=HALTED)
 

@@ -1130,7 +1130,7 @@ def _rung_rows(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     acts = watch is not None and watch.triggers and held
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
-    if last is not None and not (low and why and held):
+    if last is not None and not (low and why):
         # A rung is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
         done = (last.why, "danger" if new else "watch")
