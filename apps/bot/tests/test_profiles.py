@@ -99,10 +99,12 @@ def test_the_profile_is_in_the_report() -> None:
     assert [line for line in words[0] if line.startswith("profile")] == [
         "profile      steady: gross at most 2 times the equity, entered up to 1, a market up to "
         "0.5, after 300 s of data, sized to 2.0 % in a usual hour, to survive a move of 35.0 %, "
-        "closed at a loss of 5.0 % in a day, closed 10.0 % below the peak"
+        "closed at a loss of 5.0 % in a day, closed 10.0 % below the peak, "
+        "out of it for 900 s after a reduction"
     ]
     assert [line for line in words[1] if line.startswith("profile")] == [
-        "profile      reckless: gross at most 5 times the equity, closed 25.0 % below the peak"
+        "profile      reckless: gross at most 5 times the equity, closed 25.0 % below the peak, "
+        "out of it for 300 s after a reduction"
     ]
     assert (data["name"], data["policy"]["max_leverage"]) == ("steady", 2.0)
     assert data["strategy"]["gross_share"] == 1.0

@@ -216,6 +216,15 @@ def test_a_run_without_frames_reports_nothing_and_not_zero_distance() -> None:
     assert "decisions    0 target, 0 hold" in printed
 
 
+def test_real_orders_begin_with_what_is_there_and_not_with_a_deposit() -> None:
+    """A run that is started again has deposited nothing: its figure is of its own start."""
+    report = report_of(Bot(Options(deposit=529)), name="x") | {"open": []}
+
+    assert "equity       unknown USDC of 529 at the start" in [
+        line.replace("529.00", "unknown") for line in report_lines(report)
+    ]
+
+
 def test_a_halt_is_reported_once_and_what_else_closes_the_gate_beside_it() -> None:
     """The halt stands first; a gate that lets all in needs no line."""
     reasons = {"HALTED": "halted: a headline (by key)", "DRAWDOWN": "drawdown 12 %, limit 10 %"}

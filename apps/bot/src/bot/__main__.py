@@ -18,7 +18,7 @@ examples:
   bot                                 watch the bundled recording on a dashboard
   bot | less                          the same as a plain report, as fast as it can
   bot replay account --json           the report as JSON
-  bot replay quickstart --no-guard    what happens without the guard
+  bot --profile reckless --no-guard   the same crash with four times as much, and no guard
   bot paper --network testnet         live frames, paper orders, no keys
   bot trade --network local           live frames, real orders, with a key
   bot halt --why "a headline"         stop the entries of the bot that runs here
@@ -282,7 +282,11 @@ CHOICES: Final = (
         help="how much may be risked: steady (default; at most once the equity is entered) or "
         "reckless (up to 4.5 times, which shows what the guard is for)",
     ),
-    option("--no-guard", action="store_true", help="switch the guard off: liquidation may come"),
+    option(
+        "--no-guard",
+        action="store_true",
+        help="switch the guard off, and what closes at a loss: liquidation may come",
+    ),
     option(
         "--strategy",
         default="rank",

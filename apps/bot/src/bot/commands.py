@@ -98,8 +98,8 @@ def why(arguments: argparse.Namespace) -> int:
         newest = {e.kind: f"{e.id} ({e.kind})" for e in bot.journal.entries}
         known = list(newest.values())
         print(
-            f"bot: expected the id of a decision (D1), verdict (V1), order (O1), fill (F1) or "
-            f"act (A1) of this run, got {arguments.id!r}; "
+            f"bot: expected the id of a decision (D1), verdict (V1), change of the gate (G1), "
+            f"order (O1), fill (F1) or act (A1) of this run, got {arguments.id!r}; "
             f"the newest are {', '.join(known) or 'none'}",
             file=sys.stderr,
         )

@@ -89,6 +89,8 @@ def limits_text(policy: Policy) -> str:
             parts.append(f"closed at a loss of {percent_text(most)} in a day")
         if (most := policy.max_drawdown) is not None:
             parts.append(f"closed {percent_text(most)} below the peak")
+    if policy.cool_down_s:
+        parts.append(f"out of it for {policy.cool_down_s:g} s after a reduction")
     return ", ".join(parts)
 
 

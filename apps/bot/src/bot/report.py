@@ -176,7 +176,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         *_insured(money["insurance_paid"]),
         f"profit       {money['realized_pnl']:+,.2f} realized, "
         f"{money['unrealized_pnl']:+,.2f} unrealized",
-        f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
+        f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} "
+        # A run with real orders begins with what is there.
+        + ("deposited" if report["open"] is None else "at the start"),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
