@@ -3750,9 +3750,9 @@ class Move:
     """A move of prices against the account, from where it took the distance that is defended.
 
     Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
-    what they took. `held` is the notional held then, at the prices of now. Transfers are no moves,
-    nor is what trading costs. A move is over when prices gave back what they took, or the account
-    holds nothing, or more than then.
+    what they took. `held` is the notional held then, at the prices of now. What is withdrawn is no
+    move, nor is what trading costs. A move is over when prices, or who paid in, gave back what they
+    took, or the account holds nothing, or more than then.
     """
 
     __slots__ = ("_fell", "held", "room", "spent")
@@ -3778,6 +3778,13 @@ class Move:
         self.spent += lost
         self._fell += lost * self.held / notional
         self.held *= after.notional / notional
+        if self._fell < 0:
+            self.end()
+
+    def give_back(self, usdc: int) -> None:
+        """Count what is paid in against it, in quote quantums."""
+        self.spent -= usdc
+        self._fell -= usdc
         if self._fell < 0:
             self.end()
 
@@ -4939,9 +4946,11 @@ class Risk:
             account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
-            late = account.transferred - paid_in
-            if late and late == account.funding - funding:
-                self._course.explain(late)
+            moved = account.transferred - paid_in
+            if moved and moved == account.funding - funding:
+                self._course.explain(moved)
+            if moved > 0:
+                self._move.give_back(moved)
             self.valued.load()
             if self.valued.margin.notional > before.notional or not self.valued.held:
                 self._move.end()
@@ -5028,6 +5037,7 @@ class Risk:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
+        self._follow(margin)
         step = self._due(margin)
         if step is None and not margin.unknown:
             return []
@@ -5067,18 +5077,29 @@ class Risk:
         if self.policy.cool_down_s:
             self._rest.begin(tickers, self._elapsed.now + self.policy.cool_down_ns, whole=whole)
 
-    def _due(self, margin: MarginFigures) -> Step | None:
-        """Return how far to go back now: what asks for most of guard and protections."""
-        move, policy, ahead = self._move, self.policy, self._turns.ahead
-        step = None
-        if move.is_on or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
-            if not move.is_on:
-                move.begin(margin, policy.act_below, policy.restore_to)
-            step = retreat(margin, move, policy, ahead)
-            if step is not None and _away(margin) - ahead >= step.below:
-                step = None
+    def _follow(self, margin: MarginFigures) -> None:
+        """Begin a move where the distance that is defended is lost."""
+        if self._move.is_on:
+            return
+        if self._is_near(margin):
+            self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
         else:
             self._watchful.rung = 0
+
+    def _is_near(self, margin: MarginFigures) -> bool:
+        defended = self.policy.restore_to + self._turns.ahead
+        return margin.cushion < defended * margin.sensitivity
+
+    def _due(self, margin: MarginFigures) -> Step | None:
+        """Return how far to go back now: what asks for most of guard and protections.
+
+        It changes nothing: whoever looks would change what the guard does.
+        """
+        ahead, step = self._turns.ahead, None
+        if self._move.is_on or self._is_near(margin):
+            step = retreat(margin, self._move, self.policy, ahead)
+            if step is not None and _away(margin) - ahead >= step.below:
+                step = None
         other = self._protection(margin)
         if other is not None and (step is None or other.share < step.share):
             return other
