@@ -138,6 +138,32 @@ def test_a_withdrawal_is_no_loss(make_world: Any, cause_known: bool) -> None:
     assert world.risk._course.room > 0.99
 
 
+@pytest.mark.parametrize("price", [2_000, 1_000])
+@pytest.mark.parametrize("limit", ["max_drawdown", "max_daily_loss"])
+def test_a_withdrawal_makes_no_loss_greater(make_world: Any, limit: str, price: float) -> None:
+    """5 or 10 % of 10,000 USDC are lost, and are 5 or 10 % still when most of it is withdrawn."""
+    policy = Policy(**LIMITS | {"max_drawdown": None, "max_leverage": 50.0} | {limit: 0.2})
+    world = _held(make_world, policy, "0.5")
+    _fall(world, price)
+    _transfer(world, -8_000)
+    _fall(world, price + 0.1)
+
+    assert world.reductions == []
+    assert world.risk._course.room == pytest.approx(1 - (3_000 - price) / 20_000 / 0.2, abs=1e-3)
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_a_withdrawal_leaves_a_loss_in_usdc_as_it_was(make_world: Any) -> None:
+    """Of 600 USDC that a day may lose 500 are lost, whatever is withdrawn."""
+    limits = {"max_drawdown": None, "max_leverage": 50.0, "max_daily_loss_usdc": 600.0}
+    world = _held(make_world, Policy(**LIMITS | limits), "0.5")
+    _fall(world, 2_000)
+    _transfer(world, -4_000)
+    _fall(world, 2_000.1)
+
+    assert world.risk._course.room == pytest.approx(1 / 6, abs=1e-3)
+
+
 def test_an_account_in_doubt_closes_nothing(make_world: Any) -> None:
     """Its equity is not known, whatever it seems to be."""
     world = _held(make_world, DRAWDOWN)

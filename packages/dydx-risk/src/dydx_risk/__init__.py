@@ -3578,11 +3578,12 @@ class Course:
     the day is over, the drawdown until a resume, both until a late report explains them. `cause`
     is in words where most of what was lost is funding, or left without a reported cause. `room`
     is the share of what may be lost that is left, 1 if all is, and `tightest` which limit it is of.
+    Whoever withdraws half of the equity withdraws half of what its shares count as lost with it.
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
-        "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
+        "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3596,6 +3597,7 @@ class Course:
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
+        self._withdrawn = 0  # what of the day's loss went with withdrawals
         self._paid_in = 0  # what transfers had brought when it was known last
 
     def doubt(self, equity: int) -> None:
@@ -3617,31 +3619,40 @@ class Course:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
-        self._paid_in = paid_in
+        had, self._paid_in = self.paid_in, paid_in
         paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:
+            had = paid_in
             self.peak = self.profit = profit
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
-            self._funding = funding, self._funding[1]
+            self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        if paid_in < had and equity > 0:
+            self._withdraw(had - paid_in, equity)
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
         self._limit(profit, paid_in, policy, funding)
 
+    def _withdraw(self, usdc: int, left: int) -> None:
+        # A loss of 5 % is one of 5 % still.
+        had = left + usdc
+        self.peak -= max(self.peak - self.profit, 0) * usdc // had
+        self._withdrawn += max(self.opened - self._withdrawn - self.profit, 0) * usdc // had
+
     def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
         self.room, self.tightest = 1.0, "LEVERAGE"
-        lost, most = self.opened - profit, self.most_lost(policy)
-        if most is not None:
+        if (limit := self.day_limit(policy)) is not None:
+            lost, most = limit[0] - profit, limit[1]
             if lost > most:
                 self.lost = max(lost, self.lost or 0)
                 self.cause = _cause(lost, funding - self._funding[0])
             self._leave("DAILY_LOSS", 0.0 if self.lost is not None else 1 - lost / max(most, 1))
-        sunk, most = self.peak - profit, self.most_sunk(policy)
-        if most is not None:
+        if (limit := self.peak_limit(policy)) is not None:
+            sunk, most = limit[0] - profit, limit[1]
             if sunk > most:
                 share = sunk / max(self.peak + paid_in, 1)
                 self.sunk = max(share, self.sunk or 0.0)
@@ -3652,17 +3663,21 @@ class Course:
         if room < self.room:
             self.room, self.tightest = room, cause
 
-    def most_lost(self, policy: Policy) -> int | None:
-        """Return what the day may lose, in quote quantums; None without a limit."""
-        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
-        by_share = inf if share is None else share * max(self.opened + self.paid_in, 0)
-        most = min(by_share, inf if usdc is None else usdc * 1e6)
-        return None if most == inf else int(most)
+    def day_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the day's loss counts, and how much it may be; None without a limit."""
+        limits = []
+        if (usdc := policy.max_daily_loss_usdc) is not None:
+            limits.append((self.opened, int(usdc * 1e6)))
+        if (share := policy.max_daily_loss) is not None:
+            since = self.opened - self._withdrawn
+            limits.append((since, int(share * max(since + self.paid_in, 0))))
+        return max(limits, key=lambda limit: limit[0] - limit[1], default=None)
 
-    def most_sunk(self, policy: Policy) -> int | None:
-        """Return what may be lost since the peak, in quote quantums; None without a limit."""
-        share = policy.max_drawdown
-        return None if share is None else int(share * max(self.peak + self.paid_in, 0))
+    def peak_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the drawdown counts, and how much it may be; None without a limit."""
+        if (share := policy.max_drawdown) is None:
+            return None
+        return self.peak, int(share * max(self.peak + self.paid_in, 0))
 
     @property
     def paid_in(self) -> int:
@@ -3964,7 +3979,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        lost, most = usdc_text(course.lost), usdc_text(course.most_lost(policy) or 0)
+        _, limit = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(limit)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
@@ -4506,15 +4522,16 @@ def _levels(
     why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
     yield Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why)
     equity = None if margin.unknown else float(margin.net_collateral)
-    if (most := course.most_lost(policy)) is not None:
-        yield _loss_level("DAILY_LOSS", course.opened, most, course, equity)
-    if (most := course.most_sunk(policy)) is not None:
-        yield _loss_level("DRAWDOWN", course.peak, most, course, equity)
+    if (limit := course.day_limit(policy)) is not None:
+        yield _loss_level("DAILY_LOSS", limit, course, equity)
+    if (limit := course.peak_limit(policy)) is not None:
+        yield _loss_level("DRAWDOWN", limit, course, equity)
 
 
 def _loss_level(
-    cause: Cause, since: int, most: int, course: Course, equity: float | None
+    cause: Cause, loss: tuple[int, int], course: Course, equity: float | None
 ) -> Trigger:
+    since, most = loss
     room = 1 - (since - course.profit) / max(most, 1)
     ahead = (row for row in reversed(_STAIRS) if row[0] < room)
     left, stays = next(ahead, (_STAIRS[0][0], 0.0))
