@@ -233,7 +233,7 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
 
     assert [*rows] == ["DAILY_LOSS", "DRAWDOWN", "LEVERAGE", "DISTANCE"]  # the nearest first
     guard = rows["DISTANCE"]
-    assert guard.away == pytest.approx(0.2227, abs=1e-3)
+    assert guard.away == pytest.approx(0.2227 / 2, abs=1e-3)
     assert (guard.level, guard.now) == pytest.approx((0.09, 0.3127), abs=1e-3)
     assert (guard.share, guard.why) == (0.5, "from 10.0 % down to 6.0 %, where nothing stays")
     assert rows["LEVERAGE"] == Trigger(
@@ -245,6 +245,34 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
         why="from 10,000.00 USDC down to 9,000.00, where nothing stays", away=250 / 30_000,
     )  # fmt: skip
     assert (rows["DRAWDOWN"].level, rows["DRAWDOWN"].share) == (9.625e9, 0.5)
+
+
+@pytest.mark.parametrize("start", [3_000, 2_970, 3_040])
+@pytest.mark.parametrize("size", ["3", "10", "13", "20", "-3", "-10", "-12", "-20"])
+@pytest.mark.parametrize(
+    "policy", [Policy(), DRAWDOWN, DAILY, LEVERAGE, Policy(**LIMITS | {"max_daily_loss": 0.1})]
+)
+def test_what_is_said_to_act_next_acts_at_its_level_and_not_before(
+    make_world: Any, policy: Policy, size: str, start: float
+) -> None:
+    """In one block, and near; of longs a leverage may come later: prices take their notional along.
+
+    Far away a move changes what a further move would take.
+    """
+    fired = []
+    for factor in (0.9, 1.1):
+        world = _held(make_world, policy, size)
+        _fall(world, start)
+        row = next(row for row in world.risk.triggers if world.reductions or row.away)
+        _pass(world, 2)
+        move = (row.away or 0.0) * factor * (1 if size.startswith("-") else -1)
+        world.oracle("ETH-USD", f"{start * (1 + move):.1f}")
+        fired.append([reduce.cause for reduce in world.reductions])
+
+    if row.away and row.away < 0.1:
+        is_bound = row.cause == "DISTANCE" or size.startswith("-")
+        assert fired[0] == []
+        assert fired[1] or not is_bound
 
 
 def test_the_level_moves_with_a_move(make_world: Any) -> None:

@@ -1140,7 +1140,8 @@ def _trigger_row(row: Trigger) -> _Row:
     )  # fmt: skip
     style = "danger" if row.away == 0 else "watch" if row.away is None or row.away < 0.01 else ""
     far = "" if row.away is None or row.away == math.inf else ", due"
-    far = f", a move of {percent_text(row.away)} away" if far and row.away else far
+    fall = "block" if row.cause == "DISTANCE" else "move"
+    far = f", a {fall} of {percent_text(row.away)} away" if far and row.away else far
     of = " of the leverage" if row.cause in ("DAILY_LOSS", "DRAWDOWN") else ""
     stays = f"{_percent(row.share, 0)}{of} may stay" if row.share else "nothing stays"
     return [

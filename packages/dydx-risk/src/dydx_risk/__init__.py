@@ -4471,8 +4471,9 @@ class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     Of the guard both are distances to liquidation, of the loss and the drawdown equities in quote
     quantums, of the leverage multiples of the equity. It acts where the figure is below the
     level, of the leverage above. `share` may stay: of what is held, or of the policy's leverage
-    where a loss or a drawdown acts. `away` is the move of every price against its position after
-    which it acts, 0 where it acts now, inf where none makes it. None is unknown.
+    where a loss or a drawdown acts. `away` is the move of every price against its position within
+    one block after which it acts, 0 where it acts now, inf where none makes it: a leverage may need
+    a greater one. None is unknown.
     """
 
     cause: Cause
@@ -4488,23 +4489,31 @@ def triggers(
 ) -> tuple[Trigger, ...]:
     """Return every rule with the level at which it acts next and why it is there, nearest first."""
     rows = (
-        msgspec.structs.replace(row, away=_away_from(row, margin))
+        msgspec.structs.replace(row, away=_away_from(row, margin, ahead))
         for row in _levels(margin, move, course, policy, ahead)
     )
     return tuple(sorted(rows, key=lambda row: -inf if row.away is None else row.away))
 
 
-def _away_from(row: Trigger, margin: MarginFigures) -> float | None:
+def _away_from(row: Trigger, margin: MarginFigures, ahead: float) -> float | None:
     notional = margin.notional
     if row.now is None or not notional:
         return None if row.now is None and notional else inf
     if row.cause == "DISTANCE":
-        return max(row.now - row.level, 0.0)
+        # A block's move counts twice, since the next may bring another; or what the last one took.
+        left = row.now - row.level
+        return max(min(left / 2, left - ahead), 0.0)
     if row.cause == "LEVERAGE":
-        # As if all were short, so that a move adds to the notional: no holding is there sooner.
-        least = row.level * margin.net_collateral - notional
-        return max(least / (notional * (row.level + 1)), 0.0)
+        return max(_lost_at(row.level, margin) / notional, 0.0)
     return max((row.now - row.level) / notional, 0.0)
+
+
+def _lost_at(leverage: float, margin: MarginFigures) -> float:
+    """Return what is lost, at least, until the leverage is so much.
+
+    As if all were short, so that a move adds to the notional: no holding is there sooner.
+    """
+    return (leverage * margin.net_collateral - margin.notional) / (leverage + 1)
 
 
 def _levels(
@@ -4521,23 +4530,30 @@ def _levels(
     share = 1.0 if not held else min(_BELOW_LIMIT * limit / held, 1.0)
     why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
     yield Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why)
-    equity = None if margin.unknown else float(margin.net_collateral)
-    if (limit := course.day_limit(policy)) is not None:
-        yield _loss_level("DAILY_LOSS", limit, course, equity)
-    if (limit := course.peak_limit(policy)) is not None:
-        yield _loss_level("DRAWDOWN", limit, course, equity)
+    if (loss := course.day_limit(policy)) is not None:
+        yield _loss_level("DAILY_LOSS", loss, margin, course, policy)
+    if (loss := course.peak_limit(policy)) is not None:
+        yield _loss_level("DRAWDOWN", loss, margin, course, policy)
 
 
 def _loss_level(
-    cause: Cause, loss: tuple[int, int], course: Course, equity: float | None
+    cause: Cause, loss: tuple[int, int], margin: MarginFigures, course: Course, policy: Policy
 ) -> Trigger:
     since, most = loss
-    room = 1 - (since - course.profit) / max(most, 1)
-    ahead = (row for row in reversed(_STAIRS) if row[0] < room)
-    left, stays = next(ahead, (_STAIRS[0][0], 0.0))
+    lost, room = since - course.profit, 1 - (since - course.profit) / max(most, 1)
+    ahead = [step for step in _STAIRS if step[0] < room] or _STAIRS[:1]
+    # A step acts where it is passed, or later, once the leverage is above what may stay by it.
+    levels = [
+        (max((1 - left) * most - lost, _lost_at(policy.max_leverage * share, margin)), share)
+        for left, share in ahead
+    ]
+    away, stays = (
+        min(levels) if margin.notional else ((1 - ahead[-1][0]) * most - lost, ahead[-1][1])
+    )
     top, end = since + course.paid_in, since + course.paid_in - most
     return Trigger(
-        cause=cause, level=float(top) - (1 - left) * most, now=equity, share=stays,
+        cause=cause, level=course.profit + course.paid_in - away,
+        now=None if margin.unknown else float(margin.net_collateral), share=stays,
         why=f"from {usdc_text(top)} USDC down to {usdc_text(end)}, where nothing stays",
     )  # fmt: skip
 
