@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -1033,6 +1034,24 @@ def test_flatten_closes_what_is_held_and_cancels_what_is_open(
     assert any(not isinstance(request, OrderRequest) for request, _ in desk.requests)
     printed = capsys.readouterr()
     assert f"{US}: 1 of 1 positions are closed, 1 of 1 orders are off the books" in printed.out
+
+
+def test_flatten_waits_for_no_disk(
+    left: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the file that names who holds the subaccount cannot be written, it is a warning."""
+    first = wire().account(US, "1000", [HELD["BTC-USD"]])
+    frames = markets_frame(BTC), wire(2).block(2), first, listed(), *ticks(1, 2)
+    desk, typed = left(*frames, CLOSED, *ticks(3, 4))
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+    assert main(typed) == 0
+    assert [type(request) for request, _ in desk.requests] == [OrderRequest]
+    assert "bot: warning: expected to hold" in capsys.readouterr().err
 
 
 def test_what_flatten_cannot_close_is_named_with_the_reason(

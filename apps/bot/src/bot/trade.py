@@ -346,16 +346,20 @@ def flatten(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
-    try:
-        with claimed(net, account_of(arguments, keys), "flatten") as claim:
-            return _flatten(arguments, net, keys, claim)
-    except ClaimedError as error:
-        if error.pid not in running():
-            raise
-        return flatten_run(error.pid, arguments.why)
+    with contextlib.ExitStack() as stack:
+        claim = None
+        try:
+            claim = stack.enter_context(claimed(net, account_of(arguments, keys), "flatten"))
+        except ClaimedError as error:
+            if error.pid not in running():
+                raise
+            return flatten_run(error.pid, arguments.why)
+        except ConnError as error:  # an exit waits for no disk
+            print(f"bot: warning: {error}", file=sys.stderr)
+        return _flatten(arguments, net, keys, claim)
 
 
-def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim) -> int:
+def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim | None) -> int:
     venue, inbox, stopping = WireVenue(account_of(arguments, keys)), Inbox(), threading.Event()
     venue.claim = claim
     # No strategy: what is left to do is an act's, and the guard looks after it meanwhile.
