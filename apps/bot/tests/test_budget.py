@@ -126,6 +126,25 @@ def test_the_guard_goes_on_where_the_strategy_loops(
     assert bot.venue.figures().liquidations == 0
 
 
+@pytest.mark.parametrize(
+    ("what", "got"),
+    [
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError: "),
+        ("raise type('Own', (BaseException,), {})('why')", "Own: why"),
+    ],
+)
+def test_whatever_a_strategy_raises_the_run_goes_on(
+    frames: list[Frame], slow: Callable[..., str], what: str, got: str
+) -> None:
+    """What is no Exception, too: it ended the run, and the guard with it."""
+    bot = Bot(Options(strategy=slow(what)))
+
+    words = stopped(bot, frames[:4_000])
+
+    assert words == f"halt by strategy: expected step at slow.py:13 to return, got {got}".strip()
+    assert bot.data.frames == 4_000
+
+
 def test_what_was_decided_before_the_interruption_is_discarded(
     frames: list[Frame], slow: Callable[..., str]
 ) -> None:
