@@ -696,6 +696,26 @@ def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
     assert on_paper.options.deposit == 10_000
 
 
+@pytest.mark.parametrize(
+    ("typed", "differs"), [([], True), (["--profile", "reckless", "--hand-beside"], False)]
+)
+def test_a_real_run_that_is_replayed_otherwise_is_warned_about(
+    typed: list[str], differs: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its frames alone do not make it what it was."""
+
+    class Recorded:
+        stops: ClassVar[dict[int, Frame]] = {}
+
+        class header:  # noqa: N801 - as a recording has it
+            run = f"trade {US} 1234 --profile reckless --strategy rank --hand-beside"
+
+    bot_for(parser().parse_args(["replay", "x", *typed]), Recorded())  # type: ignore[arg-type]  # as above
+
+    warned = "recorded with --profile reckless --strategy rank --hand-beside, got --profile steady"
+    assert (warned in capsys.readouterr().err) == differs
+
+
 def test_a_bot_folds_the_account_from_the_wire() -> None:
     """The same path as on paper: journal and risk see it, after the frame it came in."""
     trading_bot = Bot(options_of(parser().parse_args(["replay"])), WireVenue(US))
@@ -840,7 +860,8 @@ def test_a_trade_is_reported_and_recorded_for_replay(
     assert lived["money_usdc"]["deposit"] == replayed["money_usdc"]["deposit"] == 1000
     assert lived["money_usdc"]["equity"] == 1000
     assert replayed["run_hash"] == lived["run_hash"]
-    assert Recording(recorded).header.run == f"trade {US} 1000"
+    run = f"trade {US} 1000 --profile steady --strategy rank"
+    assert Recording(recorded).header.run == run
     assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
 
 

@@ -3979,8 +3979,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        _, limit = course.day_limit(policy) or (0, 0)
-        lost, most = usdc_text(course.lost), usdc_text(limit)
+        _, may_lose = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(may_lose)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
