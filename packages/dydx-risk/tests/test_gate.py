@@ -339,7 +339,8 @@ def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:
     world.at += DAY
     world.oracle("ETH-USD", "2940")
     world.oracle("ETH-USD", "3400")
-    assert world.risk.standing.reasons == (("DRAWDOWN", "drawdown 10.1 %, limit 10.0 %"),)
+    why = "drawdown 10.1 %, limit 10.0 %: measured anew when resumed"
+    assert world.risk.standing.reasons == (("DRAWDOWN", why),)
 
     world.risk.resume()
     assert world.risk.standing.state == "ACTIVE"

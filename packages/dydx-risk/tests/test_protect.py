@@ -198,6 +198,8 @@ def test_after_all_was_closed_nothing_enters_anywhere(make_world: Any) -> None:
     denied = world.decide("BTC-USD", 1_000)
 
     assert denied.reason == "DRAWDOWN"
+    ends = ": measured anew once nothing is held and entries have rested, or when resumed"
+    assert denied.why.endswith(ends)
     assert "all was closed: nothing enters for " in dict(world.risk.standing.reasons)["COOL_DOWN"]
     _pass(world, 61)
     assert (world.risk.standing.state, world.risk._course.room) == ("ACTIVE", 1.0)

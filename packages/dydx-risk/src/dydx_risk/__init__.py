@@ -3575,7 +3575,7 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume, both until a late report explains them. `cause`
+    the day is over, the drawdown until a `reopen`, both until a late report explains them. `cause`
     is in words where most of what was lost is funding, or left without a reported cause. `room`
     is the share of what may be lost that is left, 1 if all is, and `tightest` which limit it is of.
     Whoever withdraws half of the equity withdraws half of what its shares count as lost with it.
@@ -3985,7 +3985,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
-        why = f"drawdown {sunk}, limit {limit}{course.cause}"
+        flat = "once nothing is held and entries have rested, or " if policy.cool_down_s else ""
+        why = f"drawdown {sunk}, limit {limit}{course.cause}: measured anew {flat}when resumed"
         yield "DRAWDOWN", why, {"drawdown": sunk, "limit": limit}
     if (left := now.rest.all_until - now.now) > 0:
         why = f"all was closed: nothing enters for {left / 1e9:.0f} s"
