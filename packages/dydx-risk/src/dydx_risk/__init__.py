@@ -2172,10 +2172,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `restore_to` is defended: a move that takes it is given way to step by step, and below
     `act_below` nothing is left (see Guard). A position leaves in at most `cuts` cuts. An order
     takes the first `levels` of a book, no farther than `reach_bps` from the best price. Its worst
-    price is `chase` of the way to liquidation beyond the oracle price, or `slippage_bps` beyond the
-    last level that it needs if that is farther, but never so far that a fill would bring no relief.
-    `haircut_bps`, but no more than half the maintenance margin, is taken from the oracle where no
-    book is known.
+    price is `chase` of the way to liquidation, at most of `act_below`, beyond the oracle price or
+    the last level that it needs, whichever is farther; or `slippage_bps` beyond that level, but
+    never so far that a fill would bring no relief. `haircut_bps`, but no more than half the
+    maintenance margin, is taken from the oracle where no book is known.
     """
 
     act_below: float = 0.06
@@ -2778,7 +2778,9 @@ def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) 
     """Return the worst price of an order that takes so much: what it needs, or `followed`."""
     level, buys = bisect_left(way.shown, (end,)), way.held < 0
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
+    # A book that is ahead of the oracle runs on as well.
+    runs = min(int(10_000 * policy.chase * policy.act_below), 9_999)
+    needed = slipped(way.market, deepest, max(policy.slippage_bps, runs), buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
