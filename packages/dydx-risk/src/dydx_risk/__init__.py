@@ -2172,10 +2172,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `restore_to` is defended: a move that takes it is given way to step by step, and below
     `act_below` nothing is left (see Guard). A position leaves in at most `cuts` cuts. An order
     takes the first `levels` of a book, no farther than `reach_bps` from the best price. Its worst
-    price is `chase` of the way to liquidation beyond the oracle price, or `slippage_bps` beyond the
-    last level that it needs if that is farther, but never so far that a fill would bring no relief.
-    `haircut_bps`, but no more than half the maintenance margin, is taken from the oracle where no
-    book is known.
+    price is `chase` of the way to liquidation, at most of `act_below`, beyond the oracle price or
+    the last level that it needs, whichever is farther; or `slippage_bps` beyond that level, but
+    never so far that a fill would bring no relief. `haircut_bps`, but no more than half the
+    maintenance margin, is taken from the oracle where no book is known.
     """
 
     act_below: float = 0.06
@@ -2778,7 +2778,9 @@ def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) 
     """Return the worst price of an order that takes so much: what it needs, or `followed`."""
     level, buys = bisect_left(way.shown, (end,)), way.held < 0
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
+    # A book that is ahead of the oracle runs on as well.
+    runs = min(int(10_000 * policy.chase * policy.act_below), 9_999)
+    needed = slipped(way.market, deepest, max(policy.slippage_bps, runs), buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
@@ -3618,7 +3620,7 @@ class Course:
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
         self._paid_in = paid_in
-        paid_in = self.paid_in
+        paid_in += self._found
         profit = equity - paid_in
         if self.day < 0:
             self.peak = self.profit = profit
@@ -3630,7 +3632,9 @@ class Course:
         self.profit = profit
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
-        self._limit(profit, paid_in, policy, funding)
+        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
+        if not (share is None and usdc is None and policy.max_drawdown is None):
+            self._limit(profit, paid_in, policy, funding)
 
     def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
         self.room, self.tightest = 1.0, "LEVERAGE"
@@ -3655,9 +3659,10 @@ class Course:
     def most_lost(self, policy: Policy) -> int | None:
         """Return what the day may lose, in quote quantums; None without a limit."""
         share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
-        by_share = inf if share is None else share * max(self.opened + self.paid_in, 0)
-        most = min(by_share, inf if usdc is None else usdc * 1e6)
-        return None if most == inf else int(most)
+        if share is None:
+            return None if usdc is None else int(usdc * 1e6)
+        most = share * max(self.opened + self.paid_in, 0)
+        return int(most if usdc is None else min(most, usdc * 1e6))
 
     def most_sunk(self, policy: Policy) -> int | None:
         """Return what may be lost since the peak, in quote quantums; None without a limit."""
@@ -4962,7 +4967,7 @@ class Risk:
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                if self._move.is_on:
+                if self._move.room:
                     self._move.go(before, valued.margin)
         return self._defend(view) if self.guard else []
 
@@ -5070,16 +5075,17 @@ class Risk:
     def _due(self, margin: MarginFigures) -> Step | None:
         """Return how far to go back now: what asks for most of guard and protections."""
         move, policy, ahead = self._move, self.policy, self._turns.ahead
+        # After every view: written out where a call would cost more than what it does.
         step = None
-        if move.is_on or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
-            if not move.is_on:
+        if move.room or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
+            if not move.room:
                 move.begin(margin, policy.act_below, policy.restore_to)
             step = retreat(margin, move, policy, ahead)
             if step is not None and _away(margin) - ahead >= step.below:
                 step = None
         else:
             self._watchful.rung = 0
-        other = self._protection(margin)
+        other = self._protection(margin) if policy.protect else None
         if other is not None and (step is None or other.share < step.share):
             return other
         return step
@@ -5087,7 +5093,7 @@ class Risk:
     def _protection(self, margin: MarginFigures) -> Step | None:
         # An equity that is in doubt, or moved for no reported cause, closes nothing.
         account = self.account
-        if not self.policy.protect or margin.unknown or account.trouble or account.unexplained:
+        if margin.unknown or account.trouble or account.unexplained:
             return None
         return protect(margin, self._course, self.policy)
 
