@@ -1,4 +1,4 @@
-"""Protections that close: loss of the day, drawdown and leverage; and the rest after they acted."""
+"""Protections that close, the rest after they acted, and what guard and limits make of transfers."""
 
 from typing import Any
 
@@ -138,6 +138,32 @@ def test_a_withdrawal_is_no_loss(make_world: Any, cause_known: bool) -> None:
     assert world.risk._course.room > 0.99
 
 
+@pytest.mark.parametrize("price", [2_000, 1_000])
+@pytest.mark.parametrize("limit", ["max_drawdown", "max_daily_loss"])
+def test_a_withdrawal_makes_no_loss_greater(make_world: Any, limit: str, price: float) -> None:
+    """5 or 10 % of 10,000 USDC are lost, and are 5 or 10 % still when most of it is withdrawn."""
+    policy = Policy(**LIMITS | {"max_drawdown": None, "max_leverage": 50.0} | {limit: 0.2})
+    world = _held(make_world, policy, "0.5")
+    _fall(world, price)
+    _transfer(world, -8_000)
+    _fall(world, price + 0.1)
+
+    assert world.reductions == []
+    assert world.risk._course.room == pytest.approx(1 - (3_000 - price) / 20_000 / 0.2, abs=1e-3)
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_a_withdrawal_leaves_a_loss_in_usdc_as_it_was(make_world: Any) -> None:
+    """Of 600 USDC that a day may lose 500 are lost, whatever is withdrawn."""
+    limits = {"max_drawdown": None, "max_leverage": 50.0, "max_daily_loss_usdc": 600.0}
+    world = _held(make_world, Policy(**LIMITS | limits), "0.5")
+    _fall(world, 2_000)
+    _transfer(world, -4_000)
+    _fall(world, 2_000.1)
+
+    assert world.risk._course.room == pytest.approx(1 / 6, abs=1e-3)
+
+
 def test_an_account_in_doubt_closes_nothing(make_world: Any) -> None:
     """Its equity is not known, whatever it seems to be."""
     world = _held(make_world, DRAWDOWN)
@@ -259,3 +285,57 @@ def test_what_is_fired_shrinks_and_a_transfer_fires_no_loss(
             assert reduce.order.quantums <= abs(held)
         if world.reductions[before:]:
             _filled(world, world.reductions[-1], price)
+
+
+NEAR = Policy(act_below=0.06, restore_to=0.10, keep_above=0.12, max_leverage=50)
+
+
+def _slide(world: Any, *prices: int) -> list[tuple[int, int]]:
+    """Let prices fall and all that is fired fill; return at which price, how many quantums."""
+    fired = []
+    for price in prices:
+        for reduce in _fall(world, price):
+            fired.append((price, reduce.order.quantums))
+            _filled(world, reduce, price)
+    return fired
+
+
+@pytest.mark.parametrize("first", [2965, 2975])
+def test_who_looks_at_an_account_changes_nothing(make_world: Any, first: int) -> None:
+    """What was withdrawn brings it near; whoever looks before the next price begins no move."""
+    fired = []
+    for looks in (False, True):
+        world = _held(make_world, NEAR, "25")
+        _transfer(world, -540)
+        if looks:
+            assert world.risk.flight_plan.rungs
+        world.oracle("ETH-USD", f"{first}")
+        (reduce,) = world.reductions
+        _filled(world, reduce, first)
+        fired.append([(first, reduce.order.quantums), *_slide(world, *range(first - 5, 2800, -1))])
+
+    assert fired[0] == fired[1]
+
+
+def test_what_is_paid_in_against_a_move_ends_it(make_world: Any) -> None:
+    """Half was sold; then its owner saves the rest, and it is not sold far from liquidation."""
+    world = _held(make_world, NEAR, "25")
+    (half,) = _slide(world, *range(2990, 2940, -5))
+    _transfer(world, 200_000)
+
+    assert not _slide(world, *range(2940, 2600, -5))
+    assert half == (2950, 12_735_000_000)
+    assert world.risk.margin.distance == pytest.approx(6.57, abs=0.01)
+
+
+def test_what_is_paid_in_gives_a_move_back_as_prices_do(make_world: Any) -> None:
+    """A small part of what prices took: the move goes on, and a quarter is left later."""
+    without, with_some = (_held(make_world, NEAR, "25") for _ in range(2))
+    for world in (without, with_some):
+        _slide(world, *range(2990, 2940, -5))
+    _transfer(with_some, 300)
+
+    (sooner, _), (later, _) = (
+        _slide(world, *range(2940, 2800, -5))[0] for world in (without, with_some)
+    )
+    assert sooner > later > 2800

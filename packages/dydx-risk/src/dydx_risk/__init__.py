@@ -3580,11 +3580,12 @@ class Course:
     the day is over, the drawdown until a resume, both until a late report explains them. `cause`
     is in words where most of what was lost is funding, or left without a reported cause. `room`
     is the share of what may be lost that is left, 1 if all is, and `tightest` which limit it is of.
+    Whoever withdraws half of the equity withdraws half of what its shares count as lost with it.
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
-        "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
+        "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3598,6 +3599,7 @@ class Course:
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
+        self._withdrawn = 0  # what of the day's loss went with withdrawals
         self._paid_in = 0  # what transfers had brought when it was known last
 
     def doubt(self, equity: int) -> None:
@@ -3619,33 +3621,42 @@ class Course:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
-        self._paid_in = paid_in
-        paid_in += self._found
+        had, self._paid_in = self.paid_in, paid_in
+        paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:
+            had = paid_in
             self.peak = self.profit = profit
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
-            self._funding = funding, self._funding[1]
+            self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        if paid_in < had and equity > 0:
+            self._withdraw(had - paid_in, equity)
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
         share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
         if not (share is None and usdc is None and policy.max_drawdown is None):
             self._limit(profit, paid_in, policy, funding)
 
+    def _withdraw(self, usdc: int, left: int) -> None:
+        # A loss of 5 % is one of 5 % still.
+        had = left + usdc
+        self.peak -= max(self.peak - self.profit, 0) * usdc // had
+        self._withdrawn += max(self.opened - self._withdrawn - self.profit, 0) * usdc // had
+
     def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
         self.room, self.tightest = 1.0, "LEVERAGE"
-        lost, most = self.opened - profit, self.most_lost(policy)
-        if most is not None:
+        if (limit := self.day_limit(policy)) is not None:
+            lost, most = limit[0] - profit, limit[1]
             if lost > most:
                 self.lost = max(lost, self.lost or 0)
                 self.cause = _cause(lost, funding - self._funding[0])
             self._leave("DAILY_LOSS", 0.0 if self.lost is not None else 1 - lost / max(most, 1))
-        sunk, most = self.peak - profit, self.most_sunk(policy)
-        if most is not None:
+        if (limit := self.peak_limit(policy)) is not None:
+            sunk, most = limit[0] - profit, limit[1]
             if sunk > most:
                 share = sunk / max(self.peak + paid_in, 1)
                 self.sunk = max(share, self.sunk or 0.0)
@@ -3656,18 +3667,21 @@ class Course:
         if room < self.room:
             self.room, self.tightest = room, cause
 
-    def most_lost(self, policy: Policy) -> int | None:
-        """Return what the day may lose, in quote quantums; None without a limit."""
-        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
-        if share is None:
-            return None if usdc is None else int(usdc * 1e6)
-        most = share * max(self.opened + self.paid_in, 0)
-        return int(most if usdc is None else min(most, usdc * 1e6))
+    def day_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the day's loss counts, and how much it may be; None without a limit."""
+        limits = []
+        if (usdc := policy.max_daily_loss_usdc) is not None:
+            limits.append((self.opened, int(usdc * 1e6)))
+        if (share := policy.max_daily_loss) is not None:
+            since = self.opened - self._withdrawn
+            limits.append((since, int(share * max(since + self.paid_in, 0))))
+        return max(limits, key=lambda limit: limit[0] - limit[1], default=None)
 
-    def most_sunk(self, policy: Policy) -> int | None:
-        """Return what may be lost since the peak, in quote quantums; None without a limit."""
-        share = policy.max_drawdown
-        return None if share is None else int(share * max(self.peak + self.paid_in, 0))
+    def peak_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the drawdown counts, and how much it may be; None without a limit."""
+        if (share := policy.max_drawdown) is None:
+            return None
+        return self.peak, int(share * max(self.peak + self.paid_in, 0))
 
     @property
     def paid_in(self) -> int:
@@ -3755,9 +3769,9 @@ class Move:
     """A move of prices against the account, from where it took the distance that is defended.
 
     Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
-    what they took. `held` is the notional held then, at the prices of now. Transfers are no moves,
-    nor is what trading costs. A move is over when prices gave back what they took, or the account
-    holds nothing, or more than then.
+    what they took. `held` is the notional held then, at the prices of now. What is withdrawn is no
+    move, nor is what trading costs. A move is over when prices, or who paid in, gave back what they
+    took, or the account holds nothing, or more than then.
     """
 
     __slots__ = ("_fell", "held", "room", "spent")
@@ -3783,6 +3797,13 @@ class Move:
         self.spent += lost
         self._fell += lost * self.held / notional
         self.held *= after.notional / notional
+        if self._fell < 0:
+            self.end()
+
+    def give_back(self, usdc: int) -> None:
+        """Count what is paid in against it, in quote quantums."""
+        self.spent -= usdc
+        self._fell -= usdc
         if self._fell < 0:
             self.end()
 
@@ -3962,7 +3983,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        lost, most = usdc_text(course.lost), usdc_text(course.most_lost(policy) or 0)
+        _, limit = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(limit)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
@@ -4504,15 +4526,16 @@ def _levels(
     why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
     yield Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why)
     equity = None if margin.unknown else float(margin.net_collateral)
-    if (most := course.most_lost(policy)) is not None:
-        yield _loss_level("DAILY_LOSS", course.opened, most, course, equity)
-    if (most := course.most_sunk(policy)) is not None:
-        yield _loss_level("DRAWDOWN", course.peak, most, course, equity)
+    if (loss := course.day_limit(policy)) is not None:
+        yield _loss_level("DAILY_LOSS", loss, course, equity)
+    if (loss := course.peak_limit(policy)) is not None:
+        yield _loss_level("DRAWDOWN", loss, course, equity)
 
 
 def _loss_level(
-    cause: Cause, since: int, most: int, course: Course, equity: float | None
+    cause: Cause, loss: tuple[int, int], course: Course, equity: float | None
 ) -> Trigger:
+    since, most = loss
     room = 1 - (since - course.profit) / max(most, 1)
     ahead = (row for row in reversed(_STAIRS) if row[0] < room)
     left, stays = next(ahead, (_STAIRS[0][0], 0.0))
@@ -4944,9 +4967,11 @@ class Risk:
             account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
-            late = account.transferred - paid_in
-            if late and late == account.funding - funding:
-                self._course.explain(late)
+            moved = account.transferred - paid_in
+            if moved and moved == account.funding - funding:
+                self._course.explain(moved)
+            if moved > 0:
+                self._move.give_back(moved)
             self.valued.load()
             if self.valued.margin.notional > before.notional or not self.valued.held:
                 self._move.end()
@@ -5033,6 +5058,7 @@ class Risk:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
+        self._follow(margin)
         step = self._due(margin)
         if step is None and not margin.unknown:
             return []
@@ -5072,20 +5098,30 @@ class Risk:
         if self.policy.cool_down_s:
             self._rest.begin(tickers, self._elapsed.now + self.policy.cool_down_ns, whole=whole)
 
-    def _due(self, margin: MarginFigures) -> Step | None:
-        """Return how far to go back now: what asks for most of guard and protections."""
-        move, policy, ahead = self._move, self.policy, self._turns.ahead
-        # After every view: written out where a call would cost more than what it does.
-        step = None
-        if move.room or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
-            if not move.room:
-                move.begin(margin, policy.act_below, policy.restore_to)
-            step = retreat(margin, move, policy, ahead)
-            if step is not None and _away(margin) - ahead >= step.below:
-                step = None
+    def _follow(self, margin: MarginFigures) -> None:
+        """Begin a move where the distance that is defended is lost."""
+        if self._move.room:
+            return
+        if self._is_near(margin):
+            self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
         else:
             self._watchful.rung = 0
-        other = self._protection(margin) if policy.protect else None
+
+    def _is_near(self, margin: MarginFigures) -> bool:
+        defended = self.policy.restore_to + self._turns.ahead
+        return margin.cushion < defended * margin.sensitivity
+
+    def _due(self, margin: MarginFigures) -> Step | None:
+        """Return how far to go back now: what asks for most of guard and protections.
+
+        It changes nothing: whoever looks would change what the guard does.
+        """
+        ahead, step = self._turns.ahead, None
+        if self._move.room or self._is_near(margin):
+            step = retreat(margin, self._move, self.policy, ahead)
+            if step is not None and _away(margin) - ahead >= step.below:
+                step = None
+        other = self._protection(margin) if self.policy.protect else None
         if other is not None and (step is None or other.share < step.share):
             return other
         return step
