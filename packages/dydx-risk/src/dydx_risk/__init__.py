@@ -20,7 +20,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
-- Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
+- Ladder: the rungs of a plan, and below which distance each fires, the pace counted on.
 - Plan: `plan` draws a step's ladder, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: how much of each market's last hour is known, its volatility and beta.
@@ -39,7 +39,7 @@ may take from there to `act_below`, and stairs lead out before the end of it.
 - The move is remembered until prices give back what they took: by distance alone what was halved
   would start from afar, at five times leverage again, and bleed out. What a gap or a withdrawal
   took of the distance itself is answered at once.
-- Pace: what this block took, or the last, the next may take before an order fills.
+- Pace: what this block took, or the last, the next two may take before an order fills.
 - A part waits two blocks for its answer, or it would be sold twice. All of it is sent again each
   block: orders are lost, and reduce-only ones cannot sell more than is held.
 Protections climb the same stairs: with the room left to the day's loss and the drawdown goes the
@@ -2370,11 +2370,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
     All of it is due at once, below `step.below`. `distance_now` is None if it is unknown or nothing
-    is held. `distance_next` is what the next block may leave of it, over all that could be valued;
-    rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present one, or
-    where they would fire if that is nearer. `distance_after` and `cost` are after all rungs.
-    `unknown` names the positions that have no figure at all, `left` those that have no (further)
-    way out, and why.
+    is held. `distance_next` is what the next two blocks may leave of it, over all that could be
+    valued; rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present
+    one, or where they would fire if that is nearer. `distance_after` and `cost` are after all
+    rungs. `unknown` names the positions that have no figure at all, `left` those that have no
+    (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
@@ -2573,7 +2573,7 @@ def _exit_quote(way: Exit, size: int) -> int:
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
-    """Where the account would stand: what makes its distance, and what the next block may take."""
+    """Where the account would stand: what makes its distance, and what two blocks may take."""
 
     cushion: int
     sensitivity: int
@@ -2586,7 +2586,7 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def distance_next(self) -> float:
-        """Return the distance that the next block may leave."""
+        """Return the distance that the next two blocks may leave."""
         return self._away(self.cushion - self.fall)
 
     def _away(self, cushion: int) -> float:
@@ -2818,9 +2818,9 @@ def plan(
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
     quantums by ticker, None where the grid is not known. A view is read, never stored. `fall` is
-    what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
-    reduction that was not answered yet: the ladder restores the distance without them. Without a
-    `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
+    what the next two blocks may take from the cushion, in quote quantums. `waiting` are tickers
+    with a reduction that was not answered yet: the ladder restores the distance without them.
+    Without a `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
     """
     empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
     return replan(empty, margin, positions, views, fall=fall, waiting=waiting, step=step)
@@ -3719,7 +3719,8 @@ class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
     A turn is a block, or two seconds in which none came. An order fills in a block that may move
-    on as this one does, or as the last one did: `ahead` is the greater loss of the two.
+    on as this one does, or as the last one did, and it may have to be sent again: `ahead` is twice
+    the greater loss of the two.
     """
 
     __slots__ = ("_hour", "_last", "_lost", "ahead", "began", "height", "turn")
@@ -3738,7 +3739,7 @@ class Turns:
         """Begin a turn with a view; return how many full hours ended since the last."""
         self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
         self._last, self._lost = self._lost, 0.0
-        self.ahead = max(self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._last, 0.0)
         # Hours are the chain's, or the receiver's until the chain's time is known: they may differ.
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
@@ -3750,8 +3751,10 @@ class Turns:
     def move(self, before: MarginFigures, after: MarginFigures) -> None:
         """Count what prices took while positions stood still."""
         self._lost += (before.net_collateral - after.net_collateral) / max(before.sensitivity, 1)
-        self.ahead = max(self._lost, self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._lost, self._last, 0.0)
 
+
+_BLOCKS_AHEAD: Final = 2  # with one, less is left in gaps, in falls that last and in recoveries
 
 # While so much of the room is left, or less, so much of a holding may stay. No step bears more
 # than what it has left, so that nothing is held at the end of the room however long a fall lasts;
@@ -3983,8 +3986,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        _, limit = course.day_limit(policy) or (0, 0)
-        lost, most = usdc_text(course.lost), usdc_text(limit)
+        _, bound = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(bound)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
@@ -4405,8 +4408,8 @@ def _denied(
 def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
     """Return how far the guard goes back next, and below which distance; None if nothing is held.
 
-    `ahead` is what the next block may take of the distance. What is due is the last step that it
-    passes, what is not yet is the first that it has not.
+    `ahead` is what the next two blocks may take of the distance. What is due is the last step that
+    it passes, what is not yet is the first that it has not.
     """
     sensitivity, notional = margin.sensitivity, margin.notional
     if not notional:
@@ -4437,10 +4440,10 @@ def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> 
 def _given_way(distance: float, then: float, below: float, spent: float) -> str:
     now, then_ = percent_text(distance), percent_text(then)
     if distance >= below:
-        words = f"distance {now}, after another such block {_less_text(then, below)}"
+        words = f"distance {now}, after two more such blocks {_less_text(then, below)}"
     else:
         words = f"distance {_less_text(distance, below)}"
-        words += f", {then_} after another such block" * (then_ != now)
+        words += f", {then_} after two more such blocks" * (then_ != now)
     return words + (f", the move took {percent_text(spent)} of what it may" if spent > 0 else "")
 
 
@@ -4551,7 +4554,7 @@ def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     words = f"from {top} down to {bottom}, where nothing stays"
     if move.is_on:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
-    return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
+    return words + (f"; two more such blocks take {percent_text(ahead)}" if ahead > 0 else "")
 
 
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
