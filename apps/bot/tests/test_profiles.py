@@ -102,7 +102,7 @@ def test_the_profile_is_in_the_report() -> None:
         "closed at a loss of 5.0 % in a day, closed 10.0 % below the peak"
     ]
     assert [line for line in words[1] if line.startswith("profile")] == [
-        "profile      reckless: gross at most 5 times the equity, closed 25.0 % below the peak"
+        "profile      reckless: gross at most 5 times the equity, closed 15.0 % below the peak"
     ]
     assert (data["name"], data["policy"]["max_leverage"]) == ("steady", 2.0)
     assert data["strategy"]["gross_share"] == 1.0

@@ -235,7 +235,7 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
 
     assert [*rows] == ["DAILY_LOSS", "DRAWDOWN", "LEVERAGE", "DISTANCE"]  # the nearest first
     guard = rows["DISTANCE"]
-    assert guard.away == pytest.approx(0.2227 / 2, abs=1e-3)
+    assert guard.away == pytest.approx(0.2227 / 3, abs=1e-3)
     assert (guard.level, guard.now) == pytest.approx((0.09, 0.3127), abs=1e-3)
     assert (guard.share, guard.why) == (0.5, "from 10.0 % down to 6.0 %, where nothing stays")
     assert rows["LEVERAGE"] == Trigger(
@@ -265,8 +265,8 @@ def test_what_is_said_to_act_next_acts_at_its_level_and_not_before(
     for factor in (0.9, 1.1):
         world = _held(make_world, policy, size)
         _fall(world, start)
-        row = next(row for row in world.risk.triggers if world.reductions or row.away)
         _pass(world, 2)
+        row = next(row for row in world.risk.triggers if world.reductions or row.away)
         move = (row.away or 0.0) * factor * (1 if size.startswith("-") else -1)
         world.oracle("ETH-USD", f"{start * (1 + move):.1f}")
         fired.append([reduce.cause for reduce in world.reductions])
@@ -285,8 +285,8 @@ def test_the_level_moves_with_a_move(make_world: Any) -> None:
     row = next(row for row in world.risk.triggers if row.cause == "DISTANCE")
 
     assert 0.09 < row.level < (row.now or 0)
-    assert row.share == pytest.approx(0.5, abs=0.03)
-    assert "of the way; another such block takes " in row.why
+    assert row.share == pytest.approx(0.5, abs=0.05)
+    assert "of the way; two more such blocks take " in row.why
 
 
 @settings(max_examples=40)
@@ -354,8 +354,8 @@ def test_what_is_paid_in_against_a_move_ends_it(make_world: Any) -> None:
     _transfer(world, 200_000)
 
     assert not _slide(world, *range(2940, 2600, -5))
-    assert half == (2950, 12_735_000_000)
-    assert world.risk.margin.distance == pytest.approx(6.57, abs=0.01)
+    assert half == (2955, 12_908_000_000)
+    assert world.risk.margin.distance == pytest.approx(6.67, abs=0.01)
 
 
 def test_what_is_paid_in_gives_a_move_back_as_prices_do(make_world: Any) -> None:

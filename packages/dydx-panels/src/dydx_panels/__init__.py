@@ -308,7 +308,7 @@ _WORDS: Final = {
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
-    "distance_next": "after another block like these", "act_below": "guard",
+    "distance_next": "after two more blocks like these", "act_below": "guard",
     "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
     "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",

@@ -20,7 +20,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
-- Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
+- Ladder: the rungs of a plan, and below which distance each fires, the pace counted on.
 - Plan: `plan` draws a step's ladder, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: how much of each market's last hour is known, its volatility and beta.
@@ -39,7 +39,7 @@ may take from there to `act_below`, and stairs lead out before the end of it.
 - The move is remembered until prices give back what they took: by distance alone what was halved
   would start from afar, at five times leverage again, and bleed out. What a gap or a withdrawal
   took of the distance itself is answered at once.
-- Pace: what this block took, or the last, the next may take before an order fills.
+- Pace: what this block took, or the last, the next two may take before an order fills.
 - A part waits two blocks for its answer, or it would be sold twice. All of it is sent again each
   block: orders are lost, and reduce-only ones cannot sell more than is held.
 Protections climb the same stairs: with the room left to the day's loss and the drawdown goes the
@@ -2172,10 +2172,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `restore_to` is defended: a move that takes it is given way to step by step, and below
     `act_below` nothing is left (see Guard). A position leaves in at most `cuts` cuts. An order
     takes the first `levels` of a book, no farther than `reach_bps` from the best price. Its worst
-    price is `chase` of the way to liquidation beyond the oracle price, or `slippage_bps` beyond the
-    last level that it needs if that is farther, but never so far that a fill would bring no relief.
-    `haircut_bps`, but no more than half the maintenance margin, is taken from the oracle where no
-    book is known.
+    price is `chase` of the way to liquidation, at most of `act_below`, beyond the oracle price or
+    the last level that it needs, whichever is farther; or `slippage_bps` beyond that level, but
+    never so far that a fill would bring no relief. `haircut_bps`, but no more than half the
+    maintenance margin, is taken from the oracle where no book is known.
     """
 
     act_below: float = 0.06
@@ -2370,11 +2370,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
     All of it is due at once, below `step.below`. `distance_now` is None if it is unknown or nothing
-    is held. `distance_next` is what the next block may leave of it, over all that could be valued;
-    rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present one, or
-    where they would fire if that is nearer. `distance_after` and `cost` are after all rungs.
-    `unknown` names the positions that have no figure at all, `left` those that have no (further)
-    way out, and why.
+    is held. `distance_next` is what the next two blocks may leave of it, over all that could be
+    valued; rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present
+    one, or where they would fire if that is nearer. `distance_after` and `cost` are after all
+    rungs. `unknown` names the positions that have no figure at all, `left` those that have no
+    (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
@@ -2573,7 +2573,7 @@ def _exit_quote(way: Exit, size: int) -> int:
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
-    """Where the account would stand: what makes its distance, and what the next block may take."""
+    """Where the account would stand: what makes its distance, and what two blocks may take."""
 
     cushion: int
     sensitivity: int
@@ -2586,7 +2586,7 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def distance_next(self) -> float:
-        """Return the distance that the next block may leave."""
+        """Return the distance that the next two blocks may leave."""
         return self._away(self.cushion - self.fall)
 
     def _away(self, cushion: int) -> float:
@@ -2778,7 +2778,9 @@ def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) 
     """Return the worst price of an order that takes so much: what it needs, or `followed`."""
     level, buys = bisect_left(way.shown, (end,)), way.held < 0
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
+    # A book that is ahead of the oracle runs on as well.
+    runs = min(int(10_000 * policy.chase * policy.act_below), 9_999)
+    needed = slipped(way.market, deepest, max(policy.slippage_bps, runs), buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
@@ -2816,9 +2818,9 @@ def plan(
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
     quantums by ticker, None where the grid is not known. A view is read, never stored. `fall` is
-    what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
-    reduction that was not answered yet: the ladder restores the distance without them. Without a
-    `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
+    what the next two blocks may take from the cushion, in quote quantums. `waiting` are tickers
+    with a reduction that was not answered yet: the ladder restores the distance without them.
+    Without a `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
     """
     empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
     return replan(empty, margin, positions, views, fall=fall, waiting=waiting, step=step)
@@ -3635,7 +3637,9 @@ class Course:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
-        self._limit(profit, paid_in, policy, funding)
+        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
+        if not (share is None and usdc is None and policy.max_drawdown is None):
+            self._limit(profit, paid_in, policy, funding)
 
     def _withdraw(self, usdc: int, left: int) -> None:
         # A loss of 5 % is one of 5 % still.
@@ -3715,7 +3719,8 @@ class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
     A turn is a block, or two seconds in which none came. An order fills in a block that may move
-    on as this one does, or as the last one did: `ahead` is the greater loss of the two.
+    on as this one does, or as the last one did, and it may have to be sent again: `ahead` is twice
+    the greater loss of the two.
     """
 
     __slots__ = ("_hour", "_last", "_lost", "ahead", "began", "height", "turn")
@@ -3734,7 +3739,7 @@ class Turns:
         """Begin a turn with a view; return how many full hours ended since the last."""
         self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
         self._last, self._lost = self._lost, 0.0
-        self.ahead = max(self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._last, 0.0)
         # Hours are the chain's, or the receiver's until the chain's time is known: they may differ.
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
@@ -3746,8 +3751,10 @@ class Turns:
     def move(self, before: MarginFigures, after: MarginFigures) -> None:
         """Count what prices took while positions stood still."""
         self._lost += (before.net_collateral - after.net_collateral) / max(before.sensitivity, 1)
-        self.ahead = max(self._lost, self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._lost, self._last, 0.0)
 
+
+_BLOCKS_AHEAD: Final = 2  # with one, less is left in gaps, in falls that last and in recoveries
 
 # While so much of the room is left, or less, so much of a holding may stay. No step bears more
 # than what it has left, so that nothing is held at the end of the room however long a fall lasts;
@@ -3979,8 +3986,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        _, may_lose = course.day_limit(policy) or (0, 0)
-        lost, most = usdc_text(course.lost), usdc_text(may_lose)
+        _, bound = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(bound)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
@@ -4402,8 +4409,8 @@ def _denied(
 def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
     """Return how far the guard goes back next, and below which distance; None if nothing is held.
 
-    `ahead` is what the next block may take of the distance. What is due is the last step that it
-    passes, what is not yet is the first that it has not.
+    `ahead` is what the next two blocks may take of the distance. What is due is the last step that
+    it passes, what is not yet is the first that it has not.
     """
     sensitivity, notional = margin.sensitivity, margin.notional
     if not notional:
@@ -4434,10 +4441,10 @@ def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> 
 def _given_way(distance: float, then: float, below: float, spent: float) -> str:
     now, then_ = percent_text(distance), percent_text(then)
     if distance >= below:
-        words = f"distance {now}, after another such block {_less_text(then, below)}"
+        words = f"distance {now}, after two more such blocks {_less_text(then, below)}"
     else:
         words = f"distance {_less_text(distance, below)}"
-        words += f", {then_} after another such block" * (then_ != now)
+        words += f", {then_} after two more such blocks" * (then_ != now)
     return words + (f", the move took {percent_text(spent)} of what it may" if spent > 0 else "")
 
 
@@ -4501,9 +4508,9 @@ def _away_from(row: Trigger, margin: MarginFigures, ahead: float) -> float | Non
     if row.now is None or not notional:
         return None if row.now is None and notional else inf
     if row.cause == "DISTANCE":
-        # A block's move counts twice, since the next may bring another; or what the last one took.
+        # What a block takes, the next ones may take as well; or what the last one took.
         left = row.now - row.level
-        return max(min(left / 2, left - ahead), 0.0)
+        return max(min(left / (1 + _BLOCKS_AHEAD), left - ahead), 0.0)
     if row.cause == "LEVERAGE":
         return max(_lost_at(row.level, margin) / notional, 0.0)
     return max((row.now - row.level) / notional, 0.0)
@@ -4564,7 +4571,7 @@ def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     words = f"from {top} down to {bottom}, where nothing stays"
     if move.is_on:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
-    return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
+    return words + (f"; two more such blocks take {percent_text(ahead)}" if ahead > 0 else "")
 
 
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -5005,7 +5012,7 @@ class Risk:
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                if self._move.is_on:
+                if self._move.room:
                     self._move.go(before, valued.margin)
         return self._defend(view) if self.guard else []
 
@@ -5113,7 +5120,7 @@ class Risk:
 
     def _follow(self, margin: MarginFigures) -> None:
         """Begin a move where the distance that is defended is lost."""
-        if self._move.is_on:
+        if self._move.room:
             return
         if self._is_near(margin):
             self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
@@ -5130,11 +5137,11 @@ class Risk:
         It changes nothing: whoever looks would change what the guard does.
         """
         ahead, step = self._turns.ahead, None
-        if self._move.is_on or self._is_near(margin):
+        if self._move.room or self._is_near(margin):
             step = retreat(margin, self._move, self.policy, ahead)
             if step is not None and _away(margin) - ahead >= step.below:
                 step = None
-        other = self._protection(margin)
+        other = self._protection(margin) if self.policy.protect else None
         if other is not None and (step is None or other.share < step.share):
             return other
         return step
@@ -5142,7 +5149,7 @@ class Risk:
     def _protection(self, margin: MarginFigures) -> Step | None:
         # An equity that is in doubt, or moved for no reported cause, closes nothing.
         account = self.account
-        if not self.policy.protect or margin.unknown or account.trouble or account.unexplained:
+        if margin.unknown or account.trouble or account.unexplained:
             return None
         return protect(margin, self._course, self.policy)
 
