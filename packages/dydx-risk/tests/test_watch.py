@@ -89,6 +89,22 @@ def test_candles_count_as_soon_as_they_come() -> None:
     assert (before, returns.known_s("A")) == (0.0, 180.0)
 
 
+def test_who_looks_changes_no_volatility() -> None:
+    """Where it was known already when the candles came, it is the same as if nobody had looked."""
+    found = []
+    for looks in (False, True):
+        returns, views = Returns(), seen(A=100.0)
+        for step in range(20):
+            views["A"].oracle = seen(A=102.0 if step % 2 else 100.0)["A"].oracle
+            returns.sample(SECOND * (6_000 + 10 * step), views)
+        if looks:
+            assert returns.volatility_1h("A") is not None
+        views["A"].candles = with_minutes(6_000, 100, 101, 100, 101, 100)["A"].candles
+        found.append((returns.volatility_1h("A"), returns.known_s("A")))
+
+    assert found[0] == found[1]
+
+
 def test_minutes_and_steps_are_one_past() -> None:
     """Two minutes and ten steps: all their squares, over all their time."""
     returns, views = Returns(), with_minutes(6_000, 100, 101, 100, 100)

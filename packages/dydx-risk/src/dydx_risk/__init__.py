@@ -3229,17 +3229,15 @@ class Returns:
         return self._past(ticker).known_ns / 1e9
 
     def _past(self, ticker: str) -> "_Past":
-        past = self._known.get(ticker)
-        if past is None:
-            past = self._computed(ticker)
-            if past.volatility_1h is not None:  # until then candles may come between two steps
-                self._known[ticker] = past
+        # Candles may come between two steps, whoever looked in between.
+        minutes, past = self._minutes(ticker), self._known.get(ticker)
+        if past is None or past.minutes != minutes:
+            past = self._known[ticker] = self._computed(ticker, minutes)
         return past
 
-    def _computed(self, ticker: str) -> "_Past":
+    def _computed(self, ticker: str, minutes: list[float]) -> "_Past":
         pairs = [(step[ticker], fsum(step.values()) / len(step))
                  for _, step in self._steps if ticker in step]  # fmt: skip
-        minutes = self._minutes(ticker)
         known_ns = len(pairs) * self.step_ns + len(minutes) * _MINUTE_NS
         volatility = beta = None
         if known_ns >= self.least * self.step_ns:
@@ -3247,7 +3245,7 @@ class Returns:
             volatility = sqrt(square * _HOUR_NS / known_ns)
         if len(pairs) >= self.least and (common := fsum(all_ * all_ for _, all_ in pairs)):
             beta = fsum(own * all_ for own, all_ in pairs) / common
-        return _Past(known_ns, volatility, beta)
+        return _Past(minutes, known_ns, volatility, beta)
 
     def _minutes(self, ticker: str) -> list[float]:
         """Return the returns of the minutes before a market was watched, of those of this hour."""
@@ -3262,7 +3260,8 @@ class Returns:
 
 
 class _Past(NamedTuple):
-    # What is known of a market's last hour.
+    # What is known of a market's last hour: the returns of its minutes, and what they make of it.
+    minutes: list[float]
     known_ns: int
     volatility_1h: float | None
     beta: float | None
