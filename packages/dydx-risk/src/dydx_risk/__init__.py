@@ -3773,7 +3773,7 @@ class Move:
     Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
     what they took. `held` is the notional held then, at the prices of now. What is withdrawn is no
     move, nor is what trading costs. A move is over when prices, or who paid in, gave back what they
-    took, or the account holds nothing, or more than then.
+    took, or the account holds nothing, or more than before.
     """
 
     __slots__ = ("_fell", "held", "room", "spent")
