@@ -662,7 +662,7 @@ def test_no_limit_blocks_what_shrinks(
         max_market_usdc=tight,
         max_account_share=min(tight, 5),
         max_market_share=min(tight, 5),
-        warm_up_s=3_600,
+        warm_up_s=3_000,
         bear_move=0.99,
         max_volatility_1h=0.0001,
         max_positions=1,

@@ -78,7 +78,7 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
         ({"max_volatility_1h": 2}, "max_volatility_1h\n  Input should be less than 1"),
         ({"market_usdc": {"ETH-USD": 0}}, "market_usdc.ETH-USD\n  Input should be greater than 0"),
         ({"max_order_usdc": inf}, "max_order_usdc\n  Input should be a finite number"),
-        ({"warm_up_s": 3_601}, "warm_up_s\n  Input should be less than or equal to 3600"),
+        ({"warm_up_s": 3_001}, "warm_up_s\n  Input should be less than or equal to 3000"),
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused_with_its_fields(

@@ -2953,7 +2953,7 @@ class Policy(BaseModel):
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
     warm_up_s: float = Field(
-        default=0.0, ge=0, le=3_600,
+        default=0.0, ge=0, le=3_000,  # a step of 10 s may take 12, and counts for 10
         description="how many seconds of a market's last hour must be known before it is entered: "
         "watched, or from candles that the venue has sent",
     )  # fmt: skip
