@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.composition import Bot, Options
@@ -198,6 +199,8 @@ def test_the_report_is_the_same_in_words_and_figures(quickstart: Bot) -> None:
 
     assert report["fills"] == quickstart.journal.counts["fill"]
     assert report["run_hash"] in printed
+    closed = "; ".join(report["gate"]["reasons"].values())
+    assert f"\ngate         REDUCING: {closed}\n" in printed
     assert "not market data of dYdX" in printed
     assert json.loads(json.dumps(report)) == report
 
@@ -211,6 +214,21 @@ def test_a_run_without_frames_reports_nothing_and_not_zero_distance() -> None:
 
     assert "no position was held" in printed
     assert "decisions    0 target, 0 hold" in printed
+
+
+def test_a_halt_is_reported_once_and_what_else_closes_the_gate_beside_it() -> None:
+    """The halt stands first; a gate that lets all in needs no line."""
+    reasons = {"HALTED": "halted: a headline (by key)", "DRAWDOWN": "drawdown 12 %, limit 10 %"}
+    report = report_of(Bot(Options()), name="nothing")
+
+    def gated(**gate: Any) -> list[str]:
+        lines = report_lines(report | {"gate": gate})
+        return [line for line in lines if line.startswith(("gate", "HALTED"))]
+
+    assert gated(state="HALTED", reasons=reasons) == [
+        "HALTED       halted: a headline (by key)", "gate         HALTED: drawdown 12 %, limit 10 %"
+    ]  # fmt: skip
+    assert gated(state="ACTIVE", reasons={}) == []
 
 
 def bad_frames() -> list[Frame]:

@@ -1100,6 +1100,18 @@ def test_flatten_of_an_account_that_sends_nothing_is_a_two(
     assert "expected what" in capsys.readouterr().err
 
 
+def test_flatten_without_a_network_is_the_bot_that_runs_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its key is in the environment, as it was for the bot; nobody is asked about a testnet."""
+    flattened: dict[Any, int] = {(None, "panic"): 0}
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
+    monkeypatch.setattr(bot.trade, "running", lambda: {os.getpid(): None})
+    monkeypatch.setattr(bot.trade, "flatten_run", lambda *what: flattened[what])
+
+    assert main(["flatten", "--why", "panic"]) == 0
+
+
 def test_flatten_where_a_bot_runs_is_the_bots(
     left: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -321,12 +321,12 @@ def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
 
 HALTED = Standing(state="HALTED", reasons=(("HALTED", "halted: flash crash (by ann)"),))
 REDUCING = Standing(state="REDUCING", reasons=(
-    ("DAILY_LOSS", "812.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    ("DAILY_LOSS", "812.00 USDC were lost since 00:00 UTC: nothing enters until 00:00 UTC"),
     ("DRAWDOWN", "drawdown 9.1 %, limit 8.0 %")))  # fmt: skip
 
 
 def test_the_gate_is_in_the_header(full: Snapshot) -> None:
-    """A word while all is well; else it stands first, with the first reason."""
+    """A word while all is well; else it stands first, with its reasons as far as there is room."""
     active = replace(full, gate=Standing(state="ACTIVE"))
 
     assert " ACTIVE quickstart " in drawn("header", active, width=80, height=1)
@@ -361,12 +361,28 @@ def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
 
 
 def test_the_safety_panel_shows_why_the_gate_stops(full: Snapshot) -> None:
-    """Large, the reason stands under the figures; small, the word alone stays."""
+    """Every reason stands under the figures, whole on the smallest dashboard of a flat account."""
+    reducing = replace(full, gate=REDUCING)
+    flat = replace(reducing, safety=SafetyPart(positions=0, margin=MarginFigures(10**10)))
+    whole = "; ".join(why for _, why in REDUCING.reasons)
     halted = replace(full, gate=HALTED)
 
     assert "gate flash crash (by ann)" in drawn("safety", halted, width=120, height=24)
     assert "│  HALTED  SAFE 11.8 % " in drawn("safety", halted, width=80, height=6)
     assert "HALTED" not in drawn("safety", full, width=120, height=24)
+    for shown, width, height in ((reducing, 120, 24), (flat, 80, 10)):
+        lines = drawn("safety", shown, width=width, height=height).splitlines()
+        assert f"gate {whole}" in " ".join(" ".join(lines).replace("│", " ").split())
+
+
+def test_no_rule_that_reduces_is_cut_off_where_there_is_room(full: Snapshot) -> None:
+    """Its level, how far away it is and why it stands there: whole on a panel alone."""
+    assert full.watch is not None
+    for name in ("safety", "flight"):
+        lines = drawn(name, full, View(panel=name), 80, 24).splitlines()
+        text = " ".join(" ".join(lines).replace("│", " ").split())
+
+        assert full.watch.triggers[0].why in text
 
 
 def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
@@ -559,6 +575,7 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     assert "3         markets alone" in text
     assert "f         way out alone" in text
     assert "up/down   select a row" in text
+    assert "F         close all and halt: after a y to confirm; again for what is left" in text
     assert "Positions" not in text
     assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
     assert "+/- speed" not in dashboard(live, View(), 80, 24).text

@@ -199,7 +199,10 @@ def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
 
     world.update(profit=Profit(), collateral=9_400 * 10**6)
     assert world.risk.standing.reasons == (
-        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+        (
+            "DAILY_LOSS",
+            "600.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+        ),
     )
 
 
@@ -218,7 +221,10 @@ def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, us
     world.update(unexplained=0, profit=Profit())
     world.oracle("ETH-USD", "2499")
 
-    lost = ("DAILY_LOSS", "501.00 USDC were lost since 00:00 UTC, limit 500.00")
+    lost = (
+        "DAILY_LOSS",
+        "501.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+    )
     assert world.risk.standing.reasons[0] == lost
 
 
@@ -243,7 +249,10 @@ def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
     world.oracle("ETH-USD", "2800")
 
     assert world.risk.standing.reasons == (
-        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+        (
+            "DAILY_LOSS",
+            "600.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+        ),
     )
 
 
@@ -259,7 +268,10 @@ def test_what_was_paid_in_while_nobody_listened_counts_once(make_world: Any) -> 
 
     world.oracle("ETH-USD", "2749")
 
-    lost = ("DAILY_LOSS", "502.00 USDC were lost since 00:00 UTC, limit 500.00")
+    lost = (
+        "DAILY_LOSS",
+        "502.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+    )
     assert world.risk.standing.reasons == (lost,)
 
 
@@ -301,7 +313,10 @@ def test_a_transfer_that_is_reported_late_was_no_profit_and_no_loss(
     assert tripped == ("REDUCING" if usdc < 0 else "ACTIVE")
     assert explained == Standing(state="ACTIVE")
     assert world.risk.standing.reasons == (
-        ("DAILY_LOSS", "510.00 USDC were lost since 00:00 UTC, limit 500.00"),
+        (
+            "DAILY_LOSS",
+            "510.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+        ),
     )
 
 
@@ -327,7 +342,10 @@ def test_a_loss_stays_one_when_a_transfer_is_explained(make_world: Any) -> None:
     world.update(collateral=400 * 10**6, settled=True, **paid(-600, cause=True))
 
     assert world.risk.standing.reasons == (
-        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+        (
+            "DAILY_LOSS",
+            "600.00 USDC were lost since 00:00 UTC, limit 500.00: nothing enters until 00:00 UTC",
+        ),
     )
 
 

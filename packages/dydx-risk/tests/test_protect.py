@@ -90,7 +90,7 @@ def test_a_days_loss_closes_by_its_share_of_what_the_day_opened_with(make_world:
     assert (reduce.cause, reduce.order.quantums) == ("DAILY_LOSS", 10**10)
     _filled(world, reduce, 2890)
     assert dict(world.risk.standing.reasons)["DAILY_LOSS"] == (
-        "1,100.00 USDC were lost since 00:00 UTC, limit 1,000.00"
+        "1,100.00 USDC were lost since 00:00 UTC, limit 1,000.00: nothing enters until 00:00 UTC"
     )
     world.at += 86_400 * 10**9
     _pass(world, 1)

@@ -205,6 +205,16 @@ def test_the_waits_have_an_end_and_begin_again():
     assert passed == [0, 10, 30, 70, 110]
 
 
+def test_a_strategy_that_never_waits_may_be_refused_for_ever():
+    """A whole crash is thousands of refusals, and none of them is an error."""
+    desk, passed = Desk(Pace(throttle_s=0, debounce_s=0, back_off_s=0)), 0
+    for at in range(1_200):
+        passed += bool(targets(desk.want(at, 1_000)))
+        desk.become("denied", at, reason="HALTED", why="halted")
+
+    assert passed == 1_200
+
+
 def test_a_fill_ends_the_back_off():
     """What passed once is not held against the next."""
     desk = Desk(Pace(throttle_s=0))

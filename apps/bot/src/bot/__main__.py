@@ -362,7 +362,9 @@ COMMANDS: Final[dict[str, Command]] = {
         "--yes-mainnet as well; at a terminal the words can be typed instead. Ctrl-C cancels the "
         "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
         "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
-        "trades a subaccount; what somebody else does there halts it, unless --hand-beside.",
+        "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
+        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
+        "crash lets it lose as much again.",
     ),
     "halt": Command(
         "stop the entries of a running bot; guard and exits go on",
@@ -382,8 +384,9 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.trade:flatten",
         (RUNNING, WHY, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
-        "one they are closed from here. Without a key it is the one bot that runs on this machine. "
-        "What could not be closed is named, and the exit code is 1.",
+        "one they are closed from here. Where no network is typed, or there is no key, it is the "
+        "one bot that runs on this machine. What could not be closed is named, and the exit code "
+        "is 1.",
     ),
     "cancel-all": Command(
         "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)

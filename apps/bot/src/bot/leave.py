@@ -42,10 +42,16 @@ class Leave:
         self._until: int | None = None
 
     @property
+    def open(self) -> str:
+        """Return how many positions stay open; "" for none."""
+        count = len(positions_of(self._bot))
+        return f"{held_count(count)} open, unguarded" if count else ""
+
+    @property
     def question(self) -> str:
         """Return what stays open, for whoever is asked; "" for nothing."""
         held = held_words(positions_of(self._bot))
-        return f"{held_count(len(held))} open, unguarded: {'; '.join(held)}" if held else ""
+        return f"{self.open}: {'; '.join(held)}" if held else ""
 
     def holds(self, frame: Frame) -> bool:
         """Ask, then close if that is the answer; False once nothing is left to do."""

@@ -21,6 +21,7 @@ from bot.why import clock
 from bot.wire import WireVenue
 
 SHOWN: Final = 12
+_HALTS: Final = ("HALTED", "FOREIGN")
 
 
 def report_of(
@@ -180,6 +181,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
+        *_closed(report["gate"]),
         *_left_open(report),
         *_others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
@@ -202,11 +204,18 @@ def _cautions(trouble: dict[str, int]) -> list[str]:
 def _stops(report: dict[str, Any]) -> list[str]:
     """Name the halt that stops entries; no line without one."""
     stopped, reasons = report["stopped"], report["gate"]["reasons"]
-    halted = reasons.get("HALTED") or reasons.get("FOREIGN")
+    halted = next((reasons[reason] for reason in _HALTS if reason in reasons), None)
     return [
         *([f"STOPPED      {stopped}: nothing entered after that"] if stopped else ()),
         *([f"HALTED       {halted}"] if halted else ()),
     ]
+
+
+def _closed(gate: dict[str, Any]) -> list[str]:
+    """Say why nothing entered at the end of the run; no line where something could."""
+    # A halt has its own line, above all else.
+    whys = [why for reason, why in gate["reasons"].items() if reason not in _HALTS]
+    return [f"gate         {gate['state']}: {'; '.join(whys)}"] if whys else []
 
 
 def _left_open(report: dict[str, Any]) -> list[str]:

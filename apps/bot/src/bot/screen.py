@@ -238,8 +238,9 @@ class Screen:
         """End the run, or close the overlay that is open; what is held for real needs a `y`."""
         if self.view.why or self.view.help:
             self.close()
-        elif self._leave is not None and not self.finished and (open_ := self._leave.question):
-            self.view = replace(self.view, confirm=f"end? c closes, y leaves, n stays. {open_}")
+        elif self._leave is not None and not self.finished and (open_ := self._leave.open):
+            # What is held is on the screen; more would not fit on one of 80 columns.
+            self.view = replace(self.view, confirm=f"end? c closes, y leaves, n goes on: {open_}")
         else:
             self._quit = True
 
@@ -337,8 +338,15 @@ class Screen:
         what = "resume" if self.bot.risk.standing.state == "HALTED" else "halt"
         self.view = replace(self.view, confirm=f"{what} trading? y / n")
 
+    def flatten(self) -> None:
+        """Show the question whether to close all positions; `y` does it, and halts."""
+        if self.finished:
+            self.view = replace(self.view, message="the run is over: nothing is left to close")
+            return
+        self.view = replace(self.view, confirm="flatten: close all positions and halt? y / n")
+
     def _confirm(self, key: str) -> None:
-        what = self.view.confirm.split()[0]
+        what = self.view.confirm.split()[0].rstrip(":")
         self.view = replace(self.view, confirm="")
         if what == "end?":
             self._end(key)
@@ -385,6 +393,7 @@ ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "\r": Screen.why,
     "s": Screen.save,
     "K": Screen.switch,
+    "F": Screen.flatten,
     "up": lambda screen: screen.move(-1),
     "k": lambda screen: screen.move(-1),
     "down": lambda screen: screen.move(1),

@@ -341,12 +341,17 @@ def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> in
     return 1 if sweep.troubles or audit.trouble else 0
 
 
+_WHERE: Final = ("environment", "network", "rest", "ws", "node", "address")
+
+
 def flatten(arguments: argparse.Namespace) -> int:
     """Close all that a subaccount holds: by the bot that runs there, or without one; 1 if not all.
 
-    Where no key is given it is the one bot that runs on this machine.
+    Where no key or no network is given it is the one bot that runs on this machine.
     """
-    if arguments.run is not None or not has_key(arguments):
+    # The key of the bot that runs is often in the environment; its network is typed again by few.
+    here = not any(getattr(arguments, name) for name in _WHERE) and running()
+    if arguments.run is not None or here or not has_key(arguments):
         return flatten_run(arguments.run, arguments.why)
     settings = settings_of(arguments)
     net = enter(settings, orders=True)

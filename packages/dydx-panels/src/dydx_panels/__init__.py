@@ -720,6 +720,18 @@ def _folded(text: str, width: int) -> list[str]:
     return [first, *("    " + line for line in rest)]
 
 
+def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
+    """Break the last text of a row into at most so many more lines; what is left is cut off."""
+    *head, (text, style) = row
+    used = sum(cell_len(part) for part, _ in head)  # integers
+    if more < 1 or width - used < 8 or cell_len(text) <= width - used:
+        return [row]
+    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
+    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
+    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
+    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+
+
 # === Markets and signals ===
 # What is seen of each market, with the newest scores beside it, and what each score was computed
 # from. Opinions of nothing: no row is sorted or coloured by a score.
@@ -1010,13 +1022,13 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     safety = snapshot.safety
     word, style = _state_of(safety)
     rungs, bar = (
-        _rung_rows(snapshot, height),
+        _rung_rows(snapshot, width, height),
         _distance_bar(safety, _acts_at(snapshot), style, width),
     )
     distance = "" if safety.distance is None else percent_text(safety.distance)
-    stop, why = _stop(snapshot.gate)
+    stop, _ = _stop(snapshot.gate)
     change = _change_row(safety, "" if stop or not distance else "to liquidation")
-    figures = _safety_figures(safety) + ([_named("gate", why, "watch")] if why else [])
+    figures = _safety_figures(safety)
     sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
     drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
     big = next(
@@ -1052,12 +1064,12 @@ def _alarm(distance: float | None, act_below: float | None) -> _Cell:
 
 
 def _stop(gate: Standing | None) -> tuple[_Row, str]:
-    """Return what stands beside the safety word unless the gate is ACTIVE, and the first reason."""
+    """Return what stands beside the safety word unless the gate is ACTIVE, and every reason."""
     if gate is None or gate.state == "ACTIVE":
         return [], ""
     word, style = _state(gate.state)
     # The reason need not begin with the state again.
-    why = gate.reasons[0][1].removeprefix(f"{gate.state.lower()}: ") if gate.reasons else ""
+    why = "; ".join(why for _, why in gate.reasons).removeprefix(f"{gate.state.lower()}: ")
     return [(f" {word} ", style), (" ", "")], why
 
 
@@ -1110,20 +1122,27 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _rung_rows(snapshot: Snapshot, height: int) -> list[_Row]:
-    """Draw what the guard did last, which rule acts next, and with room what it does then."""
-    last, watch, rows = snapshot.safety.last, snapshot.watch, list[_Row]()
-    if last is not None:
+def _rung_rows(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw why nothing enters, which rule acts next, what the guard did last, what it does next."""
+    last, watch, low = snapshot.safety.last, snapshot.watch, height <= _LOW
+    held, (_, why) = snapshot.safety.distance is not None, _stop(snapshot.gate)
+    rows: list[_Row] = [[("gate ", "dim"), (why, "watch")]] if why else []
+    acts = watch is not None and watch.triggers and held
+    if watch is not None and acts:
+        rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
+    if last is not None and not (low and why and held):
         # A rung is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
         done = (last.why, "danger" if new else "watch")
         rows.append([(f"last rung {_clock(last.at)} ", "dim"), done])
-    acts = watch is not None and watch.triggers and snapshot.safety.distance is not None
-    if watch is not None and acts:
-        rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
-    if not acts or height > _LOW:
+    if not low or not (acts or why):
         rows.append([("next rung ", "dim"), _next_rung(snapshot)])
-    return rows
+    # What the digits, the figures and the bar leave is for the ends of these lines.
+    lines, spare = list[_Row](), max(height - len(rows) - (6 if low else 9), 0)
+    for row in rows:
+        wrapped = _wrapped(row, width, spare)
+        lines, spare = lines + wrapped, spare - len(wrapped) + 1
+    return lines
 
 
 _LOW: Final = 8  # rows of a panel that has none to spare
@@ -1135,18 +1154,20 @@ def _trigger_row(row: Trigger) -> _Row:
     level, now = (
         f"{_figure(figure, 2)}{_TIMES}" if times
         else percent_text(figure) if row.cause == "DISTANCE" or figure is None
-        else f"{_figure(_usdc(figure))} USDC"
+        else _figure(_usdc(figure))
         for figure in (row.level, row.now)
     )  # fmt: skip
     style = "danger" if row.away == 0 else "watch" if row.away is None or row.away < 0.01 else ""
     far = "" if row.away is None or row.away == math.inf else ", due"
     fall = "block" if row.cause == "DISTANCE" else "move"
     far = f", a {fall} of {percent_text(row.away)} away" if far and row.away else far
-    of = " of the leverage" if row.cause in ("DAILY_LOSS", "DRAWDOWN") else ""
+    of_equity = row.cause in ("DAILY_LOSS", "DRAWDOWN")
+    of = " of the leverage" if of_equity else ""
     stays = f"{_percent(row.share, 0)}{of} may stay" if row.share else "nothing stays"
+    what = f"{wording(row.cause)}{', equity' if of_equity else ''} "
     return [
-        (f"{wording(row.cause)} ", "dim"), (f"{sign} {level}", style), (f" (now {now}{far}): ", ""),
-        (f"{stays}; {row.why}", ""),
+        (what, "dim"), (f"{sign} {level}", style),
+        (f" (now {now}{far}): {stays}; {row.why}", ""),
     ]  # fmt: skip
 
 
@@ -1276,17 +1297,19 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
-    guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
+    acts_at = _acts_at(snapshot)
+    guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
     return [
         [*head, *_pairs(room, after, ("act_below", guard))],
-        *([_trigger_row(row) for row in watch.triggers] if plan.exits else []),
+        *(line for row in watch.triggers if plan.exits
+          for line in _wrapped(_trigger_row(row), width, 2)),
         *([_ladder_row(plan, watch, width)] if plan.rungs else []),
         *([(f"{ticker} stays: {why}", "watch")] for ticker, why in plan.left),
         *_unknown_rows(width, watch.trouble, *(f"{t}: no figure at all" for t in plan.unknown)),
-    ]
+    ]  # fmt: skip
 
 
 def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
@@ -1545,6 +1568,7 @@ _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
 _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
+    ("F", "", "close all and halt: after a y to confirm; again for what is left"),
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), ("esc", "", "close what is open"),
     (".", "", "pause after the next decision"),
@@ -1621,7 +1645,6 @@ def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]
         *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
           for pair in zip_longest(keys[:half], keys[half:], fillvalue=("", ""))),
         [("  the same key  ", "key"), ("again to go back", "")],
-        [],
         *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
     ]  # fmt: skip
 

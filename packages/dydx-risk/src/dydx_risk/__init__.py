@@ -3988,7 +3988,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
         _, bound = course.day_limit(policy) or (0, 0)
         lost, most = usdc_text(course.lost), usdc_text(bound)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
-        yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
+        figures = {"lost": lost, "limit": most}
+        yield "DAILY_LOSS", f"{why}: nothing enters until 00:00 UTC", figures
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
         flat = "once nothing is held and entries have rested, or " if policy.cool_down_s else ""
@@ -4568,7 +4569,7 @@ def _loss_level(
 def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     top, bottom = percent_text(policy.restore_to), percent_text(policy.act_below)
     words = f"from {top} down to {bottom}, where nothing stays"
-    if move.is_on:
+    if move.is_on and move.spent > 0:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
     return words + (f"; two more such blocks take {percent_text(ahead)}" if ahead > 0 else "")
 

@@ -358,7 +358,9 @@ class _Pacing:
         if market.open:
             return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
         if market.refusals:
-            longest = min(pace.back_off_s * 2.0 ** (market.refusals - 1), pace.back_off_most_s)
+            # Where nothing is waited for, refusals are counted on and on: no float is so large.
+            doubled = 2.0 ** min(market.refusals - 1, 64)
+            longest = min(pace.back_off_s * doubled, pace.back_off_most_s)
             if (spent := (at - market.refused_at) / 1e9) < longest:
                 return f"{market.refusal}, {spent:.0f} s ago < {longest:g} s before retry"
         if market.at is None:
