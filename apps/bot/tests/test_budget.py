@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bot.budget import LIVE, Budget, Foreseen, Supervisor
 from bot.composition import Bot, Options
-from dydx_conn import Frame, Header, Recording, RecordingWriter, find_recording, replay
+from dydx_conn import Frame, Header, RecordingWriter, replay
 from dydx_strategy import StrategyError
 from reactivex import from_iterable
 
@@ -70,13 +70,6 @@ class Partial:
 
 strategy = Partial
 """
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    """Return the bundled recording's frames up to the end of its crash."""
-    frames = list(Recording(find_recording("quickstart")))
-    return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
 
 
 @pytest.fixture
