@@ -93,8 +93,7 @@ def test_a_days_loss_closes_by_its_share_of_what_the_day_opened_with(make_world:
         "1,100.00 USDC were lost since 00:00 UTC, limit 1,000.00: nothing enters until 00:00 UTC"
     )
     world.at += 86_400 * 10**9
-    _pass(world, 1)
-    world.update()
+    _pass(world, 1)  # nothing is held, so that no price and no report moves it
     assert world.risk.standing.state == "ACTIVE"
 
 

@@ -78,6 +78,10 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
         ({"max_volatility_1h": 2}, "max_volatility_1h\n  Input should be less than 1"),
         ({"market_usdc": {"ETH-USD": 0}}, "market_usdc.ETH-USD\n  Input should be greater than 0"),
         ({"max_order_usdc": inf}, "max_order_usdc\n  Input should be a finite number"),
+        (
+            {"max_market_share": 3, "max_leverage": 2},
+            "max_market_share <= max_leverage, got 3 and 2",
+        ),
         ({"warm_up_s": 3_001}, "warm_up_s\n  Input should be less than or equal to 3000"),
     ],
 )

@@ -36,7 +36,7 @@ may take from there to `act_below`, and stairs lead out before the end of it.
 - A quarter of it taken: half leaves, while books still stand; a V keeps the other half.
 - Three fifths: all but a quarter; nine tenths: the rest. Each step slows what is lost, so that in a
   fall that lasts more is left than by selling all at `act_below`.
-- The move is remembered until prices give back what they took: by distance alone what was halved
+- The move is remembered until its loss is given back, or paid in: by distance alone what was halved
   would start from afar, at five times leverage again, and bleed out. What a gap or a withdrawal
   took of the distance itself is answered at once.
 - Pace: what this block took, or the last, the next two may take before an order fills.
@@ -3032,6 +3032,7 @@ _AT_MOST: Final = (
     ("max_market_share", "max_account_share"),
     ("max_market_usdc", "max_account_usdc"),
     ("max_account_share", "max_leverage"),
+    ("max_market_share", "max_leverage"),
     ("max_daily_loss", "max_drawdown"),
     ("slippage_bps", "guard_slippage_bps"),
 )
@@ -5021,6 +5022,8 @@ class Risk:
         self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
+        if self._elapsed.now // _DAY_NS != self._course.day:
+            self._settle()  # a day ends for whoever holds nothing, too
         self._reopen()
         if hours or self.account.hours_owed:
             before = self.valued.margin
