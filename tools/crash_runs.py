@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 from bot.composition import Bot, Options, Paper
+from bot.profiles import PROFILES, RECKLESS
 from crash_paths import CALM_S, DEPOSIT, Event, Path
 from crash_rivals import RIVALS, closing
 from crash_wire import Sent, frames_of, height_at
@@ -28,8 +29,9 @@ OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
 SECOND: Final = 10**9
 OPENS_S: Final = 2  # the second after which the account's positions are ordered
-GUARD: Final = Policy(act_below=0.10, restore_to=0.18, keep_above=0.18)
-BOTH: Final = GUARD.model_copy(update={"protect": True, "max_drawdown": 0.15, "max_leverage": 8.0})
+# What is proved is what runs: the policy of the profile that leaves the guard something to do.
+BOTH: Final = PROFILES[RECKLESS].policy
+GUARD: Final = BOTH.model_copy(update={"protect": False})
 GUARDS: Final[Mapping[str, Policy]] = {"guard": GUARD, "both": BOTH}
 POLICIES: Final = (*RIVALS, *GUARDS)
 _FIRST_CLIENT_ID: Final = 10_000_000  # a restart begins so much higher than what it forgot

@@ -522,6 +522,18 @@ def test_claims_are_refuted_by_a_whole_interval_on_the_wrong_side() -> None:
     assert not refuted["total", "guard loses fewer than all"]
 
 
+def test_the_promises_are_accounts_in_each_family_and_money_on_the_whole() -> None:
+    """Where in particular a rule leaves more is shown, and breaks nothing."""
+    runs = runs_of("gap", none=[9] * 4, guard=[1, 2, 1, 2])
+    broken = {(c.family, c.words) for c in claims(runs) if c.broken}
+    promised = {c.words for c in claims(runs) if c.family == "gap" and c.promised}
+
+    assert ("total", "guard leaves no less than all") in broken
+    assert ("gap", "guard leaves no less than all") not in broken
+    assert promised == {"guard loses no more than all", "guard loses no more than half"}
+    assert any(line.endswith("not here") for line in table(runs))
+
+
 def test_in_a_v_what_the_protections_cost_counts() -> None:
     """Less than the stop."""
     runs = runs_of("V", none=[9_000] * 3, both=[8_900, 8_800, 8_950], stop=[8_000] * 3)

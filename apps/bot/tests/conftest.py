@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from dydx_conn import Frame, Recording, find_recording
 from hypothesis import HealthCheck, settings
 
 # A property is about what comes out, not about how busy the machine was.
@@ -21,3 +22,10 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
         yield
+
+
+@pytest.fixture(scope="session")
+def frames() -> list[Frame]:
+    """Return the bundled recording's frames up to the end of its crash."""
+    frames = list(Recording(find_recording("quickstart")))
+    return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]

@@ -20,7 +20,6 @@ from dydx_conn import (
     RecordingWriter,
     Subaccount,
     collect,
-    find_recording,
     replay,
 )
 from dydx_strategy import StrategyError
@@ -53,13 +52,6 @@ class Failing:
 
 strategy = Failing
 """
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    """Return the bundled recording's frames up to the end of its crash."""
-    frames = list(Recording(find_recording("quickstart")))
-    return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bot.budget import LIVE, Budget, Foreseen, Supervisor
 from bot.composition import Bot, Options
-from dydx_conn import Frame, Header, Recording, RecordingWriter, find_recording, replay
+from dydx_conn import Frame, Header, RecordingWriter, replay
 from dydx_strategy import StrategyError
 from reactivex import from_iterable
 
@@ -72,13 +72,6 @@ strategy = Partial
 """
 
 
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    """Return the bundled recording's frames up to the end of its crash."""
-    frames = list(Recording(find_recording("quickstart")))
-    return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
-
-
 @pytest.fixture
 def slow(tmp_path: Path) -> Callable[..., str]:
     """Write a strategy that does something after so many seconds, at the nth score of a frame."""
@@ -124,6 +117,25 @@ def test_the_guard_goes_on_where_the_strategy_loops(
 
     assert bot.journal.counts["reduce"] > 0
     assert bot.venue.figures().liquidations == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "got"),
+    [
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError: "),
+        ("raise type('Own', (BaseException,), {})('why')", "Own: why"),
+    ],
+)
+def test_whatever_a_strategy_raises_the_run_goes_on(
+    frames: list[Frame], slow: Callable[..., str], what: str, got: str
+) -> None:
+    """What is no Exception, too: it ended the run, and the guard with it."""
+    bot = Bot(Options(strategy=slow(what)))
+
+    words = stopped(bot, frames[:4_000])
+
+    assert words == f"halt by strategy: expected step at slow.py:13 to return, got {got}".strip()
+    assert bot.data.frames == 4_000
 
 
 def test_what_was_decided_before_the_interruption_is_discarded(

@@ -150,6 +150,20 @@ def test_every_order_sent_is_in_the_file_before_it_is_sent(first: int, count: in
         os.close(file)
 
 
+def test_ids_that_could_not_be_stored_are_with_the_next_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that was full for one order: a run after this one would halt for a stranger's."""
+    with claimed(LOCAL, US, "trade") as claim:
+        with monkeypatch.context() as full:
+            full.setattr(os, "pwrite", lambda *_: os.open("/nowhere/at/all", os.O_RDONLY))
+            claim.note(70)
+        claim.note(71)
+
+    with claimed(LOCAL, US, "trade") as claim:
+        assert claim.earlier == ((70, 71 + 1024),)
+
+
 def test_the_ids_of_eight_runs_are_stored() -> None:
     """What was sent before them is over, or the account lists it."""
     for number in range(10):

@@ -103,7 +103,7 @@ def test_the_profile_is_in_the_report() -> None:
         "out of it for 900 s after a reduction"
     ]
     assert [line for line in words[1] if line.startswith("profile")] == [
-        "profile      reckless: gross at most 5 times the equity, closed 25.0 % below the peak, "
+        "profile      reckless: gross at most 5 times the equity, closed 15.0 % below the peak, "
         "out of it for 300 s after a reduction"
     ]
     assert (data["name"], data["policy"]["max_leverage"]) == ("steady", 2.0)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -695,6 +696,26 @@ def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
     assert on_paper.options.deposit == 10_000
 
 
+@pytest.mark.parametrize(
+    ("typed", "differs"), [([], True), (["--profile", "reckless", "--hand-beside"], False)]
+)
+def test_a_real_run_that_is_replayed_otherwise_is_warned_about(
+    typed: list[str], differs: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its frames alone do not make it what it was."""
+
+    class Recorded:
+        stops: ClassVar[dict[int, Frame]] = {}
+
+        class header:  # noqa: N801 - as a recording has it
+            run = f"trade {US} 1234 --profile reckless --strategy rank --hand-beside"
+
+    bot_for(parser().parse_args(["replay", "x", *typed]), Recorded())  # type: ignore[arg-type]  # as above
+
+    warned = "recorded with --profile reckless --strategy rank --hand-beside, got --profile steady"
+    assert (warned in capsys.readouterr().err) == differs
+
+
 def test_a_bot_folds_the_account_from_the_wire() -> None:
     """The same path as on paper: journal and risk see it, after the frame it came in."""
     trading_bot = Bot(options_of(parser().parse_args(["replay"])), WireVenue(US))
@@ -839,7 +860,8 @@ def test_a_trade_is_reported_and_recorded_for_replay(
     assert lived["money_usdc"]["deposit"] == replayed["money_usdc"]["deposit"] == 1000
     assert lived["money_usdc"]["equity"] == 1000
     assert replayed["run_hash"] == lived["run_hash"]
-    assert Recording(recorded).header.run == f"trade {US} 1000"
+    run = f"trade {US} 1000 --profile steady --strategy rank"
+    assert Recording(recorded).header.run == run
     assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
 
 
@@ -1033,6 +1055,24 @@ def test_flatten_closes_what_is_held_and_cancels_what_is_open(
     assert any(not isinstance(request, OrderRequest) for request, _ in desk.requests)
     printed = capsys.readouterr()
     assert f"{US}: 1 of 1 positions are closed, 1 of 1 orders are off the books" in printed.out
+
+
+def test_flatten_waits_for_no_disk(
+    left: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the file that names who holds the subaccount cannot be written, it is a warning."""
+    first = wire().account(US, "1000", [HELD["BTC-USD"]])
+    frames = markets_frame(BTC), wire(2).block(2), first, listed(), *ticks(1, 2)
+    desk, typed = left(*frames, CLOSED, *ticks(3, 4))
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+    assert main(typed) == 0
+    assert [type(request) for request, _ in desk.requests] == [OrderRequest]
+    assert "bot: warning: expected to hold" in capsys.readouterr().err
 
 
 def test_what_flatten_cannot_close_is_named_with_the_reason(

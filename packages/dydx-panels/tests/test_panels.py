@@ -282,7 +282,7 @@ def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: floa
     assert f"acts next distance below {text} (now {text}, " in safety
     assert f"restores {text}" in safety
     assert f" {text} " in drawn("positions", shown)
-    assert f" {text} now  after another block like these {text} " in drawn("flight", shown)
+    assert f" {text} now  after two more blocks like these {text} " in drawn("flight", shown)
 
 
 # === Words ===

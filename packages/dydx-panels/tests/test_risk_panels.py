@@ -40,7 +40,7 @@ def test_the_way_out_shows_the_distance_now_and_after_another_such_block(full: S
     """Both distances stand first, with the ladder's ends, its cost and its moment."""
     text = unfolded("flight", full)
 
-    assert "SAFE 11.8 % now after another block like these 10.9 % guard below 11.2 %" in text
+    assert "SAFE 11.8 % now after two more blocks like these 10.9 % guard below 11.2 %" in text
     assert "2 rungs from 6.2 % to 12.0 % cost 4.28 USDC at 09:31:07 #48211" in text
 
 

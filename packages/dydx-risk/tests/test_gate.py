@@ -357,7 +357,8 @@ def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:
     world.at += DAY
     world.oracle("ETH-USD", "2940")
     world.oracle("ETH-USD", "3400")
-    assert world.risk.standing.reasons == (("DRAWDOWN", "drawdown 10.1 %, limit 10.0 %"),)
+    why = "drawdown 10.1 %, limit 10.0 %: measured anew when resumed"
+    assert world.risk.standing.reasons == (("DRAWDOWN", why),)
 
     world.risk.resume()
     assert world.risk.standing.state == "ACTIVE"
@@ -679,7 +680,7 @@ def test_no_limit_blocks_what_shrinks(
         max_market_usdc=tight,
         max_account_share=min(tight, 5),
         max_market_share=min(tight, 5),
-        warm_up_s=3_600,
+        warm_up_s=3_000,
         bear_move=0.99,
         max_volatility_1h=0.0001,
         max_positions=1,

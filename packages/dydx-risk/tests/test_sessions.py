@@ -400,8 +400,8 @@ def test_while_the_makers_are_there_the_bound_is_the_oracles(make_decision: Any)
     [
         (
             0.085,
-            "sell 286 LINK-USD (of 400) at >= 2.204: distance 8.4 % < 9.0 %; restores 22.2 %, "
-            "costs 60.96 USDC (spread 60.63, impact 0.00, fee 0.33), at that bound 81.05; ",
+            "sell 286 LINK-USD (of 400) at >= 2.189: distance 8.4 % < 9.0 %; restores 22.2 %, "
+            "costs 60.96 USDC (spread 60.63, impact 0.00, fee 0.33), at that bound 85.34; ",
         ),
         (
             0.02,

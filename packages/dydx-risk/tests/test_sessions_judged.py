@@ -314,7 +314,7 @@ def test_a_limit_lets_out_whatever_is_held(make_decision: Any, whose: Whose) -> 
     """The narrowest of all of them blocks no exit: all of it, and no more."""
     narrow = {
         "max_leverage": 1e-6, "max_account_usdc": 1e-6, "max_market_usdc": 1e-6,
-        "max_account_share": 1e-6, "max_market_share": 1e-6, "warm_up_s": 3_600,
+        "max_account_share": 1e-6, "max_market_share": 1e-6, "warm_up_s": 3_000,
         "max_positions": 1, "max_orders_per_minute": 1, "max_slippage_bps": 1e-6,
         "bear_move": 0.99, "max_volatility_1h": 1e-9, "keep_above": 0.99,
     }  # fmt: skip

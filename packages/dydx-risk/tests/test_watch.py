@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dydx_conn import MarketFields
 from dydx_data import Candle, Candles, Chain, MarketView, Oracle
-from dydx_risk import Returns, Watch, risk_figures, stress_table
+from dydx_risk import Policy, Returns, Watch, risk_figures, stress_table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +87,32 @@ def test_candles_count_as_soon_as_they_come() -> None:
     views["A"].candles = with_minutes(6_000, 100, 101, 100, 101, 100)["A"].candles
 
     assert (before, returns.known_s("A")) == (0.0, 180.0)
+
+
+@pytest.mark.parametrize("step_ms", [10_000, 10_900, 11_990])
+def test_the_longest_warm_up_comes_to_an_end(step_ms: int) -> None:
+    """A step is taken with a block or, at the latest, after two seconds without one."""
+    returns, views = Returns(), seen(A=100.0)
+    for step in range(7_200_000 // step_ms):
+        returns.sample(SECOND * 6_000 + step * step_ms * 10**6, views)
+
+    assert returns.known_s("A") >= Policy(warm_up_s=3_000).warm_up_s
+
+
+def test_who_looks_changes_no_volatility() -> None:
+    """Where it was known already when the candles came, it is the same as if nobody had looked."""
+    found = []
+    for looks in (False, True):
+        returns, views = Returns(), seen(A=100.0)
+        for step in range(20):
+            views["A"].oracle = seen(A=102.0 if step % 2 else 100.0)["A"].oracle
+            returns.sample(SECOND * (6_000 + 10 * step), views)
+        if looks:
+            assert returns.volatility_1h("A") is not None
+        views["A"].candles = with_minutes(6_000, 100, 101, 100, 101, 100)["A"].candles
+        found.append((returns.volatility_1h("A"), returns.known_s("A")))
+
+    assert found[0] == found[1]
 
 
 def test_minutes_and_steps_are_one_past() -> None:

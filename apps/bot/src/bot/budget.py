@@ -103,8 +103,14 @@ class Supervisor:
             decided = self._call(decider, event)
             self._account(entered_ns)
         except Overrun as overrun:
-            called = _place(decider.strategy, "step" if type(event) is Scored else "learn")
+            self._inside = False  # it may have come in between
+            called = _called(decider.strategy, event)
             raise StrategyError(f"expected {called} to return {overrun}") from overrun
+        except (Exception, KeyboardInterrupt):  # Ctrl-C is the person's
+            raise
+        except BaseException as error:  # a cancelled task's, or one of its own: the guard goes on
+            called, got = _called(decider.strategy, event), type(error).__name__
+            raise StrategyError(f"expected {called} to return, got {got}: {error}") from error
         if self._cold and type(event) is Scored:
             self._cold, self._allowed_s = False, self.budget.call_s
         return decided
@@ -182,8 +188,9 @@ class Supervisor:
         raise self._overrun
 
 
-def _place(strategy: object, name: str) -> str:
-    """Name a method and where it begins: the line that it was interrupted at is chance."""
+def _called(strategy: object, event: object) -> str:
+    """Name the method and where it begins: the line that it was interrupted at is chance."""
+    name = "step" if type(event) is Scored else "learn"
     code = getattr(getattr(strategy, name, None), "__code__", None)
     where = f" at {Path(code.co_filename).name}:{code.co_firstlineno}" if code else ""
     return name + where

@@ -51,18 +51,22 @@ class Claim:
     def __init__(self, file: int, what: str) -> None:
         self.earlier = tuple(_read(file).ids[-_RUNS:])
         self._file, self._holder = file, Holder(os.getpid(), what, [*self.earlier])
-        self._until: int | None = None
+        self._first: int | None = None
+        self._until: int | None = None  # up to which client id the file has them
         self._write()
 
     def note(self, client_id: int) -> None:
         """Store that this run sends an order of this number, before it is sent."""
         if self._until is not None and 0 < (self._until - client_id) % 2**32 <= _AHEAD:
             return
-        first = client_id if self._until is None else self._holder.ids.pop()[0]
-        self._until = (client_id + _AHEAD) % 2**32
-        self._holder.ids.append((first, self._until))
-        with contextlib.suppress(OSError):  # an exit waits for no disk
+        ids, until = self._holder.ids, (client_id + _AHEAD) % 2**32
+        if self._first is None:
+            self._first = client_id
+            ids.append((client_id, until))
+        ids[-1] = self._first, until
+        with contextlib.suppress(OSError):  # an exit waits for no disk: the next order tries again
             self._write()
+            self._until = until
 
     def _write(self) -> None:
         text = msgspec.json.encode(self._holder)

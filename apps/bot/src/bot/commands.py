@@ -31,14 +31,16 @@ from bot.runs import (
     options_of,
     run_to_end,
     tickers_of,
+    typed_words,
     until,
 )
 from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
 
-# What the header of a recording holds of a run with real orders: for whom, and with what worth.
-RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
+# What the header of a recording holds of a run with real orders: for whom, with what worth, and
+# by what it decided.
+RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)(?: (.+))?")
 
 
 def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
@@ -49,7 +51,11 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
     run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
     if run is not None:
         venue, deposit = WireVenue(Subaccount(run[1], int(run[2]))), int(run[3])
-    bot = Bot(options_of(arguments, deposit), venue)
+    options = options_of(arguments, deposit)
+    if run is not None and run[4] and run[4] != (now := typed_words(options)):
+        what = "what it decides is not what was decided then"
+        print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
+    bot = Bot(options, venue)
     bot.supervisor.stops = recording.stops
     return bot
 

@@ -100,8 +100,8 @@ def limits_text(policy: Policy) -> str:
 POLICY: Final[dict[str, tuple[Any, Any]]] = {
     # field                  steady    reckless
     "act_below":             (0.10,     0.10),
-    "restore_to":            (0.15,     0.15),
-    "keep_above":            (0.18,     0.18),
+    "restore_to":            (0.18,     0.18),
+    "keep_above":            (0.20,     0.20),
     "max_leverage":          (2.0,      5.0),
     "max_account_share":     (1.0,      None),
     "max_market_share":      (0.5,      None),
@@ -117,7 +117,7 @@ POLICY: Final[dict[str, tuple[Any, Any]]] = {
     "bear_move":             (0.35,     None),  # a third in a day was seen more than once
     "max_daily_loss":        (0.05,     None),
     "max_daily_loss_usdc":   (None,     None),
-    "max_drawdown":          (0.10,     0.25),
+    "max_drawdown":          (0.10,     0.15),
     "protect":               (True,     True),
     "cool_down_s":           (900.0,    300.0),
     "slippage_bps":          (30,       30),

@@ -10,6 +10,7 @@ however it ends it is reported.
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -69,6 +70,16 @@ def options_of(
         return options
     policy = options.policy.model_copy(update={"hand_beside": True})
     return msgspec.structs.replace(options, policy=policy)
+
+
+def typed_words(options: Options) -> str:
+    """Return as it is typed what a run decides by beside its frames: a replay must have the same.
+
+    Of a user's strategy it is the name of its file alone.
+    """
+    words = ["--profile", options.profile, "--strategy", Path(options.strategy).name]
+    words += ["--hand-beside"] * options.policy.hand_beside + ["--no-guard"] * (not options.guard)
+    return shlex.join(words)
 
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:

@@ -45,7 +45,7 @@ from bot.keys import address_of, has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
-from bot.runs import asks, history_of, lived, options_of, tickers_of, until
+from bot.runs import asks, history_of, lived, options_of, tickers_of, typed_words, until
 from bot.troubles import recorder
 from bot.wire import WireVenue, range_words
 
@@ -255,7 +255,7 @@ def _trade(
     )
     stopping = leave.requested
     with (
-        recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as record,
+        recorder(arguments.record, net, recorded_as(subaccount, options)) as record,
         AuditLog(arguments.audit) as audit,
         trading(venue, net, keys, inbox, audit, arguments.authenticators),
         gently(stopping),
@@ -274,6 +274,11 @@ def _trade(
             leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
+
+
+def recorded_as(subaccount: Subaccount, options: Options) -> str:
+    """Return what the header of a recording holds of a run (`bot.commands` reads it)."""
+    return f"trade {subaccount} {options.deposit} {typed_words(options)}"
 
 
 def left_open(arguments: argparse.Namespace, bot: Bot, leave: Leave) -> int:
@@ -351,16 +356,20 @@ def flatten(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
-    try:
-        with claimed(net, account_of(arguments, keys), "flatten") as claim:
-            return _flatten(arguments, net, keys, claim)
-    except ClaimedError as error:
-        if error.pid not in running():
-            raise
-        return flatten_run(error.pid, arguments.why)
+    with contextlib.ExitStack() as stack:
+        claim = None
+        try:
+            claim = stack.enter_context(claimed(net, account_of(arguments, keys), "flatten"))
+        except ClaimedError as error:
+            if error.pid not in running():
+                raise
+            return flatten_run(error.pid, arguments.why)
+        except ConnError as error:  # an exit waits for no disk
+            print(f"bot: warning: {error}", file=sys.stderr)
+        return _flatten(arguments, net, keys, claim)
 
 
-def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim) -> int:
+def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim | None) -> int:
     venue, inbox, stopping = WireVenue(account_of(arguments, keys)), Inbox(), threading.Event()
     venue.claim = claim
     # No strategy: what is left to do is an act's, and the guard looks after it meanwhile.

@@ -308,7 +308,7 @@ _WORDS: Final = {
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
-    "distance_next": "after another block like these", "act_below": "guard",
+    "distance_next": "after two more blocks like these", "act_below": "guard",
     "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
     "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",
@@ -1159,7 +1159,8 @@ def _trigger_row(row: Trigger) -> _Row:
     )  # fmt: skip
     style = "danger" if row.away == 0 else "watch" if row.away is None or row.away < 0.01 else ""
     far = "" if row.away is None or row.away == math.inf else ", due"
-    far = f", a move of {percent_text(row.away)} away" if far and row.away else far
+    fall = "block" if row.cause == "DISTANCE" else "move"
+    far = f", a {fall} of {percent_text(row.away)} away" if far and row.away else far
     of_equity = row.cause in ("DAILY_LOSS", "DRAWDOWN")
     of = " of the leverage" if of_equity else ""
     stays = f"{_percent(row.share, 0)}{of} may stay" if row.share else "nothing stays"

@@ -20,7 +20,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
-- Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
+- Ladder: the rungs of a plan, and below which distance each fires, the pace counted on.
 - Plan: `plan` draws a step's ladder, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: how much of each market's last hour is known, its volatility and beta.
@@ -36,10 +36,10 @@ may take from there to `act_below`, and stairs lead out before the end of it.
 - A quarter of it taken: half leaves, while books still stand; a V keeps the other half.
 - Three fifths: all but a quarter; nine tenths: the rest. Each step slows what is lost, so that in a
   fall that lasts more is left than by selling all at `act_below`.
-- The move is remembered until prices give back what they took: by distance alone what was halved
+- The move is remembered until its loss is given back, or paid in: by distance alone what was halved
   would start from afar, at five times leverage again, and bleed out. What a gap or a withdrawal
   took of the distance itself is answered at once.
-- Pace: what this block took, or the last, the next may take before an order fills.
+- Pace: what this block took, or the last, the next two may take before an order fills.
 - A part waits two blocks for its answer, or it would be sold twice. All of it is sent again each
   block: orders are lost, and reduce-only ones cannot sell more than is held.
 Protections climb the same stairs: with the room left to the day's loss and the drawdown goes the
@@ -2172,10 +2172,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `restore_to` is defended: a move that takes it is given way to step by step, and below
     `act_below` nothing is left (see Guard). A position leaves in at most `cuts` cuts. An order
     takes the first `levels` of a book, no farther than `reach_bps` from the best price. Its worst
-    price is `chase` of the way to liquidation beyond the oracle price, or `slippage_bps` beyond the
-    last level that it needs if that is farther, but never so far that a fill would bring no relief.
-    `haircut_bps`, but no more than half the maintenance margin, is taken from the oracle where no
-    book is known.
+    price is `chase` of the way to liquidation, at most of `act_below`, beyond the oracle price or
+    the last level that it needs, whichever is farther; or `slippage_bps` beyond that level, but
+    never so far that a fill would bring no relief. `haircut_bps`, but no more than half the
+    maintenance margin, is taken from the oracle where no book is known.
     """
 
     act_below: float = 0.06
@@ -2370,11 +2370,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
     All of it is due at once, below `step.below`. `distance_now` is None if it is unknown or nothing
-    is held. `distance_next` is what the next block may leave of it, over all that could be valued;
-    rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present one, or
-    where they would fire if that is nearer. `distance_after` and `cost` are after all rungs.
-    `unknown` names the positions that have no figure at all, `left` those that have no (further)
-    way out, and why.
+    is held. `distance_next` is what the next two blocks may leave of it, over all that could be
+    valued; rungs are `due` by it. `drawn_at` is the distance that the rungs start from: the present
+    one, or where they would fire if that is nearer. `distance_after` and `cost` are after all
+    rungs. `unknown` names the positions that have no figure at all, `left` those that have no
+    (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
@@ -2573,7 +2573,7 @@ def _exit_quote(way: Exit, size: int) -> int:
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
-    """Where the account would stand: what makes its distance, and what the next block may take."""
+    """Where the account would stand: what makes its distance, and what two blocks may take."""
 
     cushion: int
     sensitivity: int
@@ -2586,7 +2586,7 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def distance_next(self) -> float:
-        """Return the distance that the next block may leave."""
+        """Return the distance that the next two blocks may leave."""
         return self._away(self.cushion - self.fall)
 
     def _away(self, cushion: int) -> float:
@@ -2778,7 +2778,9 @@ def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) 
     """Return the worst price of an order that takes so much: what it needs, or `followed`."""
     level, buys = bisect_left(way.shown, (end,)), way.held < 0
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
+    # A book that is ahead of the oracle runs on as well.
+    runs = min(int(10_000 * policy.chase * policy.act_below), 9_999)
+    needed = slipped(way.market, deepest, max(policy.slippage_bps, runs), buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
@@ -2816,9 +2818,9 @@ def plan(
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
     quantums by ticker, None where the grid is not known. A view is read, never stored. `fall` is
-    what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
-    reduction that was not answered yet: the ladder restores the distance without them. Without a
-    `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
+    what the next two blocks may take from the cushion, in quote quantums. `waiting` are tickers
+    with a reduction that was not answered yet: the ladder restores the distance without them.
+    Without a `step` it fires below the policy's `act_below` and goes back to its `restore_to`.
     """
     empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
     return replan(empty, margin, positions, views, fall=fall, waiting=waiting, step=step)
@@ -2951,7 +2953,7 @@ class Policy(BaseModel):
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
     warm_up_s: float = Field(
-        default=0.0, ge=0, le=3_600,
+        default=0.0, ge=0, le=3_000,  # a step of 10 s may take 12, and counts for 10
         description="how many seconds of a market's last hour must be known before it is entered: "
         "watched, or from candles that the venue has sent",
     )  # fmt: skip
@@ -3030,6 +3032,7 @@ _AT_MOST: Final = (
     ("max_market_share", "max_account_share"),
     ("max_market_usdc", "max_account_usdc"),
     ("max_account_share", "max_leverage"),
+    ("max_market_share", "max_leverage"),
     ("max_daily_loss", "max_drawdown"),
     ("slippage_bps", "guard_slippage_bps"),
 )
@@ -3227,17 +3230,15 @@ class Returns:
         return self._past(ticker).known_ns / 1e9
 
     def _past(self, ticker: str) -> "_Past":
-        past = self._known.get(ticker)
-        if past is None:
-            past = self._computed(ticker)
-            if past.volatility_1h is not None:  # until then candles may come between two steps
-                self._known[ticker] = past
+        # Candles may come between two steps, whoever looked in between.
+        minutes, past = self._minutes(ticker), self._known.get(ticker)
+        if past is None or past.minutes != minutes:
+            past = self._known[ticker] = self._computed(ticker, minutes)
         return past
 
-    def _computed(self, ticker: str) -> "_Past":
+    def _computed(self, ticker: str, minutes: list[float]) -> "_Past":
         pairs = [(step[ticker], fsum(step.values()) / len(step))
                  for _, step in self._steps if ticker in step]  # fmt: skip
-        minutes = self._minutes(ticker)
         known_ns = len(pairs) * self.step_ns + len(minutes) * _MINUTE_NS
         volatility = beta = None
         if known_ns >= self.least * self.step_ns:
@@ -3245,7 +3246,7 @@ class Returns:
             volatility = sqrt(square * _HOUR_NS / known_ns)
         if len(pairs) >= self.least and (common := fsum(all_ * all_ for _, all_ in pairs)):
             beta = fsum(own * all_ for own, all_ in pairs) / common
-        return _Past(known_ns, volatility, beta)
+        return _Past(minutes, known_ns, volatility, beta)
 
     def _minutes(self, ticker: str) -> list[float]:
         """Return the returns of the minutes before a market was watched, of those of this hour."""
@@ -3260,7 +3261,8 @@ class Returns:
 
 
 class _Past(NamedTuple):
-    # What is known of a market's last hour.
+    # What is known of a market's last hour: the returns of its minutes, and what they make of it.
+    minutes: list[float]
     known_ns: int
     volatility_1h: float | None
     beta: float | None
@@ -3575,14 +3577,15 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume, both until a late report explains them. `cause`
+    the day is over, the drawdown until a `reopen`, both until a late report explains them. `cause`
     is in words where most of what was lost is funding, or left without a reported cause. `room`
     is the share of what may be lost that is left, 1 if all is, and `tightest` which limit it is of.
+    Whoever withdraws half of the equity withdraws half of what its shares count as lost with it.
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "cause", "day", "lost", "opened", "peak",
-        "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
+        "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -3596,6 +3599,7 @@ class Course:
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # profit before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
+        self._withdrawn = 0  # what of the day's loss went with withdrawals
         self._paid_in = 0  # what transfers had brought when it was known last
 
     def doubt(self, equity: int) -> None:
@@ -3617,31 +3621,42 @@ class Course:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
-        self._paid_in = paid_in
+        had, self._paid_in = self.paid_in, paid_in
         paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:
+            had = paid_in
             self.peak = self.profit = profit
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
-            self._funding = funding, self._funding[1]
+            self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        if paid_in < had and equity > 0:
+            self._withdraw(had - paid_in, equity)
         if profit > self.peak:
             self.peak, self._funding = profit, (self._funding[0], funding)
-        self._limit(profit, paid_in, policy, funding)
+        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
+        if not (share is None and usdc is None and policy.max_drawdown is None):
+            self._limit(profit, paid_in, policy, funding)
+
+    def _withdraw(self, usdc: int, left: int) -> None:
+        # A loss of 5 % is one of 5 % still.
+        had = left + usdc
+        self.peak -= max(self.peak - self.profit, 0) * usdc // had
+        self._withdrawn += max(self.opened - self._withdrawn - self.profit, 0) * usdc // had
 
     def _limit(self, profit: int, paid_in: int, policy: Policy, funding: int) -> None:
         self.room, self.tightest = 1.0, "LEVERAGE"
-        lost, most = self.opened - profit, self.most_lost(policy)
-        if most is not None:
+        if (limit := self.day_limit(policy)) is not None:
+            lost, most = limit[0] - profit, limit[1]
             if lost > most:
                 self.lost = max(lost, self.lost or 0)
                 self.cause = _cause(lost, funding - self._funding[0])
             self._leave("DAILY_LOSS", 0.0 if self.lost is not None else 1 - lost / max(most, 1))
-        sunk, most = self.peak - profit, self.most_sunk(policy)
-        if most is not None:
+        if (limit := self.peak_limit(policy)) is not None:
+            sunk, most = limit[0] - profit, limit[1]
             if sunk > most:
                 share = sunk / max(self.peak + paid_in, 1)
                 self.sunk = max(share, self.sunk or 0.0)
@@ -3652,17 +3667,21 @@ class Course:
         if room < self.room:
             self.room, self.tightest = room, cause
 
-    def most_lost(self, policy: Policy) -> int | None:
-        """Return what the day may lose, in quote quantums; None without a limit."""
-        share, usdc = policy.max_daily_loss, policy.max_daily_loss_usdc
-        by_share = inf if share is None else share * max(self.opened + self.paid_in, 0)
-        most = min(by_share, inf if usdc is None else usdc * 1e6)
-        return None if most == inf else int(most)
+    def day_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the day's loss counts, and how much it may be; None without a limit."""
+        limits = []
+        if (usdc := policy.max_daily_loss_usdc) is not None:
+            limits.append((self.opened, int(usdc * 1e6)))
+        if (share := policy.max_daily_loss) is not None:
+            since = self.opened - self._withdrawn
+            limits.append((since, int(share * max(since + self.paid_in, 0))))
+        return max(limits, key=lambda limit: limit[0] - limit[1], default=None)
 
-    def most_sunk(self, policy: Policy) -> int | None:
-        """Return what may be lost since the peak, in quote quantums; None without a limit."""
-        share = policy.max_drawdown
-        return None if share is None else int(share * max(self.peak + self.paid_in, 0))
+    def peak_limit(self, policy: Policy) -> tuple[int, int] | None:
+        """Return from where the drawdown counts, and how much it may be; None without a limit."""
+        if (share := policy.max_drawdown) is None:
+            return None
+        return self.peak, int(share * max(self.peak + self.paid_in, 0))
 
     @property
     def paid_in(self) -> int:
@@ -3700,7 +3719,8 @@ class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
     A turn is a block, or two seconds in which none came. An order fills in a block that may move
-    on as this one does, or as the last one did: `ahead` is the greater loss of the two.
+    on as this one does, or as the last one did, and it may have to be sent again: `ahead` is twice
+    the greater loss of the two.
     """
 
     __slots__ = ("_hour", "_last", "_lost", "ahead", "began", "height", "turn")
@@ -3719,7 +3739,7 @@ class Turns:
         """Begin a turn with a view; return how many full hours ended since the last."""
         self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
         self._last, self._lost = self._lost, 0.0
-        self.ahead = max(self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._last, 0.0)
         # Hours are the chain's, or the receiver's until the chain's time is known: they may differ.
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
@@ -3731,8 +3751,10 @@ class Turns:
     def move(self, before: MarginFigures, after: MarginFigures) -> None:
         """Count what prices took while positions stood still."""
         self._lost += (before.net_collateral - after.net_collateral) / max(before.sensitivity, 1)
-        self.ahead = max(self._lost, self._last, 0.0)
+        self.ahead = _BLOCKS_AHEAD * max(self._lost, self._last, 0.0)
 
+
+_BLOCKS_AHEAD: Final = 2  # with one, less is left in gaps, in falls that last and in recoveries
 
 # While so much of the room is left, or less, so much of a holding may stay. No step bears more
 # than what it has left, so that nothing is held at the end of the room however long a fall lasts;
@@ -3750,9 +3772,9 @@ class Move:
     """A move of prices against the account, from where it took the distance that is defended.
 
     Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
-    what they took. `held` is the notional held then, at the prices of now. Transfers are no moves,
-    nor is what trading costs. A move is over when prices gave back what they took, or the account
-    holds nothing, or more than then.
+    what they took. `held` is the notional held then, at the prices of now. What is withdrawn is no
+    move, nor is what trading costs. A move is over when prices, or who paid in, gave back what they
+    took, or the account holds nothing, or more than before.
     """
 
     __slots__ = ("_fell", "held", "room", "spent")
@@ -3778,6 +3800,13 @@ class Move:
         self.spent += lost
         self._fell += lost * self.held / notional
         self.held *= after.notional / notional
+        if self._fell < 0:
+            self.end()
+
+    def give_back(self, usdc: int) -> None:
+        """Count what is paid in against it, in quote quantums."""
+        self.spent -= usdc
+        self._fell -= usdc
         if self._fell < 0:
             self.end()
 
@@ -3957,13 +3986,15 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if unknown := ", ".join(now.valued.margin.unknown):
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
-        lost, most = usdc_text(course.lost), usdc_text(course.most_lost(policy) or 0)
+        _, bound = course.day_limit(policy) or (0, 0)
+        lost, most = usdc_text(course.lost), usdc_text(bound)
         why = f"{lost} USDC were lost since 00:00 UTC, limit {most}{course.cause}"
         figures = {"lost": lost, "limit": most}
         yield "DAILY_LOSS", f"{why}: nothing enters until 00:00 UTC", figures
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
-        why = f"drawdown {sunk}, limit {limit}{course.cause}"
+        flat = "once nothing is held and entries have rested, or " if policy.cool_down_s else ""
+        why = f"drawdown {sunk}, limit {limit}{course.cause}: measured anew {flat}when resumed"
         yield "DRAWDOWN", why, {"drawdown": sunk, "limit": limit}
     if (left := now.rest.all_until - now.now) > 0:
         why = f"all was closed: nothing enters for {left / 1e9:.0f} s"
@@ -4379,8 +4410,8 @@ def _denied(
 def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
     """Return how far the guard goes back next, and below which distance; None if nothing is held.
 
-    `ahead` is what the next block may take of the distance. What is due is the last step that it
-    passes, what is not yet is the first that it has not.
+    `ahead` is what the next two blocks may take of the distance. What is due is the last step that
+    it passes, what is not yet is the first that it has not.
     """
     sensitivity, notional = margin.sensitivity, margin.notional
     if not notional:
@@ -4411,10 +4442,10 @@ def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> 
 def _given_way(distance: float, then: float, below: float, spent: float) -> str:
     now, then_ = percent_text(distance), percent_text(then)
     if distance >= below:
-        words = f"distance {now}, after another such block {_less_text(then, below)}"
+        words = f"distance {now}, after two more such blocks {_less_text(then, below)}"
     else:
         words = f"distance {_less_text(distance, below)}"
-        words += f", {then_} after another such block" * (then_ != now)
+        words += f", {then_} after two more such blocks" * (then_ != now)
     return words + (f", the move took {percent_text(spent)} of what it may" if spent > 0 else "")
 
 
@@ -4449,8 +4480,9 @@ class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     Of the guard both are distances to liquidation, of the loss and the drawdown equities in quote
     quantums, of the leverage multiples of the equity. It acts where the figure is below the
     level, of the leverage above. `share` may stay: of what is held, or of the policy's leverage
-    where a loss or a drawdown acts. `away` is the move of every price against its position after
-    which it acts, 0 where it acts now, inf where none makes it. None is unknown.
+    where a loss or a drawdown acts. `away` is the move of every price against its position within
+    one block after which it acts, 0 where it acts now, inf where none makes it: a leverage may need
+    a greater one. None is unknown.
     """
 
     cause: Cause
@@ -4466,23 +4498,31 @@ def triggers(
 ) -> tuple[Trigger, ...]:
     """Return every rule with the level at which it acts next and why it is there, nearest first."""
     rows = (
-        msgspec.structs.replace(row, away=_away_from(row, margin))
+        msgspec.structs.replace(row, away=_away_from(row, margin, ahead))
         for row in _levels(margin, move, course, policy, ahead)
     )
     return tuple(sorted(rows, key=lambda row: -inf if row.away is None else row.away))
 
 
-def _away_from(row: Trigger, margin: MarginFigures) -> float | None:
+def _away_from(row: Trigger, margin: MarginFigures, ahead: float) -> float | None:
     notional = margin.notional
     if row.now is None or not notional:
         return None if row.now is None and notional else inf
     if row.cause == "DISTANCE":
-        return max(row.now - row.level, 0.0)
+        # What a block takes, the next ones may take as well; or what the last one took.
+        left = row.now - row.level
+        return max(min(left / (1 + _BLOCKS_AHEAD), left - ahead), 0.0)
     if row.cause == "LEVERAGE":
-        # As if all were short, so that a move adds to the notional: no holding is there sooner.
-        least = row.level * margin.net_collateral - notional
-        return max(least / (notional * (row.level + 1)), 0.0)
+        return max(_lost_at(row.level, margin) / notional, 0.0)
     return max((row.now - row.level) / notional, 0.0)
+
+
+def _lost_at(leverage: float, margin: MarginFigures) -> float:
+    """Return what is lost, at least, until the leverage is so much.
+
+    As if all were short, so that a move adds to the notional: no holding is there sooner.
+    """
+    return (leverage * margin.net_collateral - margin.notional) / (leverage + 1)
 
 
 def _levels(
@@ -4499,22 +4539,30 @@ def _levels(
     share = 1.0 if not held else min(_BELOW_LIMIT * limit / held, 1.0)
     why = f"no more than {policy.max_leverage:g} times the equity{_room_words(course)}"
     yield Trigger(cause="LEVERAGE", level=limit, now=held, share=share, why=why)
-    equity = None if margin.unknown else float(margin.net_collateral)
-    if (most := course.most_lost(policy)) is not None:
-        yield _loss_level("DAILY_LOSS", course.opened, most, course, equity)
-    if (most := course.most_sunk(policy)) is not None:
-        yield _loss_level("DRAWDOWN", course.peak, most, course, equity)
+    if (loss := course.day_limit(policy)) is not None:
+        yield _loss_level("DAILY_LOSS", loss, margin, course, policy)
+    if (loss := course.peak_limit(policy)) is not None:
+        yield _loss_level("DRAWDOWN", loss, margin, course, policy)
 
 
 def _loss_level(
-    cause: Cause, since: int, most: int, course: Course, equity: float | None
+    cause: Cause, loss: tuple[int, int], margin: MarginFigures, course: Course, policy: Policy
 ) -> Trigger:
-    room = 1 - (since - course.profit) / max(most, 1)
-    ahead = (row for row in reversed(_STAIRS) if row[0] < room)
-    left, stays = next(ahead, (_STAIRS[0][0], 0.0))
+    since, most = loss
+    lost, room = since - course.profit, 1 - (since - course.profit) / max(most, 1)
+    ahead = [step for step in _STAIRS if step[0] < room] or _STAIRS[:1]
+    # A step acts where it is passed, or later, once the leverage is above what may stay by it.
+    levels = [
+        (max((1 - left) * most - lost, _lost_at(policy.max_leverage * share, margin)), share)
+        for left, share in ahead
+    ]
+    away, stays = (
+        min(levels) if margin.notional else ((1 - ahead[-1][0]) * most - lost, ahead[-1][1])
+    )
     top, end = since + course.paid_in, since + course.paid_in - most
     return Trigger(
-        cause=cause, level=float(top) - (1 - left) * most, now=equity, share=stays,
+        cause=cause, level=course.profit + course.paid_in - away,
+        now=None if margin.unknown else float(margin.net_collateral), share=stays,
         why=f"from {usdc_text(top)} USDC down to {usdc_text(end)}, where nothing stays",
     )  # fmt: skip
 
@@ -4524,7 +4572,7 @@ def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     words = f"from {top} down to {bottom}, where nothing stays"
     if move.is_on and move.spent > 0:
         words += f"; a move took {percent_text(move.spent / move.room)} of the way"
-    return words + (f"; another such block takes {percent_text(ahead)}" if ahead > 0 else "")
+    return words + (f"; two more such blocks take {percent_text(ahead)}" if ahead > 0 else "")
 
 
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -4940,9 +4988,11 @@ class Risk:
             account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
-            late = account.transferred - paid_in
-            if late and late == account.funding - funding:
-                self._course.explain(late)
+            moved = account.transferred - paid_in
+            if moved and moved == account.funding - funding:
+                self._course.explain(moved)
+            if moved > 0:
+                self._move.give_back(moved)
             self.valued.load()
             if self.valued.margin.notional > before.notional or not self.valued.held:
                 self._move.end()
@@ -4963,7 +5013,7 @@ class Risk:
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                if self._move.is_on:
+                if self._move.room:
                     self._move.go(before, valued.margin)
         return self._defend(view) if self.guard else []
 
@@ -4972,6 +5022,8 @@ class Risk:
         self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
+        if self._elapsed.now // _DAY_NS != self._course.day:
+            self._settle()  # a day ends for whoever holds nothing, too
         self._reopen()
         if hours or self.account.hours_owed:
             before = self.valued.margin
@@ -5029,6 +5081,7 @@ class Risk:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
+        self._follow(margin)
         step = self._due(margin)
         if step is None and not margin.unknown:
             return []
@@ -5068,19 +5121,30 @@ class Risk:
         if self.policy.cool_down_s:
             self._rest.begin(tickers, self._elapsed.now + self.policy.cool_down_ns, whole=whole)
 
-    def _due(self, margin: MarginFigures) -> Step | None:
-        """Return how far to go back now: what asks for most of guard and protections."""
-        move, policy, ahead = self._move, self.policy, self._turns.ahead
-        step = None
-        if move.is_on or margin.cushion < (policy.restore_to + ahead) * margin.sensitivity:
-            if not move.is_on:
-                move.begin(margin, policy.act_below, policy.restore_to)
-            step = retreat(margin, move, policy, ahead)
-            if step is not None and _away(margin) - ahead >= step.below:
-                step = None
+    def _follow(self, margin: MarginFigures) -> None:
+        """Begin a move where the distance that is defended is lost."""
+        if self._move.room:
+            return
+        if self._is_near(margin):
+            self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
         else:
             self._watchful.rung = 0
-        other = self._protection(margin)
+
+    def _is_near(self, margin: MarginFigures) -> bool:
+        defended = self.policy.restore_to + self._turns.ahead
+        return margin.cushion < defended * margin.sensitivity
+
+    def _due(self, margin: MarginFigures) -> Step | None:
+        """Return how far to go back now: what asks for most of guard and protections.
+
+        It changes nothing: whoever looks would change what the guard does.
+        """
+        ahead, step = self._turns.ahead, None
+        if self._move.room or self._is_near(margin):
+            step = retreat(margin, self._move, self.policy, ahead)
+            if step is not None and _away(margin) - ahead >= step.below:
+                step = None
+        other = self._protection(margin) if self.policy.protect else None
         if other is not None and (step is None or other.share < step.share):
             return other
         return step
@@ -5088,7 +5152,7 @@ class Risk:
     def _protection(self, margin: MarginFigures) -> Step | None:
         # An equity that is in doubt, or moved for no reported cause, closes nothing.
         account = self.account
-        if not self.policy.protect or margin.unknown or account.trouble or account.unexplained:
+        if margin.unknown or account.trouble or account.unexplained:
             return None
         return protect(margin, self._course, self.policy)
 
