@@ -610,6 +610,23 @@ def test_an_account_that_may_only_close_begins_halted(
     assert "bot: it may only close: the run begins halted" in capsys.readouterr().err
 
 
+def test_one_answer_that_is_none_does_not_leave_what_is_held_unguarded(
+    validated: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is started again in a crash validates three times before it gives up."""
+    answers: list[Any] = []
+    for status in ("unreachable", "unreachable", "ok"):
+        validated(status, snapshot("1234.9"))
+        answers.append(vars(bot.trade)["validate"]())
+    monkeypatch.setattr(bot.trade, "validate", lambda *_: answers.pop(0))
+
+    assert fit(EnvironmentSettings(), NETWORKS["testnet"], US) == 1234
+
+    validated("unreachable", snapshot("1234.9"))
+    with pytest.raises(RefusalError, match="to be fit to trade on, got unreachable"):
+        fit(EnvironmentSettings(), NETWORKS["testnet"], US)
+
+
 def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:
     """Never funded or empty; one that was not shown may have money, and is not known to."""
     empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))

@@ -467,9 +467,16 @@ def restriction(net: Network, address: str) -> str:
     raise RefusalError(f"expected {net.name} to let {address} trade, got {got}")
 
 
+# A replica may answer with an error page, and what is held waits for its guard meanwhile.
+_TRIES: Final = 3
+
+
 def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> int:
     """Return what the account is worth in USDC, on a network that is fit to trade on."""
-    found, received = validate(settings, net, subaccount)
+    for _ in range(_TRIES):
+        found, received = validate(settings, net, subaccount)
+        if found.status != "unreachable":
+            break
     if found.status != "ok":
         why = "; ".join(f"{check.name}: {check.seen}" for check in found.failed)
         raise RefusalError(f"expected {net.name} to be fit to trade on, got {found.status}: {why}")
