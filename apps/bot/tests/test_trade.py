@@ -26,7 +26,7 @@ from bot.claim import claimed
 from bot.commands import bot_for
 from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError, Validation
-from bot.runs import options_of
+from bot.runs import options_of, require_tickers
 from bot.trade import (
     account_of,
     closing,
@@ -48,6 +48,7 @@ from dydx_conn import (
     Keys,
     MarketFields,
     Network,
+    NetworkError,
     NotQueued,
     OrderRequest,
     Queued,
@@ -625,6 +626,16 @@ def test_one_answer_that_is_none_does_not_leave_what_is_held_unguarded(
     validated("unreachable", snapshot("1234.9"))
     with pytest.raises(RefusalError, match="to be fit to trade on, got unreachable"):
         fit(EnvironmentSettings(), NETWORKS["testnet"], US)
+
+
+def test_an_answer_that_lists_no_markets_ends_no_run() -> None:
+    """The next one lists them, and only that one is held against what was typed."""
+    check = require_tickers(["BTC-USD", "NOPE-USD"], NETWORKS["testnet"])
+    odd = Frame(1, NOW, 1, "rest", "http", "{}", "200", "/v4/perpetualMarkets")
+
+    check(odd)
+    with pytest.raises(NetworkError, match="got NOPE-USD"):
+        check(markets_frame(BTC))
 
 
 def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:

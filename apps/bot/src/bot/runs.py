@@ -27,6 +27,7 @@ from dydx_conn import (
     MarketsContents,
     Network,
     NetworkError,
+    WireError,
     contents,
     key_of,
 )
@@ -270,7 +271,11 @@ def require_tickers(tickers: list[str], net: Network) -> Callable[[Frame], None]
     def check(frame: Frame) -> None:
         if listed or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
             return
-        markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
+        try:
+            parts = contents(frame)
+        except WireError:
+            return  # reported as malformed; the next answer lists them
+        markets = next((c.markets for c in parts if isinstance(c, MarketsContents)), {})
         listed.append(bool(markets))
         if unknown := [ticker for ticker in tickers if ticker not in markets]:
             some = ", ".join(list(markets)[:8])
