@@ -306,6 +306,8 @@ def test_what_is_fired_shrinks_and_a_transfer_fires_no_loss(
         world.block()
         losses = [r for r in world.reductions[before:] if r.cause in ("DRAWDOWN", "DAILY_LOSS")]
         assert room < 0.8 or losses == []
+        left = world.risk.margin.net_collateral
+        assert left < 1_000_000_000 or world.risk._course.room >= room - 1e-6
         price = max(price + move, 1_500.0)
         _fall(world, price)
         for reduce in world.reductions[before:]:
