@@ -306,6 +306,8 @@ def test_what_is_fired_shrinks_and_a_transfer_fires_no_loss(
         world.block()
         losses = [r for r in world.reductions[before:] if r.cause in ("DRAWDOWN", "DAILY_LOSS")]
         assert room < 0.8 or losses == []
+        left = world.risk.margin.net_collateral
+        assert left < 1_000_000_000 or world.risk._course.room >= room - 1e-6
         price = max(price + move, 1_500.0)
         _fall(world, price)
         for reduce in world.reductions[before:]:
@@ -344,6 +346,23 @@ def test_who_looks_at_an_account_changes_nothing(make_world: Any, first: int) ->
         fired.append([(first, reduce.order.quantums), *_slide(world, *range(first - 5, 2800, -1))])
 
     assert fired[0] == fired[1]
+
+
+@pytest.mark.parametrize("grown", ["0.01", "2"])
+def test_what_comes_in_during_a_move_ends_it_for_nobody(make_world: Any, grown: str) -> None:
+    """Half is left, and an order on its way fills: the rest leaves as early, with what came."""
+    fired = []
+    for size in ("0", grown):
+        world = _held(make_world, NEAR, "25")
+        ((price, _),) = _slide(world, *range(2990, 2950, -5))
+        account, held = world.risk.account, world.risk.valued.size("ETH-USD") / 1e9
+        usdc = account.collateral / 1e6 - float(size) * price
+        world.account(f"{usdc:.6f}", {"ETH-USD": (f"{held + float(size):.9f}", "3000")})
+        fired.append(_slide(world, *range(2950, 2600, -5)))
+        assert world.risk.margin.net_collateral > 6_800_000_000
+
+    assert [price for price, _ in fired[0]] == [2870, 2715]
+    assert fired[1][-1][0] >= 2715
 
 
 def test_what_is_paid_in_against_a_move_ends_it(make_world: Any) -> None:

@@ -3774,7 +3774,8 @@ class Move:
     Quote quantums: `room` is what prices may take from there until the guard leaves whole, `spent`
     what they took. `held` is the notional held then, at the prices of now. What is withdrawn is no
     move, nor is what trading costs. A move is over when prices, or who paid in, gave back what they
-    took, or the account holds nothing, or more than before.
+    took, or the account holds nothing, or more than then: what little comes in between, as by an
+    order that was on its way, makes nobody forget it.
     """
 
     __slots__ = ("_fell", "held", "room", "spent")
@@ -4994,7 +4995,9 @@ class Risk:
             if moved > 0:
                 self._move.give_back(moved)
             self.valued.load()
-            if self.valued.margin.notional > before.notional or not self.valued.held:
+            # What is held then is a product of floats.
+            grown = self.valued.margin.notional > 1.01 * self._move.held
+            if grown or not self.valued.held:
                 self._move.end()
             self._settle()
         return []
