@@ -46,7 +46,7 @@ from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.report import positions_of
 from bot.runs import asks, history_of, lived, options_of, tickers_of, typed_words, until
-from bot.troubles import recorder
+from bot.troubles import handled, recorder
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -137,15 +137,8 @@ def gently(stopping: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stopping.set()
 
-    before = {number: signal.getsignal(number) for number in _ENDS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, requested)
-    try:
+    with handled(dict.fromkeys(_ENDS, requested)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # === Sweep ===

@@ -76,6 +76,23 @@ _REFUSED: Final = "Ctrl-Z is refused: the guard would stop as well (q or Ctrl-C 
 _IGNORED: Final = (signal.SIGTTIN, signal.SIGTTOU)
 
 
+Handler = Callable[..., object] | signal.Handlers
+
+
+@contextlib.contextmanager
+def handled(handlers: Mapping[int, Handler]) -> Iterator[None]:
+    """Take signals, but those that somebody ignores already, and give them back at the end."""
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 class Terminal:
     """The terminal of a run on live frames: `trouble` once it is lost."""
 
@@ -101,20 +118,13 @@ class Terminal:
         def stopped(*_: object) -> None:
             self._refusals += 1
 
-        handlers: dict[int, Callable[..., object] | signal.Handlers] = {
+        handlers: dict[int, Handler] = {
             signal.SIGHUP: lambda *_: self.lose("a hangup"),
             signal.SIGTSTP: stopped,
             **dict.fromkeys(_IGNORED, signal.SIG_IGN),
         }
-        before = {number: signal.getsignal(number) for number in handlers}
-        for number, handler in handlers.items():
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, handler)
-        try:
+        with handled(handlers):
             yield
-        finally:
-            for number, former in before.items():
-                signal.signal(number, former)
 
 
 # === Troubles ===
