@@ -49,9 +49,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     """Replay recordings without the tracer, which takes longer than all else together.
 
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
+    In a file of another name a test that plays a recording whole says so by the mark `replays`.
     Where a run notes which test reaches which line, it wants to know it of these as well.
     """
     if not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
         for item in items:
-            if item.path.name.startswith(("test_sessions", "test_recording")):
+            whole = item.path.name.startswith(("test_sessions", "test_recording"))
+            if whole or item.get_closest_marker("replays"):
                 item.add_marker("no_cover")

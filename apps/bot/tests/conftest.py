@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from dydx_conn import Frame, Recording, find_recording
 from hypothesis import HealthCheck, settings
+from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 # A property is about what comes out, not about how busy the machine was.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

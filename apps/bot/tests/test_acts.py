@@ -107,6 +107,7 @@ def test_nothing_enters_after_a_halt_and_the_guard_goes_on(frames: list[Frame]) 
     assert all("a headline (by key)" in entry.words for entry in refused)
 
 
+@pytest.mark.replays
 def test_after_resume_it_enters_again(frames: list[Frame]) -> None:
     """The gate is what it was before."""
     resumed = played(with_acts(frames, halt=1.0, resume=60.0))
@@ -213,6 +214,7 @@ def recorded(bot: Bot, frames: Iterable[Frame], path: Path) -> Path:
     return path
 
 
+@pytest.mark.replays
 def test_a_recorded_stop_replays_to_the_same_bytes(
     frames: list[Frame], failing: Options, tmp_path: Path
 ) -> None:
@@ -232,6 +234,7 @@ def test_a_recorded_stop_replays_to_the_same_bytes(
     assert [frame.link for frame in Recording(path) if frame.kind == "act"] == ["strategy"]
 
 
+@pytest.mark.replays
 def test_the_recorded_stop_of_a_strategy_that_does_not_raise_again_halts_too(
     frames: list[Frame], failing: Options, tmp_path: Path
 ) -> None:

@@ -171,13 +171,14 @@ def test_a_strategy_that_takes_most_of_the_time_is_stopped(
 ) -> None:
     """Each call is short enough, and the guard still has less than a third of the time."""
     budget = Budget(call_s=10.0, first_s=0.1, busy_s=0.5)
-    bot = Bot(Options(strategy=slow("time.sleep(0.06)"), budget=budget))
+    bot = Bot(Options(strategy=slow("time.sleep(0.3)"), budget=budget))
 
     words = stopped(bot, frames[:4_000])
 
     assert "soon enough to leave a third of all time to the guard, got less for 0.5 s" in words
 
 
+@pytest.mark.replays
 def test_a_strategy_that_is_quick_enough_is_never_stopped(frames: list[Frame]) -> None:
     """At full speed the timer falls into it now and then, and that is all."""
     bots = [Bot(Options()), Bot(Options(budget=LIVE))]
@@ -206,6 +207,7 @@ def recorded(bot: Bot, frames: Iterable[Frame], path: Path) -> Foreseen:
     return Foreseen(path)
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_replay_obeys_the_recorded_stop_and_not_the_clock(
     frames: list[Frame], slow: Callable[..., str], tmp_path: Path, nth: int

@@ -334,6 +334,7 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
     assert survive(tape, seed, plan(tape, seed), Options.of("reckless")).broken == {}
 
 
+@pytest.mark.replays
 def test_a_day_without_faults_is_the_replay() -> None:
     """The same decisions, byte for byte, and no alarm."""
     replayed = Bot(Options())
@@ -662,6 +663,7 @@ def test_json_holds_the_same(recording: Path, capsys: pytest.CaptureFixture[str]
     assert survival_lines(report)
 
 
+@pytest.mark.replays
 def test_a_failing_seed_is_shrunk_to_what_can_be_played_again(
     recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_json_holds_the_same_report(short: Path, capsys: pytest.CaptureFixture[s
     assert len(report["run_hash"]) == 64
 
 
+@pytest.mark.replays
 def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[str]) -> None:
     """`bot --json` is `bot replay quickstart --json`."""
     assert main(["--json"]) == 0

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 
+import pytest
 from bot.composition import Bot, Options
 from bot.costs import cost_words, worst_case
 from dydx_conn import Estimate, replay
 from dydx_risk import Approved, Reduce
 
 
+@pytest.mark.replays
 def test_no_order_of_a_run_cost_more_than_was_estimated() -> None:
     """Each of its fills may round up by a millionth of a dollar, and that is all."""
     bot = Bot(Options.of("reckless"))

@@ -71,6 +71,7 @@ def run() -> tuple[Bot, Buyer]:
     return bought()
 
 
+@pytest.mark.replays
 def test_each_decision_is_approved_or_denied_with_the_reason(run: tuple[Bot, Buyer]) -> None:
     """As many verdicts as the journal has, each for the decision that it is of."""
     bot, buyer = run
@@ -155,6 +156,7 @@ class Turner:
             yield Decision.of(scored, 2_000.0 * self.side[scored.ticker], "the other side")
 
 
+@pytest.mark.replays
 def test_who_turns_round_closes_and_then_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the recording: no order goes through zero, and each close has its far side."""
     monkeypatch.setitem(STRATEGIES, "turner", Turner)

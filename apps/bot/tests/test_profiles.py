@@ -145,6 +145,7 @@ def steady() -> Outcome:
     return crashed(Options())
 
 
+@pytest.mark.replays
 def test_the_default_trades_before_the_crash(steady: Outcome) -> None:
     """It is in the market when it comes, with no more than the equity, and no market has half."""
     assert len(steady.held) >= 2
@@ -174,6 +175,7 @@ def test_after_the_crash_the_default_stays_flat(steady: Outcome) -> None:
     assert steady.bot.data.at - closed < steady.bot.options.policy.cool_down_ns
 
 
+@pytest.mark.replays
 def test_reckless_shows_what_the_guard_is_for() -> None:
     """More than four times the equity in the same crash: six tenths are left, or nothing."""
     guarded, unguarded = (crashed(Options.of("reckless", guard=guard)) for guard in (True, False))

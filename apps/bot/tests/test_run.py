@@ -46,6 +46,7 @@ def reckless() -> Bot:
     return bot
 
 
+@pytest.mark.replays
 def test_the_recording_leads_to_explained_decisions_orders_and_fills(quickstart: Bot) -> None:
     """Each layer put something out, and each decision gives its reasons in figures."""
     decisions = quickstart.journal.of_kind("decision")
@@ -67,6 +68,7 @@ def test_the_first_decision_comes_within_ten_seconds_at_the_dashboards_speed(
     assert (first.at - began) / 1e9 / 20 < 10
 
 
+@pytest.mark.replays
 def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(reckless: Bot) -> None:
     """It fired before the distance fell below what it acts at, and nothing was liquidated."""
     figures = reckless.venue.figures()
@@ -77,6 +79,7 @@ def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(reckless:
     assert reckless.risk.policy.act_below < reckless.risk.closest < 0.25
 
 
+@pytest.mark.replays
 def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None:
     """Nothing is decided; an order placed by hand is filled, and reduced when the crash comes."""
     bot, placed = Bot(Options(strategy="none")), list[OrderRequest]()
@@ -114,6 +117,7 @@ def test_no_reason_of_the_guard_says_that_a_figure_is_below_itself(reckless: Bot
     assert [why for why in reasons if re.search(r"([\d.]+) % < \1 %", why)] == []
 
 
+@pytest.mark.replays
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(reckless: Bot) -> None:
     """The same frames, unguarded: what the guard was for."""
     unguarded = Bot(Options.of("reckless", guard=False))
@@ -137,6 +141,7 @@ def run_hash(*arguments: str, seed: str = "0") -> str:
     return str(json.loads(done.stdout)["run_hash"])
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("seed", "arguments"),
     [("0", ()), ("1", ()), ("4242", ("--speed", "2000"))],
@@ -149,6 +154,7 @@ def test_the_hash_is_the_same_in_every_process(
     assert run_hash(*arguments, seed=seed) == quickstart.journal.hash
 
 
+@pytest.mark.replays
 def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Path) -> None:
     """What `bot paper --record` writes is the run: frames written and read again are the same."""
     path = tmp_path / "again.jsonl.zst"
@@ -294,6 +300,7 @@ def test_until_ends_a_source_in_its_own_time() -> None:
     assert 0 < played[-1].mono - played[0].mono < 30e9
 
 
+@pytest.mark.replays
 def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
     """What a person copies from it runs, buys when it should and sells again."""
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")

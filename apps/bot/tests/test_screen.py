@@ -95,6 +95,7 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
     assert frames
 
 
+@pytest.mark.replays
 def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
     """Drawing and pacing change nothing of what the bot does."""
     plain = Bot(Options())

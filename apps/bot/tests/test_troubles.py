@@ -102,13 +102,17 @@ def test_a_recording_that_cannot_be_begun_is_refused(tmp_path: Path) -> None:
 def test_a_terminal_that_stops_the_run_is_refused_and_one_that_ends_is_noted() -> None:
     """Both go on; whoever ignores a signal already, as nohup does, goes on to."""
     terminal, usual = Terminal(), signal.getsignal(signal.SIGTSTP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are run under
 
-    with terminal.held():
-        os.kill(os.getpid(), signal.SIGTSTP)
-        os.kill(os.getpid(), signal.SIGTTOU)
-        refused = terminal.refused(), terminal.refused()
-        os.kill(os.getpid(), signal.SIGHUP)
-        terminal.lose("an error")
+    try:
+        with terminal.held():
+            os.kill(os.getpid(), signal.SIGTSTP)
+            os.kill(os.getpid(), signal.SIGTTOU)
+            refused = terminal.refused(), terminal.refused()
+            os.kill(os.getpid(), signal.SIGHUP)
+            terminal.lose("an error")
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
     assert refused == (
         "Ctrl-Z is refused: the guard would stop as well (q or Ctrl-C ends the run)",
