@@ -139,6 +139,7 @@ def strategy():
 """
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("command", [["replay"], ["panel", "markets"]])
 def test_a_strategy_file_finds_no_key_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]

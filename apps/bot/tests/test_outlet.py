@@ -240,7 +240,7 @@ def test_a_dashboard_still_draws(hostile: Path) -> None:
 @pytest.mark.parametrize("how", ["2>/dev/full", "2>&-", ">&-", "<&-"])
 def test_a_stream_that_is_full_or_closed_ends_nothing(how: str) -> None:
     """The command does what it does, and its exit code is its own."""
-    command = f"{sys.executable} -m bot replay quickstart --plain --json {how} | tail -c 70"
+    command = f"{sys.executable} -m bot replay account --plain --json {how} | tail -c 70"
 
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
