@@ -73,25 +73,28 @@ def profile_of(name: str) -> Profile:
 
 def limits_text(policy: Policy) -> str:
     """Word in a line how much a policy lets a run risk."""
-    parts = [f"gross at most {policy.max_leverage:g} times the equity"]
-    if (most := policy.max_account_share) is not None:
-        parts.append(f"entered up to {most:g}")
-    if (most := policy.max_market_share) is not None:
-        parts.append(f"a market up to {most:g}")
-    if policy.warm_up_s:
-        parts.append(f"after {policy.warm_up_s:g} s of data")
-    if (most := policy.max_volatility_1h) is not None:
-        parts.append(f"sized to {percent_text(most)} in a usual hour")
-    if (most := policy.bear_move) is not None:
-        parts.append(f"to survive a move of {percent_text(most)}")
-    if policy.protect:
-        if (most := policy.max_daily_loss) is not None:
-            parts.append(f"closed at a loss of {percent_text(most)} in a day")
-        if (most := policy.max_drawdown) is not None:
-            parts.append(f"closed {percent_text(most)} below the peak")
+    limits = _LIMITS | (_CLOSES if policy.protect else {})
+    found = ((getattr(policy, name), words) for name, words in limits.items())
+    parts = [words.format(most, percent_text(most)) for most, words in found if most]
     if policy.cool_down_s:
         parts.append(f"out of it for {policy.cool_down_s:g} s after a reduction")
     return ", ".join(parts)
+
+
+# What a limit lets a run do: {0} is its figure, {1} that as a percentage.
+_LIMITS: Final = {
+    "max_leverage": "gross at most {0:g} times the equity",
+    "max_account_share": "entered up to {0:g}",
+    "max_market_share": "a market up to {0:g}",
+    "warm_up_s": "after {0:g} s of data",
+    "max_volatility_1h": "sized to {1} in a usual hour",
+    "bear_move": "to survive a move of {1}",
+}
+_CLOSES: Final = {
+    "max_daily_loss": "closed at a loss of {1} in a day",
+    "max_daily_loss_usdc": "closed at a loss of {0:,.2f} USDC in a day",
+    "max_drawdown": "closed {1} below the peak",
+}
 
 
 # === The table ===
