@@ -3825,11 +3825,13 @@ class CoolDown:
         self.all_until = 0
         self._until: dict[str, int] = {}
 
-    def begin(self, tickers: Iterable[str], until: int, *, whole: bool) -> None:
-        """Rest in these markets until then; after a `whole` exit in all."""
-        self._until |= dict.fromkeys(tickers, until)
+    def begin(self, tickers: Iterable[str], now: int, lasts_ns: int, *, whole: bool) -> None:
+        """Rest in these markets from now on, after a `whole` exit in all; 0 is no rest."""
+        if not lasts_ns:
+            return
+        self._until |= dict.fromkeys(tickers, now + lasts_ns)
         if whole:
-            self.all_until = until
+            self.all_until = now + lasts_ns
 
     def until(self, ticker: str) -> int:
         """Return when a market may be entered again."""
@@ -4475,6 +4477,30 @@ def _room_words(course: Course) -> str:
     return f": {left} of what {_LIMITS[course.tightest]} may be is left"
 
 
+def is_near(margin: MarginFigures, policy: Policy, ahead: float) -> bool:
+    """Return whether the distance that is defended is lost, or may be two blocks on."""
+    return margin.cushion < (policy.restore_to + ahead) * margin.sensitivity
+
+
+def due_step(
+    margin: MarginFigures, move: Move, course: Course | None, policy: Policy, ahead: float
+) -> Step | None:
+    """Return how far to go back now: what asks for most of guard and protections.
+
+    Without a `course` nothing protects. It changes nothing: whoever looks would change what the
+    guard does.
+    """
+    step = None
+    if move.room or is_near(margin, policy, ahead):
+        step = retreat(margin, move, policy, ahead)
+        if step is not None and _away(margin) - ahead >= step.below:
+            step = None
+    other = protect(margin, course, policy) if course is not None else None
+    if other is not None and (step is None or other.share < step.share):
+        return other
+    return step
+
+
 class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A rule that reduces: the level at which it acts next, and the figure that it looks at.
 
@@ -5052,7 +5078,7 @@ class Risk:
             course, was = self._course, self._course.sunk
             course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
             if was is None and course.sunk is not None:
-                self._cool_down((), whole=True)
+                self._rest.begin((), self._elapsed.now, self.policy.cool_down_ns, whole=True)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":
@@ -5116,48 +5142,29 @@ class Risk:
         if len(answers) > reports_blindness:
             watchful.answered(turn, fired=bool(reductions))
         if reductions:
-            tickers = [reduce.order.ticker for reduce in reductions]
-            self._cool_down(tickers, whole=step is not None and not step.share)
+            tickers, whole = (
+                [r.order.ticker for r in reductions],
+                step is not None and not step.share,
+            )
+            self._rest.begin(tickers, self._elapsed.now, self.policy.cool_down_ns, whole=whole)
         return [*answers]
-
-    def _cool_down(self, tickers: Iterable[str], *, whole: bool) -> None:
-        if self.policy.cool_down_s:
-            self._rest.begin(tickers, self._elapsed.now + self.policy.cool_down_ns, whole=whole)
 
     def _follow(self, margin: MarginFigures) -> None:
         """Begin a move where the distance that is defended is lost."""
         if self._move.room:
             return
-        if self._is_near(margin):
+        if is_near(margin, self.policy, self._turns.ahead):
             self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
         else:
             self._watchful.rung = 0
 
-    def _is_near(self, margin: MarginFigures) -> bool:
-        defended = self.policy.restore_to + self._turns.ahead
-        return margin.cushion < defended * margin.sensitivity
-
     def _due(self, margin: MarginFigures) -> Step | None:
-        """Return how far to go back now: what asks for most of guard and protections.
-
-        It changes nothing: whoever looks would change what the guard does.
-        """
-        ahead, step = self._turns.ahead, None
-        if self._move.room or self._is_near(margin):
-            step = retreat(margin, self._move, self.policy, ahead)
-            if step is not None and _away(margin) - ahead >= step.below:
-                step = None
-        other = self._protection(margin) if self.policy.protect else None
-        if other is not None and (step is None or other.share < step.share):
-            return other
-        return step
-
-    def _protection(self, margin: MarginFigures) -> Step | None:
+        course, account = self._course, self.account
         # An equity that is in doubt, or moved for no reported cause, closes nothing.
-        account = self.account
-        if margin.unknown or account.trouble or account.unexplained:
-            return None
-        return protect(margin, self._course, self.policy)
+        in_doubt = margin.unknown or account.trouble or account.unexplained
+        protects = self.policy.protect and not in_doubt
+        known = course if protects else None
+        return due_step(margin, self._move, known, self.policy, self._turns.ahead)
 
     def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
         valued, planner = self.valued, self._planner
