@@ -216,23 +216,13 @@ class Screen:
         if self.view.confirm:
             self._confirm(key)
         elif self.view.filtering:
-            self._type(key)
+            self.view = typed(self.view, key)
         elif key in ACTIONS:
             ACTIONS[key](self)
         elif key in KEYS:
             name = KEYS[key]
             self.view = replace(self.view, panel="" if self.view.panel == name else name)
         self._due_draw_ns = 0
-
-    def _type(self, key: str) -> None:
-        text = self.view.filter
-        if key in ("\r", "\n", "\x1b"):
-            chosen = "" if key == "\x1b" else text
-            self.view = replace(self.view, filtering=False, filter=chosen)
-        elif key in ("\x7f", "\b"):
-            self.view = replace(self.view, filter=text[:-1])
-        elif key.isprintable():
-            self.view = replace(self.view, filter=text + key)
 
     def quit(self) -> None:
         """End the run, or close the overlay that is open; what is held for real needs a `y`."""
@@ -367,14 +357,26 @@ class Screen:
     def save(self) -> None:
         """Write what is on the screen as an SVG beside the working directory's files."""
         path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
-        width, height = self._console.size
-        picture = export_svg(self.snapshot(), self.view, width, height)
-        try:
-            path.write_text(picture, encoding="utf-8")
-        except OSError as error:
-            self.view = replace(self.view, message=f"expected to save {path}, got {error}")
-        else:
-            self.view = replace(self.view, message=f"saved {path}")
+        picture = export_svg(self.snapshot(), self.view, *self._console.size)
+        self.view = replace(self.view, message=saved(path, picture))
+
+
+def typed(view: View, key: str) -> View:
+    """Return the view after a key was typed into its filter."""
+    if key in ("\r", "\n", "\x1b"):
+        return replace(view, filtering=False, filter="" if key == "\x1b" else view.filter)
+    if key in ("\x7f", "\b"):
+        return replace(view, filter=view.filter[:-1])
+    return replace(view, filter=view.filter + key) if key.isprintable() else view
+
+
+def saved(path: Path, picture: str) -> str:
+    """Write a picture; return in words what came of it."""
+    try:
+        path.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        return f"expected to save {path}, got {error}"
+    return f"saved {path}"
 
 
 ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {

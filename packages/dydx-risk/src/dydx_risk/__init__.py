@@ -2366,6 +2366,11 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     why: str = ""
 
 
+def is_whole(step: Step | None) -> bool:
+    """Return whether nothing may stay."""
+    return step is not None and not step.share
+
+
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
@@ -5142,11 +5147,8 @@ class Risk:
         if len(answers) > reports_blindness:
             watchful.answered(turn, fired=bool(reductions))
         if reductions:
-            tickers, whole = (
-                [r.order.ticker for r in reductions],
-                step is not None and not step.share,
-            )
-            self._rest.begin(tickers, self._elapsed.now, self.policy.cool_down_ns, whole=whole)
+            tickers, lasts_ns = [r.order.ticker for r in reductions], self.policy.cool_down_ns
+            self._rest.begin(tickers, self._elapsed.now, lasts_ns, whole=is_whole(step))
         return [*answers]
 
     def _follow(self, margin: MarginFigures) -> None:
@@ -5172,8 +5174,7 @@ class Risk:
         paced = step is None or step.cause == "DISTANCE"
         fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
         # To leave whole, it is sent again each block; a part is not to be sold twice.
-        patience = 1 if step is not None and not step.share else _ANSWER_BLOCKS
-        waiting = valued.reducing(patience)
+        waiting = valued.reducing(1 if is_whole(step) else _ANSWER_BLOCKS)
         tickers = valued.moved | (waiting ^ planner.waiting)
         moved = {ticker: valued.known_size(ticker) for ticker in tickers}
         valued.moved.clear()
