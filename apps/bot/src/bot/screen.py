@@ -83,7 +83,7 @@ class Screen:
         self._quit = False
         self._frozen: Snapshot | None = None
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
-        self._blind, self._lost = False, lost or (lambda _: self.quit_now())
+        self._blind, self._lost = False, lost
         self._recording = recording
         # Where acts go, what is called between frames, and how many acts there are once the last
         # one has entered.
@@ -121,7 +121,8 @@ class Screen:
             self._draw_if_due(now)
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
-                self._drain()
+                while not self._keys.empty():
+                    self._answer(self._keys.get())
                 return self._goes_on
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
         return self._goes_on
@@ -187,8 +188,9 @@ class Screen:
         try:
             self._dashboard.draw(self.snapshot(), view)
         except OSError as error:  # the terminal is closed
-            self._blind = True
-            self._lost(error.strerror or str(error))
+            self._blind, self._quit = True, self._quit or self._lost is None
+            if self._lost is not None:
+                self._lost(error.strerror or str(error))
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
 
     def snapshot(self) -> Snapshot:
@@ -205,10 +207,6 @@ class Screen:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:
             return ""
-
-    def _drain(self) -> None:
-        while not self._keys.empty():
-            self._answer(self._keys.get())
 
     def _answer(self, key: str) -> None:
         if not key:
@@ -233,10 +231,6 @@ class Screen:
             self.view = replace(self.view, confirm=f"end? c closes, y leaves, n goes on: {open_}")
         else:
             self._quit = True
-
-    def quit_now(self) -> None:
-        """End the run without a question."""
-        self._quit = True
 
     def _look_who_ends(self, now: int) -> None:
         """Ask whoever ended the run by a signal as if by a key; without an answer it ends."""
@@ -272,18 +266,12 @@ class Screen:
         self.view = replace(self.view, paused=True)
         self._step_until = self.bot.journal.counts["target"] + 1
 
-    def faster(self) -> None:
-        """Play at the next higher speed."""
-        self._set_speed([speed for speed in SPEEDS if speed > (self.speed or 0)][:1])
-
-    def slower(self) -> None:
-        """Play at the next lower speed."""
-        self._set_speed([speed for speed in SPEEDS if speed < (self.speed or 0)][-1:])
-
-    def _set_speed(self, speeds: list[float]) -> None:
-        if self.speed is not None and speeds:
-            self.speed = speeds[0]
-            self._anchor = None
+    def hurry(self, sign: int) -> None:
+        """Play a recording at the next higher speed, or with -1 at the next lower one."""
+        speed = self.speed
+        beyond = [each for each in SPEEDS[::sign] if speed and sign * each > sign * speed]
+        if beyond:
+            self.speed, self._anchor = beyond[0], None
 
     def help(self) -> None:
         """Show or hide what the keys do."""
@@ -322,18 +310,17 @@ class Screen:
 
     def switch(self) -> None:
         """Show the question whether to halt, or to resume what is halted; `y` does it."""
-        if self.finished:
-            self.view = replace(self.view, message="the run is over: nothing is left to halt")
-            return
-        what = "resume" if self.bot.risk.standing.state == "HALTED" else "halt"
-        self.view = replace(self.view, confirm=f"{what} trading? y / n")
+        halted = self.bot.risk.standing.state == "HALTED"
+        self._ask("halt", f"{'resume' if halted else 'halt'} trading? y / n")
 
     def flatten(self) -> None:
         """Show the question whether to close all positions; `y` does it, and halts."""
-        if self.finished:
-            self.view = replace(self.view, message="the run is over: nothing is left to close")
-            return
-        self.view = replace(self.view, confirm="flatten: close all positions and halt? y / n")
+        self._ask("close", "flatten: close all positions and halt? y / n")
+
+    def _ask(self, what: str, question: str) -> None:
+        over = f"the run is over: nothing is left to {what}"
+        shown = {"message": over} if self.finished else {"confirm": question}
+        self.view = replace(self.view, **shown)
 
     def _confirm(self, key: str) -> None:
         what = self.view.confirm.split()[0].rstrip(":")
@@ -385,9 +372,9 @@ ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "\x03": Screen.quit,
     " ": Screen.pause,
     ".": Screen.step,
-    "+": Screen.faster,
-    "=": Screen.faster,
-    "-": Screen.slower,
+    "+": lambda screen: screen.hurry(1),
+    "=": lambda screen: screen.hurry(1),
+    "-": lambda screen: screen.hurry(-1),
     "?": Screen.help,
     "h": Screen.help,
     "/": Screen.search,
