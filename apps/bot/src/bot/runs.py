@@ -133,12 +133,8 @@ def lived(
     """
     standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
     terminal, shown = Terminal(), on_dashboard(arguments)
-    sources = {
-        "recorder": lambda: record.trouble if record is not None else "",
-        "audit": lambda: audit.trouble if audit is not None else "",
-        "halt": lambda: standstill.trouble,
-        "terminal": lambda: terminal.trouble,
-    }
+    watched = {"recorder": record, "audit": audit, "halt": standstill, "terminal": terminal}
+    sources = {who: partial(getattr, what, "trouble", "") for who, what in watched.items()}
     troubles = Troubles(bot, inbox, sources, prints=not shown)
 
     def passing(frame: Frame) -> None:
@@ -161,22 +157,20 @@ def lived(
 
     bot.made.record = passing
     standstill.begin(inbox)
-    name = f"{net.name} {' '.join(tickers[:3])}"
-    recording = Path(arguments.record) if arguments.record else None
+    name, path = f"{net.name} {' '.join(tickers[:3])}", arguments.record
     with terminal.held():
         complete = conduct(
-            arguments, bot, source, inbox, mode=mode, name=name, recording=recording, leave=leave,
-            handle=handle, lost=terminal.lose,
+            arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
+            recording=Path(path) if path else None, lost=terminal.lose,
         )  # fmt: skip
     if not shown:
         require_frames(bot, net)
     if record is not None:
         record.close()
     troubles.look()
-    report = report_of(bot, name=name, complete=complete or not shown)
     # To whom, without a terminal? The exit code has it still.
-    with contextlib.suppress(OSError) if terminal.trouble else contextlib.nullcontext():
-        print_report(report, arguments.json)
+    with contextlib.suppress(*[OSError] if terminal.trouble else []):
+        print_report(report_of(bot, name=name, complete=complete or not shown), arguments.json)
     return ended(bot) or int(bool(bot.shown.troubles))
 
 
