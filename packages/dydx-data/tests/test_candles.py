@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import reactivex
 from dydx_conn import WireWriter, instant, market_fields
-from dydx_data import Candle, Candles, DataState, MarketView, step
+from dydx_data import Candle, Candles, DataState, MarketView, candles, step
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import Subject
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -485,3 +487,55 @@ def test_an_empty_ring_has_no_candle() -> None:
     candles = Candles(MINUTE)
 
     assert (candles.last, candles.closes(), [*candles]) == (None, [], [])
+
+
+# === As a stream ===
+
+
+def closing(world: World, *events: Any) -> list[Any]:
+    """Run events on a world; return the closed candles of a stream of its views."""
+    views, seen = Subject[MarketView](), list[Any]()
+    views.pipe(candles("1MIN")).subscribe(seen.append, seen.append, lambda: seen.append("end"))
+    for event in events:
+        event()
+        views.on_next(world.view)
+    views.on_completed()
+    return seen
+
+
+def test_each_candle_is_emitted_once_as_it_closes() -> None:
+    """With the first view after the next one began; what came before the first view is past."""
+    world = World()
+
+    seen = closing(
+        world,
+        lambda: world.trades(trade(10, 100), trade(70, 101)),
+        lambda: world.trades(trade(80, 102)),
+        lambda: world.trades(trade(130, 103)),
+        lambda: world.trades(trade(75, 777)),
+        lambda: world.trades(trade(310, 104)),
+    )
+
+    first, *flat, end = seen
+    assert (first.ticker, plain(first.candle)) == ("BTC-USD", (101, 102, 101, 102, 2, 2))
+    assert [one.candle.started_at // MINUTE % 60 for one in seen[:-1]] == [1, 2, 3, 4]
+    assert [one.candle.trades for one in flat] == [1, 0, 0]
+    assert end == "end"
+
+
+def test_views_without_candles_close_none() -> None:
+    """An empty stream, a market without trades, and an error that passes."""
+    world = World()
+
+    assert closing(world) == ["end"]
+    assert closing(world, lambda: world.at(130)) == ["end"]
+    error, seen = RuntimeError("torn"), list[Any]()
+    reactivex.throw(error).pipe(candles("1MIN")).subscribe(on_error=seen.append)
+    reactivex.never().pipe(candles("1MIN")).subscribe(seen.append)
+    assert seen == [error]
+
+
+def test_a_stream_of_no_resolution_is_refused_at_once() -> None:
+    """A typing error is raised, not silent."""
+    with pytest.raises(ValueError, match="expected a resolution among 1MIN"):
+        candles("2MINS")

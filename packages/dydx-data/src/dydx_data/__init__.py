@@ -83,7 +83,7 @@ __all__ = [
     # Trades
     "Flow", "Trade",
     # Candles
-    "RESOLUTIONS", "Candle", "Candles",
+    "RESOLUTIONS", "Candle", "CandleState", "Candles",
     # Funding rates
     "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
     "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
@@ -94,7 +94,7 @@ __all__ = [
     # Frames
     "step",
     # Streams
-    "market_views",
+    "ClosedCandle", "candles", "market_views",
 ]
 # fmt: on
 
@@ -158,12 +158,13 @@ def _size(text: str, lots: int) -> int:
 
 def _near(number: float, places: int) -> int | None:
     # Five times faster than to read the digits, and where floats cannot be wrong the same.
-    product = number * 10.0**places
+    product = number * _SCALES[places] if places >= 0 else number / _SCALES[-places]
     if abs(product) < _SURE and abs(product - (units := round(product))) < 0.01:
         return units
     return None
 
 
+_SCALES: Final[Sequence[float]] = [10.0**places for places in range(50)]
 _SURE: Final = 2.0**44  # up to here two roundings are wrong by less than 0.01
 _TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
 _MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
@@ -1729,7 +1730,8 @@ def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> No
             newest.setdefault(name, candle.started_at)
         except ValueError as error:
             view.quality.note(frame.seq, "malformed", str(error))
-        candles.roll(view.chain.rolled_ns)
+    for name in newest:
+        view.candles[name].roll(view.chain.rolled_ns)
 
 
 def _start(received: tuple[str, Candle]) -> int:
@@ -1740,7 +1742,9 @@ def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
     places, lots = scale
-    usd, power = exact(fields.usd_volume)
+    if (usd := _near(float(fields.usd_volume), 6)) is None:
+        digits, power = exact(fields.usd_volume)
+        usd = _floor(digits, power + 6)
     prices = (fields.open, fields.high, fields.low, fields.close)
     opened, high, low, close = [_price(text, places) for text in prices]
     # A mid price is the mean of two, made in floats.
@@ -1749,7 +1753,7 @@ def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
         instant(fields.started_at), opened, high, low, close,
-        _size(fields.base_token_volume, lots), _floor(usd, power + 6), fields.trades,
+        _size(fields.base_token_volume, lots), usd, fields.trades,
         None if interest is None else _size(interest, lots),
         mid_open, mid_close,
     )  # fmt: skip
@@ -2127,3 +2131,38 @@ def market_views(
         views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)
+
+
+class ClosedCandle(msgspec.Struct, frozen=True, gc=False):
+    """A candle that has closed, with the frame that showed it."""
+
+    ticker: str
+    candle: Candle
+    seq: int
+
+
+def candles(resolution: str) -> Callable[[Observable[MarketView]], Observable[ClosedCandle]]:
+    """Turn market views into their candles, each once, as it closes.
+
+    That is with the first view of its market after the next one began: with a trade of it, or a
+    second into it. Those of before the first view are not emitted. What closed in a gap comes as it
+    is then, partial; a trade that comes later changes `view.candles` alone. Cold if the source is;
+    replays nothing; runs on the source's thread; completes and errors with it. `ValueError` for a
+    resolution that is none.
+
+        views    --v-v-v-v-v-v--|
+        candles  -----c-----c---|
+    """
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"expected a resolution among {', '.join(RESOLUTIONS)}, got {resolution}")
+    return fold(dict[str, int], partial(_closed, resolution))
+
+
+def _closed(resolution: str, begun: dict[str, int], view: MarketView) -> list[ClosedCandle]:
+    ring = view.candles.get(resolution)
+    if not ring or ring.started_at == begun.get(view.ticker):
+        return []
+    since, begun[view.ticker] = begun.get(view.ticker, ring.started_at), ring.started_at
+    count = min((ring.started_at - since) // ring.period_ns, len(ring) - 1)
+    places = range(len(ring) - 1 - count, len(ring) - 1)
+    return [ClosedCandle(view.ticker, ring[place], view.seq) for place in places]
