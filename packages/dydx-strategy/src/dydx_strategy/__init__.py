@@ -39,9 +39,11 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import (
+    Any,
     ClassVar,
     Final,
     Literal,
@@ -64,7 +66,7 @@ __all__ = [
     # Errors
     "StrategyError",
     # Values
-    "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
+    "Action", "Decision", "Entry", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
     # Pace
     "Pace",
     # Settings
@@ -98,19 +100,39 @@ class StrategyError(Exception):
 # never guessed here: the bot translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
+Entry = Literal["take", "make", "stop"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
 # No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
+# No entry waits longer, and none stands farther behind the best price: 30 days, half the price.
+_LONGEST_S: Final = 30 * 86_400.0
+_FARTHEST_BPS: Final = 5_000.0
 # The most that a close may press without leaving at any price, as one at 1 does.
 _PRESSING: Final = 0.9
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+def _always(default: Any) -> Any:
+    # Written down though it is the default, as it was before there was more to say: what was
+    # hashed then hashes alike.
+    return msgspec.field(default_factory=lambda: default)
+
+
+_NONE: Final = 0.0  # one object, which is how msgspec knows what is left out
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a strategy wants in one market, or why it wants nothing.
 
     `target_usdc` is signed. `urgency` is 0 to 1, and a target of 0 at 1 leaves at whatever price
     there is; `score` is what the decision rests on. `Decider` sets the rest: `id`, and
     `previous_usdc` to what is held, the target of a "hold" too.
+
+    `entry` is how a position grows: "take" crosses the book at once; "make" rests
+    `entry_offset_bps` behind the best price of its own side, post-only; "stop" takes once the
+    oracle price or a trade has gone through `trigger_price` in its own direction. Both wait
+    `patience_s`, what is not filled by then is cancelled and reported as "expired". What shrinks a
+    position always takes. `stop_loss` and `take_profit` are where all that is held is left again,
+    on the venue, until a later target says otherwise. Prices in USDC, 0 is none.
     """
 
     ticker: str
@@ -118,12 +140,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     action: Action
     target_usdc: float
-    previous_usdc: float = 0.0
+    previous_usdc: float = _always(0.0)
     urgency: float
     score: float
     reasons: tuple[str, ...]
     scores: tuple[Score, ...]
-    id: str = ""
+    id: str = _always("")
+    entry: Entry = "take"
+    entry_offset_bps: float = _NONE
+    patience_s: float = _NONE
+    trigger_price: float = _NONE
+    stop_loss: float = _NONE
+    take_profit: float = _NONE
 
     @classmethod
     def of(
@@ -133,12 +161,20 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         *reasons: str,
         urgency: float = 0.5,
         score: float = 50.0,
+        entry: Entry = "take",
+        entry_offset_bps: float = _NONE,
+        patience_s: float = _NONE,
+        trigger_price: float = _NONE,
+        stop_loss: float = _NONE,
+        take_profit: float = _NONE,
     ) -> Self:
         """Decide on a target in the market that was scored, for these reasons."""
         return cls(
             ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
             target_usdc=target_usdc, urgency=urgency, score=score, reasons=reasons,
-            scores=scored.scores,
+            scores=scored.scores, entry=entry, entry_offset_bps=entry_offset_bps,
+            patience_s=patience_s, trigger_price=trigger_price, stop_loss=stop_loss,
+            take_profit=take_profit,
         )  # fmt: skip
 
 
@@ -1246,7 +1282,45 @@ def _believed(decision: Decision) -> Decision:
         # Written so that NaN is refused, too.
         if not abs(figure) <= _LARGEST:
             raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
+    if wrong := _contradiction(believed):
+        raise _NoDecisionError(f"one whose {wrong}")
     return believed
+
+
+# The figures of an intent: what each may be at most, which entries need it, which may have it.
+_INTENT: Final[dict[str, tuple[float, tuple[Entry, ...], tuple[Entry, ...]]]] = {
+    "entry_offset_bps": (_FARTHEST_BPS, (), ("make",)),
+    "patience_s": (_LONGEST_S, ("make", "stop"), ("make", "stop")),
+    "trigger_price": (_LARGEST, ("stop",), ("stop",)),
+    "stop_loss": (_LARGEST, (), get_args(Entry)),
+    "take_profit": (_LARGEST, (), get_args(Entry)),
+}
+
+
+def _contradiction(decision: Decision) -> str:
+    """Return what of an intent nobody can mean, wherever the market stands; empty if nothing is."""
+    for name, (most, needing, having) in _INTENT.items():
+        figure, entry = getattr(decision, name), decision.entry
+        if not 0.0 <= figure <= most:  # refuses NaN, too
+            return f"{name} is {figure:g}, not within 0 and {most:g}"
+        if entry in needing and not figure:
+            return f"{name} is 0, although its entry is {entry!r}"
+        if figure and entry not in having:
+            return f"{name} is {figure:g}, although its entry is {entry!r}"
+    return _disorder(decision)
+
+
+def _disorder(decision: Decision) -> str:
+    """Return which two prices stand the wrong way round for a target; empty if none do."""
+    names = ("stop_loss", "trigger_price", "take_profit")
+    side = "long" if decision.target_usdc > 0 else "short"
+    prices = [(name, price) for name in names if (price := getattr(decision, name))]
+    if not decision.target_usdc:  # nothing to leave
+        return ""
+    for (low, below), (high, above) in pairwise(prices if side == "long" else prices[::-1]):
+        if below >= above:
+            return f"{low} is {below:g}, not below {high} {above:g}, for a {side}"
+    return ""
 
 
 def _raised_at(error: BaseException) -> str:
