@@ -4,6 +4,7 @@ import statistics
 
 import edge
 import pytest
+from dydx_data import DataState, step
 from edge import Mean, Result, crossing, many, row
 from edge_wire import Story, frames_of
 from market import SCENARIOS
@@ -20,10 +21,10 @@ def test_a_story_always_sends_the_same_frames(scenario: str) -> None:
 def test_every_frame_of_a_story_is_readable() -> None:
     """The market is known, its book has two sides, and nothing is counted as trouble."""
     story = Story(scenario="calm", seed=3, seconds=60, markets=3)
-    data = edge.DataState()
+    data = DataState()
     for frames in frames_of(story):
         for frame in frames:
-            edge.step(data, frame)
+            step(data, frame)
 
     assert len(data.views) == 3
     assert all(view.oracle and view.book.mid_price for view in data.views.values())

@@ -16,7 +16,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
     Loading           STRATEGIES, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
-    Streams           decisions: the operator around it
+    Streams           decisions: the operator around it; throttle, debounce, distinct_targets
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
 the layer above; a "hold" wants nothing. Both carry reasons in plain words with their figures, and
@@ -78,7 +78,7 @@ __all__ = [
     # Deciding
     "Decider",
     # Streams
-    "decisions",
+    "debounce", "decisions", "distinct_targets", "throttle",
 ]
 # fmt: on
 
@@ -301,7 +301,27 @@ class Pace(BaseModel):
 
     def same(self, target: float, other: float) -> bool:
         """Return whether two targets are near enough to count as one."""
-        return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
+        return _same(target, other, self.same_share)
+
+
+def _same(target: float, other: float, share: float) -> bool:
+    return math.isclose(target, other, rel_tol=share, abs_tol=0.0)
+
+
+def _too_soon(since_ns: int, at: int, seconds: float) -> str:
+    """Return why a target comes too soon after the last; empty if it does not."""
+    spent = (at - since_ns) / 1e9
+    if spent >= seconds:
+        return ""
+    return f"last target {spent:.0f} s ago < {seconds:g} s between two"
+
+
+def _no_news(last: tuple[float, int], target: float, at: int, seconds: float, share: float) -> str:
+    """Return why a target says the same again, after the last one and its time; else nothing."""
+    spent = (at - last[1]) / 1e9
+    if spent >= seconds or not _same(target, last[0], share):
+        return ""
+    return f"the same target {spent:.0f} s ago < {seconds:g} s"
 
 
 class _Pacing:
@@ -401,13 +421,12 @@ class _Pacing:
                 return f"{market.refusal}, {spent:.0f} s ago < {longest:g} s before retry"
         if market.at is None:
             return ""
-        spent = (at - market.at) / 1e9
-        if spent < pace.throttle_s:
-            return f"last target {spent:.0f} s ago < {pace.throttle_s:g} s between two"
-        spent = (at - market.added_at) / 1e9
-        if spent < pace.debounce_s and not market.refusals and pace.same(target, market.added):
-            return f"the same target {spent:.0f} s ago < {pace.debounce_s:g} s"
-        return ""
+        if soon := _too_soon(market.at, at, pace.throttle_s):
+            return soon
+        if market.refusals:
+            return ""
+        added = market.added, market.added_at
+        return _no_news(added, target, at, pace.debounce_s, pace.same_share)
 
 
 class _Requests:
@@ -1329,8 +1348,8 @@ def _raised_at(error: BaseException) -> str:
 
 
 # === Streams ===
-# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own.
-# Time is the events' own.
+# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own; and
+# what a `Pace` is made of, for whoever has decisions of another kind. Time is the events' own.
 
 
 def decisions(
@@ -1349,3 +1368,75 @@ def decisions(
     """
     make = strategy or RankAndTarget
     return fold(lambda: Decider(make), Decider.step)
+
+
+_Passing = Callable[[Observable[Decision]], Observable[Decision]]
+
+
+def throttle(seconds: float) -> _Passing:
+    """Let a market's target pass if the last one that passed is so many seconds old, or more.
+
+    Time is that of the decisions. What adds no risk always passes: a hold, and a target of less
+    than is held (`previous_usdc`) on its side. Every strategy's `Pace` does this by default. Hot
+    or cold as the source is, replays nothing, runs on the source's thread, completes and errors
+    with it. A target too soon after the first (a), an exit (x), a target in time:
+
+        decisions  -a-b--x---d-|
+        throttle   -a----x---d-|
+    """
+    return _passing(lambda last, new: not _too_soon(last.at, new.at, seconds))
+
+
+def debounce(seconds: float, share: float = Pace().same_share) -> _Passing:
+    """Let a market's target pass unless the last one that passed said the same a moment ago.
+
+    The same is within a `share` of each other; `seconds` later it is news again. Beside that it is
+    as `throttle` is. The target again (a), another one (b):
+
+        decisions  -a-a-b-b--|
+        debounce   -a---b----|
+    """
+    return _passing(
+        lambda last, new: (
+            not _no_news((last.target_usdc, last.at), new.target_usdc, new.at, seconds, share)
+        )
+    )
+
+
+def distinct_targets(share: float = Pace().same_share) -> _Passing:
+    """Let a market's target pass if it is another than the last that passed, however long ago.
+
+    And another than what is held by then. The same is within a `share` of each other; beside that
+    it is as `throttle` is. The target again (a), another one (b):
+
+        decisions         -a-a-b-a--|
+        distinct_targets  -a---b-a--|
+    """
+
+    def is_other(last: Decision, new: Decision) -> bool:
+        target = new.target_usdc
+        return not any(
+            _same(target, other, share) for other in (last.target_usdc, new.previous_usdc)
+        )
+
+    return _passing(is_other)
+
+
+def _passing(passes: Callable[[Decision, Decision], bool]) -> _Passing:
+    """Let a target that adds risk pass by the last that passed in its market; all else passes."""
+
+    def step(last: dict[str, Decision], new: Decision) -> tuple[Decision, ...]:
+        if new.action == "hold":
+            return (new,)
+        before = last.get(new.ticker)
+        if before is not None and _adds(new) and not passes(before, new):
+            return ()
+        last[new.ticker] = new
+        return (new,)
+
+    return fold(dict, step)
+
+
+def _adds(decision: Decision) -> bool:
+    target, held = decision.target_usdc, decision.previous_usdc
+    return decision.action == "target" and (target * held < 0 or abs(target) > abs(held))
