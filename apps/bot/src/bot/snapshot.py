@@ -198,7 +198,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         price=view.book.mid_price or (view.oracle.price if view.oracle else None),
         history=tuple(candles.closes(60)) if candles else (),
         spread_bps=view.book.spread_bps,
-        volume_60s=view.flow.usd,
+        volume_60s=view.flow.over("1MIN").usd,
         oracle=view.oracle.price if view.oracle else None,
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
