@@ -204,7 +204,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
-        scores=bot.shown.scored.get(view.ticker, ()),
+        scores=bot.scorer.scores(view.ticker),
     )
 
 

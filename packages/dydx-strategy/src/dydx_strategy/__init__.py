@@ -55,7 +55,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import MarketView, stopping
+from dydx_data import stopping
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
@@ -621,10 +621,12 @@ class _Market:
 
     __slots__ = (
         "cut_reason", "cut_usdc", "exposure", "held", "news", "opinion", "out_since", "refusal",
-        "scored", "since", "stranded", "trouble", "troubled_at",
+        "scored", "since", "stranded", "ticker", "trouble", "troubled_at",
     )  # fmt: skip
 
     def __init__(self, scored: Scored) -> None:
+        self.ticker = scored.ticker
+        # As of the look that is going on.
         self.scored = scored
         self.opinion = _Opinion(50.0, "")
         # Signed: what is held, and the same with what is approved and not filled yet.
@@ -706,7 +708,7 @@ class _Room:
     def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
         # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
-        self._taken |= {market.scored.ticker: market.taken for market in markets}
+        self._taken |= {market.ticker: market.taken for market in markets}
         self._settings = settings
         self._equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
         self.gross = math.fsum(self._taken.values())
@@ -775,7 +777,7 @@ def _compared(value: float, sign: str, threshold: float) -> str:
 
 
 def _rank(market: _Market) -> tuple[bool, float, str]:
-    return (bool(market.trouble), -market.opinion.conviction, market.scored.ticker)
+    return (bool(market.trouble), -market.opinion.conviction, market.ticker)
 
 
 def _hold(market: _Market, now: Scored, *reasons: str) -> Decision:
@@ -790,9 +792,8 @@ def _decision(
     urgency: float,
     reasons: tuple[str, ...],
 ) -> Decision:
-    scored = market.scored
     return Decision(
-        ticker=scored.ticker,
+        ticker=market.ticker,
         # The frame of this look; each score names the frame that it came from.
         seq=now.seq,
         at=now.at,
@@ -802,7 +803,7 @@ def _decision(
         urgency=urgency,
         score=market.opinion.value,
         reasons=reasons,
-        scores=scored.scores,
+        scores=market.scored.scores,
     )
 
 
@@ -842,11 +843,9 @@ class RankAndTarget:
         return self.settings
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Keep a market's newest scores; look at all markets when it is time."""
-        market = self._markets.get(scored.ticker)
-        if market is None:
-            market = self._markets[scored.ticker] = _Market(scored)
-        market.scored = scored
+        """Take note of a market; look at all markets when it is time."""
+        if scored.ticker not in self._markets:
+            self._markets[scored.ticker] = _Market(scored)
         if self._next_look is None:
             self._next_look = scored.at + _ns(self.settings.look_s)
             self._reported_at = scored.at
@@ -870,8 +869,9 @@ class RankAndTarget:
 
     def _look(self, now: Scored, held: Holdings) -> list[Decision]:
         markets, settings = self._markets.values(), self.settings
-        for market in markets:
-            ticker = market.scored.ticker
+        scored = now.markets
+        for ticker, market in self._markets.items():
+            market.scored = scored[ticker]
             market.find(now.at, held.usdc(ticker), self._pacing.open_usdc(ticker), settings)
             market.judge(now.at, settings)
         room = _Room(settings, held, markets)
@@ -895,7 +895,7 @@ class RankAndTarget:
         """Yield a hold where something happened that no target of this look answers."""
         for plan in plans:
             market = plan.market
-            if market.news and market.scored.ticker not in decided:
+            if market.news and market.ticker not in decided:
                 yield _hold(market, now, market.news, plan.reason)
 
     def _plan(self, market: _Market, at: int, room: _Room) -> _Plan:
@@ -962,7 +962,7 @@ class RankAndTarget:
         if not plan.grows:
             return plan
         settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
-        if wait := self._pacing.wait(market.scored.ticker, plan.target, at):
+        if wait := self._pacing.wait(market.ticker, plan.target, at):
             return _Plan.stay(market, f"{wait}: {plan.reason}")
         if not market.taken and room.places >= settings.positions:
             reason = f"no place: {room.places} of {settings.positions} markets held"
@@ -978,7 +978,7 @@ class RankAndTarget:
         market = plan.market
         if not market.taken:
             market.since, market.out_since = now.at, None
-        used = room.take(market.scored.ticker, plan.target)
+        used = room.take(market.ticker, plan.target)
         reasons = (market.news, plan.reason, used) if market.news else (plan.reason, used)
         decision = _decision(market, now, "target", plan.target, plan.urgency, reasons)
         self._pacing.request(decision)
@@ -1132,7 +1132,7 @@ class Decider:
         self._pacing = _Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
         self._dropped: dict[str, int] = {}
-        self._views: dict[str, MarketView] = {}
+        self._now: Scored | None = None
         # The turns whose near side is on its way, as they were decided last.
         self._turns: dict[str, Decision] = {}
         self._count = 0
@@ -1142,7 +1142,7 @@ class Decider:
         if not isinstance(event, Scored):
             self._learn(event)
             return []
-        self._views[event.ticker] = event.view
+        self._now = event
         try:
             made = self.strategy.step(event, self._holdings)
             # A strategy may be a generator, which raises only while it is walked.
@@ -1205,8 +1205,8 @@ class Decider:
         pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
         turn = self._turns.pop(ticker, None)
         if target * held < 0 or abs(target) < abs(held):
-            view = self._views.get(ticker)
-            if view is not None and (stops := stopping(view, "exit")):
+            market = None if self._now is None else self._now.markets.get(ticker)
+            if market is not None and (stops := stopping(market.view, "exit")):
                 return None, f"cannot be closed: {stops[0].why}"
             if target * held < 0:
                 return self._turning(decision, held, turn)
