@@ -33,7 +33,7 @@ def decision(at: float, target: float, held: float = 0.0, **fields) -> Decision:
     return msgspec.structs.replace(made, previous_usdc=held, **fields)
 
 
-def played(name: str, diagram: str) -> tuple[list, Callable[[str], list]]:
+def played(name: str, diagram: str) -> tuple[list[Any], Callable[[str], list[Any]]]:
     """Play decisions through an operator; each is made at the second where it is drawn."""
     # The letters: two targets too near to be two, others, an exit, and a hold.
     targets = {"a": 100.0, "b": 200.0, "c": 300.0, "d": 400.0, "x": 0.0, "h": 0.0}
