@@ -162,6 +162,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         connection=f"{data.connection} {fresh}/{len(live)}",
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
+        late_s=data.chain.lag_ns / 1e9 or None,
         frames_per_s=meters.frames_per_s,
         memory_mb=memory_mb(),
         cpu_percent=None if meters.cpu_share is None else meters.cpu_share * 100,
@@ -203,7 +204,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
-        scores=bot.shown.scored.get(view.ticker, ()),
+        scores=bot.scorer.scores(view.ticker),
     )
 
 

@@ -56,6 +56,7 @@ from dydx_conn import (
     Continuity,
     ErrorsContents,
     Frame,
+    Lag,
     MarketFields,
     OddRow,
     PerpetualMarket,
@@ -94,7 +95,7 @@ __all__ = [
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
-    "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
+    "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Frames
     "step",
     # Streams
@@ -1161,7 +1162,8 @@ class Chain:
     Set by blocks, or by live trades where no block was received; until then nothing rolls: a
     stand-in, or an old recording, may live in another year than its receiver. `priced_at` is until
     when the last oracle prices are known to be the chain's: it refuses small moves, so that a price
-    may stand for hours, and nothing says so but the silence of a link that works.
+    may stand for hours, and nothing says so but the silence of a link that works. `lag_ns` is for
+    how long frames wait until they are folded, as the last tick reported; 0 below 250 ms.
     """
 
     height: int = 0
@@ -1170,6 +1172,7 @@ class Chain:
     at: int = 0
     priced_at: int = 0
     skew_ns: int | None = None
+    lag_ns: int = 0
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
 
 
@@ -1245,6 +1248,9 @@ class DataState:
         self.closed: set[str] = set()
         self.received_at: dict[str, int] = {}  # when each link's last message came
         self._markets_link = ""  # which reports every change of the markets since their snapshot
+        # Of a lag: up to which frame a book is updated without a word, and which books were.
+        self._together: dict[str, int] = {}
+        self._unseen: dict[str, None] = {}
         self.frames = self.at = self.seq = 0
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
@@ -1288,7 +1294,7 @@ _MOST_MARKETS: Final = 2_000
 
 ObjectionKind = Literal[
     "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
-    "STALE",
+    "STALE", "LAG",
 ]  # fmt: skip
 Act = Literal["entry", "exit", "guard", "match", "book"]
 
@@ -1305,7 +1311,8 @@ class Objection(msgspec.Struct, frozen=True, gc=False):
 # no reason to stay. They stop only where the venue would refuse the order (a market that is not
 # ACTIVE takes none, reducing ones included: clob code 34), or where none can be made. A match on
 # paper needs prices that the venue itself would match at; a book with one side is one. "book" is
-# not an act but a belief: may a cost be read off the book, or must the oracle price do?
+# not an act but a belief: may a cost be read off the book, or must the oracle price do? Of a lag
+# the venue knows nothing, and on the way out prices some seconds old are better than none.
 _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
     "STATUS": frozenset(["entry", "exit", "guard", "match"]),
     "UNKNOWN_STATUS": frozenset(["entry"]),
@@ -1314,7 +1321,10 @@ _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
     "UNKNOWN_BOOK": frozenset(["entry", "match", "book"]),
     "ONE_SIDED": frozenset(["entry", "book"]),
     "STALE": frozenset(["entry", "match", "book"]),
+    "LAG": frozenset(["entry"]),
 }
+# What waited longer than this before it was folded is no ground for a new risk.
+LAG_NS: Final = 2 * _SECOND
 
 
 def stopping(
@@ -1331,7 +1341,7 @@ def objections(
     """Return all that stands against a market, the gravest first; nothing if all is well.
 
     `at` is the event time to measure ages by; without it only a silence that the fold has noticed
-    counts.
+    counts, and no lag.
     """
     book = view.book
     found: list[Objection] = []
@@ -1350,6 +1360,10 @@ def objections(
         found.append(Objection("ONE_SIDED", f"the book is {was}", (("book", was),)))
     if view.quality.stale or at is not None:
         found += _stale(view, at, stale_ns)
+    if at is not None and (lag_ns := view.chain.lag_ns) > LAG_NS:
+        lag_s, limit_s = f"{lag_ns / _SECOND:.1f}", f"{LAG_NS / _SECOND:g}"
+        why = f"frames wait {lag_s} s before they are folded, limit {limit_s} s"
+        found.append(Objection("LAG", why, (("lag_s", lag_s), ("limit_s", limit_s))))
     return tuple(found)
 
 
@@ -1824,13 +1838,34 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_tick(state: DataState, frame: Frame) -> _Touched:
-    """Give up overdue answers: the holes in the ids that they explained may be losses."""
-    lost: list[MarketView] = []
+    """Take what it reports of a lag, and give up overdue answers.
+
+    The holes in the ids that those explained may be losses.
+    """
+    lost = [*_fold_lag(state, frame)] if frame.text else []
     for name, link in state.links.items():
         if link.owed and (late := link.overdue(frame.mono)):
             state.quality.note(frame.seq, "gap", f"{len(late)} answers overdue on {name}")
             lost += _lose_link(state, msgspec.structs.replace(frame, link=name))
     return tuple(lost)
+
+
+def _fold_lag(state: DataState, frame: Frame) -> _Touched:
+    """Fold books together from here on as a tick wants it; show those that this leaves out."""
+    try:
+        lag = Lag.of(frame)
+    except ConnError as error:
+        state.quality.note(frame.seq, "malformed", str(error))
+        return ()
+    state.chain.lag_ns = lag.age_ns
+    state._together = {ticker: frame.seq + count for ticker, count in lag.books.items()}
+    shown = [ticker for ticker in state._unseen if ticker not in lag.books]
+    return [view for ticker in shown for view in _show(state, frame, state.views[ticker])]
+
+
+def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
+    del state._unseen[view.ticker]
+    return view._touch(frame, "book")
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
@@ -1932,9 +1967,24 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     state.at = at = frame.at
     if frame.kind == "ws":
         touched = _fold_message(state, frame)
+        if state._together:
+            touched = _fold_together(state, frame, touched)
     else:
         touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
     return _judge(state, frame, touched) if at >= state._judge_at else touched
+
+
+def _fold_together(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
+    """Hold back what a book became until the last of the updates that are folded together."""
+    until, view = state._together.get(frame.id, 0), state.views.get(frame.id)
+    if view is None or not until or frame.channel != "v4_orderbook":
+        return touched
+    if frame.seq < until and view.book.known and touched == (view,) and view.changed == "book":
+        state._unseen[view.ticker] = None
+        return ()
+    if view.ticker in state._unseen and (frame.seq >= until or view in touched):
+        return [*dict.fromkeys([*touched, *_show(state, frame, view)])]
+    return touched
 
 
 def _compare_clocks(state: DataState, frame: Frame) -> None:
