@@ -1097,9 +1097,10 @@ class Premium:
         number = self._due(at_ns)
         if self._votes is None:
             self._votes, self._number = FundingHour(self.terms), number + 1
-        bid, ask = (x and _level(market, x)[0] for x in (book.best_bid, book.best_ask))
+        bid, ask = book.best_bid, book.best_ask
         self._votes.vote(
-            market, bid, ask,
+            market, None if bid is None else _level(market, bid)[0],
+            None if ask is None else _level(market, ask)[0],
             lambda: ([_level(market, x) for x in book.bids(_VOTED)],
                      [_level(market, x) for x in book.asks(_VOTED)]),
             *price,
@@ -1450,16 +1451,16 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
     own = [premium.own[number] for number in numbers if number in premium.own]
     if market is None or not (own or reported):
         return None
-    level = premium.recent if reported else own[-1]
-    total = (premium.total if first else 0 if reported else sum(own)) + level * (
-        count - (first if reported else len(own))
-    )
-    rate = int(total / count) + premium.default_ppm
+    if reported:
+        total, known, level = premium.total if first else 0, first, premium.recent
+    else:
+        total, known, level = sum(own), len(own), float(own[-1])  # integers
+    rate = int((total + level * (count - known)) / count) + premium.default_ppm
     charged = charged_rate(rate, market, terms)
     return FundingOutlook(
         predicted_ppm=charged,
         venue_ppm=view.funding.next_rate_1h * 8 * _PPM if reported else None,
-        own_ppm=sum(own) / len(own) + premium.default_ppm if own else None,  # integers
+        own_ppm=math.fsum(own) / len(own) + premium.default_ppm if own else None,
         clamp_ppm=charged_rate(_PPM * _PPM, market, terms),
         is_clamped=charged != rate,
         share_known=first / count,
