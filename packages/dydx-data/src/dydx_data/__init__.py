@@ -16,8 +16,10 @@ Where to make a change:
     Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
+    Premium                         the samples of the hour as far as they are known
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
+    Outlook                         what the hour's funding will come to
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
@@ -48,6 +50,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 import msgspec
 from dydx_conn import (
     CHANNELS,
+    ENDPOINTS,
     BookContents,
     CandleFields,
     ConnError,
@@ -85,8 +88,11 @@ __all__ = [
     # Candles
     "RESOLUTIONS", "Candle", "Candles",
     # Funding rates
-    "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
-    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
+    "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
+    "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
+    "premium_sample", "premium_vote", "remove_tails",
+    # Premium, Outlook
+    "FundingOutlook", "Premium", "funding_outlook",
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
@@ -1116,6 +1122,10 @@ class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     removed_tail_ppm: int = 0
     sample_seconds: int = 60
     tick_seconds: int = 3_600
+    # The chain samples at half past each minute, and pays on the hour.
+    sample_offset_seconds: int = 30
+    # Set for each tier on the chain: on the mainnet so many quote quantums over the initial margin.
+    impact_notional_at_100_percent: int = 500_000_000
 
     @property
     def samples_per_tick(self) -> int:
@@ -1258,6 +1268,24 @@ def funding_rate(
     return max(min(rate, most), -most)
 
 
+def charged_rate(rate_8h_ppm: int, market: PerpetualMarket, terms: FundingTerms) -> int:
+    """Bound a rate as the chain bounds what it charges, in ppm per 8 hours."""
+    factor = terms.funding_rate_clamp_factor_ppm
+    most = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
+    return max(min(rate_8h_ppm, most), -most)
+
+
+def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
+    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
+    try:
+        digits, exponent = exact(rate_1h)
+    except (ConnError, ValueError, ArithmeticError):
+        raise DataError(f"expected an hourly funding rate, got {rate_1h}") from None
+    times, over = 8 * _PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
+    rate: int = abs(digits) * times // over
+    return rate if digits >= 0 else -rate
+
+
 def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
     """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
     spread = imf_ppm - imf_ppm * maintenance_fraction_ppm // _PPM
@@ -1273,6 +1301,141 @@ def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction 
     if not known:
         return None
     return (Fraction(sum(known), len(known)) + default_ppm) / (8 * _PPM)  # integers
+
+
+# Both sides of a book, bids first, as (subticks, quantums) of levels.
+Sides = Callable[[], tuple[Iterable[tuple[int, int]], Iterable[tuple[int, int]]]]
+
+
+class FundingHour:
+    """The votes of a minute and the samples of an hour of one market, folded as the chain does.
+
+    `vote` once a block, `sample` once a minute, `settle` once an hour.
+    """
+
+    __slots__ = ("samples", "terms", "votes")
+
+    def __init__(self, terms: FundingTerms, samples: Iterable[int] = ()) -> None:
+        self.terms = terms
+        self.votes: list[int] = []
+        self.samples = [*samples]
+
+    def vote(
+        self, market: PerpetualMarket, bid: int | None, ask: int | None, sides: Sides,
+        price: int, exponent: int,
+    ) -> None:  # fmt: skip
+        """Add a block's vote: the best prices in subticks, and how to come by both whole sides."""
+        index, terms, vote = oracle_subticks(market, price, exponent), self.terms, 0
+        # Nearly always inside, and known without a look at the levels.
+        if (bid is not None and bid > index) or (ask is not None and ask < index):
+            factor = terms.premium_vote_clamp_factor_ppm
+            most = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
+            notional = terms.impact_notional_at_100_percent * _PPM // market.imf_ppm
+            vote = premium_vote(
+                market, *sides(), price, exponent, impact_notional=notional, clamp_ppm=most
+            )
+        self.votes.append(vote)
+
+    def sample(self) -> int:
+        """Close the minute: its votes become one sample, which is returned."""
+        self.samples.append(premium_sample(self.votes, terms=self.terms))
+        self.votes = []
+        return self.samples[-1]
+
+    def settle(self, market: PerpetualMarket, default_ppm: int = 0) -> int:
+        """Close the hour: return the rate that its samples make, in ppm per 8 hours."""
+        samples, self.samples = self.samples, []
+        imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
+        return funding_rate(samples, imf, fraction, default_ppm, terms=self.terms)
+
+
+# === Premium ===
+# What is known of the hour's funding of one market: the venue's samples, read from the digits of
+# its figure, and our own votes on its book. What the hour may cost is read in Outlook.
+
+
+@dataclass(slots=True, eq=False)
+class Premium:
+    """The samples of this hour, as far as they are known: ppm per 8 hours without the default.
+
+    The first `due` of `hour` come to `total`, by the venue's figure; `recent` is the mean of the
+    newest of them. `own` are our samples by their number since 1970, whole minutes alone, of the
+    blocks since somebody read an outlook. `rates` are the last 240 hourly rates that the venue
+    answered, by the ns at which they took effect.
+    """
+
+    terms: FundingTerms = field(default_factory=FundingTerms)
+    hour: int = 0
+    due: int = 0
+    total: int = 0
+    recent: float = 0.0
+    default_ppm: int = 0
+    rates: dict[int, float] = field(default_factory=dict)
+    own: dict[int, int] = field(default_factory=dict)
+    _counts: frozenset[int] = frozenset()
+    _votes: FundingHour | None = None
+    _number: int = 0  # of the sample that is being voted on
+    _is_whole: bool = False
+
+    def due_by(self, at_ns: int) -> tuple[int, int]:
+        """Return the hour that an instant of the venue lies in, and its samples due by then."""
+        hour, number = at_ns // _SECOND // self.terms.tick_seconds, self._due(at_ns)
+        return hour, number - self._due(hour * self.terms.tick_seconds * _SECOND)
+
+    def _due(self, at_ns: int) -> int:
+        terms = self.terms
+        return (at_ns // _SECOND - terms.sample_offset_seconds) // terms.sample_seconds + 1
+
+    def report(self, rate_1h: float, at_ns: int) -> None:
+        """Take the venue's figure, the mean of the samples so far, reported at `at_ns`."""
+        hour, due = self.due_by(at_ns)
+        if not due:  # until the first sample it is the last hour's
+            hour, due = hour - 1, self.terms.samples_per_tick
+        mean = rate_1h * 8 * _PPM - self.default_ppm
+        # A sum of samples is whole. So the digits tell how many they are, where an indexer has
+        # fewer than the hour had; after a few reports one number alone goes with all of them.
+        fits = frozenset(n for n in range(1, due + 1) if abs(mean * n - round(mean * n)) < 1e-3)
+        is_same, before, total = hour == self.hour, max(self._counts, default=0), self.total
+        moved = frozenset(n + due - self.due for n in self._counts) & fits if is_same else fits
+        self._counts = moved or fits
+        known = max(self._counts, default=due)
+        self.hour, self.due, self.total, self.recent = hour, due, round(mean * known), mean
+        if is_same and known > before > 0:
+            self.recent = (self.total - total) / (known - before)
+
+    def vote(self, market: PerpetualMarket, book: Book, price: tuple[int, int], at_ns: int) -> None:
+        """Vote once a block, as a proposer would with this book and oracle price."""
+        number = self._due(at_ns)
+        if self._votes is None:
+            self._votes, self._number = FundingHour(self.terms), number + 1
+        bid, ask = book.best_bid, book.best_ask
+        self._votes.vote(
+            market, None if bid is None else _level(market, bid)[0],
+            None if ask is None else _level(market, ask)[0],
+            lambda: ([_level(market, x) for x in book.bids(_VOTED)],
+                     [_level(market, x) for x in book.asks(_VOTED)]),
+            *price,
+        )  # fmt: skip
+        if number >= self._number:  # this block closes the minute
+            if self._is_whole:
+                self.own[self._number] = self._votes.sample()
+                while len(self.own) > self.terms.samples_per_tick:
+                    del self.own[min(self.own)]
+            self._votes.votes = []
+            self._number, self._is_whole = number + 1, True
+
+    def settled(self, rows: Iterable[tuple[int, float]]) -> None:
+        """Take hourly rates that took effect, by their ns."""
+        self.rates.update(rows)
+        self.rates = dict(sorted(self.rates.items())[-_HOURS:])
+
+
+_HOURS: Final = 240  # that rates are stored of
+_VOTED: Final = 100  # levels a side: the impact notional is small
+
+
+def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
+    return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
 
 
 # === Views ===
@@ -1325,6 +1488,7 @@ class Chain:
     rolled_ns: int = 0
     skew_ns: int | None = None
     lag_ns: int = 0
+    watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
 
     def venue_ns(self, at: int) -> int:
         """Return the venue's time at a time of receipt, as far as it is known."""
@@ -1365,6 +1529,7 @@ class MarketView:
     oracle: Oracle | None = None
     price_missed: bool = False
     funding: FundingRate = field(default_factory=FundingRate)
+    premium: Premium = field(default_factory=Premium)
     quality: Quality = field(default_factory=Quality)
     link: str = ""
     live_at: int = 0
@@ -1561,6 +1726,76 @@ def silence(view: MarketView, at: int) -> tuple[int, str]:
     )
     since, words = min((source for source in sources if source[0]), default=(at, ""))
     return at - since, words
+
+
+# === Outlook ===
+# What the hour's funding will come to, as far as it is known, beside what the venue says.
+
+
+class FundingOutlook(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What this hour will be charged, in ppm per 8 hours; longs pay if positive.
+
+    `predicted_ppm` is padded, truncated and clamped as the chain will. `venue_ppm` is the venue's
+    figure, which is neither, and `own_ppm` the mean of our own samples of this hour, by the oracle
+    price where proposers see a newer index: None while unknown. `share_known` of the hour's
+    samples are in the venue's figure; those to come are taken to be as the newest, or as ours where
+    the venue has reported none.
+    """
+
+    predicted_ppm: int
+    venue_ppm: float | None
+    own_ppm: float | None
+    clamp_ppm: int
+    is_clamped: bool
+    share_known: float
+    seconds_to_tick: float
+
+    @property
+    def rate_1h(self) -> float:
+        """Return the prediction as a fraction per hour."""
+        return self.predicted_ppm / (8 * _PPM)
+
+    @property
+    def rate_1y(self) -> float:
+        """Return the prediction as a fraction per year of 365 days, not compounded."""
+        return self.rate_1h * 24 * 365
+
+    @property
+    def disagreement_ppm(self) -> float | None:
+        """Return by how much the prediction is above the venue's figure."""
+        return None if self.venue_ppm is None else self.predicted_ppm - self.venue_ppm
+
+
+def funding_outlook(view: MarketView) -> FundingOutlook | None:
+    """Return what is known of the hour's funding; None without parameters, or without a sample.
+
+    Reading it has the premium of this market voted on from the next block on.
+    """
+    premium, market, chain = view.premium, view.market, view.chain
+    chain.watched[view.ticker] = view
+    now_ns = max(chain.time_ns, view.at + (chain.skew_ns or 0))
+    hour, due = premium.due_by(now_ns)
+    terms, reported = premium.terms, view.funding.known
+    count, first = terms.samples_per_tick, premium.due if hour == premium.hour else 0
+    numbers = range(hour * count + 1, hour * count + due + 1)
+    own = [premium.own[number] for number in numbers if number in premium.own]
+    if market is None or not (own or reported):
+        return None
+    if reported:
+        total, known, level = premium.total if first else 0, first, premium.recent
+    else:
+        total, known, level = sum(own), len(own), float(own[-1])  # integers
+    rate = int((total + level * (count - known)) / count) + premium.default_ppm
+    charged = charged_rate(rate, market, terms)
+    return FundingOutlook(
+        predicted_ppm=charged,
+        venue_ppm=view.funding.next_rate_1h * 8 * _PPM if reported else None,
+        own_ppm=math.fsum(own) / len(own) + premium.default_ppm if own else None,
+        clamp_ppm=charged_rate(_PPM * _PPM, market, terms),
+        is_clamped=charged != rate,
+        share_known=first / count,
+        seconds_to_tick=terms.tick_seconds - now_ns / _SECOND % terms.tick_seconds,
+    )
 
 
 # === Folding ===
@@ -1921,7 +2156,7 @@ def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
-    chain = state.chain
+    chain, is_next = state.chain, False
     for update in updates:
         height, time_ns = update.block
         # Another replica may be behind; only a chain that began again is lower at a later time.
@@ -1933,9 +2168,19 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
             continue
         if height != chain.height:
             chain.at = frame.at
+            is_next = True
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         _set_skew(state, time_ns - frame.at)
+    if is_next:
+        for view in chain.watched.values():
+            _vote(view, chain.time_ns)
     return ()
+
+
+def _vote(view: MarketView, at_ns: int) -> None:
+    market, oracle, book = view.market, view.oracle, view.book
+    if market is not None and oracle is not None and book.known:
+        view.premium.vote(market, book, (oracle.digits, oracle.exponent), at_ns)
 
 
 def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
@@ -2007,8 +2252,13 @@ def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
 
 
 def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
+    if text := fields.default_funding_rate_1h:
+        view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
+        if frame.kind == "ws" or not view.premium.hour:  # an answer may be an old one
+            at_ns = frame.at + (view.chain.skew_ns or 0)
+            view.premium.report(view.funding.next_rate_1h, at_ns)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
@@ -2139,7 +2389,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     channel, id_ = key_of(frame)
     fold_channel = _UPDATES.get(channel)
     if fold_channel is None:
-        return ()
+        return _fold_rates(state, frame) if frame.channel.startswith(_RATES) else ()
     header = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **header)
     try:
@@ -2152,6 +2402,25 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
         return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
+
+
+_RATES: Final = ENDPOINTS["historical_funding"].path.partition("{")[0]
+
+
+def _fold_rates(state: DataState, frame: Frame) -> _Touched:
+    """Take the hourly rates of an answer."""
+    ticker = frame.channel[len(_RATES) :].partition("?")[0]
+    view = state._view(ticker, frame.seq) if frame.ok else None
+    if view is None:
+        return ()
+    try:
+        rows = [x for page in contents(frame) for x in page.historical_funding]
+    except _UNREADABLE as error:
+        view.quality.note(frame.seq, "malformed", str(error))
+        return view._touch(frame, "quality")
+    read = _readable(view, frame, lambda x: (instant(x.effective_at), _number(x.rate)), rows)
+    view.premium.settled(read)
+    return view._touch(frame, "funding")
 
 
 # What folds each kind of thing that a channel reports; accounts are for the layers above.
