@@ -273,7 +273,7 @@ class Book:
     def __init__(self) -> None:
         self.seq = self.at = self.offset = self.whole_at = 0
         self.link = ""
-        self._recent: deque[tuple[int, list[BookContents]]] = deque()
+        self._recent: deque[Frame] = deque()
         self.forget()
 
     def forget(self) -> None:
@@ -305,11 +305,15 @@ class Book:
             self.mid_price = (bid + ask) / 2
         return faults
 
-    def remember(self, at: int, updates: list[BookContents]) -> None:
-        """Remember the socket's updates for 1.5 s: an answer may be older."""
-        recent = self._recent
-        recent.append((at, updates))
-        while recent[0][0] <= at - _RECENT_NS:
+    def remember(self, frame: Frame) -> None:
+        """Remember the socket's updates for 1.5 s: an answer may be older.
+
+        As they came: to let go of decoded levels so late took an eighth of all that a frame takes
+        here, and answers are rare.
+        """
+        recent, until = self._recent, frame.at - _RECENT_NS
+        recent.append(frame)
+        while recent[0].at <= until:
             recent.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
@@ -320,7 +324,8 @@ class Book:
         """
         if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for came_at, xs in self._recent if came_at > at - _RECENT_NS for x in xs]
+        frames = [frame for frame in self._recent if frame.at > at - _RECENT_NS]
+        since = [update for frame in frames for update in contents(frame)]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
         worst_bid = min(bids) if len(bids) >= _ANSWER_LEVELS else 0.0
         worst_ask = max(asks) if len(asks) >= _ANSWER_LEVELS else math.inf
@@ -1865,7 +1870,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
         return ()
     else:
-        book.remember(frame.at, updates)
+        book.remember(frame)
     faults = book.update(updates)
     book.link, view.link = frame.link, frame.link or view.link
     book.seq, book.at, view.live_at = frame.seq, frame.at, frame.at
