@@ -60,7 +60,7 @@ def test_a_score_names_its_market_its_signal_its_frame_and_its_figures():
     score = known(tape, Funding)
 
     assert score == Score(
-        BTC, "funding", score.value, (("rate_1h_bps", 0.125), ("scale_bps", 0.25)), 3, 3
+        BTC, "funding", score.value, (("rate_1h_bps", 0.125), ("scale_bps", 0.25)), 3, 3, score.at
     )
     assert score.value == pytest.approx(100 / (1 + math.exp(0.125 / 0.25)))
 
@@ -462,7 +462,8 @@ def test_funding_keeps_its_value_and_its_first_frame_until_another_rate_comes():
     first = known(tape, Funding)
     tape.oracle(2, BTC, 100)
 
-    assert known(tape, Funding) == msgspec.structs.replace(first, seq=first.seq + 1)
+    stands = known(tape, Funding)
+    assert stands == msgspec.structs.replace(first, seq=first.seq + 1, at=stands.at)
 
 
 def test_an_absurd_funding_rate_makes_no_score():
