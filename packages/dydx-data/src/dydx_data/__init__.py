@@ -268,16 +268,17 @@ class Book:
     """One market's order book: the levels received, shown uncrossed.
 
     `known` is False before the first snapshot and, after a lost frame, until the next one;
-    an unknown book is empty. `crossed` counts the levels that uncrossing hides.
+    an unknown book is empty. `crossed` counts the levels that uncrossing hides. `seq` is the frame
+    of its newest update, `first` that in which its link began: what it is counts from there on.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "known", "link",
-        "mid_price", "offset", "seq", "whole_at",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "first", "known",
+        "link", "mid_price", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.seq = self.at = self.offset = self.whole_at = 0
+        self.seq = self.first = self.at = self.offset = self.whole_at = 0
         self.link = ""
         self._recent: deque[Frame] = deque()
         self.forget()
@@ -1587,6 +1588,7 @@ class DataState:
         self.chain = Chain()
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
+        self.begun: dict[str, int] = {}  # by which frame each link began
         self.received_at: dict[str, int] = {}  # when each link's last message came
         self._markets_link = ""  # which reports every change of the markets since their snapshot
         # Of a lag: up to which frame a book is updated without a word, and which books were.
@@ -1871,6 +1873,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
+        book.first = state.begun.get(frame.link, frame.seq)
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
@@ -2333,6 +2336,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     before = state.links.get(frame.link, Continuity())
     state.links[frame.link] = Continuity(carries=before.carries)
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
+    state.begun[frame.link] = frame.seq
     return _lose_link(state, frame)
 
 
@@ -2380,6 +2384,7 @@ def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
+        state.begun.setdefault(frame.link, frame.seq)
         link = state.links.setdefault(frame.link, Continuity())
         link.request(frame)
         # A recorder gives each connection a new name: what a lost one carried goes on in this one.
@@ -2552,7 +2557,10 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
+    link = state.links.get(frame.link)
+    if link is None:
+        link = state.links[frame.link] = Continuity()
+        state.begun.setdefault(frame.link, frame.seq)
     lost: _Touched = ()
     trouble = link.take(frame)
     if trouble == "gap":
