@@ -329,4 +329,4 @@ def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
 
     assert len(bot.data.views) == 60
     assert [view.ticker for view in bot.shown.watched] == ["BTC-USD"]
-    assert list(bot.shown.scored) == ["BTC-USD"]
+    assert list(bot.scorer.views) == ["BTC-USD"]

@@ -3,11 +3,15 @@
 from dydx_conn import collect, load_recorded_stream
 from dydx_data import market_views
 from dydx_signals import STANDARD, scores, signal
+from reactivex import operators as ops
+from tape import Read
+
+READ = ops.map(Read.of)
 
 
 def test_every_market_of_the_recording_gets_every_signal_within_the_first_half_minute():
     """Half a minute of a live market is enough to know all six."""
-    made = collect(load_recorded_stream("quickstart").pipe(market_views(), scores()))
+    made = collect(load_recorded_stream("quickstart").pipe(market_views(), scores(), READ))
     start, tickers = made[0].at, {one.ticker for one in made}
 
     whole = {
@@ -22,7 +26,7 @@ def test_every_market_of_the_recording_gets_every_signal_within_the_first_half_m
 
 def test_the_crash_of_the_recording_shows_in_every_signal_that_should_see_it():
     """Momentum at the bottom, rough, thin and busy: and calm before."""
-    made = collect(load_recorded_stream("quickstart").pipe(market_views(), scores()))
+    made = collect(load_recorded_stream("quickstart").pipe(market_views(), scores(), READ))
     half = made[0].at + (made[-1].at - made[0].at) // 2
 
     def seen(name: str) -> tuple[list[float], list[float]]:

@@ -9,8 +9,9 @@ from statistics import fmean
 import pytest
 from dydx_conn import Frame
 from dydx_data import DataState, MarketView, step
-from dydx_signals import STANDARD, Scored, Scorer
+from dydx_signals import STANDARD, Scorer
 from sessions import REAL
+from tape import Read
 
 NAMES = [make().name for make in STANDARD]
 SECOND = 1_000_000_000
@@ -22,14 +23,14 @@ def session(request):
     return request.param
 
 
-def scored(frames: tuple[Frame, ...], only: str = "") -> Iterator[tuple[MarketView, Scored]]:
-    """Replay frames; give each view that was scored with its scores."""
+def scored(frames: tuple[Frame, ...], only: str = "") -> Iterator[tuple[MarketView, Read]]:
+    """Replay frames; give each view that was scored with its scores, read within the frame."""
     state, scorer = DataState(), Scorer()
     for frame in frames:
         for view in step(state, frame):
             if not only or view.ticker == only:
                 for made in scorer.step(view):
-                    yield view, made
+                    yield view, Read.of(made)
 
 
 # === The definitions, computed plainly ===
@@ -244,7 +245,8 @@ def test_a_signal_is_its_definition_at_every_view(session, name):
         for view in step(state, frame):
             if view.changed not in engine.changes:
                 continue
-            score, expected = engine.score(view), plain[view.ticker].value(view)
+            engine.update(view)
+            score, expected = engine.read(view.ticker), plain[view.ticker].value(view)
             assert (score is None) is (expected is None), view.seq
             assert score is None or score.value == pytest.approx(expected, abs=1e-6)
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import pytest
 from dydx_signals import (
     STANDARD,
@@ -11,7 +12,6 @@ from dydx_signals import (
     Liquidity,
     Momentum,
     Score,
-    Scored,
     Scorer,
     SignalError,
     Volatility,
@@ -19,7 +19,7 @@ from dydx_signals import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tape import Tape, scored
+from tape import Read, Tape, scored
 
 BTC = "BTC-USD"
 
@@ -59,7 +59,7 @@ def test_a_score_names_its_market_its_signal_its_frame_and_its_figures():
     score = known(tape, Funding)
 
     assert score == Score(
-        BTC, "funding", score.value, (("rate_1h_bps", 0.125), ("scale_bps", 0.25)), 3
+        BTC, "funding", score.value, (("rate_1h_bps", 0.125), ("scale_bps", 0.25)), 3, 3
     )
     assert score.value == pytest.approx(100 / (1 + math.exp(0.125 / 0.25)))
 
@@ -199,7 +199,7 @@ def test_volume_falls_with_time_alone():
     seen = [score for one in scored(tape.frames, [Volume]) for score in one.scores]
 
     assert seen[-1].value < 25
-    assert 60 <= len({score.seq for score in seen if score.seq > 62}) <= 62
+    assert 60 <= len({score.value for score in seen if score.seq > 62}) <= 62
 
 
 def test_trades_from_before_the_subscription_are_history_and_do_not_count():
@@ -370,14 +370,14 @@ def test_funding_that_longs_pay_scores_below_50(rate, expected):
     assert value(tape, Funding) == pytest.approx(expected, abs=0.05)
 
 
-def test_funding_keeps_its_score_and_its_frame_until_another_rate_comes():
-    """Oracle prices come with every block; the rate they leave alone is not computed again."""
+def test_funding_keeps_its_value_and_its_first_frame_until_another_rate_comes():
+    """Oracle prices come with every block: the same value, with each of their frames."""
     tape = Tape(BTC)
     tape.funding(1, BTC, "0.00001")
-    first = last(tape, Funding)
+    first = known(tape, Funding)
     tape.oracle(2, BTC, 100)
 
-    assert last(tape, Funding) == first
+    assert known(tape, Funding) == msgspec.structs.replace(first, seq=first.seq + 1)
 
 
 def test_an_absurd_funding_rate_makes_no_score():
@@ -463,7 +463,7 @@ def test_scores_and_their_figures_are_always_numbers_on_the_scale(happened):
             assert score.seq <= one.seq
 
 
-def inputs_of(all_scored: list[Scored], ticker: str) -> list[list[tuple[str, float]]]:
+def inputs_of(all_scored: list[Read], ticker: str) -> list[list[tuple[str, float]]]:
     """Return what one market's scores came from, without frame numbers."""
     return [[(s.signal, s.value) for s in one.scores] for one in all_scored if one.ticker == ticker]
 

@@ -39,7 +39,7 @@ from dydx_conn import (
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue
 from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
-from dydx_signals import Scored, scores
+from dydx_signals import Scored, Scorer, scores
 from dydx_strategy import (
     Decider,
     Decision,
@@ -202,6 +202,7 @@ class Bot:
         self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
+        self.scorer = Scorer()
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
@@ -256,7 +257,7 @@ class Bot:
             decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
-                ("signals", hubs.views.pipe(scores()), self._rate),
+                ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
             ]
         return CompositeDisposable(
             [stream.subscribe(sink, self._fail) for stream, sink in streams]
@@ -304,7 +305,6 @@ class Bot:
             self._hubs.views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
-        self.shown.scored[scored.ticker] = scored.scores
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):

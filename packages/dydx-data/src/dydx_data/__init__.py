@@ -13,7 +13,7 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 Where to make a change:
 
     Quality                         kinds of trouble, and when a market counts as stale
-    Book, Trades, Candles           what a market stores, each usable on its own; the table of
+    Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Views                           `MarketView`, `DataState` and their parts
@@ -34,6 +34,7 @@ calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 """
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ from dydx_conn import (
     Continuity,
     ErrorsContents,
     Frame,
+    Lag,
     MarketFields,
     OddRow,
     PerpetualMarket,
@@ -77,8 +79,8 @@ __all__ = [
     "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
-    # Trades
-    "Flow", "Trade",
+    # Trades, Flow
+    "WINDOWS", "Flow", "FlowWindow", "Trade",
     # Candles
     "RESOLUTIONS", "Candle", "Candles",
     # Funding rates
@@ -87,7 +89,7 @@ __all__ = [
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
-    "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
+    "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Frames
     "step",
     # Streams
@@ -374,7 +376,7 @@ class Book:
 
 
 # === Trades ===
-# One trade, and the flow of a minute. Wire text becomes a `Trade` in Tapes.
+# One trade of the tape. Wire text becomes a `Trade` in Tapes.
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -391,51 +393,273 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
-@dataclass(slots=True, eq=False)
-class Flow:
-    """Who took what in the last 60 s; the window moves in whole seconds of the venue's time."""
+# === Flow ===
+# Who took how much of a market, by windows. Totals since the start are noted where a bucket with
+# trades begins: a window is a difference of two of them, and nothing is summed again.
 
-    # One row per second with trades, oldest first: second, buys, sells, usd, trades.
-    _seconds: deque[list[float]] = field(default_factory=deque)
+# The windows of flow: which ring they are read from, and of how many of its buckets.
+WINDOWS: Final[Mapping[str, tuple[int, int]]] = {
+    "1S": (0, 1), "10S": (0, 10), "1MIN": (0, 60),
+    "5MINS": (1, 60), "1HOUR": (1, 720),
+    "24HOURS": (2, 288),
+}  # fmt: skip
+# The rings: seconds of a bucket, and how many buckets. Each width divides the next.
+_RINGS: Final = ((1, 60), (5, 720), (300, 288))
+_FORCED: Final = frozenset(("LIQUIDATED", "DELEVERAGED"))
+# Sizes are summed in hundred-millionths of a base unit and USDC in millionths: whole numbers,
+# whose sums in floats are exact up to 2**53, some 9e9 USDC, and 1e-16 of the sum above it.
+_SIZE_UNITS: Final = 1e8
+_USDC_UNITS: Final = 1e6
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class FlowWindow:
+    """What takers traded in one window: base units, and `usd` in USDC.
+
+    `liquidated` is the share of liquidations and deleveragings in the size, 0 to 1. `largest` and
+    `quantile` look into the flow: read them within the frame.
+    """
+
+    buys: float = 0.0
+    sells: float = 0.0
+    usd: float = 0.0
+    trades: int = 0
+    liquidated: float = 0.0
+    _flow: "Flow"
+    _window: str
+
+    @property
+    def size(self) -> float:
+        """Return what was bought and sold."""
+        return self.buys + self.sells
+
+    @property
+    def delta(self) -> float:
+        """Return what takers bought less what they sold: the cumulative volume delta."""
+        return self.buys - self.sells
+
+    @property
+    def vwap(self) -> float | None:
+        """Return the average price, weighted by size; None without trades."""
+        return self.usd / self.size if self.trades else None
+
+    @property
+    def largest(self) -> float:
+        """Return the largest trade's size, 0 without trades."""
+        return self._flow.largest(self._window)
+
+    def quantile(self, q: float) -> float | None:
+        """Return the size that a share `q` of the trades does not exceed; None without trades.
+
+        Exact, of the newest 32,768 trades since quantiles or prices of this market were first read.
+        """
+        if not 0.0 <= q <= 1.0:
+            raise DataError(f"expected a share of 0 to 1, got {q}")
+        sizes = self._flow.sizes(self._window)
+        return sorted(sizes)[max(math.ceil(q * len(sizes)) - 1, 0)] if sizes else None
+
+
+class _Ring:
+    """The totals before each bucket with trades, oldest first; those past `span` are dropped."""
+
+    __slots__ = ("before", "buckets", "largest", "span", "width_s")
+
+    def __init__(self, width_s: int, span: int) -> None:
+        self.width_s, self.span = width_s, span
+        self.buckets = array("q")
+        self.before = array("d")  # five totals a bucket
+        self.largest = array("d")
+
+    def begin(self, bucket: int, totals: tuple[int, ...]) -> None:
+        self.buckets.append(bucket)
+        self.before.extend(totals)
+        self.largest.append(0.0)
+        if len(self.buckets) > self.span + self.span // 8:
+            old = bisect_right(self.buckets, bucket - self.span)
+            del self.buckets[:old], self.before[: 5 * old], self.largest[:old]
+
+    def insert(self, bucket: int, parts: tuple[int, ...], size: int) -> int | None:
+        """Count a late trade; return how many trades were before the next bucket, if known."""
+        buckets, before = self.buckets, self.before
+        row = bisect_left(buckets, bucket)
+        reaches = bucket > buckets[-1] - self.span
+        if reaches:
+            if buckets[row] != bucket:
+                buckets.insert(row, bucket)
+                before[5 * row : 5 * row] = before[5 * row : 5 * row + 5]
+                self.largest.insert(row, 0.0)
+            self.largest[row] = max(self.largest[row], size)
+            row += 1
+        trades = int(before[5 * row + 3]) if row < len(buckets) else -1
+        for place in range(5 * row, len(before)):
+            before[place] += parts[place % 5]
+        return trades if reaches else None
+
+
+class _Log:
+    """Price and size of the newest trades, a sale negative, and the volume by price of an hour."""
+
+    __slots__ = ("first", "prices", "profile", "since", "sizes")
+
+    def __init__(self, trades: int) -> None:
+        self.first = self.since = trades  # how many came before the log, and before the hour
+        self.prices, self.sizes = array("d"), array("d")
+        self.profile: dict[float, list[float]] = {}
+
+    def add(self, number: int, price: float, size: int) -> None:
+        """Take a trade in, before which there were `number`."""
+        place = number - self.first
+        if place < 0:  # older than the log
+            self.first, self.since = self.first + 1, self.since + 1
+            return
+        self.prices.insert(place, price)
+        self.sizes.insert(place, size)
+        if number >= self.since:
+            row = self.profile.setdefault(price, [0.0, 0.0])
+            row[size < 0] += abs(size)
+        else:
+            self.since += 1
+        if len(self.sizes) > _LOGGED:
+            excess = len(self.sizes) - _LOGGED + _LOGGED // 8
+            self.drop_before(self.first + excess)
+            del self.prices[:excess], self.sizes[:excess]
+            self.first += excess
+
+    def drop_before(self, number: int) -> None:
+        """Take from the volume by price what is no longer of the hour."""
+        for place in range(self.since - self.first, number - self.first):
+            price, size = self.prices[place], self.sizes[place]
+            row = self.profile[price]
+            row[size < 0] -= abs(size)
+            if not any(row):
+                del self.profile[price]
+        self.since = max(self.since, number)
+
+
+_LOGGED: Final = 32_768
+
+
+class Flow:
+    """Who took what: windows of whole buckets, the one that is still open included.
+
+    `over` reads a window at the venue's time `now_ns`, which the fold sets once a second. A late
+    trade counts where it belongs. Rings are made with the first trade; single trades are logged
+    from when `quantile` or `by_price` is first read.
+    """
+
+    __slots__ = (
+        "_buys", "_forced", "_log", "_most", "_rings", "_second", "_sells", "_trades", "_usd",
+        "now_ns",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self._rings: tuple[_Ring, ...] = ()
+        self._log: _Log | None = None
+        self._buys = self._sells = self._usd = self._trades = self._forced = 0
+        self._second = -1  # of the newest trade
+        self._most = 0  # the largest size of this second
 
     def add(self, trade: Trade) -> None:
-        """Count one trade: a late one in the newest second, one older than 60 s not."""
-        rows, second = self._seconds, trade.at_ns // _SECOND
-        if not rows or second > rows[-1][0]:
-            self.roll(trade.at_ns)
-            rows.append([second, 0.0, 0.0, 0.0, 0])
-        elif second <= rows[-1][0] - 60:
-            return
-        row = rows[-1]
-        row[1 if trade.side == "BUY" else 2] += trade.size
-        row[3] += trade.price * trade.size
-        row[4] += 1
+        """Count one trade."""
+        second = trade.at_ns // _SECOND
+        if second > self._second:
+            self._begin(second)
+        size = round(trade.size * _SIZE_UNITS)
+        usd = round(trade.price * trade.size * _USDC_UNITS)
+        is_buy, is_forced = trade.side == "BUY", trade.type in _FORCED
+        if second < self._second:
+            self._insert(second, trade.price, size, usd, is_buy, is_forced)
+        elif self._log is not None:
+            self._log.add(self._trades, trade.price, size if is_buy else -size)
+        if is_buy:
+            self._buys += size
+        else:
+            self._sells += size
+        self._usd += usd
+        self._trades += 1
+        if is_forced:
+            self._forced += size
+        if size > self._most and second == self._second:
+            self._most = size
+            for ring in self._rings:
+                if size <= ring.largest[-1]:
+                    break
+                ring.largest[-1] = size
 
-    def roll(self, now_ns: int) -> None:
-        """Let go of what is 60 s old or older at `now_ns`."""
-        rows, last = self._seconds, now_ns // _SECOND - 60
-        while rows and rows[0][0] <= last:
-            rows.popleft()
+    def _begin(self, second: int) -> None:
+        if not self._rings:
+            self._rings = tuple(_Ring(*shape) for shape in _RINGS)
+        totals = self._buys, self._sells, self._usd, self._trades, self._forced
+        for ring in self._rings:
+            bucket = second // ring.width_s
+            if ring.buckets and ring.buckets[-1] == bucket:
+                break  # as are the wider ones
+            ring.begin(bucket, totals)
+        self._second, self._most = second, 0
 
-    @property
-    def buy_volume(self) -> float:
-        """Sum what takers bought, in base units."""
-        return math.fsum(row[1] for row in self._seconds)
+    def _insert(
+        self, second: int, price: float, size: int, usd: int, is_buy: bool, is_forced: bool
+    ) -> None:
+        parts = size if is_buy else 0, 0 if is_buy else size, usd, 1, size if is_forced else 0
+        numbers = [ring.insert(second // ring.width_s, parts, size) for ring in self._rings]
+        if self._log is not None:
+            # By the finest ring that reaches it; one that none reaches is older than the log.
+            number = next((x for x in numbers if x is not None), 0)
+            self._log.add(self._trades if number < 0 else number, price, size if is_buy else -size)
 
-    @property
-    def sell_volume(self) -> float:
-        """Sum what takers sold, in base units."""
-        return math.fsum(row[2] for row in self._seconds)
+    def over(self, window: str) -> FlowWindow:
+        """Return what was traded in one of `WINDOWS`."""
+        ring, row = self._start(window)
+        if ring is None:
+            return FlowWindow(_flow=self, _window=window)
+        buys, sells, usd, trades, forced = ring.before[5 * row : 5 * row + 5]
+        buys, sells = self._buys - buys, self._sells - sells
+        return FlowWindow(
+            buys=buys / _SIZE_UNITS, sells=sells / _SIZE_UNITS,
+            usd=(self._usd - usd) / _USDC_UNITS, trades=self._trades - int(trades),
+            liquidated=(self._forced - forced) / ((buys + sells) or 1.0),
+            _flow=self, _window=window,
+        )  # fmt: skip
 
-    @property
-    def usd(self) -> float:
-        """Sum what was traded, in USDC."""
-        return math.fsum(row[3] for row in self._seconds)
+    def largest(self, window: str) -> float:
+        """Return the largest size in a window, 0 without trades."""
+        ring, row = self._start(window)
+        return max(ring.largest[row:]) / _SIZE_UNITS if ring is not None else 0.0
 
-    @property
-    def trades(self) -> int:
-        """Count the trades."""
-        return int(sum(row[4] for row in self._seconds))  # integers
+    def sizes(self, window: str) -> list[float]:
+        """Return the sizes of a window's trades that are logged, oldest first."""
+        log, first = self._logged(window)
+        return [abs(size) / _SIZE_UNITS for size in log.sizes[max(first - log.first, 0) :]]
+
+    def by_price(self) -> dict[float, tuple[float, float]]:
+        """Return what was bought and sold at each price in the last hour, lowest price first.
+
+        Of the trades since it was first read, and at most the newest 32,768.
+        """
+        log, first = self._logged("1HOUR")
+        log.drop_before(first)
+        found = sorted(log.profile.items())
+        return {price: (row[0] / _SIZE_UNITS, row[1] / _SIZE_UNITS) for price, row in found}
+
+    def _logged(self, window: str) -> tuple[_Log, int]:
+        """Return the log, and how many trades came before the window."""
+        if self._log is None:
+            self._log = _Log(self._trades)
+        ring, row = self._start(window)
+        return self._log, self._trades if ring is None else int(ring.before[5 * row + 3])
+
+    def _start(self, window: str) -> tuple[_Ring | None, int]:
+        """Return the ring of a window, and its first bucket with trades there; None without."""
+        if window not in WINDOWS:
+            raise DataError(f"expected a window among {', '.join(WINDOWS)}, got {window!r}")
+        which, count = WINDOWS[window]
+        if not self._rings:
+            return None, 0
+        ring = self._rings[which]
+        newest = max(self.now_ns // _SECOND, self._second) // ring.width_s
+        row = bisect_left(ring.buckets, newest - count + 1)
+        return (ring, row) if row < len(ring.buckets) else (None, 0)
 
 
 # === Candles ===
@@ -776,7 +1000,8 @@ class Chain:
     Set by blocks, or by live trades where no block was received; until then nothing rolls: a
     stand-in, or an old recording, may live in another year than its receiver. `priced_at` is until
     when the last oracle prices are known to be the chain's: it refuses small moves, so that a price
-    may stand for hours, and nothing says so but the silence of a link that works.
+    may stand for hours, and nothing says so but the silence of a link that works. `lag_ns` is for
+    how long frames wait until they are folded, as the last tick reported; 0 below 250 ms.
     """
 
     height: int = 0
@@ -785,6 +1010,7 @@ class Chain:
     at: int = 0
     priced_at: int = 0
     skew_ns: int | None = None
+    lag_ns: int = 0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -858,6 +1084,9 @@ class DataState:
         self.closed: set[str] = set()
         self.received_at: dict[str, int] = {}  # when each link's last message came
         self._markets_link = ""  # which reports every change of the markets since their snapshot
+        # Of a lag: up to which frame a book is updated without a word, and which books were.
+        self._together: dict[str, int] = {}
+        self._unseen: dict[str, None] = {}
         self.frames = self.at = self.seq = 0
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
@@ -901,7 +1130,7 @@ _MOST_MARKETS: Final = 2_000
 
 ObjectionKind = Literal[
     "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
-    "STALE",
+    "STALE", "LAG",
 ]  # fmt: skip
 Act = Literal["entry", "exit", "guard", "match", "book"]
 
@@ -918,7 +1147,8 @@ class Objection(msgspec.Struct, frozen=True, gc=False):
 # no reason to stay. They stop only where the venue would refuse the order (a market that is not
 # ACTIVE takes none, reducing ones included: clob code 34), or where none can be made. A match on
 # paper needs prices that the venue itself would match at; a book with one side is one. "book" is
-# not an act but a belief: may a cost be read off the book, or must the oracle price do?
+# not an act but a belief: may a cost be read off the book, or must the oracle price do? Of a lag
+# the venue knows nothing, and on the way out prices some seconds old are better than none.
 _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
     "STATUS": frozenset(["entry", "exit", "guard", "match"]),
     "UNKNOWN_STATUS": frozenset(["entry"]),
@@ -927,7 +1157,10 @@ _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
     "UNKNOWN_BOOK": frozenset(["entry", "match", "book"]),
     "ONE_SIDED": frozenset(["entry", "book"]),
     "STALE": frozenset(["entry", "match", "book"]),
+    "LAG": frozenset(["entry"]),
 }
+# What waited longer than this before it was folded is no ground for a new risk.
+LAG_NS: Final = 2 * _SECOND
 
 
 def stopping(
@@ -944,7 +1177,7 @@ def objections(
     """Return all that stands against a market, the gravest first; nothing if all is well.
 
     `at` is the event time to measure ages by; without it only a silence that the fold has noticed
-    counts.
+    counts, and no lag.
     """
     book = view.book
     found: list[Objection] = []
@@ -963,6 +1196,10 @@ def objections(
         found.append(Objection("ONE_SIDED", f"the book is {was}", (("book", was),)))
     if view.quality.stale or at is not None:
         found += _stale(view, at, stale_ns)
+    if at is not None and (lag_ns := view.chain.lag_ns) > LAG_NS:
+        lag_s, limit_s = f"{lag_ns / _SECOND:.1f}", f"{LAG_NS / _SECOND:g}"
+        why = f"frames wait {lag_s} s before they are folded, limit {limit_s} s"
+        found.append(Objection("LAG", why, (("lag_s", lag_s), ("limit_s", limit_s))))
     return tuple(found)
 
 
@@ -1352,13 +1589,34 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_tick(state: DataState, frame: Frame) -> _Touched:
-    """Give up overdue answers: the holes in the ids that they explained may be losses."""
-    lost: list[MarketView] = []
+    """Take what it reports of a lag, and give up overdue answers.
+
+    The holes in the ids that those explained may be losses.
+    """
+    lost = [*_fold_lag(state, frame)] if frame.text else []
     for name, link in state.links.items():
         if link.owed and (late := link.overdue(frame.mono)):
             state.quality.note(frame.seq, "gap", f"{len(late)} answers overdue on {name}")
             lost += _lose_link(state, msgspec.structs.replace(frame, link=name))
     return tuple(lost)
+
+
+def _fold_lag(state: DataState, frame: Frame) -> _Touched:
+    """Fold books together from here on as a tick wants it; show those that this leaves out."""
+    try:
+        lag = Lag.of(frame)
+    except ConnError as error:
+        state.quality.note(frame.seq, "malformed", str(error))
+        return ()
+    state.chain.lag_ns = lag.age_ns
+    state._together = {ticker: frame.seq + count for ticker, count in lag.books.items()}
+    shown = [ticker for ticker in state._unseen if ticker not in lag.books]
+    return [view for ticker in shown for view in _show(state, frame, state.views[ticker])]
+
+
+def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
+    del state._unseen[view.ticker]
+    return view._touch(frame, "book")
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
@@ -1441,9 +1699,24 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     state.at = at = frame.at
     if frame.kind == "ws":
         touched = _fold_message(state, frame)
+        if state._together:
+            touched = _fold_together(state, frame, touched)
     else:
         touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
     return _judge(state, frame, touched) if at >= state._judge_at else touched
+
+
+def _fold_together(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
+    """Hold back what a book became until the last of the updates that are folded together."""
+    until, view = state._together.get(frame.id, 0), state.views.get(frame.id)
+    if view is None or not until or frame.channel != "v4_orderbook":
+        return touched
+    if frame.seq < until and view.book.known and touched == (view,) and view.changed == "book":
+        state._unseen[view.ticker] = None
+        return ()
+    if view.ticker in state._unseen and (frame.seq >= until or view in touched):
+        return [*dict.fromkeys([*touched, *_show(state, frame, view)])]
+    return touched
 
 
 def _compare_clocks(state: DataState, frame: Frame) -> None:
@@ -1476,7 +1749,7 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
         if skew_ns is not None:
-            view.flow.roll(at + skew_ns)
+            view.flow.now_ns = at + skew_ns
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))

@@ -3051,7 +3051,7 @@ _AT_MOST: Final = (
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
+    "LAG", "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
     "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
 ]  # fmt: skip
@@ -3858,6 +3858,7 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
     "UNKNOWN_BOOK": "NO_BOOK",
     "ONE_SIDED": "NO_BOOK",
     "STALE": "STALE",
+    "LAG": "LAG",
 }
 
 

@@ -1,12 +1,15 @@
 """Continuous scores: what each market looks like right now, from 0 to 100.
 
-    MarketView ──► scores() ──► Scored (the view and its scores) ──► signal("momentum") ──► Score
+    MarketView ──► scores() ──► Scored (the market, read within the frame) ──► signal("momentum")
+                     │
+                  Scorer ── Engine.update(view), with every tick ── Engine.read(ticker), when read
 
-`Scored` carries a market's newest `Score` of every signal; each score carries the named figures
-it was computed from, so that a person can compute it again. One engine per signal type holds all
-markets: `Momentum`, `Imbalance` and `Funding` point a way (above 50 up, below 50 down);
-`Volume`, `Volatility` and `Liquidity` are levels (50 is usual for this market). `STANDARD` lists
-all six. A signal that cannot be computed yet, or any more, is absent: never a made-up 50.
+A `Score` is a value: from 0 to 100, with the named figures it was computed from and the frames it
+rests on, so that a person can compute it again. An engine folds every tick of its markets and makes
+a score only when somebody reads it. One engine per signal type holds all markets: `Momentum`,
+`Imbalance` and `Funding` point a way (above 50 up, below 50 down); `Volume`, `Volatility` and
+`Liquidity` are levels (50 is usual for this market). `STANDARD` lists all six. A signal that
+cannot be computed yet, or any more, is absent: never a made-up 50.
 
 Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring,
 the state per market in the private class under it. A new signal is a class like these (`Engine`)
@@ -18,15 +21,14 @@ k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
 
 Nothing here decides to buy, sell or hold, compares two markets, has a threshold or reads a
 clock: time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
-step per view: what points a way is computed with every tick, a level once a second (and volume
-with every trade), so a score's `seq` may be older than its view's.
+step per view: what points a way folds every tick, a level once a second (and volume every trade).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, log, log1p, sqrt
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import dydx_data
 import msgspec
@@ -38,6 +40,7 @@ __all__ = [
     # Errors
     "SignalError",
     # Values
+    "Board",
     "Engine",
     "Score",
     "Scored",
@@ -64,7 +67,7 @@ __all__ = [
 
 
 class SignalError(Exception):
-    """A set of engines that cannot work: give each its own name and sensible half-lives."""
+    """Engines that cannot work, or a `Scored` that is read after its frame."""
 
 
 # === Values ===
@@ -74,7 +77,8 @@ class SignalError(Exception):
 class Score(msgspec.Struct, frozen=True, gc=False):
     """One signal of one market: `value` from 0 to 100, and the figures it came from.
 
-    `seq` is the frame that it was computed at.
+    `seq` is the frame that it is of, the newest of its market; `first` is the oldest frame that
+    it was computed from: the frames from `first` to `seq` alone give the same score.
     """
 
     ticker: str
@@ -82,42 +86,111 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     value: float
     inputs: tuple[tuple[str, float], ...]
     seq: int
+    first: int = 0
 
-
-class Scored(msgspec.Struct, frozen=True, gc=False):
-    """A market and its newest scores, those that exist, in the order of the engines.
-
-    `view` is updated in place by the layer below: read it within the frame, copy what is needed
-    later.
-    """
-
-    ticker: str
-    seq: int
-    at: int
-    view: MarketView
-    scores: tuple[Score, ...]
-
-    def value(self, signal: str) -> float | None:
-        """Return the value of one signal; None if it is absent."""
-        for score in self.scores:
-            if score.signal == signal:
-                return score.value
-        return None
+    @classmethod
+    def of(
+        cls, engine: Engine, ticker: str, inputs: Mapping[str, float], seq: int, first: int
+    ) -> Self:
+        """Make the score that an engine's inputs come to."""
+        return cls(ticker, engine.name, engine.value(inputs), (*inputs.items(),), seq, first)
 
 
 class Engine(Protocol):
-    """One signal type for all markets.
+    """One signal type for all markets: it folds views, and is read apart from that.
 
-    `changes` names the changes of a view that can change the score; `score` takes such a view
-    and returns the market's score, or None while there is none. State is per ticker and in
-    the engine alone, so other markets' views make no difference.
+    `changes` names the changes of a view that can change the score: `update` takes every such
+    view, and most scores are never read. State is per ticker and in the engine alone, so
+    other markets' views make no difference.
     """
 
     name: ClassVar[str]
     changes: ClassVar[frozenset[str]]
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's score now."""
+    def update(self, view: MarketView) -> None:
+        """Fold one view."""
+
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's score now, None while there is none; changes nothing."""
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the value that a score's inputs come to: nothing else goes into it."""
+
+
+class Board(Protocol):
+    """Where a `Scored` reads from, as of its newest frame `seq`: a `Scorer`."""
+
+    seq: int
+    views: dict[str, MarketView]
+    names: tuple[str, ...]
+
+    def read(self, ticker: str, signal: str) -> Score | None:
+        """Return one score of one market; None if it is absent."""
+
+
+class Scored(msgspec.Struct, frozen=True, gc=False):
+    """A market as of frame `seq`: its view and its newest scores, made when they are read.
+
+    All of it is read within the frame, as views and engines go on with the next one: a `Scored`
+    kept longer raises `SignalError`. A `Score` is a value and stays.
+    """
+
+    ticker: str
+    seq: int
+    at: int
+    board: Board
+
+    @property
+    def view(self) -> MarketView:
+        """Return the market's view, updated in place by the layer below."""
+        return self._now().views[self.ticker]
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Make the scores that exist, in the order of the engines."""
+        board, ticker = self._now(), self.ticker
+        made = (board.read(ticker, name) for name in board.names)
+        return tuple(score for score in made if score is not None)
+
+    @property
+    def markets(self) -> Mapping[str, Scored]:
+        """Return every market that was scored, as of this frame."""
+        return _Markets(self._now(), self.seq, self.at)
+
+    def score(self, signal: str) -> Score | None:
+        """Return the score of one signal; None if it is absent."""
+        return self._now().read(self.ticker, signal)
+
+    def value(self, signal: str) -> float | None:
+        """Return the value of one signal; None if it is absent."""
+        score = self._now().read(self.ticker, signal)
+        return None if score is None else score.value
+
+    def _now(self) -> Board:
+        if self.board.seq != self.seq:
+            raise SignalError(
+                f"expected {self.ticker} as of frame {self.seq} to be read within that frame, "
+                f"got frame {self.board.seq}"
+            )
+        return self.board
+
+
+class _Markets(Mapping[str, Scored]):
+    """Every market as of one frame."""
+
+    def __init__(self, board: Board, seq: int, at: int) -> None:
+        self._board, self._seq, self._at = board, seq, at
+
+    def __getitem__(self, ticker: str) -> Scored:
+        if ticker not in self._board.views:
+            raise KeyError(ticker)
+        return Scored(ticker, self._seq, self._at, self._board)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._board.views)
+
+    def __len__(self) -> int:
+        return len(self._board.views)
 
 
 # Engines get a stale view, too, so that a score can vanish at once.
@@ -130,6 +203,8 @@ _NS: Final = 1e-9
 _SECOND: Final = 1_000_000_000
 # No price, size or value on the venue is as large; keeps sums and squares far from inf.
 _HUGE: Final = 1e18
+# The `seq` of a state whose score cannot be computed any more.
+_ABSENT: Final = -1
 
 
 def _tau(half_life: float) -> float:
@@ -191,15 +266,17 @@ class Momentum:
         self._variance = _tau(variance)
         self._markets: dict[str, _Trend] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's momentum."""
-        mid = view.book.mid_price
-        if mid is None or mid >= _HUGE:
-            return None
-        at = view.at
+    def update(self, view: MarketView) -> None:
+        """Fold the mid price of a view."""
+        mid, at = view.book.mid_price, view.at
         trend = self._markets.get(view.ticker)
+        if mid is None or mid >= _HUGE:
+            if trend is not None:
+                trend.seq = _ABSENT
+            return
         if trend is None:
-            trend = self._markets[view.ticker] = _Trend(mid, at, _Variance(self._variance))
+            trend = self._markets[view.ticker] = _Trend(view, mid, _Variance(self._variance))
+        trend.seq = view.seq
         dt = at - trend.at
         if dt > 0:
             trend.at = at
@@ -209,45 +286,45 @@ class Momentum:
             decay = exp(dt * self._slow)
             trend.slow = mid + (trend.slow - mid) * decay
             trend.slow_age *= decay
-        variance = trend.variance
-        if at >= variance.due:
-            variance.sample(mid, at)
-        if variance.count < 5 or at - trend.since < 10 * _SECOND:
-            return None
-        return self._score(view, trend, variance.value)
+        if at >= trend.variance.due:
+            trend.variance.sample(mid, at)
 
-    def _score(self, view: MarketView, trend: _Trend, variance: float) -> Score:
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's momentum."""
+        trend = self._markets.get(ticker)
+        if trend is None or trend.seq == _ABSENT or trend.variance.count < 5:
+            return None
+        if trend.at - trend.since < 10 * _SECOND:
+            return None
         fast, slow, fast_age, slow_age = trend.fast, trend.slow, trend.fast_age, trend.slow_age
         trend_bps = 1e4 * log(fast / slow)
         sigma_bps = 1e4 * sqrt(
-            variance
+            trend.variance.value
             * (
                 self._slow_part * (1.0 - slow_age * slow_age)
                 + self._fast_part * (1.0 - fast_age * fast_age)
                 - 2.0 * self._both_part * (1.0 - fast_age * slow_age)
             )
         )
-        z = trend_bps / sigma_bps
-        return Score(
-            view.ticker,
-            "momentum",
-            _logistic(z),
-            (
-                ("fast", fast),
-                ("slow", slow),
-                ("trend_bps", trend_bps),
-                ("sigma_bps", sigma_bps),
-                ("z", z),
-            ),
-            view.seq,
-        )
+        inputs = {
+            "fast": fast, "slow": slow, "trend_bps": trend_bps, "sigma_bps": sigma_bps,
+            "z": trend_bps / sigma_bps,
+        }  # fmt: skip
+        return Score.of(self, ticker, inputs, trend.seq, trend.first)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the logistic of the trend in standard deviations."""
+        return _logistic(1e4 * log(inputs["fast"] / inputs["slow"]) / inputs["sigma_bps"])
 
 
 class _Trend:
-    __slots__ = ("at", "fast", "fast_age", "since", "slow", "slow_age", "variance")
+    __slots__ = (
+        "at", "fast", "fast_age", "first", "seq", "since", "slow", "slow_age", "variance",
+    )  # fmt: skip
 
-    def __init__(self, mid: float, at: int, variance: _Variance) -> None:
-        self.at = self.since = at
+    def __init__(self, view: MarketView, mid: float, variance: _Variance) -> None:
+        self.at = self.since = view.at
+        self.seq = self.first = view.seq
         self.fast = self.slow = mid
         # e^(-age / tau): what is left of the moment the averages were both the first price.
         self.fast_age = self.slow_age = 1.0
@@ -317,22 +394,37 @@ class Volume:
         self._now, self._usual = -_NS / self._now_tau, -_NS / self._usual_tau
         self._markets: dict[str, _Traded] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's volume level."""
+    def update(self, view: MarketView) -> None:
+        """Fold the trades of a view, or that time has gone by without any."""
         at = view.at
         traded = self._markets.get(view.ticker)
         if traded is None:
-            traded = self._markets[view.ticker] = _Traded(at)
+            traded = self._markets[view.ticker] = _Traded(view)
         if view.changed == "trades":
             self._age(traded, at)
             _count(traded, view.fresh)
         elif at < traded.due:
-            return traded.score
+            return
         else:
             self._age(traded, at)
-        traded.due = at + _SECOND
-        traded.score = self._score(view, traded)
-        return traded.score
+        traded.seq, traded.due = view.seq, at + _SECOND
+
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's volume level."""
+        traded = self._markets.get(ticker)
+        if traded is None or traded.count < 3 or traded.at - traded.since < 15 * _SECOND:
+            return None
+        now = traded.now / (self._now_tau * (1.0 - traded.now_age))
+        usual = traded.usual / (self._usual_tau * (1.0 - traded.usual_age))
+        # Both underflow to nothing after some days without a trade.
+        if not usual > 0.0:
+            return None
+        inputs = {"now_usd_s": now, "usual_usd_s": usual, "trades": float(traded.count)}
+        return Score.of(self, ticker, inputs, traded.seq, traded.first)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the share of what is traded now in now and usual."""
+        return _share(inputs["now_usd_s"], inputs["usual_usd_s"])
 
     def _age(self, traded: _Traded, at: int) -> None:
         dt = at - traded.at
@@ -344,33 +436,19 @@ class Volume:
             traded.now_age *= now_decay
             traded.usual_age *= usual_decay
 
-    def _score(self, view: MarketView, traded: _Traded) -> Score | None:
-        if traded.count < 3 or view.at - traded.since < 15 * _SECOND:
-            return None
-        now = traded.now / (self._now_tau * (1.0 - traded.now_age))
-        usual = traded.usual / (self._usual_tau * (1.0 - traded.usual_age))
-        # Both underflow to nothing after some days without a trade.
-        if not usual > 0.0:
-            return None
-        return Score(
-            view.ticker,
-            "volume",
-            _share(now, usual),
-            (("now_usd_s", now), ("usual_usd_s", usual), ("trades", float(traded.count))),
-            view.seq,
-        )
-
 
 class _Traded:
-    __slots__ = ("at", "count", "due", "now", "now_age", "score", "since", "usual", "usual_age")
+    __slots__ = (
+        "at", "count", "due", "first", "now", "now_age", "seq", "since", "usual", "usual_age",
+    )  # fmt: skip
 
-    def __init__(self, at: int) -> None:
-        self.at = self.since = at
+    def __init__(self, view: MarketView) -> None:
+        self.at = self.since = view.at
+        self.seq = self.first = view.seq
         self.due = 0
         self.now = self.usual = 0.0
         self.now_age = self.usual_age = 1.0
         self.count = 0
-        self.score: Score | None = None
 
 
 def _count(traded: _Traded, fresh: Sequence[dydx_data.Trade]) -> None:
@@ -409,49 +487,50 @@ class Volatility:
         self._taus = _tau(now), _tau(usual)
         self._markets: dict[str, _Swings] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's volatility level."""
+    def update(self, view: MarketView) -> None:
+        """Fold the price of a view."""
         swings = self._markets.get(view.ticker)
         if swings is None:
-            swings = self._markets[view.ticker] = _Swings(*self._taus)
-        if swings.take(view) and swings.now.count >= 10:
-            swings.score = self._score(view, swings.now.value, swings.usual.value)
-        return swings.score
+            swings = self._markets[view.ticker] = _Swings(view, *self._taus)
+        swings.take(view)
 
-    def _score(self, view: MarketView, now: float, usual: float) -> Score:
-        now_bps = 1e4 * sqrt(now)
-        return Score(
-            view.ticker,
-            "volatility",
-            _share(now, usual),
-            (
-                ("now_bps", now_bps),
-                ("usual_bps", 1e4 * sqrt(usual)),
-                ("minute_bps", now_bps * _SQRT_60),
-            ),
-            view.seq,
-        )
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's volatility level."""
+        swings = self._markets.get(ticker)
+        if swings is None or swings.seq == _ABSENT or swings.now.count < 10:
+            return None
+        now_bps = 1e4 * sqrt(swings.now.value)
+        inputs = {
+            "now_bps": now_bps, "usual_bps": 1e4 * sqrt(swings.usual.value),
+            "minute_bps": now_bps * _SQRT_60,
+        }  # fmt: skip
+        return Score.of(self, ticker, inputs, swings.seq, swings.first)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the share of the variance now in now and usual."""
+        now, usual = inputs["now_bps"], inputs["usual_bps"]
+        return _share(now * now, usual * usual)
 
 
 _SQRT_60: Final = sqrt(60.0)
 
 
 class _Swings:
-    __slots__ = ("by_mid", "now", "score", "usual")
+    __slots__ = ("by_mid", "first", "now", "seq", "usual")
 
-    def __init__(self, now_tau: float, usual_tau: float) -> None:
-        self.score: Score | None = None
+    def __init__(self, view: MarketView, now_tau: float, usual_tau: float) -> None:
+        self.seq, self.first = _ABSENT, view.seq
         self.now, self.usual = _Variance(now_tau), _Variance(usual_tau)
         self.by_mid = True
 
-    def take(self, view: MarketView) -> bool:
+    def take(self, view: MarketView) -> None:
         price = view.book.mid_price
         by_mid = price is not None
         if price is None:
             oracle = view.oracle
             if oracle is None:
-                self.score = None
-                return False
+                self.seq = _ABSENT
+                return
             price = oracle.price
         if by_mid is not self.by_mid:
             self.by_mid = by_mid
@@ -459,10 +538,10 @@ class _Swings:
             self.usual.restart()
         at = view.at
         if at < self.now.due or price >= _HUGE:
-            return False
+            return
+        self.seq = view.seq
         self.now.sample(price, at)
         self.usual.sample(price, at)
-        return True
 
 
 # === Imbalance ===
@@ -486,47 +565,51 @@ class Imbalance:
         self._rate = -_NS / _tau(half_life)
         self._markets: dict[str, _Smoothed] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's imbalance."""
+    def update(self, view: MarketView) -> None:
+        """Fold the best levels of a view."""
         book = view.book
         bid, ask = book.best_bid, book.best_ask
-        if bid is None or ask is None:
-            return None
-        bid_size, ask_size = bid.size, ask.size
-        if not 0.0 < bid_size + ask_size < _HUGE:
-            return None
-        raw = (bid_size - ask_size) / (bid_size + ask_size)
-        at = view.at
         average = self._markets.get(view.ticker)
+        both = 0.0 if bid is None or ask is None else bid.size + ask.size
+        if bid is None or ask is None or not 0.0 < both < _HUGE:
+            if average is not None:
+                average.seq = _ABSENT
+            return
+        raw = (bid.size - ask.size) / both
+        at = view.at
         if average is None:
-            average = self._markets[view.ticker] = _Smoothed(raw, at)
+            average = self._markets[view.ticker] = _Smoothed(view, raw)
+        average.bid_size, average.ask_size, average.seq = bid.size, ask.size, view.seq
         dt = at - average.at
         if dt > 0:
             average.at = at
             average.value = raw + (average.value - raw) * exp(dt * self._rate)
-        if at - average.since < 5 * _SECOND:
+
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's imbalance."""
+        average = self._markets.get(ticker)
+        if average is None or average.seq == _ABSENT or average.at - average.since < 5 * _SECOND:
             return None
-        smoothed = average.value
-        return Score(
-            view.ticker,
-            "imbalance",
-            50.0 + 50.0 * smoothed,
-            (
-                ("bid_size", bid_size),
-                ("ask_size", ask_size),
-                ("raw", raw),
-                ("smoothed", smoothed),
-            ),
-            view.seq,
-        )
+        bid_size, ask_size = average.bid_size, average.ask_size
+        inputs = {
+            "bid_size": bid_size, "ask_size": ask_size,
+            "raw": (bid_size - ask_size) / (bid_size + ask_size), "smoothed": average.value,
+        }  # fmt: skip
+        return Score.of(self, ticker, inputs, average.seq, average.first)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the smoothed imbalance, moved from -1 … 1 to the scale."""
+        return 50.0 + 50.0 * inputs["smoothed"]
 
 
 class _Smoothed:
-    __slots__ = ("at", "since", "value")
+    __slots__ = ("ask_size", "at", "bid_size", "first", "seq", "since", "value")
 
-    def __init__(self, value: float, at: int) -> None:
-        self.at = self.since = at
+    def __init__(self, view: MarketView, value: float) -> None:
+        self.at = self.since = view.at
+        self.seq = self.first = view.seq
         self.value = value
+        self.bid_size = self.ask_size = 0.0
 
 
 # === Liquidity ===
@@ -551,56 +634,61 @@ class Liquidity:
         self._now, self._usual = -_NS / _tau(now), -_NS / _tau(usual)
         self._markets: dict[str, _Depth] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's liquidity level."""
+    def update(self, view: MarketView) -> None:
+        """Fold the book of a view, once a second."""
+        depth = self._markets.get(view.ticker)
         book = view.book
         mid, bid, ask = book.mid_price, book.best_bid, book.best_ask
         if mid is None or bid is None or ask is None:
-            return None
+            if depth is not None:
+                depth.seq = _ABSENT
+            return
         at = view.at
-        depth = self._markets.get(view.ticker)
         if depth is not None and at < depth.due:
-            return depth.score
+            depth.seq = view.seq
+            return
         spread_bps = 1e4 * (ask.price - bid.price) / mid
         resting_usd = (book.bid_total + book.ask_total) * mid
         if not 0.0 < resting_usd < _HUGE:
-            return None
+            if depth is not None:
+                depth.seq = _ABSENT
+            return
         # The log of one more than the figure: a book of a few cents must not reach far below 0.
         level = log1p(resting_usd / max(spread_bps, 0.01))
         if depth is None:
-            depth = self._markets[view.ticker] = _Depth(level, at)
+            depth = self._markets[view.ticker] = _Depth(view, level)
         dt = at - depth.at
-        depth.at, depth.due = at, at + _SECOND
+        depth.at, depth.due, depth.seq = at, at + _SECOND, view.seq
+        depth.spread_bps, depth.resting_usd = spread_bps, resting_usd
         depth.now = level + (depth.now - level) * exp(dt * self._now)
         depth.usual = level + (depth.usual - level) * exp(dt * self._usual)
-        if at - depth.since >= 5 * _SECOND:
-            depth.score = self._score(view, depth, spread_bps, resting_usd)
-        return depth.score
 
-    def _score(
-        self, view: MarketView, depth: _Depth, spread_bps: float, resting_usd: float
-    ) -> Score:
-        return Score(
-            view.ticker,
-            "liquidity",
-            _logistic(depth.now - depth.usual),
-            (
-                ("spread_bps", spread_bps),
-                ("resting_usd", resting_usd),
-                ("now_usd_per_bp", exp(depth.now)),
-                ("usual_usd_per_bp", exp(depth.usual)),
-            ),
-            view.seq,
-        )
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's liquidity level."""
+        depth = self._markets.get(ticker)
+        if depth is None or depth.seq == _ABSENT or depth.at - depth.since < 5 * _SECOND:
+            return None
+        inputs = {
+            "spread_bps": depth.spread_bps, "resting_usd": depth.resting_usd,
+            "now_usd_per_bp": exp(depth.now), "usual_usd_per_bp": exp(depth.usual),
+        }  # fmt: skip
+        return Score.of(self, ticker, inputs, depth.seq, depth.first)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the share of the liquidity now in now and usual."""
+        return _share(inputs["now_usd_per_bp"], inputs["usual_usd_per_bp"])
 
 
 class _Depth:
-    __slots__ = ("at", "due", "now", "score", "since", "usual")
+    __slots__ = (
+        "at", "due", "first", "now", "resting_usd", "seq", "since", "spread_bps", "usual",
+    )  # fmt: skip
 
-    def __init__(self, level: float, at: int) -> None:
-        self.at = self.since = self.due = at
-        self.score: Score | None = None
+    def __init__(self, view: MarketView, level: float) -> None:
+        self.at = self.since = self.due = view.at
+        self.seq = self.first = view.seq
         self.now = self.usual = level
+        self.spread_bps = self.resting_usd = 0.0
 
 
 # === Funding ===
@@ -624,30 +712,26 @@ class Funding:
         if not 0.0 < scale_bps < _HUGE:
             raise SignalError(f"expected a scale above 0 bps, got {scale_bps!r}")
         self._scale = scale_bps
-        self._markets: dict[str, tuple[dydx_data.FundingRate, Score | None]] = {}
+        self._markets: dict[str, dydx_data.FundingRate] = {}
 
-    def score(self, view: MarketView) -> Score | None:
-        """Take one view, return the market's funding score."""
-        funding = view.funding
-        known = self._markets.get(view.ticker)
-        # An oracle price comes with every block, another rate once a minute.
-        if known is not None and known[0] is funding:
-            return known[1]
-        score = self._score(view, funding) if funding.known else None
-        self._markets[view.ticker] = funding, score
-        return score
+    def update(self, view: MarketView) -> None:
+        """Fold the rate of a view."""
+        self._markets[view.ticker] = view.funding
 
-    def _score(self, view: MarketView, funding: dydx_data.FundingRate) -> Score | None:
-        rate_bps = 1e4 * funding.next_rate_1h
+    def read(self, ticker: str) -> Score | None:
+        """Return a market's funding score."""
+        rate = self._markets.get(ticker)
+        if rate is None or not rate.known:
+            return None
+        rate_bps = 1e4 * rate.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None
-        return Score(
-            view.ticker,
-            "funding",
-            _logistic(-rate_bps / self._scale),
-            (("rate_1h_bps", rate_bps), ("scale_bps", self._scale)),
-            view.seq,
-        )
+        inputs = {"rate_1h_bps": rate_bps, "scale_bps": self._scale}
+        return Score.of(self, ticker, inputs, rate.seq, rate.seq)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the logistic of the rate in units of the scale, turned round."""
+        return _logistic(-inputs["rate_1h_bps"] / inputs["scale_bps"])
 
 
 # === Streams ===
@@ -666,70 +750,93 @@ _SILENT: Final = frozenset(["quality", "market"])
 
 
 class Scorer:
-    """All engines over all markets: the state that `scores` folds views into."""
+    """All engines over all markets: the state that `scores` folds views into.
+
+    A score is made when it is first read after its market's newest view, and not again.
+    """
 
     def __init__(self, engines: Iterable[Callable[[], Engine]] = STANDARD) -> None:
-        self._engines: Sequence[Engine] = [make() for make in engines]
-        names = [engine.name for engine in self._engines]
-        if len(set(names)) < len(names):
-            raise SignalError(f"expected engines of different names, got {names}")
-        self._listeners: dict[str, list[tuple[int, Callable[[MarketView], Score | None]]]] = {}
-        self._rows: dict[str, list[Score | None]] = {}
+        made = [make() for make in engines]
+        self.names = tuple(engine.name for engine in made)
+        if len(set(self.names)) < len(made):
+            raise SignalError(f"expected engines of different names, got {list(self.names)}")
+        self.seq = 0
+        self.views: dict[str, MarketView] = {}
+        self._seqs: dict[str, int] = {}
+        self._engines = dict(zip(self.names, made, strict=True))
+        self._updates: dict[str, list[Callable[[MarketView], None]]] = {}
+        self._made: dict[str, dict[str, Score | None]] = {}
 
     def step(self, view: MarketView) -> tuple[Scored, ...]:
-        """Take one view; return its market with all scores, or nothing if none could change."""
-        changed = view.changed
-        ticker = view.ticker
-        row = self._rows.get(ticker)
-        if row is None:
-            row = self._rows[ticker] = [None] * len(self._engines)
-        listeners = self._listeners.get(changed)
-        if listeners is None:
-            listeners = self._listeners[changed] = self._listening(changed)
-        for index, score in listeners:
-            row[index] = score(view)
-        if changed in _SILENT:
-            return ()
-        return (Scored(ticker, view.seq, view.at, view, tuple(filter(None, row))),)
+        """Take one view; return its market, or nothing if no score could change."""
+        changed, ticker = view.changed, view.ticker
+        self.seq = self._seqs[ticker] = seq = view.seq
+        made = self._made.get(ticker)
+        if made is None:
+            self._made[ticker], self.views[ticker] = {}, view
+        elif made:
+            made.clear()
+        updates = self._updates.get(changed)
+        if updates is None:
+            updates = self._updates[changed] = self._updating(changed)
+        for update in updates:
+            update(view)
+        return () if changed in _SILENT else (Scored(ticker, seq, view.at, self),)
 
-    def _listening(self, changed: str) -> list[tuple[int, Callable[[MarketView], Score | None]]]:
-        return [
-            (index, engine.score)
-            for index, engine in enumerate(self._engines)
-            if changed in engine.changes
-        ]
+    def read(self, ticker: str, signal: str) -> Score | None:
+        """Return one score of one market, as of its newest frame; None if it is absent."""
+        made, engine = self._made.get(ticker), self._engines.get(signal)
+        if made is None or engine is None:
+            return None
+        if signal not in made:
+            score = engine.read(ticker)
+            if score is not None and score.seq != self._seqs[ticker]:
+                # Nothing changed it since: the value stands for the newest frame as well.
+                score = msgspec.structs.replace(score, seq=self._seqs[ticker])
+            made[signal] = score
+        return made[signal]
+
+    def scores(self, ticker: str) -> tuple[Score, ...]:
+        """Return the scores of one market that exist, at any time between two frames."""
+        made = (self.read(ticker, name) for name in self.names)
+        return tuple(score for score in made if score is not None)
+
+    def _updating(self, changed: str) -> list[Callable[[MarketView], None]]:
+        return [engine.update for engine in self._engines.values() if changed in engine.changes]
 
 
 def scores(
-    engines: Iterable[Callable[[], Engine]] = STANDARD,
+    engines: Iterable[Callable[[], Engine]] | Scorer = STANDARD,
 ) -> Callable[[Observable[MarketView]], Observable[Scored]]:
     """Score every market on every view that can change a score: one shared stream in, one out.
 
     Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Engines are made per subscription. A book, a trade and an oracle price can
-    change scores, a count of trouble (q) cannot:
+    errors with it. Engines are made per subscription; with a `Scorer`, its maker can read all
+    scores. A book, a trade and an oracle price can change scores, a count of trouble (q) cannot:
 
         views   --b--q--t--o--|
         scores  --S-----S--S--|
     """
+    if isinstance(engines, Scorer):
+        scorer = engines
+        return fold(lambda: scorer, Scorer.step)
     chosen = tuple(engines)
     return fold(lambda: Scorer(chosen), Scorer.step)
 
 
 def signal(name: str) -> Callable[[Observable[Scored]], Observable[Score]]:
-    """Keep one signal's scores, each when it was computed: all markets in one stream.
+    """Emit one signal's score with every tick of each market: all markets in one stream.
 
     Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Where another signal was computed (o), this one's score stands, and is no news:
+    errors with it. Where nothing changed it (o), the value stands, with the tick's frame; where
+    the signal is absent (n), nothing comes:
 
-        scores  --F--o--F--|
-        signal  --f-----f--|
+        scores  --F--o--n--|
+        signal  --f--f-----|
     """
 
     def step(_: Any, scored: Scored) -> tuple[Score, ...]:
-        # A score that this view did not change has an older frame's number.
-        return tuple(
-            score for score in scored.scores if score.signal == name and score.seq == scored.seq
-        )
+        score = scored.score(name)
+        return () if score is None else (score,)
 
     return fold(tuple, step)

@@ -16,7 +16,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
     Loading           STRATEGIES, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
-    Streams           decisions: the operator around it
+    Streams           decisions: the operator around it; throttle, debounce, distinct_targets
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
 the layer above; a "hold" wants nothing. Both carry reasons in plain words with their figures, and
@@ -39,9 +39,11 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import (
+    Any,
     ClassVar,
     Final,
     Literal,
@@ -53,7 +55,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import MarketView, stopping
+from dydx_data import stopping
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
@@ -64,7 +66,7 @@ __all__ = [
     # Errors
     "StrategyError",
     # Values
-    "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
+    "Action", "Decision", "Entry", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
     # Pace
     "Pace",
     # Settings
@@ -76,7 +78,7 @@ __all__ = [
     # Deciding
     "Decider",
     # Streams
-    "decisions",
+    "debounce", "decisions", "distinct_targets", "throttle",
 ]
 # fmt: on
 
@@ -98,19 +100,39 @@ class StrategyError(Exception):
 # never guessed here: the bot translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
+Entry = Literal["take", "make", "stop"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
 # No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
+# No entry waits longer, and none stands farther behind the best price: 30 days, half the price.
+_LONGEST_S: Final = 30 * 86_400.0
+_FARTHEST_BPS: Final = 5_000.0
 # The most that a close may press without leaving at any price, as one at 1 does.
 _PRESSING: Final = 0.9
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+def _always(default: Any) -> Any:
+    # Written down though it is the default, as it was before there was more to say: what was
+    # hashed then hashes alike.
+    return msgspec.field(default_factory=lambda: default)
+
+
+_NONE: Final = 0.0  # one object, which is how msgspec knows what is left out
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a strategy wants in one market, or why it wants nothing.
 
     `target_usdc` is signed. `urgency` is 0 to 1, and a target of 0 at 1 leaves at whatever price
     there is; `score` is what the decision rests on. `Decider` sets the rest: `id`, and
     `previous_usdc` to what is held, the target of a "hold" too.
+
+    `entry` is how a position grows: "take" crosses the book at once; "make" rests
+    `entry_offset_bps` behind the best price of its own side, post-only; "stop" takes once the
+    oracle price or a trade has gone through `trigger_price` in its own direction. Both wait
+    `patience_s`, what is not filled by then is cancelled and reported as "expired". What shrinks a
+    position always takes. `stop_loss` and `take_profit` are where all that is held is left again,
+    on the venue, until a later target says otherwise. Prices in USDC, 0 is none.
     """
 
     ticker: str
@@ -118,12 +140,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     action: Action
     target_usdc: float
-    previous_usdc: float = 0.0
+    previous_usdc: float = _always(0.0)
     urgency: float
     score: float
     reasons: tuple[str, ...]
     scores: tuple[Score, ...]
-    id: str = ""
+    id: str = _always("")
+    entry: Entry = "take"
+    entry_offset_bps: float = _NONE
+    patience_s: float = _NONE
+    trigger_price: float = _NONE
+    stop_loss: float = _NONE
+    take_profit: float = _NONE
 
     @classmethod
     def of(
@@ -133,12 +161,20 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         *reasons: str,
         urgency: float = 0.5,
         score: float = 50.0,
+        entry: Entry = "take",
+        entry_offset_bps: float = _NONE,
+        patience_s: float = _NONE,
+        trigger_price: float = _NONE,
+        stop_loss: float = _NONE,
+        take_profit: float = _NONE,
     ) -> Self:
         """Decide on a target in the market that was scored, for these reasons."""
         return cls(
             ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
             target_usdc=target_usdc, urgency=urgency, score=score, reasons=reasons,
-            scores=scored.scores,
+            scores=scored.scores, entry=entry, entry_offset_bps=entry_offset_bps,
+            patience_s=patience_s, trigger_price=trigger_price, stop_loss=stop_loss,
+            take_profit=take_profit,
         )  # fmt: skip
 
 
@@ -265,7 +301,27 @@ class Pace(BaseModel):
 
     def same(self, target: float, other: float) -> bool:
         """Return whether two targets are near enough to count as one."""
-        return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
+        return _same(target, other, self.same_share)
+
+
+def _same(target: float, other: float, share: float) -> bool:
+    return math.isclose(target, other, rel_tol=share, abs_tol=0.0)
+
+
+def _too_soon(since_ns: int, at: int, seconds: float) -> str:
+    """Return why a target comes too soon after the last; empty if it does not."""
+    spent = (at - since_ns) / 1e9
+    if spent >= seconds:
+        return ""
+    return f"last target {spent:.0f} s ago < {seconds:g} s between two"
+
+
+def _no_news(last: tuple[float, int], target: float, at: int, seconds: float, share: float) -> str:
+    """Return why a target says the same again, after the last one and its time; else nothing."""
+    spent = (at - last[1]) / 1e9
+    if spent >= seconds or not _same(target, last[0], share):
+        return ""
+    return f"the same target {spent:.0f} s ago < {seconds:g} s"
 
 
 class _Pacing:
@@ -365,13 +421,12 @@ class _Pacing:
                 return f"{market.refusal}, {spent:.0f} s ago < {longest:g} s before retry"
         if market.at is None:
             return ""
-        spent = (at - market.at) / 1e9
-        if spent < pace.throttle_s:
-            return f"last target {spent:.0f} s ago < {pace.throttle_s:g} s between two"
-        spent = (at - market.added_at) / 1e9
-        if spent < pace.debounce_s and not market.refusals and pace.same(target, market.added):
-            return f"the same target {spent:.0f} s ago < {pace.debounce_s:g} s"
-        return ""
+        if soon := _too_soon(market.at, at, pace.throttle_s):
+            return soon
+        if market.refusals:
+            return ""
+        added = market.added, market.added_at
+        return _no_news(added, target, at, pace.debounce_s, pace.same_share)
 
 
 class _Requests:
@@ -566,10 +621,12 @@ class _Market:
 
     __slots__ = (
         "cut_reason", "cut_usdc", "exposure", "held", "news", "opinion", "out_since", "refusal",
-        "scored", "since", "stranded", "trouble", "troubled_at",
+        "scored", "since", "stranded", "ticker", "trouble", "troubled_at",
     )  # fmt: skip
 
     def __init__(self, scored: Scored) -> None:
+        self.ticker = scored.ticker
+        # As of the look that is going on.
         self.scored = scored
         self.opinion = _Opinion(50.0, "")
         # Signed: what is held, and the same with what is approved and not filled yet.
@@ -651,7 +708,7 @@ class _Room:
     def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
         # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
-        self._taken |= {market.scored.ticker: market.taken for market in markets}
+        self._taken |= {market.ticker: market.taken for market in markets}
         self._settings = settings
         self._equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
         self.gross = math.fsum(self._taken.values())
@@ -720,7 +777,7 @@ def _compared(value: float, sign: str, threshold: float) -> str:
 
 
 def _rank(market: _Market) -> tuple[bool, float, str]:
-    return (bool(market.trouble), -market.opinion.conviction, market.scored.ticker)
+    return (bool(market.trouble), -market.opinion.conviction, market.ticker)
 
 
 def _hold(market: _Market, now: Scored, *reasons: str) -> Decision:
@@ -735,9 +792,8 @@ def _decision(
     urgency: float,
     reasons: tuple[str, ...],
 ) -> Decision:
-    scored = market.scored
     return Decision(
-        ticker=scored.ticker,
+        ticker=market.ticker,
         # The frame of this look; each score names the frame that it came from.
         seq=now.seq,
         at=now.at,
@@ -747,7 +803,7 @@ def _decision(
         urgency=urgency,
         score=market.opinion.value,
         reasons=reasons,
-        scores=scored.scores,
+        scores=market.scored.scores,
     )
 
 
@@ -787,11 +843,9 @@ class RankAndTarget:
         return self.settings
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Keep a market's newest scores; look at all markets when it is time."""
-        market = self._markets.get(scored.ticker)
-        if market is None:
-            market = self._markets[scored.ticker] = _Market(scored)
-        market.scored = scored
+        """Take note of a market; look at all markets when it is time."""
+        if scored.ticker not in self._markets:
+            self._markets[scored.ticker] = _Market(scored)
         if self._next_look is None:
             self._next_look = scored.at + _ns(self.settings.look_s)
             self._reported_at = scored.at
@@ -815,8 +869,9 @@ class RankAndTarget:
 
     def _look(self, now: Scored, held: Holdings) -> list[Decision]:
         markets, settings = self._markets.values(), self.settings
-        for market in markets:
-            ticker = market.scored.ticker
+        scored = now.markets
+        for ticker, market in self._markets.items():
+            market.scored = scored[ticker]
             market.find(now.at, held.usdc(ticker), self._pacing.open_usdc(ticker), settings)
             market.judge(now.at, settings)
         room = _Room(settings, held, markets)
@@ -840,7 +895,7 @@ class RankAndTarget:
         """Yield a hold where something happened that no target of this look answers."""
         for plan in plans:
             market = plan.market
-            if market.news and market.scored.ticker not in decided:
+            if market.news and market.ticker not in decided:
                 yield _hold(market, now, market.news, plan.reason)
 
     def _plan(self, market: _Market, at: int, room: _Room) -> _Plan:
@@ -907,7 +962,7 @@ class RankAndTarget:
         if not plan.grows:
             return plan
         settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
-        if wait := self._pacing.wait(market.scored.ticker, plan.target, at):
+        if wait := self._pacing.wait(market.ticker, plan.target, at):
             return _Plan.stay(market, f"{wait}: {plan.reason}")
         if not market.taken and room.places >= settings.positions:
             reason = f"no place: {room.places} of {settings.positions} markets held"
@@ -923,7 +978,7 @@ class RankAndTarget:
         market = plan.market
         if not market.taken:
             market.since, market.out_since = now.at, None
-        used = room.take(market.scored.ticker, plan.target)
+        used = room.take(market.ticker, plan.target)
         reasons = (market.news, plan.reason, used) if market.news else (plan.reason, used)
         decision = _decision(market, now, "target", plan.target, plan.urgency, reasons)
         self._pacing.request(decision)
@@ -1077,7 +1132,7 @@ class Decider:
         self._pacing = _Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
         self._dropped: dict[str, int] = {}
-        self._views: dict[str, MarketView] = {}
+        self._now: Scored | None = None
         # The turns whose near side is on its way, as they were decided last.
         self._turns: dict[str, Decision] = {}
         self._count = 0
@@ -1087,7 +1142,7 @@ class Decider:
         if not isinstance(event, Scored):
             self._learn(event)
             return []
-        self._views[event.ticker] = event.view
+        self._now = event
         try:
             made = self.strategy.step(event, self._holdings)
             # A strategy may be a generator, which raises only while it is walked.
@@ -1150,8 +1205,8 @@ class Decider:
         pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
         turn = self._turns.pop(ticker, None)
         if target * held < 0 or abs(target) < abs(held):
-            view = self._views.get(ticker)
-            if view is not None and (stops := stopping(view, "exit")):
+            market = None if self._now is None else self._now.markets.get(ticker)
+            if market is not None and (stops := stopping(market.view, "exit")):
                 return None, f"cannot be closed: {stops[0].why}"
             if target * held < 0:
                 return self._turning(decision, held, turn)
@@ -1246,7 +1301,45 @@ def _believed(decision: Decision) -> Decision:
         # Written so that NaN is refused, too.
         if not abs(figure) <= _LARGEST:
             raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
+    if wrong := _contradiction(believed):
+        raise _NoDecisionError(f"one whose {wrong}")
     return believed
+
+
+# The figures of an intent: what each may be at most, which entries need it, which may have it.
+_INTENT: Final[dict[str, tuple[float, tuple[Entry, ...], tuple[Entry, ...]]]] = {
+    "entry_offset_bps": (_FARTHEST_BPS, (), ("make",)),
+    "patience_s": (_LONGEST_S, ("make", "stop"), ("make", "stop")),
+    "trigger_price": (_LARGEST, ("stop",), ("stop",)),
+    "stop_loss": (_LARGEST, (), get_args(Entry)),
+    "take_profit": (_LARGEST, (), get_args(Entry)),
+}
+
+
+def _contradiction(decision: Decision) -> str:
+    """Return what of an intent nobody can mean, wherever the market stands; empty if nothing is."""
+    for name, (most, needing, having) in _INTENT.items():
+        figure, entry = getattr(decision, name), decision.entry
+        if not 0.0 <= figure <= most:  # refuses NaN, too
+            return f"{name} is {figure:g}, not within 0 and {most:g}"
+        if entry in needing and not figure:
+            return f"{name} is 0, although its entry is {entry!r}"
+        if figure and entry not in having:
+            return f"{name} is {figure:g}, although its entry is {entry!r}"
+    return _disorder(decision)
+
+
+def _disorder(decision: Decision) -> str:
+    """Return which two prices stand the wrong way round for a target; empty if none do."""
+    names = ("stop_loss", "trigger_price", "take_profit")
+    side = "long" if decision.target_usdc > 0 else "short"
+    prices = [(name, price) for name in names if (price := getattr(decision, name))]
+    if not decision.target_usdc:  # nothing to leave
+        return ""
+    for (low, below), (high, above) in pairwise(prices if side == "long" else prices[::-1]):
+        if below >= above:
+            return f"{low} is {below:g}, not below {high} {above:g}, for a {side}"
+    return ""
 
 
 def _raised_at(error: BaseException) -> str:
@@ -1255,8 +1348,8 @@ def _raised_at(error: BaseException) -> str:
 
 
 # === Streams ===
-# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own.
-# Time is the events' own.
+# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own; and
+# what a `Pace` is made of, for whoever has decisions of another kind. Time is the events' own.
 
 
 def decisions(
@@ -1275,3 +1368,75 @@ def decisions(
     """
     make = strategy or RankAndTarget
     return fold(lambda: Decider(make), Decider.step)
+
+
+_Passing = Callable[[Observable[Decision]], Observable[Decision]]
+
+
+def throttle(seconds: float) -> _Passing:
+    """Let a market's target pass if the last one that passed is so many seconds old, or more.
+
+    Time is that of the decisions. What adds no risk always passes: a hold, and a target of less
+    than is held (`previous_usdc`) on its side. Every strategy's `Pace` does this by default. Hot
+    or cold as the source is, replays nothing, runs on the source's thread, completes and errors
+    with it. A target too soon after the first (a), an exit (x), a target in time:
+
+        decisions  -a-b--x---d-|
+        throttle   -a----x---d-|
+    """
+    return _passing(lambda last, new: not _too_soon(last.at, new.at, seconds))
+
+
+def debounce(seconds: float, share: float = Pace().same_share) -> _Passing:
+    """Let a market's target pass unless the last one that passed said the same a moment ago.
+
+    The same is within a `share` of each other; `seconds` later it is news again. Beside that it is
+    as `throttle` is. The target again (a), another one (b):
+
+        decisions  -a-a-b-b--|
+        debounce   -a---b----|
+    """
+    return _passing(
+        lambda last, new: (
+            not _no_news((last.target_usdc, last.at), new.target_usdc, new.at, seconds, share)
+        )
+    )
+
+
+def distinct_targets(share: float = Pace().same_share) -> _Passing:
+    """Let a market's target pass if it is another than the last that passed, however long ago.
+
+    And another than what is held by then. The same is within a `share` of each other; beside that
+    it is as `throttle` is. The target again (a), another one (b):
+
+        decisions         -a-a-b-a--|
+        distinct_targets  -a---b-a--|
+    """
+
+    def is_other(last: Decision, new: Decision) -> bool:
+        target = new.target_usdc
+        return not any(
+            _same(target, other, share) for other in (last.target_usdc, new.previous_usdc)
+        )
+
+    return _passing(is_other)
+
+
+def _passing(passes: Callable[[Decision, Decision], bool]) -> _Passing:
+    """Let a target that adds risk pass by the last that passed in its market; all else passes."""
+
+    def step(last: dict[str, Decision], new: Decision) -> tuple[Decision, ...]:
+        if new.action == "hold":
+            return (new,)
+        before = last.get(new.ticker)
+        if before is not None and _adds(new) and not passes(before, new):
+            return ()
+        last[new.ticker] = new
+        return (new,)
+
+    return fold(dict, step)
+
+
+def _adds(decision: Decision) -> bool:
+    target, held = decision.target_usdc, decision.previous_usdc
+    return decision.action == "target" and (target * held < 0 or abs(target) > abs(held))
