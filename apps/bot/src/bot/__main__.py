@@ -301,7 +301,7 @@ RUNNING: Final = option(
 WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
 # What changes how the bot acts, and so changes the run hash.
-CHOICES: Final = (
+ACCOUNT: Final = (
     option(
         "--profile",
         default="steady",
@@ -313,13 +313,6 @@ CHOICES: Final = (
         "--no-guard",
         action="store_true",
         help="switch the guard off, and what closes at a loss: liquidation may come",
-    ),
-    option(
-        "--strategy",
-        default="rank",
-        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
-        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
-        "program, the key among them, so read what you did not write",
     ),
     option(
         "--deposit",
@@ -338,6 +331,16 @@ CHOICES: Final = (
         help="somebody may trade the account beside the bot: their markets are left to them and "
         "guarded (default: what somebody else does there halts the bot)",
     ),
+)
+CHOICES: Final = (
+    option(
+        "--strategy",
+        default="rank",
+        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
+        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
+        "program, the key among them, so read what you did not write",
+    ),
+    *ACCOUNT,
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
@@ -537,6 +540,30 @@ examples:
   bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60
   bot calibrate mon.jsonl.zst --save maps.json     then, on another day:
   bot calibrate tue.jsonl.zst --map maps.json --html tue.html
+""",
+    ),
+    "prove": Command(
+        "prove that a strategy does not see the future",
+        "bot.prove:prove",
+        (
+            option("strategy", help="rank, sniper, or a Python file: it is run"),
+            RECORDING,
+            option(
+                "--cuts", type=count, default=4, metavar="N", help="cut it so often (default: 4)"
+            ),
+            option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "The recording is played whole, and again up to random cuts, where nothing or another day "
+        "follows: up to the cut the strategy must decide the same. Reported are also views that it "
+        "reads after their frame, files that it opens and what it remembers beside itself.",
+        """\
+examples:
+  bot prove rank                      the bundled recording
+  bot prove mine.py sixty --cuts 10   your own, on another one
+exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
 """,
     ),
     "doctor": Command(
