@@ -409,6 +409,20 @@ def test_settings_that_contradict_are_refused(wrong):
         RankSettings(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"weights": {"momentun": 1}}, r"imbalance, .*, got 'momentun': did you mean 'momentum'\?"),
+        ({"weights": {"momentum": 1, "x": 1}}, r"expected signals \(.*\), got 'x' \["),
+        ({"entre": 61}, r"expected no setting entre, got 61: did you mean 'enter'\?"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(wrong, words):
+    """A weight of a signal that nothing scores would be taken, and nothing ever traded."""
+    with pytest.raises(ValidationError, match=words):
+        RankSettings(**wrong)
+
+
 def test_a_refused_exit_names_what_it_has_to_be_above():
     """The mirror of what opens: 100 less than `enter`, in the figures of the settings."""
     with pytest.raises(ValidationError, match="expected exit above 35, got 30"):

@@ -30,6 +30,7 @@ order give the same decisions.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -56,7 +57,7 @@ from typing import (
 import msgspec
 from dydx_conn import fold
 from dydx_data import stopping
-from dydx_signals import Score, Scored
+from dydx_signals import STANDARD, Score, Scored, Scorer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
 
@@ -98,6 +99,16 @@ class StrategyError(Exception):
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
 # never guessed here: the bot translates account and verdicts into them.
+
+# What can be scored without an engine of one's own: a name that is not among them is misspelt.
+_SIGNALS: Final = Scorer(STANDARD).names
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that may be meant, in words; nothing if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
 
 Action = Literal["target", "hold"]
 Entry = Literal["take", "make", "stop"]
@@ -242,7 +253,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Strategy(Protocol):
     """Anything with a name that turns scores into decisions; its state is its own.
 
-    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`.
+    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`. So
+    is an attribute `signals`: the names of those that it reads.
     """
 
     @property
@@ -266,6 +278,14 @@ class Pace(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, Mapping) else ():
+            if name not in cls.model_fields and (near := _nearest(str(name), cls.model_fields)):
+                raise ValueError(f"expected no setting {name}, got {fields[name]!r}{near}")
+        return fields
 
     throttle_s: float = Field(
         default=30.0,
@@ -532,6 +552,11 @@ class RankSettings(Pace):
     def _weights_count(cls, weights: dict[str, float]) -> dict[str, float]:
         if not weights or not all(weight > 0 for weight in weights.values()):
             raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
+        # A weight of what nothing scores would never be there, and with it the quorum.
+        for name in weights:
+            if name not in _SIGNALS:
+                known, near = ", ".join(_SIGNALS), _nearest(name, _SIGNALS)
+                raise ValueError(f"expected signals ({known}), got {name!r}{near}")
         return weights
 
     @model_validator(mode="after")
@@ -1014,12 +1039,15 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
-def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
+def load_strategy(
+    path_or_name: str | Path, signals: Collection[str] = _SIGNALS
+) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` names what
-    was expected and what it got, also of a file that raises or leaves by `sys.exit()`.
+    was expected and what it got, also of a file that raises or leaves by `sys.exit()`, and of one
+    that reads something else than the `signals` of the run.
     """
     name = str(path_or_name)
     if name in STRATEGIES:
@@ -1028,7 +1056,7 @@ def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
-    _checked(make, name)
+    _read(_checked(make, name), name, signals)
     return lambda: _checked(make, name)
 
 
@@ -1055,14 +1083,14 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_module(name: str) -> ModuleType:
-    names = ", ".join(STRATEGIES)
-    expected = f"expected a strategy ({names}), a .py file or a module, got {name!r}"
+    names, near = ", ".join(STRATEGIES), _nearest(name, STRATEGIES)
+    expected = f"expected a strategy ({names}), a .py file or a module, got {name!r}{near}"
     if not all(part.isidentifier() for part in name.split(".")):
         raise StrategyError(expected)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise StrategyError(f"{expected}: {error}") from error
+        raise StrategyError(f"{expected} ({error})") from error
     except _ITS_OWN as error:
         raise StrategyError(f"expected {name} to import, got {_raised(error)}") from error
 
@@ -1081,6 +1109,17 @@ def _checked(make: Callable[[], object], name: str) -> Strategy:
         )
     _takes_two(made.step, name)
     return made
+
+
+def _read(strategy: Strategy, name: str, signals: Collection[str]) -> None:
+    """Refuse a strategy that names a signal which is not scored: it would wait for it for ever."""
+    names = getattr(strategy, "signals", ())
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise StrategyError(f"expected {name} to list its signals, got {_kind(names)}")
+    for signal in names:
+        if signal not in signals:
+            known, near = ", ".join(signals), _nearest(str(signal), signals)
+            raise StrategyError(f"expected {name} to read signals ({known}), got {signal!r}{near}")
 
 
 def _takes_two(step: Callable[..., object], name: str) -> None:
