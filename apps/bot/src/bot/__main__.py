@@ -290,9 +290,9 @@ CHOICES: Final = (
     option(
         "--strategy",
         default="rank",
-        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
-        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
-        "program, the key among them, so read what you did not write",
+        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
+        "the profile close what you trade by hand, too), or a Python file of your own: it runs "
+        "with all rights of this program, the key among them, so read what you did not write",
     ),
     option(
         "--deposit",
