@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
-from dydx_risk import Denied, GateChange, Judgement, Reduce
+from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
 from dydx_strategy import Decision
 
 CAPACITY: Final = 5_000
+VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
 
 
 class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -83,8 +84,7 @@ class Journal:
             )  # fmt: skip
             self.counts["gate"] += 1
             return
-        decision = None if isinstance(verdict, Reduce) else verdict.decision
-        ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
+        ticker = verdict.ticker if isinstance(verdict, Denied | Withdraw) else verdict.order.ticker
         kind = type(verdict).__name__.lower()
         self._add(
             id=verdict.id,
@@ -94,10 +94,10 @@ class Journal:
             ticker=ticker,
             words=verdict.why + cost,
             value=verdict,
-            parent=decision.id if decision else "",
+            parent=_decision_of(verdict),
         )
         self.counts[kind] += 1
-        if not isinstance(verdict, Denied):
+        if not isinstance(verdict, Denied | Withdraw):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
     def acted(self, act: Frame) -> str:
@@ -156,6 +156,13 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
+
+
+def _decision_of(verdict: Verdict) -> str:
+    if isinstance(verdict, Bracket):
+        return verdict.decision
+    decision = verdict.decision if isinstance(verdict, Approved | Denied) else None
+    return decision.id if decision is not None else ""
 
 
 def act_words(act: Frame) -> str:
