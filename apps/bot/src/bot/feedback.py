@@ -9,14 +9,24 @@ order is followed from its verdict until risk reserves nothing for it any more, 
 order too that no update ever came for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 from dydx_conn import AccountUpdate, Subaccount, order_id
 from dydx_data import MarketView
-from dydx_risk import Approved, Bracket, Denied, Reduce, Reservation, Risk, Verdict, Withdraw
+from dydx_risk import (
+    Approved,
+    Bracket,
+    Denied,
+    Reduce,
+    Reservation,
+    Risk,
+    StandingBracket,
+    Verdict,
+    Withdraw,
+)
 from dydx_strategy import Held, Holdings, Outcome
 
 # Fills that nobody ordered: the venue took a position, or a part of it.
@@ -66,13 +76,9 @@ class Feedback:
             return
         sent = _sent(verdict, views[verdict.order.ticker])
         id_ = order_id(self._subaccount, verdict.order)
-        self._sent[id_] = sent
         if not sent.bracket:
             self._open[id_] = None
-        if len(self._sent) > _REMEMBERED:
-            oldest = next(iter(self._sent))
-            del self._sent[oldest]
-            self._open.pop(oldest, None)
+        self._remember(id_, sent)
         if sent.decision and not sent.bracket:
             usdc = sent.usdc(sent.size)
             self._news.append(Outcome(
@@ -105,6 +111,8 @@ class Feedback:
         self, risk: Risk, views: Mapping[str, MarketView], seq: int, at: int
     ) -> Sequence[Outcome | Holdings]:
         """Return what is new since the last call, oldest first, and then what is held now."""
+        if risk.account.brackets:
+            self._know(risk.account.brackets.values())
         margin, trouble = risk.margin, risk.account.trouble
         moved = margin is not self._margin or trouble != self._trouble
         if not (moved or self._open or self._news):
@@ -116,6 +124,23 @@ class Feedback:
             self._news.append(_holdings(risk, views, seq, at))
         news, self._news = self._news, []
         return news
+
+    def _know(self, brackets: Iterable[StandingBracket]) -> None:
+        # Those of an earlier run were found: their fills are news like any others.
+        for bracket in brackets:
+            if bracket.order_id not in self._sent:
+                why = f"the {bracket.kind.lower().replace('_', ' ')} of an earlier run"
+                self._remember(
+                    bracket.order_id,
+                    _Sent("", bracket.ticker, why, 0.0, Decimal(0), bracket=bracket.kind),
+                )
+
+    def _remember(self, id_: str, sent: _Sent) -> None:
+        self._sent[id_] = sent
+        if len(self._sent) > _REMEMBERED:
+            oldest = next(iter(self._sent))
+            del self._sent[oldest]
+            self._open.pop(oldest, None)
 
     def _end(self, reserved: Mapping[str, Reservation], seq: int, at: int) -> None:
         # One in doubt may fill after all: then its fills are reported like any others.

@@ -177,7 +177,22 @@ def decision_words(decision: Decision) -> str:
         if decision.action == "hold"
         else f"target {decision.previous_usdc:+,.0f} → {decision.target_usdc:+,.0f} USDC"
     )
-    return f"{move}: {'; '.join(decision.reasons)}"
+    return f"{move}{intent_words(decision)}: {'; '.join(decision.reasons)}"
+
+
+def intent_words(decision: Decision) -> str:
+    """Put how a decision enters and leaves in words; "" where it takes, and leaves when decided."""
+    words = {
+        "take": "",
+        "make": f" resting {decision.entry_offset_bps:g} bps behind the best price",
+        "stop": f" once the price is {decision.trigger_price:,.10g}",
+    }[decision.entry]
+    if decision.patience_s:
+        words += f" for {decision.patience_s:g} s"
+    for name in ("stop_loss", "take_profit"):
+        if price := getattr(decision, name):
+            words += f", {name.replace('_', ' ')} at {price:,.10g}"
+    return words
 
 
 def order_words(state: OrderState) -> str:
@@ -186,6 +201,13 @@ def order_words(state: OrderState) -> str:
     if row is not None and row.side:
         what = f"{row.side} {row.size} at {row.price}"
     flags = " reduce-only" if row is not None and row.reduce_only else ""
+    if row is not None and row.trigger_price:
+        kind = "take profit" if (row.type or "").startswith("TAKE_PROFIT") else "stop"
+        flags += f" {kind} at {row.trigger_price}"
+    if row is not None and row.post_only:
+        flags += " post-only"
+    if row is not None and row.good_til_block_time:
+        flags += f" until {row.good_til_block_time[:19]}"
     filled = f", filled {state.filled}" if state.filled else ""
     leaving = ", leaving" if state.leaving else ""
     return f"{what}{flags}: {state.status}{leaving}{filled}{_because(state.reason)}"
