@@ -38,7 +38,17 @@ from dydx_conn import (
 )
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue
-from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
+from dydx_risk import (
+    Approved,
+    Bracket,
+    GateChange,
+    Judgement,
+    Policy,
+    Reduce,
+    Risk,
+    Withdraw,
+    verdicts,
+)
 from dydx_signals import Scored, Scorer, scores
 from dydx_strategy import (
     Decider,
@@ -339,7 +349,10 @@ class Bot:
     def _judged(self, judgement: Judgement) -> None:
         if self._feedback is not None and not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
-        if isinstance(judgement, Approved | Reduce):
+        if isinstance(judgement, Withdraw):
+            self.journal.judged(judgement)
+            self._hubs.to_venue.on_next(judgement.cancel)
+        elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
             self.journal.judged(judgement, cost_words(worst))

@@ -256,7 +256,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
     an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
-    order. `reason` is a denial's or a cut's in one word, `why` in a sentence.
+    order. `reason` is a denial's or a cut's in one word, or the bracket's that filled (STOP_LOSS or
+    TAKE_PROFIT: then `decision` is the one that set it), `why` is in a sentence.
     """
 
     decision: str
@@ -377,6 +378,8 @@ class _Pacing:
         """Take note of a target that goes out."""
         market = self._market(decision.ticker)
         market.at = decision.at
+        if decision.entry != "take":
+            market.patient = decision.id
         if abs(decision.target_usdc) > abs(decision.previous_usdc):
             market.added, market.added_at = decision.target_usdc, decision.at
 
@@ -390,6 +393,8 @@ class _Pacing:
             market.open[outcome.decision] = outcome.open_usdc
         else:
             market.open.pop(outcome.decision, None)
+        if outcome.kind == "expired" and outcome.decision == market.patient:
+            return  # it waited as long as it was to: no reason to wait any longer
         if outcome.kind in ("denied", "expired"):
             market.refuse(outcome, round(self.pace.back_off_most_s * 1e9))
         elif outcome.kind == "filled":
@@ -399,6 +404,19 @@ class _Pacing:
         """Return what is approved in a market and not filled yet, signed."""
         market = self._markets.get(ticker)
         return math.fsum(market.open.values()) if market is not None else 0.0
+
+    def rests(self, ticker: str) -> bool:
+        """Return whether an entry that waits for its price is on its way in a market."""
+        market = self._markets.get(ticker)
+        return market is not None and market.patient in market.open
+
+    def wait_to_move(self, ticker: str, at: int) -> str:
+        """Return why other prices to leave at have to wait; empty if they need not."""
+        market = self._markets.get(ticker)
+        if market is None or market.at is None:
+            return ""
+        spent, limit = (at - market.at) / 1e9, self.pace.throttle_s
+        return f"last target {spent:.0f} s ago < {limit:g} s between two" if spent < limit else ""
 
     def under_way(self, ticker: str, held: float, target: float) -> str:
         """Return why what is held is on its way to no more than a target; empty if it is not."""
@@ -473,7 +491,7 @@ class _Pacing:
 class _Requests:
     """One market: the last target that added, open orders, and refusals in a row."""
 
-    __slots__ = ("added", "added_at", "at", "open", "refusal", "refusals", "refused_at")
+    __slots__ = ("added", "added_at", "at", "open", "patient", "refusal", "refusals", "refused_at")
 
     def __init__(self) -> None:
         self.added, self.added_at = 0.0, 0
@@ -481,6 +499,7 @@ class _Requests:
         self.open: dict[str, float] = {}
         self.refusals = self.refused_at = 0
         self.refusal = ""
+        self.patient: str | None = None  # the last decision whose entry waits for its price
 
     def refuse(self, outcome: Outcome, forgotten_ns: int) -> None:
         if outcome.at - self.refused_at > forgotten_ns:
@@ -2164,6 +2183,8 @@ class Decider:
         self._now: Scored | None = None
         # The turns whose near side is on its way, as they were decided last.
         self._turns: dict[str, Decision] = {}
+        # Where what is held is left, as it was decided last.
+        self._leaves: dict[str, tuple[float, float]] = {}
         self._count = 0
 
     def step(self, event: _Event) -> list[Decision]:
@@ -2242,12 +2263,22 @@ class Decider:
             under_way = pacing.under_way(ticker, held, target)
             return (None, under_way) if under_way else (target, "")
         if target == held or pacing.pace.same(target, held):
-            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+            return self._staying(decision, held)
         if not held and turn is not None and turn.target_usdc * target > 0:
             wait = pacing.wait_to_turn(ticker, decision.at)
         else:
             wait = pacing.wait(ticker, target, decision.at)
         return (None, wait) if wait else (target, "")
+
+    def _staying(self, decision: Decision, held: float) -> tuple[float | None, str]:
+        """Return what is held as the target, if an entry is to be taken back or brackets moved."""
+        ticker = decision.ticker
+        if self._pacing.rests(ticker):
+            return held, "what waits for its price is taken back"
+        if not held or self._leaves.get(ticker, (0.0, 0.0)) == _leaves(decision):
+            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+        wait = self._pacing.wait_to_move(ticker, decision.at)
+        return (None, wait) if wait else (held, "")
 
     def _turning(
         self, decision: Decision, held: float, turn: Decision | None
@@ -2279,6 +2310,7 @@ class Decider:
             decision = msgspec.structs.replace(decision, urgency=urgency)
         made = self._numbered(decision, held, target, reasons)
         self._pacing.request(made)
+        self._leaves[made.ticker] = _leaves(made)
         return made
 
     def _numbered(
@@ -2291,6 +2323,10 @@ class Decider:
 
     def _expected(self, got: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, got {got}"
+
+
+def _leaves(decision: Decision) -> tuple[float, float]:
+    return decision.stop_loss, decision.take_profit
 
 
 def _pace_of(strategy: Strategy) -> Pace:
