@@ -2126,24 +2126,28 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
 
 
 def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> None:
-    """Take the venue's candles: of a page all but the newest are of periods that are over."""
+    """Take the venue's candles: those of before the newest that it sent are final."""
     received_ns, market = view.chain.venue_ns(frame.at), cast(PerpetualMarket, view.market)
-    read = partial(_candle, market)
-    received = [*_readable(view, frame, read, page)]
-    newest = {name: max(x.started_at for other, x in received if other == name)
-              for name, _ in received}  # fmt: skip
-    received.sort(key=lambda pair: -pair[1].started_at)
+    received = [*_readable(view, frame, partial(_candle, market), page)]
+    received.sort(key=_start, reverse=True)
+    newest: dict[str, int] = {}
     for name, candle in received:
         candles = view.candles.get(name)
         if candles is None:
             candles = view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
             candles.places = _places(market)
-        final = frame.is_snapshot and candle.started_at < newest[name]
+        # A page of a replica may be behind what was sent before it.
+        latest = newest.setdefault(name, candle.started_at)
+        latest = latest if frame.is_snapshot else candles.reported_at
         try:
-            candles.put(candle, received_ns, final=final)
+            candles.put(candle, received_ns, final=candle.started_at < latest)
         except ValueError as error:
             view.quality.note(frame.seq, "malformed", str(error))
         candles.roll(view.chain.rolled_ns)
+
+
+def _start(received: tuple[str, Candle]) -> int:
+    return received[1].started_at
 
 
 def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]:
