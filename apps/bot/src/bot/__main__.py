@@ -234,6 +234,12 @@ SECONDS: Final = option(
     "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
 )
 JSON: Final = option("--json", action="store_true", help="print the report as JSON")
+SPEED: Final = option(
+    "--speed",
+    type=positive,
+    metavar="X",
+    help="times real time (default: 20 on a dashboard, else as fast as it can)",
+)
 TICKERS: Final = (
     option(
         "--tickers",
@@ -345,6 +351,11 @@ CHOICES: Final = (
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--detectors",
+        action="store_true",
+        help="look for market makers, arbitrage and which price leads; nothing is decided by it",
+    ),
     *CHOICES,
 )
 
@@ -368,12 +379,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.commands:replay",
         (
             RECORDING,
-            option(
-                "--speed",
-                type=positive,
-                metavar="X",
-                help="times real time (default: 20 on a dashboard, else as fast as it can)",
-            ),
+            SPEED,
             *RUN,
         ),
     ),
@@ -456,11 +462,25 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
     ),
     "panel": Command(
-        "print one panel as it stands at a recording's end",
-        "bot.commands:panel",
+        "show one panel of a recording or a network, live; in a pipe print it once",
+        "bot.show:panel",
         (
-            option("panel", help="safety, flight, stress, venue …; a wrong name lists all"),
-            RECORDING,
+            option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
+            option(
+                "recording",
+                nargs="?",
+                default="quickstart",
+                metavar="recording|network",
+                help="quickstart (default) or another recording; testnet, mainnet, local or a "
+                "TOML file: live, on paper",
+            ),
+            option(
+                "--market", default="", metavar="TICKER", help="the market to show, where one is"
+            ),
+            SPEED,
+            SECONDS,
+            *NETWORK,
+            *TICKERS,
             option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
             option(
                 "--size",
@@ -469,9 +489,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="size of the SVG (default: 120x40)",
             ),
             option(
-                "--at", type=positive, metavar="S", help="as it stands S seconds into the recording"
+                "--at",
+                type=positive,
+                metavar="S",
+                help="print it as it stands S seconds into the recording",
             ),
-            *CHOICES,
+            *RUN,
         ),
     ),
     "chaos": Command(
