@@ -62,6 +62,7 @@ from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
+from bot.signals import engines_of
 
 PAPER = Subaccount("dydx1paper", 0)
 
@@ -133,11 +134,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
-    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
-    whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
+    standard six and what the strategy names (bot.signals). `budget` is how long the strategy may
+    take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
     """
 
     strategy: str = "rank"
+    signals: str = ""
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
@@ -202,7 +205,6 @@ class Bot:
         self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
-        self.scorer = Scorer()
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
@@ -218,6 +220,7 @@ class Bot:
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = _strategy(options)
+            self.scorer = Scorer(engines_of(options.signals, strategy))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
 
@@ -239,6 +242,11 @@ class Bot:
         self._subscriptions.dispose()
         if (error := self._failure or self.stopped) is not None:
             raise error
+
+    def begin(self, state: Frame) -> None:
+        """Begin with what another run left; `SignalError` if it is not that."""
+        self.scorer.restore(state)
+        self.journal.began(state)
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
@@ -283,6 +291,8 @@ class Bot:
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
+        elif frame.kind == "state":
+            self.begin(frame)
         self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
