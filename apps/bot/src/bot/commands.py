@@ -155,6 +155,8 @@ def replayed_to_end(
     path = find_recording(arguments.recording)
     recording = Foreseen(path)
     bot = bot_for(arguments, recording)
+    if "panel" in arguments:  # which draws curves
+        bot.follow()
     # A recording ends with its connections closed and every book unknown: look before that.
     last = max((frame.seq for frame in recording if frame.kind == "ws"), default=0)
     run_to_end(bot, play(recording, pace=until(seconds, lambda frame: frame.seq <= last)))

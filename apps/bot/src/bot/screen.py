@@ -68,6 +68,7 @@ class Screen:
         lost: Callable[[str], None] | None = None,
     ) -> None:
         self.bot = bot
+        bot.follow()
         self.mode = mode
         self.name = name
         self.speed = speed

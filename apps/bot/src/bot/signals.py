@@ -34,19 +34,25 @@ def engines_of(words: str, strategy: Callable[[], Any] | None) -> Sequence[Make]
 
     `words` is "all", names with commas between, or the path of a Python file.
     """
+    makes = known(words)
     if words == "all":
         return ALL
-    mine = from_file(Path(words)) if words.endswith(".py") else ()
-    typed = () if mine else tuple(word.strip() for word in words.split(",") if word.strip())
     named = () if strategy is None else tuple(getattr(strategy(), "signals", ()))
-    known = {_name(make): make for make in ALL} | {_name(make): make for make in mine}
-    wanted = [_name(make) for make in (*STANDARD, *mine)]
-    for name in (*named, *typed):
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, 3) or known)
+    typed = [*makes][len(ALL) :]
+    if not words.endswith(".py"):
+        typed = [word.strip() for word in words.split(",") if word.strip()]
+    wanted = [*(_name(make) for make in STANDARD), *named, *typed]
+    for name in wanted:
+        if name not in makes:
+            near = ", ".join(difflib.get_close_matches(name, makes, 3) or makes)
             raise SignalError(f"expected a signal such as {near}, got {name!r}")
-        wanted.append(name)
-    return [known[name] for name in dict.fromkeys(wanted)]
+    return [makes[name] for name in dict.fromkeys(wanted)]
+
+
+def known(words: str) -> dict[str, Make]:
+    """Return by name all that can be scored, those of a user's file last."""
+    mine = from_file(Path(words)) if words.endswith(".py") else ()
+    return {_name(make): make for make in ALL} | {_name(make): make for make in mine}
 
 
 def _name(make: Make) -> str:

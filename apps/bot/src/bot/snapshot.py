@@ -28,9 +28,10 @@ from dydx_panels import (
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
+from dydx_strategy import RankAndTarget
 
 from bot.composition import Bot
-from bot.journal import JournalEntry
+from bot.journal import VERDICTS, JournalEntry
 from bot.meters import memory_mb
 
 ROWS: Final = 60
@@ -45,13 +46,14 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
+        triggers=_triggers(bot),
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
-        verdicts=_values(entries, "approved", "denied", "reduce"),
+        verdicts=_values(entries, *VERDICTS),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),
@@ -205,7 +207,19 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
+        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
     )
+
+
+def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
+    """Return the values of a signal from which the built-in strategy damps, and stays out."""
+    settings = bot.options.settings
+    if bot.options.strategy != RankAndTarget.name:
+        return {}
+    return {
+        "volatility": (settings.volatility_calm, settings.volatility_extreme),
+        "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
+    }
 
 
 def _shown_market(bot: Bot) -> str:
