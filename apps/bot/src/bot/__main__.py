@@ -85,13 +85,14 @@ def run(options: argparse.Namespace) -> int:
     """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
     from dydx_conn import ConnError
     from dydx_panels import PanelError
+    from dydx_signals import SignalError
     from dydx_strategy import StrategyError
 
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
-    except (ConnError, PanelError, StrategyError) as error:
+    except (ConnError, PanelError, SignalError, StrategyError) as error:
         print(f"bot: {error}", file=sys.stderr)
     except BrokenPipeError:
         raise
@@ -321,6 +322,19 @@ ACCOUNT: Final = (
         help="switch the guard off, and what closes at a loss: liquidation may come",
     ),
     option(
+        "--signals",
+        default="",
+        metavar="NAMES|FILE",
+        help="signals beside the standard six and those that the strategy names: all, some as "
+        "trend,basis or a Python file of your own (bot signals check FILE)",
+    ),
+    option(
+        "--state",
+        metavar="FILE",
+        help="begin with the day of each market that another run left (default: live runs go on "
+        "where the last one on that network ended, and leave theirs there; a replay begins anew)",
+    ),
+    option(
         "--deposit",
         type=int,
         metavar="USDC",
@@ -380,6 +394,11 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             RECORDING,
             SPEED,
+            option(
+                "--save-state",
+                metavar="FILE",
+                help="write the day of each market at the end, for the --state of another run",
+            ),
             *RUN,
         ),
     ),
@@ -514,6 +533,14 @@ COMMANDS: Final[dict[str, Command]] = {
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
             JSON,
             *CHOICES,
+        ),
+    ),
+    "signals": Command(
+        "check signals of your own, or the bot's, by what they declare",
+        "bot.conformance:signals",
+        (
+            option("act", choices=("check",), help="check: try all that a signal has to hold"),
+            option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
         ),
     ),
     "calibrate": Command(

@@ -2480,6 +2480,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "sent": _fold_sent,
     "tick": _fold_tick,
     "act": lambda *_: (),  # a person's act changes no market
+    "state": lambda *_: (),  # what another run left is for the layers above
 }
 
 
