@@ -175,7 +175,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["rnak", "", "..", "no.such.module"])
 def test_an_unknown_name_lists_the_known_ones(name):
     """A mistyped name gets help, not a traceback."""
-    with pytest.raises(StrategyError, match=r"expected a strategy \(rank, sniper\)"):
+    with pytest.raises(
+        StrategyError, match=r"expected a strategy \(rank, sniper, reversion, carry, pairs\)"
+    ):
         load_strategy(name)
 
 

@@ -336,9 +336,9 @@ CHOICES: Final = (
     option(
         "--strategy",
         default="rank",
-        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
-        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
-        "program, the key among them, so read what you did not write",
+        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
+        "the profile close what you trade by hand, too), or a Python file of your own: it runs "
+        "with all rights of this program, the key among them, so read what you did not write",
     ),
     *ACCOUNT,
 )
@@ -546,7 +546,7 @@ examples:
         "prove that a strategy does not see the future",
         "bot.prove:prove",
         (
-            option("strategy", help="rank, sniper, or a Python file: it is run"),
+            option("strategy", help="a strategy by name, or a Python file: it is run"),
             RECORDING,
             option(
                 "--cuts", type=count, default=4, metavar="N", help="cut it so often (default: 4)"
