@@ -616,6 +616,29 @@ examples:
 exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
 """,
     ),
+    "strategy": Command(
+        "check how a strategy of your own behaves",
+        "bot.strategy:strategy",
+        (
+            option("act", choices=("check",), help="check: run it, and say what does not hold"),
+            option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "It is run on a recording, twice, in two other processes, and with trouble put in where it "
+        "holds something. It should decide the same again, read what is scored, stay within the "
+        "limits of the profile, enter nothing that is stale or unknown, leave what is in trouble, "
+        "not turn round all the time and be quick.",
+        """\
+examples:
+  bot strategy check mine.py                       the bundled recording
+  bot strategy check mine.py sixty --profile reckless
+  bot prove mine.py                                does it see the future?
+exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run
+""",
+    ),
     "doctor": Command(
         "check this machine and a network before a run", "bot.doctor:doctor", (*NETWORK, JSON)
     ),
