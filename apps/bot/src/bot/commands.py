@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from reactivex import Observable
 
