@@ -361,7 +361,7 @@ def test_entries_leave_room_for_brackets_in_the_venues_pace() -> None:
         desk.decide(1, entry="make", patience_s=1.0)
         desk.blocks(4)
 
-    assert desk.denials()[-1] == "10 entries that stand in 100 blocks, limit 10"
+    assert desk.denials()[-1] == "10 orders that stand in 100 blocks, limit 10"
 
 
 # === Whatever happens ===

@@ -197,7 +197,7 @@ def test_an_entry_that_the_venue_has_no_room_for_is_denied() -> None:
         world.update(orders=(state(made.order, "CANCELLED"),))
     [denied] = decide(world, 1, **MAKE)
     assert (denied.reason, denied.why) == (
-        "ORDER_RATE", "10 entries that stand in 100 blocks, limit 10",
+        "ORDER_RATE", "10 orders that stand in 100 blocks, limit 10",
     )  # fmt: skip
     for _ in range(101):
         world.block()
@@ -513,6 +513,26 @@ def test_no_more_brackets_go_out_than_the_venue_takes() -> None:
     assert [type(one) for one in first] == [Bracket, Bracket]
     assert [one.order.ticker for one in before if isinstance(one, Bracket)] == ["BTC-USD"] * 2
     assert second in ([], before)
+
+
+def test_a_refusal_for_its_pace_lets_all_wait() -> None:
+    """Each try counts, and what an earlier run sent is not known."""
+    world, (stop, profit) = covered()
+    why = "clob 5001: block rate limit (rate of 21 exceeds the limit of 20)"
+    hold(world, "1", *(state(one.order, "REJECTED", reason=why) for one in (stop, profit)))
+    waits = 0
+    while not any(isinstance(one, Bracket) for one in world.verdicts[-2:]):
+        world.block()
+        world.update(height=world.height)
+        waits += 1
+
+    assert waits == 10
+    hold(world, "0")
+    world.update(orders=(OrderState(
+        id="another", status="REJECTED", reason=why, seq=1, size=Decimal(1),
+    ),))  # fmt: skip
+    [denied] = [one for one in decide(world, 1, **MAKE) if isinstance(one, Denied)]
+    assert denied.reason == "ORDER_RATE"
 
 
 @pytest.mark.parametrize("what", ["shut", "no time", "by hand", "unknown"])
