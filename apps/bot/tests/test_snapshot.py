@@ -10,6 +10,7 @@ from dydx_conn import Frame, Subaccount, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
 from dydx_risk import percent_text
+from reactivex import from_iterable
 
 RECORDINGS = find_recording("quickstart").parent
 
@@ -117,6 +118,20 @@ def test_the_screen_sees_for_how_long_a_market_is_stale() -> None:
     bot.run(replay(str(ender_stopped), pace=pace))
 
     assert 8 <= min(seen) < 9
+
+
+def test_the_screen_sees_how_late_frames_are() -> None:
+    """As the last tick reported it; a run that is in time has no figure."""
+    bot = Bot(Options())
+    ticks = [Frame(n, n, n, "clock", "tick", f'{{"age_ns":{n}}}') for n in (500_000_000, 0)]
+    seen = [shown(bot).header.late_s]
+
+    for tick in ticks:
+        bot = Bot(Options(), data=bot.data)
+        bot.run(from_iterable([tick]))
+        seen.append(shown(bot).header.late_s)
+
+    assert seen == [None, 0.5, None]
 
 
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:

@@ -25,7 +25,7 @@ def test_the_recording_fills_every_view_and_troubles_none() -> None:
         assert view.oracle is not None
         assert (view.status, view.funding.known) == ("ACTIVE", True)
         assert view.trades
-        assert view.flow.trades
+        assert view.flow.over("1MIN").trades
 
 
 def test_no_view_of_the_recording_is_ever_crossed_and_the_chain_only_grows() -> None:
@@ -64,7 +64,8 @@ def test_the_candles_of_the_recording_are_consistent() -> None:
     for view in state.views.values():
         minutes = view.candles["1MIN"]
         assert minutes.last is not None
-        assert minutes.last.close == view.trades[-1].price
+        assert view.market is not None
+        assert minutes.last.close == view.market.subticks(view.trades[-1].price_text)
         for candles in view.candles.values():
             assert _consistent(candles)
             assert candles.closes(1) == minutes.closes(1)

@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from dydx_conn import Frame, instant, ws_frame
 from dydx_data import (
+    WINDOWS,
     DataState,
     MarketView,
     Trade,
@@ -150,7 +151,7 @@ def opinions(state: DataState) -> dict[str, Any]:
         ticker: (
             [trade.id for trade in view.trades],
             {name: list(candles) for name, candles in view.candles.items()},
-            (view.flow.buy_volume, view.flow.sell_volume, view.flow.trades),
+            [(x.buys, x.sells, x.trades) for x in map(view.flow.over, ("1MIN", "1HOUR"))],
             view.book.mid_price,
         )
         for ticker, view in state.views.items()
@@ -372,33 +373,25 @@ def test_each_trade_is_the_databases(session: Session) -> None:
 
 
 @each_session
-def test_flow_is_the_plain_sum_of_a_minute(session: Session) -> None:
-    """What takers bought, sold and paid in the 60 s up to the newest trade, or to the chain's time.
-
-    A trade that came late counts in the second that was the newest by then, unless that is a
-    minute later.
-    """
-    seen: dict[str, list[tuple[int, Trade]]] = defaultdict(list)
-    state, passed = DataState(), 0
+def test_flow_is_the_plain_sum_of_each_window(session: Session) -> None:
+    """A recount of all trades, on the same bucket edges, at the end of each session."""
+    seen: dict[str, list[Trade]] = defaultdict(list)
+    state = DataState()
     for _, views in played(frames_of(session), state):
-        passed = max(passed, (state.at + (state.chain.skew_ns or 0)) // SECOND)
         for view in views:
-            if view.changed != "trades" or not view.fresh:
-                continue
-            for trade in view.fresh:
-                newest = seen[view.ticker][-1][0] if seen[view.ticker] else 0
-                if (second := trade.at_ns // SECOND) > newest - 60:
-                    seen[view.ticker].append((max(newest, second), trade))
-            newest = seen[view.ticker][-1][0]
-            sums = [
-                sums_of([t for second, t in seen[view.ticker] if second > end - 60])
-                for end in range(newest, max(newest, passed) + 1)
-            ]
-            flow = view.flow
-            made = (flow.trades, flow.buy_volume, flow.sell_volume, flow.usd)
-            assert any(made == pytest.approx(each) for each in sums)
+            if view.changed == "trades":
+                seen[view.ticker] += view.fresh
 
     assert seen
+    for ticker, trades in seen.items():
+        flow = state.views[ticker].flow
+        for window in WINDOWS:
+            made = flow.over(window)
+            width_s = 300 if window == "24HOURS" else 5 if window in ("5MINS", "1HOUR") else 1
+            newest = max([flow.now_ns, *(x.at_ns for x in trades)]) // SECOND // width_s
+            first = newest - WINDOWS[window][1] + 1
+            rows = sums_of([x for x in trades if x.at_ns // SECOND // width_s >= first])
+            assert (made.trades, made.buys, made.sells, made.usd) == pytest.approx(rows, rel=1e-12)
 
 
 def sums_of(trades: list[Trade]) -> tuple[float, ...]:
@@ -406,6 +399,13 @@ def sums_of(trades: list[Trade]) -> tuple[float, ...]:
     bought = math.fsum(trade.size for trade in trades if trade.side == "BUY")
     sold = math.fsum(trade.size for trade in trades if trade.side == "SELL")
     return len(trades), bought, sold, math.fsum(trade.size * trade.price for trade in trades)
+
+
+def units_of(view: MarketView) -> tuple[Callable[[Decimal], int], Callable[[Decimal], int]]:
+    """Return what makes subticks of a price, to the nearest, and quantums of a size."""
+    assert view.market is not None
+    price, size = view.market.price(1), view.market.size(1)
+    return lambda text: round(text / price), lambda text: int(text / size)
 
 
 @each_session
@@ -421,12 +421,13 @@ def test_candles_of_trades_alone_group_what_was_traded(session: Session) -> None
         minutes: dict[int, list[Trade]] = defaultdict(list)
         for trade in sorted(trades, key=lambda trade: (trade.at_ns, trade.id)):
             minutes[trade.at_ns // (60 * SECOND) * 60 * SECOND].append(trade)
+        subticks, quantums = units_of(state.views[ticker])
         for candle in state.views[ticker].candles["1MIN"]:
             of = minutes.get(candle.started_at, [])
             assert candle.trades == len(of)
-            assert candle.volume == pytest.approx(math.fsum(t.size for t in of))
+            assert candle.volume == sum(quantums(Decimal(t.size_text)) for t in of)  # integers
             if of:
-                prices = [trade.price for trade in of]
+                prices = [subticks(Decimal(trade.price_text)) for trade in of]
                 assert (candle.open, candle.close) == (prices[0], prices[-1])
                 assert (candle.low, candle.high) == (min(prices), max(prices))
 
@@ -438,17 +439,17 @@ _WITH_CANDLES = [s for s in REAL if any(s.truth["candles_1min_complete"].values(
 def test_a_complete_candle_is_the_databases(session: Session) -> None:
     """To the last trade, though a snapshot comes in the middle of one."""
     for ticker, rows in session.truth["candles_1min_complete"].items():
-        ours = {
-            candle.started_at: candle for candle in folded(session).views[ticker].candles["1MIN"]
-        }
+        view = folded(session).views[ticker]
+        ours = {candle.started_at: candle for candle in view.candles["1MIN"]}
+        subticks, quantums = units_of(view)
         for row in rows:
             candle = ours[instant(row["startedAt"])]
             assert (candle.open, candle.high, candle.low, candle.close) == tuple(
-                float(row[name]) for name in ("open", "high", "low", "close")
+                subticks(Decimal(row[name])) for name in ("open", "high", "low", "close")
             )
             assert candle.trades == row["trades"]
-            assert candle.volume == pytest.approx(float(row["baseTokenVolume"]))
-            assert candle.usd_volume == pytest.approx(float(row["usdVolume"]))
+            assert candle.volume == quantums(Decimal(row["baseTokenVolume"]))
+            assert candle.usd_volume == Decimal(row["usdVolume"]) * 10**6
 
 
 @each_session

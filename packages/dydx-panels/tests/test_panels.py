@@ -555,6 +555,18 @@ def test_pause_is_shown_in_the_header(full: Snapshot) -> None:
     assert "REPLAY \N{MULTIPLICATION SIGN}20 PAUSED" in text
 
 
+@pytest.mark.parametrize(
+    ("late_s", "words"),
+    [(0.31, " 0.3 s LATE "), (2.0, " 2.0 s LATE "), (33.4, " 33.4 s LATE, NO ENTRIES ")],
+)
+def test_frames_that_come_late_are_in_the_header(full: Snapshot, late_s: float, words: str) -> None:
+    """How late, and from 2 s on what that stops, on the narrowest screen too."""
+    late = replace(full, header=replace(full.header, late_s=late_s))
+
+    assert words in drawn("header", late, width=80, height=1)
+    assert "LATE" not in drawn("header", full, width=80, height=1)
+
+
 def test_a_closed_link_is_shown_in_the_header() -> None:
     """Sign, word and colour change together."""
     assert (

@@ -49,7 +49,7 @@ from dydx_risk import (
     Withdraw,
     verdicts,
 )
-from dydx_signals import Scored, scores
+from dydx_signals import Scored, Scorer, scores
 from dydx_strategy import (
     Decider,
     Decision,
@@ -60,7 +60,8 @@ from dydx_strategy import (
     load_strategy,
 )
 from reactivex import Observable, operators
-from reactivex.disposable import CompositeDisposable
+from reactivex.abc import DisposableBase
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.subject import Subject
 
 from bot.acts import one_line
@@ -76,17 +77,29 @@ from bot.shown import Shown
 PAPER = Subaccount("dydx1paper", 0)
 
 
-class Hub(Subject[Any]):
-    """A Subject for one thread: no lock, and no copy of its observers, for each event.
+class Hub(Observable[Any]):
+    """Where a stream of this run begins: for one thread and one subscriber, who is called directly.
 
     Everything here happens on the thread that plays the frames, and nobody subscribes while it
-    does; a stock Subject would spend half a microsecond at each of six hops to allow for both.
+    does. A stock Subject would spend half a microsecond at each of six hops to allow for that, and
+    a quarter of one each without its lock.
     """
 
-    def on_next(self, value: Any) -> None:
-        """Hand a value to each observer, in the order in which they came."""
-        for observer in self.observers:
-            observer.on_next(value)
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_next: Callable[[Any], None] = _leave
+
+    def subscribe(self, on_next: Any = None, *_: Any, **__: Any) -> DisposableBase:
+        """Hand each value to `on_next` from here on, until it is disposed of; nothing ends it."""
+        self.on_next = on_next
+        return Disposable(self._dispose)
+
+    def _dispose(self) -> None:
+        self.on_next = _leave
+
+
+def _leave(_: Any) -> None:
+    """Take what nobody subscribes to."""
 
 
 class Venue(Protocol):
@@ -202,16 +215,22 @@ class Bot:
 
     `run` takes frames from a source. Several bots may share one fold of the market data, and with
     it the cost of decoding: whoever folds the frames into `data` hands each of them every view
-    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`).
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
+    one that is loaded already; otherwise `options` names it.
     """
 
     def __init__(
-        self, options: Options, venue: Venue | None = None, data: DataState | None = None
+        self,
+        options: Options,
+        venue: Venue | None = None,
+        data: DataState | None = None,
+        strategy: Callable[[], Strategy] | None = None,
     ) -> None:
         self.options = options
         self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
+        self.scorer = Scorer()
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
@@ -226,7 +245,7 @@ class Bot:
         self._hubs = _Hubs()
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
-            strategy = _strategy(options)
+            strategy = strategy or strategy_of(options)
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
 
@@ -266,7 +285,7 @@ class Bot:
             decisions = fold(lambda: Decider(strategy), self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
-                ("signals", hubs.views.pipe(scores()), self._rate),
+                ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
             ]
         return CompositeDisposable(
             [stream.subscribe(sink, self._fail) for stream, sink in streams]
@@ -314,7 +333,6 @@ class Bot:
             self._hubs.views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
-        self.shown.scored[scored.ticker] = scored.scores
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
@@ -417,7 +435,7 @@ def raised(error: Exception) -> str:
     return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
 
 
-def _strategy(options: Options) -> Callable[[], Strategy] | None:
+def strategy_of(options: Options) -> Callable[[], Strategy] | None:
     """Return what makes the strategy.
 
     "none" is no opinion at all: the guard looks after an account that a person trades by hand.

@@ -1,6 +1,6 @@
 """What a screen and a report show of a run, beside the layers' own states.
 
-    frame ─► take ─► counts, newest frames, scores, distances
+    frame ─► take ─► counts, newest frames, distances
     a screen, before it draws ─► watch, performance
 
 Nothing here is read by a layer: a run without it decides the same.
@@ -12,7 +12,6 @@ from dydx_conn import Frame
 from dydx_data import DataState, MarketView
 from dydx_paper import Ledger, Performance, performance
 from dydx_risk import Risk, Watch
-from dydx_signals import Score
 
 _SECOND_NS = 1_000_000_000
 
@@ -21,7 +20,6 @@ class Shown:
     """The figures of one run; `ledger` is the paper account's, and None on the wire."""
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
-        self.scored: dict[str, tuple[Score, ...]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0

@@ -162,6 +162,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         connection=f"{data.connection} {fresh}/{len(live)}",
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
+        late_s=data.chain.lag_ns / 1e9 or None,
         frames_per_s=meters.frames_per_s,
         memory_mb=memory_mb(),
         cpu_percent=None if meters.cpu_share is None else meters.cpu_share * 100,
@@ -198,12 +199,12 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         price=view.book.mid_price or (view.oracle.price if view.oracle else None),
         history=tuple(candles.closes(60)) if candles else (),
         spread_bps=view.book.spread_bps,
-        volume_60s=view.flow.usd,
+        volume_60s=view.flow.over("1MIN").usd,
         oracle=view.oracle.price if view.oracle else None,
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
-        scores=bot.shown.scored.get(view.ticker, ()),
+        scores=bot.scorer.scores(view.ticker),
     )
 
 

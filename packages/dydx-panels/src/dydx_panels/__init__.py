@@ -67,7 +67,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
-from dydx_data import Level, Sample, Trade
+from dydx_data import LAG_NS, Level, Sample, Trade
 from dydx_paper import Performance
 from dydx_risk import (
     MOVES_PERCENT,
@@ -112,7 +112,10 @@ class PanelError(Exception):
 
 
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
-    """What is always on the first row; `speed` is the replay's, None when not a replay."""
+    """What is always on the first row; `speed` is the replay's, None when not a replay.
+
+    `late_s` is for how long frames wait until they are folded, None while that is nearly nothing.
+    """
 
     mode: str = ""
     source: str = ""
@@ -121,6 +124,7 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     connection: str = ""
     lag_p99_ms: float | None = None
     data_age_s: float | None = None
+    late_s: float | None = None
     frames_per_s: float | None = None
     memory_mb: float | None = None
     cpu_percent: float | None = None
@@ -1598,6 +1602,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         *([(0, stop[:1])] if stop else []),
         (0, [(f" {word}{speed} ", style)]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
+        *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
@@ -1610,6 +1615,11 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+def _late(seconds: float) -> str:
+    stops = ", NO ENTRIES" if seconds > LAG_NS / 1e9 else ""
+    return f"{_figure(seconds, 1, unit=' s')} LATE{stops}"
 
 
 def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:

@@ -162,7 +162,9 @@ from dydx_data import (
     MarketView,
     ObjectionKind,
     Oracle,
+    charged_rate,
     funding_clamp_ppm,
+    funding_rate_8h_ppm,
     stopping,
 )
 from dydx_strategy import Decision, Entry
@@ -752,17 +754,6 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         price, exponent, market = self.price or 0, self.exponent, self.market
         delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
         return hours * funding_settlement_ppm(self.quantums, delta, 0)
-
-
-def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
-    try:
-        digits, exponent = exact(rate_1h)
-    except (ConnError, ValueError, ArithmeticError):
-        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-    times, over = 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
-    rate: int = abs(digits) * times // over
-    return rate if digits >= 0 else -rate
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
@@ -1917,15 +1908,13 @@ def index_delta(
     In ppm quote quantums per base quantum, at the view's oracle price. With a position in
     `worst_for` an unknown rate is the one that costs it most.
     """
-    imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
-    most = funding_clamp_ppm(_TERMS.funding_rate_clamp_factor_ppm, imf, fraction)
     if view.oracle is None or not (view.funding.known or worst_for):
         return None
-    rate_8h_ppm = most if worst_for > 0 else -most
+    rate_8h_ppm = PPM * PPM if worst_for > 0 else -PPM * PPM
     if view.funding.known:
-        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+        rate_8h_ppm = funding_rate_8h_ppm(view.funding.next_rate_text)
     return funding_index_delta(
-        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+        charged_rate(rate_8h_ppm, market, _TERMS), 3_600 * hours,
         view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
     )  # fmt: skip
 
@@ -3277,7 +3266,7 @@ _AT_MOST: Final = (
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
+    "LAG", "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
     "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
     "INTENT", "BRACKET",
@@ -4116,6 +4105,7 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
     "UNKNOWN_BOOK": "NO_BOOK",
     "ONE_SIDED": "NO_BOOK",
     "STALE": "STALE",
+    "LAG": "LAG",
 }
 
 
