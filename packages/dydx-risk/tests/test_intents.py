@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 from world import OWNER, World, open_world, state_of
 
 TICKER = "ETH-USD"
-AROUND = {"stop_loss": 2_900.0, "take_profit": 3_200.0}
-MAKE = {"entry": "make", "patience_s": 60.0}
+AROUND: dict[str, Any] = {"stop_loss": 2_900.0, "take_profit": 3_200.0}
+MAKE: dict[str, Any] = {"entry": "make", "patience_s": 60.0}
 SECOND = 1_784_021_467  # of the chain, in the blocks of `World`
 
 
@@ -67,7 +67,12 @@ def found(
     """Report an order that an earlier run sent."""
     flags = row.pop("flags", CONDITIONAL)
     named = CancelRequest(ticker=TICKER, clob_pair_id=1, client_id=client_id, order_flags=flags)
-    fields = {"side": "SELL", "type": kind, "reduce_only": True, "trigger_price": trigger} | row
+    fields: dict[str, Any] = {
+        "side": "SELL",
+        "type": kind,
+        "reduce_only": True,
+        "trigger_price": trigger,
+    } | row
     return OrderState(
         id=order_id(OWNER, named), status="OPEN", size=Decimal(1), named=named, seq=1,
         row=OrderFields(id="", **fields),
@@ -412,7 +417,9 @@ def test_where_to_leave_is_moved_by_a_decision_of_its_own() -> None:
         ticker="XYZ-USD", seq=1, at=1, action="target", target_usdc=1.0, previous_usdc=1.0,
         urgency=0.5, score=1.0, reasons=(), scores=(),
     )  # fmt: skip
-    assert world.put(unknown)[0].reason == "UNKNOWN_MARKET"
+    [denied] = world.put(unknown)
+    assert isinstance(denied, Denied)
+    assert denied.reason == "UNKNOWN_MARKET"
 
     gone = decide(world, 1, held=1)
     assert len(withdrawn(gone)) == 2

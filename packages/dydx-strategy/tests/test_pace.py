@@ -565,16 +565,16 @@ class Waiting(Desk):
 
     def __init__(self) -> None:
         super().__init__()
-        self.strategy = Patient()
-        self.decider = Decider(lambda: self.strategy)
+        self.strategy = self.patient = Patient()
+        self.decider = Decider(lambda: self.patient)
 
     def mean(self, at: float, target: float, **intent: Any) -> list[Decision]:
         """Let the strategy want a target, entered and left so."""
-        self.strategy.intent = intent
+        self.patient.intent = intent
         return self.want(at, target)
 
 
-MAKE = {"entry": "make", "patience_s": 20.0}
+MAKE: dict[str, Any] = {"entry": "make", "patience_s": 20.0}
 
 
 def test_what_waits_for_its_price_can_be_taken_back() -> None:
