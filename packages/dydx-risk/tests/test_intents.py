@@ -471,6 +471,16 @@ def test_a_bracket_that_ends_unfilled_is_reported_and_placed_again() -> None:
         hold(world, "1", state(placed[0].order, "CANCELLED", reason="clob 10001"))
     assert waits == [1, 2, 4]
 
+    for _ in range(8):
+        world.block()
+        world.update(height=world.height)
+    placed = [one for one in world.verdicts[-1:] if isinstance(one, Bracket)]
+    hold(world, "1", *(state(one.order) for one in placed))
+    world.height += 260
+    world.update(height=world.height)
+    hold(world, "1", state(placed[-1].order, "CANCELLED", reason="EXPIRED"))
+    assert [one.figures[-1] for one in world.verdicts if isinstance(one, Denied)][-1][1] == "1"
+
     again = decide(world, 1, held=1, **AROUND)
     assert [one.kind for one in again if isinstance(one, Bracket)] == ["STOP_LOSS"]
     hold(world, "0", state(again[0].order, "CANCELLED", reason="reduce-only"))
@@ -624,6 +634,16 @@ def test_an_order_that_cannot_be_read_is_no_bracket(row: dict[str, Any]) -> None
     _, verdicts = restarted(found(101, **row))
 
     assert withdrawn(verdicts) == [101]
+
+
+def test_no_more_client_ids_are_remembered_than_may_stand() -> None:
+    """Or a run of weeks would hold all that it ever sent."""
+    world = open_world()
+    [made] = decide(world, 1, **MAKE)
+    for n in range(2_000):
+        world.risk.account.stand(msgspec.structs.replace(made.order, client_id=n))
+
+    assert len(world.risk.account._stood) == 1_024
 
 
 def test_a_stray_of_a_market_not_known_yet_waits() -> None:

@@ -2072,7 +2072,7 @@ class Account:
         self.strays: dict[str, OrderState] = {}
         self.earlier: tuple[tuple[int, int], ...] = ()
         self.crowded: int | None = None  # the height at which it was refused for its pace
-        self._stood: set[int] = set()  # client ids of what this run let stand
+        self._stood: dict[int, None] = {}  # client ids of what this run let stand, newest last
         self.height = self.time_s = self.seq = self.at = 0
         self.trouble, self.polled = "no account snapshot yet", False
         self._paid_in = 0
@@ -2153,7 +2153,9 @@ class Account:
 
     def stand(self, order: OrderRequest) -> str:
         """Note that an order of ours goes out to stand on the venue; return its id."""
-        self._stood.add(order.client_id)
+        self._stood[order.client_id] = None
+        if len(self._stood) > _MOST_STOOD:
+            del self._stood[next(iter(self._stood))]
         return order_id(self.subaccount, order)
 
     @property
@@ -2193,6 +2195,10 @@ class Account:
         self.height = height
         reserved, time_s = self.reserved, self.time_s
         self.reserved = {i: r for i, r in reserved.items() if not r.is_over(height, time_s)}
+
+
+# More than the venue lets stand, whose ends are reported within minutes.
+_MOST_STOOD: Final = 1_024
 
 
 def _is_stateful(state: OrderState) -> bool:
@@ -5448,6 +5454,8 @@ class Upkeep:
         for bracket, reason in failed:
             key, view = (bracket.ticker, bracket.kind), look.valued.views[bracket.ticker]
             count, _ = self._failures.get(key, (0, 0))
+            if self._account.height - bracket.sent > _LONGEST_BLOCKS:
+                count = 0  # it stood long enough: this is another story
             self._failures[key] = count + 1, self._account.height
             if not (look.valued.size(bracket.ticker) and view.market is not None):
                 continue
