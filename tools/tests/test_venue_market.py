@@ -1,5 +1,6 @@
 """The venue's markets and exchange, stepped without sockets or a clock."""
 
+import math
 import os
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ from dydx_risk import funding_index_delta
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
 from exchange import Exchange, VenueSettings  # the folder's modules are siblings
-from market import SCENARIOS, listings
+from market import PAIR, REVERT, ROUND_TRIP_BPS, SCENARIOS, Displacement, listings
 from tape import decimal_text, from_iso, iso, quotient_text
 
 START_NS = from_iso("2026-01-05T13:56:00Z")
@@ -315,3 +316,55 @@ def test_quotients_are_written_to_twenty_places() -> None:
 def test_times_are_written_in_milliseconds_and_read_back() -> None:
     """The indexer's way of writing time."""
     assert iso(from_iso("2026-01-05T13:56:00.250Z")) == "2026-01-05T13:56:00.250Z"
+
+
+def test_no_displacement_is_beyond_its_amplitude() -> None:
+    """Half to all of the amplitude, which is at most three times what trading it costs."""
+    found = Displacement(7, 0, "BTC-USD")
+    shown = [abs((found.second(REVERT), found.bps)[1]) for _ in range(36_000)]
+    jumps = [after for before, after in pairwise(shown) if after > before]
+
+    assert 3 * ROUND_TRIP_BPS >= REVERT.amplitude_bps >= max(jumps) > 0.95 * REVERT.amplitude_bps
+    assert 0.5 * REVERT.amplitude_bps <= min(jumps)
+    assert 150 <= len(jumps) <= 300
+
+
+def test_half_of_a_displacement_is_left_after_its_half_life() -> None:
+    """Between two jumps the price goes back, and what it adds up to is what is displaced."""
+    found, went = Displacement(7, 0, "BTC-USD"), 0.0
+    while not found.bps:
+        went += found.second(REVERT)
+    jumped = found.bps
+    for _ in range(int(REVERT.half_life_s)):
+        went += found.second(REVERT)
+
+    assert math.isclose(found.bps, jumped / 2)
+    assert math.isclose(went * 1e4, found.bps)
+
+
+def test_a_pair_is_displaced_against_each_other() -> None:
+    """The first goes up by as much as the second goes down; the next two are another pair."""
+    first, second, third = (Displacement(7, n, f"M{n}-USD") for n in range(3))
+    moves = [tuple(one.second(PAIR) for one in (first, second, third)) for _ in range(3_600)]
+
+    assert all(one == -other for one, other, _ in moves)
+    assert any(one != another for one, _, another in moves)
+    assert 2 * max(abs(one) for one, _, _ in moves) * 1e4 <= PAIR.amplitude_bps
+    assert PAIR.amplitude_bps <= 3 * 2 * ROUND_TRIP_BPS
+
+
+def test_makers_follow_a_price_that_is_displaced() -> None:
+    """In `revert` the fair price jumps within a step, and the book is around it soon after."""
+    settings = VenueSettings(scenario="revert", calm_s=0, markets=1, start_ns=START_NS)
+    exchange = Exchange(settings, Deaf())
+    book = exchange.tapes["BTC-USD"].book
+    before = jump = 0.0
+    while abs(jump) < REVERT.amplitude_bps / 2 * 0.9e-4:
+        before = book.fair
+        exchange.step()
+        jump = math.log(book.fair / before)
+    for _ in range(30):
+        exchange.step()
+
+    assert exchange.steps < 10 * (REVERT.most_s + 4)
+    assert abs(book.mid / before - 1) > abs(jump) / 2

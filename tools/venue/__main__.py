@@ -55,6 +55,8 @@ STORIES = (
     "crash: a gap, a slide of about 30 %% with a thin book, a partial rebound",
     "halt: no block for a minute",
     "funding-squeeze: books far above the oracle",
+    "revert: each price jumps now and then, and comes back",
+    "pair: two prices jump apart now and then, and come back",
 )
 NOW = "now"
 
@@ -84,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         description="A local stand-in for dYdX v4. It speaks its wire; it is not dYdX.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    names = ("calm", "trend", "crash", "halt", "funding-squeeze")
+    names = ("calm", "trend", "crash", "halt", "funding-squeeze", "revert", "pair")
     add = wide.add_argument
     add("--scenario", choices=names, default="calm", help="; ".join(STORIES))
     add("--count", type=int, default=3, metavar="N", help="how many markets, 1 to 250")

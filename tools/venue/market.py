@@ -228,12 +228,38 @@ def _listing(
 
 
 @dataclass(frozen=True, slots=True)
+class Swing:
+    """How prices are displaced and come back, beside the walk that they are on anyway.
+
+    Every `least_s` to `most_s` seconds a price is displaced at once, up or down, by half to all of
+    `amplitude_bps`; what is left of that halves each `half_life_s`. Where they are `paired`, two
+    markets that follow each other in the list are displaced against each other, by half each, and
+    not each by itself.
+    """
+
+    half_life_s: float
+    amplitude_bps: float
+    least_s: float
+    most_s: float
+    paired: bool = False
+
+
+# In and out as a taker: twice 5 bps, and the spread of a lively market. Two legs cost it twice.
+ROUND_TRIP_BPS: Final = 12.0
+# Chosen before the strategies that they test, and not fitted to them. No displacement is more than
+# three times the cost of trading it; the noise is the markets' usual walk (`Mood.vol` of 1).
+REVERT: Final = Swing(30.0, 3 * ROUND_TRIP_BPS, 120.0, 240.0)
+PAIR: Final = Swing(60.0, 3 * 2 * ROUND_TRIP_BPS, 240.0, 480.0, paired=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Mood:
     """What one moment does to all markets, beside chance.
 
     `drift` is the log return of the common factor in this step; the others multiply. `lapse` is
     the chance that a quote is left to expire instead of being cancelled, which is how the
-    indexer's books cross; `basis` shifts the book away from the oracle; `gone` are the makers.
+    indexer's books cross; `basis` shifts the book away from the oracle; `gone` are the makers;
+    `swing` is how prices are displaced for a while.
     """
 
     drift: float = 0.0
@@ -245,6 +271,7 @@ class Mood:
     basis_bps: float = 0.0
     frozen: bool = False
     gone: bool = False
+    swing: Swing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +284,7 @@ class Phase:
 
 
 CALM: Final = Mood()
-SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze")
+SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze", "revert", "pair")
 
 
 class Scenario:
@@ -336,12 +363,22 @@ def _funding_squeeze(_chance: Random, calm_s: float) -> list[Phase]:
     return [Phase(min(calm_s, 30.0)), *ramp, Phase(1e9, 0.0, Mood(trades=1.5, basis_bps=80.0))]
 
 
+def _revert(_chance: Random, calm_s: float) -> list[Phase]:
+    return [Phase(min(calm_s, 30.0)), Phase(1e9, 0.0, Mood(swing=REVERT))]
+
+
+def _pair(_chance: Random, calm_s: float) -> list[Phase]:
+    return [Phase(min(calm_s, 30.0)), Phase(1e9, 0.0, Mood(swing=PAIR))]
+
+
 _PHASES: Final = {
     "calm": _calm,
     "trend": _trend,
     "crash": _crash,
     "halt": _halt,
     "funding-squeeze": _funding_squeeze,
+    "revert": _revert,
+    "pair": _pair,
 }
 
 # === Returns ===
@@ -370,6 +407,33 @@ class VolatilityLevel:
         if self._chance.random() < 1.0 / 1200.0:
             self._burst += self._chance.expovariate(0.4)
         self.level = math.exp(self._log - self._SD**2) * (1.0 + self._burst)
+
+
+class Displacement:
+    """How far one market's price is from where its walk alone would have it."""
+
+    def __init__(self, seed: int, number: int, ticker: str) -> None:
+        self.bps = 0.0
+        self._alone = Random(f"{seed} displaced {ticker}")
+        # Both of a pair draw the same; the second goes the other way.
+        self._paired = Random(f"{seed} displaced pair {number // 2}")
+        self._side = -1.0 if number % 2 else 1.0
+        self._wait_s: float | None = None
+
+    def second(self, swing: Swing) -> float:
+        """Let one second pass; return what it adds to the price, a log return."""
+        chance = self._paired if swing.paired else self._alone
+        if self._wait_s is None:
+            self._wait_s = chance.uniform(swing.least_s, swing.most_s)
+        before = self.bps
+        self.bps *= 0.5 ** (1.0 / swing.half_life_s)
+        self._wait_s -= 1.0
+        if self._wait_s <= 0.0:
+            self._wait_s = chance.uniform(swing.least_s, swing.most_s)
+            self.bps = swing.amplitude_bps * chance.uniform(0.5, 1.0) * chance.choice((1.0, -1.0))
+            if swing.paired:
+                self.bps *= self._side / 2.0
+        return (self.bps - before) * 1e-4
 
 
 class Factor:
@@ -486,6 +550,7 @@ class Market:
         self.lapsed: list[Level] = []
         self._chance = Random(f"{seed} {listing.ticker}")
         self._volatility = VolatilityLevel(self._chance)
+        self._displacement = Displacement(seed, self.market.clob_pair_id, listing.ticker)
         self._quotes: dict[Side, list[Quote | None]] = {"BUY": [], "SELL": []}
         self._client_id = 0
         self._flow = 0.0
@@ -555,6 +620,8 @@ class Market:
             self._volatility.second()
             target = mood.basis_bps * self.listing.beta
             self.basis_bps += 0.05 * (target - self.basis_bps) + self._chance.gauss(0.0, 0.12)
+            if mood.swing is not None:
+                self.fair *= math.exp(self._displacement.second(mood.swing))
         sigma = self._habits.idio * math.sqrt(STEP_S / 60.0) * self._volatility.level * mood.vol
         self.fair *= math.exp(common * self.listing.beta + self._chance.gauss(0.0, sigma))
 

@@ -10,6 +10,7 @@ from dydx_conn import Frame, Subaccount, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
 from dydx_risk import percent_text
+from reactivex import from_iterable
 
 RECORDINGS = find_recording("quickstart").parent
 
@@ -119,6 +120,20 @@ def test_the_screen_sees_for_how_long_a_market_is_stale() -> None:
     assert 8 <= min(seen) < 9
 
 
+def test_the_screen_sees_how_late_frames_are() -> None:
+    """As the last tick reported it; a run that is in time has no figure."""
+    bot = Bot(Options())
+    ticks = [Frame(n, n, n, "clock", "tick", f'{{"age_ns":{n}}}') for n in (500_000_000, 0)]
+    seen = [shown(bot).header.late_s]
+
+    for tick in ticks:
+        bot = Bot(Options(), data=bot.data)
+        bot.run(from_iterable([tick]))
+        seen.append(shown(bot).header.late_s)
+
+    assert seen == [None, 0.5, None]
+
+
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
     """A key that does something else would hide its panel."""
     assert set() == KEYS.keys() & ACTIONS.keys()
@@ -141,3 +156,42 @@ def test_the_screen_sees_what_the_gate_lets_pass() -> None:
 
     assert gate == bot.risk.standing
     assert "HALTED" in panel("header", shown(bot), 120, 1).text
+
+
+# === Panels shown alone ===
+
+
+def test_detectors_decide_nothing() -> None:
+    """Looked for or not, the run is the same; and nobody pays for what nobody asked for."""
+    without, with_ = (played(Bot(Options(detectors=on)), 1_500) for on in (False, True))
+
+    assert without.journal.hash == with_.journal.hash
+    assert shown(without).detections is None
+    assert {one.detector for one in shown(with_).detections or ()} >= {"makers", "arbitrage"}
+
+
+@pytest.mark.parametrize("name", ["candles", "flow", "funding"])
+def test_what_a_panel_alone_shows_is_copied_for_it_alone(paper: Bot, name: str) -> None:
+    """The dashboard has none of it."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel=name)
+
+    assert getattr(alone, name) != getattr(Snapshot(), name)
+    assert getattr(shown(paper), name) == getattr(Snapshot(), name)
+
+
+def test_the_worst_market_comes_first(paper: Bot) -> None:
+    """By what stands against it, then by the count of its troubles."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel="quality")
+    rows = alone.quality.markets
+
+    assert len(rows) == 3
+    assert sorted(rows, key=lambda row: (not row.why, -row.troubles)) == list(rows)
+
+
+def test_the_market_that_was_typed_is_shown(paper: Bot) -> None:
+    """In place of that of the largest position."""
+    paper.shown.ticker = "SOL-USD"
+    try:
+        assert shown(paper).book.ticker == "SOL-USD"
+    finally:
+        paper.shown.ticker = ""

@@ -35,10 +35,12 @@ from dydx_conn import (
     Endpoint,
     Frame,
     Inbox,
+    Lag,
     MarketsContents,
     Network,
     NetworkError,
     Subaccount,
+    WireError,
     collect,
     connection_states,
     contents,
@@ -139,7 +141,7 @@ def running(venue: Venue) -> Iterator[Network]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tick and come back faster than a person could bear."""
-    monkeypatch.setattr(dydx_conn, "_TICK_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_TICK_NS", 50_000_000)
     monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.02))
 
 
@@ -1395,6 +1397,155 @@ def test_an_act_is_who_what_and_why() -> None:
     assert (act.seq, act.kind) == (7, "act")
     assert (act.link, act.type, act.text) == ("command", "halt", "a headline")
     assert not inbox.waiting
+
+
+# === Lag ===
+
+LATE_NS = 250_000_001
+
+
+class Pile:
+    """An inbox that is filled from a script, and what is taken from it at a time of one's choice."""
+
+    def __init__(self, *texts: str) -> None:
+        self.inbox, self.seq, self.watched = Inbox(), 0, list[str]()
+        self.intake = dydx_conn._Intake(self.inbox, self._watch)
+        self.put(*texts)
+
+    def put(self, *texts: str) -> None:
+        """Let messages come in."""
+        for text in texts:
+            self.inbox.put("ws", text, link="c1")
+
+    def take(self, late_ns: int = 0) -> list[Frame]:
+        """Take what comes next when the frames that came by now have waited for so long."""
+        probe = Inbox()
+        probe.put("tick", link="")
+        now = probe.take(0, 0)
+        assert now is not None
+        frames = [*self.intake.take(self.seq + 1, now.mono + late_ns, 0)]
+        assert [frame.seq for frame in frames] == [*range(self.seq + 1, self.seq + 1 + len(frames))]
+        self.seq += len(frames)
+        return frames
+
+    def _watch(self, frame: Frame) -> list[Frame]:
+        self.watched.append(frame.text)
+        if "lost" not in frame.text:
+            return [frame]
+        gap = Frame(frame.seq, frame.at, frame.mono, "c1", "gap", "lost", message_id=1)
+        return [gap, replace(frame, seq=frame.seq + 1)]
+
+
+def update_of(ticker: str, channel: str = "v4_orderbook", type: str = "channel_batch_data") -> str:
+    """Return the text of a message that changes what a channel carries."""
+    return json.dumps({"type": type, "channel": channel, "id": ticker, "contents": []})
+
+
+def test_frames_that_are_taken_in_time_are_what_they_were() -> None:
+    """One at a time, and no tick among them."""
+    pile = Pile(update_of("A-USD"), update_of("A-USD"))
+
+    taken = [[frame.kind for frame in pile.take()] for _ in range(3)]
+
+    assert taken == [["ws"], ["ws"], []]
+
+
+def test_a_tick_before_what_waited_too_long_reports_how_long_and_how_many() -> None:
+    """Stamped as the frame behind it, so that time does not go back, and all behind it follow."""
+    texts = [update_of("A-USD"), update_of("B-USD", "v4_trades"), update_of("A-USD")]
+    pile = Pile(*texts)
+
+    tick, first = pile.take(LATE_NS)
+    [second] = pile.take()
+    [third] = pile.take()
+
+    lag = Lag.of(tick)
+    assert (tick.kind, tick.link, tick.at, tick.mono) == ("tick", "clock", first.at, first.mono)
+    assert lag.age_ns > 250_000_000
+    assert (lag.waiting, lag.books) == (3, {"A-USD": 3})
+    assert [frame.text for frame in (first, second, third)] == texts
+
+
+def test_books_alone_are_folded_together_and_no_snapshot() -> None:
+    """Up to the last update of each, counted from the tick; gaps that are found on the way count."""
+    pile = Pile(
+        update_of("A-USD"), update_of("A-USD"), update_of("lost-USD"),
+        update_of("B-USD", type="subscribed"), update_of("A-USD", "v4_trades"),
+        update_of("B-USD", type="channel_data"), update_of("A-USD", type="unsubscribed"),
+    )  # fmt: skip
+
+    frames = [*pile.take(LATE_NS)]
+    lag = Lag.of(frames[0])
+    frames += [frame for _ in range(lag.waiting - 1) for frame in pile.take()]
+
+    assert [frame.kind for frame in frames] == ["tick", "ws", "ws", "gap", *["ws"] * 5]
+    assert lag.books == {"A-USD": 2, "lost-USD": 4, "B-USD": 7}
+    assert frames[lag.books["B-USD"]].id == "B-USD"
+
+
+def test_a_lag_is_reported_again_and_its_end_at_once() -> None:
+    """What came meanwhile belongs to the next report; what is not late comes with the last."""
+    pile = Pile(*[update_of("A-USD")] * 2)
+    pile.take(LATE_NS)
+    pile.put(update_of("B-USD"))
+
+    again, _ = pile.take(3 * LATE_NS)
+    pile.take()
+    pile.put(update_of("C-USD"), update_of("D-USD"))
+    over, *rest = pile.take()
+    pile.put(update_of("E-USD"))
+
+    assert Lag.of(again).books == {"A-USD": 1, "B-USD": 2}
+    assert Lag.of(over) == Lag()
+    assert [frame.id for frame in rest] == ["C-USD", "D-USD"]
+    assert [frame.id for frame in pile.take()] == ["E-USD"]
+
+
+def test_a_lag_is_over_when_nothing_waits() -> None:
+    """Its last tick is stamped as the last frame."""
+    pile = Pile(update_of("A-USD"))
+    _, only = pile.take(LATE_NS)
+
+    [over] = pile.take()
+
+    assert (Lag.of(over), over.at, over.mono) == (Lag(), only.at, only.mono)
+    assert pile.take() == []
+
+
+def test_each_report_brings_a_frame() -> None:
+    """However long a tick takes by itself: else frames would wait for ever."""
+    pile = Pile(*[update_of("A-USD")] * 5)
+
+    frames = [pile.take(n * LATE_NS) for n in range(1, 6)]
+
+    assert [[frame.kind for frame in taken] for taken in frames] == [["tick", "ws"]] * 5
+
+
+def test_a_lag_that_cannot_be_read_is_a_wire_error() -> None:
+    """Whoever folds it counts it."""
+    with pytest.raises(WireError, match=r"expected a tick's lag, got '\{'"):
+        Lag.of(Frame(1, 1, 1, "clock", "tick", "{"))
+
+
+def test_a_network_that_is_taken_too_slowly_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is numbered, in order, with the lag's ticks among it, and then comes as ever."""
+    monkeypatch.setattr(dydx_conn, "_LATE_NS", 0)
+    inbox = Inbox()
+
+    def enough(frames: list[Frame]) -> bool:
+        if len(frames) == 1:
+            for _ in range(3):
+                inbox.put("act", type="note", link="key")
+        return any(frame.text == "{}" for frame in frames)
+
+    with running(Venue()) as here:
+        frames = listen(here, ["BTC-USD"], enough, inbox=inbox)
+
+    lags = [Lag.of(frame) for frame in frames if frame.kind == "tick" and frame.text]
+    assert max(lag.waiting for lag in lags) >= 2
+    assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+    assert [frame.mono for frame in frames] == sorted(frame.mono for frame in frames)
+    assert sum(frame.kind == "act" for frame in frames) >= 3
 
 
 # === Subscriptions ===

@@ -334,7 +334,10 @@ def test_candles_of_a_page_are_the_venues_but_for_the_newest() -> None:
     world = World()
     world.at(130)
     world.trades(trade(125, 100))
-    extra = {"startingOpenInterest": "7", "orderbookMidPriceOpen": "100.5000000000000005"}
+    extra: dict[str, Any] = {
+        "startingOpenInterest": "7",
+        "orderbookMidPriceOpen": "100.5000000000000005",
+    }
     page = [minute(120, 104, **extra), minute(60, 102, **extra, orderbookMidPriceClose="101")]
     world.sent(*page)
     world.trades(trade(128, 103), snapshot=True)  # in it, or lost on the way

@@ -246,6 +246,29 @@ def test_the_gravest_objection_comes_first():
     assert kinds(view) == ["STATUS", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "STALE"]
 
 
+@pytest.mark.parametrize(("lag_ns", "found"), [(2_000_000_000, []), (2_000_000_001, ["LAG"])])
+def test_frames_that_wait_for_too_long_are_an_objection(lag_ns, found):
+    """To what is judged by ages alone: a position is not left because frames are late."""
+    connection, state, view = seen()
+    step(state, connection.event("tick", f'{{"age_ns":{lag_ns},"waiting":9}}', link="clock"))
+
+    assert kinds(view, view.at) == found
+    assert kinds(view) == []
+    assert not stopping(view, "exit", view.at)
+    assert not stopping(view, "guard", view.at)
+
+
+def test_a_lag_is_in_words_and_figures():
+    """How long, and the limit."""
+    connection, state, view = seen()
+    step(state, connection.event("tick", '{"age_ns":33000000000}', link="clock"))
+
+    [lag] = objections(view, view.at)
+
+    assert lag.why == "frames wait 33.0 s before they are folded, limit 2 s"
+    assert lag.figures == (("lag_s", "33.0"), ("limit_s", "2"))
+
+
 ALL = frozenset(get_args(Act))
 
 
@@ -259,6 +282,7 @@ ALL = frozenset(get_args(Act))
         ("UNKNOWN_BOOK", {"entry", "match", "book"}),
         ("ONE_SIDED", {"entry", "book"}),
         ("STALE", {"entry", "match", "book"}),
+        ("LAG", {"entry"}),
     ],
 )
 def test_each_objection_stops_what_the_table_lists(kind, acts):
@@ -272,7 +296,9 @@ def test_each_objection_stops_what_the_table_lists(kind, acts):
         "UNKNOWN_BOOK": lambda: step(state, connection.event("close")),
         "ONE_SIDED": lambda: step(state, connection.book("BTC-USD", [], [("101", "1")])),
         "STALE": lambda: setattr(view.quality, "stale", True),
+        "LAG": lambda: setattr(view.chain, "lag_ns", 33_000_000_000),
     }[kind]()
 
-    assert kinds(view) == [kind]
-    assert {act for act in get_args(Act) if stopping(view, act)} == acts
+    at = view.at if kind == "LAG" else None  # it is judged with the ages
+    assert kinds(view, at) == [kind]
+    assert {act for act in get_args(Act) if stopping(view, act, at)} == acts

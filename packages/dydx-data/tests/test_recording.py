@@ -25,7 +25,7 @@ def test_the_recording_fills_every_view_and_troubles_none() -> None:
         assert view.oracle is not None
         assert (view.status, view.funding.known) == ("ACTIVE", True)
         assert view.trades
-        assert view.flow.trades
+        assert view.flow.over("1MIN").trades
 
 
 def test_no_view_of_the_recording_is_ever_crossed_and_the_chain_only_grows() -> None:

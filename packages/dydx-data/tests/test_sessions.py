@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from dydx_conn import Frame, instant, ws_frame
 from dydx_data import (
+    WINDOWS,
     DataState,
     MarketView,
     Trade,
@@ -150,7 +151,7 @@ def opinions(state: DataState) -> dict[str, Any]:
         ticker: (
             [trade.id for trade in view.trades],
             {name: list(candles) for name, candles in view.candles.items()},
-            (view.flow.buy_volume, view.flow.sell_volume, view.flow.trades),
+            [(x.buys, x.sells, x.trades) for x in map(view.flow.over, ("1MIN", "1HOUR"))],
             view.book.mid_price,
         )
         for ticker, view in state.views.items()
@@ -372,33 +373,25 @@ def test_each_trade_is_the_databases(session: Session) -> None:
 
 
 @each_session
-def test_flow_is_the_plain_sum_of_a_minute(session: Session) -> None:
-    """What takers bought, sold and paid in the 60 s up to the newest trade, or to the chain's time.
-
-    A trade that came late counts in the second that was the newest by then, unless that is a
-    minute later.
-    """
-    seen: dict[str, list[tuple[int, Trade]]] = defaultdict(list)
-    state, passed = DataState(), 0
+def test_flow_is_the_plain_sum_of_each_window(session: Session) -> None:
+    """A recount of all trades, on the same bucket edges, at the end of each session."""
+    seen: dict[str, list[Trade]] = defaultdict(list)
+    state = DataState()
     for _, views in played(frames_of(session), state):
-        passed = max(passed, (state.at + (state.chain.skew_ns or 0)) // SECOND)
         for view in views:
-            if view.changed != "trades" or not view.fresh:
-                continue
-            for trade in view.fresh:
-                newest = seen[view.ticker][-1][0] if seen[view.ticker] else 0
-                if (second := trade.at_ns // SECOND) > newest - 60:
-                    seen[view.ticker].append((max(newest, second), trade))
-            newest = seen[view.ticker][-1][0]
-            sums = [
-                sums_of([t for second, t in seen[view.ticker] if second > end - 60])
-                for end in range(newest, max(newest, passed) + 1)
-            ]
-            flow = view.flow
-            made = (flow.trades, flow.buy_volume, flow.sell_volume, flow.usd)
-            assert any(made == pytest.approx(each) for each in sums)
+            if view.changed == "trades":
+                seen[view.ticker] += view.fresh
 
     assert seen
+    for ticker, trades in seen.items():
+        flow = state.views[ticker].flow
+        for window in WINDOWS:
+            made = flow.over(window)
+            width_s = 300 if window == "24HOURS" else 5 if window in ("5MINS", "1HOUR") else 1
+            newest = max([flow.now_ns, *(x.at_ns for x in trades)]) // SECOND // width_s
+            first = newest - WINDOWS[window][1] + 1
+            rows = sums_of([x for x in trades if x.at_ns // SECOND // width_s >= first])
+            assert (made.trades, made.buys, made.sells, made.usd) == pytest.approx(rows, rel=1e-12)
 
 
 def sums_of(trades: list[Trade]) -> tuple[float, ...]:

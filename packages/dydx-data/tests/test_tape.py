@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import WireWriter
-from dydx_data import RESOLUTIONS, DataState, Flow, Trade, step
+from dydx_data import RESOLUTIONS, DataState, Trade, step
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +60,7 @@ def test_a_trade_that_came_before_is_not_counted_again() -> None:
 
     assert [x.id for x in view.fresh] == ["b", "c"]
     assert [x.id for x in view.trades] == ["a", "b", "c"]
-    assert view.flow.trades == 3
+    assert view.flow.over("1MIN").trades == 3
 
 
 def test_ids_are_remembered_for_a_while_and_older_ones_count_as_seen() -> None:
@@ -121,56 +121,6 @@ def test_a_trade_of_the_future_is_refused_once_the_chain_time_is_known() -> None
 
     assert view.fresh == []
     assert view.quality.counts == {"malformed": 1}
-
-
-def test_flow_counts_both_sides_of_the_last_minute() -> None:
-    """What is older leaves the window with the event time of any frame."""
-    state, link = DataState(), WireWriter()
-    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
-    (view,) = step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(0))))
-    link.wait(30)
-    step(state, link.trades("BTC-USD", trade("b", "SELL", "2", "110", _time(30))))
-    flow = view.flow
-    both = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
-
-    link.wait(30)
-    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
-    later = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
-    link.wait(35)
-    step(state, link.levels("BTC-USD", bids=[("98", "2")]))
-
-    assert both == (1.0, 2.0, 320.0, 2)
-    assert later == (0.0, 2.0, 220.0, 1)
-    assert (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades) == (0.0, 0.0, 0.0, 0)
-
-
-def _trade_at(seconds: int, size: float = 1.0) -> Trade:
-    return Trade("", "BUY", 10.0, size, "10", str(size), seconds * SECOND, "LIMIT", 1)
-
-
-@given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from([0.25, 1.0, 8.0]))))
-def test_flow_equals_a_sum_over_the_trades_of_the_window(trades: list[tuple[int, float]]) -> None:
-    """However the seconds fall, as long as they come in order."""
-    flow, trades = Flow(), sorted(trades)
-
-    for second, size in trades:
-        flow.add(_trade_at(second, size))
-
-    newest = trades[-1][0] if trades else 0
-    window = [size for second, size in trades if second > newest - 60]
-    assert (flow.buy_volume, flow.trades) == (sum(window), len(window))
-    assert flow.usd == 10 * sum(window)
-
-
-def test_a_late_trade_counts_with_the_newest_second_unless_the_window_has_passed_it() -> None:
-    """It leaves with that second."""
-    flow = Flow()
-    for second in (100, 102, 101, 42):
-        flow.add(_trade_at(second))
-    counted = flow.trades
-    flow.roll(161 * SECOND)
-
-    assert (counted, flow.trades) == (3, 2)
 
 
 @given(

@@ -17,7 +17,7 @@ from dydx_panels import (
 from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
 from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
-from dydx_signals import Scored, scores
+from dydx_signals import Scored, Scorer, scores
 from dydx_strategy import Decision, Held, Holdings, RankSettings, decisions
 from dydx_strategy import RankAndTarget as Standard
 from reactivex.subject import Subject
@@ -35,19 +35,18 @@ class Run:
         self.venue, self.accounts = PaperVenue(OWNER, deposit=10_000 * 10**6), Accounts()
         self.decisions: list[Decision] = []
         self.verdicts: list[Verdict] = []
-        self.scored: dict[str, Scored] = {}
+        self.scorer = Scorer()
         self._views: Subject[MarketView] = Subject()
         settings = RankSettings(
             gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0
         )
         rated: Subject[Scored | Holdings] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
-        self._views.pipe(scores()).subscribe(self._rate)
+        self._views.pipe(scores(self.scorer)).subscribe(self._rate)
         self._rated = rated
         load_recorded_stream("quickstart").pipe(market_views(self.data)).subscribe(self._see)
 
     def _rate(self, scored: Scored) -> None:
-        self.scored[scored.ticker] = scored
         self._rated.on_next(self._held())
         self._rated.on_next(scored)
 
@@ -93,7 +92,7 @@ class Run:
             positions=tuple(self.risk.positions()),
             markets=tuple(
                 MarketRow(ticker=v.ticker, market=v.market, price=v.book.mid_price,
-                          status=v.status, scores=self.scored[v.ticker].scores) for v in views),
+                          status=v.status, scores=self.scorer.scores(v.ticker)) for v in views),
             decisions=tuple(reversed(self.decisions)),
             verdicts=tuple(reversed(self.verdicts)),
             watch=self.risk.watch(views[0]),

@@ -482,6 +482,17 @@ def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None
     assert denied.why == "its link is silent for 31.0 s, limit 30 s"
 
 
+def test_frames_that_come_too_late_are_no_ground_for_new_risk(world: Any) -> None:
+    """An entry is denied, with how late they are; the way out goes on."""
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+    world.send(world.wire.event("tick", '{"age_ns":2500000000}', link="clock"))
+    enters, leaves = world.decide("ETH-USD", 6000), world.decide("ETH-USD", 0)
+
+    assert (enters.reason, dict(enters.figures)["lag_s"]) == ("LAG", "2.5")
+    assert enters.why == "frames wait 2.5 s before they are folded, limit 2 s"
+    assert (leaves.order.side, leaves.order.reduce_only) == ("SELL", True)
+
+
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:
     """Neither new risk nor the way out can be addressed to the chain."""
     world = make_world()

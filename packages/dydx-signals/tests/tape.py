@@ -1,10 +1,11 @@
 """Frames as the wire would bring them, written one message at a time."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
 
 from dydx_conn import Frame, WireWriter, market_fields
 from dydx_data import DataState, MarketView, step
-from dydx_signals import STANDARD, Engine, Scored, Scorer
+from dydx_signals import STANDARD, Engine, Score, Scored, Scorer
 
 SECOND = 1_000_000_000
 
@@ -62,9 +63,27 @@ def views(frames: Iterable[Frame]) -> Iterable[MarketView]:
         yield from step(state, frame)
 
 
+class Read(NamedTuple):
+    """All that a `Scored` was when it was read, within its frame."""
+
+    ticker: str
+    seq: int
+    at: int
+    scores: tuple[Score, ...]
+
+    @classmethod
+    def of(cls, scored: Scored) -> Self:
+        """Read it now."""
+        return cls(scored.ticker, scored.seq, scored.at, scored.scores)
+
+    def value(self, signal: str) -> float | None:
+        """Return the value of one signal; None if it is absent."""
+        return next((score.value for score in self.scores if score.signal == signal), None)
+
+
 def scored(
     frames: Iterable[Frame], engines: Iterable[Callable[[], Engine]] = STANDARD
-) -> list[Scored]:
-    """Score frames with some engines."""
+) -> list[Read]:
+    """Score frames with some engines, and read all scores with every tick."""
     scorer = Scorer(engines)
-    return [one for view in views(frames) for one in scorer.step(view)]
+    return [Read.of(one) for view in views(frames) for one in scorer.step(view)]

@@ -1,6 +1,7 @@
 """Markets whose views come from frames, and whose scores are whatever a test sets."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 
 from dydx_conn import Frame, WireWriter, market_fields
@@ -37,8 +38,8 @@ class Market:
                 self.take(self.wire(at).oracle(self.ticker, "100.5"))
         self._wire.seq += 1
         seq = self._wire.seq
-        scores = tuple(Score(self.ticker, name, v, (), seq) for name, v in values.items())
-        return Scored(self.ticker, seq, stamp(at), self.view, scores)
+        scores = {name: Score(self.ticker, name, v, (), seq) for name, v in values.items()}
+        return scored_by(self.view, scores, seq, stamp(at))
 
     def book(self, at: float, bid: str = "100", ask: str | None = "101") -> None:
         """Snapshot a book; without an ask it has one side."""
@@ -67,6 +68,33 @@ class Market:
         """Fold one frame."""
         for _ in step(self.state, frame):
             pass
+
+
+@dataclass
+class Set:
+    """Scores that a test has set, of every market that it scored so far: always of this frame."""
+
+    seq: int
+    views: dict[str, MarketView]
+    made: dict[str, dict[str, Score]]
+    names: tuple[str, ...]
+
+    def read(self, ticker: str, signal: str) -> Score | None:
+        """Return a score that was set."""
+        return self.made[ticker].get(signal)
+
+
+# What was scored last in each market, by whatever test.
+_VIEWS: dict[str, MarketView] = {}
+_MADE: dict[str, dict[str, Score]] = {}
+
+
+def scored_by(view: MarketView, scores: dict[str, Score], seq: int, at: int) -> Scored:
+    """Score a market, beside all that were scored before."""
+    _VIEWS[view.ticker], _MADE[view.ticker] = view, scores
+    names = tuple(dict.fromkeys(name for made in _MADE.values() for name in made))
+    ordered = tuple(scores) + tuple(name for name in names if name not in scores)
+    return Scored(view.ticker, seq, at, Set(seq, {**_VIEWS}, {**_MADE}, ordered))
 
 
 class Account:

@@ -163,6 +163,39 @@ def with_fields(**fields):
         (with_fields(target_usdc="much"), r"got `str` - at `\$.target_usdc`"),
         (with_fields(action="buy"), "one whose action is 'buy', neither 'target' nor 'hold'"),
         (with_fields(reasons="because"), r"got `str` - at `\$.reasons`"),
+        (with_fields(entry="maker"), r"one with a wrong field: .*'maker'"),
+        (with_fields(entry="make"), "one whose patience_s is 0, although its entry is 'make'"),
+        (
+            with_fields(entry="make", patience_s=-1.0),
+            "one whose patience_s is -1, not within 0 and 2.592e\\+06",
+        ),
+        (
+            with_fields(entry="make", patience_s=9.0, entry_offset_bps=5_001.0),
+            "one whose entry_offset_bps is 5001, not within 0 and 5000",
+        ),
+        (
+            with_fields(entry="stop", patience_s=9.0),
+            "one whose trigger_price is 0, although its entry is 'stop'",
+        ),
+        (with_fields(trigger_price=99.0), "one whose trigger_price is 99, although .* is 'take'"),
+        (with_fields(patience_s=9.0), "one whose patience_s is 9, although its entry is 'take'"),
+        (with_fields(stop_loss=math.nan), "one whose stop_loss is nan, not within"),
+        (
+            with_fields(stop_loss=105.0, take_profit=104.0),
+            "one whose stop_loss is 105, not below take_profit 104, for a long",
+        ),
+        (
+            with_fields(target_usdc=-9.0, stop_loss=104.0, take_profit=105.0),
+            "one whose take_profit is 105, not below stop_loss 104, for a short",
+        ),
+        (
+            with_fields(entry="stop", patience_s=9.0, trigger_price=100.0, stop_loss=100.0),
+            "one whose stop_loss is 100, not below trigger_price 100, for a long",
+        ),
+        (
+            with_fields(entry="stop", patience_s=9.0, trigger_price=100.0, take_profit=99.0),
+            "one whose trigger_price is 100, not below take_profit 99, for a long",
+        ),
         (raising, r"got KeyError: 'BTC' at test_streams.py:\d+"),
         (late, r"got ZeroDivisionError: division by zero at test_streams.py:\d+"),
         (leaving, r"got SystemExit: enough at test_streams.py:\d+"),
@@ -207,6 +240,27 @@ def test_figures_and_reasons_are_taken_as_people_write_them():
 
     assert (one.id, one.target_usdc, one.reasons) == ("D1", 1e12, ("because",))
     assert [score.value for score in one.scores] == [60.0]
+
+
+@pytest.mark.parametrize(
+    "intent",
+    [
+        {"entry": "make", "patience_s": 30, "entry_offset_bps": 2.5},
+        {"entry": "stop", "patience_s": 3_600.0, "trigger_price": 101.0, "stop_loss": 99.0},
+        {"stop_loss": 99.0, "take_profit": 103.0},
+        {"target_usdc": -500.0, "stop_loss": 103.0, "take_profit": 99.0},
+        # Nothing is to be held: prices to leave at have no side to be on the wrong one of.
+        {"target_usdc": 0.0, "stop_loss": 103.0, "take_profit": 99.0},
+    ],
+)
+def test_how_a_target_is_entered_and_left_is_part_of_the_decision(intent):
+    """`Decision.of` takes it, and it comes out as it went in."""
+    fields = {"target_usdc": 500.0, **intent}
+    decider = Decider(lambda: Echo(lambda scored: [Decision.of(scored, **fields)]))
+    decider.step(Account(BTC_USD=math.copysign(50.0, fields["target_usdc"])).held)
+    [one] = decider.step(Market().scored(0))
+
+    assert {name: getattr(one, name) for name in fields} == fields
 
 
 def test_a_strategy_that_forgets_to_return_is_refused_with_the_remedy():

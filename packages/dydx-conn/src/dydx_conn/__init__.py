@@ -19,7 +19,8 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Fees: the table of tiers, `STANDARD_FEE_TIERS`; `fee_tier`, `fee_ppm`, `fee`.
 - Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
   `cancel`, `estimate`.
-- Frames, Contents, Account contents: `Frame`, and the fields of what it carries: one class a row.
+- Frames, Contents, Account contents: `Frame`, the `Lag` that a tick reports, and the fields of what
+  a frame carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
@@ -79,7 +80,7 @@ __all__ = [
     "Estimate", "Terms", "cancel", "client_ids", "estimate", "limit", "market", "replacement",
     "stop_loss", "take_profit", "twap",
     # Frames
-    "Frame",
+    "Frame", "Lag",
     # Contents
     "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
     "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
@@ -113,7 +114,7 @@ __all__ = [
     # Accounts
     "Accounts", "account_updates",
     # Origins
-    "Origins", "Stranger",
+    "Origins", "Stranger", "is_of",
     # REST requests
     "Answer",
     # REST metrics
@@ -1431,9 +1432,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
                                               and 451
         gap    messages were lost   reason              its, if of    its       how many
                                                         one alone
-        tick   of "clock": a second passed; of a link: it tries to connect
+        tick   of "clock": a second  what waits
+               passed, or frames are  (`Lag`)
+               late; of a link: it
+               tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …          0, or at
                `link` is who                                                        which call
+        state  what another run    a file                              hash of
+               left for this one                                       its run
     """
 
     seq: int
@@ -1484,6 +1490,27 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     def lost(self) -> int:
         """Return how many messages a gap lost, as far as it is known; of other frames 0."""
         return self.message_id if self.kind == "gap" else 0
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How late frames are taken, as the text of a tick reports it; one without text says nothing.
+
+    `age_ns` is how long the frame behind the tick has waited, and 0 once nothing is late any more;
+    `waiting` is how many wait. `books` is, by ticker, up to which frame the updates of a book are
+    folded together, counted from the tick: what the book was in between, nobody needs to see.
+    """
+
+    age_ns: int = 0
+    waiting: int = 0
+    books: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, tick: Frame) -> "Lag":
+        """Read what a tick reports; `WireError` if it cannot be read."""
+        try:
+            return msgspec.json.decode(tick.text, type=cls)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"expected a tick's lag, got {tick.text[:60]!r}: {error}") from None
 
 
 # === Contents ===
@@ -2535,8 +2562,8 @@ class RecordingWriter:
         """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
-        # A socket's message needs no name besides its text; a request to a node has one. And a
-        # number is of gaps that know it, and of acts that stop a strategy.
+        # A socket's message needs no name besides its text; a request to a node has one. A number
+        # is of gaps that know it, and of acts that stop a strategy; a tick's text is of lag alone.
         fields = {letter: part for letter, part in fields.items() if part or letter not in _NAMES}
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
@@ -2590,7 +2617,7 @@ class RecordingWriter:
         self._sha256.update(encoded)
 
 
-_NAMES: Final = ("u", "id", "n")
+_NAMES: Final = ("u", "id", "n", "x")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
     "ws": {"c": "link", "x": "text"},
@@ -2599,8 +2626,9 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "open": {"c": "link", "u": "text"},
     "close": {"c": "link", "code": "type", "reason": "text"},
     "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
-    "tick": {"c": "link"},
+    "tick": {"c": "link", "x": "text"},
     "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
+    "state": {"c": "link", "id": "id", "x": "text"},
 }
 
 
@@ -5207,6 +5235,11 @@ class Stranger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     stood: bool = False
 
 
+def is_of(client_id: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Return whether a client id is in one of these ranges: a first, and one after a last."""
+    return any((client_id - first) % 2**32 < (end - first) % 2**32 for first, end in ranges)
+
+
 class _Doubt(msgspec.Struct, frozen=True):
     stranger: Stranger
     until: int  # the block after which nothing that explains it is waited for
@@ -5276,7 +5309,7 @@ class Origins:
         if state.id in self._judged:
             return
         named, begun = state.named, self._begun or 0
-        if state.order is not None or (named is not None and self._is_earlier(named.client_id)):
+        if state.order is not None or (named is not None and is_of(named.client_id, self.earlier)):
             self._settle(state.id)
         elif not state.final and (at_start or 0 < state.height <= begun or self._unlisted(named)):
             self._stand(state)
@@ -5286,11 +5319,6 @@ class Origins:
 
     def _unlisted(self, named: CancelRequest | None) -> bool:
         return not self._listed and named is not None and named.order_flags == TWAP
-
-    def _is_earlier(self, client_id: int) -> bool:
-        return any(
-            (client_id - first) % 2**32 < (end - first) % 2**32 for first, end in self.earlier
-        )
 
     def _stand(self, state: OrderState) -> None:
         self.standing[state.id] = state
@@ -6896,7 +6924,8 @@ class _Poller(threading.Thread):
 # === Live ===
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
-_TICK_S: Final = 1.0
+_TICK_NS: Final = _SECOND
+_LATE_NS: Final = 250_000_000  # as often as the venue sends: what waits longer is behind its market
 _REFUSED_S: Final = 1.0  # a subscription refused for now is requested again after it, then rarer
 
 
@@ -6927,7 +6956,8 @@ def live(
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
-    tick of "clock" passes every second, one of a link with each attempt.
+    tick of "clock" passes every second, one of a link with each attempt. Where frames are taken
+    more than 250 ms after they were received, a tick before them reports how late (`Lag`).
 
         first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
         second           |--ws-ws-gap-ws-tick-|
@@ -6956,18 +6986,17 @@ def _receive(
     poller = _Poller(network, inbox, history)
     for link in links.values():
         link.other = poller.other
-    watch = _Watch(links, poller)
+    intake = _Intake(inbox, _Watch(links, poller).frames)
     threads: list[_Poller | _Link] = [poller, *links.values()]
     for thread in threads:
         thread.start()
-    tick_due, seq = time.monotonic() + _TICK_S, 0
+    tick_due, seq = time.monotonic_ns() + _TICK_NS, 0
     try:
         while True:
-            if time.monotonic() >= tick_due:
-                tick_due += _TICK_S
+            if (now := time.monotonic_ns()) >= tick_due:
+                tick_due += _TICK_NS
                 inbox.put("tick", link="clock")
-            frame = inbox.take(seq + 1, tick_due - time.monotonic())
-            for each in watch.frames(frame) if frame is not None else ():
+            for each in intake.take(seq + 1, now, (tick_due - now) / _SECOND):
                 if pace is not None and not pace(each):
                     return
                 yield each
@@ -6977,6 +7006,71 @@ def _receive(
             thread.leave()
         for thread in threads:
             thread.end()
+
+
+class _Intake:
+    """What `live` takes from its inbox: all of it, in order, with ticks that report a lag.
+
+    Once a frame has waited for more than 250 ms, a tick goes before it and every 250 ms from then
+    on, until nothing is late any more. It is stamped as the frame behind it: frames that waited are
+    of the time at which they came, and time does not go back. `watch` is given each frame as soon
+    as it is seen, and returns it with what goes before it.
+    """
+
+    def __init__(self, inbox: Inbox, watch: Callable[[Frame], Sequence[Frame]]) -> None:
+        self._inbox, self._watch = inbox, watch
+        self._waiting: deque[Frame] = deque()
+        self._report_due: int | None = None  # None: nothing is late
+        self._last = Frame(0, 0, 0, "", "tick")
+
+    def take(self, seq: int, now: int, timeout_s: float) -> Sequence[Frame]:
+        """Return what comes next, from number `seq` on; nothing if nothing came in time.
+
+        `now` is the monotonic time at the call, in nanoseconds.
+        """
+        if self._report_due is None:
+            frame = self._inbox.take(seq, timeout_s)
+            if frame is None:
+                return ()
+            frames = self._watch(frame)
+            if now - frame.mono <= _LATE_NS:  # as nearly always
+                return frames
+            self._waiting.extend(frames)
+        elif self._waiting and now < self._report_due:
+            return self._numbered(seq, 1)
+        return self._report(seq, now)
+
+    def _report(self, seq: int, now: int) -> Sequence[Frame]:
+        waiting = self._waiting
+        while (frame := self._inbox.take(seq, 0)) is not None:
+            waiting.extend(self._watch(frame))
+        head = waiting[0] if waiting else self._last
+        lag, self._report_due = Lag(), None
+        if waiting and (age_ns := now - head.mono) > _LATE_NS:
+            self._report_due = now + _LATE_NS
+            lag = Lag(age_ns=age_ns, waiting=len(waiting), books=_together(waiting))
+        text = msgspec.json.encode(lag).decode()
+        # With a frame at least: the tick itself may take so long that the next one is due.
+        count = len(waiting) if self._report_due is None else 1
+        return [
+            Frame(seq, head.at, head.mono, "clock", "tick", text),
+            *self._numbered(seq + 1, count),
+        ]
+
+    def _numbered(self, seq: int, count: int) -> Sequence[Frame]:
+        frames = [self._waiting.popleft() for _ in range(count)]
+        self._last = frames[-1] if frames else self._last
+        return [msgspec.structs.replace(each, seq=n) for n, each in enumerate(frames, seq)]
+
+
+def _together(frames: Iterable[Frame]) -> dict[str, int]:
+    """Return, by ticker, the place of the last of the frames that updates its book."""
+    last: dict[str, int] = {}
+    for place, frame in enumerate(frames, 1):
+        row = CHANNELS.get(frame.channel) if frame.kind == "ws" else None
+        if row is not None and row.kind == "book" and frame.type not in ("subscribed", *_CONTROL):
+            last[frame.id] = place
+    return last
 
 
 class _Watch:
