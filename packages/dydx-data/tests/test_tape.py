@@ -185,7 +185,7 @@ def test_unknown_resolutions_are_refused_at_once() -> None:
     """A typing error is raised, not counted."""
     with pytest.raises(ValueError, match="expected resolutions among 1MIN"):
         DataState(resolutions=["1MINUTE"])
-    assert set(DataState(resolutions=RESOLUTIONS)._resolutions) == set(RESOLUTIONS)
+    assert set(DataState(resolutions=RESOLUTIONS).resolutions) == set(RESOLUTIONS)
 
 
 def test_blocks_set_height_and_time() -> None:

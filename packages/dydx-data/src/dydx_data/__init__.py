@@ -53,6 +53,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from dydx_conn import (
+    CANDLE_S,
     CHANNELS,
     ENDPOINTS,
     BookContents,
@@ -784,15 +785,8 @@ class _Seen:
 # === Candles ===
 # A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 
-RESOLUTIONS: Final[Mapping[str, int]] = {
-    "1MIN": _MINUTE,
-    "5MINS": 5 * _MINUTE,
-    "15MINS": 15 * _MINUTE,
-    "30MINS": 30 * _MINUTE,
-    "1HOUR": 60 * _MINUTE,
-    "4HOURS": 240 * _MINUTE,
-    "1DAY": 1440 * _MINUTE,
-}
+# How long a candle of each lasts, in ns.
+RESOLUTIONS: Final[Mapping[str, int]] = {name: s * _SECOND for name, s in CANDLE_S.items()}
 _FOREVER: Final = 2**63
 _NONE: Final = -1  # in a packed row: the venue gave no such figure
 
@@ -1689,7 +1683,7 @@ class DataState:
         self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
-        self._resolutions = tuple(resolutions)
+        self.resolutions = tuple(resolutions)
         self._judge_at = 0
 
     @property
@@ -1711,7 +1705,7 @@ class DataState:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
         view = MarketView(ticker, self.chain, {}, MarketFields(ticker=ticker))
-        for name in self._resolutions:
+        for name in self.resolutions:
             view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
         return self.views.setdefault(ticker, view)
 
