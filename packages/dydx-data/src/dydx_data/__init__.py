@@ -12,14 +12,17 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
+    Grids and tails                 what the rules remember of a market
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
     Outlook                         what the hour's funding will come to
+    Checks                          the rules at work
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
@@ -92,6 +95,8 @@ __all__ = [
     "premium_sample", "premium_vote", "remove_tails",
     # Premium, Outlook
     "FundingOutlook", "Premium", "funding_outlook",
+    # Rules
+    "RULES", "Rule", "Severity", "Verdict",
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
@@ -132,6 +137,81 @@ def _positive(text: str) -> float:
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
+# === Rules ===
+# What may be believed of a market. One table; Checks, far below, look where a figure comes
+# in or once a second, and count what they find under the name of its rule.
+
+Severity = Literal["suspect", "refused"]
+Verdict = Literal["ok", "suspect", "refused"]
+
+
+class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What is odd: `limit` in `unit`, of what it `applies` to; suspects are used, refused are not.
+
+    Limits are such that no recording of the real software, nor a crash of 30 %, meets one.
+    """
+
+    applies: str
+    what: str
+    unit: str
+    limit: float
+    severity: Severity = "suspect"
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "trade_grid": Rule(
+        applies="trade", what="a price or size between ticks or steps", unit="of a step",
+        limit=1e-3, severity="refused",
+    ),
+    "trade_range": Rule(
+        applies="trade", what="more than any market could settle", unit="USDC", limit=1e15,
+        severity="refused",
+    ),
+    "trade_price": Rule(
+        applies="trade", what="beyond the book, the last trade and the oracle price, by more than "
+        "those lie apart and this", unit="%", limit=2.0,
+    ),
+    "trade_size": Rule(
+        applies="trade", what="above the open interest and a day's trades together, and above "
+        "100 million USDC", unit="times", limit=10.0,
+    ),
+    "trade_tail": Rule(
+        applies="trade", what="above the size that 999 of 1,000 trades do not exceed", unit="times",
+        limit=10.0,
+    ),
+    "candle": Rule(
+        applies="candle", what="off its grid, of the future, negative, or open and close not "
+        "within low and high: `Candles.put` refuses it", unit="", limit=0.0, severity="refused",
+    ),
+    "oracle_jump": Rule(
+        applies="oracle", what="from the price before, in one update", unit="%", limit=25.0,
+    ),
+    "funding_clamp": Rule(
+        applies="funding", what="above the most that the chain charges", unit="times", limit=1.0,
+    ),
+    "book_oracle": Rule(
+        applies="book", what="the whole book on one side of the oracle price, for 3 s", unit="%",
+        limit=2.0,
+    ),
+    "book_trade": Rule(
+        applies="book", what="a trade of the last 10 s outside the best prices, for 3 s", unit="%",
+        limit=10.0,
+    ),
+    "book_grid": Rule(
+        applies="book", what="a best price or size between ticks or steps, or any, once in 10 min",
+        unit="of a step", limit=1e-3,
+    ),
+    "book_levels": Rule(
+        applies="book", what="a price twice on one side of a snapshot", unit="", limit=0.0,
+    ),
+    "block_pace": Rule(applies="block", what="since the block before", unit="s", limit=30.0),
+    "receive_lag": Rule(
+        applies="block", what="from its stamp to its receipt, beyond the least of the run",
+        unit="s", limit=30.0,
+    ),
+}  # fmt: skip
+
+
 # === Quality ===
 # What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
@@ -152,12 +232,19 @@ class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
 
     Kinds: malformed, unknown, refused (the venue's errors), duplicate, out_of_order, gap,
-    early (book updates without a snapshot), crossed, stale, clock (it was set).
+    early (book updates without a snapshot), crossed, stale, clock (it was set), and each of
+    `RULES`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
     stale: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the gravest that a rule has found so far; lost and late frames are no rule's."""
+        found = {RULES[kind].severity for kind in self.counts if kind in RULES}
+        return "refused" if "refused" in found else "suspect" if found else "ok"
 
     def note(self, seq: int, kind: str, text: str) -> None:
         """Count one trouble and keep a sample of it."""
@@ -1127,6 +1214,58 @@ def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
     return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
 
 
+# === Grids and tails ===
+# What the rules remember of a market.
+
+
+class _Checks:
+    """What the rules remember of a market: its grid, how large trades are, what lasts."""
+
+    __slots__ = ("_due", "_sizes", "apart", "astray", "book_seq", "grid", "tail", "trades", "turn")
+
+    def __init__(self, turn: int = 0) -> None:
+        self.turn = turn % 600  # the second of ten minutes in which all levels are looked at
+        self.grid: tuple[float, float] | None = None  # ticks a USDC, steps a base unit
+        self.tail = math.inf  # ten times the p99.9 of sizes
+        self.trades = self._due = self.book_seq = 0
+        self._sizes: dict[int, int] = {}  # trades by the size in eighths of an octave
+        self.apart = self.astray = 0  # checks in a row that found the book off
+
+    def count(self, size: float) -> None:
+        """Count a trade's size; the tail follows as trades grow by a sixteenth."""
+        place = int(math.log2(size) * 8 + 8_192)
+        self._sizes[place] = self._sizes.get(place, 0) + 1
+        self.trades += 1
+        if self.trades >= _TAIL_TRADES and self.trades >= self._due:
+            self._due = self.trades + self.trades // 16
+            above, left = max(self._sizes), self.trades // 1_000
+            for above in sorted(self._sizes, reverse=True):
+                left -= self._sizes[above]
+                if left < 0:
+                    break
+            self.tail = RULES["trade_tail"].limit * 2 ** ((above - 8_191) / 8)
+
+    def set_grid(self, market: PerpetualMarket) -> None:
+        """Take a market's grid."""
+        shift = market.quantum_conversion_exponent - market.atomic_resolution - 6
+        self.grid = (
+            1 / (market.subticks_per_tick * 10.0**shift),
+            1 / (market.step_base_quantums * 10.0**market.atomic_resolution),
+        )
+
+
+_TAIL_TRADES: Final = 1_000  # fewer say nothing of one in a thousand
+
+
+def _off(number: float, per_unit: float) -> bool:
+    # A float tells thousandths of a step up to 1e12 steps.
+    steps = number * per_unit
+    return abs(steps - round(steps)) > _OFF and steps < 1e12
+
+
+_OFF: Final = RULES["trade_grid"].limit
+
+
 # === Views ===
 # What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
@@ -1208,6 +1347,7 @@ class MarketView:
     link: str = ""
     live_at: int = 0
     _ids: dict[str, None] = field(default_factory=dict)
+    _checks: _Checks = field(default_factory=_Checks)
 
     @property
     def priced_at(self) -> int:
@@ -1255,6 +1395,7 @@ class DataState:
         self.frames = self.at = self.seq = 0
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
+        self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
         self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
@@ -1281,7 +1422,8 @@ class DataState:
             return None
         candles = {name: Candles(RESOLUTIONS[name]) for name in self._resolutions}
         fields = MarketFields(ticker=ticker)
-        return self.views.setdefault(ticker, MarketView(ticker, self.chain, candles, fields))
+        view = MarketView(ticker, self.chain, candles, fields, _checks=_Checks(len(self.views)))
+        return self.views.setdefault(ticker, view)
 
 
 # A hostile stream may name markets without end; the venue has some three hundred.
@@ -1442,7 +1584,10 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
     Reading it has the premium of this market voted on from the next block on.
     """
     premium, market, chain = view.premium, view.market, view.chain
-    chain.watched[view.ticker] = view
+    if view.ticker not in chain.watched:
+        chain.watched[view.ticker] = view
+        if view.funding.known:
+            premium.report(view.funding.next_rate_1h, view.funding.at + (chain.skew_ns or 0))
     now_ns = max(chain.time_ns, view.at + (chain.skew_ns or 0))
     hour, due = premium.due_by(now_ns)
     terms, reported = premium.terms, view.funding.known
@@ -1466,6 +1611,141 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
         share_known=first / count,
         seconds_to_tick=terms.tick_seconds - now_ns / _SECOND % terms.tick_seconds,
     )
+
+
+# === Checks ===
+# The rules of the table at work. A check returns nothing and counts what it finds; one that may
+# refuse returns whether to go on.
+
+
+def _break(view: "MarketView | DataState", seq: int, rule: str, got: str) -> None:
+    row = RULES[rule]
+    limit = f", limit {row.limit:g} {row.unit}" if row.unit else ""
+    view.quality.note(seq, rule, f"{got}{limit}")
+
+
+def _check_trade(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    """Return whether a trade can be; count it if it is odd, or refused."""
+    checks, size, price = view._checks, trade.size, trade.price
+    if price * size > _WHALE_USDC and not _check_whale(view, frame, trade):
+        return False
+    if checks.grid is not None:
+        ticks, steps = checks.grid
+        # The chain computes the price of a deleveraging: it is on no grid.
+        if _off(size, steps) or (_off(price, ticks) and trade.type != "DELEVERAGED"):
+            _break(view, frame.seq, "trade_grid", _words(trade.price_text, trade.size_text))
+            return False
+    if not frame.is_snapshot:  # its trades are of other prices
+        oracle = view.oracle
+        if oracle is not None and not 0.98 < price / oracle.price < 1.02:
+            _check_price(view, frame, trade, oracle.price)
+        if size > checks.tail:
+            usual = checks.tail / RULES["trade_tail"].limit
+            _break(view, frame.seq, "trade_tail", f"{size:g} where usual ones end at {usual:g}")
+    checks.count(size)
+    return True
+
+
+_WHALE_USDC: Final = 1e8
+
+
+def _words(price_text: str, size_text: str) -> str:
+    return f"{size_text[:40]} at {price_text[:40]}"
+
+
+def _check_whale(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    if trade.price * trade.size > RULES["trade_range"].limit:
+        _break(view, frame.seq, "trade_range", _words(trade.price_text, trade.size_text))
+        return False
+    if not frame.is_snapshot and view.open_interest and view.market:
+        usual = float(view.market.size(view.open_interest)) + view.flow.over("24HOURS").size
+        if trade.size > RULES["trade_size"].limit * usual:
+            _break(view, frame.seq, "trade_size", f"{trade.size:g} where {usual:g} are usual")
+    return True
+
+
+def _check_price(view: MarketView, frame: Frame, trade: Trade, oracle: float) -> None:
+    known = [oracle, *(x.price for x in (view.book.best_bid, view.book.best_ask) if x is not None)]
+    if view.trades:
+        known.append(view.trades[-1].price)
+    low, high, price = min(known), max(known), trade.price
+    off = price / high - 1 if price > high else 1 - price / low
+    limit = RULES["trade_price"].limit / 100 + high / low - 1
+    if off > limit and trade.type != "DELEVERAGED":
+        got = f"{price:g} where {low:g} to {high:g} are known"
+        _break(view, frame.seq, "trade_price", got)
+
+
+def _check_oracle(view: MarketView, seq: int, before: Oracle | None) -> None:
+    now = view.oracle
+    if before is not None and now is not None:
+        jump = 100 * (now.price / before.price - 1)
+        if abs(jump) > RULES["oracle_jump"].limit:
+            _break(view, seq, "oracle_jump", f"{before.text} to {now.text}, {jump:+.1f} %")
+
+
+def _check_rate(view: MarketView, seq: int) -> None:
+    if (market := view.market) is not None:
+        most = charged_rate(_PPM * _PPM, market, view.premium.terms) / (8 * _PPM)
+        if abs(view.funding.next_rate_1h) > RULES["funding_clamp"].limit * most > 0:
+            got = f"{view.funding.next_rate_text} an hour of at most {most:.6g}"
+            _break(view, seq, "funding_clamp", got)
+
+
+def _check_block(state: DataState, seq: int, height: int, time_ns: int, at: int) -> None:
+    chain = state.chain
+    if chain.time_ns and height > chain.height:
+        pace_s = (time_ns - chain.time_ns) / (height - chain.height) / _SECOND
+        if pace_s > RULES["block_pace"].limit:
+            _break(state, seq, "block_pace", f"{pace_s:.1f} s a block up to {height}")
+    lag_ns = at - time_ns
+    state._least_lag_ns = least = min(lag_ns, state._least_lag_ns)
+    if (lag_s := (lag_ns - least) / _SECOND) > RULES["receive_lag"].limit:
+        _break(state, seq, "receive_lag", f"block {height} came {lag_s:.1f} s late")
+
+
+def _check_snapshot(view: MarketView, seq: int, contents: BookContents) -> None:
+    for side in (contents.bids, contents.asks):
+        twice = len(side) - len({price for price, _ in side})
+        if twice:
+            _break(view, seq, "book_levels", f"{twice} of {len(side)} levels")
+
+
+def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
+    """Look at a book against all else, once a second where it changed or was off."""
+    checks, book, oracle = view._checks, view.book, view.oracle
+    bid, ask = book.best_bid, book.best_ask
+    if bid is None or ask is None:
+        checks.apart = checks.astray = 0
+        return
+    low, high = bid.price, ask.price
+    if oracle is None or (low <= oracle.price * _ABOVE and high >= oracle.price * _BELOW):
+        checks.apart = 0
+    else:
+        checks.apart += 1
+        if checks.apart == _LASTS:
+            _break(view, seq, "book_oracle", f"{low:g} and {high:g}, oracle {oracle.text}")
+    if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
+        astray = RULES["book_trade"].limit / 100
+        if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
+            checks.astray = 0
+        else:
+            checks.astray += 1
+            if checks.astray == _LASTS:
+                got = f"{low:g} and {high:g}, last trade {last.price_text}"
+                _break(view, seq, "book_trade", got)
+    if checks.grid is not None and checks.book_seq != book.seq:
+        whole = now_ns // _SECOND % 600 == checks.turn
+        for level in (*book.bids(), *book.asks()) if whole else (bid, ask):
+            if _off(level.price, checks.grid[0]) or _off(level.size, checks.grid[1]):
+                _break(view, seq, "book_grid", _words(level.price_text, level.size_text))
+                break
+    checks.book_seq = book.seq
+
+
+_ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
+_BELOW: Final = 1 - RULES["book_oracle"].limit / 100
+_LASTS: Final = 3  # checks in a row: sources come one after the other
 
 
 # === Folding ===
@@ -1513,6 +1793,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
+        _check_snapshot(view, frame.seq, updates[0])
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
@@ -1593,7 +1874,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if view is None:
         return ()
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
-    fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
+    read = _readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)
+    fresh = [trade for trade in read if _check_trade(view, frame, trade)]
     if frame.is_snapshot:
         # Newest block first, and those of one block, which share their time, in no order.
         fresh.sort(key=_place)
@@ -1681,6 +1963,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         if height != chain.height:
             chain.at = frame.at
             is_next = True
+        _check_block(state, frame.seq, height, time_ns, frame.at)
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         chain.skew_ns = time_ns - frame.at
     if is_next:
@@ -1768,9 +2051,9 @@ def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
-        if frame.kind == "ws" or not view.premium.hour:  # an answer may be an old one
-            at_ns = frame.at + (view.chain.skew_ns or 0)
-            view.premium.report(view.funding.next_rate_1h, at_ns)
+        if view.ticker in view.chain.watched and frame.kind == "ws":  # an answer may be old
+            view.premium.report(view.funding.next_rate_1h, frame.at + (view.chain.skew_ns or 0))
+        _check_rate(view, frame.seq)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
@@ -1782,6 +2065,7 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
             raise ValueError(f"expected exponents within 40, got {market!r}")
         view.market = market
+        view._checks.set_grid(market)
 
 
 _PARAMETERS: Final = (
@@ -1800,7 +2084,7 @@ def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
 
 
 def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    text = fields.oracle_price or fields.price or ""
+    text, before = fields.oracle_price or fields.price or "", view.oracle
     try:
         view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
@@ -1808,6 +2092,7 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.price_missed = True
         return "quality"
     view.price_missed = False
+    _check_oracle(view, frame.seq, before)
     return "oracle"
 
 
@@ -2021,6 +2306,8 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
             view.flow.now_ns = at + skew_ns
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
+        if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
+            _check_book(view, frame.seq, at + (skew_ns or 0))
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
         is_calm = is_fresh and not (view.price_missed or view.quality.stale)
         if is_calm and view.live_at > since:
