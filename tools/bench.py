@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench_layers import detectors, engines, layers
 from bench_live import live
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -424,6 +425,9 @@ def start(_: str) -> Iterator[Row]:
 
 BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "pipeline": pipeline,
+    "layers": layers,
+    "engines": engines,
+    "detectors": detectors,
     "margin": margin,
     "gate": gate,
     "stress": stress,

@@ -29,6 +29,7 @@ import dydx_conn as conn
 import dydx_data as data
 import dydx_paper as paper
 import dydx_risk as risk
+import msgspec
 from sessions import Session
 
 Case = Mapping[str, Any]
@@ -1631,19 +1632,41 @@ INTEREST_LAG = 2  # blocks from a trade to a report that surely counts it
 
 
 def candle_figures(played: Played) -> Iterator[Figure]:
-    """Yield every complete candle of a minute."""
-    names = ("open", "high", "low", "close", "baseTokenVolume", "usdVolume", "trades")
+    """Yield every complete minute that is not partial, exactly; a price to the nearest subtick."""
     for ticker, rows in played.truth["candles_1min_complete"].items():
         view = played.data.views.get(ticker)
         made = {} if view is None else {c.started_at: c for c in view.candles["1MIN"]}
         for row in rows:
             candle = made.get(conn.instant(row["startedAt"]))
-            got = candle and (
-                candle.open, candle.high, candle.low, candle.close,
-                round(candle.volume, 9), round(candle.usd_volume, 9), float(candle.trades),
-            )  # fmt: skip
-            expected = tuple(float(row[name]) for name in names)
-            yield f"{ticker} {row['startedAt']}", expected, got
+            if view is None or view.market is None or candle is None:
+                yield f"{ticker} {row['startedAt']}", row, None
+            elif candle.state != "partial":
+                expected = venue_candle(view.market, row, whole=candle.state == "venue")
+                got = msgspec.structs.replace(candle, state="venue")
+                yield f"{ticker} {row['startedAt']}", expected, got
+
+
+def venue_candle(market: conn.PerpetualMarket, row: Case, *, whole: bool) -> data.Candle:
+    """Return a row of the venue's database in the chain's units; if `whole`, all that it has."""
+
+    def price(name: str) -> int:
+        return round(Decimal(row[name]) / market.price(1))
+
+    def size(name: str) -> int:
+        return int(Decimal(row[name]) / market.size(1))
+
+    candle = data.Candle(
+        conn.instant(row["startedAt"]), price("open"), price("high"), price("low"), price("close"),
+        size("baseTokenVolume"), int(Decimal(row["usdVolume"]) * 10**6), row["trades"],
+    )  # fmt: skip
+    if not whole:
+        return candle
+    mids = [None if row[name] is None else price(name)
+            for name in ("orderbookMidPriceOpen", "orderbookMidPriceClose")]  # fmt: skip
+    return msgspec.structs.replace(
+        candle, starting_open_interest=size("startingOpenInterest"),
+        mid_open=mids[0], mid_close=mids[1],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

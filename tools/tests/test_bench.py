@@ -13,7 +13,9 @@ from bench import (
     paper,
     resting_orders,
 )
+from bench_layers import Stopwatch, detectors, engines, layers
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
+from dydx_conn import find_recording
 
 
 def test_a_bench_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +34,36 @@ def test_the_best_of_several_rounds_is_shown() -> None:
 
     assert best(lambda: calls.append(1), rounds=3, repeats=4) > 0
     assert len(calls) == 12
+
+
+def test_each_layer_engine_and_detector_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the set as it is: a new one is measured without a word here."""
+    monkeypatch.setattr("bench_layers.ROUNDS", 1)
+    short = str(
+        find_recording("quickstart").parent / "localnet" / "01-one-taker-fill" / "frames.jsonl.zst"
+    )
+
+    found = {figure: float(took.split()[0]) for figure, took, _, _ in layers(short)}
+    read = [figure for figure, *_ in engines(short)]
+
+    assert [*found] == [
+        "a frame: data, decoding included", "a frame: paper", "a frame: risk",
+        "a frame: signals, what is read excepted", "a frame: strategy, and the scores it reads",
+        "a frame: the rest",
+    ]  # fmt: skip
+    assert found["a frame: data, decoding included"] > 0
+    assert {"signal momentum, a frame", "signal momentum, a read"} <= {*read}
+    assert len(read) == 2 * len({figure.partition(",")[0] for figure in read})
+    assert all(figure.startswith("detector") for figure, *_ in detectors(short))
+
+
+def test_a_stopwatch_leaves_itself_out() -> None:
+    """What it returns is what the function returns, and a function that does nothing takes it."""
+    watch = Stopwatch()
+
+    assert watch.around(lambda a, b: a + b)(1, 2) == 3
+    assert watch.calls == 1
+    assert 0 <= watch.net_ns <= watch.ns
 
 
 @pytest.mark.parametrize("count", [1, 25])

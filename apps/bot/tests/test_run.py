@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.composition import Bot, Options
 from bot.report import report_lines, report_of
@@ -330,3 +332,39 @@ def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
     assert len(bot.data.views) == 60
     assert [view.ticker for view in bot.shown.watched] == ["BTC-USD"]
     assert list(bot.scorer.views) == ["BTC-USD"]
+
+
+def test_a_run_that_was_late_replays_to_its_hash(tmp_path: Path) -> None:
+    """What was folded together, and what was denied for it, is in the frames; and it is not nothing."""
+    header = Header(network="local", rest="r", ws="w", client="t", source="a slow run")
+    writer = RecordingWriter(tmp_path / "late.jsonl.zst", header)
+    late = list(lagging(list(islice(Recording(find_recording("quickstart")), 2_000))))
+    bots = [Bot(Options()) for _ in range(3)]
+
+    for frame in late:
+        writer.write_frame(frame)
+    writer.close()
+    bots[0].run(from_iterable(late))
+    bots[1].run(replay(str(tmp_path / "late.jsonl.zst")))
+    bots[2].run(from_iterable([frame for frame in late if not frame.text.startswith('{"age')]))
+
+    assert bots[0].journal.hash == bots[1].journal.hash != bots[2].journal.hash
+    shapes = [
+        {view.ticker: (view.book.bids(), view.book.asks()) for view in bot.data.views.values()}
+        for bot in bots
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def lagging(frames: list[Frame]) -> Iterator[Frame]:
+    """Number frames again with a lag of 0.3 s in the last third of them, reported every 40."""
+    seq = 0
+    for n, frame in enumerate(frames):
+        if n % 40 == 0 and n > 2 * len(frames) // 3:
+            ahead = enumerate(frames[n : n + 40], 1)
+            books = {each.id: m for m, each in ahead if each.channel == "v4_orderbook"}
+            text = json.dumps({"age_ns": 300_000_000, "waiting": 40, "books": books})
+            seq += 1
+            yield Frame(seq, frame.at, frame.mono, "clock", "tick", text)
+        seq += 1
+        yield msgspec.structs.replace(frame, seq=seq)

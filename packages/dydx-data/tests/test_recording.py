@@ -64,7 +64,8 @@ def test_the_candles_of_the_recording_are_consistent() -> None:
     for view in state.views.values():
         minutes = view.candles["1MIN"]
         assert minutes.last is not None
-        assert minutes.last.close == view.trades[-1].price
+        assert view.market is not None
+        assert minutes.last.close == view.market.subticks(view.trades[-1].price_text)
         for candles in view.candles.values():
             assert _consistent(candles)
             assert candles.closes(1) == minutes.closes(1)

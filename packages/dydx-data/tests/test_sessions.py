@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -401,6 +401,13 @@ def sums_of(trades: list[Trade]) -> tuple[float, ...]:
     return len(trades), bought, sold, math.fsum(trade.size * trade.price for trade in trades)
 
 
+def units_of(view: MarketView) -> tuple[Callable[[Decimal], int], Callable[[Decimal], int]]:
+    """Return what makes subticks of a price, to the nearest, and quantums of a size."""
+    assert view.market is not None
+    price, size = view.market.price(1), view.market.size(1)
+    return lambda text: round(text / price), lambda text: int(text / size)
+
+
 @each_session
 def test_candles_of_trades_alone_group_what_was_traded(session: Session) -> None:
     """Without the venue's candles: first, highest, lowest and last of each minute, and the sums."""
@@ -414,12 +421,13 @@ def test_candles_of_trades_alone_group_what_was_traded(session: Session) -> None
         minutes: dict[int, list[Trade]] = defaultdict(list)
         for trade in sorted(trades, key=lambda trade: (trade.at_ns, trade.id)):
             minutes[trade.at_ns // (60 * SECOND) * 60 * SECOND].append(trade)
+        subticks, quantums = units_of(state.views[ticker])
         for candle in state.views[ticker].candles["1MIN"]:
             of = minutes.get(candle.started_at, [])
             assert candle.trades == len(of)
-            assert candle.volume == pytest.approx(math.fsum(t.size for t in of))
+            assert candle.volume == sum(quantums(Decimal(t.size_text)) for t in of)  # integers
             if of:
-                prices = [trade.price for trade in of]
+                prices = [subticks(Decimal(trade.price_text)) for trade in of]
                 assert (candle.open, candle.close) == (prices[0], prices[-1])
                 assert (candle.low, candle.high) == (min(prices), max(prices))
 
@@ -431,17 +439,17 @@ _WITH_CANDLES = [s for s in REAL if any(s.truth["candles_1min_complete"].values(
 def test_a_complete_candle_is_the_databases(session: Session) -> None:
     """To the last trade, though a snapshot comes in the middle of one."""
     for ticker, rows in session.truth["candles_1min_complete"].items():
-        ours = {
-            candle.started_at: candle for candle in folded(session).views[ticker].candles["1MIN"]
-        }
+        view = folded(session).views[ticker]
+        ours = {candle.started_at: candle for candle in view.candles["1MIN"]}
+        subticks, quantums = units_of(view)
         for row in rows:
             candle = ours[instant(row["startedAt"])]
             assert (candle.open, candle.high, candle.low, candle.close) == tuple(
-                float(row[name]) for name in ("open", "high", "low", "close")
+                subticks(Decimal(row[name])) for name in ("open", "high", "low", "close")
             )
             assert candle.trades == row["trades"]
-            assert candle.volume == pytest.approx(float(row["baseTokenVolume"]))
-            assert candle.usd_volume == pytest.approx(float(row["usdVolume"]))
+            assert candle.volume == quantums(Decimal(row["baseTokenVolume"]))
+            assert candle.usd_volume == Decimal(row["usdVolume"]) * 10**6
 
 
 @each_session

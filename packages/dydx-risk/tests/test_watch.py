@@ -57,13 +57,17 @@ def test_what_was_not_watched_for_long_is_not_known() -> None:
     assert returns.volatility_1h("B") is None
 
 
-def with_minutes(at_s: int, *closes: float, reported_s: int = 0) -> dict[str, MarketView]:
+def with_minutes(at_s: int, *closes: int, reported_s: int = 0) -> dict[str, MarketView]:
     """Make a view of a market whose closes of a minute end now; the venue sent all but the last."""
     views, minute = seen(A=100.0), 60 * SECOND
     candles = views["A"].candles["1MIN"] = Candles(minute)
     start = at_s * SECOND // minute * minute - (len(closes) - 1) * minute
-    for n, price in enumerate(closes):
-        candles.put(Candle(start + n * minute, price, price, price, price, 1.0, 1.0, 1))
+    for n, price in reversed([*enumerate(closes)]):
+        candles.put(
+            Candle(start + n * minute, price, price, price, price, 1, 1, 1),
+            at_s * SECOND,
+            final=True,
+        )
     if reported_s:
         candles.reported_at = reported_s * SECOND
     return views
@@ -150,7 +154,7 @@ def test_only_what_the_venue_sent_and_up_to_the_first_price_counts(
 
 def test_an_hour_ago_is_not_known_any_more() -> None:
     """Candles and steps alike: what is older than an hour counts no more."""
-    returns, views = Returns(), with_minutes(6_000, *[100.0] * 200)
+    returns, views = Returns(), with_minutes(6_000, *[100] * 200)
     returns.sample(SECOND * 6_000, views)
     before = returns.known_s("A")
     for step in range(1, 13):

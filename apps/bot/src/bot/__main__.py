@@ -85,13 +85,14 @@ def run(options: argparse.Namespace) -> int:
     """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
     from dydx_conn import ConnError
     from dydx_panels import PanelError
+    from dydx_signals import SignalError
     from dydx_strategy import StrategyError
 
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
-    except (ConnError, PanelError, StrategyError) as error:
+    except (ConnError, PanelError, SignalError, StrategyError) as error:
         print(f"bot: {error}", file=sys.stderr)
     except BrokenPipeError:
         raise
@@ -143,6 +144,15 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class Verbatim(argparse.HelpFormatter):
+    """A formatter that leaves examples as they are, and fills what else it is given."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 # === Values ===
 # How the text of an option becomes a value, and what is refused.
 
@@ -173,6 +183,24 @@ def count(text: str) -> int:
 def numbers(text: str) -> tuple[int, ...]:
     """Read numbers that commas part."""
     return tuple(int(part) for part in text.split(","))
+
+
+def horizons(text: str) -> tuple[float, ...]:
+    """Read seconds that commas part, the shortest first."""
+    try:
+        found = sorted({positive(part) for part in text.split(",")})
+    except (ValueError, argparse.ArgumentTypeError):
+        what = f"expected seconds above 0 such as 10,60,300, got {text!r}"
+        raise argparse.ArgumentTypeError(what) from None
+    return tuple(found)
+
+
+def share(text: str) -> float:
+    """Read a share of a whole, above 0 and below 1."""
+    number = positive(text)
+    if number >= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, got {text}")
+    return number
 
 
 class Version(argparse.Action):
@@ -207,6 +235,12 @@ SECONDS: Final = option(
     "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
 )
 JSON: Final = option("--json", action="store_true", help="print the report as JSON")
+SPEED: Final = option(
+    "--speed",
+    type=positive,
+    metavar="X",
+    help="times real time (default: 20 on a dashboard, else as fast as it can)",
+)
 TICKERS: Final = (
     option(
         "--tickers",
@@ -274,7 +308,7 @@ RUNNING: Final = option(
 WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
 # What changes how the bot acts, and so changes the run hash.
-CHOICES: Final = (
+ACCOUNT: Final = (
     option(
         "--profile",
         default="steady",
@@ -288,11 +322,17 @@ CHOICES: Final = (
         help="switch the guard off, and what closes at a loss: liquidation may come",
     ),
     option(
-        "--strategy",
-        default="rank",
-        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
-        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
-        "program, the key among them, so read what you did not write",
+        "--signals",
+        default="",
+        metavar="NAMES|FILE",
+        help="signals beside the standard six and those that the strategy names: all, some as "
+        "trend,basis or a Python file of your own (bot signals check FILE)",
+    ),
+    option(
+        "--state",
+        metavar="FILE",
+        help="begin with the day of each market that another run left (default: live runs go on "
+        "where the last one on that network ended, and leave theirs there; a replay begins anew)",
     ),
     option(
         "--deposit",
@@ -312,9 +352,24 @@ CHOICES: Final = (
         "guarded (default: what somebody else does there halts the bot)",
     ),
 )
+CHOICES: Final = (
+    option(
+        "--strategy",
+        default="rank",
+        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
+        "the profile close what you trade by hand, too), or a Python file of your own: it runs "
+        "with all rights of this program, the key among them, so read what you did not write",
+    ),
+    *ACCOUNT,
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--detectors",
+        action="store_true",
+        help="look for market makers, arbitrage and which price leads; nothing is decided by it",
+    ),
     *CHOICES,
 )
 
@@ -329,6 +384,7 @@ class Command(NamedTuple):
     does: str
     options: tuple[Option, ...]
     description: str | None = None
+    examples: str | None = None
 
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -337,11 +393,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.commands:replay",
         (
             RECORDING,
+            SPEED,
             option(
-                "--speed",
-                type=positive,
-                metavar="X",
-                help="times real time (default: 20 on a dashboard, else as fast as it can)",
+                "--save-state",
+                metavar="FILE",
+                help="write the day of each market at the end, for the --state of another run",
             ),
             *RUN,
         ),
@@ -425,11 +481,25 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
     ),
     "panel": Command(
-        "print one panel as it stands at a recording's end",
-        "bot.commands:panel",
+        "show one panel of a recording or a network, live; in a pipe print it once",
+        "bot.show:panel",
         (
-            option("panel", help="safety, flight, stress, venue …; a wrong name lists all"),
-            RECORDING,
+            option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
+            option(
+                "recording",
+                nargs="?",
+                default="quickstart",
+                metavar="recording|network",
+                help="quickstart (default) or another recording; testnet, mainnet, local or a "
+                "TOML file: live, on paper",
+            ),
+            option(
+                "--market", default="", metavar="TICKER", help="the market to show, where one is"
+            ),
+            SPEED,
+            SECONDS,
+            *NETWORK,
+            *TICKERS,
             option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
             option(
                 "--size",
@@ -438,9 +508,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="size of the SVG (default: 120x40)",
             ),
             option(
-                "--at", type=positive, metavar="S", help="as it stands S seconds into the recording"
+                "--at",
+                type=positive,
+                metavar="S",
+                help="print it as it stands S seconds into the recording",
             ),
-            *CHOICES,
+            *RUN,
         ),
     ),
     "chaos": Command(
@@ -462,6 +535,110 @@ COMMANDS: Final[dict[str, Command]] = {
             *CHOICES,
         ),
     ),
+    "signals": Command(
+        "check signals of your own, or the bot's, by what they declare",
+        "bot.conformance:signals",
+        (
+            option("act", choices=("check",), help="check: try all that a signal has to hold"),
+            option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
+        ),
+    ),
+    "calibrate": Command(
+        "measure what each score was worth on recordings",
+        "bot.calibrate:calibrate",
+        (
+            option(
+                "recordings",
+                nargs="*",
+                default=["quickstart"],
+                metavar="RECORDING",
+                help="names or paths of recordings (default: quickstart)",
+            ),
+            option(
+                "--horizon",
+                type=horizons,
+                default=(10.0, 60.0, 300.0),
+                metavar="S,S,…",
+                help="how long after a score the mid is looked at (default: 10,60,300)",
+            ),
+            option(
+                "--every",
+                type=positive,
+                metavar="S",
+                help="time between two samples of a market (default: half the shortest horizon)",
+            ),
+            option(
+                "--fit",
+                type=share,
+                default=0.5,
+                metavar="SHARE",
+                help="share of the samples that maps are fitted on; the rest judges them "
+                "(default: 0.5)",
+            ),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
+            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            JSON,
+        ),
+        "For each signal and horizon: how often the mid went up after a score and how far net of "
+        "half the spread, the rank correlation with a 95 % interval, all of it and by the state of "
+        "the market, and what an isotonic map that was fitted before a time is worth after it.",
+        """\
+examples:
+  bot calibrate                                    the bundled recording
+  bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60
+  bot calibrate mon.jsonl.zst --save maps.json     then, on another day:
+  bot calibrate tue.jsonl.zst --map maps.json --html tue.html
+""",
+    ),
+    "prove": Command(
+        "prove that a strategy does not see the future",
+        "bot.prove:prove",
+        (
+            option("strategy", help="a strategy by name, or a Python file: it is run"),
+            RECORDING,
+            option(
+                "--cuts", type=count, default=4, metavar="N", help="cut it so often (default: 4)"
+            ),
+            option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "The recording is played whole, and again up to random cuts, where nothing or another day "
+        "follows: up to the cut the strategy must decide the same. Reported are also views that it "
+        "reads after their frame, files that it opens and what it remembers beside itself.",
+        """\
+examples:
+  bot prove rank                      the bundled recording
+  bot prove mine.py sixty --cuts 10   your own, on another one
+exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
+""",
+    ),
+    "strategy": Command(
+        "check how a strategy of your own behaves",
+        "bot.strategy:strategy",
+        (
+            option("act", choices=("check",), help="check: run it, and say what does not hold"),
+            option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "It is run on a recording, twice, in two other processes, and with trouble put in where it "
+        "holds something. It should decide the same again, read what is scored, stay within the "
+        "limits of the profile, enter nothing that is stale or unknown, leave what is in trouble, "
+        "not turn round all the time and be quick.",
+        """\
+examples:
+  bot strategy check mine.py                       the bundled recording
+  bot strategy check mine.py sixty --profile reckless
+  bot prove mine.py                                does it see the future?
+exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run
+""",
+    ),
     "doctor": Command(
         "check this machine and a network before a run", "bot.doctor:doctor", (*NETWORK, JSON)
     ),
@@ -479,7 +656,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, row in COMMANDS.items():
-        command = commands.add_parser(name, help=row.help, description=row.description)
+        command = commands.add_parser(
+            name,
+            help=row.help,
+            description=row.description,
+            epilog=row.examples,
+            formatter_class=Verbatim if row.examples else argparse.HelpFormatter,
+        )
         for names, how in row.options:
             command.add_argument(*names, **how)
     return top

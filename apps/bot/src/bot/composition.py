@@ -36,10 +36,20 @@ from dydx_conn import (
     Subaccount,
     fold,
 )
-from dydx_data import DataState, MarketView, market_views
+from dydx_data import DataState, MarketView, detections, market_views
 from dydx_paper import PaperVenue
-from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
-from dydx_signals import Scored, Scorer, scores
+from dydx_risk import (
+    Approved,
+    Bracket,
+    GateChange,
+    Judgement,
+    Policy,
+    Reduce,
+    Risk,
+    Withdraw,
+    verdicts,
+)
+from dydx_signals import Scored, Scorer, every, scores
 from dydx_strategy import (
     Decider,
     Decision,
@@ -50,7 +60,8 @@ from dydx_strategy import (
     load_strategy,
 )
 from reactivex import Observable, operators
-from reactivex.disposable import CompositeDisposable
+from reactivex.abc import DisposableBase
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.subject import Subject
 
 from bot.acts import one_line
@@ -62,21 +73,35 @@ from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
+from bot.signals import engines_of, known
 
 PAPER = Subaccount("dydx1paper", 0)
+CURVE_S: Final = 5.0  # between two points of a score's curve
 
 
-class Hub(Subject[Any]):
-    """A Subject for one thread: no lock, and no copy of its observers, for each event.
+class Hub(Observable[Any]):
+    """Where a stream of this run begins: for one thread and one subscriber, who is called directly.
 
     Everything here happens on the thread that plays the frames, and nobody subscribes while it
-    does; a stock Subject would spend half a microsecond at each of six hops to allow for both.
+    does. A stock Subject would spend half a microsecond at each of six hops to allow for that, and
+    a quarter of one each without its lock.
     """
 
-    def on_next(self, value: Any) -> None:
-        """Hand a value to each observer, in the order in which they came."""
-        for observer in self.observers:
-            observer.on_next(value)
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_next: Callable[[Any], None] = _leave
+
+    def subscribe(self, on_next: Any = None, *_: Any, **__: Any) -> DisposableBase:
+        """Hand each value to `on_next` from here on, until it is disposed of; nothing ends it."""
+        self.on_next = on_next
+        return Disposable(self._dispose)
+
+    def _dispose(self) -> None:
+        self.on_next = _leave
+
+
+def _leave(_: Any) -> None:
+    """Take what nobody subscribes to."""
 
 
 class Venue(Protocol):
@@ -133,11 +158,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
-    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
-    whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
+    standard six and what the strategy names (bot.signals). `budget` is how long the strategy may
+    take: whoever trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for
+    whoever looks: nothing is decided by them.
     """
 
     strategy: str = "rank"
+    signals: str = ""
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
@@ -145,6 +173,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
     budget: Budget = REPLAYED
+    detectors: bool = False
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -192,17 +221,21 @@ class Bot:
 
     `run` takes frames from a source. Several bots may share one fold of the market data, and with
     it the cost of decoding: whoever folds the frames into `data` hands each of them every view
-    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`).
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
+    one that is loaded already; otherwise `options` names it.
     """
 
     def __init__(
-        self, options: Options, venue: Venue | None = None, data: DataState | None = None
+        self,
+        options: Options,
+        venue: Venue | None = None,
+        data: DataState | None = None,
+        strategy: Callable[[], Strategy] | None = None,
     ) -> None:
         self.options = options
         self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
-        self.scorer = Scorer()
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
@@ -211,13 +244,15 @@ class Bot:
         self.made = MadeActs()
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
+        self._followed: Hub | None = None
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
-            strategy = _strategy(options)
+            strategy = strategy or strategy_of(options)
+            self.scorer = Scorer(engines_of(options.signals, strategy))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
 
@@ -240,6 +275,17 @@ class Bot:
         if (error := self._failure or self.stopped) is not None:
             raise error
 
+    def begin(self, state: Frame) -> None:
+        """Begin with what another run left; `SignalError` if it is not that."""
+        self.scorer.restore(state)
+        self.journal.began(state)
+
+    def follow(self) -> None:
+        """Note the curve of each score from here on, for whoever shows them."""
+        self._followed = Hub()
+        points = self._followed.pipe(every(CURVE_S))
+        self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
         self._hubs.to_venue.on_next(request)
@@ -251,6 +297,9 @@ class Bot:
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
+        if self.options.detectors:
+            self.shown.detected = {}
+            streams.append((hubs.views.pipe(detections()), self.shown.detect))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
@@ -283,6 +332,8 @@ class Bot:
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
+        elif frame.kind == "state":
+            self.begin(frame)
         self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
@@ -305,6 +356,8 @@ class Bot:
             self._hubs.views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
+        if self._followed is not None:
+            self._followed.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
@@ -321,7 +374,10 @@ class Bot:
     def _judged(self, judgement: Judgement) -> None:
         if self._feedback is not None and not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
-        if isinstance(judgement, Approved | Reduce):
+        if isinstance(judgement, Withdraw):
+            self.journal.judged(judgement)
+            self._hubs.to_venue.on_next(judgement.cancel)
+        elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
             self.journal.judged(judgement, cost_words(worst))
@@ -404,7 +460,7 @@ def raised(error: Exception) -> str:
     return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
 
 
-def _strategy(options: Options) -> Callable[[], Strategy] | None:
+def strategy_of(options: Options) -> Callable[[], Strategy] | None:
     """Return what makes the strategy.
 
     "none" is no opinion at all: the guard looks after an account that a person trades by hand.
@@ -413,5 +469,5 @@ def _strategy(options: Options) -> Callable[[], Strategy] | None:
         return None
     if options.strategy != RankAndTarget.name:
         forget_secrets()
-        return load_strategy(options.strategy)
+        return load_strategy(options.strategy, known(options.signals))
     return lambda: RankAndTarget(options.settings)

@@ -6,11 +6,13 @@ No layer reads a clock, so the app does: around each frame, and nowhere else.
 import resource
 import sys
 import time
-from collections import Counter
 from typing import Final
 
-# Six significant bits a bucket: a percentile is right to 3 %, at any length of run.
+# Six significant bits a bucket: a percentile is right to 3 %, at any length of run. A list of them
+# takes half the time of a dictionary, with every frame.
 _BITS: Final = 6
+_HALF: Final = 1 << _BITS - 1
+_BITS_OF_ALL: Final = 62  # 146 years
 
 
 class LatencyHistogram:
@@ -20,7 +22,7 @@ class LatencyHistogram:
         self.count = 0
         self.total_ns = 0
         self.max_ns = 0
-        self._buckets: Counter[tuple[int, int]] = Counter()
+        self._buckets = [0] * (_BITS_OF_ALL - _BITS + 2) * _HALF
 
     def add(self, duration_ns: int) -> None:
         """Count one duration."""
@@ -28,17 +30,20 @@ class LatencyHistogram:
         self.total_ns += duration_ns
         if duration_ns > self.max_ns:
             self.max_ns = duration_ns
-        shift = max(duration_ns.bit_length() - _BITS, 0)
-        self._buckets[shift, duration_ns >> shift] += 1
+        shift = duration_ns.bit_length() - _BITS
+        if shift > 0:
+            self._buckets[(shift << _BITS - 1) + (duration_ns >> shift)] += 1
+        else:
+            self._buckets[duration_ns] += 1
 
     def percentile(self, share: float) -> int | None:
         """Return the duration below which `share` of all lie; None before the first."""
         left = share * self.count
-        for bucket in sorted(self._buckets):
-            left -= self._buckets[bucket]
-            if left <= 0:
-                shift, mantissa = bucket
-                return mantissa << shift
+        for bucket, count in enumerate(self._buckets):
+            left -= count
+            if count and left <= 0:
+                shift = max(bucket // _HALF - 1, 0)
+                return (bucket - shift * _HALF) << shift
         return None
 
 

@@ -26,7 +26,10 @@ Where to make a change:
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
-    Streams                         `market_views`, the operator around `step`
+    Detectors                       `Detector` and `Detection`: what else goes on in a market
+    Market makers, Arbitrage,       the three that there are; a new one is a class like these
+    Price discovery                 (`Detector`), and one more entry in `DETECTORS`
+    Streams                         `market_views` around `step`, `detections` around detectors
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -46,8 +49,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from itertools import islice
-from typing import Any, Final, Literal, TypeVar
+from functools import partial
+from struct import Struct
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from dydx_conn import (
@@ -58,6 +62,7 @@ from dydx_conn import (
     ConnError,
     Continuity,
     ErrorsContents,
+    Fees,
     Frame,
     Lag,
     MarketFields,
@@ -103,8 +108,10 @@ __all__ = [
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Frames
     "step",
+    # Detectors
+    "Arbitrage", "DETECTORS", "Detection", "Detector", "MarketMakers", "PriceDiscovery",
     # Streams
-    "market_views",
+    "detections", "market_views",
 ]
 # fmt: on
 
@@ -348,18 +355,19 @@ class Book:
     """One market's order book: the levels received, shown uncrossed.
 
     `known` is False before the first snapshot and, after a lost frame, until the next one;
-    an unknown book is empty. `crossed` counts the levels that uncrossing hides.
+    an unknown book is empty. `crossed` counts the levels that uncrossing hides. `seq` is the frame
+    of its newest update, `first` that in which its link began: what it is counts from there on.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "known", "link",
-        "mid_price", "offset", "seq", "whole_at",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "first", "known",
+        "link", "mid_price", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.seq = self.at = self.offset = self.whole_at = 0
+        self.seq = self.first = self.at = self.offset = self.whole_at = 0
         self.link = ""
-        self._recent: deque[tuple[int, list[BookContents]]] = deque()
+        self._recent: deque[Frame] = deque()
         self.forget()
 
     def forget(self) -> None:
@@ -391,11 +399,15 @@ class Book:
             self.mid_price = (bid + ask) / 2
         return faults
 
-    def remember(self, at: int, updates: list[BookContents]) -> None:
-        """Remember the socket's updates for 1.5 s: an answer may be older."""
-        recent = self._recent
-        recent.append((at, updates))
-        while recent[0][0] <= at - _RECENT_NS:
+    def remember(self, frame: Frame) -> None:
+        """Remember the socket's updates for 1.5 s: an answer may be older.
+
+        As they came: to let go of decoded levels so late took an eighth of all that a frame takes
+        here, and answers are rare.
+        """
+        recent, until = self._recent, frame.at - _RECENT_NS
+        recent.append(frame)
+        while recent[0].at <= until:
             recent.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
@@ -406,7 +418,8 @@ class Book:
         """
         if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for came_at, xs in self._recent if came_at > at - _RECENT_NS for x in xs]
+        frames = [frame for frame in self._recent if frame.at > at - _RECENT_NS]
+        since = [update for frame in frames for update in contents(frame)]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
         worst_bid = min(bids) if len(bids) >= _ANSWER_LEVELS else 0.0
         worst_ask = max(asks) if len(asks) >= _ANSWER_LEVELS else math.inf
@@ -473,7 +486,10 @@ class Book:
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One trade of the tape; `side` is the taker's, `at_ns` when the venue made it."""
+    """One trade of the tape; `side` is the taker's, `at_ns` when the venue made it.
+
+    `event` is its id as a number: a later trade has a larger one.
+    """
 
     id: str
     side: str
@@ -484,6 +500,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     at_ns: int
     type: str
     seq: int
+    event: int = 0
 
 
 # === Flow ===
@@ -755,8 +772,54 @@ class Flow:
         return (ring, row) if row < len(ring.buckets) else (None, 0)
 
 
+# === Trade ids ===
+# Which trades were seen, packed exactly: the id of a trade is that of the chain's event, its
+# height, transaction and place in it, four bytes each in hexadecimal.
+
+_REMEMBERED: Final = 2_048  # more than twice what a snapshot or an answer can send again
+_FORGOTTEN: Final = 256  # at once, or each new one would move all others
+
+
+def _event(id_: str) -> int:
+    """Read a trade id; `ValueError` if it is none. Later events are larger."""
+    if id_.isalnum() and len(id_) <= 24:
+        return int(id_, 16)
+    raise ValueError(f"expected a trade id of 24 hexadecimal digits, got {id_[:40]!r}")
+
+
+class _Seen:
+    """The events of a market's newest trades, ascending, twelve bytes each."""
+
+    __slots__ = ("_highs", "_lows", "forgot", "newest")
+
+    def __init__(self) -> None:
+        self._highs, self._lows = array("Q"), array("I")
+        self.newest, self.forgot = -1, False
+
+    def add(self, event: int) -> bool:
+        """Remember an event; False if it was seen, or is older than all that are remembered."""
+        highs, lows, high, low = self._highs, self._lows, event >> 32, event & 0xFFFF_FFFF
+        if event > self.newest:
+            self.newest = event
+            highs.append(high)
+            lows.append(low)
+            if len(highs) >= _REMEMBERED + _FORGOTTEN:
+                del highs[:_FORGOTTEN], lows[:_FORGOTTEN]
+                self.forgot = True
+            return True
+        start = bisect_left(highs, high)
+        end = bisect_right(highs, high, start)
+        place = bisect_left(lows, low, start, end)
+        if (place < end and lows[place] == low) or (not place and self.forgot):
+            return False
+        highs.insert(place, high)
+        lows.insert(place, low)
+        return True
+
+
 # === Candles ===
 # A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
+
 RESOLUTIONS: Final[Mapping[str, int]] = {
     "1MIN": _MINUTE,
     "5MINS": 5 * _MINUTE,
@@ -766,120 +829,388 @@ RESOLUTIONS: Final[Mapping[str, int]] = {
     "4HOURS": 240 * _MINUTE,
     "1DAY": 1440 * _MINUTE,
 }
+_FOREVER: Final = 2**63
+_NONE: Final = -1  # in a packed row: the venue gave no such figure
+
+CandleState = Literal["forming", "closed", "partial", "venue"]
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
-    """One candle; `volume` in base units. Without trades it is flat at the last close."""
+    """One candle: prices in subticks, `volume` in quantums, `usd_volume` in quote quantums.
+
+    It opens at the earliest trade of its period and closes at the latest, by block and order in
+    the block; without trades it is flat at the last close. `state` is forming or closed if all its
+    trades were received here, partial if its period began before that or a gap lies in it, and
+    venue if it is the venue's own, of a period that is over. Of the venue's alone open interest
+    (quantums, as the period began) and mid prices are known. Those, and prices of deleveraging,
+    may lie between subticks: they are to the nearest one.
+    """
 
     started_at: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    usd_volume: float
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    usd_volume: int
     trades: int
+    starting_open_interest: int | None = None
+    mid_open: int | None = None
+    mid_close: int | None = None
+    state: CandleState = "venue"
 
 
-def _flat(started_at: int, price: float) -> Candle:
-    return Candle(started_at, price, price, price, price, 0.0, 0.0, 0)
+class _Bar(msgspec.Struct, gc=False):
+    """What trades make of a block or of a period, with the events of its first and last trade."""
+
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int = 0
+    usd_volume: int = 0
+    trades: int = 0
+    first: int = 0
+    last: int = 0
+
+    def merge(self, other: "_Bar") -> None:
+        """Take in other trades, whatever their order."""
+        if not self.trades:  # flat: it opens at its first trade, not at the last close
+            self.open, self.high, self.low, self.close = (
+                other.open, other.high, other.low, other.close,
+            )  # fmt: skip
+            self.first, self.last = other.first, other.last
+        else:
+            if other.high > self.high:
+                self.high = other.high
+            if other.low < self.low:
+                self.low = other.low
+            if other.last > self.last:
+                self.last, self.close = other.last, other.close
+            if other.first < self.first:
+                self.first, self.open = other.first, other.open
+        self.volume += other.volume
+        self.usd_volume += other.usd_volume
+        self.trades += other.trades
 
 
-@dataclass(slots=True, eq=False)
+class _Sent(msgspec.Struct, gc=False):
+    """The newest candle that the venue sent: as it was, and with the trades since."""
+
+    candle: Candle
+    received_ns: int
+    bar: _Bar
+
+
+class _Row(NamedTuple):
+    # A row of the ring. `extra` is of a bar the events of its first and last trade, of a candle of
+    # the venue what it alone knows.
+    kind: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    usd_volume: int
+    trades: int
+    extra: bytes
+
+
+_ROW: Final = Struct("<B7q24s")
+_EXTRAS: Final = Struct("<3q")
+_OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
+
+
 class Candles:
     """A market's newest candles of one resolution, oldest first, without a hole.
 
-    Made from trades; where the venue sent candles, those and the trades after `received_ns`. A
-    period without trades is flat at the last close. All before `reported_at`, where the newest that
-    the venue sent begins, is the venue's.
+    Made from trades, at every time those of the sorted tape, whatever the order in which they came.
+    The venue's own take their place once they are final; the newest that it sent, where a gap
+    lies in ours. `reported_at` is where that one begins, `started_at` the newest of all. `holes`
+    are the times (from, to, ns) in which trades may be missing; `places` the decimals of a price.
     """
 
-    period_ns: int
-    capacity: int = 240
-    received_ns: float = -math.inf
-    reported_at: int = 0
-    started_at: int = 0  # of the newest
-    _traded_ns: int = 0  # the newest trade
-    _ring: deque[Candle] = field(init=False)
+    __slots__ = (
+        "_first", "_holes", "_newest", "_rows", "_sent", "capacity", "period_ns", "places",
+        "reported_at", "started_at",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        self._ring = deque(maxlen=self.capacity)
+    def __init__(
+        self,
+        period_ns: int,
+        capacity: int = 240,
+        holes: list[tuple[int, int]] | None = None,
+        places: int = 0,
+    ) -> None:
+        self.period_ns, self.capacity, self.places = period_ns, capacity, places
+        self.reported_at = self.started_at = self._first = 0
+        self._holes = [] if holes is None else holes
+        self._newest: _Bar | None = None
+        self._sent: _Sent | None = None
+        self._rows = bytearray(capacity * _ROW.size)
 
     def __len__(self) -> int:
-        return len(self._ring)
+        if self._newest is None:
+            return 0
+        return (self.started_at - self._first) // self.period_ns + 1
 
     def __getitem__(self, index: int) -> Candle:
-        return self._ring[index]
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"expected an index within {length} candles, got {index}")
+        return self._candle(self._first + index % length * self.period_ns)
 
     def __iter__(self) -> Iterator[Candle]:
-        return iter(self._ring)
+        return map(self._candle, self._starts())
 
     @property
     def last(self) -> Candle | None:
         """Return the candle that is still growing."""
-        return self._ring[-1] if self._ring else None
+        return self._candle(self.started_at) if self._newest is not None else None
 
     def closes(self, count: int | None = None) -> list[float]:
-        """Return the newest closes, oldest first."""
-        skipped = 0 if count is None else max(0, len(self._ring) - count)
-        return [candle.close for candle in islice(self._ring, skipped, None)]
+        """Return the newest closes, in USDC, oldest first."""
+        starts, scale = self._starts(), 10**self.places
+        skipped = 0 if count is None else max(0, len(starts) - count)
+        return [self._candle(start).close / scale for start in starts[skipped:]]
 
-    def add(self, at_ns: int, price: float, size: float) -> None:
-        """Count one trade; a late one goes to its own candle, if the ring still has it."""
-        ring, index = self._ring, self._index(at_ns, price)
-        if index < 0 or at_ns <= self.received_ns:
-            return
-        was, usd, close = ring[index], price * size, price
-        if was.trades:
-            opened, high, low = was.open, was.high, was.low
-            high, low = price if price > high else high, price if price < low else low
-            if at_ns < self._traded_ns < was.started_at + self.period_ns:
-                close = was.close  # a newer one of this candle came before it
+    def add(self, at_ns: int, bar: _Bar) -> None:
+        """Count trades of one moment; late ones go to their own candle, if the ring has it."""
+        start = at_ns - at_ns % self.period_ns
+        if self._newest is None or start > self.started_at:
+            self._reach(start, bar.open)
+        if start == self.started_at and self._newest is not None:
+            self._newest.merge(bar)
         else:
-            opened = high = low = price
-        self._traded_ns = max(self._traded_ns, at_ns)
-        ring[index] = Candle(
-            was.started_at, opened, high, low, close,
-            was.volume + size, was.usd_volume + usd, was.trades + 1,
-        )  # fmt: skip
-        self._carry_on(index, close)
+            self._add_late(start, bar)
+        sent = self._sent
+        if sent is not None and sent.candle.started_at == start and at_ns > sent.received_ns:
+            sent.bar.merge(bar)
 
-    def put(self, candle: Candle) -> None:
-        """Take a candle from the wire, new or again."""
-        index = self._index(candle.started_at, candle.open)
-        self.reported_at = max(self.reported_at, candle.started_at)
-        if index >= 0:
-            self._ring[index] = candle
-            self._carry_on(index, candle.close)
+    def put(self, candle: Candle, received_ns: int, *, final: bool) -> None:
+        """Take a candle of the venue, received at a venue time; `final` if its period is over.
 
-    def _carry_on(self, index: int, close: float) -> None:
-        # Flat candles already written after a late one take over its close.
-        ring = self._ring
-        for later in range(index + 1, len(ring)):
-            if ring[later].trades:
-                break
-            ring[later] = _flat(ring[later].started_at, close)
+        `ValueError` for one that cannot be.
+        """
+        _require_possible(candle, self.period_ns, received_ns)
+        start, sent = candle.started_at, self._sent
+        if not (self._reach(start, candle.open) or self._extend(start)):
+            return
+        if final and start < self.started_at:
+            self._write_candle(start, candle, _VENUE)
+        elif sent is None or _is_newer(candle, sent.candle):
+            if sent is not None and start > sent.candle.started_at:
+                self._pass(sent)
+            values = candle.open, candle.high, candle.low, candle.close
+            # Whatever comes later comes after its last trade.
+            bar = _Bar(*values, candle.volume, candle.usd_volume, candle.trades)
+            self._sent = _Sent(candle, received_ns, bar)
+            if start >= self._first and _agree(self._row(start), candle):
+                _cover(self._holes, start, received_ns - _RACE_NS)
+            if start < self.started_at:
+                self._freeze(self._sent)
+        self.reported_at = max(self.reported_at, start)
 
     def roll(self, now_ns: int) -> None:
-        """Write a flat candle for each period that began until `now_ns` without a trade."""
-        start = now_ns - now_ns % self.period_ns
-        if not self._ring or start <= self.started_at:
+        """Begin the period of `now_ns`; those since the newest candle are flat at its close."""
+        start, newest = now_ns - now_ns % self.period_ns, self._newest
+        if newest is None or start <= self.started_at:
             return
-        close = self._ring[-1].close
+        past, flat_since = self.started_at, self.started_at + self.period_ns
+        self._write_bar(past, newest)
+        close = newest.close
         # A silence longer than the ring overwrites all of it, once.
-        self.started_at = max(self.started_at, start - self.capacity * self.period_ns)
-        while self.started_at < start:
-            self.started_at += self.period_ns
-            self._ring.append(_flat(self.started_at, close))
+        self._first = max(self._first, start - (self.capacity - 1) * self.period_ns)
+        for at in range(max(flat_since, self._first), start, self.period_ns):
+            self._write_bar(at, _flat(close))
+        self.started_at, self._newest = start, _flat(close)
+        if self._sent is not None and self._sent.candle.started_at == past:
+            self._freeze(self._sent)
 
-    def _index(self, at_ns: int, price: float) -> int:
-        """Return which candle `at_ns` belongs to, after making those up to it; < 0 for none."""
-        if not self._ring:
-            self.started_at = at_ns - at_ns % self.period_ns
-            self._ring.append(_flat(self.started_at, price))
-        elif at_ns >= self.started_at + self.period_ns:
-            self.roll(at_ns)
-        return len(self._ring) - 1 + (at_ns - self.started_at) // self.period_ns
+    # -- Reading
+
+    def _starts(self) -> range:
+        return range(self._first, self._first + len(self) * self.period_ns, self.period_ns)
+
+    def _is_whole(self, start: int) -> bool:
+        end = start + self.period_ns
+        return not any(since < end and until > start for since, until in self._holes)
+
+    def _candle(self, start: int) -> Candle:
+        row, sent = self._row(start), self._sent
+        if row.kind != _OWN:
+            known = (None if x == _NONE else x for x in _EXTRAS.unpack(row.extra))
+            return _made(start, row, "venue" if row.kind == _VENUE else "partial", *known)
+        if self._is_whole(start):
+            return _made(start, row, "forming" if start == self.started_at else "closed")
+        if sent is None or sent.candle.started_at != start or sent.bar.trades < row.trades:
+            return _made(start, row, "partial")
+        told = sent.candle
+        figures = told.starting_open_interest, told.mid_open, told.mid_close
+        return _made(start, sent.bar, "partial", *figures)
+
+    def _row(self, start: int) -> "_Row":
+        if start == self.started_at and (bar := self._newest) is not None:
+            return _Row(
+                _OWN, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.usd_volume,
+                bar.trades, b"",
+            )  # fmt: skip
+        return _Row._make(_ROW.unpack_from(self._rows, self._offset(start)))
+
+    def _offset(self, start: int) -> int:
+        return start // self.period_ns % self.capacity * _ROW.size
+
+    # -- Writing
+
+    def _reach(self, start: int, price: int) -> bool:
+        """Roll on to a period; False for one before the ring's first."""
+        if self._newest is None:
+            self.started_at = self._first = start
+            self._newest = _flat(price)
+        self.roll(start)
+        return start >= self._first
+
+    def _extend(self, start: int) -> bool:
+        """Begin the ring earlier, with rows that await a close; False if it is full."""
+        if start <= self.started_at - self.capacity * self.period_ns:
+            return False
+        for at in range(start, self._first, self.period_ns):
+            self._write_bar(at, _flat(0))
+        self._first = start
+        return True
+
+    def _add_late(self, start: int, bar: _Bar) -> None:
+        if start < self._first and not self._extend(start):
+            return
+        row = self._row(start)
+        if row.kind == _OWN:  # the venue's own has it already
+            events = int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big")
+            own = _Bar(
+                row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
+                *events,
+            )  # fmt: skip
+            own.merge(bar)
+            self._write_bar(start, own)
+            self._carry_on(start, own.close)
+
+    def _pass(self, sent: _Sent) -> None:
+        # The venue sends a candle once more as the next one begins: then it is final.
+        start = sent.candle.started_at
+        if sent.received_ns >= start + self.period_ns and start >= self._first:
+            self._write_candle(start, sent.candle, _VENUE)
+
+    def _freeze(self, sent: _Sent) -> None:
+        """Show the venue's candle of a period that is over where a gap lies in ours."""
+        start, bar = sent.candle.started_at, sent.bar
+        row = self._row(start)
+        if start < self._first or row.kind == _VENUE:
+            return
+        if row.kind == _OWN and sent.candle.trades > row.trades:
+            _doubt(self._holes, start, start + self.period_ns)  # they were never received here
+        if not self._is_whole(start) and bar.trades >= row.trades:
+            candle = msgspec.structs.replace(
+                sent.candle, open=bar.open, high=bar.high, low=bar.low, close=bar.close,
+                volume=bar.volume, usd_volume=bar.usd_volume, trades=bar.trades,
+            )  # fmt: skip
+            self._write_candle(start, candle, _UNSURE)
+
+    def _write_candle(self, start: int, candle: Candle, kind: int) -> None:
+        figures = candle.starting_open_interest, candle.mid_open, candle.mid_close
+        extra = _EXTRAS.pack(*(_NONE if x is None else x for x in figures))
+        _ROW.pack_into(
+            self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
+            candle.close, candle.volume, candle.usd_volume, candle.trades, extra,
+        )  # fmt: skip
+        self._carry_on(start, candle.close)
+
+    def _write_bar(self, start: int, bar: _Bar) -> None:
+        _ROW.pack_into(
+            self._rows, self._offset(start), _OWN, bar.open, bar.high, bar.low, bar.close,
+            min(bar.volume, _MOST), min(bar.usd_volume, _MOST), bar.trades,
+            bar.first.to_bytes(12, "big") + bar.last.to_bytes(12, "big"),
+        )  # fmt: skip
+
+    def _carry_on(self, start: int, close: int) -> None:
+        # Flat candles already written after a late one take over its close.
+        for at in range(start + self.period_ns, self.started_at, self.period_ns):
+            row = self._row(at)
+            if row.trades or row.kind != _OWN:
+                return
+            self._write_bar(at, _flat(close))
+        if self._newest is not None and not self._newest.trades:
+            self._newest = _flat(close)
+
+
+_MOST: Final = _FOREVER - 1  # a row's; who sends more is no venue
+_RACE_NS: Final = 3 * _SECOND  # how far behind its socket an answer of the venue may be
+_AHEAD_NS: Final = 10 * _SECOND  # clocks differ, and a candle comes with the first block in it
+
+
+def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None) -> Candle:
+    interest, mid_open, mid_close = figures or (None, None, None)
+    return Candle(
+        start, of.open, of.high, of.low, of.close, of.volume, of.usd_volume, of.trades,
+        interest, mid_open, mid_close, state,
+    )  # fmt: skip
+
+
+def _agree(row: _Row, candle: Candle) -> bool:
+    # As many trades as the venue has: none of them is missing here.
+    ours, theirs = (row.trades, row.volume, row.usd_volume), (candle.trades, candle.volume)
+    return ours == (*theirs, candle.usd_volume)
+
+
+def _is_newer(candle: Candle, than: Candle) -> bool:
+    return (candle.started_at, candle.trades) >= (than.started_at, than.trades)
+
+
+def _flat(price: int) -> _Bar:
+    return _Bar(price, price, price, price)
+
+
+def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
+    """Raise `ValueError` for a candle that no venue can have made by then."""
+    low, high = min(candle.open, candle.close), max(candle.open, candle.close)
+    extras = candle.starting_open_interest, candle.mid_open, candle.mid_close
+    figures = candle.volume, candle.usd_volume, candle.trades, *(x for x in extras if x is not None)
+    holds = (
+        candle.started_at % period_ns == 0,
+        candle.started_at <= received_ns + _AHEAD_NS,
+        0 < candle.low <= low,
+        candle.high >= high,
+        min(figures) >= 0,
+        max(*figures, candle.high) <= _MOST,
+    )
+    if not all(holds):
+        expected = (
+            f"a start in whole periods of {period_ns} ns",
+            "a start of the past",
+            "a low above 0 and not above open and close",
+            "a high not below open and close",
+            "figures of 0 or more",
+            "figures of at most 63 bits",
+        )[holds.index(False)]
+        raise ValueError(f"expected {expected}, got {candle}")
+
+
+def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:
+    """Take a time whose trades are all known out of the times in which they may be missing."""
+    if since < until:
+        parts = ((a, b) for x, y in holes for a, b in ((x, min(y, since)), (max(x, until), y)))
+        holes[:] = [(a, b) for a, b in parts if a < b]
+
+
+def _doubt(holes: list[tuple[int, int]], since: int, until: int) -> None:
+    """Add a time in which trades may be missing; of very many the oldest become one."""
+    if holes and holes[-1][1] >= since:
+        holes[-1] = min(since, holes[-1][0]), max(until, holes[-1][1])
+    else:
+        holes.append((since, until))
+    if len(holes) > _MOST_HOLES:
+        holes[:2] = [(holes[0][0], holes[1][1])]
+
+
+_MOST_HOLES: Final = 64
 
 
 # === Funding rates ===
@@ -1300,10 +1631,12 @@ class Chain:
     """The newest block, received `at`; `skew_ns` is the venue's time less the time of receipt.
 
     Set by blocks, or by live trades where no block was received; until then nothing rolls: a
-    stand-in, or an old recording, may live in another year than its receiver. `priced_at` is until
-    when the last oracle prices are known to be the chain's: it refuses small moves, so that a price
-    may stand for hours, and nothing says so but the silence of a link that works. `lag_ns` is for
-    how long frames wait until they are folded, as the last tick reported; 0 below 250 ms.
+    stand-in, or an old recording, may live in another year than its receiver. `rolled_ns` is until
+    when candles are made, a second behind: the last trades of a period may be on the way.
+    `priced_at` is until when the last oracle prices are known to be the chain's: it refuses small
+    moves, so that a price may stand for hours, and nothing says so but the silence of a link that
+    works. `lag_ns` is for how long frames wait until they are folded, as the last tick reported;
+    0 below 250 ms.
     """
 
     height: int = 0
@@ -1311,9 +1644,22 @@ class Chain:
     seq: int = 0
     at: int = 0
     priced_at: int = 0
+    rolled_ns: int = 0
     skew_ns: int | None = None
     lag_ns: int = 0
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
+
+    def venue_ns(self, at: int) -> int:
+        """Return the venue's time at a time of receipt, as far as it is known."""
+        return at + (self.skew_ns or 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Early:
+    """What cannot be counted yet: trades without the market's units, candles without a time."""
+
+    trades: list[Trade] = field(default_factory=list)
+    candles: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -1346,7 +1692,10 @@ class MarketView:
     quality: Quality = field(default_factory=Quality)
     link: str = ""
     live_at: int = 0
-    _ids: dict[str, None] = field(default_factory=dict)
+    _seen: _Seen = field(default_factory=_Seen)
+    _tape: str = ""  # the link that reports its trades
+    _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
+    _early: _Early = field(default_factory=_Early)
     _checks: _Checks = field(default_factory=_Checks)
 
     @property
@@ -1387,6 +1736,7 @@ class DataState:
         self.chain = Chain()
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
+        self.begun: dict[str, int] = {}  # by which frame each link began
         self.received_at: dict[str, int] = {}  # when each link's last message came
         self._markets_link = ""  # which reports every change of the markets since their snapshot
         # Of a lag: up to which frame a book is updated without a word, and which books were.
@@ -1420,9 +1770,10 @@ class DataState:
         if not ticker.endswith("-USD") or len(self.views) >= _MOST_MARKETS:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
-        candles = {name: Candles(RESOLUTIONS[name]) for name in self._resolutions}
-        fields = MarketFields(ticker=ticker)
-        view = MarketView(ticker, self.chain, candles, fields, _checks=_Checks(len(self.views)))
+        fields, checks = MarketFields(ticker=ticker), _Checks(len(self.views))
+        view = MarketView(ticker, self.chain, {}, fields, _checks=checks)
+        for name in self._resolutions:
+            view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
         return self.views.setdefault(ticker, view)
 
 
@@ -1778,6 +2129,23 @@ def _readable(
             view.quality.note(frame.seq, "malformed", str(error))
 
 
+def _lose_tape(state: DataState, view: MarketView, frame: Frame) -> None:
+    """Note that trades may be missing since the last message of the link that reports them.
+
+    While it is down, or not subscribed to them, what comes is missed too; else that is all.
+    """
+    if view._tape:
+        chain, is_down = state.chain, frame.kind in ("open", "close") or frame.type in _DOWN
+        received_ns = chain.venue_ns(state.received_at.get(view._tape, 0))
+        until = _FOREVER if is_down else chain.venue_ns(frame.at)
+        before_ns = _OVERDUE_NS if frame.kind == "tick" else _RACE_NS
+        _doubt(view._holes, max(received_ns - before_ns, 0), until)
+
+
+_DOWN: Final = ("connected", "unsubscribed")
+_OVERDUE_NS: Final = 15 * _SECOND  # what an overdue answer hid may have been lost since its request
+
+
 # === Books ===
 # Snapshots, updates and REST answers of books, and every way to lose one.
 
@@ -1793,13 +2161,14 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
+        book.first = state.begun.get(frame.link, frame.seq)
         _check_snapshot(view, frame.seq, updates[0])
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
         return ()
     else:
-        book.remember(frame.at, updates)
+        book.remember(frame)
     faults = book.update(updates)
     book.link, view.link = frame.link, frame.link or view.link
     book.seq, book.at, view.live_at = frame.seq, frame.at, frame.at
@@ -1825,8 +2194,10 @@ def _fold_unsubscribed(state: DataState, frame: Frame, updates: Sequence[Any] = 
     """Make unknown what a channel's messages kept up to date."""
     if frame.channel == "v4_markets" and frame.link == state._markets_link:
         state._markets_link = ""
-    view = state.views.get(frame.id) if frame.channel == "v4_orderbook" else None
-    return _lose_book(view, frame) if view is not None else ()
+    view = state.views.get(frame.id)
+    if view is not None and frame.channel == "v4_trades":
+        _lose_tape(state, view, frame)
+    return _lose_book(view, frame) if view is not None and frame.channel == "v4_orderbook" else ()
 
 
 def _lose_book(view: MarketView, frame: Frame) -> _Touched:
@@ -1840,6 +2211,9 @@ def _lose_link(state: DataState, frame: Frame) -> _Touched:
     """Make unknown what the frame's link keeps up to date, or all links if it names none."""
     if frame.link in ("", state._markets_link):
         state._markets_link = ""
+    for view in state.views.values():
+        if frame.link in ("", view._tape):
+            _lose_tape(state, view, frame)
     of_link = [x for x in state.views.values() if not frame.link or x.book.link == frame.link]
     return [lost for view in of_link for lost in _lose_book(view, frame)]
 
@@ -1873,18 +2247,19 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     view = state._view(frame.id, frame.seq)
     if view is None:
         return ()
-    chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
-    read = _readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)
-    fresh = [trade for trade in read if _check_trade(view, frame, trade)]
+    chain, rows = view.chain, (x for update in updates for x in update.trades)
+    trades = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), rows)]
+    seen = view._seen
+    fresh = [x for x in trades if seen.add(x.event) and _check_trade(view, frame, x)]
     if frame.is_snapshot:
         # Newest block first, and those of one block, which share their time, in no order.
         fresh.sort(key=_place)
     elif fresh and not chain.seq:
-        chain.skew_ns = fresh[-1].at_ns - frame.at
+        _set_skew(state, fresh[-1].at_ns - frame.at)
+    _mark_known(view, frame, trades)
     for trade in fresh:
         view.flow.add(trade)
-        for candles in view.candles.values():
-            candles.add(trade.at_ns, trade.price, trade.size)
+    _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
     if late:  # of an answer, or of a message that was overtaken
@@ -1895,19 +2270,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     return view._touch(frame, "trades")
 
 
-def _place(trade: Trade) -> tuple[int, str]:
-    # The id is that of the chain's event: height, transaction, event, in hexadecimal.
-    return trade.at_ns, trade.id
-
-
-def _is_new(view: MarketView, id_: str) -> bool:
-    ids = view._ids
-    if not id_ or id_ in ids:
-        return not id_
-    ids[id_] = None
-    if len(ids) > 2_048:
-        del ids[next(iter(ids))]
-    return True
+def _place(trade: Trade) -> tuple[int, int]:
+    return trade.at_ns, trade.event
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
@@ -1917,36 +2281,188 @@ def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
         fields.id, fields.side, _positive(fields.price), _positive(fields.size),
-        fields.price, fields.size, at_ns, fields.type, seq,
+        fields.price, fields.size, at_ns, fields.type, seq, _event(fields.id),
     )  # fmt: skip
+
+
+def _count(view: MarketView, trades: list[Trade]) -> None:
+    """Add trades to the candles, a block at a time; without the market's units they wait."""
+    market = view.market
+    if market is None:
+        view._early.trades += trades
+        _forget_early(view)
+        return
+    places, lots = _places(market), -market.atomic_resolution
+    block, block_ns = None, 0
+    for trade in trades:
+        try:
+            one = _bar(trade, places, lots)
+        except ValueError as error:
+            view.quality.note(trade.seq, "malformed", str(error))
+            _doubt(view._holes, trade.at_ns, trade.at_ns + 1)
+            continue
+        if block is not None and trade.at_ns == block_ns:
+            block.merge(one)
+            continue
+        if block is not None:
+            _add_block(view, block_ns, block)
+        block, block_ns = one, trade.at_ns
+    if block is not None:
+        _add_block(view, block_ns, block)
+
+
+def _bar(trade: Trade, places: int, lots: int) -> _Bar:
+    (price, price_power), (size, size_power) = exact(trade.price_text), exact(trade.size_text)
+    subticks, quantums = _nearest(price, price_power + places), _units(size, size_power + lots)
+    # Exactly what was paid, also where a price lies between subticks, as deleveraging's does.
+    quote = _floor(price * size, price_power + size_power + 6)
+    if max(subticks, quote) > _MOST:
+        raise ValueError(f"expected figures of 63 bits, got {trade}")
+    event = trade.event
+    return _Bar(subticks, subticks, subticks, subticks, quantums, quote, 1, event, event)
+
+
+def _add_block(view: MarketView, at_ns: int, block: _Bar) -> None:
+    rolled_ns = view.chain.rolled_ns
+    for candles in view.candles.values():
+        candles.add(at_ns, block)
+        candles.roll(rolled_ns)
+
+
+def _places(market: PerpetualMarket) -> int:
+    """Return the decimals of a price: a subtick is one of the last."""
+    return market.atomic_resolution - market.quantum_conversion_exponent + 6
+
+
+def _floor(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else digits // _TENS[-power]
+
+
+def _nearest(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
+
+
+def _units(digits: int, power: int) -> int:
+    units = _floor(digits, power)
+    if (power < 0 and units * _TENS[-power] != digits) or units > _MOST:
+        raise ValueError(f"expected a size in whole quantums, got {digits}e{power} of them")
+    return units
+
+
+_TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
+
+
+def _mark_known(view: MarketView, frame: Frame, trades: list[Trade]) -> None:
+    """Note of which time all trades are known now.
+
+    A snapshot or an answer has all since its oldest block, which may be cut; what is traded
+    between a snapshot and the first update after it may be missing, and so may what was odd.
+    """
+    holes, times = view._holes, [trade.at_ns for trade in trades]
+    now_ns = max([view.chain.venue_ns(frame.at), *times])
+    if frame.is_snapshot and holes:
+        known_ns = max([now_ns - _RACE_NS, *times])
+        _cover(holes, min(times) + 1 if times else 0, known_ns)
+    if frame.link:
+        view._tape = frame.link
+        if holes and holes[-1][1] == _FOREVER:
+            _cover(holes, now_ns, _FOREVER)
+    samples = view.quality.samples
+    if samples and samples[-1].seq == frame.seq and samples[-1].kind == "malformed":
+        _doubt(holes, min([now_ns - _RACE_NS, *times]), now_ns)
+
+
+def _set_skew(state: DataState, skew_ns: int) -> None:
+    was, state.chain.skew_ns = state.chain.skew_ns, skew_ns
+    for view in state.views.values() if was is None else ():
+        _settle(view)
+
+
+def _settle(view: MarketView) -> None:
+    """Count what came before the market's parameters, or before the time of the chain."""
+    early = view._early
+    if view.market is None:
+        return
+    if early.trades:
+        trades, early.trades = early.trades, []
+        _count(view, trades)
+    if early.candles and view.chain.skew_ns is not None:
+        pages, early.candles = early.candles, []
+        for frame, page in pages:
+            _put_candles(view, frame, page)
+
+
+def _forget_early(view: MarketView) -> None:
+    # Nor do they wait without end for a market that nobody describes.
+    trades, pages = view._early.trades, view._early.candles
+    if len(trades) > _MOST_EARLY:
+        _doubt(view._holes, 0, trades[-_MOST_EARLY].at_ns)
+    del trades[:-_MOST_EARLY], pages[: -_MOST_EARLY // 100]
+
+
+_MOST_EARLY: Final = 10_000
 
 
 def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     view = state._view(frame.id.partition("/")[0], frame.seq)
     if view is None:
         return ()
-    newest_last = [fields for update in updates for fields in reversed(update.candles)]
-    received = [*_readable(view, frame, _candle, newest_last)]
-    skew_ns = view.chain.skew_ns
-    # Later trades are added to the candles received, until the venue sends them again.
-    received_ns = -math.inf if skew_ns is None else frame.at + skew_ns
-    if frame.is_snapshot:  # it takes the place of ours
-        view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in received})
-    for resolution, candle in received:
-        candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
-        candles.received_ns = received_ns
-        candles.put(candle)
+    page = [fields for update in updates for fields in update.candles]
+    view._early.candles.append((frame, page))
+    _settle(view)
+    _forget_early(view)
     return view._touch(frame, "candles")
 
 
-def _candle(fields: CandleFields) -> tuple[str, Candle]:
+def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> None:
+    """Take the venue's candles: those of before the newest that it sent are final."""
+    received_ns, market = view.chain.venue_ns(frame.at), cast(PerpetualMarket, view.market)
+    received = [*_readable(view, frame, partial(_candle, market), page)]
+    received.sort(key=_start, reverse=True)
+    newest: dict[str, int] = {}
+    for name, candle in received:
+        candles = view.candles.get(name)
+        if candles is None:
+            candles = view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
+            candles.places = _places(market)
+        # A page of a replica may be behind what was sent before it.
+        latest = newest.setdefault(name, candle.started_at)
+        latest = latest if frame.is_snapshot else candles.reported_at
+        try:
+            candles.put(candle, received_ns, final=candle.started_at < latest)
+        except ValueError as error:
+            view.quality.note(frame.seq, "malformed", str(error))
+        candles.roll(view.chain.rolled_ns)
+
+
+def _start(received: tuple[str, Candle]) -> int:
+    return received[1].started_at
+
+
+def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
-    return fields.resolution, Candle(
-        instant(fields.started_at), _positive(fields.open), _positive(fields.high),
-        _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
-        _number(fields.usd_volume), fields.trades,
+    places, lots = _places(market), -market.atomic_resolution
+    # A mid price is the mean of two, made in floats; deleveraging's may be off the grid.
+    prices = (
+        fields.open, fields.high, fields.low, fields.close,
+        fields.orderbook_mid_price_open, fields.orderbook_mid_price_close,
     )  # fmt: skip
+    opened, high, low, close, mid_open, mid_close = [
+        None if text is None else _rounded(_nearest, text, places) for text in prices
+    ]
+    interest = fields.starting_open_interest
+    return fields.resolution, Candle(
+        instant(fields.started_at), opened or 0, high or 0, low or 0, close or 0,
+        _rounded(_units, fields.base_token_volume, lots), _rounded(_floor, fields.usd_volume, 6),
+        fields.trades, None if interest is None else _rounded(_units, interest, lots),
+        mid_open, mid_close,
+    )  # fmt: skip
+
+
+def _rounded(how: Callable[[int, int], int], text: str, places: int) -> int:
+    digits, power = exact(text or "0")
+    return how(digits, power + places)
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1965,7 +2481,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
             is_next = True
         _check_block(state, frame.seq, height, time_ns, frame.at)
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
-        chain.skew_ns = time_ns - frame.at
+        _set_skew(state, time_ns - frame.at)
     if is_next:
         for view in chain.watched.values():
             _vote(view, chain.time_ns)
@@ -2064,8 +2580,18 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         market = perpetual_market(view._fields)
         if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
             raise ValueError(f"expected exponents within 40, got {market!r}")
-        view.market = market
+        if view.market and _exponents(market) != _exponents(view.market):
+            raise ValueError(f"expected exponents that stay, got {market!r}")
+        was, view.market = view.market, market
         view._checks.set_grid(market)
+        if was is None:
+            for candles in view.candles.values():
+                candles.places = _places(market)
+            _settle(view)
+
+
+def _exponents(market: PerpetualMarket) -> tuple[int, int]:
+    return market.atomic_resolution, market.quantum_conversion_exponent
 
 
 _PARAMETERS: Final = (
@@ -2109,6 +2635,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     before = state.links.get(frame.link, Continuity())
     state.links[frame.link] = Continuity(carries=before.carries)
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
+    state.begun[frame.link] = frame.seq
     return _lose_link(state, frame)
 
 
@@ -2156,6 +2683,7 @@ def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
+        state.begun.setdefault(frame.link, frame.seq)
         link = state.links.setdefault(frame.link, Continuity())
         link.request(frame)
         # A recorder gives each connection a new name: what a lost one carried goes on in this one.
@@ -2236,6 +2764,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "sent": _fold_sent,
     "tick": _fold_tick,
     "act": lambda *_: (),  # a person's act changes no market
+    "state": lambda *_: (),  # what another run left is for the layers above
 }
 
 
@@ -2299,13 +2828,16 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
+    rolled_ns = at + skew_ns - _SECOND if skew_ns is not None else 0
+    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
+    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
         if skew_ns is not None:
             view.flow.now_ns = at + skew_ns
-            for candles in view.candles.values():
-                candles.roll(at + skew_ns)
+        for candles in view.candles.values() if is_new_minute else ():
+            candles.roll(chain.rolled_ns)
         if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
             _check_book(view, frame.seq, at + (skew_ns or 0))
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
@@ -2327,17 +2859,21 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
-    state.received_at[frame.link] = frame.at
+    link = state.links.get(frame.link)
+    if link is None:
+        link = state.links[frame.link] = Continuity()
+        state.begun.setdefault(frame.link, frame.seq)
     lost: _Touched = ()
-    if trouble := link.take(frame):
+    trouble = link.take(frame)
+    if trouble == "gap":
+        lost = _lose_link(state, frame)
+    state.received_at[frame.link] = frame.at
+    if trouble:
         what = f"message_id {frame.message_id} on {frame.link}, channel "
         state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
         if trouble == "duplicate":
             return ()
-        if trouble == "gap":
-            lost = _lose_link(state, frame)
-        elif frame.channel != "v4_trades":
+        if trouble != "gap" and frame.channel != "v4_trades":
             # Late totals are older than the book, and the book may lack them: as unknown it is
             # requested again. A late trade is sorted in by its time.
             return _fold_unsubscribed(state, frame)
@@ -2365,8 +2901,614 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     return ()
 
 
+# === Detectors ===
+# What goes on in a market beside its figures. A detector folds views into a `Detection` about once
+# a second of event time and market; nothing runs unless somebody subscribes to `detections`.
+
+_DETECT_NS: Final = _SECOND  # a market's detections are at least so far apart
+
+
+class Detection(msgspec.Struct, frozen=True, gc=False):
+    """What a detector found in a market at frame `seq`: `strength` 0 (nothing) to 1.
+
+    `inputs` are the figures that it was computed from; the detectors say which, and their units.
+    """
+
+    ticker: str
+    detector: str
+    strength: float
+    inputs: tuple[tuple[str, float], ...]
+    seq: int
+
+    def value(self, name: str) -> float | None:
+        """Return one of the inputs; None if it is not among them."""
+        return dict(self.inputs).get(name)
+
+
+class Detector(Protocol):
+    """One kind of finding, in all markets.
+
+    `changes` names the changes of a view that it wants; `step` takes such a view and returns what
+    stands there now, or None where nothing is due or known.
+    """
+
+    name: ClassVar[str]
+    changes: ClassVar[frozenset[str]]
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return what is found in its market."""
+
+
+def _keep(passed_ns: int, half_life_ns: float) -> float:
+    """Return what an average retains of its old value after a time."""
+    return math.exp2(-passed_ns / half_life_ns)
+
+
+# === Market makers ===
+# Who quotes both sides and means to: seen in how the best prices live, which only level totals
+# show. No account is known here, and several makers look like one.
+
+_WIDE_BPS: Final = 300.0  # no quote to both sides: the makers of a hollow book stand 9 % away
+_BLOCK_NS: Final = 1_500_000_000  # a block, and the socket's batch of 250 ms
+_LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has left it
+_HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
+_QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
+_ALIKE: Final = 0.1  # sizes that differ by less are the same
+_NEAR: Final = 3  # levels
+_LEARN: Final = 0.05  # what one quote weighs in the habits
+
+
+class MarketMakers:
+    """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
+
+    uptime    share of time with both sides quoted, at most 300 bps apart
+    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    prompt    share of the quotes that were renewed within 1.5 s
+    constant  share of the new quotes whose size is within 10 % of the one they follow
+    refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
+    life_s    mean life of a quote at the touch, s
+    strength  = there · (5 + 3 prompt + constant + refill) / 10
+
+    Shares of time have a half-life of 2 s, habits one of 14 quotes. From 0.5 on there are makers,
+    at 0.25 or less there are none. Nothing while the chain stands (no block for 5 s), nor in the
+    first 10 s. Measured against the comings and goings of the stand-in's makers, `tools/detect.py`.
+    """
+
+    name: ClassVar[str] = "makers"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "trades", "oracle", "funding"])
+
+    def __init__(self) -> None:
+        self._markets: dict[str, _Quoting] = {}
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return how much it looks like somebody makes this market."""
+        quoting, at = self._markets.get(view.ticker), view.at
+        if quoting is None:
+            quoting = self._markets[view.ticker] = _Quoting(at)
+        if view.chain.at and at - view.chain.at > _HALTED_NS:
+            quoting.rest(at)
+            return None
+        book = view.book
+        if book.best_bid is not quoting.bid or book.best_ask is not quoting.ask:
+            quoting.touch(at, book.best_bid, book.best_ask)
+        if at < quoting.due:
+            return None
+        quoting.due = at + _DETECT_NS
+        quoting.spend(at)
+        quoting.look(at, book)
+        if at - quoting.since < 10 * _SECOND:
+            return None
+        strength, figures = quoting.judge()
+        return Detection(view.ticker, self.name, strength, figures, view.seq)
+
+
+class _Quoting:
+    """How the best prices of one market live; times in ns."""
+
+    __slots__ = (
+        "ask", "at", "bid", "constant", "due", "life_ns", "near", "offsets", "prompt", "refill",
+        "renewed", "since", "spread_bps", "swept_at", "swept_bps", "there", "uptime",
+    )  # fmt: skip
+
+    def __init__(self, at: int) -> None:
+        self.at = self.since = at
+        self.due = at + _DETECT_NS
+        self.bid: Level | None = None
+        self.ask: Level | None = None
+        self.renewed = [at, at]  # when each side's best was last quoted
+        self.near = [at, at]  # and when one of its best three
+        self.offsets = [0, 0]
+        self.spread_bps = math.inf
+        self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
+        self.swept_at, self.swept_bps = 0, 0.0
+
+    def rest(self, at: int) -> None:
+        """Let time pass that says nothing."""
+        self.at = at
+        self.renewed, self.near = [at, at], [at, at]
+        self.swept_at = 0
+
+    def spend(self, at: int) -> None:
+        """Let time pass with the book as it stands."""
+        passed = at - self.at
+        if passed <= 0:
+            return
+        keep, self.at = _keep(passed, _QUOTING_NS), at
+        self.uptime *= keep
+        self.there *= keep
+        if self.spread_bps <= _WIDE_BPS:
+            self.uptime += 1.0 - keep
+            # At first somebody was there, from a moment on nobody any more.
+            alone = min(max(at - min(self.near) - _LEFT_NS, 0), passed)
+            self.there += _keep(alone, _QUOTING_NS) - keep
+
+    def touch(self, at: int, bid: Level | None, ask: Level | None) -> None:
+        """Take new best levels."""
+        self.spend(at)
+        for side, (old, new) in enumerate(((self.bid, bid), (self.ask, ask))):
+            # A smaller total at the same price is a fill, not a quote.
+            if new is None or new is old:
+                continue
+            if old is None:
+                self.renewed[side] = at
+            elif new.price != old.price or new.size > old.size:
+                self._renew(side, at, abs(new.size - old.size) <= _ALIKE * old.size)
+        self.bid, self.ask = bid, ask
+        before, self.spread_bps = self.spread_bps, math.inf
+        if bid is not None and ask is not None:
+            self.spread_bps = (ask.price - bid.price) / bid.price * 1e4
+        self._sweep(at, before)
+
+    def look(self, at: int, book: Book) -> None:
+        """Notice new quotes near the touch: an expired one, not yet removed, may stand before."""
+        for side, levels in enumerate((book.bids(_NEAR), book.asks(_NEAR))):
+            newest = max((level.offset for level in levels), default=0)
+            if newest > self.offsets[side]:
+                self.near[side] = at
+            self.offsets[side] = newest
+
+    def _renew(self, side: int, at: int, alike: bool) -> None:
+        life_ns, self.renewed[side] = at - self.renewed[side], at
+        self.life_ns += _LEARN * (life_ns - self.life_ns)
+        self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
+        self.constant += _LEARN * (alike - self.constant)
+
+    def _sweep(self, at: int, before_bps: float) -> None:
+        if not self.swept_at:
+            if 1.5 * before_bps < self.spread_bps:
+                self.swept_at, self.swept_bps = at, before_bps
+        elif self.spread_bps <= 1.25 * self.swept_bps or at - self.swept_at > _LEFT_NS:
+            self.refill += _LEARN * ((at - self.swept_at <= _BLOCK_NS) - self.refill)
+            self.swept_at = 0
+
+    def judge(self) -> tuple[float, tuple[tuple[str, float], ...]]:
+        """Return the strength and its figures."""
+        strength = self.there * (5.0 + 3.0 * self.prompt + self.constant + self.refill) / 10.0
+        return strength, (
+            ("uptime", self.uptime), ("there", self.there), ("prompt", self.prompt),
+            ("constant", self.constant), ("refill", self.refill),
+            ("life_s", self.life_ns / _SECOND),
+        )  # fmt: skip
+
+
+# === Arbitrage ===
+# What a trade against the oracle price, or against the other markets, would bring by the books as
+# they stand, all costs taken off.
+
+_SAMPLE_NS: Final = 5 * _SECOND  # returns are compared over this
+_BASKET: Final = 3  # markets in the basket, those of the smallest spreads
+_REBASKET: Final = 60  # samples between two choices of it
+_BETA_KEEP: Final = math.exp2(-_SAMPLE_NS / (600 * _SECOND))
+_RESIDUAL_KEEP: Final = math.exp2(-_SAMPLE_NS / (300 * _SECOND))
+_WARM_SAMPLES: Final = 60
+_ROUNDING: Final = 1e-9  # a share: sums of floats may not make a claim
+_LEVELS: Final = 20  # of a side: what lies deeper is nothing to trade on
+
+
+class Arbitrage:
+    """A price that is off by more than it costs to trade on it, both ways, by the books.
+
+    For `usd` of a market, fees of `taker_ppm` each way:
+
+    basis_bps     mid to oracle price; positive: the book is dearer
+    basis_usd     net of buying (or selling) now and leaving at the oracle price, less half the
+                  spread of leaving, fees, and the next hour's funding where it is to be paid
+    residual_bps  how far the market has left its beta times the basket (the three markets of the
+                  smallest spreads, itself apart) of late: 5 s returns, half-life 300 s
+    beta, z       to the basket (half-life 600 s); the residual in its deviations, from the 60th on
+    residual_usd  net of trading against the residual until it closes, all legs there and back
+    -TICKER       USDC of each leg of the basket, + bought
+    strength      = net / (net + cost) of the better one; 0 where neither pays
+
+    A net above 0 is claimed only if walking each book involved for its size (20 levels) pays it;
+    a residual besides only from |z| = 2 on. Whether the price returns, nobody promises.
+    """
+
+    name: ClassVar[str] = "arbitrage"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "oracle", "funding"])
+
+    def __init__(self, usd: float = 1_000.0, taker_ppm: int = Fees().taker_ppm) -> None:
+        if not 0.0 < usd < math.inf:
+            raise DataError(f"expected more than 0 USDC to trade, got {usd!r}")
+        self._usd, self._fee = usd, taker_ppm / _PPM
+        self._margin = usd * _ROUNDING
+        self._views: dict[str, MarketView] = {}
+        self._residuals: dict[str, _Residual] = {}
+        self._due: dict[str, int] = {}
+        self._basket: tuple[str, ...] = ()
+        self._sample_at = self._samples = 0
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return what trading on its price would bring."""
+        ticker, at = view.ticker, view.at
+        if at >= self._sample_at:
+            self._sample(at)
+        if at < self._due.get(ticker, 0):
+            return None
+        self._views[ticker] = view
+        if view.oracle is None or view.book.mid_price is None or view.quality.stale:
+            return None
+        self._due[ticker] = at + _DETECT_NS
+        inputs: list[tuple[str, float]] = [("usd", self._usd)]
+        strength = max(self._basis(view, view.oracle.price, inputs), self._against(view, inputs))
+        return Detection(ticker, self.name, strength, tuple(inputs), view.seq)
+
+    def _basis(self, view: MarketView, oracle: float, inputs: list[tuple[str, float]]) -> float:
+        mid = view.book.mid_price or oracle
+        inputs.append(("basis_bps", (mid / oracle - 1.0) * 1e4))
+        size = self._usd / oracle
+        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+        if bought is None or sold is None:
+            return 0.0
+        dear = mid > oracle
+        gross = size * abs(mid - oracle)
+        # In at a price of the book, out at the oracle price with half the spread.
+        spread = size * (bought - sold)
+        fees = size * self._fee * ((sold if dear else bought) + oracle)
+        cost = spread + fees + _to_go(view, -self._usd if dear else self._usd) + self._margin
+        inputs.append(("basis_usd", gross - cost))
+        return _strength(gross, cost)
+
+    def _against(self, view: MarketView, inputs: list[tuple[str, float]]) -> float:
+        residual = self._residuals.get(view.ticker)
+        basket = [name for name in self._basket if name != view.ticker]
+        if residual is None or residual.samples < _WARM_SAMPLES or not basket:
+            return 0.0
+        off, beta, z = residual.level, residual.beta, residual.z
+        inputs += [("residual_bps", off * 1e4), ("beta", beta), ("z", z)]
+        # Rich is sold, and its basket bought.
+        own = -math.copysign(self._usd, off)
+        legs = {name: -beta * own / len(basket) for name in basket}
+        costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
+        costs.append(self._there_and_back(view, own))
+        cost = math.fsum(costs) + self._margin
+        if not math.isfinite(cost):
+            return 0.0
+        gross = abs(off) * self._usd
+        inputs.append(("residual_usd", gross - cost))
+        inputs += [(f"-{name}", usd) for name, usd in legs.items()]
+        return _strength(gross, cost) if abs(z) >= 2.0 else 0.0
+
+    def _there_and_back(self, view: MarketView, usd: float) -> float:
+        """Return what it costs to open and close a leg at once, with funding; inf: too thin."""
+        mid = view.book.mid_price
+        if mid is None or view.quality.stale:
+            return math.inf
+        size = abs(usd) / mid
+        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+        if bought is None or sold is None:
+            return math.inf
+        return size * (bought - sold + self._fee * (bought + sold)) + _to_go(view, usd)
+
+    def _sample(self, at: int) -> None:
+        """Compare the returns of all markets since the last sample."""
+        self._sample_at = at + _SAMPLE_NS
+        spreads: dict[str, float] = {}
+        for ticker, view in self._views.items():
+            mid, spread = view.book.mid_price, view.book.spread_bps
+            residual = self._residuals.get(ticker)
+            if residual is None:
+                residual = self._residuals[ticker] = _Residual()
+            if mid is None or spread is None or view.quality.stale:
+                residual.log = residual.back = None
+                continue
+            spreads[ticker] = spread
+            log = math.log(mid)
+            residual.back = None if residual.log is None else log - residual.log
+            residual.log = log
+        if self._samples % _REBASKET == 0 or not self._basket:
+            self._basket = tuple(sorted(spreads, key=lambda name: spreads[name])[:_BASKET])
+        self._samples += 1
+        returns = {name: self._residuals[name].back for name in self._basket}
+        known = {name: back for name, back in returns.items() if back is not None}
+        total = math.fsum(known.values())
+        for ticker in spreads:
+            residual, among = self._residuals[ticker], ticker in known
+            count = len(known) - among
+            if residual.back is not None and count:
+                residual.take(residual.back, (total - (known[ticker] if among else 0.0)) / count)
+
+
+class _Residual:
+    """One market against the basket: logs of prices, returns of 5 s."""
+
+    __slots__ = ("_both", "_power", "_square", "back", "level", "log", "samples")
+
+    def __init__(self) -> None:
+        self.log: float | None = None
+        self.back: float | None = None
+        self.samples = 0
+        self.level = self._both = self._power = self._square = 0.0
+
+    @property
+    def beta(self) -> float:
+        return self._both / self._power if self._power else 0.0
+
+    @property
+    def z(self) -> float:
+        return self.level / math.sqrt(self._square) if self._square else 0.0
+
+    def take(self, own: float, basket: float) -> None:
+        # The beta is that of before: what it explains must not have made it.
+        self.level = _RESIDUAL_KEEP * self.level + own - self.beta * basket
+        self._both = _BETA_KEEP * self._both + own * basket
+        self._power = _BETA_KEEP * self._power + basket * basket
+        self.samples += 1
+        weight = max(1.0 / self.samples, 1.0 - _BETA_KEEP)
+        self._square += weight * (self.level * self.level - self._square)
+
+
+def _walk(book: Book, side: str, size: float) -> float | None:
+    """Return the average price of taking a size from the book; None where it is too thin."""
+    left, paid = size, 0.0
+    for level in book.asks(_LEVELS) if side == "BUY" else book.bids(_LEVELS):
+        taken = level.size if level.size < left else left
+        paid += taken * level.price
+        left -= taken
+        if left <= 0.0:
+            return paid / size
+    return None
+
+
+def _to_go(view: MarketView, usd: float) -> float:
+    """Return the next funding that a position of so much would pay, USDC; none that it gets."""
+    return max(view.funding.next_rate_1h * usd, 0.0)
+
+
+def _strength(gross: float, cost: float) -> float:
+    return (gross - cost) / gross if gross > cost else 0.0
+
+
+# === Price discovery ===
+# Which price moves first: the mid, the tape, or the oracle. Times are those of receipt: what a
+# reader of this stream can know, not what happened at the venue.
+
+_LAG_STEP_S: Final = 0.25
+_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-12, 13))
+_MOST_LAG_S: Final = _LAGS_S[-1]
+_MEMORY_S: Final = 300.0 / math.log(2.0)  # half-life of 300 s
+_LEAST_MOVES: Final = 30
+_UNPAIRED_S: Final = 30.0  # an observation waits so long for the other price
+
+
+class PriceDiscovery:
+    """Which of mid, trades and oracle leads, by how much, and where the price is made.
+
+    For each pair the Hayashi-Yoshida covariance at lags of -3 to 3 s, 0.25 s apart, over all
+    observations, without a common clock (Hoffmann, Rosenbaum and Yoshida 2013):
+
+    lead_trades_s, lead_oracle_s    by how much the mid is ahead of the other; its peak, a parabola
+    lead_oracle_trades_s            by how much the oracle is ahead of the tape
+    rho_…                           the correlation at that peak
+    share_mid     of mid and tape, the mid's part in the common price: Hasbrouck's information
+                  share (1995) by one error correction a second, mean of both orders; from 60 s on
+    strength      = the largest correlation
+
+    A pair is absent before 30 moves of its rarer price. Half-life 300 s. Prices in logs.
+    """
+
+    name: ClassVar[str] = "discovery"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "trades", "oracle"])
+
+    def __init__(self) -> None:
+        self._markets: dict[str, _Discovering] = {}
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return which of its prices leads."""
+        ticker, at_s = view.ticker, view.at / _SECOND
+        market = self._markets.get(ticker)
+        if market is None:
+            market = self._markets[ticker] = _Discovering(at_s)
+        market.observe(view, at_s)
+        if at_s < market.due_s:
+            return None
+        market.due_s = at_s + _DETECT_NS / _SECOND
+        market.share.sample(market.mid.last, market.trades.last)
+        inputs, strength = market.figures()
+        return Detection(ticker, self.name, strength, inputs, view.seq) if inputs else None
+
+
+class _Discovering:
+    """The prices of one market, and how they follow each other."""
+
+    def __init__(self, at_s: float) -> None:
+        self.mid, self.trades, self.oracle = _Prices(), _Prices(), _Prices()
+        self.share, self.due_s = _Share(), at_s
+        # The rarer price first: it is the one that costs.
+        self.pairs = {
+            "trades": (_Pair(self.trades, self.mid), -1.0),
+            "oracle": (_Pair(self.oracle, self.mid), -1.0),
+            "oracle_trades": (_Pair(self.oracle, self.trades), 1.0),
+        }
+
+    def observe(self, view: MarketView, at_s: float) -> None:
+        """Take the price that a view brings."""
+        if view.changed == "book":
+            price, prices = view.book.mid_price, self.mid
+        elif view.changed == "trades":
+            price, prices = view.fresh[-1].price if view.fresh else None, self.trades
+        else:
+            price, prices = view.oracle.price if view.oracle else None, self.oracle
+        if price is not None and prices.add(at_s, math.log(price)):
+            for pair, _ in self.pairs.values():
+                pair.take(prices)
+
+    def figures(self) -> tuple[tuple[tuple[str, float], ...], float]:
+        found: list[tuple[str, float]] = []
+        strength = 0.0
+        for name, (pair, sign) in self.pairs.items():
+            if (peak := pair.peak()) is not None:
+                found += [(f"lead_{name}_s", sign * peak[0]), (f"rho_{name}", peak[1])]
+                strength = max(strength, peak[1])
+        if found and (share := self.share.of_first()) is not None:
+            found.append(("share_mid", share))
+        return tuple(found), strength
+
+
+class _Prices:
+    """One price as it was observed: times in s, logs, and the sum of its squared moves."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.logs: list[float] = []
+        self.last: float | None = None
+        self.square = 0.0
+
+    def add(self, at_s: float, log: float) -> bool:
+        """Take an observation; False for one that does not come after the last."""
+        times = self.times
+        if times:
+            passed = at_s - times[-1]
+            if passed <= 0.0:
+                return False
+            self.square *= math.exp(-passed / _MEMORY_S)
+        if self.last is not None:
+            self.square += (log - self.last) ** 2
+        self.last = log
+        times.append(at_s)
+        self.logs.append(log)
+        if len(times) >= 1_024:
+            start = min(bisect_left(times, at_s - _UNPAIRED_S - 2 * _MOST_LAG_S), 1_023)
+            del times[:start], self.logs[:start]
+        return True
+
+
+class _Pair:
+    """How one price and another move together at each lag; positive: the first leads."""
+
+    def __init__(self, first: _Prices, second: _Prices) -> None:
+        self._first, self._second = first, second
+        self._waiting: deque[tuple[float, float]] = deque()
+        self._at_s = self._log = self._moves = 0.0
+        self._before: list[float] = []
+        self._both = [0.0] * len(_LAGS_S)
+
+    def take(self, prices: _Prices) -> None:
+        """Take the newest observation of a price, if it is one of this pair's."""
+        second = self._second.times
+        if prices is self._first:
+            at_s = prices.times[-1]
+            self._waiting.append((at_s, prices.logs[-1]))
+            if self._waiting[0][0] < at_s - _UNPAIRED_S:
+                self._waiting.clear()
+                self._before = []
+        elif prices is not self._second:
+            return
+        while self._waiting and second and self._waiting[0][0] + _MOST_LAG_S <= second[-1]:
+            self._settle(*self._waiting.popleft())
+
+    def _settle(self, at_s: float, log: float) -> None:
+        # A move of the first goes with all moves of the second that touch its time, shifted by
+        # the lag: from the last observation before its start to the first after its end.
+        times, logs = self._second.times, self._second.logs
+        if times[0] > at_s - _MOST_LAG_S:
+            self._before = []
+            return
+        if before := self._before:
+            keep, move = math.exp((self._at_s - at_s) / _MEMORY_S), log - self._log
+            self._moves = keep * self._moves + (move != 0.0)
+            self._both = [
+                keep * both + move * (logs[bisect_left(times, at_s + lag)] - start)
+                for both, start, lag in zip(self._both, before, _LAGS_S, strict=True)
+            ]
+        self._at_s, self._log = at_s, log
+        self._before = [logs[bisect_right(times, at_s + lag) - 1] for lag in _LAGS_S]
+
+    def peak(self) -> tuple[float, float] | None:
+        """Return the lag at which they move together most, s, and their correlation there."""
+        both, scale = self._both, math.sqrt(self._first.square * self._second.square)
+        top = max(both)
+        if self._moves < _LEAST_MOVES or not scale or top <= 0.0:
+            return None
+        at = both.index(top)
+        lag = _LAGS_S[at]
+        if 0 < at < len(both) - 1:
+            low, high = both[at - 1], both[at + 1]
+            if (bend := low - 2.0 * top + high) < 0.0:
+                lag += 0.5 * (low - high) / bend * _LAG_STEP_S
+        return lag, min(top / scale, 1.0)  # observed apart, they may seem more than one
+
+
+class _Share:
+    """Two prices of one thing, a second at a time: how each makes up for the gap between them."""
+
+    _KEEP: Final = math.exp(-1.0 / _MEMORY_S)
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self._count = 0
+        # Sums of products of the gap and both moves.
+        self._gap = self._gap_1 = self._gap_2 = self._11 = self._12 = self._22 = 0.0
+
+    def sample(self, first: float | None, second: float | None) -> None:
+        """Take both prices, a second after the last."""
+        if first is None or second is None:
+            return
+        if self._last is not None:
+            gap = self._last[0] - self._last[1]
+            one, two, keep = first - self._last[0], second - self._last[1], self._KEEP
+            self._gap = keep * self._gap + gap * gap
+            self._gap_1 = keep * self._gap_1 + gap * one
+            self._gap_2 = keep * self._gap_2 + gap * two
+            self._11 = keep * self._11 + one * one
+            self._12 = keep * self._12 + one * two
+            self._22 = keep * self._22 + two * two
+            self._count += 1
+        self._last = first, second
+
+    def of_first(self) -> float | None:
+        """Return the first's share in the common price, 0 to 1; None while it is unknown."""
+        if self._count < 60 or not self._gap:
+            return None
+        one, two = self._gap_1 / self._gap, self._gap_2 / self._gap
+        var_1 = self._11 - one * self._gap_1
+        var_2 = self._22 - two * self._gap_2
+        both = self._12 - one * self._gap_2
+        # Who gives in to the gap follows; the weights of the common price are the other's.
+        weight_1, weight_2 = max(two, 0.0), max(-one, 0.0)
+        upper = _first_share(weight_1, weight_2, var_1, var_2, both)
+        lower = _first_share(weight_2, weight_1, var_2, var_1, both)
+        return None if upper is None or lower is None else (upper + 1.0 - lower) / 2.0
+
+
+def _first_share(
+    weight_1: float, weight_2: float, var_1: float, var_2: float, both: float
+) -> float | None:
+    # Cholesky: what both have in common is the first's.
+    if var_1 <= 0.0 or var_2 <= 0.0:
+        return None
+    deviation = math.sqrt(var_1)
+    first = weight_1 * deviation + weight_2 * both / deviation
+    rest = weight_2 * weight_2 * max(var_2 - both * both / var_1, 0.0)
+    total = first * first + rest
+    return first * first / total if total else None
+
+
+DETECTORS: Final[tuple[Callable[[], Detector], ...]] = (MarketMakers, Arbitrage, PriceDiscovery)
+
+
 # === Streams ===
-# The operator, one line around `step`.
+# The operators, one line around `step` and around the detectors.
 
 
 def market_views(
@@ -2383,3 +3525,25 @@ def market_views(
         views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)
+
+
+def detections(
+    detectors: Iterable[Callable[[], Detector]] = DETECTORS,
+) -> Callable[[Observable[MarketView]], Observable[Detection]]:
+    """Turn market views into what the detectors find, about one a second, market and detector.
+
+    Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
+    it. Each subscriber folds detectors of its own. A change that no detector wants (q) is passed
+    over, and so is one before the next finding is due (b):
+
+        views       --b--q--b--o--|
+        detections  --D--------D--|
+    """
+    chosen = tuple(detectors)
+    return fold(lambda: [make() for make in chosen], _detect)
+
+
+def _detect(detectors: Iterable[Detector], view: MarketView) -> list[Detection]:
+    changed = view.changed
+    found = [detector.step(view) for detector in detectors if changed in detector.changes]
+    return [detection for detection in found if detection is not None]
