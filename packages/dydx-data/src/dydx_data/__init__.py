@@ -1591,7 +1591,7 @@ _TAIL_TRADES: Final = 1_000  # fewer say nothing of one in a thousand
 def _off(number: float, per_unit: float) -> bool:
     # A float tells thousandths of a step up to 1e12 steps.
     steps = number * per_unit
-    return abs(steps - round(steps)) > _OFF and steps < 1e12
+    return (abs(steps - round(steps)) > _OFF and steps < 1e12) or steps < 0.5
 
 
 _OFF: Final = RULES["trade_grid"].limit
@@ -1984,8 +1984,7 @@ def _check_trade(view: MarketView, frame: Frame, trade: Trade) -> bool:
         ticks, steps = checks.grid
         # The chain computes the price of a deleveraging: it is on no grid.
         if _off(size, steps) or (_off(price, ticks) and trade.type != "DELEVERAGED"):
-            _break(view, frame.seq, "trade_grid", _words(trade.price_text, trade.size_text))
-            return False
+            return _refuse(view, frame, trade, "trade_grid")
     if not frame.is_snapshot:  # its trades are of other prices
         oracle = view.oracle
         if oracle is not None and not 0.98 < price / oracle.price < 1.02:
@@ -2000,14 +1999,19 @@ def _check_trade(view: MarketView, frame: Frame, trade: Trade) -> bool:
 _WHALE_USDC: Final = 1e8
 
 
+def _refuse(view: MarketView, frame: Frame, trade: Trade, rule: str) -> bool:
+    _break(view, frame.seq, rule, _words(trade.price_text, trade.size_text))
+    _doubt(view._holes, trade.at_ns, trade.at_ns + 1)  # its candles are not whole
+    return False
+
+
 def _words(price_text: str, size_text: str) -> str:
     return f"{size_text[:40]} at {price_text[:40]}"
 
 
 def _check_whale(view: MarketView, frame: Frame, trade: Trade) -> bool:
     if trade.price * trade.size > RULES["trade_range"].limit:
-        _break(view, frame.seq, "trade_range", _words(trade.price_text, trade.size_text))
-        return False
+        return _refuse(view, frame, trade, "trade_range")
     if not frame.is_snapshot and view.open_interest and view.market:
         usual = float(view.market.size(view.open_interest)) + view.flow.over("24HOURS").size
         if trade.size > RULES["trade_size"].limit * usual:
@@ -2053,6 +2057,7 @@ def _check_block(state: DataState, seq: int, height: int, time_ns: int, at: int)
     state._least_lag_ns = least = min(lag_ns, state._least_lag_ns)
     if (lag_s := (lag_ns - least) / _SECOND) > RULES["receive_lag"].limit:
         _break(state, seq, "receive_lag", f"block {height} came {lag_s:.1f} s late")
+        state._least_lag_ns = lag_ns  # counted once; a stamp of the future is no measure for long
 
 
 def _check_snapshot(view: MarketView, seq: int, contents: BookContents) -> None:
