@@ -19,10 +19,12 @@ Where to make a change:
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
     Grids and tails                 what the rules remember of a market
+    Films                           books second by second
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
     Outlook                         what the hour's funding will come to
     Checks                          the rules at work
+    Figures                         what data are worth, what a market is like, its books of late
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
@@ -50,6 +52,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from struct import Struct
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
@@ -234,6 +237,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+_FAST_SHARE: Final = 1 - 0.5 ** (1 / 10)
+_SLOW_SHARE: Final = 1 - 0.5 ** (1 / 600)
+
+
 @dataclass(slots=True, eq=False)
 class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
@@ -246,6 +253,22 @@ class Quality:
     counts: Counter[str] = field(default_factory=Counter)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
     stale: bool = False
+    messages: int = 0  # that touched the market
+    rate: float = 0.0  # of messages a second, with a half-life of 10 s
+    usual: float = 0.0  # the same with one of 10 minutes: what is expected
+    seconds: int = 0  # since the market was first seen
+    known_s: int = 0  # of them, with a book, an oracle price and no silence
+    lags_ns: deque[int] = field(default_factory=lambda: deque(maxlen=128))
+    _counted: int = 0
+
+    def second(self, is_known: bool) -> None:
+        """Let a second pass."""
+        fresh, self._counted = self.messages - self._counted, self.messages
+        self.seconds += 1
+        self.known_s += is_known
+        self.rate += (fresh - self.rate) * _FAST_SHARE
+        # Until it knows better, the mean so far.
+        self.usual += (fresh - self.usual) * max(_SLOW_SHARE, 1 / self.seconds)
 
     @property
     def verdict(self) -> Verdict:
@@ -1597,6 +1620,44 @@ def _off(number: float, per_unit: float) -> bool:
 _OFF: Final = RULES["trade_grid"].limit
 
 
+# === Films ===
+# A market's book second by second, for who asked for it.
+
+_PICTURES: Final = 120
+_DEEP: Final = 10
+
+
+class _Film:
+    """A ring of books: preallocated, the best ten levels a side, one each second."""
+
+    __slots__ = ("_at", "_next", "_rows")
+
+    def __init__(self) -> None:
+        self._at = array("q", bytes(8 * _PICTURES))
+        self._rows = array("d", bytes(8 * 4 * _DEEP * _PICTURES))
+        self._next = 0
+
+    def take(self, at: int, book: Book) -> None:
+        """Store a book in place of the oldest."""
+        place = self._next % _PICTURES
+        self._next, self._at[place] = self._next + 1, at
+        numbers: list[float] = []
+        for levels in (book.bids(_DEEP), book.asks(_DEEP)):
+            numbers += (x for level in levels for x in (level.price, level.size))
+            numbers += [0.0] * (2 * (_DEEP - len(levels)))
+        start = 4 * _DEEP * place
+        self._rows[start : start + 4 * _DEEP] = array("d", numbers)
+
+    def pictures(self) -> Iterator[tuple[int, list[tuple[tuple[float, float], ...]]]]:
+        """Yield the time and the two sides of each, oldest first."""
+        for number in range(max(0, self._next - _PICTURES), self._next):
+            place = number % _PICTURES
+            row = self._rows[4 * _DEEP * place : 4 * _DEEP * (place + 1)]
+            pairs = [*zip(row[::2], row[1::2], strict=True)]
+            sides = [tuple(x for x in side if x[0]) for side in (pairs[:_DEEP], pairs[_DEEP:])]
+            yield self._at[place], sides
+
+
 # === Views ===
 # What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
@@ -1648,6 +1709,7 @@ class Chain:
     skew_ns: int | None = None
     lag_ns: int = 0
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
+    filmed: dict[str, _Film] = field(default_factory=dict)  # whose book is stored each second
 
     def venue_ns(self, at: int) -> int:
         """Return the venue's time at a time of receipt, as far as it is known."""
@@ -1710,6 +1772,7 @@ class MarketView:
 
     def _touch(self, frame: Frame, changed: str) -> "tuple[MarketView, ...]":
         self.seq, self.at, self.changed = frame.seq, frame.at, changed
+        self.quality.messages += 1
         if self.fresh and changed != "trades":
             self.fresh = []
         return (self,)
@@ -1750,7 +1813,7 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self._resolutions = tuple(resolutions)
-        self._judge_at = 0
+        self._judge_at = self._second = 0
 
     @property
     def connection(self) -> str:
@@ -2104,6 +2167,155 @@ _BELOW: Final = 1 - RULES["book_oracle"].limit / 100
 _LASTS: Final = 3  # checks in a row: sources come one after the other
 
 
+# === Figures ===
+# What a market's data are worth, what its market is like, and what its book was: read when asked.
+
+
+class QualityFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How far to believe what is known of a market.
+
+    `messages_s` a second of late, of `expected_s`, what is usual. `complete` is the share of its
+    parts that are known, `known` that of the seconds in which it could be traded. `ages_s` are
+    seconds since each part last changed. `lag_p50_ms` and `lag_p99_ms` are from the stamp of live
+    trades to their receipt, by two clocks; None without one. `counts` are its troubles.
+    """
+
+    verdict: Verdict
+    messages_s: float
+    expected_s: float
+    complete: float
+    known: float
+    ages_s: dict[str, float]
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    counts: dict[str, int]
+
+
+def quality_figures(view: MarketView, at: int) -> QualityFigures:
+    """Return what the data of a market are worth at an event time."""
+    quality, skew_ns = view.quality, view.chain.skew_ns or 0
+    traded = view.trades[-1].at_ns - skew_ns if view.trades else 0
+    parts = {
+        "book": view.book.at if view.book.known else 0,
+        "trades": traded,
+        "oracle": view.oracle.at if view.oracle else 0,
+        "funding": view.funding.at,
+        "block": view.chain.at,
+    }
+    known = [bool(since) for since in parts.values()] + [view.market is not None]
+    lags = sorted(quality.lags_ns)
+    p50, p99 = (lags[len(lags) * q // 100] / 1e6 if lags else None for q in (50, 99))
+    return QualityFigures(
+        verdict=quality.verdict,
+        messages_s=quality.rate,
+        expected_s=quality.usual,
+        complete=known.count(True) / len(known),
+        known=quality.known_s / quality.seconds if quality.seconds else 0.0,
+        ages_s={name: (at - since) / _SECOND for name, since in parts.items() if since},
+        lag_p50_ms=p50,
+        lag_p99_ms=p99,
+        counts=dict(quality.counts),
+    )
+
+
+class BookSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """The best ten levels a side at an event time, as (price, size), best first."""
+
+    at: int
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+
+def book_snapshots(view: MarketView) -> list[BookSnapshot]:
+    """Return a market's book at each of the last 120 seconds, oldest first.
+
+    From when it is first read on: nothing is stored for who does not ask. Seconds without a known
+    book are left out.
+    """
+    ring = view.chain.filmed.setdefault(view.ticker, _Film())
+    return [BookSnapshot(at, *sides) for at, sides in ring.pictures()]
+
+
+MarketKind = Literal["trending", "ranging", "thin", "disorderly", "halted", "unknown"]
+
+
+class MarketState(msgspec.Struct, frozen=True, gc=False):
+    """What a market is like, why in words, and the figures it was judged by."""
+
+    kind: MarketKind
+    why: str
+    figures: tuple[tuple[str, float], ...] = ()
+
+
+# The rules of `market_state`, the first that holds: halted where the venue takes no order or makes
+# no block; unknown without book and oracle price; disorderly where prices disagree or run; thin
+# where the spread or the depth within 1 % cost too much; trending where the closes of half an hour
+# went mostly one way.
+_DISORDER_BPS: Final = 100.0  # of mid to oracle price
+_RUN_BPS: Final = 200.0  # of the mid since the close of the minute before
+_COSTLY_BPS: Final = 30.0
+_SHALLOW_USDC: Final = 10_000.0  # on the thinner side
+_TREND: Final = 0.35  # net move of the closes over the sum of their moves
+_CLOSES: Final = 30
+_LEAST_CLOSES: Final = 10
+
+
+def market_state(view: MarketView) -> MarketState:
+    """Return what a market is like now, by the first of the rules above that holds."""
+    found = objections(view)
+    kinds = {one.kind for one in found}
+    if "STATUS" in kinds:
+        return MarketState("halted", next(x.why for x in found if x.kind == "STATUS"))
+    if view.chain.at and view.at - view.chain.at > STALE_NS:
+        silent_s = (view.at - view.chain.at) / _SECOND
+        return MarketState("halted", "no block came", (("silent_s", silent_s),))
+    if kinds & {"UNKNOWN_BOOK", "UNKNOWN_ORACLE", "STALE", "ONE_SIDED"}:
+        kind: MarketKind = "thin" if kinds == {"ONE_SIDED"} else "unknown"
+        return MarketState(kind, found[0].why)
+    mid, oracle = view.book.mid_price, view.oracle
+    if mid is None or oracle is None:
+        return MarketState("unknown", "no mid or oracle price")
+    return _disorder(view, mid, oracle.price) or _thinness(view, mid) or _direction(view)
+
+
+def _disorder(view: MarketView, mid: float, oracle: float) -> MarketState | None:
+    apart = abs(mid / oracle - 1) * 1e4
+    if apart > _DISORDER_BPS:
+        return MarketState("disorderly", "the book is apart from the oracle price",
+                           (("apart_bps", apart),))  # fmt: skip
+    closes = view.candles["1MIN"].closes(2) if "1MIN" in view.candles else []
+    run = abs(mid / closes[0] - 1) * 1e4 if closes else 0.0
+    if run > _RUN_BPS:
+        return MarketState("disorderly", "the price runs", (("run_bps", run),))
+    return None
+
+
+def _thinness(view: MarketView, mid: float) -> MarketState | None:
+    book = view.book
+    spread = book.spread_bps or 0.0
+    depth = min(
+        math.fsum(x.price * x.size for x in side(20) if abs(x.price / mid - 1) <= 0.01)
+        for side in (book.bids, book.asks)
+    )
+    if spread > _COSTLY_BPS or depth < _SHALLOW_USDC:
+        figures = (("spread_bps", spread), ("depth_usdc", depth))
+        return MarketState("thin", "spread and depth cost too much", figures)
+    return None
+
+
+def _direction(view: MarketView) -> MarketState:
+    closes = view.candles["1MIN"].closes(_CLOSES) if "1MIN" in view.candles else []
+    path = math.fsum(abs(b - a) for a, b in pairwise(closes))
+    count = float(len(closes))
+    if count < _LEAST_CLOSES:
+        return MarketState("unknown", "too few minutes are known", (("closes", count),))
+    share = abs(closes[-1] - closes[0]) / path if path else 0.0
+    figures = ("closes", count), ("one_way", share)
+    if share >= _TREND:
+        return MarketState("trending", "the closes went mostly one way", figures)
+    return MarketState("ranging", "the closes went to and fro", figures)
+
+
 # === Folding ===
 # A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
 # it touched. What cannot be read costs its own item alone.
@@ -2267,6 +2479,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
+    if fresh and not frame.is_snapshot:
+        view.quality.lags_ns.append(frame.at - fresh[-1].at_ns)
     if late:  # of an answer, or of a message that was overtaken
         view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
     if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
@@ -2833,18 +3047,13 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
-    rolled_ns = at + skew_ns - _SECOND if skew_ns is not None else 0
-    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
-    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    second = (at + (skew_ns or 0)) // _SECOND
+    if second != state._second:  # in silence each frame is judged
+        state._second = second
+        _pass_second(state, frame)
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
-        if skew_ns is not None:
-            view.flow.now_ns = at + skew_ns
-        for candles in view.candles.values() if is_new_minute else ():
-            candles.roll(chain.rolled_ns)
-        if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
-            _check_book(view, frame.seq, at + (skew_ns or 0))
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
         is_calm = is_fresh and not (view.price_missed or view.quality.stale)
         if is_calm and view.live_at > since:
@@ -2861,6 +3070,27 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
         if view not in touched:
             gone += view._touch(frame, "stale")
     return [*touched, *gone] if gone else touched
+
+
+def _pass_second(state: DataState, frame: Frame) -> None:
+    """Let a second of the venue's time pass: windows, checks, what is counted by the second."""
+    chain, at, skew_ns = state.chain, frame.at, state.chain.skew_ns
+    now_ns = at + (skew_ns or 0)
+    rolled_ns = now_ns - _SECOND if skew_ns is not None else 0
+    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
+    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    for view in state.views.values():
+        if skew_ns is not None:
+            view.flow.now_ns = now_ns
+        for candles in view.candles.values() if is_new_minute else ():
+            candles.roll(chain.rolled_ns)
+        if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
+            _check_book(view, frame.seq, now_ns)
+        quality = view.quality
+        quality.second(view.book.known and view.oracle is not None and not quality.stale)
+    for ticker, film in chain.filmed.items():
+        if (book := state.views[ticker].book).known:
+            film.take(at, book)
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
