@@ -29,6 +29,7 @@ import dydx_conn as conn
 import dydx_data as data
 import dydx_paper as paper
 import dydx_risk as risk
+import msgspec
 from sessions import Session
 
 Case = Mapping[str, Any]

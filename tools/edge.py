@@ -129,7 +129,7 @@ def _result(strategy: str, bot: Bot, desk: _Desk) -> Result:
         strategy=strategy,
         net=equity / USDC - DEPOSIT,
         costs=desk.slipped + figures.fees_paid / USDC,
-        funding=-(figures.funding_paid) / USDC,
+        funding=(figures.unsettled - figures.funding_paid) / USDC,
         volume=desk.volume,
         fills=figures.fills,
     )

@@ -57,6 +57,7 @@ NAMES = (
     "killed",
     "leaves",
     "told",
+    "bracketed",
 )
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
@@ -494,6 +495,50 @@ def test_a_bot_that_was_killed_knows_its_own_orders_when_it_is_started_again(
 
     assert stands["gate"]["state"] == "ACTIVE", stands
     assert keys.address in stands["account"]
+
+
+BRACKETS = """once",
+            stop_loss=scored.view.oracle.price * 0.7, take_profit=scored.view.oracle.price * 1.4"""
+
+
+def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The next run finds them by their client ids, sends no other, and takes them back in time."""
+    address = key("bracketed").address
+    once.write_text(STRATEGY.replace('once")', f"{BRACKETS})"))
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json"]
+    typed += ["--strategy", str(once), "--audit"]
+
+    def brackets(status: str = "UNTRIGGERED") -> set[tuple[str, str]]:
+        orders = venue.orders(address)
+        return {(each.id, each.type) for each in orders if each.status == status}
+
+    first = started("trade", *typed, str(tmp_path / "first.jsonl"))
+    venue.wait(lambda: len(brackets()) == 2)
+    first.kill()
+    first.communicate()
+    stood = brackets()
+    again = started("trade", *typed, str(tmp_path / "again.jsonl"))
+    venue.wait(lambda: bool(standing(again.pid)["positions"]))
+    time.sleep(1)
+    survived, gate = brackets(), standing(again.pid)["gate"]["state"]
+    assert main(["flatten", "--network", str(venue.file)]) == 0
+    venue.wait(lambda: not brackets())
+    ended(again)
+
+    assert (survived, gate) == (stood, "ACTIVE")
+    assert {kind for _, kind in stood} == {"STOP_LIMIT", "TAKE_PROFIT"}
+    assert stood <= brackets("CANCELED")
+    sent = [w["told"] for w in words(tmp_path / "again.jsonl") if w["event"] == "node sent"]
+    placed = [each["place"] for each in sent if "place" in each]
+    assert [each["reduce_only"] for each in placed] == [True] * len(placed) != []
+    assert all(each["order_flags"] == 0 for each in placed)
+    assert "no position is held" in capsys.readouterr().out
 
 
 def started(*typed: str) -> "subprocess.Popen[str]":

@@ -23,15 +23,7 @@ from random import Random
 from typing import Any, Final
 
 from dydx_conn import PerpetualMarket, Side, base_to_quote, fill_to_quote
-from dydx_data import (
-    FundingTerms,
-    funding_clamp_ppm,
-    funding_rate,
-    indexer_next_rate,
-    oracle_subticks,
-    premium_sample,
-    premium_vote,
-)
+from dydx_data import FundingHour, FundingTerms, indexer_next_rate, oracle_subticks
 from dydx_risk import funding_index_delta
 from market import Level, Market, TapeTrade, walk_back
 
@@ -144,8 +136,6 @@ class TapeCandles:
 # === Oracle and funding ===
 
 TERMS: Final = FundingTerms()
-# Governance sets it by tier: on the mainnet so many quote quantums over the initial fraction.
-_IMPACT_AT_100_PERCENT: Final = 500_000_000
 
 
 # By tier, whose first number is the initial margin: governance's, of x/prices.
@@ -202,42 +192,28 @@ class HourlyFunding:
         self.rows: deque[Json] = deque(maxlen=RETAINED)
         self._book, self._oracle = book, oracle
         self._seed, self._start_ns = seed, start_ns
-        self._votes: list[int] = []
-        self._samples = self._samples_before(chance)
+        self._hour = FundingHour(TERMS, self._samples_before(chance))
         # An hour without samples has the default rate alone.
-        self._next_rate = indexer_next_rate(self._samples or [0], self.default_ppm)
+        self._next_rate = indexer_next_rate(self._hour.samples or [0], self.default_ppm)
         self._past: list[Json] = []
 
     def vote(self) -> None:
         """Vote on the premium over the index price as a proposer does each block."""
-        market, book, oracle = self._book.market, self._book.book, self._oracle
-        index = oracle_subticks(market, oracle.index, oracle.exponent)
-        bid, ask = book.best_bid, book.best_ask
-        inside = (bid is None or bid <= index) and (ask is None or index <= ask)
-        # Nearly always, and known without a look at the levels.
-        self._votes.append(0 if inside else premium_vote(
-            market, book.levels("BUY"), book.levels("SELL"), oracle.index, oracle.exponent,
-            impact_notional=_IMPACT_AT_100_PERCENT * 1_000_000 // market.imf_ppm,
-            clamp_ppm=funding_clamp_ppm(
-                TERMS.premium_vote_clamp_factor_ppm, market.imf_ppm,
-                market.maintenance_fraction_ppm,
-            ),
-        ))  # fmt: skip
+        book, oracle = self._book.book, self._oracle
+        self._hour.vote(
+            self._book.market, book.best_bid, book.best_ask,
+            lambda: (book.levels("BUY"), book.levels("SELL")), oracle.index, oracle.exponent,
+        )  # fmt: skip
 
     def sample(self) -> None:
         """Close the minute: its votes become one sample."""
-        self._samples.append(premium_sample(self._votes, terms=TERMS))
-        self._votes = []
-        self._next_rate = indexer_next_rate(self._samples, self.default_ppm)
+        self._hour.sample()
+        self._next_rate = indexer_next_rate(self._hour.samples, self.default_ppm)
 
     def tick(self, height: int, time_ns: int) -> None:
         """Close the hour: its samples become a rate, which moves the index."""
         market, oracle = self._book.market, self._oracle
-        rate = funding_rate(
-            self._samples, market.imf_ppm, market.maintenance_fraction_ppm, self.default_ppm,
-            terms=TERMS,
-        )  # fmt: skip
-        self._samples = []
+        rate = self._hour.settle(market, self.default_ppm)
         self.index += funding_index_delta(
             rate, TERMS.tick_seconds, oracle.price, oracle.exponent, market.atomic_resolution
         )

@@ -9,6 +9,7 @@ import pytest
 from bot.composition import Bot, Options
 from bot.feedback import Feedback
 from bot.runs import until
+from bot.why import chain
 from dydx_conn import (
     AccountFill,
     AccountUpdate,
@@ -333,3 +334,59 @@ def test_a_position_without_a_price_is_valued_at_its_entry(run: tuple[Bot, Buyer
         assert held[ticker].size == position.size
         assert position.entry_price is not None
         assert Decimal(held[ticker].usdc) == pytest.approx(position.size * position.entry_price)
+
+
+class Careful:
+    """Rest behind the market for a while, and leave what fills at a loss or a gain of a percent."""
+
+    name = "careful"
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.due: dict[str, int] = defaultdict(int)
+
+    def step(self, scored: Scored, held: Holdings) -> Iterator[Decision]:
+        """Want 2,000 USDC of each market, once in 40 s."""
+        oracle = scored.view.oracle
+        if oracle is not None and scored.at >= self.due[scored.ticker]:
+            self.due[scored.ticker] = scored.at + 40_000_000_000
+            yield Decision.of(
+                scored, 2_000.0, "with care", entry="make", entry_offset_bps=1.0, patience_s=20.0,
+                stop_loss=oracle.price * 0.99, take_profit=oracle.price * 1.01,
+            )  # fmt: skip
+
+    def learn(self, outcome: Outcome) -> None:
+        """Store an outcome."""
+        self.outcomes.append(outcome)
+
+
+@pytest.mark.replays
+def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
+    """Over the recording's crash: what waited in vain has expired, what was stopped has filled."""
+    made: list[Careful] = []
+
+    def careful() -> Careful:
+        made.append(Careful())
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STRATEGIES, "careful", careful)
+        bot = Bot(Options.of("reckless", strategy="careful"))
+    bot.run(replay("quickstart"))
+    outcomes, account = made[-1].outcomes, bot.risk.account
+
+    expired = [o for o in outcomes if o.kind == "expired"]
+    assert expired
+    assert all("did not fill" in o.why for o in expired)
+    stopped = [o for o in outcomes if o.reason == "STOP_LOSS"]
+    assert stopped
+    assert {(o.kind, o.usdc < 0, o.open_usdc) for o in stopped} == {("filled", True, 0.0)}
+    assert all(o.decision and o.why.startswith("stop loss on the venue: sell") for o in stopped)
+    held = {row.ticker for row in bot.risk.positions()}
+    assert {bracket.ticker for bracket in account.brackets.values() if not bracket.asked} <= held
+
+    # From the fill of a stop back to the decision, in words.
+    entry = next(e for e in bot.journal.of_kind("bracket") if "stop loss" in e.words)
+    lines = "\n".join(chain(entry, bot.journal, None))
+    assert "bracket" in lines
+    assert "resting 1 bps behind the best price for 20 s, stop loss at" in lines

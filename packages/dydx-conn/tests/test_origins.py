@@ -17,6 +17,7 @@ from dydx_conn import (
     Subaccount,
     WireWriter,
     find_recording,
+    is_of,
     limit,
     market_parameters,
     order_id,
@@ -208,12 +209,11 @@ def test_an_order_of_an_earlier_run_is_ours(range_: tuple[int, int], ours: bool)
 @given(some.integers(0, 2**32 - 1), some.integers(1, 10_000), some.integers(0, 2**32 - 1))
 def test_a_range_holds_what_is_in_it(first: int, count: int, other: int) -> None:
     """And nothing else."""
-    origins = Origins(Accounts().orders)
-    origins.earlier = ((first, (first + count) % 2**32),)
+    ranges = [(first, (first + count) % 2**32)]
     inside = {(first + n) % 2**32 for n in range(count)}
 
     numbers = (first, (first + count - 1) % 2**32, (first + count) % 2**32, other)
-    told = [origins._is_earlier(number) for number in numbers]
+    told = [is_of(number, ranges) for number in numbers]
     assert told == [number in inside for number in numbers]
 
 

@@ -1,14 +1,19 @@
 """Funding rates: votes on the premium, the minute's sample, the hour's rate."""
 
+from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from dydx_conn import market_parameters
 from dydx_data import (
     DataError,
+    FundingHour,
     FundingTerms,
+    charged_rate,
     funding_clamp_ppm,
     funding_rate,
+    funding_rate_8h_ppm,
     impact_subticks,
     indexer_next_rate,
     oracle_subticks,
@@ -258,3 +263,58 @@ def test_a_price_beyond_all_exponents_is_refused() -> None:
     """Before anybody computes a power of ten that fills the memory."""
     with pytest.raises(DataError, match=r"BTC-USD: .* within ±200, got 1 and 1000000"):
         oracle_subticks(BTC, 1, 10**6)
+
+
+@pytest.mark.parametrize(
+    "rate", ["NaN", Decimal("Infinity"), "much", "1e-10000000", "1e9999999", "nan"]
+)
+def test_a_funding_rate_that_is_no_number_of_a_chain_is_refused(rate: Any) -> None:
+    """At once: an exponent of millions is a number to some, and never ends."""
+    with pytest.raises(DataError, match=f"expected an hourly funding rate, got {rate}"):
+        funding_rate_8h_ppm(rate)
+
+
+def test_an_hourly_rate_is_converted_to_eight_hours_toward_zero() -> None:
+    """As on the chain."""
+    assert [100, -100, 0] == [
+        funding_rate_8h_ppm(rate) for rate in ("0.0000125", Decimal("-0.00001251"), "0.0000001")
+    ]
+
+
+def test_a_rate_is_charged_up_to_the_clamp() -> None:
+    """Six times the initial less the maintenance margin, either way."""
+    most = funding_clamp_ppm(6_000_000, BTC.imf_ppm, BTC.maintenance_fraction_ppm)
+
+    assert [charged_rate(rate, BTC, TERMS) for rate in (7, most + 1, -most - 1)] == [7, most, -most]
+
+
+@given(st.lists(st.lists(st.integers(-9_000, 9_000), min_size=15, max_size=80), max_size=5))
+def test_an_hour_folds_votes_to_samples_to_a_rate(minutes: list[list[int]]) -> None:
+    """The same as the pure functions make of them; the next hour begins with nothing."""
+    hour = FundingHour(TERMS)
+    for votes in minutes:
+        hour.votes += votes
+        hour.sample()
+    samples = [premium_sample(votes, terms=TERMS) for votes in minutes]
+
+    assert hour.samples == samples
+    assert hour.settle(BTC, 100) == funding_rate(
+        samples, BTC.imf_ppm, BTC.maintenance_fraction_ppm, 100, terms=TERMS
+    )
+    assert (hour.votes, hour.samples) == ([], [])
+
+
+def test_a_vote_looks_at_the_levels_only_where_the_oracle_price_is_outside_the_spread() -> None:
+    """Inside it, it is 0 whatever they are."""
+    hour, sides, asked = FundingHour(TERMS), ([(100_100_000, 10**10)], [(100_200_000, 9)]), []
+
+    def levels() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        asked.append(True)
+        return sides
+
+    hour.vote(BTC, 99_990_000, 100_010_000, levels, 10_000, 0)
+    hour.vote(BTC, None, None, levels, 10_000, 0)
+    inside = len(asked)
+    hour.vote(BTC, 100_100_000, 100_200_000, levels, 10_000, 0)
+
+    assert (inside, len(asked), hour.votes) == (0, 1, [0, 0, 999])  # the size is rounded up

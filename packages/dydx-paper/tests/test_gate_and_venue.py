@@ -21,6 +21,7 @@ from dydx_risk import (
     MarginFigures,
     Policy,
     Risk,
+    Withdraw,
     total_margin,
 )
 from dydx_strategy import Decision
@@ -124,7 +125,8 @@ class House(Exchange):
             if isinstance(verdict, GateChange):
                 continue
             self.happened["approved"] += 1
-            self.account(self.keep(self.venue.step(verdict.order)))
+            sent = verdict.cancel if isinstance(verdict, Withdraw) else verdict.order
+            self.account(self.keep(self.venue.step(sent)))
 
     def record(self, change: Event) -> None:
         """Take in a change once it has happened, and hold a fill to the chain's rule."""

@@ -15,7 +15,6 @@ from dydx_risk import (
     MarginFigures,
     RiskError,
     funding_index_delta,
-    funding_rate_8h_ppm,
     funding_settlement,
     funding_settlement_ppm,
     is_liquidatable,
@@ -227,13 +226,6 @@ def test_a_funding_rate_beyond_all_size_is_unknown() -> None:
     assert figures.unknown == ("ETH-USD: no usable funding rate, got one beyond 32 bits",)
 
 
-@pytest.mark.parametrize("rate", ["NaN", Decimal("Infinity"), "much"])
-def test_a_funding_rate_that_is_no_number_is_refused(rate: Any) -> None:
-    """In words, with what it was."""
-    with pytest.raises(RiskError, match=f"expected an hourly funding rate, got {rate}"):
-        funding_rate_8h_ppm(rate)
-
-
 def test_an_empty_account_has_no_distance_and_reads_so() -> None:
     """Nothing held, nothing concentrated; debt is reported, too."""
     figures = risk_figures(0, [msgspec.structs.replace(LONG, quantums=0, price=None)])
@@ -246,13 +238,6 @@ def test_a_market_named_twice_is_a_bug_of_the_caller() -> None:
     """Which of the two would count?"""
     with pytest.raises(RiskError, match="expected one holding per market, got ETH-USD twice"):
         risk_figures(0, [LONG, LONG])
-
-
-def test_units_are_converted_to_those_of_their_names() -> None:
-    """Per hour to 8 hours in ppm, toward zero."""
-    assert [100, -100, 0] == [
-        funding_rate_8h_ppm(rate) for rate in ("0.0000125", Decimal("-0.00001251"), "0.0000001")
-    ]
 
 
 # --- the stress table ---

@@ -63,7 +63,11 @@ def with_minutes(at_s: int, *closes: int, reported_s: int = 0) -> dict[str, Mark
     candles = views["A"].candles["1MIN"] = Candles(minute)
     start = at_s * SECOND // minute * minute - (len(closes) - 1) * minute
     for n, price in reversed([*enumerate(closes)]):
-        candles.put(Candle(start + n * minute, *[price] * 4, 1, 1, 1), at_s * SECOND, final=True)
+        candles.put(
+            Candle(start + n * minute, price, price, price, price, 1, 1, 1),
+            at_s * SECOND,
+            final=True,
+        )
     if reported_s:
         candles.reported_at = reported_s * SECOND
     return views

@@ -1,8 +1,9 @@
 """The bundled recording, from its frames to the scores."""
 
-from dydx_conn import collect, load_recorded_stream
-from dydx_data import market_views
-from dydx_signals import STANDARD, scores, signal
+import pytest
+from dydx_conn import Frame, collect, load_recorded_stream
+from dydx_data import DataState, market_views, step
+from dydx_signals import ALL, STANDARD, Score, Scorer, scores, signal
 from reactivex import operators as ops
 from tape import Read
 
@@ -45,3 +46,26 @@ def test_two_replays_of_the_recording_give_the_same_scores():
     chain = load_recorded_stream("quickstart").pipe(market_views(), scores(), signal("momentum"))
 
     assert collect(chain) == collect(chain)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_the_frames_from_a_scores_first_to_its_own_give_the_same_score(share):
+    """Nothing outside its window counts, of any engine."""
+    frames = collect(load_recorded_stream("account"))
+    frames = frames[: int(len(frames) * share)]
+
+    def end(part: list[Frame], ticker: str) -> dict[str, Score]:
+        state, scorer = DataState(), Scorer(ALL)
+        for frame in part:
+            for view in step(state, frame):
+                scorer.step(view)
+        return {score.signal: score for score in scorer.scores(ticker)}
+
+    for ticker in ("BTC-USD", "ETH-USD"):
+        whole = end(frames, ticker)
+        assert len(whole) > 12
+        for first in {score.first for score in whole.values()}:
+            within = end([frame for frame in frames if frame.seq >= first], ticker)
+            for score in whole.values():
+                if score.first == first:
+                    assert within[score.signal].value == score.value

@@ -6,7 +6,19 @@ import pytest
 import reactivex
 from dydx_conn import MARBLE_CASES, WireWriter, play
 from dydx_data import market_views
-from dydx_signals import Funding, Score, Scored, Scorer, SignalError, scores, signal
+from dydx_signals import (
+    Basis,
+    Funding,
+    Score,
+    Scored,
+    Scorer,
+    SignalError,
+    every,
+    latest,
+    scores,
+    signal,
+    window,
+)
 from reactivex import compose
 from reactivex import operators as ops
 from tape import Read, Tape, views
@@ -50,6 +62,85 @@ def test_a_signal_is_as_drawn(case):
     came, drawn = play(signal, chain, frames, lambda score: score.signal[0], case)
 
     assert came == drawn
+
+
+def rated(*seconds: float, ticker: str = "BTC-USD") -> dict[str, Score]:
+    """Scores a, b, c … of one market at some seconds."""
+    return {
+        chr(97 + n): Score(ticker, "funding", 50.0, (), n, 0, round(at * 10**9))
+        for n, at in enumerate(seconds)
+    }
+
+
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_every_is_as_drawn(case):
+    """By the scores' own time; it ends as its source."""
+    came, drawn = play(every, every(2), rated(0, 1, 2), lambda one: "abc"[one.seq], case)
+
+    assert came == drawn
+
+
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_a_window_is_as_drawn(case):
+    """Two seconds hold two scores a second apart; it ends as its source."""
+    came, drawn = play(window, window(2, len), rated(0, 1, 2), lambda n: " AB"[n], case)
+
+    assert came == drawn
+
+
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_latest_is_as_drawn(case):
+    """Together, of one frame, or not at all; it ends as its source."""
+    wire = WireWriter()
+    frames = {
+        "F": wire.trading("BTC-USD", nextFundingRate="0.00001"),
+        "n": wire.oracle("ETH-USD", 100),
+        "G": wire.trading("BTC-USD", nextFundingRate="0.00002"),
+    }
+    chain = compose(market_views(), scores([Funding, Basis]), latest("funding"))
+
+    came, drawn = play(latest, chain, frames, lambda made: made[0].signal[0], case)
+
+    assert came == drawn
+
+
+def test_latest_knows_no_state_that_never_was():
+    """All of one frame, and nothing until each exists."""
+    tape = Tape("BTC-USD")
+    for second in range(8):
+        tape.book(second, "BTC-USD", 99, 101)
+        tape.oracle(second + 0.5, "BTC-USD", 100)
+    tape.funding(9, "BTC-USD", "0.00001")
+    tape.book(10, "BTC-USD", 99, 101)
+
+    source = reactivex.from_iterable(tape.frames)
+    made = source.pipe(
+        market_views(), scores([Funding, Basis]), latest("basis", "funding"), ops.to_list()
+    ).run()
+
+    assert [[one.signal for one in both] for both in made] == [["basis", "funding"]] * 2
+    assert [{one.seq for one in both} for both in made] == [{19}, {20}]
+
+
+def test_markets_have_windows_and_paces_of_their_own():
+    """What one does changes nothing in the other."""
+    one, other = rated(0, 1), rated(0, 1, ticker="ETH-USD")
+    mixed = [one["a"], other["a"], one["b"], other["b"]]
+
+    assert [*reactivex.from_iterable(mixed).pipe(window(9, len), ops.to_list()).run()] == [
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert reactivex.from_iterable(mixed).pipe(every(5), ops.to_list()).run() == mixed[:2]
+
+
+@pytest.mark.parametrize("make", [lambda: every(0), lambda: window(-1, len), latest])
+def test_operators_that_cannot_work_are_refused(make):
+    """The message names what was expected and what it got."""
+    with pytest.raises(SignalError, match=r"expected .*, got "):
+        make()
 
 
 def test_each_subscriber_gets_engines_of_its_own():

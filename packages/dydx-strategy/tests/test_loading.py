@@ -130,6 +130,35 @@ def test_a_file_that_is_no_strategy_is_refused_with_what_it_was(tmp_path, text, 
         load_strategy(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("signals", "message"),
+    [
+        ('("momentum", "volume")', None),
+        ('("momentum", "volumes")', "got 'volumes': did you mean 'volume'\\?$"),
+        ('("momentum", "mine")', "read signals \\(momentum, .*\\), got 'mine'$"),
+        ('"momentum"', "to list its signals, got a str$"),
+        ("7", "to list its signals, got a int$"),
+    ],
+)
+def test_a_strategy_reads_what_is_scored(tmp_path, signals, message):
+    """A misspelt name is refused with the nearest: it would be absent for ever."""
+    text = ONE_FILE.replace("name: str", f"signals = {signals}\n    name: str")
+    path = written(tmp_path, text)
+
+    if message is None:
+        assert load_strategy(path)().name == "always"
+    else:
+        with pytest.raises(StrategyError, match=message):
+            load_strategy(path)
+
+
+def test_what_is_scored_besides_may_be_read_too(tmp_path):
+    """A run with engines of a user's own has their names as well."""
+    path = written(tmp_path, ONE_FILE.replace("name: str", 'signals = ("mine",)\n    name: str'))
+
+    assert load_strategy(path, ["momentum", "mine"])().name == "always"
+
+
 @pytest.mark.parametrize("name", ["nowhere/mine.py", "mine.py"])
 def test_a_missing_file_is_named(name):
     """A wrong path is the commonest mistake."""
@@ -146,8 +175,16 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["rnak", "", "..", "no.such.module"])
 def test_an_unknown_name_lists_the_known_ones(name):
     """A mistyped name gets help, not a traceback."""
-    with pytest.raises(StrategyError, match=r"expected a strategy \(rank, sniper\)"):
+    with pytest.raises(
+        StrategyError, match=r"expected a strategy \(rank, sniper, reversion, carry, pairs\)"
+    ):
         load_strategy(name)
+
+
+def test_a_misspelt_strategy_is_refused_with_the_nearest():
+    """Whoever mistypes a name is shown which one it may be."""
+    with pytest.raises(StrategyError, match="got 'snipper': did you mean 'sniper'\\?"):
+        load_strategy("snipper")
 
 
 @pytest.mark.parametrize(

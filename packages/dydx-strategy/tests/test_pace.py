@@ -542,3 +542,94 @@ def test_a_hold_of_a_users_own_passes_and_repeats_what_is_held():
     [made] = desk.decider.step(scored)
 
     assert (made.action, made.target_usdc, made.previous_usdc) == ("hold", 500, 500)
+
+
+# === Intents ===
+
+
+class Patient(Scripted):
+    """Want targets with an entry that waits, or prices to leave at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.intent: dict[str, Any] = {}
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Decide on each of the targets, once, as it is meant."""
+        wants, self.wants = self.wants, []
+        return [Decision.of(scored, usdc, "because", **self.intent) for usdc in wants]
+
+
+class Waiting(Desk):
+    """A desk whose strategy says how it enters and leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strategy = self.patient = Patient()
+        self.decider = Decider(lambda: self.patient)
+
+    def mean(self, at: float, target: float, **intent: Any) -> list[Decision]:
+        """Let the strategy want a target, entered and left so."""
+        self.patient.intent = intent
+        return self.want(at, target)
+
+
+MAKE = {"entry": "make", "patience_s": 20.0}
+
+
+def test_what_waits_for_its_price_can_be_taken_back() -> None:
+    """By a target of what is held; a take that is on its way comes too soon for that."""
+    desk = Waiting()
+    assert targets(desk.mean(0, 1_000.0, **MAKE)) == [1_000.0]
+    desk.become("approved", 0, usdc=1_000.0, open_usdc=1_000.0)
+
+    [back] = desk.mean(1, 0.0)
+    assert (back.action, back.target_usdc, back.previous_usdc) == ("target", 0.0, 0.0)
+    assert back.reasons[-1] == "what waits for its price is taken back"
+
+    taking = Waiting()
+    taking.mean(0, 1_000.0)
+    taking.become("approved", 0, usdc=1_000.0, open_usdc=1_000.0)
+    assert first_reason(taking.mean(1, 0.0)) == "nothing is held"
+
+
+def test_an_entry_that_waited_in_vain_is_no_refusal() -> None:
+    """It was to wait so long and no longer: the next keeps the pace alone."""
+    desk = Waiting()
+    desk.mean(0, 1_000.0, **MAKE)
+    desk.become("approved", 0, usdc=1_000.0, open_usdc=1_000.0)
+    desk.become("expired", 31, usdc=1_000.0)
+    assert targets(desk.mean(32, 2_000.0, **MAKE)) == [2_000.0]
+
+    taking = Waiting()
+    taking.mean(0, 1_000.0)
+    taking.become("approved", 0, usdc=1_000.0, open_usdc=1_000.0)
+    taking.become("expired", 31, usdc=1_000.0)
+    assert "before retry" in first_reason(taking.mean(32, 2_000.0))
+
+
+def test_where_to_leave_moves_without_a_trade() -> None:
+    """What is held is the target then; the same prices again are no news, and it keeps the pace."""
+    desk = Waiting()
+    desk.mean(0, 1_000.0, stop_loss=90.0)
+    desk.become("filled", 1, usdc=1_000.0)
+    desk.hold(990.0)
+    assert first_reason(desk.mean(2, 1_000.0, stop_loss=90.0)) == "+990 USDC are held already"
+
+    desk = Waiting()
+    desk.mean(0, 1_000.0, stop_loss=90.0)
+    desk.become("filled", 1, usdc=1_000.0)
+    desk.hold(990.0)
+    assert "between two" in first_reason(desk.mean(2, 1_000.0, stop_loss=95.0))
+    [moved] = desk.mean(31, 1_000.0, stop_loss=95.0)
+    assert (moved.action, moved.target_usdc, moved.previous_usdc) == ("target", 990.0, 990.0)
+    assert moved.stop_loss == 95.0
+
+
+def test_a_position_that_was_found_can_be_given_brackets_at_once() -> None:
+    """Nothing was decided about it before: there is no pace to keep."""
+    desk = Waiting()
+    desk.hold(1_000.0)
+
+    [moved] = desk.mean(0, 1_000.0, take_profit=120.0)
+    assert (moved.target_usdc, moved.take_profit) == (1_000.0, 120.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dydx_signals import Scored
-from dydx_strategy import Decider, Decision, Outcome, RankAndTarget, RankSettings, Sniper
+from dydx_strategy import Decider, Decision, Outcome, RankAndTarget, RankSettings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market import SECOND, Account, Market, stamp
@@ -367,22 +367,6 @@ def test_a_hold_names_the_wait_that_binds(at, reason):
     assert hold.reasons[0] == reason
 
 
-def test_sniper_waits_for_an_outstanding_market_and_takes_one():
-    """Seventy does not move it; ninety does, whole."""
-    patient, keen, market = Sniper(), Sniper(), Market()
-
-    def scores(value: float) -> dict[str, float]:
-        return {"momentum": value, "imbalance": value, "funding": value}
-
-    for at in (0, 5):
-        none = list(patient.step(market.scored(at, **scores(70)), Account().held))
-        shots = list(keen.step(market.scored(at, **scores(90)), Account().held))
-
-    assert none == []
-    assert [one.target_usdc for one in shots] == [12_000]
-    assert (Sniper.name, keen.settings.positions) == ("sniper", 1)
-
-
 # === Settings ===
 
 
@@ -406,6 +390,20 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
 def test_settings_that_contradict_are_refused(wrong):
     """A threshold that cannot be meant is found before the first trade."""
     with pytest.raises(ValidationError):
+        RankSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"weights": {"momentun": 1}}, r"imbalance, .*, got 'momentun': did you mean 'momentum'\?"),
+        ({"weights": {"momentum": 1, "x": 1}}, r"expected signals \(.*\), got 'x' \["),
+        ({"entre": 61}, r"expected no setting entre, got 61: did you mean 'enter'\?"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(wrong, words):
+    """A weight of a signal that nothing scores would be taken, and nothing ever traded."""
+    with pytest.raises(ValidationError, match=words):
         RankSettings(**wrong)
 
 

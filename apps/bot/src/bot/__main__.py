@@ -143,6 +143,15 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class Verbatim(argparse.HelpFormatter):
+    """A formatter that leaves examples as they are, and fills what else it is given."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 # === Values ===
 # How the text of an option becomes a value, and what is refused.
 
@@ -173,6 +182,24 @@ def count(text: str) -> int:
 def numbers(text: str) -> tuple[int, ...]:
     """Read numbers that commas part."""
     return tuple(int(part) for part in text.split(","))
+
+
+def horizons(text: str) -> tuple[float, ...]:
+    """Read seconds that commas part, the shortest first."""
+    try:
+        found = sorted({positive(part) for part in text.split(",")})
+    except (ValueError, argparse.ArgumentTypeError):
+        what = f"expected seconds above 0 such as 10,60,300, got {text!r}"
+        raise argparse.ArgumentTypeError(what) from None
+    return tuple(found)
+
+
+def share(text: str) -> float:
+    """Read a share of a whole, above 0 and below 1."""
+    number = positive(text)
+    if number >= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, got {text}")
+    return number
 
 
 class Version(argparse.Action):
@@ -274,7 +301,7 @@ RUNNING: Final = option(
 WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
 # What changes how the bot acts, and so changes the run hash.
-CHOICES: Final = (
+ACCOUNT: Final = (
     option(
         "--profile",
         default="steady",
@@ -286,13 +313,6 @@ CHOICES: Final = (
         "--no-guard",
         action="store_true",
         help="switch the guard off, and what closes at a loss: liquidation may come",
-    ),
-    option(
-        "--strategy",
-        default="rank",
-        help="rank (default), sniper, none (nothing enters; the limits of the profile close what "
-        "you trade by hand, too), or a Python file of your own: it runs with all rights of this "
-        "program, the key among them, so read what you did not write",
     ),
     option(
         "--deposit",
@@ -312,6 +332,16 @@ CHOICES: Final = (
         "guarded (default: what somebody else does there halts the bot)",
     ),
 )
+CHOICES: Final = (
+    option(
+        "--strategy",
+        default="rank",
+        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
+        "the profile close what you trade by hand, too), or a Python file of your own: it runs "
+        "with all rights of this program, the key among them, so read what you did not write",
+    ),
+    *ACCOUNT,
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),
@@ -329,6 +359,7 @@ class Command(NamedTuple):
     does: str
     options: tuple[Option, ...]
     description: str | None = None
+    examples: str | None = None
 
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -462,6 +493,79 @@ COMMANDS: Final[dict[str, Command]] = {
             *CHOICES,
         ),
     ),
+    "calibrate": Command(
+        "measure what each score was worth on recordings",
+        "bot.calibrate:calibrate",
+        (
+            option(
+                "recordings",
+                nargs="*",
+                default=["quickstart"],
+                metavar="RECORDING",
+                help="names or paths of recordings (default: quickstart)",
+            ),
+            option(
+                "--horizon",
+                type=horizons,
+                default=(10.0, 60.0, 300.0),
+                metavar="S,S,…",
+                help="how long after a score the mid is looked at (default: 10,60,300)",
+            ),
+            option(
+                "--every",
+                type=positive,
+                metavar="S",
+                help="time between two samples of a market (default: half the shortest horizon)",
+            ),
+            option(
+                "--fit",
+                type=share,
+                default=0.5,
+                metavar="SHARE",
+                help="share of the samples that maps are fitted on; the rest judges them "
+                "(default: 0.5)",
+            ),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
+            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            JSON,
+        ),
+        "For each signal and horizon: how often the mid went up after a score and how far net of "
+        "half the spread, the rank correlation with a 95 % interval, all of it and by the state of "
+        "the market, and what an isotonic map that was fitted before a time is worth after it.",
+        """\
+examples:
+  bot calibrate                                    the bundled recording
+  bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60
+  bot calibrate mon.jsonl.zst --save maps.json     then, on another day:
+  bot calibrate tue.jsonl.zst --map maps.json --html tue.html
+""",
+    ),
+    "prove": Command(
+        "prove that a strategy does not see the future",
+        "bot.prove:prove",
+        (
+            option("strategy", help="a strategy by name, or a Python file: it is run"),
+            RECORDING,
+            option(
+                "--cuts", type=count, default=4, metavar="N", help="cut it so often (default: 4)"
+            ),
+            option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "The recording is played whole, and again up to random cuts, where nothing or another day "
+        "follows: up to the cut the strategy must decide the same. Reported are also views that it "
+        "reads after their frame, files that it opens and what it remembers beside itself.",
+        """\
+examples:
+  bot prove rank                      the bundled recording
+  bot prove mine.py sixty --cuts 10   your own, on another one
+exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
+""",
+    ),
     "doctor": Command(
         "check this machine and a network before a run", "bot.doctor:doctor", (*NETWORK, JSON)
     ),
@@ -479,7 +583,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, row in COMMANDS.items():
-        command = commands.add_parser(name, help=row.help, description=row.description)
+        command = commands.add_parser(
+            name,
+            help=row.help,
+            description=row.description,
+            epilog=row.examples,
+            formatter_class=Verbatim if row.examples else argparse.HelpFormatter,
+        )
         for names, how in row.options:
             command.add_argument(*names, **how)
     return top

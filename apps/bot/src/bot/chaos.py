@@ -12,7 +12,6 @@ whatever did not matter, and `chaos` is the command.
 import argparse
 import json
 import shlex
-import sys
 import textwrap
 import time
 from collections import Counter, defaultdict
@@ -28,7 +27,7 @@ from dydx_paper import Ledger, PaperVenue
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import JournalEntry
-from bot.outlet import as_lines, behind, clean
+from bot.outlet import as_lines, progress
 from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
@@ -474,18 +473,16 @@ class Days:
         began = time.monotonic()
         try:
             for seed, faults in plans.items():
-                _progress(
-                    f"{len(self.outcomes)} of {len(plans)} seeds, {len(self.failures)} failed"
-                )
+                progress(f"{len(self.outcomes)} of {len(plans)} seeds, {len(self.failures)} failed")
                 self._live_through(seed, faults)
                 self.took_s = time.monotonic() - began
             for n, failure in enumerate(self.failures[:SHRUNK_AT_MOST]):
-                _progress(f"{n} of {len(self.failures)} failures shrunk")
+                progress(f"{n} of {len(self.failures)} failures shrunk")
                 self.failures[n] = shrunk(failure, self._tape, self._options)
         except KeyboardInterrupt:
             return False
         finally:
-            _progress("")
+            progress("")
         return True
 
     def _live_through(self, seed: int, faults: list[Fault]) -> None:
@@ -533,9 +530,3 @@ def _failure_row(failure: Failure, tape: Tape, arguments: argparse.Namespace) ->
         "faults": faults,
         "again": shlex.join(["bot", "chaos", arguments.recording, *words]),
     }
-
-
-def _progress(words: str) -> None:
-    # For who waits at a terminal; a pipe gets the report alone.
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{clean(words)}", end="", file=behind(sys.stderr), flush=True)

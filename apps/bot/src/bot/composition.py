@@ -38,7 +38,17 @@ from dydx_conn import (
 )
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue
-from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
+from dydx_risk import (
+    Approved,
+    Bracket,
+    GateChange,
+    Judgement,
+    Policy,
+    Reduce,
+    Risk,
+    Withdraw,
+    verdicts,
+)
 from dydx_signals import Scored, Scorer, scores
 from dydx_strategy import (
     Decider,
@@ -205,11 +215,16 @@ class Bot:
 
     `run` takes frames from a source. Several bots may share one fold of the market data, and with
     it the cost of decoding: whoever folds the frames into `data` hands each of them every view
-    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`).
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
+    one that is loaded already; otherwise `options` names it.
     """
 
     def __init__(
-        self, options: Options, venue: Venue | None = None, data: DataState | None = None
+        self,
+        options: Options,
+        venue: Venue | None = None,
+        data: DataState | None = None,
+        strategy: Callable[[], Strategy] | None = None,
     ) -> None:
         self.options = options
         self.data = data or DataState()
@@ -230,7 +245,7 @@ class Bot:
         self._hubs = _Hubs()
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
-            strategy = _strategy(options)
+            strategy = strategy or strategy_of(options)
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
 
@@ -334,7 +349,10 @@ class Bot:
     def _judged(self, judgement: Judgement) -> None:
         if self._feedback is not None and not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
-        if isinstance(judgement, Approved | Reduce):
+        if isinstance(judgement, Withdraw):
+            self.journal.judged(judgement)
+            self._hubs.to_venue.on_next(judgement.cancel)
+        elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
             self.journal.judged(judgement, cost_words(worst))
@@ -417,7 +435,7 @@ def raised(error: Exception) -> str:
     return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
 
 
-def _strategy(options: Options) -> Callable[[], Strategy] | None:
+def strategy_of(options: Options) -> Callable[[], Strategy] | None:
     """Return what makes the strategy.
 
     "none" is no opinion at all: the guard looks after an account that a person trades by hand.

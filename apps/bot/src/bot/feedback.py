@@ -9,14 +9,24 @@ order is followed from its verdict until risk reserves nothing for it any more, 
 order too that no update ever came for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 from dydx_conn import AccountUpdate, Subaccount, order_id
 from dydx_data import MarketView
-from dydx_risk import Approved, Denied, Reduce, Reservation, Risk, Verdict
+from dydx_risk import (
+    Approved,
+    Bracket,
+    Denied,
+    Reduce,
+    Reservation,
+    Risk,
+    StandingBracket,
+    Verdict,
+    Withdraw,
+)
 from dydx_strategy import Held, Holdings, Outcome
 
 # Fills that nobody ordered: the venue took a position, or a part of it.
@@ -34,6 +44,7 @@ class _Sent(msgspec.Struct):
     size: Decimal
     filled: Decimal = Decimal(0)
     ended: bool = False
+    bracket: str = ""  # STOP_LOSS or TAKE_PROFIT, where the order is one
 
     @property
     def open_usdc(self) -> float:
@@ -61,14 +72,14 @@ class Feedback:
             if verdict.decision is not None:
                 self._news.append(_denied(verdict, verdict.decision.id))
             return
+        if isinstance(verdict, Withdraw):
+            return
         sent = _sent(verdict, views[verdict.order.ticker])
         id_ = order_id(self._subaccount, verdict.order)
-        self._sent[id_], self._open[id_] = sent, None
-        if len(self._sent) > _REMEMBERED:
-            oldest = next(iter(self._sent))
-            del self._sent[oldest]
-            self._open.pop(oldest, None)
-        if sent.decision:
+        if not sent.bracket:
+            self._open[id_] = None
+        self._remember(id_, sent)
+        if sent.decision and not sent.bracket:
             usdc = sent.usdc(sent.size)
             self._news.append(Outcome(
                 decision=sent.decision, ticker=sent.ticker, kind="approved", seq=verdict.seq,
@@ -82,10 +93,11 @@ class Feedback:
             usdc = float(fill.signed) * float(fill.price)
             if sent is not None:
                 sent.filled += fill.signed
-            if sent is not None and sent.decision:
+            if sent is not None and (sent.decision or sent.bracket):
                 self._news.append(Outcome(
                     decision=sent.decision, ticker=sent.ticker, kind="filled", seq=update.seq,
-                    at=update.at, usdc=usdc, open_usdc=sent.open_usdc,
+                    at=update.at, usdc=usdc, open_usdc=0.0 if sent.bracket else sent.open_usdc,
+                    reason=sent.bracket, why=sent.why if sent.bracket else "",
                 ))  # fmt: skip
             elif sent is not None or fill.type in _TAKEN:
                 reason = "GUARD" if sent is not None else fill.type
@@ -99,6 +111,8 @@ class Feedback:
         self, risk: Risk, views: Mapping[str, MarketView], seq: int, at: int
     ) -> Sequence[Outcome | Holdings]:
         """Return what is new since the last call, oldest first, and then what is held now."""
+        if risk.account.brackets:
+            self._know(risk.account.brackets.values())
         margin, trouble = risk.margin, risk.account.trouble
         moved = margin is not self._margin or trouble != self._trouble
         if not (moved or self._open or self._news):
@@ -110,6 +124,23 @@ class Feedback:
             self._news.append(_holdings(risk, views, seq, at))
         news, self._news = self._news, []
         return news
+
+    def _know(self, brackets: Iterable[StandingBracket]) -> None:
+        # Those of an earlier run were found: their fills are news like any others.
+        for bracket in brackets:
+            if bracket.order_id not in self._sent:
+                why = f"the {bracket.kind.lower().replace('_', ' ')} of an earlier run"
+                self._remember(
+                    bracket.order_id,
+                    _Sent("", bracket.ticker, why, 0.0, Decimal(0), bracket=bracket.kind),
+                )
+
+    def _remember(self, id_: str, sent: _Sent) -> None:
+        self._sent[id_] = sent
+        if len(self._sent) > _REMEMBERED:
+            oldest = next(iter(self._sent))
+            del self._sent[oldest]
+            self._open.pop(oldest, None)
 
     def _end(self, reserved: Mapping[str, Reservation], seq: int, at: int) -> None:
         # One in doubt may fill after all: then its fills are reported like any others.
@@ -138,13 +169,16 @@ def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) ->
     return Holdings(positions, risk.margin.net_collateral / 1e6 if certain else None)
 
 
-def _sent(verdict: Approved | Reduce, view: MarketView) -> _Sent:
+def _sent(verdict: Approved | Reduce | Bracket, view: MarketView) -> _Sent:
     order, market = verdict.order, view.market
     if market is None:
         raise ValueError(f"expected a market that risk knows, got {order.ticker}")
     price = float(market.price(order.subticks)) if view.oracle is None else view.oracle.price
+    size, bracket = market.size(order.signed_quantums), ""
     decision = verdict.decision.id if isinstance(verdict, Approved) else ""
-    return _Sent(decision, order.ticker, verdict.why, price, market.size(order.signed_quantums))
+    if isinstance(verdict, Bracket):
+        decision, bracket = verdict.decision, verdict.kind
+    return _Sent(decision, order.ticker, verdict.why, price, size, bracket=bracket)
 
 
 def _denied(verdict: Denied, decision: str) -> Outcome:

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
-from dydx_risk import Denied, GateChange, Judgement, Reduce
+from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
 from dydx_strategy import Decision
 
 CAPACITY: Final = 5_000
+VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
 
 
 class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -83,8 +84,7 @@ class Journal:
             )  # fmt: skip
             self.counts["gate"] += 1
             return
-        decision = None if isinstance(verdict, Reduce) else verdict.decision
-        ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
+        ticker = verdict.ticker if isinstance(verdict, Denied | Withdraw) else verdict.order.ticker
         kind = type(verdict).__name__.lower()
         self._add(
             id=verdict.id,
@@ -94,10 +94,10 @@ class Journal:
             ticker=ticker,
             words=verdict.why + cost,
             value=verdict,
-            parent=decision.id if decision else "",
+            parent=_decision_of(verdict),
         )
         self.counts[kind] += 1
-        if not isinstance(verdict, Denied):
+        if not isinstance(verdict, Denied | Withdraw):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
     def acted(self, act: Frame) -> str:
@@ -158,6 +158,13 @@ class Journal:
         self._by_id[entry.id] = entry
 
 
+def _decision_of(verdict: Verdict) -> str:
+    if isinstance(verdict, Bracket):
+        return verdict.decision
+    decision = verdict.decision if isinstance(verdict, Approved | Denied) else None
+    return decision.id if decision is not None else ""
+
+
 def act_words(act: Frame) -> str:
     """Put in one line who did what, and why."""
     return f"{act.type} by {act.link}: {act.text or 'no reason was given'}"
@@ -170,7 +177,22 @@ def decision_words(decision: Decision) -> str:
         if decision.action == "hold"
         else f"target {decision.previous_usdc:+,.0f} → {decision.target_usdc:+,.0f} USDC"
     )
-    return f"{move}: {'; '.join(decision.reasons)}"
+    return f"{move}{intent_words(decision)}: {'; '.join(decision.reasons)}"
+
+
+def intent_words(decision: Decision) -> str:
+    """Put how a decision enters and leaves in words; "" where it takes, and leaves when decided."""
+    words = {
+        "take": "",
+        "make": f" resting {decision.entry_offset_bps:g} bps behind the best price",
+        "stop": f" once the price is {decision.trigger_price:,.10g}",
+    }[decision.entry]
+    if decision.patience_s:
+        words += f" for {decision.patience_s:g} s"
+    for name in ("stop_loss", "take_profit"):
+        if price := getattr(decision, name):
+            words += f", {name.replace('_', ' ')} at {price:,.10g}"
+    return words
 
 
 def order_words(state: OrderState) -> str:
@@ -179,6 +201,13 @@ def order_words(state: OrderState) -> str:
     if row is not None and row.side:
         what = f"{row.side} {row.size} at {row.price}"
     flags = " reduce-only" if row is not None and row.reduce_only else ""
+    if row is not None and row.trigger_price:
+        kind = "take profit" if (row.type or "").startswith("TAKE_PROFIT") else "stop"
+        flags += f" {kind} at {row.trigger_price}"
+    if row is not None and row.post_only:
+        flags += " post-only"
+    if row is not None and row.good_til_block_time:
+        flags += f" until {row.good_til_block_time[:19]}"
     filled = f", filled {state.filled}" if state.filled else ""
     leaving = ", leaving" if state.leaving else ""
     return f"{what}{flags}: {state.status}{leaving}{filled}{_because(state.reason)}"

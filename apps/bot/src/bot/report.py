@@ -13,7 +13,7 @@ from dydx_conn import Recording
 from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
-from bot.journal import JournalEntry, order_words
+from bot.journal import VERDICTS, JournalEntry, order_words
 from bot.meters import memory_mb
 from bot.outlet import as_lines
 from bot.profiles import limits_text
@@ -37,7 +37,9 @@ def report_of(
         "frames": data.frames,
         "markets": [view.ticker for view in bot.shown.watched],
         "decisions": {"target": counts["target"], "hold": counts["hold"]},
-        "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
+        "verdicts": {
+            kind: counts[kind] for kind in VERDICTS if counts[kind] or kind in VERDICTS[:3]
+        },
         "orders": {
             key.removeprefix("order "): n for key, n in counts.items() if key.startswith("order ")
         },
@@ -71,7 +73,7 @@ def report_of(
         "troubles": dict(bot.shown.troubles),
         "samples": {
             "decisions": _samples(bot.journal.of_kind("decision")),
-            "verdicts": _samples(bot.journal.of_kind("approved", "denied", "reduce")),
+            "verdicts": _samples(bot.journal.of_kind(*VERDICTS)),
             "fills": _samples(bot.journal.of_kind("fill")),
             "acts": _samples(bot.journal.of_kind("act")),
         },

@@ -30,7 +30,7 @@ from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
 
 from bot.composition import Bot
-from bot.journal import JournalEntry
+from bot.journal import VERDICTS, JournalEntry
 from bot.meters import memory_mb
 
 ROWS: Final = 60
@@ -51,7 +51,7 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
-        verdicts=_values(entries, "approved", "denied", "reduce"),
+        verdicts=_values(entries, *VERDICTS),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),

@@ -107,7 +107,7 @@ def flattening(
     acted: list[int] = []
 
     def leaving(frame: Frame) -> bool:
-        if not (still_open(bot) or venue.open):
+        if not (still_open(bot) or venue.open or venue.brackets):
             return False
         if not acted:
             venue.cancel([each for each in venue.open if each.order and not each.order.reduce_only])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
+    CONDITIONAL,
     Accounts,
     AccountUpdate,
     AuditLog,
@@ -117,6 +118,8 @@ class WireVenue:
         self.origins.observe(frame)
         if frame.kind == "act" and frame.type == "ids":
             self.origins.earlier = ranges(frame.text)
+            if self._risk is not None:
+                self._risk.remember(self.origins.earlier)
         return [frame]
 
     def learn(self, update: AccountUpdate) -> None:
@@ -178,8 +181,17 @@ class WireVenue:
 
     @property
     def open(self) -> list[OrderState]:
-        """Return this run's orders that may still stand on a book, or of which nobody knows."""
-        return [s for s in self.accounts.orders.open() if s.order is not None and not s.leaving]
+        """Return this run's orders that may still stand on a book, or of which nobody knows.
+
+        Not those that leave a position by themselves, and stay as long as it does: `brackets`.
+        """
+        orders = [s for s in self.accounts.orders.open() if s.order is not None and not s.leaving]
+        return [state for state in orders if not _is_bracket(state)]
+
+    @property
+    def brackets(self) -> list[str]:
+        """Return the ids of the stops and take-profits of ours that stand."""
+        return [] if self._risk is None else [*self._risk.account.brackets]
 
     def withdraw(self, states: list[OrderState]) -> None:
         """Send nothing more but the cancels of these orders."""
@@ -202,3 +214,8 @@ class WireVenue:
     def _noted(self, answer: Queued | NotQueued) -> None:
         if isinstance(answer, NotQueued):
             self.refusals[answer.reason] += 1
+
+
+def _is_bracket(state: OrderState) -> bool:
+    order = state.order
+    return order is not None and order.reduce_only and order.order_flags == CONDITIONAL

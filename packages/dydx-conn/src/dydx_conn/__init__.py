@@ -114,7 +114,7 @@ __all__ = [
     # Accounts
     "Accounts", "account_updates",
     # Origins
-    "Origins", "Stranger",
+    "Origins", "Stranger", "is_of",
     # REST requests
     "Answer",
     # REST metrics
@@ -5232,6 +5232,11 @@ class Stranger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     stood: bool = False
 
 
+def is_of(client_id: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Return whether a client id is in one of these ranges: a first, and one after a last."""
+    return any((client_id - first) % 2**32 < (end - first) % 2**32 for first, end in ranges)
+
+
 class _Doubt(msgspec.Struct, frozen=True):
     stranger: Stranger
     until: int  # the block after which nothing that explains it is waited for
@@ -5301,7 +5306,7 @@ class Origins:
         if state.id in self._judged:
             return
         named, begun = state.named, self._begun or 0
-        if state.order is not None or (named is not None and self._is_earlier(named.client_id)):
+        if state.order is not None or (named is not None and is_of(named.client_id, self.earlier)):
             self._settle(state.id)
         elif not state.final and (at_start or 0 < state.height <= begun or self._unlisted(named)):
             self._stand(state)
@@ -5311,11 +5316,6 @@ class Origins:
 
     def _unlisted(self, named: CancelRequest | None) -> bool:
         return not self._listed and named is not None and named.order_flags == TWAP
-
-    def _is_earlier(self, client_id: int) -> bool:
-        return any(
-            (client_id - first) % 2**32 < (end - first) % 2**32 for first, end in self.earlier
-        )
 
     def _stand(self, state: OrderState) -> None:
         self.standing[state.id] = state

@@ -16,12 +16,17 @@ Where to make a change:
     Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
+    Premium                         the samples of the hour as far as they are known
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
+    Outlook                         what the hour's funding will come to
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
-    Streams                         `market_views`, the operator around `step`
+    Detectors                       `Detector` and `Detection`: what else goes on in a market
+    Market makers, Arbitrage,       the three that there are; a new one is a class like these
+    Price discovery                 (`Detector`), and one more entry in `DETECTORS`
+    Streams                         `market_views` around `step`, `detections` around detectors
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -43,16 +48,18 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from dydx_conn import (
     CHANNELS,
+    ENDPOINTS,
     BookContents,
     CandleFields,
     ConnError,
     Continuity,
     ErrorsContents,
+    Fees,
     Frame,
     Lag,
     MarketFields,
@@ -85,16 +92,21 @@ __all__ = [
     # Candles
     "RESOLUTIONS", "Candle", "Candles",
     # Funding rates
-    "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
-    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
+    "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
+    "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
+    "premium_sample", "premium_vote", "remove_tails",
+    # Premium, Outlook
+    "FundingOutlook", "Premium", "funding_outlook",
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Frames
     "step",
+    # Detectors
+    "Arbitrage", "DETECTORS", "Detection", "Detector", "MarketMakers", "PriceDiscovery",
     # Streams
-    "market_views",
+    "detections", "market_views",
 ]
 # fmt: on
 
@@ -256,16 +268,17 @@ class Book:
     """One market's order book: the levels received, shown uncrossed.
 
     `known` is False before the first snapshot and, after a lost frame, until the next one;
-    an unknown book is empty. `crossed` counts the levels that uncrossing hides.
+    an unknown book is empty. `crossed` counts the levels that uncrossing hides. `seq` is the frame
+    of its newest update, `first` that in which its link began: what it is counts from there on.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "known", "link",
-        "mid_price", "offset", "seq", "whole_at",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "first", "known",
+        "link", "mid_price", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.seq = self.at = self.offset = self.whole_at = 0
+        self.seq = self.first = self.at = self.offset = self.whole_at = 0
         self.link = ""
         self._recent: deque[Frame] = deque()
         self.forget()
@@ -1129,6 +1142,10 @@ class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     removed_tail_ppm: int = 0
     sample_seconds: int = 60
     tick_seconds: int = 3_600
+    # The chain samples at half past each minute, and pays on the hour.
+    sample_offset_seconds: int = 30
+    # Set for each tier on the chain: on the mainnet so many quote quantums over the initial margin.
+    impact_notional_at_100_percent: int = 500_000_000
 
     @property
     def samples_per_tick(self) -> int:
@@ -1271,6 +1288,24 @@ def funding_rate(
     return max(min(rate, most), -most)
 
 
+def charged_rate(rate_8h_ppm: int, market: PerpetualMarket, terms: FundingTerms) -> int:
+    """Bound a rate as the chain bounds what it charges, in ppm per 8 hours."""
+    factor = terms.funding_rate_clamp_factor_ppm
+    most = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
+    return max(min(rate_8h_ppm, most), -most)
+
+
+def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
+    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
+    try:
+        digits, exponent = exact(rate_1h)
+    except (ConnError, ValueError, ArithmeticError):
+        raise DataError(f"expected an hourly funding rate, got {rate_1h}") from None
+    times, over = 8 * _PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
+    rate: int = abs(digits) * times // over
+    return rate if digits >= 0 else -rate
+
+
 def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
     """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
     spread = imf_ppm - imf_ppm * maintenance_fraction_ppm // _PPM
@@ -1286,6 +1321,141 @@ def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction 
     if not known:
         return None
     return (Fraction(sum(known), len(known)) + default_ppm) / (8 * _PPM)  # integers
+
+
+# Both sides of a book, bids first, as (subticks, quantums) of levels.
+Sides = Callable[[], tuple[Iterable[tuple[int, int]], Iterable[tuple[int, int]]]]
+
+
+class FundingHour:
+    """The votes of a minute and the samples of an hour of one market, folded as the chain does.
+
+    `vote` once a block, `sample` once a minute, `settle` once an hour.
+    """
+
+    __slots__ = ("samples", "terms", "votes")
+
+    def __init__(self, terms: FundingTerms, samples: Iterable[int] = ()) -> None:
+        self.terms = terms
+        self.votes: list[int] = []
+        self.samples = [*samples]
+
+    def vote(
+        self, market: PerpetualMarket, bid: int | None, ask: int | None, sides: Sides,
+        price: int, exponent: int,
+    ) -> None:  # fmt: skip
+        """Add a block's vote: the best prices in subticks, and how to come by both whole sides."""
+        index, terms, vote = oracle_subticks(market, price, exponent), self.terms, 0
+        # Nearly always inside, and known without a look at the levels.
+        if (bid is not None and bid > index) or (ask is not None and ask < index):
+            factor = terms.premium_vote_clamp_factor_ppm
+            most = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
+            notional = terms.impact_notional_at_100_percent * _PPM // market.imf_ppm
+            vote = premium_vote(
+                market, *sides(), price, exponent, impact_notional=notional, clamp_ppm=most
+            )
+        self.votes.append(vote)
+
+    def sample(self) -> int:
+        """Close the minute: its votes become one sample, which is returned."""
+        self.samples.append(premium_sample(self.votes, terms=self.terms))
+        self.votes = []
+        return self.samples[-1]
+
+    def settle(self, market: PerpetualMarket, default_ppm: int = 0) -> int:
+        """Close the hour: return the rate that its samples make, in ppm per 8 hours."""
+        samples, self.samples = self.samples, []
+        imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
+        return funding_rate(samples, imf, fraction, default_ppm, terms=self.terms)
+
+
+# === Premium ===
+# What is known of the hour's funding of one market: the venue's samples, read from the digits of
+# its figure, and our own votes on its book. What the hour may cost is read in Outlook.
+
+
+@dataclass(slots=True, eq=False)
+class Premium:
+    """The samples of this hour, as far as they are known: ppm per 8 hours without the default.
+
+    The first `due` of `hour` come to `total`, by the venue's figure; `recent` is the mean of the
+    newest of them. `own` are our samples by their number since 1970, whole minutes alone, of the
+    blocks since somebody read an outlook. `rates` are the last 240 hourly rates that the venue
+    answered, by the ns at which they took effect.
+    """
+
+    terms: FundingTerms = field(default_factory=FundingTerms)
+    hour: int = 0
+    due: int = 0
+    total: int = 0
+    recent: float = 0.0
+    default_ppm: int = 0
+    rates: dict[int, float] = field(default_factory=dict)
+    own: dict[int, int] = field(default_factory=dict)
+    _counts: frozenset[int] = frozenset()
+    _votes: FundingHour | None = None
+    _number: int = 0  # of the sample that is being voted on
+    _is_whole: bool = False
+
+    def due_by(self, at_ns: int) -> tuple[int, int]:
+        """Return the hour that an instant of the venue lies in, and its samples due by then."""
+        hour, number = at_ns // _SECOND // self.terms.tick_seconds, self._due(at_ns)
+        return hour, number - self._due(hour * self.terms.tick_seconds * _SECOND)
+
+    def _due(self, at_ns: int) -> int:
+        terms = self.terms
+        return (at_ns // _SECOND - terms.sample_offset_seconds) // terms.sample_seconds + 1
+
+    def report(self, rate_1h: float, at_ns: int) -> None:
+        """Take the venue's figure, the mean of the samples so far, reported at `at_ns`."""
+        hour, due = self.due_by(at_ns)
+        if not due:  # until the first sample it is the last hour's
+            hour, due = hour - 1, self.terms.samples_per_tick
+        mean = rate_1h * 8 * _PPM - self.default_ppm
+        # A sum of samples is whole. So the digits tell how many they are, where an indexer has
+        # fewer than the hour had; after a few reports one number alone goes with all of them.
+        fits = frozenset(n for n in range(1, due + 1) if abs(mean * n - round(mean * n)) < 1e-3)
+        is_same, before, total = hour == self.hour, max(self._counts, default=0), self.total
+        moved = frozenset(n + due - self.due for n in self._counts) & fits if is_same else fits
+        self._counts = moved or fits
+        known = max(self._counts, default=due)
+        self.hour, self.due, self.total, self.recent = hour, due, round(mean * known), mean
+        if is_same and known > before > 0:
+            self.recent = (self.total - total) / (known - before)
+
+    def vote(self, market: PerpetualMarket, book: Book, price: tuple[int, int], at_ns: int) -> None:
+        """Vote once a block, as a proposer would with this book and oracle price."""
+        number = self._due(at_ns)
+        if self._votes is None:
+            self._votes, self._number = FundingHour(self.terms), number + 1
+        bid, ask = book.best_bid, book.best_ask
+        self._votes.vote(
+            market, None if bid is None else _level(market, bid)[0],
+            None if ask is None else _level(market, ask)[0],
+            lambda: ([_level(market, x) for x in book.bids(_VOTED)],
+                     [_level(market, x) for x in book.asks(_VOTED)]),
+            *price,
+        )  # fmt: skip
+        if number >= self._number:  # this block closes the minute
+            if self._is_whole:
+                self.own[self._number] = self._votes.sample()
+                while len(self.own) > self.terms.samples_per_tick:
+                    del self.own[min(self.own)]
+            self._votes.votes = []
+            self._number, self._is_whole = number + 1, True
+
+    def settled(self, rows: Iterable[tuple[int, float]]) -> None:
+        """Take hourly rates that took effect, by their ns."""
+        self.rates.update(rows)
+        self.rates = dict(sorted(self.rates.items())[-_HOURS:])
+
+
+_HOURS: Final = 240  # that rates are stored of
+_VOTED: Final = 100  # levels a side: the impact notional is small
+
+
+def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
+    return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
 
 
 # === Views ===
@@ -1338,6 +1508,7 @@ class Chain:
     rolled_ns: int = 0
     skew_ns: int | None = None
     lag_ns: int = 0
+    watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
 
     def venue_ns(self, at: int) -> int:
         """Return the venue's time at a time of receipt, as far as it is known."""
@@ -1378,6 +1549,7 @@ class MarketView:
     oracle: Oracle | None = None
     price_missed: bool = False
     funding: FundingRate = field(default_factory=FundingRate)
+    premium: Premium = field(default_factory=Premium)
     quality: Quality = field(default_factory=Quality)
     link: str = ""
     live_at: int = 0
@@ -1424,6 +1596,7 @@ class DataState:
         self.chain = Chain()
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
+        self.begun: dict[str, int] = {}  # by which frame each link began
         self.received_at: dict[str, int] = {}  # when each link's last message came
         self._markets_link = ""  # which reports every change of the markets since their snapshot
         # Of a lag: up to which frame a book is updated without a word, and which books were.
@@ -1576,6 +1749,76 @@ def silence(view: MarketView, at: int) -> tuple[int, str]:
     return at - since, words
 
 
+# === Outlook ===
+# What the hour's funding will come to, as far as it is known, beside what the venue says.
+
+
+class FundingOutlook(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What this hour will be charged, in ppm per 8 hours; longs pay if positive.
+
+    `predicted_ppm` is padded, truncated and clamped as the chain will. `venue_ppm` is the venue's
+    figure, which is neither, and `own_ppm` the mean of our own samples of this hour, by the oracle
+    price where proposers see a newer index: None while unknown. `share_known` of the hour's
+    samples are in the venue's figure; those to come are taken to be as the newest, or as ours where
+    the venue has reported none.
+    """
+
+    predicted_ppm: int
+    venue_ppm: float | None
+    own_ppm: float | None
+    clamp_ppm: int
+    is_clamped: bool
+    share_known: float
+    seconds_to_tick: float
+
+    @property
+    def rate_1h(self) -> float:
+        """Return the prediction as a fraction per hour."""
+        return self.predicted_ppm / (8 * _PPM)
+
+    @property
+    def rate_1y(self) -> float:
+        """Return the prediction as a fraction per year of 365 days, not compounded."""
+        return self.rate_1h * 24 * 365
+
+    @property
+    def disagreement_ppm(self) -> float | None:
+        """Return by how much the prediction is above the venue's figure."""
+        return None if self.venue_ppm is None else self.predicted_ppm - self.venue_ppm
+
+
+def funding_outlook(view: MarketView) -> FundingOutlook | None:
+    """Return what is known of the hour's funding; None without parameters, or without a sample.
+
+    Reading it has the premium of this market voted on from the next block on.
+    """
+    premium, market, chain = view.premium, view.market, view.chain
+    chain.watched[view.ticker] = view
+    now_ns = max(chain.time_ns, view.at + (chain.skew_ns or 0))
+    hour, due = premium.due_by(now_ns)
+    terms, reported = premium.terms, view.funding.known
+    count, first = terms.samples_per_tick, premium.due if hour == premium.hour else 0
+    numbers = range(hour * count + 1, hour * count + due + 1)
+    own = [premium.own[number] for number in numbers if number in premium.own]
+    if market is None or not (own or reported):
+        return None
+    if reported:
+        total, known, level = premium.total if first else 0, first, premium.recent
+    else:
+        total, known, level = sum(own), len(own), float(own[-1])  # integers
+    rate = int((total + level * (count - known)) / count) + premium.default_ppm
+    charged = charged_rate(rate, market, terms)
+    return FundingOutlook(
+        predicted_ppm=charged,
+        venue_ppm=view.funding.next_rate_1h * 8 * _PPM if reported else None,
+        own_ppm=math.fsum(own) / len(own) + premium.default_ppm if own else None,
+        clamp_ppm=charged_rate(_PPM * _PPM, market, terms),
+        is_clamped=charged != rate,
+        share_known=first / count,
+        seconds_to_tick=terms.tick_seconds - now_ns / _SECOND % terms.tick_seconds,
+    )
+
+
 # === Folding ===
 # A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
 # it touched. What cannot be read costs its own item alone.
@@ -1638,6 +1881,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
+        book.first = state.begun.get(frame.link, frame.seq)
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
@@ -1890,23 +2134,28 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
 
 
 def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> None:
-    """Take the venue's candles: of a page all but the newest are of periods that are over."""
+    """Take the venue's candles: those of before the newest that it sent are final."""
     received_ns, market = view.chain.venue_ns(frame.at), cast(PerpetualMarket, view.market)
-    read = partial(_candle, market)
-    received = [*_readable(view, frame, read, page)]
-    received.sort(key=lambda pair: pair[1].started_at, reverse=True)
-    newest = {name: candle.started_at for name, candle in reversed(received)}
+    received = [*_readable(view, frame, partial(_candle, market), page)]
+    received.sort(key=_start, reverse=True)
+    newest: dict[str, int] = {}
     for name, candle in received:
         candles = view.candles.get(name)
         if candles is None:
             candles = view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
             candles.places = _places(market)
-        final = frame.is_snapshot and candle.started_at < newest[name]
+        # A page of a replica may be behind what was sent before it.
+        latest = newest.setdefault(name, candle.started_at)
+        latest = latest if frame.is_snapshot else candles.reported_at
         try:
-            candles.put(candle, received_ns, final=final)
+            candles.put(candle, received_ns, final=candle.started_at < latest)
         except ValueError as error:
             view.quality.note(frame.seq, "malformed", str(error))
         candles.roll(view.chain.rolled_ns)
+
+
+def _start(received: tuple[str, Candle]) -> int:
+    return received[1].started_at
 
 
 def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]:
@@ -1935,7 +2184,7 @@ def _rounded(how: Callable[[int, int], int], text: str, places: int) -> int:
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
-    chain = state.chain
+    chain, is_next = state.chain, False
     for update in updates:
         height, time_ns = update.block
         # Another replica may be behind; only a chain that began again is lower at a later time.
@@ -1947,9 +2196,19 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
             continue
         if height != chain.height:
             chain.at = frame.at
+            is_next = True
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         _set_skew(state, time_ns - frame.at)
+    if is_next:
+        for view in chain.watched.values():
+            _vote(view, chain.time_ns)
     return ()
+
+
+def _vote(view: MarketView, at_ns: int) -> None:
+    market, oracle, book = view.market, view.oracle, view.book
+    if market is not None and oracle is not None and book.known:
+        view.premium.vote(market, book, (oracle.digits, oracle.exponent), at_ns)
 
 
 def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
@@ -2021,8 +2280,13 @@ def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
 
 
 def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
+    if text := fields.default_funding_rate_1h:
+        view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
+        if frame.kind == "ws" or not view.premium.hour:  # an answer may be an old one
+            at_ns = frame.at + (view.chain.skew_ns or 0)
+            view.premium.report(view.funding.next_rate_1h, at_ns)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
@@ -2086,6 +2350,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     before = state.links.get(frame.link, Continuity())
     state.links[frame.link] = Continuity(carries=before.carries)
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
+    state.begun[frame.link] = frame.seq
     return _lose_link(state, frame)
 
 
@@ -2133,6 +2398,7 @@ def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
+        state.begun.setdefault(frame.link, frame.seq)
         link = state.links.setdefault(frame.link, Continuity())
         link.request(frame)
         # A recorder gives each connection a new name: what a lost one carried goes on in this one.
@@ -2153,7 +2419,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     channel, id_ = key_of(frame)
     fold_channel = _UPDATES.get(channel)
     if fold_channel is None:
-        return ()
+        return _fold_rates(state, frame) if frame.channel.startswith(_RATES) else ()
     header = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **header)
     try:
@@ -2166,6 +2432,25 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
         return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
+
+
+_RATES: Final = ENDPOINTS["historical_funding"].path.partition("{")[0]
+
+
+def _fold_rates(state: DataState, frame: Frame) -> _Touched:
+    """Take the hourly rates of an answer."""
+    ticker = frame.channel[len(_RATES) :].partition("?")[0]
+    view = state._view(ticker, frame.seq) if frame.ok else None
+    if view is None:
+        return ()
+    try:
+        rows = [x for page in contents(frame) for x in page.historical_funding]
+    except _UNREADABLE as error:
+        view.quality.note(frame.seq, "malformed", str(error))
+        return view._touch(frame, "quality")
+    read = _readable(view, frame, lambda x: (instant(x.effective_at), _number(x.rate)), rows)
+    view.premium.settled(read)
+    return view._touch(frame, "funding")
 
 
 # What folds each kind of thing that a channel reports; accounts are for the layers above.
@@ -2286,7 +2571,10 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
+    link = state.links.get(frame.link)
+    if link is None:
+        link = state.links[frame.link] = Continuity()
+        state.begun.setdefault(frame.link, frame.seq)
     lost: _Touched = ()
     trouble = link.take(frame)
     if trouble == "gap":
@@ -2325,8 +2613,614 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     return ()
 
 
+# === Detectors ===
+# What goes on in a market beside its figures. A detector folds views into a `Detection` about once
+# a second of event time and market; nothing runs unless somebody subscribes to `detections`.
+
+_DETECT_NS: Final = _SECOND  # a market's detections are at least so far apart
+
+
+class Detection(msgspec.Struct, frozen=True, gc=False):
+    """What a detector found in a market at frame `seq`: `strength` 0 (nothing) to 1.
+
+    `inputs` are the figures that it was computed from; the detectors say which, and their units.
+    """
+
+    ticker: str
+    detector: str
+    strength: float
+    inputs: tuple[tuple[str, float], ...]
+    seq: int
+
+    def value(self, name: str) -> float | None:
+        """Return one of the inputs; None if it is not among them."""
+        return dict(self.inputs).get(name)
+
+
+class Detector(Protocol):
+    """One kind of finding, in all markets.
+
+    `changes` names the changes of a view that it wants; `step` takes such a view and returns what
+    stands there now, or None where nothing is due or known.
+    """
+
+    name: ClassVar[str]
+    changes: ClassVar[frozenset[str]]
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return what is found in its market."""
+
+
+def _keep(passed_ns: int, half_life_ns: float) -> float:
+    """Return what an average retains of its old value after a time."""
+    return math.exp2(-passed_ns / half_life_ns)
+
+
+# === Market makers ===
+# Who quotes both sides and means to: seen in how the best prices live, which only level totals
+# show. No account is known here, and several makers look like one.
+
+_WIDE_BPS: Final = 300.0  # no quote to both sides: the makers of a hollow book stand 9 % away
+_BLOCK_NS: Final = 1_500_000_000  # a block, and the socket's batch of 250 ms
+_LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has left it
+_HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
+_QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
+_ALIKE: Final = 0.1  # sizes that differ by less are the same
+_NEAR: Final = 3  # levels
+_LEARN: Final = 0.05  # what one quote weighs in the habits
+
+
+class MarketMakers:
+    """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
+
+    uptime    share of time with both sides quoted, at most 300 bps apart
+    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    prompt    share of the quotes that were renewed within 1.5 s
+    constant  share of the new quotes whose size is within 10 % of the one they follow
+    refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
+    life_s    mean life of a quote at the touch, s
+    strength  = there · (5 + 3 prompt + constant + refill) / 10
+
+    Shares of time have a half-life of 2 s, habits one of 14 quotes. From 0.5 on there are makers,
+    at 0.25 or less there are none. Nothing while the chain stands (no block for 5 s), nor in the
+    first 10 s. Measured against the comings and goings of the stand-in's makers, `tools/detect.py`.
+    """
+
+    name: ClassVar[str] = "makers"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "trades", "oracle", "funding"])
+
+    def __init__(self) -> None:
+        self._markets: dict[str, _Quoting] = {}
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return how much it looks like somebody makes this market."""
+        quoting, at = self._markets.get(view.ticker), view.at
+        if quoting is None:
+            quoting = self._markets[view.ticker] = _Quoting(at)
+        if view.chain.at and at - view.chain.at > _HALTED_NS:
+            quoting.rest(at)
+            return None
+        book = view.book
+        if book.best_bid is not quoting.bid or book.best_ask is not quoting.ask:
+            quoting.touch(at, book.best_bid, book.best_ask)
+        if at < quoting.due:
+            return None
+        quoting.due = at + _DETECT_NS
+        quoting.spend(at)
+        quoting.look(at, book)
+        if at - quoting.since < 10 * _SECOND:
+            return None
+        strength, figures = quoting.judge()
+        return Detection(view.ticker, self.name, strength, figures, view.seq)
+
+
+class _Quoting:
+    """How the best prices of one market live; times in ns."""
+
+    __slots__ = (
+        "ask", "at", "bid", "constant", "due", "life_ns", "near", "offsets", "prompt", "refill",
+        "renewed", "since", "spread_bps", "swept_at", "swept_bps", "there", "uptime",
+    )  # fmt: skip
+
+    def __init__(self, at: int) -> None:
+        self.at = self.since = at
+        self.due = at + _DETECT_NS
+        self.bid: Level | None = None
+        self.ask: Level | None = None
+        self.renewed = [at, at]  # when each side's best was last quoted
+        self.near = [at, at]  # and when one of its best three
+        self.offsets = [0, 0]
+        self.spread_bps = math.inf
+        self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
+        self.swept_at, self.swept_bps = 0, 0.0
+
+    def rest(self, at: int) -> None:
+        """Let time pass that says nothing."""
+        self.at = at
+        self.renewed, self.near = [at, at], [at, at]
+        self.swept_at = 0
+
+    def spend(self, at: int) -> None:
+        """Let time pass with the book as it stands."""
+        passed = at - self.at
+        if passed <= 0:
+            return
+        keep, self.at = _keep(passed, _QUOTING_NS), at
+        self.uptime *= keep
+        self.there *= keep
+        if self.spread_bps <= _WIDE_BPS:
+            self.uptime += 1.0 - keep
+            # At first somebody was there, from a moment on nobody any more.
+            alone = min(max(at - min(self.near) - _LEFT_NS, 0), passed)
+            self.there += _keep(alone, _QUOTING_NS) - keep
+
+    def touch(self, at: int, bid: Level | None, ask: Level | None) -> None:
+        """Take new best levels."""
+        self.spend(at)
+        for side, (old, new) in enumerate(((self.bid, bid), (self.ask, ask))):
+            # A smaller total at the same price is a fill, not a quote.
+            if new is None or new is old:
+                continue
+            if old is None:
+                self.renewed[side] = at
+            elif new.price != old.price or new.size > old.size:
+                self._renew(side, at, abs(new.size - old.size) <= _ALIKE * old.size)
+        self.bid, self.ask = bid, ask
+        before, self.spread_bps = self.spread_bps, math.inf
+        if bid is not None and ask is not None:
+            self.spread_bps = (ask.price - bid.price) / bid.price * 1e4
+        self._sweep(at, before)
+
+    def look(self, at: int, book: Book) -> None:
+        """Notice new quotes near the touch: an expired one, not yet removed, may stand before."""
+        for side, levels in enumerate((book.bids(_NEAR), book.asks(_NEAR))):
+            newest = max((level.offset for level in levels), default=0)
+            if newest > self.offsets[side]:
+                self.near[side] = at
+            self.offsets[side] = newest
+
+    def _renew(self, side: int, at: int, alike: bool) -> None:
+        life_ns, self.renewed[side] = at - self.renewed[side], at
+        self.life_ns += _LEARN * (life_ns - self.life_ns)
+        self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
+        self.constant += _LEARN * (alike - self.constant)
+
+    def _sweep(self, at: int, before_bps: float) -> None:
+        if not self.swept_at:
+            if 1.5 * before_bps < self.spread_bps:
+                self.swept_at, self.swept_bps = at, before_bps
+        elif self.spread_bps <= 1.25 * self.swept_bps or at - self.swept_at > _LEFT_NS:
+            self.refill += _LEARN * ((at - self.swept_at <= _BLOCK_NS) - self.refill)
+            self.swept_at = 0
+
+    def judge(self) -> tuple[float, tuple[tuple[str, float], ...]]:
+        """Return the strength and its figures."""
+        strength = self.there * (5.0 + 3.0 * self.prompt + self.constant + self.refill) / 10.0
+        return strength, (
+            ("uptime", self.uptime), ("there", self.there), ("prompt", self.prompt),
+            ("constant", self.constant), ("refill", self.refill),
+            ("life_s", self.life_ns / _SECOND),
+        )  # fmt: skip
+
+
+# === Arbitrage ===
+# What a trade against the oracle price, or against the other markets, would bring by the books as
+# they stand, all costs taken off.
+
+_SAMPLE_NS: Final = 5 * _SECOND  # returns are compared over this
+_BASKET: Final = 3  # markets in the basket, those of the smallest spreads
+_REBASKET: Final = 60  # samples between two choices of it
+_BETA_KEEP: Final = math.exp2(-_SAMPLE_NS / (600 * _SECOND))
+_RESIDUAL_KEEP: Final = math.exp2(-_SAMPLE_NS / (300 * _SECOND))
+_WARM_SAMPLES: Final = 60
+_ROUNDING: Final = 1e-9  # a share: sums of floats may not make a claim
+_LEVELS: Final = 20  # of a side: what lies deeper is nothing to trade on
+
+
+class Arbitrage:
+    """A price that is off by more than it costs to trade on it, both ways, by the books.
+
+    For `usd` of a market, fees of `taker_ppm` each way:
+
+    basis_bps     mid to oracle price; positive: the book is dearer
+    basis_usd     net of buying (or selling) now and leaving at the oracle price, less half the
+                  spread of leaving, fees, and the next hour's funding where it is to be paid
+    residual_bps  how far the market has left its beta times the basket (the three markets of the
+                  smallest spreads, itself apart) of late: 5 s returns, half-life 300 s
+    beta, z       to the basket (half-life 600 s); the residual in its deviations, from the 60th on
+    residual_usd  net of trading against the residual until it closes, all legs there and back
+    -TICKER       USDC of each leg of the basket, + bought
+    strength      = net / (net + cost) of the better one; 0 where neither pays
+
+    A net above 0 is claimed only if walking each book involved for its size (20 levels) pays it;
+    a residual besides only from |z| = 2 on. Whether the price returns, nobody promises.
+    """
+
+    name: ClassVar[str] = "arbitrage"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "oracle", "funding"])
+
+    def __init__(self, usd: float = 1_000.0, taker_ppm: int = Fees().taker_ppm) -> None:
+        if not 0.0 < usd < math.inf:
+            raise DataError(f"expected more than 0 USDC to trade, got {usd!r}")
+        self._usd, self._fee = usd, taker_ppm / _PPM
+        self._margin = usd * _ROUNDING
+        self._views: dict[str, MarketView] = {}
+        self._residuals: dict[str, _Residual] = {}
+        self._due: dict[str, int] = {}
+        self._basket: tuple[str, ...] = ()
+        self._sample_at = self._samples = 0
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return what trading on its price would bring."""
+        ticker, at = view.ticker, view.at
+        if at >= self._sample_at:
+            self._sample(at)
+        if at < self._due.get(ticker, 0):
+            return None
+        self._views[ticker] = view
+        if view.oracle is None or view.book.mid_price is None or view.quality.stale:
+            return None
+        self._due[ticker] = at + _DETECT_NS
+        inputs: list[tuple[str, float]] = [("usd", self._usd)]
+        strength = max(self._basis(view, view.oracle.price, inputs), self._against(view, inputs))
+        return Detection(ticker, self.name, strength, tuple(inputs), view.seq)
+
+    def _basis(self, view: MarketView, oracle: float, inputs: list[tuple[str, float]]) -> float:
+        mid = view.book.mid_price or oracle
+        inputs.append(("basis_bps", (mid / oracle - 1.0) * 1e4))
+        size = self._usd / oracle
+        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+        if bought is None or sold is None:
+            return 0.0
+        dear = mid > oracle
+        gross = size * abs(mid - oracle)
+        # In at a price of the book, out at the oracle price with half the spread.
+        spread = size * (bought - sold)
+        fees = size * self._fee * ((sold if dear else bought) + oracle)
+        cost = spread + fees + _to_go(view, -self._usd if dear else self._usd) + self._margin
+        inputs.append(("basis_usd", gross - cost))
+        return _strength(gross, cost)
+
+    def _against(self, view: MarketView, inputs: list[tuple[str, float]]) -> float:
+        residual = self._residuals.get(view.ticker)
+        basket = [name for name in self._basket if name != view.ticker]
+        if residual is None or residual.samples < _WARM_SAMPLES or not basket:
+            return 0.0
+        off, beta, z = residual.level, residual.beta, residual.z
+        inputs += [("residual_bps", off * 1e4), ("beta", beta), ("z", z)]
+        # Rich is sold, and its basket bought.
+        own = -math.copysign(self._usd, off)
+        legs = {name: -beta * own / len(basket) for name in basket}
+        costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
+        costs.append(self._there_and_back(view, own))
+        cost = math.fsum(costs) + self._margin
+        if not math.isfinite(cost):
+            return 0.0
+        gross = abs(off) * self._usd
+        inputs.append(("residual_usd", gross - cost))
+        inputs += [(f"-{name}", usd) for name, usd in legs.items()]
+        return _strength(gross, cost) if abs(z) >= 2.0 else 0.0
+
+    def _there_and_back(self, view: MarketView, usd: float) -> float:
+        """Return what it costs to open and close a leg at once, with funding; inf: too thin."""
+        mid = view.book.mid_price
+        if mid is None or view.quality.stale:
+            return math.inf
+        size = abs(usd) / mid
+        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+        if bought is None or sold is None:
+            return math.inf
+        return size * (bought - sold + self._fee * (bought + sold)) + _to_go(view, usd)
+
+    def _sample(self, at: int) -> None:
+        """Compare the returns of all markets since the last sample."""
+        self._sample_at = at + _SAMPLE_NS
+        spreads: dict[str, float] = {}
+        for ticker, view in self._views.items():
+            mid, spread = view.book.mid_price, view.book.spread_bps
+            residual = self._residuals.get(ticker)
+            if residual is None:
+                residual = self._residuals[ticker] = _Residual()
+            if mid is None or spread is None or view.quality.stale:
+                residual.log = residual.back = None
+                continue
+            spreads[ticker] = spread
+            log = math.log(mid)
+            residual.back = None if residual.log is None else log - residual.log
+            residual.log = log
+        if self._samples % _REBASKET == 0 or not self._basket:
+            self._basket = tuple(sorted(spreads, key=lambda name: spreads[name])[:_BASKET])
+        self._samples += 1
+        returns = {name: self._residuals[name].back for name in self._basket}
+        known = {name: back for name, back in returns.items() if back is not None}
+        total = math.fsum(known.values())
+        for ticker in spreads:
+            residual, among = self._residuals[ticker], ticker in known
+            count = len(known) - among
+            if residual.back is not None and count:
+                residual.take(residual.back, (total - (known[ticker] if among else 0.0)) / count)
+
+
+class _Residual:
+    """One market against the basket: logs of prices, returns of 5 s."""
+
+    __slots__ = ("_both", "_power", "_square", "back", "level", "log", "samples")
+
+    def __init__(self) -> None:
+        self.log: float | None = None
+        self.back: float | None = None
+        self.samples = 0
+        self.level = self._both = self._power = self._square = 0.0
+
+    @property
+    def beta(self) -> float:
+        return self._both / self._power if self._power else 0.0
+
+    @property
+    def z(self) -> float:
+        return self.level / math.sqrt(self._square) if self._square else 0.0
+
+    def take(self, own: float, basket: float) -> None:
+        # The beta is that of before: what it explains must not have made it.
+        self.level = _RESIDUAL_KEEP * self.level + own - self.beta * basket
+        self._both = _BETA_KEEP * self._both + own * basket
+        self._power = _BETA_KEEP * self._power + basket * basket
+        self.samples += 1
+        weight = max(1.0 / self.samples, 1.0 - _BETA_KEEP)
+        self._square += weight * (self.level * self.level - self._square)
+
+
+def _walk(book: Book, side: str, size: float) -> float | None:
+    """Return the average price of taking a size from the book; None where it is too thin."""
+    left, paid = size, 0.0
+    for level in book.asks(_LEVELS) if side == "BUY" else book.bids(_LEVELS):
+        taken = level.size if level.size < left else left
+        paid += taken * level.price
+        left -= taken
+        if left <= 0.0:
+            return paid / size
+    return None
+
+
+def _to_go(view: MarketView, usd: float) -> float:
+    """Return the next funding that a position of so much would pay, USDC; none that it gets."""
+    return max(view.funding.next_rate_1h * usd, 0.0)
+
+
+def _strength(gross: float, cost: float) -> float:
+    return (gross - cost) / gross if gross > cost else 0.0
+
+
+# === Price discovery ===
+# Which price moves first: the mid, the tape, or the oracle. Times are those of receipt: what a
+# reader of this stream can know, not what happened at the venue.
+
+_LAG_STEP_S: Final = 0.25
+_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-12, 13))
+_MOST_LAG_S: Final = _LAGS_S[-1]
+_MEMORY_S: Final = 300.0 / math.log(2.0)  # half-life of 300 s
+_LEAST_MOVES: Final = 30
+_UNPAIRED_S: Final = 30.0  # an observation waits so long for the other price
+
+
+class PriceDiscovery:
+    """Which of mid, trades and oracle leads, by how much, and where the price is made.
+
+    For each pair the Hayashi-Yoshida covariance at lags of -3 to 3 s, 0.25 s apart, over all
+    observations, without a common clock (Hoffmann, Rosenbaum and Yoshida 2013):
+
+    lead_trades_s, lead_oracle_s    by how much the mid is ahead of the other; its peak, a parabola
+    lead_oracle_trades_s            by how much the oracle is ahead of the tape
+    rho_…                           the correlation at that peak
+    share_mid     of mid and tape, the mid's part in the common price: Hasbrouck's information
+                  share (1995) by one error correction a second, mean of both orders; from 60 s on
+    strength      = the largest correlation
+
+    A pair is absent before 30 moves of its rarer price. Half-life 300 s. Prices in logs.
+    """
+
+    name: ClassVar[str] = "discovery"
+    changes: ClassVar[frozenset[str]] = frozenset(["book", "trades", "oracle"])
+
+    def __init__(self) -> None:
+        self._markets: dict[str, _Discovering] = {}
+
+    def step(self, view: MarketView) -> Detection | None:
+        """Take one view, return which of its prices leads."""
+        ticker, at_s = view.ticker, view.at / _SECOND
+        market = self._markets.get(ticker)
+        if market is None:
+            market = self._markets[ticker] = _Discovering(at_s)
+        market.observe(view, at_s)
+        if at_s < market.due_s:
+            return None
+        market.due_s = at_s + _DETECT_NS / _SECOND
+        market.share.sample(market.mid.last, market.trades.last)
+        inputs, strength = market.figures()
+        return Detection(ticker, self.name, strength, inputs, view.seq) if inputs else None
+
+
+class _Discovering:
+    """The prices of one market, and how they follow each other."""
+
+    def __init__(self, at_s: float) -> None:
+        self.mid, self.trades, self.oracle = _Prices(), _Prices(), _Prices()
+        self.share, self.due_s = _Share(), at_s
+        # The rarer price first: it is the one that costs.
+        self.pairs = {
+            "trades": (_Pair(self.trades, self.mid), -1.0),
+            "oracle": (_Pair(self.oracle, self.mid), -1.0),
+            "oracle_trades": (_Pair(self.oracle, self.trades), 1.0),
+        }
+
+    def observe(self, view: MarketView, at_s: float) -> None:
+        """Take the price that a view brings."""
+        if view.changed == "book":
+            price, prices = view.book.mid_price, self.mid
+        elif view.changed == "trades":
+            price, prices = view.fresh[-1].price if view.fresh else None, self.trades
+        else:
+            price, prices = view.oracle.price if view.oracle else None, self.oracle
+        if price is not None and prices.add(at_s, math.log(price)):
+            for pair, _ in self.pairs.values():
+                pair.take(prices)
+
+    def figures(self) -> tuple[tuple[tuple[str, float], ...], float]:
+        found: list[tuple[str, float]] = []
+        strength = 0.0
+        for name, (pair, sign) in self.pairs.items():
+            if (peak := pair.peak()) is not None:
+                found += [(f"lead_{name}_s", sign * peak[0]), (f"rho_{name}", peak[1])]
+                strength = max(strength, peak[1])
+        if found and (share := self.share.of_first()) is not None:
+            found.append(("share_mid", share))
+        return tuple(found), strength
+
+
+class _Prices:
+    """One price as it was observed: times in s, logs, and the sum of its squared moves."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.logs: list[float] = []
+        self.last: float | None = None
+        self.square = 0.0
+
+    def add(self, at_s: float, log: float) -> bool:
+        """Take an observation; False for one that does not come after the last."""
+        times = self.times
+        if times:
+            passed = at_s - times[-1]
+            if passed <= 0.0:
+                return False
+            self.square *= math.exp(-passed / _MEMORY_S)
+        if self.last is not None:
+            self.square += (log - self.last) ** 2
+        self.last = log
+        times.append(at_s)
+        self.logs.append(log)
+        if len(times) >= 1_024:
+            start = min(bisect_left(times, at_s - _UNPAIRED_S - 2 * _MOST_LAG_S), 1_023)
+            del times[:start], self.logs[:start]
+        return True
+
+
+class _Pair:
+    """How one price and another move together at each lag; positive: the first leads."""
+
+    def __init__(self, first: _Prices, second: _Prices) -> None:
+        self._first, self._second = first, second
+        self._waiting: deque[tuple[float, float]] = deque()
+        self._at_s = self._log = self._moves = 0.0
+        self._before: list[float] = []
+        self._both = [0.0] * len(_LAGS_S)
+
+    def take(self, prices: _Prices) -> None:
+        """Take the newest observation of a price, if it is one of this pair's."""
+        second = self._second.times
+        if prices is self._first:
+            at_s = prices.times[-1]
+            self._waiting.append((at_s, prices.logs[-1]))
+            if self._waiting[0][0] < at_s - _UNPAIRED_S:
+                self._waiting.clear()
+                self._before = []
+        elif prices is not self._second:
+            return
+        while self._waiting and second and self._waiting[0][0] + _MOST_LAG_S <= second[-1]:
+            self._settle(*self._waiting.popleft())
+
+    def _settle(self, at_s: float, log: float) -> None:
+        # A move of the first goes with all moves of the second that touch its time, shifted by
+        # the lag: from the last observation before its start to the first after its end.
+        times, logs = self._second.times, self._second.logs
+        if times[0] > at_s - _MOST_LAG_S:
+            self._before = []
+            return
+        if before := self._before:
+            keep, move = math.exp((self._at_s - at_s) / _MEMORY_S), log - self._log
+            self._moves = keep * self._moves + (move != 0.0)
+            self._both = [
+                keep * both + move * (logs[bisect_left(times, at_s + lag)] - start)
+                for both, start, lag in zip(self._both, before, _LAGS_S, strict=True)
+            ]
+        self._at_s, self._log = at_s, log
+        self._before = [logs[bisect_right(times, at_s + lag) - 1] for lag in _LAGS_S]
+
+    def peak(self) -> tuple[float, float] | None:
+        """Return the lag at which they move together most, s, and their correlation there."""
+        both, scale = self._both, math.sqrt(self._first.square * self._second.square)
+        top = max(both)
+        if self._moves < _LEAST_MOVES or not scale or top <= 0.0:
+            return None
+        at = both.index(top)
+        lag = _LAGS_S[at]
+        if 0 < at < len(both) - 1:
+            low, high = both[at - 1], both[at + 1]
+            if (bend := low - 2.0 * top + high) < 0.0:
+                lag += 0.5 * (low - high) / bend * _LAG_STEP_S
+        return lag, min(top / scale, 1.0)  # observed apart, they may seem more than one
+
+
+class _Share:
+    """Two prices of one thing, a second at a time: how each makes up for the gap between them."""
+
+    _KEEP: Final = math.exp(-1.0 / _MEMORY_S)
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self._count = 0
+        # Sums of products of the gap and both moves.
+        self._gap = self._gap_1 = self._gap_2 = self._11 = self._12 = self._22 = 0.0
+
+    def sample(self, first: float | None, second: float | None) -> None:
+        """Take both prices, a second after the last."""
+        if first is None or second is None:
+            return
+        if self._last is not None:
+            gap = self._last[0] - self._last[1]
+            one, two, keep = first - self._last[0], second - self._last[1], self._KEEP
+            self._gap = keep * self._gap + gap * gap
+            self._gap_1 = keep * self._gap_1 + gap * one
+            self._gap_2 = keep * self._gap_2 + gap * two
+            self._11 = keep * self._11 + one * one
+            self._12 = keep * self._12 + one * two
+            self._22 = keep * self._22 + two * two
+            self._count += 1
+        self._last = first, second
+
+    def of_first(self) -> float | None:
+        """Return the first's share in the common price, 0 to 1; None while it is unknown."""
+        if self._count < 60 or not self._gap:
+            return None
+        one, two = self._gap_1 / self._gap, self._gap_2 / self._gap
+        var_1 = self._11 - one * self._gap_1
+        var_2 = self._22 - two * self._gap_2
+        both = self._12 - one * self._gap_2
+        # Who gives in to the gap follows; the weights of the common price are the other's.
+        weight_1, weight_2 = max(two, 0.0), max(-one, 0.0)
+        upper = _first_share(weight_1, weight_2, var_1, var_2, both)
+        lower = _first_share(weight_2, weight_1, var_2, var_1, both)
+        return None if upper is None or lower is None else (upper + 1.0 - lower) / 2.0
+
+
+def _first_share(
+    weight_1: float, weight_2: float, var_1: float, var_2: float, both: float
+) -> float | None:
+    # Cholesky: what both have in common is the first's.
+    if var_1 <= 0.0 or var_2 <= 0.0:
+        return None
+    deviation = math.sqrt(var_1)
+    first = weight_1 * deviation + weight_2 * both / deviation
+    rest = weight_2 * weight_2 * max(var_2 - both * both / var_1, 0.0)
+    total = first * first + rest
+    return first * first / total if total else None
+
+
+DETECTORS: Final[tuple[Callable[[], Detector], ...]] = (MarketMakers, Arbitrage, PriceDiscovery)
+
+
 # === Streams ===
-# The operator, one line around `step`.
+# The operators, one line around `step` and around the detectors.
 
 
 def market_views(
@@ -2343,3 +3237,25 @@ def market_views(
         views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)
+
+
+def detections(
+    detectors: Iterable[Callable[[], Detector]] = DETECTORS,
+) -> Callable[[Observable[MarketView]], Observable[Detection]]:
+    """Turn market views into what the detectors find, about one a second, market and detector.
+
+    Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
+    it. Each subscriber folds detectors of its own. A change that no detector wants (q) is passed
+    over, and so is one before the next finding is due (b):
+
+        views       --b--q--b--o--|
+        detections  --D--------D--|
+    """
+    chosen = tuple(detectors)
+    return fold(lambda: [make() for make in chosen], _detect)
+
+
+def _detect(detectors: Iterable[Detector], view: MarketView) -> list[Detection]:
+    changed = view.changed
+    found = [detector.step(view) for detector in detectors if changed in detector.changes]
+    return [detection for detection in found if detection is not None]

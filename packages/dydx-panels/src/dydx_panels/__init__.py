@@ -87,6 +87,7 @@ from dydx_risk import (
     Trigger,
     Verdict,
     Watch,
+    Withdraw,
     due,
     percent_text,
 )
@@ -342,8 +343,8 @@ _WORDS: Final = {
 _STATES: Final = {
     "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
     "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
-    "act": "watch", "approved": "good", "decision": "accent", "denied": "watch", "fill": "up",
-    "hold": "dim", "liquidated": "danger", "reduce": "danger",
+    "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
+    "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
@@ -834,10 +835,15 @@ def _verdict_row(verdict: Verdict) -> TapeRow:
     if isinstance(verdict, Denied):
         # Its figures stand in its words; `w` shows all of them.
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
+    elif isinstance(verdict, Withdraw):
+        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
         only = " reduce-only" if order.reduce_only else ""
-        text = f"{verdict.why} · {order.time_in_force}{only} until block {order.good_til_block}"
+        until = f"block {order.good_til_block}"
+        if order.good_til_block_time:
+            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
+        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
     kind = type(verdict).__name__.lower()
     return TapeRow(verdict.at, kind, text, ticker, verdict.id, verdict.seq)
 

@@ -17,7 +17,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Front ends, Explanation: one account as the chain and as a web page shows it, and why they differ.
 - Figures, Stress: `risk_figures`, and what a shock makes of them (`stress_table`).
 - Sizing and leverage: sizes that survive a shock; a leverage to choose.
-- Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
+- Positions, Unsettled funding, Brackets, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
 - Ladder: the rungs of a plan, and below which distance each fires, the pace counted on.
@@ -29,6 +29,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
 - Guard: `retreat`, `protect`: how far to go back, `triggers` at which levels; `defend` fires it.
 - Watch: the account's risk second by second, for panels.
+- Upkeep: what stands on the venue: brackets go with their position, entries are taken back.
 - Risk, Streams: the state, and the operator around it.
 
 The guard defends the distance `restore_to`. Once it is lost a move is on: its room is what prices
@@ -94,6 +95,8 @@ __all__ = [
     "Position", "Reservation",
     # Unsettled funding
     "index_delta",
+    # Brackets
+    "BracketKind", "Levels", "StandingBracket", "bracket_changes",
     # Account
     "Account",
     # Flight values
@@ -103,7 +106,8 @@ __all__ = [
     # Policy
     "Policy",
     # Verdicts
-    "Approved", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "audit_row",
+    "Approved", "Bracket", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "Withdraw",
+    "audit_row",
     # Guard
     "Trigger",
     # Watch
@@ -124,11 +128,16 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
 from operator import add, sub
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeGuard, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeGuard, TypeVar, get_args
 
 import msgspec
 from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
+    SHORT_TERM,
     AccountUpdate,
+    CancelRequest,
+    ConditionType,
     ConnError,
     Frame,
     OrderRequest,
@@ -138,10 +147,13 @@ from dydx_conn import (
     Side,
     Subaccount,
     base_to_quote,
+    cancel,
     exact,
     fold,
+    is_of,
     order_id,
     quote_to_base,
+    stateful_order_limit,
 )
 from dydx_data import (
     Book,
@@ -150,10 +162,12 @@ from dydx_data import (
     MarketView,
     ObjectionKind,
     Oracle,
+    charged_rate,
     funding_clamp_ppm,
+    funding_rate_8h_ppm,
     stopping,
 )
-from dydx_strategy import Decision
+from dydx_strategy import Decision, Entry
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
@@ -740,17 +754,6 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         price, exponent, market = self.price or 0, self.exponent, self.market
         delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
         return hours * funding_settlement_ppm(self.quantums, delta, 0)
-
-
-def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
-    try:
-        digits, exponent = exact(rate_1h)
-    except (ConnError, ValueError, ArithmeticError):
-        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-    times, over = 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
-    rate: int = abs(digits) * times // over
-    return rate if digits >= 0 else -rate
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
@@ -1839,7 +1842,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     would make better is left out: the fill may not come. `doubted` is an order that a node dropped
     unfilled: it may fill on another until `order.good_til_block` is past. `shut` is the chain's
     refusal if its market takes no orders, which the indexer may not have reported yet. `sent` is
-    the height at which it went out.
+    the height at which it went out. Of one that stands and has filled in part, `whole` is the
+    effect of all of it.
     """
 
     order: OrderRequest
@@ -1849,6 +1853,39 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sent: int = 0
     doubted: bool = False
     shut: str = ""
+    whole: MarginFigures | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Return whether it waits on the venue for its price: it shrinks nothing for certain."""
+        return self.order.order_flags != SHORT_TERM
+
+    def is_over(self, height: int, time_s: int) -> bool:
+        """Return whether it can no longer fill; a height or a time of 0 is not known."""
+        if self.stands:
+            return 0 < self.order.good_til_block_time < time_s - _LATE_S
+        return self.order.good_til_block < height
+
+    def filled(self, state: OrderState) -> Self:
+        """Return it as so much of the order has filled: that is in the account already."""
+        if not (self.stands and 0 < state.filled < state.size):
+            return self
+        whole = self.effect if self.whole is None else self.whole
+        left = Fraction(state.size - state.filled) / Fraction(state.size)
+        figures = {name: _away_from_0(left * getattr(whole, name)) for name in _EFFECT}
+        effect = msgspec.structs.replace(whole, **figures)
+        return msgspec.structs.replace(self, whole=whole, effect=effect)
+
+
+_EFFECT: Final = (
+    "net_collateral", "initial_margin", "maintenance_margin", "notional", "sensitivity",
+)  # fmt: skip
+# What ended in a block is reported a little after it.
+_LATE_S: Final = 10
+
+
+def _away_from_0(value: Fraction) -> int:
+    return ceil(value) if value > 0 else floor(value)
 
 
 # How the reason of a refusal begins whose cause is the market's status.
@@ -1869,17 +1906,129 @@ def index_delta(
     In ppm quote quantums per base quantum, at the view's oracle price. With a position in
     `worst_for` an unknown rate is the one that costs it most.
     """
-    imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
-    most = funding_clamp_ppm(_TERMS.funding_rate_clamp_factor_ppm, imf, fraction)
     if view.oracle is None or not (view.funding.known or worst_for):
         return None
-    rate_8h_ppm = most if worst_for > 0 else -most
+    rate_8h_ppm = PPM * PPM if worst_for > 0 else -PPM * PPM
     if view.funding.known:
-        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+        rate_8h_ppm = funding_rate_8h_ppm(view.funding.next_rate_text)
     return funding_index_delta(
-        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+        charged_rate(rate_8h_ppm, market, _TERMS), 3_600 * hours,
         view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
     )  # fmt: skip
+
+
+# === Brackets ===
+# What leaves a position by itself: reduce-only conditional orders that stand on the venue. Facts of
+# them, and what they have to become; nothing here sends or judges.
+
+BracketKind = Literal["STOP_LOSS", "TAKE_PROFIT"]
+_KINDS: Final[tuple[BracketKind, ...]] = get_args(BracketKind)
+# Grown step by step, a position is covered in pieces: no more of them than this.
+_MOST_PIECES: Final = 3
+
+
+class Levels(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Where a long or a short is left, in subticks, 0 for nowhere; "" is an earlier run's word."""
+
+    is_long: bool
+    stop_loss: int = 0
+    take_profit: int = 0
+    decision: str = ""
+
+    def trigger(self, kind: BracketKind) -> int:
+        """Return the price at which a bracket of this kind fires."""
+        return self.stop_loss if kind == "STOP_LOSS" else self.take_profit
+
+
+class StandingBracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A bracket that was sent, or found of an earlier run.
+
+    `left` are the quantums that it may still trade, `sent` is the height at which it went out,
+    `seen` whether the venue has reported it. Its cancel went out `tries` times, last at `asked`.
+    """
+
+    order_id: str
+    ticker: str
+    kind: BracketKind
+    side: Side
+    trigger: int
+    quantums: int
+    left: int
+    named: CancelRequest
+    sent: int
+    seen: bool = False
+    asked: int = 0
+    tries: int = 0
+
+    @classmethod
+    def of(cls, id_: str, order: OrderRequest, height: int) -> Self:
+        """Return what stands of an order that was sent at a height."""
+        return cls(
+            order_id=id_, ticker=order.ticker, side=order.side, trigger=order.trigger_subticks,
+            kind="STOP_LOSS" if order.condition_type == "STOP_LOSS" else "TAKE_PROFIT",
+            quantums=order.quantums, left=order.quantums, named=cancel(order), sent=height,
+        )  # fmt: skip
+
+    @classmethod
+    def found(cls, state: OrderState, market: PerpetualMarket, height: int) -> Self | None:
+        """Return what stands of a reported order, None if it is no bracket."""
+        row, named = state.row, state.named
+        if row is None or named is None or named.order_flags != CONDITIONAL:
+            return None
+        if not row.reduce_only or row.side is None or not row.trigger_price:
+            return None
+        try:
+            trigger = market.floor_subticks(row.trigger_price)
+            left = market.floor_quantums(state.size - state.filled)
+        except ConnError:
+            return None
+        takes = (row.type or "").startswith("TAKE_PROFIT")
+        return cls(
+            order_id=state.id, ticker=market.ticker, side=row.side, trigger=trigger,
+            kind="TAKE_PROFIT" if takes else "STOP_LOSS", quantums=left, left=left,
+            named=named, sent=height, seen=True,
+        )  # fmt: skip
+
+    def reported(self, state: OrderState) -> Self:
+        """Return it as its venue reports it."""
+        part = state.filled / state.size if state.size else Decimal(0)
+        left = self.quantums - round(self.quantums * part)
+        seen = self.seen or state.status in ("OPEN", "PARTIALLY_FILLED")
+        return msgspec.structs.replace(self, left=left, seen=seen)
+
+
+class Change(NamedTuple):
+    """What has to become of a market's brackets: those to withdraw, and those to place."""
+
+    withdraw: list[StandingBracket]
+    place: list[tuple[BracketKind, int]]
+
+
+def bracket_changes(
+    held: int, levels: Levels | None, standing: Iterable[StandingBracket]
+) -> Change:
+    """Return what makes the brackets that stand cover what is held, and no more, at its levels.
+
+    `held` is in signed quantums; what is placed, in unsigned ones. What fits stays where it is.
+    """
+    change, size, side = Change([], []), abs(held), "SELL" if held > 0 else "BUY"
+    meant = levels if levels is not None and held and levels.is_long == (held > 0) else None
+    pieces = [*standing]
+    for kind in _KINDS:
+        trigger, covered, fits = meant.trigger(kind) if meant else 0, 0, list[StandingBracket]()
+        for piece in (piece for piece in pieces if piece.kind == kind):
+            as_meant = trigger == piece.trigger and side == piece.side
+            if as_meant and covered + piece.left <= size:
+                covered += piece.left
+                fits.append(piece)
+            else:
+                change.withdraw.append(piece)
+        if trigger and covered < size:
+            if len(fits) >= _MOST_PIECES:
+                change.withdraw.extend(fits)
+                covered = 0
+            change.place.append((kind, size - covered))
+    return change
 
 
 # === Account ===
@@ -1900,6 +2049,10 @@ class Account:
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
     `settled` clears it. `hours_owed` are those, by ticker, that had no price to be computed with.
     `by_hand` are the markets that somebody else trades in.
+
+    `brackets` stand on the venue by order id, `failed` are those that ended unfilled and why, to be
+    taken by who looks after them. `strays` are orders of ours that stand and that nothing here
+    knows: an earlier run sent them, whose client ids are in `earlier`, or they were given up.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -1912,7 +2065,12 @@ class Account:
         self.open_orders: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
         self.by_hand: set[str] = set()
-        self.height = self.seq = self.at = 0
+        self.brackets: dict[str, StandingBracket] = {}
+        self.failed: list[tuple[StandingBracket, str]] = []
+        self.strays: dict[str, OrderState] = {}
+        self.earlier: tuple[tuple[int, int], ...] = ()
+        self._stood: set[int] = set()  # client ids of what this run let stand
+        self.height = self.time_s = self.seq = self.at = 0
         self.trouble, self.polled = "no account snapshot yet", False
         self._paid_in = 0
 
@@ -1955,13 +2113,16 @@ class Account:
             self.open_orders[state.id] = state
         reservation = self.reserved.get(state.id)
         if reservation is None:
+            self._stand(state)
             return
         if state.order is not None:
             # As it was sent: dated by the node's block, it may fill for longer.
             reservation = msgspec.structs.replace(reservation, order=state.order)
             self.reserved[state.id] = reservation
-        if state.status in ("FILLED", "CANCELLED"):
+        if state.status in ("FILLED", "CANCELLED") or (reservation.stands and state.final):
             del self.reserved[state.id]
+        elif reservation.stands:
+            self.reserved[state.id] = reservation.filled(state)
         elif state.leaving or state.status == "REJECTED":
             # An order that a node dropped unfilled may have ended; one that it saw fill waits for
             # its block.
@@ -1970,6 +2131,31 @@ class Account:
             doubted = not (state.filled or shut)
             reservation = msgspec.structs.replace(reservation, doubted=doubted, shut=shut)
             self.reserved[state.id] = reservation
+
+    def _stand(self, state: OrderState) -> None:
+        # What stands on the venue beside what is reserved: brackets, and what nobody here knows.
+        bracket, named = self.brackets.get(state.id), state.named
+        if bracket is not None and state.final:
+            del self.brackets[state.id]
+            if state.status != "FILLED" and not bracket.asked:
+                self.failed.append((bracket, state.reason or state.status))
+        elif bracket is not None:
+            self.brackets[state.id] = bracket.reported(state)
+        elif state.final or named is None or named.order_flags not in (CONDITIONAL, LONG_TERM):
+            self.strays.pop(state.id, None)
+        elif named.client_id in self._stood or is_of(named.client_id, self.earlier):
+            self.strays[state.id] = state
+
+    def stand(self, order: OrderRequest) -> str:
+        """Note that an order of ours goes out to stand on the venue; return its id."""
+        self._stood.add(order.client_id)
+        return order_id(self.subaccount, order)
+
+    @property
+    def stateful(self) -> int:
+        """Return how many orders of the account stand on the venue, or are on their way there."""
+        sent = {i for i, held in self.reserved.items() if held.stands} | self.brackets.keys()
+        return len(sent | {i for i, state in self.open_orders.items() if _is_stateful(state)})
 
     @property
     def unsettled(self) -> int:
@@ -1987,19 +2173,25 @@ class Account:
         return [state for state in self.open_orders.values() if self._is_anothers(state)]
 
     def _is_anothers(self, state: OrderState) -> bool:
-        return state.order is None and state.id not in self.reserved
+        ours = state.id in self.reserved or state.id in self.brackets
+        return state.order is None and not ours
 
     def in_flight(self, ticker: str) -> list[Reservation]:
         """Return what is reserved in a market."""
         return [held for held in self.reserved.values() if held.order.ticker == ticker]
 
-    def expire(self, height: int) -> None:
+    def expire(self, height: int, time_s: int = 0) -> None:
         """Move to a block; drop the orders without an answer that can no longer fill."""
+        self.time_s = max(self.time_s, time_s)
         if height <= self.height:
             return
         self.height = height
-        reserved = self.reserved
-        self.reserved = {i: r for i, r in reserved.items() if r.order.good_til_block >= height}
+        reserved, time_s = self.reserved, self.time_s
+        self.reserved = {i: r for i, r in reserved.items() if not r.is_over(height, time_s)}
+
+
+def _is_stateful(state: OrderState) -> bool:
+    return state.named is not None and state.named.order_flags != SHORT_TERM
 
 
 # === Candidates ===
@@ -2021,6 +2213,21 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     def delta(self) -> int:
         """Return the signed change of the position."""
         return self.size if self.side == "BUY" else -self.size
+
+    def standing(
+        self, client_id: int, until_s: int, kind: ConditionType = "", trigger: int = 0
+    ) -> OrderRequest:
+        """Return the order that waits for its price until a second, by the chain's clock.
+
+        Without a trigger it rests, post-only; of a `kind` it takes once that price has come.
+        """
+        return OrderRequest(
+            ticker=self.market.ticker, clob_pair_id=self.market.clob_pair_id, side=self.side,
+            quantums=self.size, subticks=self.subticks, client_id=client_id,
+            time_in_force="IOC" if kind else "POST_ONLY",
+            order_flags=CONDITIONAL if kind else LONG_TERM, good_til_block_time=until_s,
+            condition_type=kind, trigger_subticks=trigger,
+        )  # fmt: skip
 
     @property
     def worst_quote(self) -> int:
@@ -2146,13 +2353,16 @@ def worst_subticks(market: PerpetualMarket, price: int, exponent: int, bps: int,
     return slipped(market, price * 10 ** max(power, 0), bps, buys, 10 ** max(-power, 0))
 
 
-def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
+def slipped(
+    market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1, whole: int = 10_000
+) -> int:
     """Return what is `bps` worse than `price / over` subticks, to the tick, toward the better.
 
-    The result fits an order: at least one tick, and within 64 bits.
+    With another `whole`, `bps` are parts of that. The result fits an order: at least one tick, and
+    within 64 bits.
     """
-    tick, unit = market.subticks_per_tick, 10_000 * over
-    limit = price * (10_000 + bps if buys else 10_000 - bps)
+    tick, unit = market.subticks_per_tick, whole * over
+    limit = price * (whole + bps if buys else whole - bps)
     ticks = limit // (unit * tick) if buys else -(-limit // (unit * tick))
     return min(max(ticks, 1), MOST_SUBTICKS // tick) * tick
 
@@ -3046,7 +3256,7 @@ _AT_MOST: Final = (
 # === Verdicts ===
 
 # What was decided about an order or about the gate itself, and why: the values that go up. Only
-# `Approved` and `Reduce` carry an order, so that nothing else can become one.
+# `Approved`, `Reduce` and `Bracket` carry an order, so that nothing else can become one.
 
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
@@ -3054,6 +3264,7 @@ Reason = Literal[
     "LAG", "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
     "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
+    "INTENT", "BRACKET",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3066,8 +3277,11 @@ class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reasons: tuple[tuple[Reason, str], ...] = ()
 
 
-class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A decision that may become this order; `after` is at its worst price, fees paid."""
+class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A decision that may become this order; `after` is at its worst price, fees paid.
+
+    `levels` are where what is held then is left by brackets on the venue, None for nowhere.
+    """
 
     id: str
     order: OrderRequest
@@ -3077,6 +3291,7 @@ class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     before: MarginFigures
     after: MarginFigures
     why: str
+    levels: Levels | None = None
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3117,6 +3332,32 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     why: str
 
 
+class Bracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A reduce-only order to stand on the venue and leave a position at its trigger.
+
+    `decision` says at which; "" is one of an earlier run, whose bracket was found.
+    """
+
+    id: str
+    order: OrderRequest
+    kind: BracketKind
+    decision: str
+    seq: int
+    at: int
+    why: str
+
+
+class Withdraw(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The cancel of an order of ours that stands on the venue; only less can come of it."""
+
+    id: str
+    ticker: str
+    cancel: CancelRequest
+    seq: int
+    at: int
+    why: str
+
+
 class GateChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The gate is in another state from this event on, and every reason for it."""
 
@@ -3134,7 +3375,7 @@ class GateChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return f"gate {self.was} -> {self.state}" + (f": {reasons}" if reasons else "")
 
 
-Verdict = Approved | Denied | Reduce
+Verdict = Approved | Denied | Reduce | Bracket | Withdraw
 Judgement = Verdict | GateChange
 
 
@@ -3151,7 +3392,7 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
             row |= _flat(value, f"{name}_")
         elif isinstance(value, Decision):
             row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
-        elif isinstance(value, OrderRequest):
+        elif isinstance(value, OrderRequest | CancelRequest):
             order = msgspec.structs.asdict(value)
             row |= {f"order_{key}": str(part) for key, part in order.items()}
         elif isinstance(value, tuple):
@@ -3522,10 +3763,11 @@ class Valuation:
     def reductions(self, ticker: str) -> list[Reservation]:
         """Return what is in flight and would shrink the position, reduce-only or not.
 
-        One that was sent before the position changed sides reduces nothing.
+        One that was sent before the position changed sides reduces nothing, and what waits for its
+        price, nothing for certain.
         """
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.signed_quantums * held < 0]
+        return [r for r in waiting if r.order.signed_quantums * held < 0 and not r.stands]
 
     def reducing(self, patience: int = _ANSWER_BLOCKS) -> frozenset[str]:
         """Return the tickers whose reduction is waited for, so many blocks and no longer.
@@ -3866,8 +4108,9 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
     `rest` is where nothing enters yet. `halted` is why entries were stopped, `foreign` whether by
-    what somebody else did to the account, `sent` how many orders the last minute saw, `number` and
-    `client_id` are the next verdict's and the next order's.
+    what somebody else did to the account, `sent` how many orders the last minute saw, `standing`
+    how many entries that stand the last blocks did; `number` and `client_id` are the next verdict's
+    and the next order's.
     """
 
     policy: Policy
@@ -3879,6 +4122,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     halted: str = ""
     foreign: bool = False
     sent: int = 0
+    standing: int = 0
     number: int = 1
     client_id: int = 1
 
@@ -3954,6 +4198,26 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
     if held and target * held >= 0 and abs(target) < abs(held):
         return _leave(case, target - held)
     return _enter(case, target - held)
+
+
+def only_brackets(decision: Decision) -> bool:
+    """Return whether a decision changes nothing but where what is held is left."""
+    return decision.target_usdc == decision.previous_usdc != 0
+
+
+def review_brackets(decision: Decision, now: Situation) -> Levels | Denied | None:
+    """Judge where what is held shall be left; None for nowhere."""
+    view = now.valued.views.get(decision.ticker)
+    if view is None or view.market is None:
+        why = f"{decision.ticker} is not known yet"
+        return _denied(decision, ("UNKNOWN_MARKET", why, {}), now.number)
+    held = now.valued.size(decision.ticker)
+    case = _Case(decision, view, view.market, held, now, ())
+    if decision.target_usdc * held <= 0:
+        why = f"no {_side_word(decision)} is held that a stop or a profit could leave"
+        return _refused(case, ("INTENT", why, {"held": held}))
+    found = _intended(case, _entry_price(case))
+    return found if isinstance(found, Levels | None) else _refused(case, found)
 
 
 def standing(now: Situation) -> Standing:
@@ -4041,20 +4305,22 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
     if case.decision.target_usdc * case.held < 0:
         why += "; the other side waits until nothing is held"
-    return _approved(case, candidate, after, why, reduce_only=True)
+    order = _request(case, candidate, reduce_only=True)
+    # Passed already, a stop is one that has been hit: nothing to refuse.
+    levels = _levels_as_decided(case) if case.decision.target_usdc * case.held > 0 else None
+    return _approved(case, order, after, why, levels)
 
 
 def _enter(case: _Case, delta: int) -> Approved | Denied:
     objection = next(_unready(case), None)
     if objection is not None:
         return _refused(case, objection)
-    view, market, policy = case.view, case.market, case.now.policy
-    base, bound = case.now.valued.reserved, policy.max_oracle_bps
-    candidate = ioc(view, market, delta, policy.slippage_bps, bound)
-    if candidate is None or not candidate.size:
-        return _refused(case, _below_step(market, delta))
-    if (off := _off_oracle(candidate, bound)) is not None:
-        return _refused(case, off)
+    base, candidate = case.now.valued.reserved, _ENTRIES[case.decision.entry](case, delta)
+    if not isinstance(candidate, Candidate):
+        return _refused(case, candidate)
+    levels = _intended(case, _entry_price(case, candidate))
+    if isinstance(levels, tuple):
+        return _refused(case, levels)
     fit = _fitted(case, candidate, base)
     if isinstance(fit, tuple):
         return _refused(case, fit)
@@ -4062,12 +4328,173 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
+    order = _request(case, candidate, reduce_only=False)
     why = (
-        f"{candidate.words}{fit.why}: free collateral {usdc_text(base.free_collateral)} "
-        f"becomes {usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
-        f"{percent_text(after.distance)} at the worst price"
+        f"{candidate.words}{_wait_words(case, order)}{fit.why}: free collateral "
+        f"{usdc_text(base.free_collateral)} becomes {usdc_text(after.free_collateral)}, leverage "
+        f"{after.leverage or 0:.2f}, distance {percent_text(after.distance)} at the worst price"
     )
-    return _approved(case, candidate, after, why, reduce_only=False)
+    return _approved(case, order, after, why, levels)
+
+
+def _take(case: _Case, delta: int) -> Candidate | _Objection:
+    """Make an entry that crosses the book at once."""
+    policy = case.now.policy
+    bound = policy.max_oracle_bps
+    candidate = ioc(case.view, case.market, delta, policy.slippage_bps, bound)
+    if candidate is None or not candidate.size:
+        return _below_step(case.market, delta)
+    return _off_oracle(candidate, bound) or candidate
+
+
+def _make(case: _Case, delta: int) -> Candidate | _Objection:
+    """Make an entry that rests behind the best price of its own side, nor beyond the oracle's."""
+    view, market, buys = case.view, case.market, delta > 0
+    own, bps = view.book.best_bid if buys else view.book.best_ask, case.decision.entry_offset_bps
+    level = next(on_grid(market, [own] if own is not None else []), None)
+    if level is None or view.oracle is None:
+        name = "bid" if buys else "ask"
+        return "NO_BOOK", f"no best {name} of {market.ticker} to rest behind", {"side": name}
+    # In parts per million, and away from the market.
+    limit = slipped(market, level[0], -round(100 * bps), buys, whole=PPM)
+    bound_bps = case.now.policy.max_oracle_bps
+    bound = worst_subticks(market, view.oracle.digits, view.oracle.exponent, bound_bps, buys)
+    return _standing(case, delta, min(limit, bound) if buys else max(limit, bound))
+
+
+def _stop(case: _Case, delta: int) -> Candidate | _Objection:
+    """Make an entry that waits for its trigger: beyond the oracle price, which else fires it."""
+    market, buys, oracle = case.market, delta > 0, case.view.oracle
+    trigger, now = _on_tick(market, case.decision.trigger_price, buys), _oracle_subticks(case)
+    if oracle is None or (trigger <= now if buys else trigger >= now):
+        way = "above" if buys else "below"
+        price = case.decision.trigger_price
+        return _misplaced("trigger", price, way, _price_words(market, now), "the oracle price")
+    return _standing(case, delta, slipped(market, trigger, case.now.policy.slippage_bps, buys))
+
+
+_ENTRIES: Final[Mapping[Entry, Callable[[_Case, int], Candidate | _Objection]]] = {
+    "take": _take,
+    "make": _make,
+    "stop": _stop,
+}
+
+
+def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
+    """Make an entry that stands on the venue, if it takes one more."""
+    market, now, account = case.market, case.now, case.now.valued.account
+    size = abs(delta) - abs(delta) % market.step_base_quantums
+    if not size:
+        return _below_step(market, delta)
+    if not case.view.chain.time_ns:
+        return "UNKNOWN_HEIGHT", "no block time seen yet: an order that stands has an end", {}
+    most, open_ = stateful_order_limit(now.valued.margin.net_collateral), account.stateful
+    if open_ >= most:
+        why = f"{open_} orders stand on the venue, it takes {most} of an equity like this"
+        return "ORDER_RATE", why, {"open": open_, "limit": most}
+    if now.standing >= _MOST_STANDING:
+        why = f"{now.standing} entries that stand in {_PACE_BLOCKS} blocks, limit {_MOST_STANDING}"
+        return "ORDER_RATE", why, {"sent": now.standing, "limit": _MOST_STANDING}
+    return Candidate(market, case.view, "BUY" if delta > 0 else "SELL", size, subticks)
+
+
+# The chain takes 20 orders that stand in 100 blocks, and 2 in a block: half are the brackets'.
+_PACE_BLOCKS: Final = 100
+_MOST_IN_PACE: Final = 20
+_MOST_IN_BLOCK: Final = 2
+_MOST_STANDING: Final = _MOST_IN_PACE // 2
+
+
+def _request(case: _Case, candidate: Candidate, *, reduce_only: bool) -> OrderRequest:
+    """Return the order of a decision: what shrinks takes, whatever the entry."""
+    now, decision = case.now, case.decision
+    if reduce_only or decision.entry == "take":
+        blocks = now.policy.good_til_blocks
+        return candidate.request(now.client_id, good_til_blocks=blocks, reduce_only=reduce_only)
+    until_s = case.view.chain.time_ns // 10**9 + ceil(decision.patience_s)
+    if decision.entry == "make":
+        return candidate.standing(now.client_id, until_s)
+    trigger = _on_tick(case.market, decision.trigger_price, candidate.side == "BUY")
+    return candidate.standing(now.client_id, until_s, "STOP_LOSS", trigger)
+
+
+def _wait_words(case: _Case, order: OrderRequest) -> str:
+    if order.order_flags == SHORT_TERM:
+        return ""
+    how = ", resting as a maker"
+    if order.trigger_subticks:
+        passes = "rises to" if order.side == "BUY" else "falls to"
+        how = f" once the price {passes} {_price_words(case.market, order.trigger_subticks)}"
+    return f"{how}, for {case.decision.patience_s:g} s"
+
+
+def _entry_price(case: _Case, candidate: Candidate | None = None) -> int:
+    """Return the price, in subticks, at which a position is entered: brackets stand around it."""
+    decision = case.decision
+    if candidate is not None and decision.entry == "make":
+        return candidate.subticks
+    if candidate is not None and decision.entry == "stop":
+        return _on_tick(case.market, decision.trigger_price, candidate.side == "BUY")
+    return _oracle_subticks(case)
+
+
+def _intended(case: _Case, price: int) -> Levels | _Objection | None:
+    """Return where a decision leaves; an objection where that would be at once."""
+    levels, decision = _levels_as_decided(case), case.decision
+    if levels is None:
+        return None
+    what = "the oracle price" if decision.entry == "take" else f"the entry's {decision.entry}"
+    words = _price_words(case.market, price)
+    low, high = "stop loss", "take profit"
+    below, above = decision.stop_loss, decision.take_profit
+    lower, upper = levels.stop_loss, levels.take_profit
+    if not levels.is_long:
+        low, high, below, above, lower, upper = high, low, above, below, upper, lower
+    if below and not 0 < lower < price:
+        return _misplaced(low, below, "below", words, what)
+    if above and upper <= price:
+        return _misplaced(high, above, "above", words, what)
+    return levels
+
+
+def _levels_as_decided(case: _Case) -> Levels | None:
+    """Return where a decision leaves, on the grid: to the tick that fires later."""
+    decision, market = case.decision, case.market
+    if not (decision.stop_loss or decision.take_profit):
+        return None
+    is_long = decision.target_usdc > 0
+    return Levels(
+        is_long=is_long, decision=decision.id,
+        stop_loss=_on_tick(market, decision.stop_loss, not is_long),
+        take_profit=_on_tick(market, decision.take_profit, is_long),
+    )  # fmt: skip
+
+
+def _on_tick(market: PerpetualMarket, price: float, rising: bool) -> int:
+    """Return a trigger in subticks, rounded as the chain would: away from firing."""
+    text = f"{Decimal(repr(price)):f}"
+    subticks = market.ceil_subticks(text) if rising else market.floor_subticks(text)
+    return min(subticks, MOST_SUBTICKS // market.subticks_per_tick * market.subticks_per_tick)
+
+
+def _oracle_subticks(case: _Case) -> int:
+    oracle = case.view.oracle
+    if oracle is None:
+        return 0
+    return worst_subticks(case.market, oracle.digits, oracle.exponent, 0, buys=True)
+
+
+def _misplaced(what: str, price: float, way: str, words: str, than: str) -> _Objection:
+    why = f"the {what} {price:,.10g} is not {way} {than} {words}: it would fire at once"
+    return "INTENT", why, {what.replace(" ", "_"): price, "price": words}
+
+
+def _price_words(market: PerpetualMarket, subticks: int) -> str:
+    return amount_text(market.price(subticks))
+
+
+def _side_word(decision: Decision) -> str:
+    return "long" if decision.target_usdc > 0 else "short"
 
 
 def _unready(case: _Case) -> Iterator[_Objection]:
@@ -4166,6 +4593,10 @@ def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator
 
 def _waiting(pending: Reservation, height: int) -> _Objection:
     last = pending.order.good_til_block
+    if pending.stands:
+        until = pending.order.good_til_block_time
+        why = f"{pending.verdict_id} waits for its price until {time_text(until * 10**9)}"
+        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": until, "now": height}
     why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
     if pending.shut:
         why = f"{pending.verdict_id} was refused, {pending.shut}: until block {last}, now {height}"
@@ -4374,19 +4805,28 @@ def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | 
 
 
 def _approved(
-    case: _Case, candidate: Candidate, after: MarginFigures, why: str, *, reduce_only: bool
+    case: _Case, order: OrderRequest, after: MarginFigures, why: str, levels: Levels | None
 ) -> Approved:
-    blocks, now, decision = case.now.policy.good_til_blocks, case.now, case.decision
+    now, decision = case.now, case.decision
     return Approved(
         id=f"V{now.number}",
-        order=candidate.request(now.client_id, good_til_blocks=blocks, reduce_only=reduce_only),
+        order=order,
         decision=decision,
         seq=decision.seq,
         at=decision.at,
         before=now.valued.margin,
         after=after,
-        why=why,
+        why=why + _level_words_of(case, levels),
+        levels=levels,
     )
+
+
+def _level_words_of(case: _Case, levels: Levels | None) -> str:
+    if levels is None:
+        return ""
+    named = (("a stop loss", levels.stop_loss), ("a take profit", levels.take_profit))
+    words = [f"{name} at {_price_words(case.market, price)}" for name, price in named if price]
+    return f"; {' and '.join(words)} on the venue for all that is held"
 
 
 def _refused(case: _Case, objection: _Objection) -> Denied:
@@ -4859,6 +5299,303 @@ class Watcher:
         return self._table
 
 
+# === Upkeep ===
+
+# Looks after what stands on the venue: brackets go with their position, and an entry that nobody
+# wants any more leaves its book. It adds no risk, and the guard waits for none of it.
+
+_ANSWERED: Final = 10  # blocks in which the venue reports what was sent to it
+_LATE_BLOCKS: Final = 40  # in which a fill may be reported after all
+_MOST_TRIES: Final = 3  # cancels of an order that the venue has never reported
+_LONGEST_BLOCKS: Final = 256  # between two tries of a bracket that is refused
+_STANDS_S: Final = 90 * 86_400  # the chain takes 95 days
+
+
+class Pace:
+    """How many orders that stand went out in the last blocks."""
+
+    __slots__ = ("_sent",)
+
+    def __init__(self) -> None:
+        self._sent: deque[int] = deque()
+
+    def count(self, height: int) -> None:
+        """Count one that goes out at this height."""
+        self._sent.append(height)
+
+    def sent(self, height: int) -> int:
+        """Return how many the chain still counts at this height."""
+        sent = self._sent
+        while sent and sent[0] <= height - _PACE_BLOCKS:
+            sent.popleft()
+        return len(sent)
+
+    def has_room(self, height: int) -> bool:
+        """Return whether the chain takes one more at this height."""
+        in_block = sum(1 for each in self._sent if each == height)  # integers
+        return in_block < _MOST_IN_BLOCK and self.sent(height) < _MOST_IN_PACE
+
+
+class Look(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or ""."""
+
+    event: MarketView | AccountUpdate | Decision | Frame
+    valued: Valuation
+    policy: Policy
+    why_not: Callable[[str], str]
+    number: int
+    client_id: int
+
+
+class Upkeep:
+    """What stands on the venue for one account, and where its positions are to be left.
+
+    `levels` are by ticker. A bracket that the venue refuses, or that ended unfilled, is placed
+    again after 1, 2, 4 … blocks; a cancel is sent again until the venue reports the order's end.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.pace = Pace()
+        self.levels: dict[str, Levels] = {}
+        self._account = account
+        self._flat: dict[str, int] = {}  # since which height nothing is held of a market
+        self._failures: dict[tuple[str, BracketKind], tuple[int, int]] = {}  # how many, and when
+        self._unwanted: set[str] = set()  # markets whose entries are taken back
+        self._asked: dict[str, int] = {}  # when an entry's cancel went out
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing stands, and nothing is to."""
+        account = self._account
+        if self.levels or account.brackets or account.strays:
+            return False
+        return not any(held.stands for held in account.reserved.values())
+
+    def mean(self, ticker: str, levels: Levels | None) -> None:
+        """Leave what is held of a market at other prices from now on; None is at none."""
+        for kind in _KINDS:
+            self._failures.pop((ticker, kind), None)
+        if levels is None:
+            self.levels.pop(ticker, None)
+        else:
+            self.levels[ticker] = levels
+            self._flat.pop(ticker, None)
+
+    def decide(self, decision: Decision) -> None:
+        """Take back the entries of a market that a decision does not add to."""
+        ticker, target = decision.ticker, decision.target_usdc
+        entries = [r.order for r in self._account.in_flight(ticker) if r.stands]
+        if any(target * order.signed_quantums <= 0 for order in entries) or (
+            abs(target) <= abs(decision.previous_usdc)
+        ):
+            self._unwanted.add(ticker)
+
+    def take_back(self) -> None:
+        """Take back all entries."""
+        self._unwanted |= {r.order.ticker for r in self._account.reserved.values() if r.stands}
+
+    def look(self, look: Look) -> Iterator[Bracket | Withdraw | Denied]:
+        """Yield what has to go out now, numbered on from the look's numbers."""
+        account, number, client_id = self._account, look.number, look.client_id
+        strays = self._adopt(look)
+        verdicts = self._failed(look), self._entries(look, strays), self._brackets(look)
+        for verdict in chain.from_iterable(verdicts):
+            if isinstance(verdict, Bracket):
+                order = msgspec.structs.replace(verdict.order, client_id=client_id)
+                verdict = msgspec.structs.replace(verdict, order=order)
+                id_, client_id = account.stand(order), (client_id + 1) % 2**32
+                account.brackets[id_] = StandingBracket.of(id_, order, account.height)
+                self.pace.count(account.height)
+            yield msgspec.structs.replace(verdict, id=f"V{number}")
+            number += 1
+
+    def _adopt(self, look: Look) -> dict[str, CancelRequest]:
+        """Take on the brackets of an earlier run, and where they leave; return what is none."""
+        account, entries = self._account, dict[str, CancelRequest]()
+        for id_, state in [*account.strays.items()]:
+            view = look.valued.views.get(state.named.ticker) if state.named is not None else None
+            if view is None or view.market is None:
+                continue
+            found = StandingBracket.found(state, view.market, account.height)
+            if found is None and state.named is not None:
+                entries[id_] = state.named
+            if found is None:
+                continue
+            del account.strays[id_]
+            account.brackets[id_] = found
+            is_long = found.side == "SELL"
+            known = self.levels.get(found.ticker)
+            if known is None:
+                known = Levels(is_long=is_long)
+            if not known.decision and known.is_long == is_long and not known.trigger(found.kind):
+                name = "stop_loss" if found.kind == "STOP_LOSS" else "take_profit"
+                known = msgspec.structs.replace(known, **{name: found.trigger})
+                self.levels[found.ticker] = known
+        return entries
+
+    def _failed(self, look: Look) -> Iterator[Denied]:
+        failed, self._account.failed = self._account.failed, []
+        for bracket, reason in failed:
+            key, view = (bracket.ticker, bracket.kind), look.valued.views[bracket.ticker]
+            count, _ = self._failures.get(key, (0, 0))
+            self._failures[key] = count + 1, self._account.height
+            if not (look.valued.size(bracket.ticker) and view.market is not None):
+                continue
+            price = _price_words(view.market, bracket.trigger)
+            why = f"the {_kind_words(bracket.kind)} of {bracket.ticker} at {price} ended: {reason}"
+            figures = {"trigger": price, "times": count + 1}
+            yield _denied_bracket(look, bracket.ticker, why, figures)
+
+    def _entries(self, look: Look, strays: Mapping[str, CancelRequest]) -> Iterator[Withdraw]:
+        """Yield the cancels of entries that stand and may not, or are not wanted."""
+        account = self._account
+        entries = {r.order_id: cancel(r.order) for r in account.reserved.values() if r.stands}
+        self._asked = {i: at for i, at in self._asked.items() if i in entries or i in strays}
+        self._unwanted &= {named.ticker for named in entries.values()}
+        for id_, named in (*entries.items(), *strays.items()):
+            why = look.why_not(named.ticker)
+            if named.ticker in self._unwanted:
+                why = "it is not wanted any more"
+            if id_ in strays:
+                why = "nobody knows what it is for"
+            if why and self._is_due(self._asked.get(id_)):
+                self._asked[id_] = account.height
+                yield self._withdraw(look, named, f"the entry is taken back: {why}")
+
+    def _is_due(self, asked: int | None) -> bool:
+        return asked is None or self._account.height - asked >= _ANSWERED
+
+    def _brackets(self, look: Look) -> Iterator[Bracket | Withdraw]:
+        account, valued = self._account, look.valued
+        if account.trouble:
+            return  # what is held is not known: what stands reduces, and no more
+        pieces: dict[str, list[StandingBracket]] = {}
+        for bracket in [*account.brackets.values()]:
+            pieces.setdefault(bracket.ticker, []).append(bracket)
+        for ticker in [*dict.fromkeys((*pieces, *self.levels))]:
+            view, held = valued.views.get(ticker), valued.known_size(ticker)
+            if view is None or view.market is None or held is None:
+                continue
+            self._forget(ticker, held)
+            standing = [b for b in pieces.get(ticker, ()) if not self._is_lost(b)]
+            change = bracket_changes(
+                held, self.levels.get(ticker), [b for b in standing if not b.asked]
+            )
+            asked = [b for b in pieces.get(ticker, ()) if b.asked or b not in standing]
+            yield from self._cancels(look, change.withdraw, asked, held)
+            if ticker not in account.by_hand:
+                yield from self._places(look, view, view.market, held, change.place)
+
+    def _forget(self, ticker: str, held: int) -> None:
+        """Let go of where a position was left, once it is certain to be none any more."""
+        height = self._account.height
+        if held or self._account.in_flight(ticker):
+            self._flat.pop(ticker, None)
+        elif height - self._flat.setdefault(ticker, height) > _LATE_BLOCKS:
+            self.mean(ticker, None)
+            self._flat.pop(ticker, None)
+
+    def _is_lost(self, bracket: StandingBracket) -> bool:
+        # Without an answer it may stand or not; reduce-only as they are, two of them do no harm.
+        return not bracket.seen and self._account.height - bracket.sent > _ANSWERED
+
+    def _cancels(
+        self,
+        look: Look,
+        new: Iterable[StandingBracket],
+        asked: Iterable[StandingBracket],
+        held: int,
+    ) -> Iterator[Withdraw]:
+        account = self._account
+        why = (
+            "nothing is held any more" if not held else "what is held, or where it is left, changed"
+        )
+        for bracket in [*new, *(b for b in asked if self._is_due(b.asked or None))]:
+            if bracket.tries >= _MOST_TRIES and not bracket.seen:
+                del account.brackets[bracket.order_id]
+                continue
+            account.brackets[bracket.order_id] = msgspec.structs.replace(
+                bracket, asked=max(account.height, 1), tries=bracket.tries + 1
+            )
+            words = _kind_words(bracket.kind)
+            yield self._withdraw(look, bracket.named, f"the {words} is taken back: {why}")
+
+    def _places(
+        self, look: Look, view: MarketView, market: PerpetualMarket, held: int,
+        place: Iterable[tuple[BracketKind, int]],
+    ) -> Iterator[Bracket]:  # fmt: skip
+        account, time_s = self._account, view.chain.time_ns // 10**9
+        for kind, quantums in place:
+            count, since = self._failures.get((market.ticker, kind), (0, 0))
+            waits = count and account.height - since < min(2 ** (count - 1), _LONGEST_BLOCKS)
+            if waits or not time_s or not self.pace.has_room(account.height):
+                continue
+            if stopping(view, "exit"):
+                continue  # the venue takes no order there
+            levels = self.levels[market.ticker]
+            order = _bracket_order(view, market, held, quantums, levels.trigger(kind), kind, look)
+            order = msgspec.structs.replace(order, good_til_block_time=time_s + _STANDS_S)
+            yield Bracket(
+                id="", order=order, kind=kind, decision=levels.decision, seq=look.event.seq,
+                at=look.event.at, why=_bracket_words(market, order),
+            )  # fmt: skip
+
+    def _withdraw(self, look: Look, named: CancelRequest, why: str) -> Withdraw:
+        if not named.good_til_block_time:
+            until = self._account.time_s + _STANDS_S  # no cancel ends before its order
+            named = msgspec.structs.replace(named, good_til_block_time=until)
+        return Withdraw(
+            id="", ticker=named.ticker, cancel=named, seq=look.event.seq, at=look.event.at, why=why
+        )
+
+
+def _bracket_order(
+    view: MarketView, market: PerpetualMarket, held: int, quantums: int, trigger: int,
+    kind: BracketKind, look: Look,
+) -> OrderRequest:  # fmt: skip
+    """Return a bracket: its worst price goes by its trigger, or the oracle price beyond it."""
+    buys, price, oracle = held < 0, trigger, view.oracle
+    bps = look.policy.guard_slippage_bps if kind == "STOP_LOSS" else look.policy.slippage_bps
+    if oracle is not None and kind == "STOP_LOSS":
+        now = worst_subticks(market, oracle.digits, oracle.exponent, 0, buys)
+        price = max(trigger, now) if buys else min(trigger, now)
+    return OrderRequest(
+        ticker=market.ticker, clob_pair_id=market.clob_pair_id, side="BUY" if buys else "SELL",
+        quantums=quantums, subticks=slipped(market, price, bps, buys), client_id=0,
+        time_in_force="IOC", reduce_only=True, order_flags=CONDITIONAL, condition_type=kind,
+        trigger_subticks=trigger,
+    )  # fmt: skip
+
+
+def _bracket_words(market: PerpetualMarket, order: OrderRequest) -> str:
+    rises = (order.condition_type == "STOP_LOSS") == (order.side == "BUY")
+    bound = "<=" if order.side == "BUY" else ">="
+    size, trigger, worst = (
+        amount_text(number)
+        for number in (
+            market.size(order.quantums),
+            market.price(order.trigger_subticks),
+            market.price(order.subticks),
+        )
+    )
+    return (
+        f"{_kind_words(order.condition_type)} on the venue: {order.side.lower()} {size} "
+        f"{market.ticker} at {bound} {worst} once the price {'rises' if rises else 'falls'} to "
+        f"{trigger}, reduce-only"
+    )
+
+
+def _kind_words(kind: str) -> str:
+    return kind.lower().replace("_", " ")
+
+
+def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, object]) -> Denied:
+    return Denied(
+        id="", ticker=ticker, decision=None, seq=look.event.seq, at=look.event.at, reason="BRACKET",
+        figures=tuple((name, str(figure)) for name, figure in figures.items()), why=why,
+    )  # fmt: skip
+
+
 # === Risk ===
 
 # Holds the state of one account and calls the pure functions above: it folds events and counts
@@ -4918,6 +5655,7 @@ class Risk:
         self._elapsed = Elapsed()
         self._halted, self._foreign = "", False
         self._outbox = Outbox()
+        self._upkeep = Upkeep(self.account)
 
     def step(self, event: _Event) -> list[Judgement]:
         """Take one event in; put out what the gate became by it, and the verdicts, in order.
@@ -4934,7 +5672,7 @@ class Risk:
         elif isinstance(event, Decision):
             verdicts = self._judge(event)
         else:
-            verdicts = []
+            verdicts = self._keep_up(event)
         now, halted, outbox = self._elapsed.now, self._halted, self._outbox
         until = self._rest.all_until
         if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
@@ -4986,6 +5724,15 @@ class Risk:
         """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
         self.account.by_hand.add(ticker)
 
+    def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Know the client ids of earlier runs: what of theirs still stands is looked after."""
+        self.account.earlier = (*ranges,)
+
+    @property
+    def levels(self) -> Mapping[str, Levels]:
+        """Return where brackets leave what is held, by ticker."""
+        return self._upkeep.levels
+
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
         self._halted, self._foreign, self._course = "", False, Course()
@@ -5032,28 +5779,37 @@ class Risk:
             if grown or not self.valued.held:
                 self._move.end()
             self._settle()
-        return []
+        return self._keep_up(update)
 
     def _see(self, view: MarketView) -> list[Judgement]:
         valued, turns = self.valued, self._turns
         valued.views.setdefault(view.ticker, view)
-        if turns.is_over(view):
+        begins = turns.is_over(view)
+        if begins:
             self._begin_turn(view)
-        if not (valued.held or self.account.unreadable):
-            return []
-        before = valued.margin
+        verdicts: list[Judgement] = []
+        if valued.held or self.account.unreadable:
+            self._revalue(view)
+            verdicts = self._defend(view) if self.guard else verdicts
+        if any(isinstance(verdict, Reduce) for verdict in verdicts):
+            self._upkeep.take_back()  # nothing is added to what the guard reduces
+        if begins or verdicts:
+            verdicts += self._keep_up(view)
+        return verdicts
+
+    def _revalue(self, view: MarketView) -> None:
+        valued, before = self.valued, self.valued.margin
         valued.see(view)
         if valued.margin is not before:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
-                turns.move(before, valued.margin)
+                self._turns.move(before, valued.margin)
                 if self._move.room:
                     self._move.go(before, valued.margin)
-        return self._defend(view) if self.guard else []
 
     def _begin_turn(self, view: MarketView) -> None:
-        self.account.expire(view.chain.height)
+        self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
@@ -5089,13 +5845,55 @@ class Risk:
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":
             return []
+        upkeep = self._upkeep
+        if not upkeep.is_idle:
+            upkeep.decide(decision)
+        if only_brackets(decision):
+            levels = review_brackets(decision, self._situation())
+            if isinstance(levels, Denied):
+                self._outbox.verdicts += 1
+                return [levels, *self._keep_up(decision)]
+            upkeep.mean(decision.ticker, levels)
+            return self._keep_up(decision)
         verdict = review(decision, self._situation())
         self._outbox.verdicts += 1
         if isinstance(verdict, Approved):
             valued = self.valued
             base = valued.margin if verdict.order.reduce_only else valued.reserved
             self._reserve(verdict, base)
-        return [verdict]
+            target, held = decision.target_usdc, valued.size(decision.ticker)
+            if target and target * held >= 0:  # of a turn, what is held goes as it was to go
+                upkeep.mean(decision.ticker, verdict.levels)
+        return [verdict, *self._keep_up(decision)]
+
+    def _keep_up(self, event: _Event) -> list[Judgement]:
+        """Look after what stands on the venue."""
+        if self._upkeep.is_idle:
+            return []
+        look = Look(
+            event=event, valued=self.valued, policy=self.policy, why_not=self._why_not(),
+            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
+        )  # fmt: skip
+        verdicts = [*self._upkeep.look(look)]
+        self._outbox.verdicts += len(verdicts)
+        for bracket in verdicts:
+            if isinstance(bracket, Bracket):
+                self.next_client_id = (bracket.order.client_id + 1) % 2**32
+                self._outbox.order(self._elapsed.now)
+        return [*verdicts]
+
+    def _why_not(self) -> Callable[[str], str]:
+        """Return what says of a market why no entry may stand there now."""
+        now, rest = self._elapsed.now, self._rest
+        args = self.valued, self._course, self.policy, now, self._halted, rest.all_until
+        state = gate_state(*args)
+
+        def why_not(ticker: str) -> str:
+            if state != "ACTIVE":
+                return f"the gate is {state}"
+            return f"{ticker} was reduced" if rest.until(ticker) > now else ""
+
+        return why_not
 
     def _situation(self) -> Situation:
         return Situation(
@@ -5108,6 +5906,7 @@ class Risk:
             halted=self._halted,
             foreign=self._foreign,
             sent=self._outbox.lately(self._elapsed.now),
+            standing=self._upkeep.pace.sent(self.account.height),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
         )
@@ -5186,6 +5985,9 @@ class Risk:
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
         self._outbox.order(self._elapsed.now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
+        if order.order_flags != SHORT_TERM:
+            account.stand(order)
+            self._upkeep.pace.count(account.height)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id, sent=account.height
         )

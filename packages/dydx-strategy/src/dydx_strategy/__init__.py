@@ -13,7 +13,14 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Settings          RankSettings: every threshold and limit of the built-in strategies
     Composite         a market's scores come to one opinion
     Plans             what would be done in a market, and what room there is for it
-    Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
+    Rank and target   RankAndTarget ("rank")
+    Costs             round_trip_bps: what getting in and out costs, by the book
+    Returns           whether a price goes on or comes back: averages by half-life
+    Watching          WatchSettings: what strategies of one market at a time have in common
+    Sniper            Sniper ("sniper"): joins a trend on its pullback, by a limit order
+    Reversion         Reversion ("reversion"): against what is far from what was paid lately
+    Carry             Carry ("carry"): the side that funding pays
+    Pairs             Pairs ("pairs"): one market against another, both legs or none
     Loading           STRATEGIES, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
@@ -30,6 +37,7 @@ order give the same decisions.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -46,17 +54,19 @@ from typing import (
     Any,
     ClassVar,
     Final,
+    Generic,
     Literal,
     Protocol,
     Self,
+    TypeVar,
     get_args,
     runtime_checkable,
 )
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import stopping
-from dydx_signals import Score, Scored
+from dydx_data import Book, Level, stopping
+from dydx_signals import STANDARD, Score, Scored, Scorer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
 
@@ -72,7 +82,19 @@ __all__ = [
     # Settings
     "RankSettings",
     # Rank and target
-    "RankAndTarget", "Sniper",
+    "RankAndTarget",
+    # Costs
+    "round_trip_bps",
+    # Watching
+    "WatchSettings",
+    # Sniper
+    "Aim", "Sniper", "SniperSettings",
+    # Reversion
+    "Reversion", "ReversionSettings",
+    # Carry
+    "Carry", "CarrySettings",
+    # Pairs
+    "Pairs", "PairsSettings", "Phase",
     # Loading
     "STRATEGIES", "load_strategy",
     # Deciding
@@ -98,6 +120,16 @@ class StrategyError(Exception):
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
 # never guessed here: the bot translates account and verdicts into them.
+
+# What can be scored without an engine of one's own: a name that is not among them is misspelt.
+_SIGNALS: Final = Scorer(STANDARD).names
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that may be meant, in words; nothing if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
 
 Action = Literal["target", "hold"]
 Entry = Literal["take", "make", "stop"]
@@ -224,7 +256,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
     an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
-    order. `reason` is a denial's or a cut's in one word, `why` in a sentence.
+    order. `reason` is a denial's or a cut's in one word, or the bracket's that filled (STOP_LOSS or
+    TAKE_PROFIT: then `decision` is the one that set it), `why` is in a sentence.
     """
 
     decision: str
@@ -242,7 +275,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Strategy(Protocol):
     """Anything with a name that turns scores into decisions; its state is its own.
 
-    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`.
+    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`. So
+    is an attribute `signals`: the names of those that it reads.
     """
 
     @property
@@ -266,6 +300,14 @@ class Pace(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, Mapping) else ():
+            if name not in cls.model_fields and (near := _nearest(str(name), cls.model_fields)):
+                raise ValueError(f"expected no setting {name}, got {fields[name]!r}{near}")
+        return fields
 
     throttle_s: float = Field(
         default=30.0,
@@ -336,6 +378,8 @@ class _Pacing:
         """Take note of a target that goes out."""
         market = self._market(decision.ticker)
         market.at = decision.at
+        if decision.entry != "take":
+            market.patient = decision.id
         if abs(decision.target_usdc) > abs(decision.previous_usdc):
             market.added, market.added_at = decision.target_usdc, decision.at
 
@@ -349,6 +393,8 @@ class _Pacing:
             market.open[outcome.decision] = outcome.open_usdc
         else:
             market.open.pop(outcome.decision, None)
+        if outcome.kind == "expired" and outcome.decision == market.patient:
+            return  # it waited as long as it was to: no reason to wait any longer
         if outcome.kind in ("denied", "expired"):
             market.refuse(outcome, round(self.pace.back_off_most_s * 1e9))
         elif outcome.kind == "filled":
@@ -358,6 +404,19 @@ class _Pacing:
         """Return what is approved in a market and not filled yet, signed."""
         market = self._markets.get(ticker)
         return math.fsum(market.open.values()) if market is not None else 0.0
+
+    def rests(self, ticker: str) -> bool:
+        """Return whether an entry that waits for its price is on its way in a market."""
+        market = self._markets.get(ticker)
+        return market is not None and market.patient in market.open
+
+    def wait_to_move(self, ticker: str, at: int) -> str:
+        """Return why other prices to leave at have to wait; empty if they need not."""
+        market = self._markets.get(ticker)
+        if market is None or market.at is None:
+            return ""
+        spent, limit = (at - market.at) / 1e9, self.pace.throttle_s
+        return f"last target {spent:.0f} s ago < {limit:g} s between two" if spent < limit else ""
 
     def under_way(self, ticker: str, held: float, target: float) -> str:
         """Return why what is held is on its way to no more than a target; empty if it is not."""
@@ -432,7 +491,7 @@ class _Pacing:
 class _Requests:
     """One market: the last target that added, open orders, and refusals in a row."""
 
-    __slots__ = ("added", "added_at", "at", "open", "refusal", "refusals", "refused_at")
+    __slots__ = ("added", "added_at", "at", "open", "patient", "refusal", "refusals", "refused_at")
 
     def __init__(self) -> None:
         self.added, self.added_at = 0.0, 0
@@ -440,6 +499,7 @@ class _Requests:
         self.open: dict[str, float] = {}
         self.refusals = self.refused_at = 0
         self.refusal = ""
+        self.patient: str | None = None  # the last decision whose entry waits for its price
 
     def refuse(self, outcome: Outcome, forgotten_ns: int) -> None:
         if outcome.at - self.refused_at > forgotten_ns:
@@ -532,6 +592,11 @@ class RankSettings(Pace):
     def _weights_count(cls, weights: dict[str, float]) -> dict[str, float]:
         if not weights or not all(weight > 0 for weight in weights.values()):
             raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
+        # A weight of what nothing scores would never be there, and with it the quorum.
+        for name in weights:
+            if name not in _SIGNALS:
+                known, near = ", ".join(_SIGNALS), _nearest(name, _SIGNALS)
+                raise ValueError(f"expected signals ({known}), got {name!r}{near}")
         return weights
 
     @model_validator(mode="after")
@@ -812,8 +877,8 @@ def _ns(seconds: float) -> int:
 
 
 # === Rank and target ===
-# The built-in strategies, the standard one and a patient one. They decide by what is held and on
-# its way; how often risk may be added, `Pace` limits for them as for every other.
+# The standard strategy. It decides by what is held and on its way; how often risk may be added,
+# `Pace` limits for it as for every other.
 
 
 class RankAndTarget:
@@ -990,15 +1055,981 @@ class RankAndTarget:
         return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
 
 
-class Sniper(RankAndTarget):
-    """Wait for one outstanding market, take it whole, and leave early."""
+# === Costs ===
+# What getting in and out again costs, by walking the book for the whole size: what a strategy
+# expects to gain is held against it. Fees are the settings'; nothing here looks ahead.
+
+
+def _average_price(levels: Iterable[Level], usdc: float) -> float | None:
+    """Return the average price of taking so much of the levels; None if they are too few."""
+    left, size = usdc, 0.0
+    for level in levels:
+        taken = min(left, level.price * level.size)
+        size += taken / level.price
+        left -= taken
+        if left <= 0.0:
+            return usdc / size
+    return None
+
+
+def round_trip_bps(book: Book, usdc: float, fee_ppm: int) -> float | None:
+    """Return what it costs to take so much and give it back at once, in bps of it.
+
+    Both sides are walked and two fees of `fee_ppm` paid; None if the book does not hold as much.
+    """
+    if book.mid_price is None or usdc <= 0.0:
+        return None
+    bought, sold = _average_price(book.asks(), usdc), _average_price(book.bids(), usdc)
+    if bought is None or sold is None:
+        return None
+    return (bought - sold) / book.mid_price * 1e4 + 2 * fee_ppm / 100.0
+
+
+# === Returns ===
+# What is remembered of prices to judge whether they go on or come back: averages by half-life,
+# one step each, of event time.
+
+
+# Samples of the distance at hand that count as if it never came back.
+_DOUBT: Final = 10.0
+_NEVER: Final = 1.0 - 1e-12
+
+
+class _Return:
+    """How far a log price strays from where it belongs, and how fast it comes back.
+
+    deviation   = the square root of the mean square of x, its distance
+    half_life_s = dt · ln 2 / -ln(k), k = (sum of x · x' + 10 x²) / (sum of x'² + 10 x²), x' a
+                  sample ago: where less was seen than is seen now, nothing is known to come back
+    """
+
+    __slots__ = ("_at", "_count", "_products", "_rate", "_squares", "_time", "since", "x")
+
+    def __init__(self, half_life_s: float) -> None:
+        self._rate = -math.log(2.0) / half_life_s
+        self._at = self.since = 0
+        self.x = self._count = self._products = self._squares = self._time = 0.0
+
+    def sample(self, x: float, at: int) -> None:
+        dt = (at - self._at) / 1e9
+        if not self._at:
+            self.since = at
+        elif dt > 0.0:
+            decay = math.exp(dt * self._rate)
+            self._squares = self._squares * decay + self.x * self.x
+            self._products = self._products * decay + self.x * x
+            self._time, self._count = self._time * decay + dt, self._count * decay + 1.0
+        self.x, self._at = x, at
+
+    @property
+    def deviation(self) -> float:
+        return math.sqrt(self._squares / self._count) if self._count else 0.0
+
+    @property
+    def half_life_s(self) -> float:
+        unknown = _DOUBT * self.x * self.x
+        if self._products >= self._squares or not unknown:
+            return math.inf  # it strays farther and farther
+        share = (self._products + unknown) / (self._squares + unknown)
+        step = self._time / self._count
+        return step * math.log(2.0) / -math.log(min(max(share, 1e-9), _NEVER))
+
+    def gain(self, seconds: float) -> float:
+        """Return how much of the distance is expected back after so many seconds."""
+        left: float = 0.5 ** (seconds / max(self.half_life_s, 1e-9))
+        return abs(self.x) * (1.0 - left)
+
+
+class _Drift:
+    """Whether a price goes somewhere: its returns against their own size, by half-life.
+
+    t = sum of w · r / sqrt(v · sum of w² · dt), w halves with each half-life, v their variance a
+    second: a standard normal figure where returns have no direction. `minute_bps` is their
+    deviation over a minute.
+    """
+
+    __slots__ = ("_at", "_log", "_rate", "_sum", "_time", "_time_2", "_variance", "since")
+
+    def __init__(self, half_life_s: float) -> None:
+        self._rate = -math.log(2.0) / half_life_s
+        self._at = self.since = 0
+        self._log = self._sum = self._variance = self._time = self._time_2 = 0.0
+
+    def sample(self, price: float, at: int) -> None:
+        log, dt = math.log(price), (at - self._at) / 1e9
+        if not self._at:
+            self.since = at
+        elif dt > 0.0:
+            step, decay = log - self._log, math.exp(dt * self._rate)
+            self._sum = self._sum * decay + step
+            self._time_2 = self._time_2 * decay * decay + dt
+            self._variance = self._variance * decay + step * step
+            self._time = self._time * decay + dt
+        self._log, self._at = log, at
+
+    @property
+    def t(self) -> float:
+        chance = self._variance * self._time_2
+        return self._sum * math.sqrt(self._time / chance) if chance > 0.0 else 0.0
+
+    @property
+    def minute_bps(self) -> float:
+        return 1e4 * math.sqrt(60.0 * self._variance / self._time) if self._time else 0.0
+
+
+# === Watching ===
+# What strategies of one opinion per market have in common: when they look, what trouble they leave
+# for, how much room there is, and that they say why nothing happens. Nothing here has an opinion.
+
+
+class WatchSettings(Pace):
+    """The limits and times of a strategy that watches each market by itself."""
+
+    market_share: float = Field(
+        default=0.4, gt=0, description="what it takes of a market, in equities"
+    )
+    positions: int = Field(default=2, ge=1, description="most markets held at once")
+    taker_fee_ppm: int = Field(
+        default=500, ge=0, description="what taking costs: a round trip is two of them"
+    )
+    look_s: float = Field(default=1.0, gt=0, description="time between two looks at a market")
+    patience_s: float = Field(
+        default=5.0, ge=0, description="how long trouble may last before it closes"
+    )
+    report_s: float = Field(
+        default=60.0, gt=0, description="silence after which a hold gives the reason"
+    )
+
+
+class _Watched:
+    """What is remembered of one market."""
+
+    def __init__(self) -> None:
+        self.due = 0
+        self.troubled_at: int | None = None
+        self.since: int | None = None  # when something held was first seen
+        self.rests_until = 0
+
+    def take(self, scored: Scored) -> None:
+        """Take in whatever comes, looked at or not."""
+
+
+_W = TypeVar("_W", bound=_Watched)
+
+
+class _Watcher(Generic[_W]):
+    """Look at each market every `look_s`: leave trouble, leave what is done, enter what is new.
+
+    A look comes to a decision, or to the reason why there is none.
+    """
+
+    name: ClassVar[str]
+    signals: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self._limits = settings
+        self._markets: dict[str, _W] = {}
+        self._reported_at: int | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self._limits
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Take in a market's newest scores; look at it when it is time."""
+        market = self._markets.get(scored.ticker)
+        if market is None:
+            market = self._markets[scored.ticker] = self._watch()
+        market.take(scored)
+        if scored.at < market.due:
+            return ()
+        market.due = scored.at + _ns(self._limits.look_s)
+        looked = self._look(market, scored, held)
+        if not isinstance(looked, str):
+            self._reported_at = scored.at
+            return (looked,)
+        return self._report(scored, held, looked)
+
+    def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
+        silent_since = self._reported_at
+        if silent_since is None or scored.at - silent_since < _ns(self._limits.report_s):
+            self._reported_at = scored.at if silent_since is None else silent_since
+            return ()
+        self._reported_at = scored.at
+        return (_holding(scored, held, why),)
+
+    def _look(self, market: _W, scored: Scored, held: Holdings) -> Decision | str:
+        usdc, view = held.usdc(scored.ticker), scored.view
+        # A position is not left because a price is old: silence and what is unknown count.
+        if found := stopping(view, "entry", None if usdc else scored.at):
+            return self._in_trouble(market, scored, usdc, found[0].why)
+        market.troubled_at = None
+        self._judge(market, scored)
+        if usdc:
+            market.since = scored.at if market.since is None else market.since
+            return self._stay(market, scored, held[scored.ticker])
+        market.since = None
+        if scored.at < market.rests_until:
+            return f"it rests for {(market.rests_until - scored.at) / 1e9:.0f} s more"
+        if wait := self._full(held):
+            return wait
+        return self._enter(market, scored, self._limits.market_share * (held.equity_usdc or 0.0))
+
+    def _in_trouble(self, market: _W, scored: Scored, usdc: float, why: str) -> Decision | str:
+        market.troubled_at = scored.at if market.troubled_at is None else market.troubled_at
+        lasted, patience = (scored.at - market.troubled_at) / 1e9, self._limits.patience_s
+        if not usdc:
+            return f"not judged: {why}"
+        if lasted < patience:
+            return f"{why} ({lasted:.1f} s < {patience:g} s)"
+        if stops := stopping(scored.view, "exit"):
+            return f"cannot be closed: {stops[0].why}"
+        return Decision.of(scored, 0.0, f"close: {why} ({lasted:.1f} s)", urgency=_PRESSING)
+
+    def _full(self, held: Holdings) -> str:
+        if not held.equity_usdc or held.equity_usdc < 0:
+            known = held.equity_usdc is not None
+            return "no equity is left" if known else "the account's equity is not known"
+        if len(held) >= self._limits.positions:
+            return f"no place: {len(held)} of {self._limits.positions} markets held"
+        return ""
+
+    def _leave(self, market: _W, scored: Scored, rest_s: float, why: str) -> Decision:
+        market.rests_until = scored.at + _ns(rest_s)
+        return Decision.of(scored, 0.0, why)
+
+    def _watch(self) -> _W:
+        raise NotImplementedError
+
+    def _judge(self, market: _W, scored: Scored) -> None:
+        """Take in a market whose book and price are known, once a look."""
+        raise NotImplementedError
+
+    def _enter(self, market: _W, scored: Scored, usdc: float) -> Decision | str:
+        raise NotImplementedError
+
+    def _stay(self, market: _W, scored: Scored, held: Held) -> Decision | str:
+        raise NotImplementedError
+
+
+def _holding(scored: Scored, held: Holdings, why: str) -> Decision:
+    hold = Decision.of(scored, held.usdc(scored.ticker), why, urgency=0.0)
+    return msgspec.structs.replace(hold, action="hold")
+
+
+# === Sniper ===
+# Joins a trend on its pullback, at a price of its own, and leaves when the trend is over.
+
+
+class SniperSettings(WatchSettings):
+    """When a market is aimed at, when it is shot at, and when it is left."""
+
+    positions: int = Field(default=2, ge=1, description="most markets held at once")
+    trend_s: float = Field(default=600.0, gt=0, description="half-life of what counts as a trend")
+    warm_up_s: float = Field(default=300.0, ge=0, description="returns seen before any is judged")
+    arm: float = Field(default=3.0, gt=0, description="t of the trend from which it aims")
+    leave: float = Field(
+        default=1.0, description="t below which it stops aiming, and leaves what it holds"
+    )
+    pullback: float = Field(
+        default=0.5, ge=0, description="how far the price comes back, in deviations of a minute"
+    )
+    offset_bps: float = Field(
+        default=0.0, ge=0, description="how far behind the best price it bids"
+    )
+    entry_patience_s: float = Field(default=30.0, gt=0, description="how long it bids")
+    stop: float = Field(
+        default=10.0, gt=0, description="loss at which it leaves, in deviations of a minute"
+    )
+    rest_s: float = Field(default=300.0, ge=0, description="time without a shot after it has left")
+    least_liquidity: float = Field(
+        default=10.0, ge=0, le=100, description="liquidity score below which it does not aim"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.leave < self.arm:
+            raise ValueError(f"expected leave below arm, got {self.leave:g} and {self.arm:g}")
+        return self
+
+
+Aim = Literal["watching", "armed", "triggered", "entered"]
+
+
+class _Target(_Watched):
+    def __init__(self, trend_s: float) -> None:
+        super().__init__()
+        self.drift = _Drift(trend_s)
+        self.aim: Aim = "watching"
+        self.side = 0.0
+        self.best = 0.0  # the farthest price of the trend since it was armed
+        self.stop_bps = 0.0  # as it was when it was entered: a fall does not widen its own stop
+
+    def be(self, aim: Aim) -> None:
+        self.aim = aim
+
+
+class Sniper(_Watcher[_Target]):
+    """Aim at a market that goes one way; bid when it comes back a little; stay while it goes on.
+
+    Hypothesis: a price that has gone one way for minutes, far beyond what chance does, goes on a
+    while; its small setbacks are the time to join, and who waits there with a limit order is paid
+    the spread and a fifth of the fee, where everybody else pays them.
+
+    watching ── |t| ≥ arm ──► armed ── price back by `pullback` ──► triggered ── filled ──► entered
+        ▲                      │ ▲                                      │                      │
+        ├──── |t| < leave ─────┘ └────────── expired, denied ───────────┘                      │
+        └──────────────── t < leave, or a loss of `stop`, then a rest ─────────────────────────┘
+
+    Must not trade: before `warm_up_s` of returns; in a market thinner than usual; while entries are
+    stopped; after it has left, for `rest_s`. Costs: a maker's fee and no spread in, a taker's out
+    (about 7 bps); a bid that is only filled because the price went on falling is the cost that no
+    table shows. A stop on the venue, half as far again as its own, stands for when nobody looks.
+    """
 
     name: ClassVar[str] = "sniper"
+    signals: ClassVar[tuple[str, ...]] = ("liquidity",)
 
-    def __init__(self, settings: RankSettings | None = None) -> None:
-        super().__init__(
-            settings or RankSettings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
+    def __init__(self, settings: SniperSettings | None = None) -> None:
+        self.settings = settings or SniperSettings()
+        super().__init__(self.settings)
+        self._aims: dict[Aim, Callable[[_Target, Scored, float], Decision | str]] = {
+            "watching": self._watching, "armed": self._armed, "triggered": self._triggered,
+            "entered": self._gone,
+        }  # fmt: skip
+
+    def learn(self, outcome: Outcome) -> None:
+        """Aim again where an entry has failed."""
+        market = self._markets.get(outcome.ticker)
+        failed = outcome.kind in ("denied", "expired")
+        if market is not None and market.aim == "triggered" and failed:
+            # It takes another pullback.
+            market.aim, market.best = "armed", 0.0
+
+    def _watch(self) -> _Target:
+        return _Target(self.settings.trend_s)
+
+    def _judge(self, market: _Target, scored: Scored) -> None:
+        market.drift.sample(_mid(scored), scored.at)
+
+    def _enter(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
+        return self._aims[market.aim](market, scored, usdc)
+
+    def _watching(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
+        settings, t = self.settings, market.drift.t
+        seen = (scored.at - market.drift.since) / 1e9
+        if seen < settings.warm_up_s:
+            return f"{seen:.0f} s of returns < {settings.warm_up_s:g} s"
+        if abs(t) < settings.arm:
+            return f"watching: no trend, |t| {abs(t):.1f} < {settings.arm:g}"
+        market.be("armed")
+        market.side, market.best = math.copysign(1.0, t), 0.0
+        return self._armed(market, scored, usdc)
+
+    def _armed(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
+        settings, t, mid = self.settings, market.drift.t * market.side, _mid(scored)
+        if t < settings.leave:
+            market.be("watching")
+            return f"no longer armed: t {t:.1f} < {settings.leave:g}"
+        best = market.best
+        if not best or (mid - best) * market.side > 0:
+            market.best = best = mid
+        back = (best - mid) / best * market.side * 1e4
+        wanted = settings.pullback * market.drift.minute_bps
+        if back < wanted:
+            return f"armed: t {t:.1f}, {back:.1f} bps back < {wanted:.1f}"
+        liquidity = scored.value("liquidity")
+        if liquidity is None or liquidity < settings.least_liquidity:
+            shown = "unknown" if liquidity is None else f"{liquidity:.0f}"
+            return f"armed: liquidity {shown}, expected {settings.least_liquidity:g} or more"
+        market.be("triggered")
+        return self._shot(market, scored, usdc, f"t {t:.1f} and {back:.1f} bps back")
+
+    def _shot(self, market: _Target, scored: Scored, usdc: float, why: str) -> Decision:
+        settings = self.settings
+        market.stop_bps = settings.stop * market.drift.minute_bps
+        return Decision.of(
+            scored, float(round(market.side * usdc)), f"triggered: {why}",
+            f"bids {settings.entry_patience_s:g} s at the best price of its side",
+            urgency=0.5, entry="make", entry_offset_bps=settings.offset_bps,
+            patience_s=settings.entry_patience_s,
+            stop_loss=_mid(scored) * (1.0 - market.side * min(1.5e-4 * market.stop_bps, 0.5)),
+        )  # fmt: skip
+
+    def _triggered(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
+        # Until it is filled, or fails, it says nothing new.
+        return "triggered: its bid is out"
+
+    def _gone(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
+        market.be("watching")
+        return "what it held is gone"
+
+    def _stay(self, market: _Target, scored: Scored, held: Held) -> Decision | str:
+        settings, mid = self.settings, _mid(scored)
+        market.be("entered")
+        market.side = math.copysign(1.0, held.usdc)
+        t = market.drift.t * market.side
+        lost = (held.entry_price - mid) / mid * market.side * 1e4
+        most = market.stop_bps = market.stop_bps or settings.stop * market.drift.minute_bps
+        if t < settings.leave:
+            return self._leave(market, scored, settings.rest_s, f"t {t:.1f} < {settings.leave:g}")
+        if lost > most:
+            why = f"{lost:.0f} bps against it > {most:.0f}"
+            return self._leave(market, scored, settings.rest_s, why)
+        return f"entered: t {t:.1f} ≥ {settings.leave:g}, {-lost:+.0f} bps"
+
+
+def _mid(scored: Scored) -> float:
+    mid = scored.view.book.mid_price
+    if mid is None:  # entries are stopped there, so that nobody asks
+        raise ValueError(f"expected a book of two sides in {scored.ticker}, got none")
+    return mid
+
+
+# === Reversion ===
+# Trades against a price that is far from what was paid lately, where such a price has come back.
+
+
+class ReversionSettings(WatchSettings):
+    """How far is far, how fast it must have come back so far, and when it is given up."""
+
+    vwap_s: float = Field(default=180.0, gt=0, description="half-life of the volume-weighted price")
+    usual_s: float = Field(default=1_800.0, gt=0, description="half-life of what is usual")
+    warm_up_s: float = Field(default=300.0, ge=0, description="prices seen before any is judged")
+    enter: float = Field(default=2.0, gt=0, description="|z| from which it enters")
+    exit_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the distance at which it is done"
+    )
+    stop_share: float = Field(
+        default=1.8, gt=1, description="times the distance at which it gives up"
+    )
+    half_life_s: float = Field(
+        default=75.0, gt=0, description="a price that has taken longer to come back half does not"
+    )
+    edge: float = Field(default=1.5, ge=1, description="expected gain, in costs of the round trip")
+    holding_s: float = Field(default=180.0, gt=0, description="longest it waits")
+    rest_s: float = Field(default=120.0, ge=0, description="time without an entry after a loss")
+
+
+class _Strayed(_Watched):
+    def __init__(self, settings: ReversionSettings) -> None:
+        super().__init__()
+        self.back = _Return(settings.usual_s)
+        self.entered_bps = 0.0
+        self._rate = -math.log(2.0) / settings.vwap_s
+        self._usd = self._size = 0.0
+        self._at = 0
+
+    def take(self, scored: Scored) -> None:
+        view = scored.view
+        if view.changed != "trades" or not view.fresh:
+            return
+        decay = math.exp(max(scored.at - self._at, 0) / 1e9 * self._rate) if self._at else 0.0
+        self._at = scored.at
+        self._usd *= decay
+        self._size *= decay
+        for trade in view.fresh:
+            self._usd += trade.price * trade.size
+            self._size += trade.size
+
+    @property
+    def vwap(self) -> float | None:
+        return self._usd / self._size if self._size > 0.0 else None
+
+
+class Reversion(_Watcher[_Strayed]):
+    """Sell what is far above what was paid lately and buy what is far below, for the way back.
+
+    Hypothesis: an order too large for the moment moves the price beyond what the news is worth, and
+    it comes back within a minute or two. Where that is so it shows: the distance of the price to
+    its volume-weighted average halves much faster than that average follows a price that stays.
+
+    x = ln(mid / vwap), z = x / its usual size; enters against x where |z| ≥ `enter`, x has halved
+    within `half_life_s` so far, and what is expected back within `holding_s` is `edge` times what
+    the round trip costs. Leaves when x is back to `exit_share`, after `holding_s`, or when x has
+    grown to `stop_share`.
+
+    Must not trade: before `warm_up_s`; where distances do not halve in time (a walk, a trend, a
+    crash); where the book does not fill its size; while entries are stopped; after a loss, for
+    `rest_s`. Costs: two taker's fees and both sides of the book, walked for its size.
+    """
+
+    name: ClassVar[str] = "reversion"
+
+    def __init__(self, settings: ReversionSettings | None = None) -> None:
+        self.settings = settings or ReversionSettings()
+        super().__init__(self.settings)
+
+    def _watch(self) -> _Strayed:
+        return _Strayed(self.settings)
+
+    def _judge(self, market: _Strayed, scored: Scored) -> None:
+        if (vwap := market.vwap) is not None:
+            market.back.sample(math.log(_mid(scored) / vwap), scored.at)
+
+    def _enter(self, market: _Strayed, scored: Scored, usdc: float) -> Decision | str:
+        settings, back = self.settings, market.back
+        seen = (scored.at - back.since) / 1e9 if back.since else 0.0
+        if seen < settings.warm_up_s or not back.deviation:
+            return (
+                f"{seen:.0f} s of distances to the volume-weighted price < {settings.warm_up_s:g} s"
+            )
+        cost = round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
+        far = _far(
+            back, settings.enter, settings.half_life_s, settings.holding_s, cost, settings.edge
         )
+        if not far.met:
+            return far.words
+        market.entered_bps = abs(back.x) * 1e4
+        return Decision.of(scored, float(round(-math.copysign(usdc, back.x))), far.words)
+
+    def _stay(self, market: _Strayed, scored: Scored, held: Held) -> Decision | str:
+        settings = self.settings
+        away = -market.back.x * math.copysign(1e4, held.usdc)
+        entered = market.entered_bps = market.entered_bps or max(abs(away), 1.0)
+        spent = (scored.at - (market.since or scored.at)) / 1e9
+        if away <= settings.exit_share * entered:
+            return self._leave(
+                market, scored, 0.0, f"back: {away:.1f} of {entered:.1f} bps are left"
+            )
+        if away >= settings.stop_share * entered:
+            why = f"it went on: {away:.1f} bps, {entered:.1f} when it entered"
+            return self._leave(market, scored, settings.rest_s, why)
+        if spent >= settings.holding_s:
+            why = f"{away:.1f} of {entered:.1f} bps are left after {spent:.0f} s"
+            return self._leave(market, scored, settings.rest_s, why)
+        return f"{away:.1f} of {entered:.1f} bps to go"
+
+
+def _far(
+    back: _Return, enter: float, half_life_s: float, holding_s: float, cost_bps: float | None,
+    edge: float,
+) -> _Met:  # fmt: skip
+    """Return whether a distance is worth trading against, and in words why or why not."""
+    far_bps, z = back.x * 1e4, back.x / back.deviation
+    shown = f"{far_bps:+.1f} bps off, z {z:+.1f}"
+    way = "short" if z > 0 else "long"
+    if abs(z) < enter:
+        return _Met(False, way, f"{shown}: |z| < {enter:g}")
+    if back.half_life_s > half_life_s:
+        lasting = f"{back.half_life_s:.0f} s" if back.half_life_s < math.inf else "for ever"
+        return _Met(False, way, f"{shown}: half of it stays {lasting} > {half_life_s:g} s")
+    if cost_bps is None:
+        return _Met(False, way, f"{shown}: the book does not hold as much")
+    gain, least = back.gain(holding_s) * 1e4, edge * cost_bps
+    sum_ = f"{gain:.1f} bps expected back, {cost_bps:.1f} to trade it"
+    if gain < least:
+        return _Met(False, way, f"{shown}: {sum_}, less than {edge:g} times")
+    return _Met(True, way, f"{shown}, half of it is gone after {back.half_life_s:.0f} s: {sum_}")
+
+
+# === Carry ===
+# Holds the side that is paid, where that is worth more than getting in and out.
+
+
+class CarrySettings(WatchSettings):
+    """For how long carry is counted, how fast it fades, and what it must exceed."""
+
+    look_s: float = Field(default=5.0, gt=0, description="time between two looks at a market")
+    horizon_h: float = Field(default=24.0, gt=0, description="hours for which carry is counted")
+    fades_h: float = Field(default=8.0, gt=0, description="hours in which a rate halves")
+    usual_s: float = Field(default=1_800.0, gt=0, description="half-life of the mean rate")
+    warm_up_s: float = Field(default=900.0, ge=0, description="rates seen before any is judged")
+    edge: float = Field(
+        default=2.0, ge=2, description="expected carry, in costs of the round trip, to enter"
+    )
+    exit_edge: float = Field(
+        default=0.0, ge=0, description="expected carry, in costs of the round trip, to stay"
+    )
+    stop: float = Field(
+        default=0.08, gt=0, le=1, description="move against it at which it gives up, of the price"
+    )
+    rest_s: float = Field(default=3_600.0, ge=0, description="time without an entry after it left")
+
+
+class _Rate(_Watched):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.at, self.seen_since = 0.0, 0, 0
+
+
+class Carry(_Watcher[_Rate]):
+    """Hold the side that funding pays, while what it pays is worth the way in and out.
+
+    Hypothesis: where the book stands above the oracle for hours the crowd pays to be long, and it
+    goes on paying for a while; who takes the other side is paid every hour for a risk of the price
+    that goes either way.
+
+    carry = the lower of the next rate and its mean, summed over `horizon_h` while it halves every
+    `fades_h`; enters where it exceeds `edge` (at least two) times the round trip, and leaves where
+    what is to come is no more than `exit_edge` times, or the price has moved against it by `stop`.
+
+    Must not trade: before `warm_up_s` of rates; where the rate has just turned; where the book does
+    not fill its size; while entries are stopped. Costs: two taker's fees and both sides of the
+    book, walked for its size. The price's own walk is not hedged: over a day it is as large as what
+    is earned, so that many days, or markets, make the mean.
+    """
+
+    name: ClassVar[str] = "carry"
+    signals: ClassVar[tuple[str, ...]] = ("funding",)
+
+    def __init__(self, settings: CarrySettings | None = None) -> None:
+        self.settings = settings or CarrySettings()
+        super().__init__(self.settings)
+
+    def _watch(self) -> _Rate:
+        return _Rate()
+
+    def _judge(self, market: _Rate, scored: Scored) -> None:
+        funding = scored.view.funding
+        if not funding.known:
+            return
+        rate = funding.next_rate_1h
+        if not market.seen_since:
+            market.seen_since, market.mean = scored.at, rate
+        else:
+            spent = max(scored.at - market.at, 0) / 1e9
+            market.mean = rate + (market.mean - rate) * 0.5 ** (spent / self.settings.usual_s)
+        market.at = scored.at
+
+    def _carry_bps(self, market: _Rate, scored: Scored) -> float:
+        """Return what a short is expected to be paid over the horizon, in bps of it."""
+        rate, mean, settings = scored.view.funding.next_rate_1h, market.mean, self.settings
+        if rate * mean <= 0.0:
+            return 0.0
+        keeps: float = 0.5 ** (1.0 / settings.fades_h)
+        hours: float = keeps * (1.0 - keeps**settings.horizon_h) / (1.0 - keeps)
+        return math.copysign(min(abs(rate), abs(mean)), rate) * hours * 1e4
+
+    def _enter(self, market: _Rate, scored: Scored, usdc: float) -> Decision | str:
+        settings = self.settings
+        seen = (scored.at - market.seen_since) / 1e9 if market.seen_since else 0.0
+        if seen < settings.warm_up_s:
+            return f"{seen:.0f} s of funding rates < {settings.warm_up_s:g} s"
+        carry = self._carry_bps(market, scored)
+        cost = round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
+        if cost is None:
+            return "the book does not hold as much"
+        words = f"{abs(carry):.1f} bps of carry in {settings.horizon_h:g} h, {cost:.1f} to trade it"
+        if abs(carry) <= settings.edge * cost:
+            return f"{words}: not more than {settings.edge:g} times"
+        payer = "longs pay" if carry > 0 else "shorts pay"
+        return Decision.of(scored, float(round(-math.copysign(usdc, carry))), f"{payer}: {words}")
+
+    def _stay(self, market: _Rate, scored: Scored, held: Held) -> Decision | str:
+        settings, mid = self.settings, _mid(scored)
+        side = math.copysign(1.0, held.usdc)
+        carry = -side * self._carry_bps(market, scored)
+        cost = round_trip_bps(scored.view.book, abs(held.usdc), settings.taker_fee_ppm) or 0.0
+        lost = (held.entry_price - mid) / mid * side
+        if carry <= settings.exit_edge * cost:
+            why = f"{carry:.1f} bps of carry to come: no more than {settings.exit_edge:g} times"
+            return self._leave(market, scored, settings.rest_s, f"{why} {cost:.1f}")
+        if lost > settings.stop:
+            why = f"the price is {lost:.1%} against it > {settings.stop:.1%}"
+            return self._leave(market, scored, settings.rest_s, why)
+        return f"{carry:.1f} bps of carry to come in {settings.horizon_h:g} h"
+
+
+# === Pairs ===
+# Trades what one market is worth in another: both legs, or none.
+
+
+class PairsSettings(Pace):
+    """Which pairs, how far apart is far, how fast they must have come back, and what ends it."""
+
+    pairs: tuple[tuple[str, str], ...] = Field(
+        default=(("BTC-USD", "ETH-USD"),), min_length=1, description="what is held against what"
+    )
+    leg_share: float = Field(default=0.4, gt=0, description="each leg, in equities")
+    taker_fee_ppm: int = Field(default=500, ge=0, description="what taking costs")
+    look_s: float = Field(default=1.0, gt=0, description="time between two looks at a pair")
+    mean_s: float = Field(default=900.0, gt=0, description="half-life of the usual ratio")
+    usual_s: float = Field(default=3_600.0, gt=0, description="half-life of what is usual")
+    warm_up_s: float = Field(default=300.0, ge=0, description="ratios seen before any is judged")
+    enter: float = Field(default=2.0, gt=0, description="|z| from which it enters")
+    exit_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the distance at which it is done"
+    )
+    stop_share: float = Field(
+        default=1.8, gt=1, description="times the distance at which it gives up"
+    )
+    half_life_s: float = Field(
+        default=240.0, gt=0, description="a ratio that has taken longer to come back half does not"
+    )
+    edge: float = Field(default=1.5, ge=1, description="expected gain, in costs of both legs")
+    holding_s: float = Field(default=400.0, gt=0, description="longest it waits")
+    leg_s: float = Field(
+        default=15.0, gt=0, description="time for both legs to fill, and to be sure both are gone"
+    )
+    uneven_share: float = Field(
+        default=0.25, gt=0, lt=1, description="most by which one leg may be smaller than the other"
+    )
+    rest_s: float = Field(default=240.0, ge=0, description="time without an entry after a failure")
+    report_s: float = Field(
+        default=60.0, gt=0, description="silence after which a hold gives the reason"
+    )
+
+    @field_validator("pairs")
+    @classmethod
+    def _apart(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        tickers = [ticker for pair in pairs for ticker in pair]
+        if len({*tickers}) < len(tickers):
+            raise ValueError(f"expected each market in one pair and once, got {pairs}")
+        return pairs
+
+
+Phase = Literal["flat", "opening", "open", "closing"]
+
+
+class _Leg:
+    """One leg of a pair, as its market was when the pair was last looked at."""
+
+    __slots__ = ("cost_bps", "mid", "ticker", "trouble", "usdc")
+
+    def __init__(self, ticker: str) -> None:
+        self.ticker = ticker
+        self.mid: float | None = None
+        self.cost_bps: float | None = None
+        self.trouble = f"nothing is known of {ticker} yet"
+        self.usdc = 0.0  # held
+
+    def look(self, scored: Scored | None, size_usdc: float, fee_ppm: int) -> None:
+        if scored is None:
+            return
+        view = scored.view
+        found = stopping(view, "entry", scored.at)
+        self.mid = view.book.mid_price
+        self.trouble = f"{self.ticker}: {found[0].why}" if found else ""
+        self.cost_bps = round_trip_bps(view.book, size_usdc, fee_ppm)
+
+
+class _Pair:
+    """Two markets, what one is worth in the other, and what is held of them."""
+
+    def __init__(self, tickers: tuple[str, str], settings: PairsSettings) -> None:
+        self.first, self.second = _Leg(tickers[0]), _Leg(tickers[1])
+        self.back = _Return(settings.usual_s)
+        self.phase: Phase = "flat"
+        self.due = self.since = self.rests_until = 0
+        self.quiet_since: int | None = None
+        self.entered_bps = 0.0
+        self.failed = ""
+        self._mean: float | None = None
+        self._mean_at = 0
+        self._rate = -math.log(2.0) / settings.mean_s
+
+    @property
+    def legs(self) -> tuple[_Leg, _Leg]:
+        return self.first, self.second
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.ticker} in {self.second.ticker}"
+
+    @property
+    def trouble(self) -> str:
+        return self.first.trouble or self.second.trouble
+
+    @property
+    def cost_bps(self) -> float | None:
+        one, other = self.first.cost_bps, self.second.cost_bps
+        return None if one is None or other is None else one + other
+
+    def enter(self, phase: Phase, at: int) -> None:
+        self.phase, self.since = phase, at
+        self.quiet_since = None
+
+    def sample(self, at: int) -> None:
+        """Take in what one is worth in the other now."""
+        one, other = self.first.mid, self.second.mid
+        if one is None or other is None:
+            return
+        log = math.log(one / other)
+        if self._mean is None:
+            self._mean = log
+        else:
+            decay = math.exp(max(at - self._mean_at, 0) / 1e9 * self._rate)
+            self._mean = log + (self._mean - log) * decay
+        self._mean_at = at
+        self.back.sample(log - self._mean, at)
+
+    def is_even(self, most: float) -> bool:
+        """Return whether both legs are held, against each other and nearly alike."""
+        one, other = self.first.usdc, self.second.usdc
+        return one * other < 0 and min(abs(one), abs(other)) >= (1 - most) * max(
+            abs(one), abs(other)
+        )
+
+
+class Pairs:
+    """Hold one market against another when what it is worth in the other is far from usual.
+
+    Hypothesis: markets that follow the same news drift apart when one is bought in a hurry, and
+    come back to each other within minutes. What both do together is held against itself, so that
+    only the difference is risked.
+
+    x = ln(one / other) less its mean of `mean_s`, z = x / its usual size; enters against x, both
+    legs of the same value, by the conditions of `Reversion`, with the costs of both legs. Both legs
+    or none: a leg that is denied, does not fill within `leg_s`, or is cut, ends the other.
+
+        flat ──► opening ──► open ──► closing ──► flat, when nothing is held for `leg_s`
+                    └── a leg is missing ──►┘
+
+    Must not trade: before `warm_up_s`; while either market stops entries; where ratios do not come
+    back in time; after a failure, for `rest_s`. Costs: four taker's fees and both books, walked for
+    the legs' size. A leg alone is the risk that no table shows: it lasts `leg_s` at most, and as
+    long as its market takes no order.
+    """
+
+    name: ClassVar[str] = "pairs"
+    signals: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: PairsSettings | None = None) -> None:
+        self.settings = settings or PairsSettings()
+        self._pairs: dict[str, _Pair] = {}
+        for tickers in self.settings.pairs:
+            self._pairs |= dict.fromkeys(tickers, _Pair(tickers, self.settings))
+        self._phases: dict[Phase, Callable[[_Pair, Scored, Holdings], list[Decision] | str]] = {
+            "flat": self._flat, "opening": self._opening, "open": self._open,
+            "closing": self._closing,
+        }  # fmt: skip
+        self._reported_at = 0
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self.settings
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Look at both legs of a pair when it is time."""
+        pair, settings = self._pairs.get(scored.ticker), self.settings
+        if pair is None or scored.at < pair.due:
+            return ()
+        pair.due = scored.at + _ns(settings.look_s)
+        size, markets = settings.leg_share * (held.equity_usdc or 0.0), scored.markets
+        for leg in pair.legs:
+            leg.look(markets.get(leg.ticker), size, settings.taker_fee_ppm)
+            leg.usdc = held.usdc(leg.ticker)
+        if not pair.trouble:
+            pair.sample(scored.at)
+        decided = self._phases[pair.phase](pair, scored, held)
+        return self._report(scored, held, decided) if isinstance(decided, str) else decided
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in that a leg has failed, or was cut: the other cannot stay."""
+        pair = self._pairs.get(outcome.ticker)
+        if pair is None:
+            return
+        failed = pair.phase == "opening" and outcome.kind in ("denied", "expired")
+        if failed or (pair.phase in ("opening", "open") and outcome.kind == "cut"):
+            pair.failed = f"{outcome.ticker} was {outcome.kind} {outcome.reason}".rstrip()
+
+    def _flat(self, pair: _Pair, scored: Scored, held: Holdings) -> list[Decision] | str:
+        settings = self.settings
+        if pair.first.usdc or pair.second.usdc:
+            return self._found(pair, scored)
+        if pair.trouble:
+            return f"not judged: {pair.trouble}"
+        if scored.at < pair.rests_until:
+            return f"it rests for {(pair.rests_until - scored.at) / 1e9:.0f} s more"
+        if not held.equity_usdc or held.equity_usdc < 0:
+            return "the account's equity is not known, or none is left"
+        seen = (scored.at - pair.back.since) / 1e9 if pair.back.since else 0.0
+        if seen < settings.warm_up_s or not pair.back.deviation:
+            return f"{seen:.0f} s of {pair.name} < {settings.warm_up_s:g} s"
+        far = _far(
+            pair.back, settings.enter, settings.half_life_s, settings.holding_s, pair.cost_bps,
+            settings.edge,
+        )  # fmt: skip
+        if not far.met:
+            return f"{pair.name}: {far.words}"
+        pair.enter("opening", scored.at)
+        pair.failed, pair.entered_bps = "", abs(pair.back.x) * 1e4
+        usdc = float(round(settings.leg_share * held.equity_usdc))
+        first = -math.copysign(usdc, pair.back.x)
+        return [
+            _of_leg(scored, leg, target, f"{pair.name}: {far.words}", "both legs or none")
+            for leg, target in zip(pair.legs, (first, -first), strict=True)
+        ]
+
+    def _found(self, pair: _Pair, scored: Scored) -> list[Decision] | str:
+        if not pair.is_even(self.settings.uneven_share):
+            return self._close(pair, scored, "a leg alone was found")
+        pair.enter("open", scored.at)
+        pair.failed, pair.entered_bps = "", max(abs(pair.back.x) * 1e4, 1.0)
+        return f"{pair.name}: both legs were found, and are adopted"
+
+    def _opening(self, pair: _Pair, scored: Scored, held: Holdings) -> list[Decision] | str:
+        if pair.failed:
+            return self._close(pair, scored, pair.failed)
+        usdc = self.settings.leg_share * (held.equity_usdc or 0.0)
+        whole = all(abs(leg.usdc) >= (1 - self.settings.uneven_share) * usdc for leg in pair.legs)
+        if whole and pair.is_even(self.settings.uneven_share):
+            pair.enter("open", scored.at)
+            return f"{pair.name}: both legs are held"
+        if scored.at - pair.since > _ns(self.settings.leg_s):
+            lacking = min(pair.legs, key=lambda leg: abs(leg.usdc))
+            why = f"{lacking.ticker} is held with {lacking.usdc:+,.0f} USDC after"
+            return self._close(pair, scored, f"{why} {self.settings.leg_s:g} s")
+        return f"{pair.name}: both legs are on their way"
+
+    def _open(self, pair: _Pair, scored: Scored, held: Holdings) -> list[Decision] | str:
+        settings, spent = self.settings, (scored.at - pair.since) / 1e9
+        if pair.failed:
+            return self._close(pair, scored, pair.failed)
+        if not pair.is_even(settings.uneven_share):
+            return self._close(pair, scored, "one leg is no longer what the other is")
+        if pair.trouble:
+            return self._close(pair, scored, pair.trouble)
+        away = -pair.back.x * math.copysign(1e4, pair.first.usdc)
+        entered = pair.entered_bps
+        if away <= settings.exit_share * entered:
+            return self._close(pair, scored, f"back: {away:.1f} of {entered:.1f} bps are left", 0.0)
+        if away >= settings.stop_share * entered:
+            return self._close(pair, scored, f"it went on: {away:.1f} bps, {entered:.1f} at first")
+        if spent >= settings.holding_s:
+            why = f"{away:.1f} of {entered:.1f} bps are left after {spent:.0f} s"
+            return self._close(pair, scored, why)
+        return f"{pair.name}: {away:.1f} of {entered:.1f} bps to go"
+
+    def _close(
+        self, pair: _Pair, scored: Scored, why: str, rest_s: float | None = None
+    ) -> list[Decision]:
+        rest = self.settings.rest_s if rest_s is None else rest_s
+        pair.enter("closing", scored.at)
+        pair.rests_until, pair.failed = scored.at + _ns(rest), why
+        return self._leaving(pair, scored)
+
+    def _closing(self, pair: _Pair, scored: Scored, held: Holdings) -> list[Decision] | str:
+        if pair.first.usdc or pair.second.usdc:
+            pair.quiet_since = None
+            return self._leaving(pair, scored)
+        # What is on its way may still fill.
+        if pair.quiet_since is None:
+            pair.quiet_since = scored.at
+        if scored.at - pair.quiet_since >= _ns(self.settings.leg_s):
+            pair.enter("flat", scored.at)
+        return f"{pair.name}: both legs are gone"
+
+    def _leaving(self, pair: _Pair, scored: Scored) -> list[Decision]:
+        return [
+            _of_leg(scored, leg, 0.0, f"{pair.name}: {pair.failed}")
+            for leg in pair.legs
+            if leg.usdc
+        ]
+
+    def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
+        if scored.at - self._reported_at < _ns(self.settings.report_s):
+            return ()
+        first, self._reported_at = not self._reported_at, scored.at
+        return () if first else (_holding(scored, held, why),)
+
+
+def _of_leg(scored: Scored, leg: _Leg, target: float, *reasons: str) -> Decision:
+    decision = Decision.of(scored, target, *reasons, urgency=0.5 if target else _PRESSING)
+    return msgspec.structs.replace(decision, ticker=leg.ticker)
 
 
 # === Loading ===
@@ -1011,15 +2042,21 @@ _ITS_OWN: Final = (Exception, SystemExit)
 STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
     "rank": RankAndTarget,
     "sniper": Sniper,
+    "reversion": Reversion,
+    "carry": Carry,
+    "pairs": Pairs,
 }
 
 
-def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
+def load_strategy(
+    path_or_name: str | Path, signals: Collection[str] = _SIGNALS
+) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` names what
-    was expected and what it got, also of a file that raises or leaves by `sys.exit()`.
+    was expected and what it got, also of a file that raises or leaves by `sys.exit()`, and of one
+    that reads something else than the `signals` of the run.
     """
     name = str(path_or_name)
     if name in STRATEGIES:
@@ -1028,7 +2065,7 @@ def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
-    _checked(make, name)
+    _read(_checked(make, name), name, signals)
     return lambda: _checked(make, name)
 
 
@@ -1055,14 +2092,14 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_module(name: str) -> ModuleType:
-    names = ", ".join(STRATEGIES)
-    expected = f"expected a strategy ({names}), a .py file or a module, got {name!r}"
+    names, near = ", ".join(STRATEGIES), _nearest(name, STRATEGIES)
+    expected = f"expected a strategy ({names}), a .py file or a module, got {name!r}{near}"
     if not all(part.isidentifier() for part in name.split(".")):
         raise StrategyError(expected)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise StrategyError(f"{expected}: {error}") from error
+        raise StrategyError(f"{expected} ({error})") from error
     except _ITS_OWN as error:
         raise StrategyError(f"expected {name} to import, got {_raised(error)}") from error
 
@@ -1081,6 +2118,17 @@ def _checked(make: Callable[[], object], name: str) -> Strategy:
         )
     _takes_two(made.step, name)
     return made
+
+
+def _read(strategy: Strategy, name: str, signals: Collection[str]) -> None:
+    """Refuse a strategy that names a signal which is not scored: it would wait for it for ever."""
+    names = getattr(strategy, "signals", ())
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise StrategyError(f"expected {name} to list its signals, got {_kind(names)}")
+    for signal in names:
+        if signal not in signals:
+            known, near = ", ".join(signals), _nearest(str(signal), signals)
+            raise StrategyError(f"expected {name} to read signals ({known}), got {signal!r}{near}")
 
 
 def _takes_two(step: Callable[..., object], name: str) -> None:
@@ -1135,6 +2183,8 @@ class Decider:
         self._now: Scored | None = None
         # The turns whose near side is on its way, as they were decided last.
         self._turns: dict[str, Decision] = {}
+        # Where what is held is left, as it was decided last.
+        self._leaves: dict[str, tuple[float, float]] = {}
         self._count = 0
 
     def step(self, event: _Event) -> list[Decision]:
@@ -1213,12 +2263,22 @@ class Decider:
             under_way = pacing.under_way(ticker, held, target)
             return (None, under_way) if under_way else (target, "")
         if target == held or pacing.pace.same(target, held):
-            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+            return self._staying(decision, held)
         if not held and turn is not None and turn.target_usdc * target > 0:
             wait = pacing.wait_to_turn(ticker, decision.at)
         else:
             wait = pacing.wait(ticker, target, decision.at)
         return (None, wait) if wait else (target, "")
+
+    def _staying(self, decision: Decision, held: float) -> tuple[float | None, str]:
+        """Return what is held as the target, if an entry is to be taken back or brackets moved."""
+        ticker = decision.ticker
+        if self._pacing.rests(ticker):
+            return held, "what waits for its price is taken back"
+        if not held or self._leaves.get(ticker, (0.0, 0.0)) == _leaves(decision):
+            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+        wait = self._pacing.wait_to_move(ticker, decision.at)
+        return (None, wait) if wait else (held, "")
 
     def _turning(
         self, decision: Decision, held: float, turn: Decision | None
@@ -1250,6 +2310,7 @@ class Decider:
             decision = msgspec.structs.replace(decision, urgency=urgency)
         made = self._numbered(decision, held, target, reasons)
         self._pacing.request(made)
+        self._leaves[made.ticker] = _leaves(made)
         return made
 
     def _numbered(
@@ -1262,6 +2323,10 @@ class Decider:
 
     def _expected(self, got: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, got {got}"
+
+
+def _leaves(decision: Decision) -> tuple[float, float]:
+    return decision.stop_loss, decision.take_profit
 
 
 def _pace_of(strategy: Strategy) -> Pace:
