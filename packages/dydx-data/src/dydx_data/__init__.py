@@ -2167,14 +2167,15 @@ def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]
         fields.open, fields.high, fields.low, fields.close,
         fields.orderbook_mid_price_open, fields.orderbook_mid_price_close,
     )  # fmt: skip
-    opened, high, low, close, *mids = [
+    opened, high, low, close, mid_open, mid_close = [
         None if text is None else _rounded(_nearest, text, places) for text in prices
     ]
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
         instant(fields.started_at), opened or 0, high or 0, low or 0, close or 0,
         _rounded(_units, fields.base_token_volume, lots), _rounded(_floor, fields.usd_volume, 6),
-        fields.trades, None if interest is None else _rounded(_units, interest, lots), *mids,
+        fields.trades, None if interest is None else _rounded(_units, interest, lots),
+        mid_open, mid_close,
     )  # fmt: skip
 
 
@@ -2479,6 +2480,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "sent": _fold_sent,
     "tick": _fold_tick,
     "act": lambda *_: (),  # a person's act changes no market
+    "state": lambda *_: (),  # what another run left is for the layers above
 }
 
 
