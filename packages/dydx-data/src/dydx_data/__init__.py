@@ -2656,7 +2656,7 @@ _LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has l
 _HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
 _QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
 _ALIKE: Final = 0.1  # sizes that differ by less are the same
-_NEAR: Final = 3  # levels
+_NEAR: Final = 5  # levels: one that expired may stand before the others for two minutes
 _LEARN: Final = 0.05  # what one quote weighs in the habits
 
 
@@ -2664,7 +2664,8 @@ class MarketMakers:
     """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
 
     uptime    share of time with both sides quoted, at most 300 bps apart
-    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    there     share of time in which, besides, each side had a new quote among its best five
+              within 2.5 s
     prompt    share of the quotes that were renewed within 1.5 s
     constant  share of the new quotes whose size is within 10 % of the one they follow
     refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
@@ -2718,7 +2719,7 @@ class _Quoting:
         self.bid: Level | None = None
         self.ask: Level | None = None
         self.renewed = [at, at]  # when each side's best was last quoted
-        self.near = [at, at]  # and when one of its best three
+        self.near = [at, at]  # and when one of its best few
         self.offsets = [0, 0]
         self.spread_bps = math.inf
         self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
