@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from reactivex import Observable
 
@@ -34,6 +34,7 @@ from bot.runs import (
     typed_words,
     until,
 )
+from bot.signals import read_state, write_state
 from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
@@ -60,6 +61,10 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
         print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
     bot = Bot(options, venue)
     bot.supervisor.stops = recording.stops
+    if arguments.state:
+        if (state := read_state(Path(arguments.state))) is None:
+            raise ConnError(f"expected what another run left in {arguments.state}, got no file")
+        bot.begin(state)
     return bot
 
 
@@ -81,6 +86,8 @@ def replay(arguments: argparse.Namespace) -> int:
         complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
     report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments.json)
+    if arguments.save_state:
+        write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return ended(bot)
 
 
@@ -93,7 +100,7 @@ def paper(arguments: argparse.Namespace) -> int:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            bounded, history = until(arguments.seconds, pace), history_of(tickers)
+            bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
         return lived(arguments, bot, net, tickers, receive, record, inbox, mode="PAPER")
@@ -129,6 +136,8 @@ def replayed_to_end(
     path = find_recording(arguments.recording)
     recording = Foreseen(path)
     bot = bot_for(arguments, recording)
+    if "panel" in arguments:  # which draws curves
+        bot.follow()
     # A recording ends with its connections closed and every book unknown: look before that.
     last = max((frame.seq for frame in recording if frame.kind == "ws"), default=0)
 

@@ -38,6 +38,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
+from bot.signals import begin_with, days_file, leave_behind
 from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def options_of(
     options = Options.of(
         arguments.profile,
         strategy=arguments.strategy,
+        signals=arguments.signals,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
@@ -80,6 +82,7 @@ def typed_words(options: Options) -> str:
     Of a user's strategy it is the name of its file alone.
     """
     words = ["--profile", options.profile, "--strategy", Path(options.strategy).name]
+    words += ["--signals", Path(options.signals).name] if options.signals else []
     words += ["--hand-beside"] * options.policy.hand_beside + ["--no-guard"] * (not options.guard)
     return shlex.join(words)
 
@@ -92,9 +95,10 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     return tickers
 
 
-def history_of(tickers: list[str]) -> list[tuple[str, str]]:
-    """Return what is requested of the time before a run: it counts as watched."""
-    return [("v4_candles", f"{ticker}/1MIN") for ticker in tickers]
+def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
+    """Return which candles are requested of the time before a run, and of what a gap hid."""
+    names = bot.data.resolutions
+    return [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:
@@ -133,6 +137,7 @@ def lived(
     Whatever goes wrong around it (bot.troubles) it goes on, and is a 1.
     """
     standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
+    days = Path(arguments.state or days_file(net))
     terminal, shown = Terminal(), on_dashboard(arguments)
     watched = {"recorder": record, "audit": audit, "halt": standstill, "terminal": terminal}
     sources = {who: partial(getattr, what, "trouble", "") for who, what in watched.items()}
@@ -158,6 +163,7 @@ def lived(
 
     bot.made.record = passing
     standstill.begin(inbox)
+    begin_with(days, inbox)
     name, path = f"{net.name} {' '.join(tickers[:3])}", arguments.record
     with terminal.held():
         complete = conduct(
@@ -168,6 +174,7 @@ def lived(
         require_frames(bot, net)
     if record is not None:
         record.close()
+    leave_behind(bot.scorer, bot.journal.hash, days)
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):

@@ -69,6 +69,7 @@ class Screen:
         panel: str = "",
     ) -> None:
         self.bot = bot
+        bot.follow()
         self.mode = mode
         self.name = name
         self.speed = speed

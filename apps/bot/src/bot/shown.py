@@ -12,14 +12,18 @@ from dydx_conn import Frame
 from dydx_data import DataState, Detection, MarketView
 from dydx_paper import Ledger, Performance, performance
 from dydx_risk import Risk, Watch
+from dydx_signals import Scored
 
 _SECOND_NS = 1_000_000_000
+_POINTS = 16
 
 
 class Shown:
     """The figures of one run; `ledger` is the paper account's, and None on the wire."""
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
+        # The values of each market's signals so far, where somebody looks (`Bot.follow`).
+        self.curves: dict[str, dict[str, deque[float]]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
@@ -51,6 +55,12 @@ class Shown:
         """Take a finding."""
         if self.detected is not None:
             self.detected[found.ticker, found.detector] = found
+
+    def draw(self, scored: Scored) -> None:
+        """Add a point to the curve of each signal of a market."""
+        curves = self.curves.setdefault(scored.ticker, {})
+        for score in scored.scores:
+            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
 
     @property
     def watched(self) -> list[MarketView]:

@@ -28,6 +28,7 @@ from dydx_panels import (
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
+from dydx_strategy import RankAndTarget
 
 from bot.closeup import closeup, worst_first
 from bot.composition import Bot
@@ -48,6 +49,7 @@ def snapshot_of(
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
+        triggers=_triggers(bot),
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
@@ -215,7 +217,19 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
+        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
     )
+
+
+def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
+    """Return the values of a signal from which the built-in strategy damps, and stays out."""
+    settings = bot.options.settings
+    if bot.options.strategy != RankAndTarget.name:
+        return {}
+    return {
+        "volatility": (settings.volatility_calm, settings.volatility_extreme),
+        "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
+    }
 
 
 def _shown_market(bot: Bot) -> str:

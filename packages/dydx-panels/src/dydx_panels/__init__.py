@@ -60,7 +60,7 @@ __all__ = [
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -156,7 +156,10 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh."""
+    """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh.
+
+    `curves` are the values of each signal so far, oldest first.
+    """
 
     ticker: str
     market: PerpetualMarket | None = None
@@ -169,6 +172,7 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
+    curves: Mapping[str, Sequence[float]] = {}
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,7 +373,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow` and `funding` are copied where their panel is shown
-    alone; without detectors `detections` are None.
+    alone; without detectors `detections` are None. `triggers` are the values of a signal at which
+    the strategy changes what it does.
     """
 
     header: HeaderPart = HeaderPart()
@@ -393,6 +398,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     flow: FlowPart = FlowPart()
     funding: tuple[FundingRow, ...] = ()
     detections: tuple[Detection, ...] | None = None
+    triggers: Mapping[str, Sequence[float]] = {}
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -902,17 +908,44 @@ _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_c
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
 
 
-_SIGNALS: Final = _Table(
-    "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    lambda snapshot: (
+_SCALE: Final = 21  # cells: a step is 5 points, and 50 has one in the middle
+
+
+def _scale(value: float, triggers: Sequence[float]) -> str:
+    """Draw where a score stands from 0 to 100, where its triggers are, and where 50 is."""
+    cells = ["─"] * _SCALE
+    cells[_SCALE // 2] = "┼"
+    for trigger in triggers:
+        cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
+    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    return "".join(cells)
+
+
+def _signal_columns(snapshot: Snapshot) -> list[_Column]:
+    curves = {row.ticker: row.curves for row in snapshot.markets}
+    drawn = any(curves.values())
+
+    def curve(score: Score) -> _Cell:
+        return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
+
+    def scale(score: Score) -> _Cell:
+        return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
+
+    return [
         _TICKER,
-        _Column("signal", 11, lambda score: (score.signal, ""), 0, True),
+        _Column("signal", 15, lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
-        _Column("", 10, lambda score: (_gauge(score.value / 100, 10), "accent"), 2),
-        _Column("seq", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
+        _Column("0 to 100", _SCALE, scale, 2, True),
+        *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
-    ), "no score yet: the engines warm up", "ticker")  # fmt: skip
+    ]  # fmt: skip
+
+
+_SIGNALS: Final = _Table(
+    "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
+    _signal_columns, "no score yet: the engines warm up", "ticker")  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
