@@ -36,7 +36,7 @@ from dydx_conn import (
     Subaccount,
     fold,
 )
-from dydx_data import DataState, MarketView, market_views
+from dydx_data import DataState, MarketView, detections, market_views
 from dydx_paper import PaperVenue
 from dydx_risk import (
     Approved,
@@ -160,7 +160,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
     standard six and what the strategy names (bot.signals). `budget` is how long the strategy may
-    take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    take: whoever trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for
+    whoever looks: nothing is decided by them.
     """
 
     strategy: str = "rank"
@@ -172,6 +173,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
     budget: Budget = REPLAYED
+    detectors: bool = False
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -295,6 +297,9 @@ class Bot:
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
+        if self.options.detectors:
+            self.shown.detected = {}
+            streams.append((hubs.views.pipe(detections()), self.shown.detect))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:

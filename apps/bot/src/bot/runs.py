@@ -67,6 +67,7 @@ def options_of(
         guard=not arguments.no_guard,
         strict=arguments.strict,
         budget=budget,
+        detectors=getattr(arguments, "detectors", False),
     )
     # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
     if not (arguments.hand_beside or arguments.strategy == "none"):
@@ -193,9 +194,11 @@ def conduct(
     leave: "Leave | None" = None,
     handle: Handle | None = None,
     lost: Callable[[str], None] | None = None,
+    panel: str = "",
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
+    The dashboard begins with a `panel` alone, if it names one.
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     with contextlib.ExitStack() as stack:
@@ -210,7 +213,7 @@ def conduct(
 
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
-            leave=leave, lost=lost,
+            leave=leave, lost=lost, panel=panel,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
