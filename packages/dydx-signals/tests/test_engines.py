@@ -214,6 +214,28 @@ def test_carry_is_the_rate_in_what_rates_have_been():
     assert known(tape, Carry).value == pytest.approx(100 / (1 + math.exp(-2 / usual)), abs=0.02)
 
 
+def test_carry_is_in_what_the_venue_answered_of_its_rates():
+    """A day of hourly rates of 2 bps: no warm-up, and one of 1 bp is half of what is usual."""
+    tape, path = Tape(BTC), f"/v4/historicalFunding/{BTC}?limit=100"
+    rows = [
+        {
+            "ticker": BTC,
+            "rate": "0.0002",
+            "price": "100",
+            "effectiveAt": at,
+            "effectiveAtHeight": "1",
+        }
+        for at in (f"2025-12-31T{hour:02}:00:00.000Z" for hour in range(24))
+    ]
+    tape.frames.append(tape.wire(0).answer(path, {"historicalFunding": rows}))
+    tape.funding(1, BTC, "0.0001")
+
+    assert figures(tape, Carry) == pytest.approx(
+        {"rate_1h_bps": 1, "usual_bps": 2, "history_h": 24}
+    )
+    assert known(tape, Carry).value == pytest.approx(100 / (1 + math.exp(0.5)))
+
+
 def test_carry_knows_no_absurd_rate():
     """It is no figure of the venue."""
     tape = Tape(BTC)

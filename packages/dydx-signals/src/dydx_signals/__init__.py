@@ -1504,12 +1504,13 @@ class Carry:
     """What holding earns, in what the rate has been of late: a rate that longs pay is below 50.
 
     rate_1h_bps = the venue's next hourly rate, in bps of the position
-    usual_bps   = root mean square of the rates so far, by the time they stood, half-life a day, at
-                  least 0.01 bps
+    usual_bps   = root mean square of the hourly rates that the venue answered, 24 to 240 of them;
+                  without these of the rates of this run, by the time they stood, half-life a day;
+                  at least 0.01 bps
     value       = 100 / (1 + e^(rate / usual)): 50 free, 27 where longs pay as much as is usual
 
-    Window: half-life a day. Warm-up: 3 rates. Absent until then, and where no rate is known. Rates
-    are hourly: another scale of time is another rate.
+    `history_h` are the answered hours. Warm-up: those, or 3 rates. Absent until then, and where no
+    rate is known.
     """
 
     name: ClassVar[str] = "carry"
@@ -1529,7 +1530,7 @@ class Carry:
         if not rate.known or not abs(rate.next_rate_1h) < _HUGE:
             return
         if rates is None:
-            rates = self._markets[view.ticker] = _Rates(rate, view.at)
+            rates = self._markets[view.ticker] = _Rates(rate, view)
         else:
             rates.take(rate, view.at, self._rate)
         rates.seq = view.seq
@@ -1537,11 +1538,22 @@ class Carry:
     def read(self, ticker: str) -> Score | None:
         """Return a market's carry."""
         rates = self._markets.get(ticker)
-        if rates is None or rates.count < 3 or not rates.time:
+        if rates is None:
             return None
-        usual = max(1e4 * sqrt(rates.squares / rates.time), 0.01)
-        inputs = {"rate_1h_bps": 1e4 * rates.rate.next_rate_1h, "usual_bps": usual}
-        return Score.of(self, ticker, inputs, rates.seq, rates.first)
+        history = [rate for rate in rates.premium.rates.values() if abs(rate) < _HUGE]
+        if len(history) >= 24:
+            # Which frame answered is not known: the oldest that it may be.
+            square, first = math.fsum(x * x for x in history) / len(history), 1
+        elif rates.count >= 3 and rates.time:
+            square, first = rates.squares / rates.time, rates.first
+        else:
+            return None
+        inputs = {
+            "rate_1h_bps": 1e4 * rates.rate.next_rate_1h,
+            "usual_bps": max(1e4 * sqrt(square), 0.01),
+            "history_h": float(len(history)),
+        }
+        return Score.of(self, ticker, inputs, rates.seq, first)
 
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the logistic of the rate in what is usual, turned round."""
@@ -1549,10 +1561,11 @@ class Carry:
 
 
 class _Rates:
-    __slots__ = ("at", "count", "first", "rate", "seq", "squares", "time")
+    __slots__ = ("at", "count", "first", "premium", "rate", "seq", "squares", "time")
 
-    def __init__(self, rate: dydx_data.FundingRate, at: int) -> None:
-        self.rate, self.at, self.count = rate, at, 1
+    def __init__(self, rate: dydx_data.FundingRate, view: MarketView) -> None:
+        self.rate, self.at, self.count = rate, view.at, 1
+        self.premium = view.premium
         self.seq = self.first = rate.seq
         self.squares = self.time = 0.0
 
