@@ -49,6 +49,10 @@ WRONG = {
     "a foreign signal": (
         'value("momentum")', 'value("xyz")', "names", "asks for 'xyz', which nothing scores (momen"
     ),
+    "an unnamed signal": (
+        'value("momentum")', 'value("trend")', "names",
+        "it asks for 'trend', which nothing scores: name it in its attribute signals",
+    ),
     "too much": ("1_000.0,", "60_000.0,", "limits", "60,000 USDC of BTC-USD at frame"),
     "blind": ("if usdc or entry:", "if usdc:", "silence", "+1,000 USDC of BTC-USD at frame"),
     "stays": ('[Decision.of(scored, 0.0, "trouble")]', "()", "exits", "it still holds +"),

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
 from dydx_data import DataState, MarketView, objections, step
-from dydx_signals import STANDARD, Scored, Scorer
+from dydx_signals import ALL, Scored, Scorer
 
 from bot.calibration import Calibration, IsotonicMap, Observation, measured
 from bot.outlet import as_lines, behind, progress
@@ -108,7 +108,7 @@ _KINDS: Final = (
 
 def sampled(frames: Iterable[Frame], every_s: float, seconds: float | None = None) -> list[Sampled]:
     """Play frames through data and signals; return what was seen of each market."""
-    state, scorer, goes_on = DataState(), Scorer(STANDARD), until(seconds, lambda _: True)
+    state, scorer, goes_on = DataState(), Scorer(ALL), until(seconds, lambda _: True)
     markets: dict[str, Sampled] = {}
     for frame in frames:
         if not goes_on(frame):

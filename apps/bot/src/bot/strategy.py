@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
-from dydx_signals import STANDARD, Scorer
+from dydx_signals import ALL, Scorer
 from dydx_strategy import Strategy
 
 from bot.composition import Options
@@ -42,6 +42,7 @@ _FLAP_TURNS: Final = 3
 # The whole way from frame to verdict is to take less at the 99th percentile.
 _STEP_NS: Final = 1_000_000
 _FEWEST: Final = 100
+_KNOWN: Final = Scorer(ALL).names
 
 # === Trouble ===
 # The same recording on a worse day. Numbers and times of the frames stay as they are.
@@ -104,13 +105,12 @@ def troubles(
 
 
 class Seeing(msgspec.Struct, kw_only=True):
-    """All that was seen of a strategy: its runs, what is scored, and hashes of other processes."""
+    """All that was seen of a strategy: its runs, and the hashes of other processes."""
 
     options: Options
     whole: Seen
     again: Seen
     troubles: list[Trouble]
-    signals: tuple[str, ...]
     hashes: list[str] = []
 
 
@@ -126,9 +126,11 @@ def _repeats(seeing: Seeing) -> str:
 
 
 def _names(seeing: Seeing) -> str:
-    for name in sorted(seeing.whole.asked - {*seeing.signals}):
-        near = difflib.get_close_matches(name, seeing.signals, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else f" ({', '.join(seeing.signals)})"
+    for name in sorted(seeing.whole.asked - {*seeing.whole.scored}):
+        if name in _KNOWN:
+            return f"it asks for {name!r}, which nothing scores: name it in its attribute signals"
+        near = difflib.get_close_matches(name, _KNOWN, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else f" ({', '.join(_KNOWN)})"
         return f"it asks for {name!r}, which nothing scores{hint}"
     return ""
 
@@ -286,8 +288,7 @@ def see(frames: Sequence[Frame], options: Options, make: Callable[[], Strategy])
     progress("with trouble put in")
     worse = troubles(frames, whole, options, make)
     progress("")
-    names = Scorer(STANDARD).names
-    return Seeing(options=options, whole=whole, again=again, troubles=worse, signals=names)
+    return Seeing(options=options, whole=whole, again=again, troubles=worse)
 
 
 @contextlib.contextmanager

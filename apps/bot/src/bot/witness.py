@@ -224,11 +224,13 @@ class Decided(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct):
     """What a strategy did in a run: its targets, what it read, and how long its steps took.
 
-    `held` is what was held from which time (ns) on, by ticker; `stopped` what it raised, if it did.
+    `held` is what was held from which time (ns) on, by ticker; `stopped` what it raised, if it did;
+    `scored` what could be read.
     """
 
     decided: list[Decided] = msgspec.field(default_factory=list)
     asked: set[str] = msgspec.field(default_factory=set)
+    scored: tuple[str, ...] = ()
     reached: list[str] = msgspec.field(default_factory=list)
     late: list[str] = msgspec.field(default_factory=list)
     held: list[tuple[int, dict[str, float]]] = msgspec.field(default_factory=list)
@@ -253,7 +255,7 @@ def observed(frames: Iterable[Frame], options: Options, make: Callable[[], Strat
     except Exception as error:
         if error is not bot.stopped:
             raise
-    seen.stopped = bot.stopped
+    seen.stopped, seen.scored = bot.stopped, bot.scorer.names
     return seen
 
 

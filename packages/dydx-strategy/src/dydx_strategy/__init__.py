@@ -66,7 +66,7 @@ from typing import (
 import msgspec
 from dydx_conn import fold
 from dydx_data import Book, Level, stopping
-from dydx_signals import STANDARD, Score, Scored, Scorer
+from dydx_signals import ALL, Score, Scored, Scorer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
 
@@ -120,9 +120,6 @@ class StrategyError(Exception):
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
 # never guessed here: the bot translates account and verdicts into them.
-
-# What can be scored without an engine of one's own: a name that is not among them is misspelt.
-_SIGNALS: Final = Scorer(STANDARD).names
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -517,8 +514,11 @@ class RankSettings(Pace):
     """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
-    long from 60 up, short from 40 down. Times are event time.
+    long from 60 up, short from 40 down. Times are event time. `scored` is what may have a weight:
+    whoever scores signals of their own adds them in a subclass.
     """
+
+    scored: ClassVar[tuple[str, ...]] = Scorer(ALL).names
 
     gross_share: float = Field(
         default=3.0, gt=0, description="limit of all exposure together, in equities"
@@ -594,8 +594,8 @@ class RankSettings(Pace):
             raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
         # A weight of what nothing scores would never be there, and with it the quorum.
         for name in weights:
-            if name not in _SIGNALS:
-                known, near = ", ".join(_SIGNALS), _nearest(name, _SIGNALS)
+            if name not in cls.scored:
+                known, near = ", ".join(cls.scored), _nearest(name, cls.scored)
                 raise ValueError(f"expected signals ({known}), got {name!r}{near}")
         return weights
 
@@ -906,6 +906,11 @@ class RankAndTarget:
     def pace(self) -> Pace:
         """Return how often it may add risk."""
         return self.settings
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Return what it gives a weight to, and so has to be scored."""
+        return (*self.settings.weights,)
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Take note of a market; look at all markets when it is time."""
@@ -2048,15 +2053,12 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
-def load_strategy(
-    path_or_name: str | Path, signals: Collection[str] = _SIGNALS
-) -> Callable[[], Strategy]:
+def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` names what
-    was expected and what it got, also of a file that raises or leaves by `sys.exit()`, and of one
-    that reads something else than the `signals` of the run.
+    was expected and what it got, also of a file that raises or leaves by `sys.exit()`.
     """
     name = str(path_or_name)
     if name in STRATEGIES:
@@ -2065,7 +2067,7 @@ def load_strategy(
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
-    _read(_checked(make, name), name, signals)
+    _checked(make, name)
     return lambda: _checked(make, name)
 
 
@@ -2118,17 +2120,6 @@ def _checked(make: Callable[[], object], name: str) -> Strategy:
         )
     _takes_two(made.step, name)
     return made
-
-
-def _read(strategy: Strategy, name: str, signals: Collection[str]) -> None:
-    """Refuse a strategy that names a signal which is not scored: it would wait for it for ever."""
-    names = getattr(strategy, "signals", ())
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise StrategyError(f"expected {name} to list its signals, got {_kind(names)}")
-    for signal in names:
-        if signal not in signals:
-            known, near = ", ".join(signals), _nearest(str(signal), signals)
-            raise StrategyError(f"expected {name} to read signals ({known}), got {signal!r}{near}")
 
 
 def _takes_two(step: Callable[..., object], name: str) -> None:
