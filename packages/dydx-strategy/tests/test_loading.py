@@ -130,6 +130,35 @@ def test_a_file_that_is_no_strategy_is_refused_with_what_it_was(tmp_path, text, 
         load_strategy(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("signals", "message"),
+    [
+        ('("momentum", "volume")', None),
+        ('("momentum", "volumes")', "got 'volumes': did you mean 'volume'\\?$"),
+        ('("momentum", "mine")', "read signals \\(momentum, .*\\), got 'mine'$"),
+        ('"momentum"', "to list its signals, got a str$"),
+        ("7", "to list its signals, got a int$"),
+    ],
+)
+def test_a_strategy_reads_what_is_scored(tmp_path, signals, message):
+    """A misspelt name is refused with the nearest: it would be absent for ever."""
+    text = ONE_FILE.replace("name: str", f"signals = {signals}\n    name: str")
+    path = written(tmp_path, text)
+
+    if message is None:
+        assert load_strategy(path)().name == "always"
+    else:
+        with pytest.raises(StrategyError, match=message):
+            load_strategy(path)
+
+
+def test_what_is_scored_besides_may_be_read_too(tmp_path):
+    """A run with engines of a user's own has their names as well."""
+    path = written(tmp_path, ONE_FILE.replace("name: str", 'signals = ("mine",)\n    name: str'))
+
+    assert load_strategy(path, ["momentum", "mine"])().name == "always"
+
+
 @pytest.mark.parametrize("name", ["nowhere/mine.py", "mine.py"])
 def test_a_missing_file_is_named(name):
     """A wrong path is the commonest mistake."""

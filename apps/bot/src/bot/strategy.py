@@ -300,6 +300,7 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
     typed = [
         sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
         "--strategy", arguments.strategy, "--profile", arguments.profile,
+        "--signals", arguments.signals,
         *(["--deposit", str(arguments.deposit)] if arguments.deposit else []),
         *(["--no-guard"] if arguments.no_guard else []),
     ]  # fmt: skip

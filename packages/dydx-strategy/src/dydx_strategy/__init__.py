@@ -121,6 +121,9 @@ class StrategyError(Exception):
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
 # never guessed here: the bot translates account and verdicts into them.
 
+# What can be scored without an engine of one's own: a name that is not among them is misspelt.
+_SIGNALS: Final = Scorer(ALL).names
+
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that may be meant, in words; nothing if none is near."""
@@ -518,7 +521,7 @@ class RankSettings(Pace):
     whoever scores signals of their own adds them in a subclass.
     """
 
-    scored: ClassVar[tuple[str, ...]] = Scorer(ALL).names
+    scored: ClassVar[tuple[str, ...]] = _SIGNALS
 
     gross_share: float = Field(
         default=3.0, gt=0, description="limit of all exposure together, in equities"
@@ -903,14 +906,14 @@ class RankAndTarget:
         self._reported_at = 0
 
     @property
+    def signals(self) -> tuple[str, ...]:
+        """Return the names of what it weighs."""
+        return tuple(self.settings.weights)
+
+    @property
     def pace(self) -> Pace:
         """Return how often it may add risk."""
         return self.settings
-
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """Return what it gives a weight to, and so has to be scored."""
-        return (*self.settings.weights,)
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Take note of a market; look at all markets when it is time."""
@@ -2053,12 +2056,15 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
-def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
+def load_strategy(
+    path_or_name: str | Path, signals: Collection[str] = _SIGNALS
+) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` names what
-    was expected and what it got, also of a file that raises or leaves by `sys.exit()`.
+    was expected and what it got, also of a file that raises or leaves by `sys.exit()`, and of one
+    that reads something else than the `signals` of the run.
     """
     name = str(path_or_name)
     if name in STRATEGIES:
@@ -2067,7 +2073,7 @@ def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
-    _checked(make, name)
+    _read(_checked(make, name), name, signals)
     return lambda: _checked(make, name)
 
 
@@ -2120,6 +2126,17 @@ def _checked(make: Callable[[], object], name: str) -> Strategy:
         )
     _takes_two(made.step, name)
     return made
+
+
+def _read(strategy: Strategy, name: str, signals: Collection[str]) -> None:
+    """Refuse a strategy that names a signal which is not scored: it would wait for it for ever."""
+    names = getattr(strategy, "signals", ())
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise StrategyError(f"expected {name} to list its signals, got {_kind(names)}")
+    for signal in names:
+        if signal not in signals:
+            known, near = ", ".join(signals), _nearest(str(signal), signals)
+            raise StrategyError(f"expected {name} to read signals ({known}), got {signal!r}{near}")
 
 
 def _takes_two(step: Callable[..., object], name: str) -> None:
