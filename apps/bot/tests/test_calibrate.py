@@ -246,6 +246,10 @@ def test_a_report_is_drawn_within_eighty_columns(
     ("typed", "words"),
     [
         (["nowhere"], "expected the path of a recording"),
+        (
+            ["quickstart", "quickstart"],
+            "expected each recording once, got quickstart.jsonl.zst twice",
+        ),
         (["--horizon", "10000"], "expected recordings longer than the horizon of 10000 s, got"),
         (["--map", "nowhere.json"], "No such file"),
         (["--map", "odd.json"], "expected maps of bot calibrate --save in odd.json, got"),
@@ -273,7 +277,7 @@ def test_what_is_wrong_is_one_line(
     Path("uneven.json").write_text(json.dumps(maps))
     Path("later.json").write_text(json.dumps(maps | {"until": 2**62, "maps": [map_]}))
     RecordingWriter(Path("empty.jsonl.zst"), Recording(minutes).header).close()
-    named = typed if typed[0].endswith("zst") or typed[0] == "nowhere" else [str(minutes), *typed]
+    named = [str(minutes), *typed] if typed[0].startswith("--") else typed
 
     assert main(["calibrate", *named]) == 2
     assert words in capsys.readouterr().err
