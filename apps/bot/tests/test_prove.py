@@ -190,7 +190,7 @@ def test_what_is_lent_is_good_for_its_frame() -> None:
         (
             "    def step(self, scored, held): return ()",
             1,
-            "unseen  past alone  it decided 0 targets",
+            "unseen  past alone  it decided 0 times",
         ),
     ],
 )

@@ -42,6 +42,8 @@ _FLAP_TURNS: Final = 3
 # The whole way from frame to verdict is to take less at the 99th percentile.
 _STEP_NS: Final = 1_000_000
 _FEWEST: Final = 100
+# Prices move between a decision and what is held by it.
+_ROUNDED: Final = 1.02
 _KNOWN: Final = Scorer(ALL).names
 
 # === Trouble ===
@@ -119,7 +121,7 @@ def _repeats(seeing: Seeing) -> str:
     if first != second:
         at = next((one for one, other in zip(first, second, strict=False) if one != other), None)
         where = f" at frame {at[0]}" if at else ""
-        return f"two runs in one process differ{where}: {len(first)} and {len(second)} targets"
+        return f"two runs in one process differ{where}: {len(first)} and {len(second)} decisions"
     if len(set(seeing.hashes)) > 1:
         return "two processes differ: does it go by the order of a set, by a clock or by chance?"
     return ""
@@ -140,19 +142,17 @@ def _limits(seeing: Seeing) -> str:
     shares = (policy.max_account_share, policy.max_leverage)
     account = min(share for share in shares if share is not None)
     market = account if policy.max_market_share is None else policy.max_market_share
-    targets: dict[str, float] = {}
     for one in seeing.whole.decided:
-        decision = one.decision
-        targets[decision.ticker] = usdc = abs(decision.target_usdc)
+        decision, usdc = one.decision, abs(one.decision.target_usdc)
         if not one.grows or one.equity is None:
             continue
         for what, got, share in (
-            (decision.ticker, usdc, market),
-            ("all markets together", sum(targets.values()), account),
+            (f"of {decision.ticker}", usdc, market),
+            ("with what it holds of other markets", usdc + one.others, account),
         ):
-            if got > share * one.equity * 1.01:
+            if got > share * one.equity * _ROUNDED:
                 return (
-                    f"it targets {got:,.0f} USDC of {what} at frame {decision.seq}, profile "
+                    f"it targets {got:,.0f} USDC {what} at frame {decision.seq}, profile "
                     f"{seeing.options.profile} allows {share * one.equity:,.0f}: the rest is cut "
                     "or denied"
                 )
