@@ -231,7 +231,11 @@ def _never(_: Seeing) -> str:
 
 
 def _undecided(seeing: Seeing) -> str:
-    return "" if seeing.whole.decided else "it decided nothing on this recording"
+    return "" if seeing.whole.made else "it decided nothing on this recording"
+
+
+def _untargeted(seeing: Seeing) -> str:
+    return "" if seeing.whole.decided else "it targeted nothing on this recording"
 
 
 def _untroubled(seeing: Seeing) -> str:
@@ -242,12 +246,12 @@ def _untroubled(seeing: Seeing) -> str:
 
 # Name, what is broken, what holds, why it was not seen.
 RULES: Final[tuple[_Rule, ...]] = (
-    ("repeats", _repeats, "the same targets again, here and in two other processes", _undecided),
+    ("repeats", _repeats, "it decides the same again, here and in two other processes", _undecided),
     ("names", _names, "every signal that it reads is scored", _never),
-    ("limits", _limits, "no target is beyond what the profile allows", _undecided),
+    ("limits", _limits, "no target is beyond what the profile allows", _untargeted),
     ("silence", _silence, "nothing grows while a market is stale or unknown", _untroubled),
     ("exits", _exits, "it leaves a market that is in trouble", _untroubled),
-    ("no flapping", _flapping, "no market is turned three times in 30 s", _undecided),
+    ("no flapping", _flapping, "no market is turned three times in 30 s", _untargeted),
     ("time", _time, "a step takes less than 1 ms in 99 of 100 cases", _never),
 )
 
