@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import reactivex
 from dydx_conn import WireWriter, instant, market_fields
-from dydx_data import Candle, Candles, DataState, MarketView, step
+from dydx_data import Candle, Candles, DataState, MarketView, candles, step
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import Subject
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -210,30 +212,28 @@ def test_a_silence_longer_than_the_ring_leaves_flat_candles_alone() -> None:
     assert candles.started_at == START * 2 - START * 2 % MINUTE
 
 
-def test_what_came_before_the_markets_parameters_is_counted_with_them() -> None:
-    """Trades and candles of the venue: neither lost nor guessed."""
+def test_what_came_before_the_markets_parameters_is_neither_lost_nor_guessed() -> None:
+    """It is counted in as many decimals as it has, and in the market's once they are known."""
     world = World(described=False)
-    world.trades(trade(61, 103))
-    world.sent(minute(60), minute(0, 102))
-    before = len(world.view.candles["1MIN"])
-
-    world.describe()
-
-    assert before == 0
-    assert world.rows() == [(100, 110, 90, 102, 2, 3), (100, 110, 90, 105, 2, 3)]
-
-
-def test_of_a_market_that_nobody_describes_the_newest_trades_wait() -> None:
-    """Without end they would fill the memory; that some are gone is in the state."""
-    world = World(described=False)
-    for at in range(0, 12_000, 100):
-        world.trades(*(trade(at // 10, 100, 1, event) for event in range(100)))
-
-    world.describe()
-
+    world.trades(trade(61, 103), trade(62, 103.25, 2.5), trade(121, 104))
+    world.at(125)
+    world.sent(
+        minute(60, 105, 1), minute(0, 102, startingOpenInterest="3", orderbookMidPriceOpen="7.5")
+    )
     candles = world.view.candles["1MIN"]
-    assert sum(x.trades for x in candles) == 10_000  # integers
-    assert candles[0].state == "partial"
+    before = (candles.places, candles.lots, candles[1].close, candles[1].volume)
+    closes = candles.closes()
+
+    world.describe()
+
+    assert before == (2, 1, 103_25, 35)
+    assert candles.closes() == closes == [102.0, 103.25, 104.0]
+    assert candles[1].close == 103 * TICK + TICK // 4
+    assert (candles[1].volume, candles[2].volume) == (LOT * 7 // 2, LOT)
+    assert (candles[0].starting_open_interest, candles[0].mid_open) == (3 * LOT, TICK * 15 // 2)
+    assert (candles[0].state, candles[0].mid_close) == ("venue", None)
+    assert candles[1].usd_volume == 361_125_000
+    assert (candles.places, candles.lots) == (5, 10)
 
 
 @pytest.mark.parametrize("row", [trade(2, 1, "0.00000000001"), trade(2, "1e33")])
@@ -453,9 +453,9 @@ def test_a_late_page_is_carried_on_by_the_flat_candles_after_it() -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [({"startedAt": _time(61)}, "whole periods"), ({"startedAt": "2027-01-01T00:00:00Z"}, "past"),
-     ({"high": "104"}, "a high"), ({"low": "101"}, "a low"), ({"low": "0"}, "a low"),
-     ({"trades": -1}, "0 or more"), ({"baseTokenVolume": "-2"}, "0 or more"),
-     ({"usdVolume": "-2"}, "0 or more"), ({"startingOpenInterest": "-1"}, "0 or more"),
+     ({"high": "104"}, "between"), ({"low": "101"}, "between"), ({"low": "0"}, "a price"),
+     ({"trades": -1}, "0 or more"), ({"baseTokenVolume": "-2"}, "a size"),
+     ({"usdVolume": "-2"}, "0 or more"), ({"startingOpenInterest": "-1"}, "a size"),
      ({"open": "nan"}, "a number"), ({"high": "1e30"}, "63 bits"), ({"resolution": "2MINS"}, "known"),
      ({"baseTokenVolume": "0.00000000001"}, "quantums")],
 )  # fmt: skip
@@ -490,3 +490,55 @@ def test_an_empty_ring_has_no_candle() -> None:
     candles = Candles(MINUTE)
 
     assert (candles.last, candles.closes(), [*candles]) == (None, [], [])
+
+
+# === As a stream ===
+
+
+def closing(world: World, *events: Any) -> list[Any]:
+    """Run events on a world; return the closed candles of a stream of its views."""
+    views, seen = Subject[MarketView](), list[Any]()
+    views.pipe(candles("1MIN")).subscribe(seen.append, seen.append, lambda: seen.append("end"))
+    for event in events:
+        event()
+        views.on_next(world.view)
+    views.on_completed()
+    return seen
+
+
+def test_each_candle_is_emitted_once_as_it_closes() -> None:
+    """With the first view after the next one began; what came before the first view is past."""
+    world = World()
+
+    seen = closing(
+        world,
+        lambda: world.trades(trade(10, 100), trade(70, 101)),
+        lambda: world.trades(trade(80, 102)),
+        lambda: world.trades(trade(130, 103)),
+        lambda: world.trades(trade(75, 777)),
+        lambda: world.trades(trade(310, 104)),
+    )
+
+    first, *flat, end = seen
+    assert (first.ticker, plain(first.candle)) == ("BTC-USD", (101, 102, 101, 102, 2, 2))
+    assert [one.candle.started_at // MINUTE % 60 for one in seen[:-1]] == [1, 2, 3, 4]
+    assert [one.candle.trades for one in flat] == [1, 0, 0]
+    assert end == "end"
+
+
+def test_views_without_candles_close_none() -> None:
+    """An empty stream, a market without trades, and an error that passes."""
+    world = World()
+
+    assert closing(world) == ["end"]
+    assert closing(world, lambda: world.at(130)) == ["end"]
+    error, seen = RuntimeError("torn"), list[Any]()
+    reactivex.throw(error).pipe(candles("1MIN")).subscribe(on_error=seen.append)
+    reactivex.never().pipe(candles("1MIN")).subscribe(seen.append)
+    assert seen == [error]
+
+
+def test_a_stream_of_no_resolution_is_refused_at_once() -> None:
+    """A typing error is raised, not silent."""
+    with pytest.raises(ValueError, match="expected a resolution among 1MIN"):
+        candles("2MINS")

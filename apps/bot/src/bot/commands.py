@@ -100,7 +100,7 @@ def paper(arguments: argparse.Namespace) -> int:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            bounded, history = until(arguments.seconds, pace), history_of(tickers)
+            bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
         return lived(arguments, bot, net, tickers, receive, record, inbox, mode="PAPER")

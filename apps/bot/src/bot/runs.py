@@ -95,9 +95,10 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     return tickers
 
 
-def history_of(tickers: list[str]) -> list[tuple[str, str]]:
-    """Return what is requested of the time before a run: it counts as watched."""
-    return [("v4_candles", f"{ticker}/1MIN") for ticker in tickers]
+def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
+    """Return which candles are requested of the time before a run, and of what a gap hid."""
+    names = bot.data.resolutions
+    return [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:

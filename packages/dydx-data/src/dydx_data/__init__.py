@@ -47,11 +47,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from hashlib import blake2b
 from struct import Struct
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from dydx_conn import (
+    CANDLE_S,
     CHANNELS,
     ENDPOINTS,
     BookContents,
@@ -90,7 +92,7 @@ __all__ = [
     # Trades, Flow
     "WINDOWS", "Flow", "FlowWindow", "Trade",
     # Candles
-    "RESOLUTIONS", "Candle", "Candles",
+    "RESOLUTIONS", "Candle", "CandleState", "Candles",
     # Funding rates
     "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
     "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
@@ -106,7 +108,7 @@ __all__ = [
     # Detectors
     "Arbitrage", "DETECTORS", "Detection", "Detector", "MarketMakers", "PriceDiscovery",
     # Streams
-    "detections", "market_views",
+    "ClosedCandle", "candles", "detections", "market_views",
 ]
 # fmt: on
 
@@ -137,6 +139,49 @@ def _positive(text: str) -> float:
     if (number := _number(text)) > 0.0:
         return number
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
+
+
+def _floor(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else digits // _TENS[-power]
+
+
+def _nearest(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
+
+
+def _price(text: str, places: int) -> int:
+    """Read a price in units of its last decimal place; what lies between is of the nearest."""
+    if (price := _near(float(text), places)) is None:
+        digits, power = exact(text)
+        price = _nearest(digits, power + places)
+    if 0 < price <= _MOST:
+        return price
+    raise ValueError(f"expected a price above 0 and within 63 bits, got {text[:40]!r}")
+
+
+def _size(text: str, lots: int) -> int:
+    """Read a size in units of its last decimal place; `ValueError` if it has more."""
+    if (size := _near(float(text), lots)) is None:
+        digits, power = exact(text)
+        size = _floor(digits, power + lots)
+        size = size if _floor(size, -power - lots) == digits else -1
+    if 0 <= size <= _MOST:
+        return size
+    raise ValueError(f"expected a size in whole quantums, got {text[:40]!r}")
+
+
+def _near(number: float, places: int) -> int | None:
+    # Five times faster than to read the digits, and where floats cannot be wrong the same.
+    product = number * _SCALES[places] if places >= 0 else number / _SCALES[-places]
+    if abs(product) < _SURE and abs(product - (units := round(product))) < 0.01:
+        return units
+    return None
+
+
+_SCALES: Final[Sequence[float]] = [10.0**places for places in range(50)]
+_SURE: Final = 2.0**44  # up to here two roundings are wrong by less than 0.01
+_TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
+_MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
 
 
 # === Quality ===
@@ -693,11 +738,18 @@ _REMEMBERED: Final = 2_048  # more than twice what a snapshot or an answer can s
 _FORGOTTEN: Final = 256  # at once, or each new one would move all others
 
 
-def _event(id_: str) -> int:
-    """Read a trade id; `ValueError` if it is none. Later events are larger."""
-    if id_.isalnum() and len(id_) <= 24:
-        return int(id_, 16)
-    raise ValueError(f"expected a trade id of 24 hexadecimal digits, got {id_[:40]!r}")
+def _event(id_: str, at_ns: int) -> int:
+    """Read a trade id as a number, of 96 bits: later events are larger; `ValueError` if empty."""
+    try:
+        if len(id_) == 24 and id_.isalnum():
+            return int(id_, 16)
+    except ValueError:
+        pass  # it is no number
+    if not id_:
+        raise ValueError("expected a trade id, got none")
+    # Whatever names its trades otherwise: by their time, and of one moment in no order.
+    digest = int.from_bytes(blake2b(id_.encode(), digest_size=6).digest())
+    return at_ns // 1_000_000 << 48 | digest
 
 
 class _Seen:
@@ -733,15 +785,8 @@ class _Seen:
 # === Candles ===
 # A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 
-RESOLUTIONS: Final[Mapping[str, int]] = {
-    "1MIN": _MINUTE,
-    "5MINS": 5 * _MINUTE,
-    "15MINS": 15 * _MINUTE,
-    "30MINS": 30 * _MINUTE,
-    "1HOUR": 60 * _MINUTE,
-    "4HOURS": 240 * _MINUTE,
-    "1DAY": 1440 * _MINUTE,
-}
+# How long a candle of each lasts, in ns.
+RESOLUTIONS: Final[Mapping[str, int]] = {name: s * _SECOND for name, s in CANDLE_S.items()}
 _FOREVER: Final = 2**63
 _NONE: Final = -1  # in a packed row: the venue gave no such figure
 
@@ -750,6 +795,8 @@ CandleState = Literal["forming", "closed", "partial", "venue"]
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
     """One candle: prices in subticks, `volume` in quantums, `usd_volume` in quote quantums.
+
+    Until the market's parameters are known it counts in the last decimals that came: see `Candles`.
 
     It opens at the earliest trade of its period and closes at the latest, by block and order in
     the block; without trades it is flat at the last close. `state` is forming or closed if all its
@@ -840,11 +887,12 @@ class Candles:
     Made from trades, at every time those of the sorted tape, whatever the order in which they came.
     The venue's own take their place once they are final; the newest that it sent, where a gap
     lies in ours. `reported_at` is where that one begins, `started_at` the newest of all. `holes`
-    are the times (from, to, ns) in which trades may be missing; `places` the decimals of a price.
+    are the times (from, to, ns) in which trades may be missing. A price has `places` decimals, a
+    size `lots`: the market's, or until it is described as many as any had so far.
     """
 
     __slots__ = (
-        "_first", "_holes", "_newest", "_rows", "_sent", "capacity", "period_ns", "places",
+        "_first", "_holes", "_newest", "_rows", "_sent", "capacity", "lots", "period_ns", "places",
         "reported_at", "started_at",
     )  # fmt: skip
 
@@ -853,9 +901,10 @@ class Candles:
         period_ns: int,
         capacity: int = 240,
         holes: list[tuple[int, int]] | None = None,
-        places: int = 0,
+        scale: tuple[int, int] = (0, 0),
     ) -> None:
-        self.period_ns, self.capacity, self.places = period_ns, capacity, places
+        self.period_ns, self.capacity = period_ns, capacity
+        self.places, self.lots = scale
         self.reported_at = self.started_at = self._first = 0
         self._holes = [] if holes is None else holes
         self._newest: _Bar | None = None
@@ -940,6 +989,22 @@ class Candles:
         if self._sent is not None and self._sent.candle.started_at == past:
             self._freeze(self._sent)
 
+    def rescale(self, places: int, lots: int) -> None:
+        """Count in other units from now on, with so many decimals of prices and sizes."""
+        by, sent = (places - self.places, lots - self.lots), self._sent
+        self.places, self.lots = places, lots
+        if self._newest is not None:
+            self._newest = _scaled(self._newest, *by)
+        if sent is not None:
+            candle, bar = _scaled(sent.candle, *by), _scaled(sent.bar, *by)
+            self._sent = _Sent(candle, sent.received_ns, bar)
+        for start in reversed(self._starts()[:-1]):
+            row = self._row(start)
+            if row.kind == _OWN:
+                self._write_bar(start, _scaled(_bar_of(row), *by))
+            else:
+                self._write_candle(start, _scaled(self._candle(start), *by), row.kind)
+
     # -- Reading
 
     def _starts(self) -> range:
@@ -984,27 +1049,26 @@ class Candles:
         return start >= self._first
 
     def _extend(self, start: int) -> bool:
-        """Begin the ring earlier, with rows that await a close; False if it is full."""
+        """Begin the ring earlier, with rows that await the first's close; False if it is full."""
         if start <= self.started_at - self.capacity * self.period_ns:
             return False
-        for at in range(start, self._first, self.period_ns):
+        for at in range(start + self.period_ns, self._first, self.period_ns):
             self._write_bar(at, _flat(0))
         self._first = start
         return True
 
     def _add_late(self, start: int, bar: _Bar) -> None:
-        if start < self._first and not self._extend(start):
-            return
-        row = self._row(start)
-        if row.kind == _OWN:  # the venue's own has it already
-            events = int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big")
-            own = _Bar(
-                row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
-                *events,
-            )  # fmt: skip
+        own = bar
+        if start >= self._first:
+            row = self._row(start)
+            if row.kind != _OWN:
+                return  # the venue's own has it already
+            own = _bar_of(row)
             own.merge(bar)
-            self._write_bar(start, own)
-            self._carry_on(start, own.close)
+        elif not self._extend(start):
+            return
+        self._write_bar(start, own)
+        self._carry_on(start, own.close)
 
     def _pass(self, sent: _Sent) -> None:
         # The venue sends a candle once more as the next one begins: then it is final.
@@ -1028,8 +1092,14 @@ class Candles:
             self._write_candle(start, candle, _UNSURE)
 
     def _write_candle(self, start: int, candle: Candle, kind: int) -> None:
-        figures = candle.starting_open_interest, candle.mid_open, candle.mid_close
-        extra = _EXTRAS.pack(*(_NONE if x is None else x for x in figures))
+        interest, mid_open, mid_close = (
+            candle.starting_open_interest, candle.mid_open, candle.mid_close,
+        )  # fmt: skip
+        extra = _EXTRAS.pack(
+            _NONE if interest is None else interest,
+            _NONE if mid_open is None else mid_open,
+            _NONE if mid_close is None else mid_close,
+        )
         _ROW.pack_into(
             self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
             candle.close, candle.volume, candle.usd_volume, candle.trades, extra,
@@ -1046,17 +1116,38 @@ class Candles:
     def _carry_on(self, start: int, close: int) -> None:
         # Flat candles already written after a late one take over its close.
         for at in range(start + self.period_ns, self.started_at, self.period_ns):
-            row = self._row(at)
-            if row.trades or row.kind != _OWN:
+            kind, *_, trades, _ = _ROW.unpack_from(self._rows, self._offset(at))
+            if trades or kind != _OWN:
                 return
             self._write_bar(at, _flat(close))
         if self._newest is not None and not self._newest.trades:
             self._newest = _flat(close)
 
 
-_MOST: Final = _FOREVER - 1  # a row's; who sends more is no venue
 _RACE_NS: Final = 3 * _SECOND  # how far behind its socket an answer of the venue may be
 _AHEAD_NS: Final = 10 * _SECOND  # clocks differ, and a candle comes with the first block in it
+
+
+def _bar_of(row: _Row) -> _Bar:
+    return _Bar(
+        row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
+        int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big"),
+    )  # fmt: skip
+
+
+_Figures = TypeVar("_Figures", _Bar, Candle)
+
+
+def _scaled(of: _Figures, prices: int, sizes: int) -> _Figures:
+    """Return the same with so many more decimals of prices and sizes."""
+    names = {**dict.fromkeys(("open", "high", "low", "close"), prices), "volume": sizes}
+    if isinstance(of, Candle):
+        names |= {"mid_open": prices, "mid_close": prices, "starting_open_interest": sizes}
+    figures = {name: getattr(of, name) for name in names}
+    changed = {
+        name: min(_nearest(x, names[name]), _MOST) for name, x in figures.items() if x is not None
+    }
+    return msgspec.structs.replace(of, **changed)
 
 
 def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None) -> Candle:
@@ -1069,8 +1160,8 @@ def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None)
 
 def _agree(row: _Row, candle: Candle) -> bool:
     # As many trades as the venue has: none of them is missing here.
-    ours, theirs = (row.trades, row.volume, row.usd_volume), (candle.trades, candle.volume)
-    return ours == (*theirs, candle.usd_volume)
+    ours = row.kind, row.trades, row.volume, row.usd_volume
+    return ours == (_OWN, candle.trades, candle.volume, candle.usd_volume)
 
 
 def _is_newer(candle: Candle, than: Candle) -> bool:
@@ -1083,27 +1174,18 @@ def _flat(price: int) -> _Bar:
 
 def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
     """Raise `ValueError` for a candle that no venue can have made by then."""
-    low, high = min(candle.open, candle.close), max(candle.open, candle.close)
-    extras = candle.starting_open_interest, candle.mid_open, candle.mid_close
-    figures = candle.volume, candle.usd_volume, candle.trades, *(x for x in extras if x is not None)
-    holds = (
-        candle.started_at % period_ns == 0,
-        candle.started_at <= received_ns + _AHEAD_NS,
-        0 < candle.low <= low,
-        candle.high >= high,
-        min(figures) >= 0,
-        max(*figures, candle.high) <= _MOST,
-    )
-    if not all(holds):
-        expected = (
-            f"a start in whole periods of {period_ns} ns",
-            "a start of the past",
-            "a low above 0 and not above open and close",
-            "a high not below open and close",
-            "figures of 0 or more",
-            "figures of at most 63 bits",
-        )[holds.index(False)]
-        raise ValueError(f"expected {expected}, got {candle}")
+    volume, usd, low, high = candle.volume, candle.usd_volume, candle.low, candle.high
+    if candle.started_at % period_ns:
+        what = f"a start in whole periods of {period_ns} ns"
+    elif candle.started_at > received_ns + _AHEAD_NS:
+        what = "a start of the past"
+    elif not (low <= candle.open <= high and low <= candle.close <= high):
+        what = "open and close between low and high"
+    elif usd < 0 or volume < 0 or candle.trades < 0 or max(usd, volume, candle.trades) > _MOST:
+        what = "volumes and trades of 0 or more, within 63 bits"
+    else:
+        return
+    raise ValueError(f"expected {what}, got {candle}")
 
 
 def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:
@@ -1515,14 +1597,6 @@ class Chain:
         return at + (self.skew_ns or 0)
 
 
-@dataclass(slots=True, eq=False)
-class _Early:
-    """What cannot be counted yet: trades without the market's units, candles without a time."""
-
-    trades: list[Trade] = field(default_factory=list)
-    candles: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
-
-
 @dataclass(slots=True, eq=False, repr=False)
 class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
@@ -1556,7 +1630,8 @@ class MarketView:
     _seen: _Seen = field(default_factory=_Seen)
     _tape: str = ""  # the link that reports its trades
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
-    _early: _Early = field(default_factory=_Early)
+    _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
+    _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
 
     @property
     def priced_at(self) -> int:
@@ -1608,7 +1683,7 @@ class DataState:
         self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
-        self._resolutions = tuple(resolutions)
+        self.resolutions = tuple(resolutions)
         self._judge_at = 0
 
     @property
@@ -1630,7 +1705,7 @@ class DataState:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
         view = MarketView(ticker, self.chain, {}, MarketFields(ticker=ticker))
-        for name in self._resolutions:
+        for name in self.resolutions:
             view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
         return self.views.setdefault(ticker, view)
 
@@ -1989,8 +2064,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     return view._touch(frame, "trades")
 
 
-def _place(trade: Trade) -> tuple[int, int]:
-    return trade.at_ns, trade.event
+def _place(trade: Trade) -> tuple[int, str]:
+    return trade.at_ns, trade.id
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
@@ -2000,22 +2075,18 @@ def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
         fields.id, fields.side, _positive(fields.price), _positive(fields.size),
-        fields.price, fields.size, at_ns, fields.type, seq, _event(fields.id),
+        fields.price, fields.size, at_ns, fields.type, seq, _event(fields.id, at_ns),
     )  # fmt: skip
 
 
 def _count(view: MarketView, trades: list[Trade]) -> None:
-    """Add trades to the candles, a block at a time; without the market's units they wait."""
-    market = view.market
-    if market is None:
-        view._early.trades += trades
-        _forget_early(view)
-        return
-    places, lots = _places(market), -market.atomic_resolution
+    """Add trades to the candles, a block at a time."""
+    if view.market is None:
+        _widen(view, [x.price_text for x in trades], [x.size_text for x in trades])
     block, block_ns = None, 0
     for trade in trades:
         try:
-            one = _bar(trade, places, lots)
+            one = _bar(trade, *view._scale)
         except ValueError as error:
             view.quality.note(trade.seq, "malformed", str(error))
             _doubt(view._holes, trade.at_ns, trade.at_ns + 1)
@@ -2031,14 +2102,17 @@ def _count(view: MarketView, trades: list[Trade]) -> None:
 
 
 def _bar(trade: Trade, places: int, lots: int) -> _Bar:
-    (price, price_power), (size, size_power) = exact(trade.price_text), exact(trade.size_text)
-    subticks, quantums = _nearest(price, price_power + places), _units(size, size_power + lots)
-    # Exactly what was paid, also where a price lies between subticks, as deleveraging's does.
-    quote = _floor(price * size, price_power + size_power + 6)
-    if max(subticks, quote) > _MOST:
-        raise ValueError(f"expected figures of 63 bits, got {trade}")
-    event = trade.event
-    return _Bar(subticks, subticks, subticks, subticks, quantums, quote, 1, event, event)
+    price, size, event = _near(trade.price, places), _near(trade.size, lots), trade.event
+    if price is not None and size is not None:
+        usd = _floor(price * size, 6 - places - lots)
+    else:
+        price, size = _price(trade.price_text, places), _size(trade.size_text, lots)
+        # What was paid is exact, also where a price lies between subticks, as deleveraging's does.
+        digits, power = exact(trade.price_text)
+        usd = _floor(digits * size, power - lots + 6)
+        if usd > _MOST:
+            raise ValueError(f"expected a trade within 63 bits of quote quantums, got {trade}")
+    return _Bar(price, price, price, price, size, usd, 1, event, event)
 
 
 def _add_block(view: MarketView, at_ns: int, block: _Bar) -> None:
@@ -2048,27 +2122,22 @@ def _add_block(view: MarketView, at_ns: int, block: _Bar) -> None:
         candles.roll(rolled_ns)
 
 
-def _places(market: PerpetualMarket) -> int:
-    """Return the decimals of a price: a subtick is one of the last."""
-    return market.atomic_resolution - market.quantum_conversion_exponent + 6
+def _widen(view: MarketView, prices: Iterable[str], sizes: Iterable[str]) -> None:
+    """Count with more decimals, until the market's own are known, where texts have more."""
+    texts, had = (prices, sizes), view._scale
+    most = [max((-exact(text)[1] for text in each), default=0) for each in texts]
+    places, lots = (max(now, min(new, _DECIMALS)) for now, new in zip(had, most, strict=True))
+    _rescale(view, places, lots)
 
 
-def _floor(digits: int, power: int) -> int:
-    return digits * _TENS[power] if power >= 0 else digits // _TENS[-power]
+def _rescale(view: MarketView, places: int, lots: int) -> None:
+    if view._scale != (places, lots):
+        view._scale = places, lots
+        for candles in view.candles.values():
+            candles.rescale(places, lots)
 
 
-def _nearest(digits: int, power: int) -> int:
-    return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
-
-
-def _units(digits: int, power: int) -> int:
-    units = _floor(digits, power)
-    if (power < 0 and units * _TENS[-power] != digits) or units > _MOST:
-        raise ValueError(f"expected a size in whole quantums, got {digits}e{power} of them")
-    return units
-
-
-_TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
+_DECIMALS: Final = 10  # more than any market has; a price of deleveraging may have more
 
 
 def _mark_known(view: MarketView, frame: Frame, trades: list[Trade]) -> None:
@@ -2098,90 +2167,75 @@ def _set_skew(state: DataState, skew_ns: int) -> None:
 
 
 def _settle(view: MarketView) -> None:
-    """Count what came before the market's parameters, or before the time of the chain."""
-    early = view._early
-    if view.market is None:
-        return
-    if early.trades:
-        trades, early.trades = early.trades, []
-        _count(view, trades)
-    if early.candles and view.chain.skew_ns is not None:
-        pages, early.candles = early.candles, []
+    """Take the candles that came before the time of the chain was known."""
+    if view.chain.skew_ns is not None:
+        pages, view._early = view._early, []
         for frame, page in pages:
             _put_candles(view, frame, page)
-
-
-def _forget_early(view: MarketView) -> None:
-    # Nor do they wait without end for a market that nobody describes.
-    trades, pages = view._early.trades, view._early.candles
-    if len(trades) > _MOST_EARLY:
-        _doubt(view._holes, 0, trades[-_MOST_EARLY].at_ns)
-    del trades[:-_MOST_EARLY], pages[: -_MOST_EARLY // 100]
-
-
-_MOST_EARLY: Final = 10_000
 
 
 def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     view = state._view(frame.id.partition("/")[0], frame.seq)
     if view is None:
         return ()
-    page = [fields for update in updates for fields in update.candles]
-    view._early.candles.append((frame, page))
+    view._early.append((frame, [fields for update in updates for fields in update.candles]))
+    del view._early[:-_MOST_PAGES]
     _settle(view)
-    _forget_early(view)
     return view._touch(frame, "candles")
+
+
+_MOST_PAGES: Final = 16  # of each resolution one or two: without a block they would wait for ever
 
 
 def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> None:
     """Take the venue's candles: those of before the newest that it sent are final."""
-    received_ns, market = view.chain.venue_ns(frame.at), cast(PerpetualMarket, view.market)
-    received = [*_readable(view, frame, partial(_candle, market), page)]
+    received_ns = view.chain.venue_ns(frame.at)
+    if view.market is None:
+        prices = [text for x in page for text in (x.open, x.high, x.low, x.close)]
+        _widen(view, prices, [x.base_token_volume for x in page])
+    received = [*_readable(view, frame, partial(_candle, view._scale), page)]
     received.sort(key=_start, reverse=True)
     newest: dict[str, int] = {}
     for name, candle in received:
         candles = view.candles.get(name)
         if candles is None:
-            candles = view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
-            candles.places = _places(market)
+            period_ns = RESOLUTIONS[name]
+            candles = Candles(period_ns, holes=view._holes, scale=view._scale)
+            view.candles[name] = candles
         # A page of a replica may be behind what was sent before it.
-        latest = newest.setdefault(name, candle.started_at)
-        latest = latest if frame.is_snapshot else candles.reported_at
+        latest = newest.get(name, 0) if frame.is_snapshot else candles.reported_at
         try:
             candles.put(candle, received_ns, final=candle.started_at < latest)
+            newest.setdefault(name, candle.started_at)
         except ValueError as error:
             view.quality.note(frame.seq, "malformed", str(error))
-        candles.roll(view.chain.rolled_ns)
+    for name in newest:
+        view.candles[name].roll(view.chain.rolled_ns)
 
 
 def _start(received: tuple[str, Candle]) -> int:
     return received[1].started_at
 
 
-def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]:
+def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
-    places, lots = _places(market), -market.atomic_resolution
-    # A mid price is the mean of two, made in floats; deleveraging's may be off the grid.
-    prices = (
-        fields.open, fields.high, fields.low, fields.close,
-        fields.orderbook_mid_price_open, fields.orderbook_mid_price_close,
-    )  # fmt: skip
-    opened, high, low, close, mid_open, mid_close = [
-        None if text is None else _rounded(_nearest, text, places) for text in prices
-    ]
+    places, lots = scale
+    if (usd := _near(float(fields.usd_volume), 6)) is None:
+        digits, power = exact(fields.usd_volume)
+        usd = _floor(digits, power + 6)
+    prices = (fields.open, fields.high, fields.low, fields.close)
+    opened, high, low, close = [_price(text, places) for text in prices]
+    # A mid price is the mean of two, made in floats.
+    mids = (fields.orderbook_mid_price_open, fields.orderbook_mid_price_close)
+    mid_open, mid_close = [None if text is None else _price(text, places) for text in mids]
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
-        instant(fields.started_at), opened or 0, high or 0, low or 0, close or 0,
-        _rounded(_units, fields.base_token_volume, lots), _rounded(_floor, fields.usd_volume, 6),
-        fields.trades, None if interest is None else _rounded(_units, interest, lots),
+        instant(fields.started_at), opened, high, low, close,
+        _size(fields.base_token_volume, lots), usd, fields.trades,
+        None if interest is None else _size(interest, lots),
         mid_open, mid_close,
     )  # fmt: skip
-
-
-def _rounded(how: Callable[[int, int], int], text: str, places: int) -> int:
-    digits, power = exact(text or "0")
-    return how(digits, power + places)
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -2301,10 +2355,9 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         if view.market and _exponents(market) != _exponents(view.market):
             raise ValueError(f"expected exponents that stay, got {market!r}")
         was, view.market = view.market, market
-        if was is None:
-            for candles in view.candles.values():
-                candles.places = _places(market)
-            _settle(view)
+        if was is None:  # a subtick is one of the last decimal of a price
+            lots = -market.atomic_resolution
+            _rescale(view, 6 - lots - market.quantum_conversion_exponent, lots)
 
 
 def _exponents(market: PerpetualMarket) -> tuple[int, int]:
@@ -3239,6 +3292,41 @@ def market_views(
         views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)
+
+
+class ClosedCandle(msgspec.Struct, frozen=True, gc=False):
+    """A candle that has closed, with the frame that showed it."""
+
+    ticker: str
+    candle: Candle
+    seq: int
+
+
+def candles(resolution: str) -> Callable[[Observable[MarketView]], Observable[ClosedCandle]]:
+    """Turn market views into their candles, each once, as it closes.
+
+    That is with the first view of its market after the next one began: with a trade of it, or a
+    second into it. Those of before the first view are not emitted. What closed in a gap comes as it
+    is then, partial; a trade that comes later changes `view.candles` alone. Cold if the source is;
+    replays nothing; runs on the source's thread; completes and errors with it. `ValueError` for a
+    resolution that is none.
+
+        views    --v-v-v-v-v-v--|
+        candles  -----c-----c---|
+    """
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"expected a resolution among {', '.join(RESOLUTIONS)}, got {resolution}")
+    return fold(dict[str, int], partial(_closed, resolution))
+
+
+def _closed(resolution: str, begun: dict[str, int], view: MarketView) -> list[ClosedCandle]:
+    ring = view.candles.get(resolution)
+    if not ring or ring.started_at == begun.get(view.ticker):
+        return []
+    since, begun[view.ticker] = begun.get(view.ticker, ring.started_at), ring.started_at
+    count = min((ring.started_at - since) // ring.period_ns, len(ring) - 1)
+    places = range(len(ring) - 1 - count, len(ring) - 1)
+    return [ClosedCandle(view.ticker, ring[place], view.seq) for place in places]
 
 
 def detections(

@@ -293,15 +293,26 @@ class Day:
     """What a positive figure was over the last 24 hours of event time: its median and its ranks.
 
     A histogram of seconds, in log-spaced buckets, by hour: an hour leaves as a whole when it is a
-    day old. Adding and the median are O(1). `first` is the oldest frame that is in it, of a day
-    that came as text (`restore`) the frame that it came with; `seconds` is how much is known.
+    day old. What is added is sorted in when it is read. `first` is the oldest frame that is in it,
+    of a day that came as text (`restore`) the frame that it came with.
     """
 
-    __slots__ = ("_below", "_counts", "_hour", "_middle", "_past", "_slot", "first", "seconds")
+    __slots__ = (
+        "_below",
+        "_counts",
+        "_hour",
+        "_middle",
+        "_new",
+        "_past",
+        "_seconds",
+        "_slot",
+        "first",
+    )
 
     def __init__(self) -> None:
         self.first = _ABSENT
-        self.seconds = 0
+        self._seconds = 0
+        self._new: dict[int, int] = {}  # what is not sorted in yet
         self._counts: dict[int, int] = {}
         self._middle = self._below = 0  # the median's bucket, and the seconds in those below it
         self._hour = 0
@@ -311,16 +322,21 @@ class Day:
 
     def add(self, figure: float, at: int, seconds: int) -> None:
         """Count that a figure stood for so many seconds until `at`, for a minute at most."""
-        hour, bucket = at // _HOUR, math.floor(_FINE * log2(max(figure, _LEAST)))
+        hour = at // _HOUR
         if hour > self._hour:
             self._begin(hour)
         elif hour < self._hour - 1:  # hours of another clock
             self.restore((), self.first)
             self._begin(hour)
-        seconds = min(max(seconds, 1), 60)
-        self._slot[bucket] = self._slot.get(bucket, 0) + seconds
-        self._count(bucket, seconds)
-        self._balance()
+        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        self._new[bucket] = self._new.get(bucket, 0) + min(max(seconds, 1), 60)
+
+    @property
+    def seconds(self) -> int:
+        """Return how many seconds of the day are known."""
+        if self._new:
+            self._sort_in()
+        return self._seconds
 
     @property
     def median(self) -> float:
@@ -338,12 +354,13 @@ class Day:
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
         bucket = math.floor(_FINE * log2(max(figure, _LEAST)))
-        known = self._counts.items()
+        seconds, known = self.seconds, self._counts.items()
         below = sum(count for lower, count in known if lower < bucket)  # integers
-        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / self.seconds
+        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / seconds
 
     def rows(self) -> list[list[int]]:
         """Return its hours, each as hour, bucket, seconds, and so on in pairs."""
+        self._sort_in()
         slots = [*self._past, (self._hour, _packed(self._slot))] if self._slot else self._past
         return [[hour, *packed] for hour, packed in slots]
 
@@ -352,13 +369,18 @@ class Day:
         self.__init__()  # type: ignore[misc] # a new day
         for hour, *pairs in sorted(rows):
             self._begin(hour)
-            for bucket, seconds in zip(pairs[::2], pairs[1::2], strict=True):
-                self._slot[bucket] = seconds
-                self._count(bucket, seconds)
+            self._new.update(zip(pairs[::2], pairs[1::2], strict=True))
         self.first = first
+
+    def _sort_in(self) -> None:
+        for bucket, seconds in self._new.items():
+            self._slot[bucket] = self._slot.get(bucket, 0) + seconds
+            self._count(bucket, seconds)
+        self._new.clear()
         self._balance()
 
     def _begin(self, hour: int) -> None:
+        self._sort_in()
         if self._slot:
             self._past.append((self._hour, _packed(self._slot)))
         self._hour, self._slot = hour, {}
@@ -368,9 +390,9 @@ class Day:
                 self._count(bucket, -seconds)
 
     def _count(self, bucket: int, seconds: int) -> None:
-        if not self.seconds:
+        if not self._seconds:
             self._middle, self._below = bucket, 0
-        self.seconds += seconds
+        self._seconds += seconds
         count = self._counts.get(bucket, 0) + seconds
         if bucket < self._middle:
             self._below += seconds
@@ -381,11 +403,11 @@ class Day:
 
     def _balance(self) -> None:
         # The median moves by a bucket or two: to follow it costs less than to look for it.
-        counts, half = self._counts, self.seconds / 2.0
+        counts, half = self._counts, self._seconds / 2.0
         while self._below > half:
             self._middle -= 1
             self._below -= counts.get(self._middle, 0)
-        while self._below + counts.get(self._middle, 0) <= half and self.seconds:
+        while self._below + counts.get(self._middle, 0) <= half and self._seconds:
             self._below += counts.get(self._middle, 0)
             self._middle += 1
 
