@@ -517,8 +517,11 @@ class RankSettings(Pace):
     """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
-    long from 60 up, short from 40 down. Times are event time.
+    long from 60 up, short from 40 down. Times are event time. `scored` is what may have a weight:
+    whoever scores signals of their own adds them in a subclass.
     """
+
+    scored: ClassVar[tuple[str, ...]] = _SIGNALS
 
     gross_share: float = Field(
         default=3.0, gt=0, description="limit of all exposure together, in equities"
@@ -594,8 +597,8 @@ class RankSettings(Pace):
             raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
         # A weight of what nothing scores would never be there, and with it the quorum.
         for name in weights:
-            if name not in _SIGNALS:
-                known, near = ", ".join(_SIGNALS), _nearest(name, _SIGNALS)
+            if name not in cls.scored:
+                known, near = ", ".join(cls.scored), _nearest(name, cls.scored)
                 raise ValueError(f"expected signals ({known}), got {name!r}{near}")
         return weights
 
