@@ -363,7 +363,7 @@ def test_brackets_stand_once_something_is_held() -> None:
         ("STOP_LOSS", bought.decision.id, 4 * 10**8), ("TAKE_PROFIT", bought.decision.id, 4 * 10**8),
     ]  # fmt: skip
     assert stop.why == (
-        "stop loss on the venue: sell 0.4 ETH-USD at >= 2,871 once the price falls to 2,900, "
+        "stop loss on the venue: sell 0.4 ETH-USD at >= 2,755 once the price falls to 2,900, "
         "reduce-only"
     )
     assert all(b.order.reduce_only and b.order.order_flags == CONDITIONAL for b in (stop, profit))
@@ -449,7 +449,7 @@ def test_who_shrinks_says_where_the_rest_is_left() -> None:
     assert market is not None
     assert market.price(stop.trigger_subticks) == Decimal("3010")
     # It fires at once, and its worst price goes by the oracle's.
-    assert market.price(stop.subticks) == Decimal("2970")
+    assert market.price(stop.subticks) == Decimal("2850")
 
 
 def test_a_bracket_that_ends_unfilled_is_reported_and_placed_again() -> None:

@@ -3178,6 +3178,11 @@ class Policy(BaseModel):
         description="how much worse than the oracle price an order may trade, in bps: all but the "
         "guard's, and a target of 0 at urgency 1",
     )  # fmt: skip
+    stop_slippage_bps: int = Field(
+        default=500, ge=0, le=5_000,
+        description="how much worse than its trigger, or the oracle price beyond it, a stop on the "
+        "venue may trade, in bps: it is to leave in a fall, whose books are thin",
+    )  # fmt: skip
     guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
@@ -5592,7 +5597,7 @@ def _bracket_order(
     buys, trigger, oracle = not levels.is_long, levels.trigger(kind), view.oracle
     price, bps = trigger, policy.slippage_bps
     if kind == "STOP_LOSS":
-        bps = policy.guard_slippage_bps
+        bps = policy.stop_slippage_bps
         if oracle is not None:
             now = worst_subticks(market, oracle.digits, oracle.exponent, 0, buys)
             price = max(trigger, now) if buys else min(trigger, now)
