@@ -184,8 +184,12 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape")],
-)
+    [
+        ("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape"),
+        ("candles", "forming"), ("flow", "the hour by price"), ("funding", "next payment in"),
+        ("quality", "TROUBLES"), ("detectors", "a quote lives"),
+    ],
+)  # fmt: skip
 def test_what_risk_and_the_venue_say_is_printed_on_its_own(
     short: Path, capsys: pytest.CaptureFixture[str], name: str, words: str
 ) -> None:
@@ -217,6 +221,20 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         return from_iterable(numbered(inbox))
 
     monkeypatch.setattr("bot.commands.live", frames)
+    monkeypatch.setattr("bot.show.live", frames)
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_a_panel_of_a_network_is_printed_as_it_stands_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Live frames, on paper; the market that was typed is shown."""
+    assert main(["panel", "flow", "local", "--market", "eth-usd"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "Flow ETH-USD" in printed
+    assert "24HOURS" in printed
+    assert "█" in printed
 
 
 @pytest.mark.usefixtures("live_frames")

@@ -224,7 +224,7 @@ def test_an_outlet_is_a_stream_like_the_one_behind_it(tmp_path: Path) -> None:
 def test_a_dashboard_still_draws(hostile: Path) -> None:
     """Its own escape sequences go to the terminal, and nothing that a venue has put in a name."""
     code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'bot', *sys.argv[1:]]) >> 8)"
-    typed = [sys.executable, "-c", code, "panel", "markets", str(hostile)]
+    typed = [sys.executable, "-c", code, "panel", "markets", str(hostile), "--plain"]
     drawn: Any = subprocess.run(typed, capture_output=True, check=True, timeout=60).stdout
 
     assert b"\x1b[" in drawn

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from bot.__main__ import main
 from bot.composition import Bot, Options
-from bot.prove import Proof, observed, scrambled
-from bot.witness import Lease, lent
+from bot.prove import Proof, scrambled
+from bot.witness import Lease, lent, observed
 from dydx_conn import Frame, Recording, find_recording
 from dydx_signals import SignalError
 from dydx_strategy import RankAndTarget
@@ -163,7 +163,7 @@ def test_who_is_observed_decides_as_without(frames: list[Frame]) -> None:
 
 def test_what_is_lent_is_good_for_its_frame() -> None:
     """Of a thing that changes all is lent in turn; what does not change stays what it is."""
-    lease = Lease()
+    lease = Lease([])
     thing = lent({"a": [1, 2], "b": "x"}, "thing", lease)
 
     assert isinstance(thing, dict)
@@ -210,7 +210,7 @@ def test_the_exit_code_says_whether_it_is_proved(
     ("typed", "words"),
     [
         (["nowhere.py"], "got no file nowhere.py"),
-        (["none"], "expected a strategy to prove, got none"),
+        (["none"], "expected a strategy, got none"),
         (["rank", "nowhere"], "expected the path of a recording"),
         (["rank", "--seconds", "0.01"], "expected a recording of 100 frames or more, got"),
     ],

@@ -156,3 +156,42 @@ def test_the_screen_sees_what_the_gate_lets_pass() -> None:
 
     assert gate == bot.risk.standing
     assert "HALTED" in panel("header", shown(bot), 120, 1).text
+
+
+# === Panels shown alone ===
+
+
+def test_detectors_decide_nothing() -> None:
+    """Looked for or not, the run is the same; and nobody pays for what nobody asked for."""
+    without, with_ = (played(Bot(Options(detectors=on)), 1_500) for on in (False, True))
+
+    assert without.journal.hash == with_.journal.hash
+    assert shown(without).detections is None
+    assert {one.detector for one in shown(with_).detections or ()} >= {"makers", "arbitrage"}
+
+
+@pytest.mark.parametrize("name", ["candles", "flow", "funding"])
+def test_what_a_panel_alone_shows_is_copied_for_it_alone(paper: Bot, name: str) -> None:
+    """The dashboard has none of it."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel=name)
+
+    assert getattr(alone, name) != getattr(Snapshot(), name)
+    assert getattr(shown(paper), name) == getattr(Snapshot(), name)
+
+
+def test_the_worst_market_comes_first(paper: Bot) -> None:
+    """By what stands against it, then by the count of its troubles."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel="quality")
+    rows = alone.quality.markets
+
+    assert len(rows) == 3
+    assert sorted(rows, key=lambda row: (not row.why, -row.troubles)) == list(rows)
+
+
+def test_the_market_that_was_typed_is_shown(paper: Bot) -> None:
+    """In place of that of the largest position."""
+    paper.shown.ticker = "SOL-USD"
+    try:
+        assert shown(paper).book.ticker == "SOL-USD"
+    finally:
+        paper.shown.ticker = ""

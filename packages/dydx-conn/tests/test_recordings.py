@@ -82,7 +82,9 @@ def every_kind() -> list[Frame]:
     gap = msgspec.structs.replace(frames[3], message_id=3, channel="v4_orderbook", id="A-USD")
     act = Frame(seq=8, at=80, mono=8, link="key", kind="act", text="a headline", type="halt")
     late = Frame(seq=9, at=90, mono=9, link="clock", kind="tick", text='{"age_ns":250000001}')
-    return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message), act, late]
+    state = Frame(seq=10, at=95, mono=9, link="state", kind="state", text="{}", id="a hash")
+    message_frame = ws_frame(7, 70, 7, "c2", message)
+    return [*frames[:2], http, gap, *frames[4:], message_frame, act, late, state]
 
 
 # === Whole ===
@@ -108,13 +110,13 @@ def test_a_recording_is_plain_lines_in_plain_zstd(tmp_path: Path) -> None:
     read = lines(path)
 
     assert [line["k"] for line in read] == [
-        *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "act", "tick", "end")
+        *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "act", "tick", "state", "end")
     ]
-    assert [line["i"] for line in read[1:]] == list(range(1, 11))
+    assert [line["i"] for line in read[1:]] == list(range(1, 12))
     assert [line.get("x") for line in read if line["k"] == "tick"] == [None, '{"age_ns":250000001}']
     assert read[0]["v"] == dydx_conn.VERSION
     assert [line.get("d") for line in read if line["k"] == "ws"] == [">", "<"]
-    assert read[-1]["lines"] == 10
+    assert read[-1]["lines"] == 11
 
 
 def test_an_act_is_written_as_who_what_and_why(tmp_path: Path) -> None:

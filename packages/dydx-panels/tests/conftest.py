@@ -5,12 +5,18 @@ from decimal import Decimal
 
 import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
-from dydx_data import Level, Sample, Trade
+from dydx_data import WINDOWS, Detection, Level, Sample, Trade
 from dydx_panels import (
     BookPart,
+    CandleRow,
+    CandlesPart,
+    FlowPart,
+    FlowRow,
+    FundingRow,
     HeaderPart,
     MarketRow,
     QualityPart,
+    QualityRow,
     SafetyPart,
     Snapshot,
     SpeedPart,
@@ -328,7 +334,7 @@ def sample() -> Snapshot:
             counts=(("malformed", 1), ("unknown", 1), ("duplicate", 4), ("gap", 1), ("stale", 2)),
             samples=(Sample(48_102, "malformed", '{"type":"channel_data","contents":{"bids":[["'),
                      Sample(47_655, "unknown", '{"type":"channel_data","channel":"v4_blocks"')),
-            stale=("SOL-USD",),
+            stale=("SOL-USD",), markets=_quality(),
         ),
         speed=SpeedPart(
             latency_us=(("p50", 22.5), ("p90", 61.4), ("p99", 410.0), ("max", 1_230.0)),
@@ -337,7 +343,81 @@ def sample() -> Snapshot:
         ),
         wire=_wire(),
         tape=_tape(),
+        candles=_candles(),
+        flow=_flow(),
+        funding=_funding(),
+        detections=_detections(),
     )  # fmt: skip
+
+
+def _candles() -> CandlesPart:
+    rows, price = [], 3_010.0
+    for number in range(60):
+        close = 3_010.0 + 8 * math.sin(number / 6)
+        state = {31: "partial", 59: "forming"}.get(number, "venue" if number < 20 else "closed")
+        rows.append(CandleRow(NOW - (60 - number) * 60 * SECOND, price, max(price, close) + 1.5,
+                              min(price, close) - 1.0, close, 4.0 + number % 7, 12_000.0,
+                              9 + number % 5, state))  # fmt: skip
+        price = close
+    return CandlesPart(
+        ticker="ETH-USD",
+        market=perpetual("ETH-USD", -9, 100_000),
+        resolution="1MIN",
+        rows=tuple(rows),
+    )
+
+
+def _flow() -> FlowPart:
+    windows = tuple(
+        FlowRow(ticker="ETH-USD", window=name, trades=9 * number, buys=1.5 * number,
+                sells=0.6 * number, usd=6_321.5 * number, vwap=3_011.2 if number else None,
+                largest=0.9 * number, median=0.02, p99=0.8, liquidated=0.03 * (number > 3))
+        for number, name in enumerate(WINDOWS)
+    )  # fmt: skip
+    return FlowPart(
+        ticker="ETH-USD", market=perpetual("ETH-USD", -9, 100_000), windows=windows, trades=_book().trades,
+        by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
+        others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
+                     for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _funding() -> tuple[FundingRow, ...]:
+    history = tuple(1e-5 * math.sin(hour / 9) for hour in range(240))
+    return (
+        FundingRow(ticker="ETH-USD", venue_1h=2.1e-5, predicted_1h=1.9e-5, most_1h=1e-3,
+                   share=0.4, seconds=2_071.0, history=history, seq=48_001),
+        FundingRow(ticker="BTC-USD", venue_1h=-4e-6, seconds=2_071.0, seq=48_003),
+        FundingRow(ticker="LINK-USD"),
+    )  # fmt: skip
+
+
+def _quality() -> tuple[QualityRow, ...]:
+    ages = (("book", 12.0), ("trade", 45.1), ("oracle", 12.0), ("funding", None))
+    fresh = (("book", 0.1), ("trade", 2.0), ("oracle", 1.0), ("funding", 19.5))
+    return (
+        QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages,
+                   counts=(("gap", 1), ("stale", 2))),
+        QualityRow(ticker="BTC-USD", ages=fresh, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="ETH-USD", ages=fresh),
+    )  # fmt: skip
+
+
+def _detections() -> tuple[Detection, ...]:
+    def found(ticker: str, detector: str, strength: float, **inputs: float) -> Detection:
+        return Detection(ticker, detector, strength, tuple(inputs.items()), 48_100)
+
+    return (
+        found("BTC-USD", "arbitrage", 0.31, usd=1_000.0, basis_bps=41.2, basis_usd=3.4),
+        found("BTC-USD", "discovery", 0.62, lead_trades_s=0.48, rho_trades=0.62, share_mid=0.9),
+        found("BTC-USD", "makers", 0.81, uptime=1.0, there=1.0, prompt=0.84, life_s=0.8),
+        found("ETH-USD", "arbitrage", 0.0, usd=1_000.0, basis_bps=2.5, basis_usd=-0.87),
+        found("ETH-USD", "discovery", 0.4, lead_trades_s=-0.2, rho_trades=0.4),
+        found("ETH-USD", "makers", 0.3, uptime=0.6, there=0.5, prompt=0.2, life_s=3.1),
+        found("SOL-USD", "arbitrage", 0.0, usd=1_000.0, basis_bps=9.0),
+        found("SOL-USD", "discovery", 0.5, lead_oracle_s=0.7, rho_oracle=0.5),
+        found("SOL-USD", "makers", 0.1, uptime=0.1, there=0.1, prompt=0.0, life_s=9.0),
+    )
 
 
 @pytest.fixture

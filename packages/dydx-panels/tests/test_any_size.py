@@ -76,7 +76,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if getattr(kind, "__origin__", None) is not tuple:
         return st.one_of(*map(values, arguments))
     if arguments[-1] is Ellipsis:
-        return st.lists(values(arguments[0]), max_size=4).map(tuple)
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
     return st.tuples(*map(values, arguments))
 
 

@@ -8,12 +8,16 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from dydx_conn import Frame
+from dydx_conn import Frame, OrderRequest, cancel
 from dydx_data import Level
 from dydx_panels import (
     _WORDS,
     KEYS,
     BookPart,
+    CandleRow,
+    CandlesPart,
+    FlowPart,
+    FlowRow,
     HeaderPart,
     MarketRow,
     PanelError,
@@ -31,7 +35,15 @@ from dydx_panels import (
     run_panel,
     selectable,
 )
-from dydx_risk import MarginFigures, PositionFigures, Standing, Watch, percent_text
+from dydx_risk import (
+    Bracket,
+    MarginFigures,
+    PositionFigures,
+    Standing,
+    Watch,
+    Withdraw,
+    percent_text,
+)
 from dydx_signals import Score
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -97,7 +109,7 @@ def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
 
 def test_every_panel_has_a_key_of_its_own() -> None:
     """Keys name panels, one to one."""
-    assert len(KEYS) == len(set(KEYS.values())) == 14
+    assert len(KEYS) == len(set(KEYS.values())) == 18
     assert ["safety", "positions", "markets"] == [KEYS[key] for key in "123"]
 
 
@@ -125,10 +137,12 @@ def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> No
 
 
 def test_200_columns_show_all(full: Snapshot) -> None:
-    """Every panel but the paper venue's is on the widest screen."""
+    """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
 
-    assert ["venue"] == [name for key, name in KEYS.items() if f"─ {key} " not in text]
+    alone = ["venue", "candles", "flow", "funding", "detectors"]
+
+    assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
@@ -587,8 +601,8 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+/-       speed" in text
-    assert "3         markets alone" in text
-    assert "f         way out alone" in text
+    assert "3  markets alone" in text
+    assert "f  way out alone" in text
     assert "up/down   select a row" in text
     assert "F         close all and halt: after a y to confirm; again for what is left" in text
     assert "Positions" not in text
@@ -623,6 +637,28 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
     assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
     assert "SELL 0.300 at 3012.4 taker fee" in text
     assert "liquidated" in text
+
+
+def test_what_stands_is_shown_with_its_trigger_and_its_end(full: Snapshot) -> None:
+    """A bracket by its words and its last second, what is taken back by the reason for it."""
+    bracket = Bracket(
+        id="V20", at=full.verdicts[0].at + 1, seq=48_213, kind="STOP_LOSS", decision="D42",
+        why="stop loss on the venue: sell 1 ETH-USD at >= 2,871 once the price falls to 2,900",
+        order=OrderRequest(
+            ticker="ETH-USD", clob_pair_id=1, side="SELL", quantums=1, subticks=1, client_id=9,
+            time_in_force="IOC", reduce_only=True, order_flags=32, condition_type="STOP_LOSS",
+            trigger_subticks=1, good_til_block_time=1_784_021_497,
+        ),
+    )  # fmt: skip
+    back = Withdraw(
+        id="V21", ticker="ETH-USD", cancel=cancel(bracket.order), seq=48_214, at=bracket.at + 1,
+        why="the stop loss is taken back: nothing is held any more",
+    )  # fmt: skip
+    text = drawn("orders", replace(full, verdicts=(back, bracket, *full.verdicts)), width=220)
+
+    assert "bracket" in text
+    assert f"{bracket.why} · IOC reduce-only until 2026-07-14 09:31:37" in text
+    assert f"{back.why} · order 9" in text
 
 
 def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
@@ -743,3 +779,66 @@ def test_the_same_arguments_give_the_same_picture(full: Snapshot) -> None:
     assert picture == export_svg(full, View(), 120, 40)
     assert "10,412.33" in picture
     assert ">&#160;&#160;" not in picture
+
+
+# === Panels shown alone ===
+
+
+@pytest.mark.parametrize("name", ["candles", "flow", "funding", "quality", "detectors"])
+def test_a_panel_that_is_large_looks_as_it_was_looked_at(full: Snapshot, name: str) -> None:
+    """With figures and samples side by side where there is room."""
+    assert agrees(f"alone-{name}-200x60", drawn(name, full, width=200, height=58))
+
+
+def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -> None:
+    """Below the candles, in the list, and counted."""
+    text = drawn("candles", full, width=200, height=58)
+
+    assert "partial 1" in text
+    assert "? partial" in text
+    assert text.count("?") == 2
+
+
+@pytest.mark.parametrize("prices", [(0.0, 0.0, 0.0, 0.0), (math.nan, 1.0, 1.0, 1.0)])
+def test_candles_that_cannot_be_drawn_are_none(prices: tuple[float, ...]) -> None:
+    """A price of 0 is none."""
+    row = CandleRow(0, *prices, 0.0, 0.0, 0)
+    part = CandlesPart(ticker="X-USD", resolution="1DAY", rows=(row,))
+
+    assert "no candle that can be drawn" in drawn("candles", Snapshot(candles=part))
+
+
+def test_one_flat_candle_is_a_line() -> None:
+    """Nothing to scale by, and nothing divides by 0."""
+    row = CandleRow(0, 5.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0, "venue")
+    part = CandlesPart(ticker="X-USD", resolution="1HOUR", rows=(row,))
+    text = drawn("candles", Snapshot(candles=part))
+
+    assert "01-01 00:00" in text
+    assert "╹" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("candles", "no candle yet"), ("flow", "no market yet"), ("funding", "no market yet"),
+        ("detectors", "detectors are off"),
+    ],
+)  # fmt: skip
+def test_a_panel_without_its_part_says_so(name: str, words: str) -> None:
+    """Nothing is drawn as 0."""
+    assert words in drawn(name, Snapshot())
+
+
+def test_a_run_without_trades_has_no_volume_by_price(full: Snapshot) -> None:
+    """Nor a share that was bought."""
+    quiet = FlowPart(windows=(FlowRow(ticker="X-USD", window="1MIN"),))
+    text = drawn("flow", replace(full, flow=quiet))
+
+    assert "no trade since this panel is open" in text
+    assert "unknown" not in text
+
+
+def test_detectors_that_warm_up_have_found_nothing() -> None:
+    """Which is not the same as being off."""
+    assert "the detectors warm up" in drawn("detectors", Snapshot(detections=()))

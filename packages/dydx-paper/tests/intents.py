@@ -1,12 +1,10 @@
 """A bot's gate on a paper venue, wired as the bot wires them: what stands there, and why."""
 
 import msgspec
-from dydx_conn import Accounts, Frame, order_id
+from dydx_conn import Accounts, Frame
 from dydx_data import step
 from dydx_paper import PaperVenue, account_frame, snapshot
 from dydx_risk import (
-    Approved,
-    Bracket,
     Denied,
     GateChange,
     Judgement,
@@ -147,6 +145,3 @@ class Desk(Exchange):
                 continue
             sent = verdict.cancel if isinstance(verdict, Withdraw) else verdict.order
             self.account(self.keep(self.venue.step(sent)))
-
-
-__all__ = ["OWNER", "TICKER", "Approved", "Bracket", "Denied", "Desk", "Withdraw", "order_id"]

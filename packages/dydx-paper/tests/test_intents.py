@@ -5,9 +5,10 @@ import random
 import pytest
 from dydx_conn import CONDITIONAL, LONG_TERM
 from dydx_risk import Approved, Bracket, Denied, Policy, Reduce, Withdraw
+from exchange import USDC
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intents import POLICY, TICKER, USDC, Desk
+from intents import POLICY, TICKER, Desk
 
 STOP_AND_PROFIT = {"stop_loss": 49_000.0, "take_profit": 52_000.0}
 STANDING = [("STOP_LOSS", "SELL", 1.0, 49_000.0), ("TAKE_PROFIT", "SELL", 1.0, 52_000.0)]
@@ -313,7 +314,9 @@ def test_a_stop_entry_takes_once_its_price_has_come() -> None:
         ),
     ],
 )
-def test_what_the_market_has_made_wrong_is_denied(target: float, intent: dict, why: str) -> None:
+def test_what_the_market_has_made_wrong_is_denied(
+    target: float, intent: dict[str, float], why: str
+) -> None:
     """With the prices in words; the strategy could not know."""
     [denied] = Desk().decide(target, **intent)
 
@@ -361,7 +364,7 @@ def test_entries_leave_room_for_brackets_in_the_venues_pace() -> None:
         desk.decide(1, entry="make", patience_s=1.0)
         desk.blocks(4)
 
-    assert desk.denials()[-1] == "10 entries that stand in 100 blocks, limit 10"
+    assert desk.denials()[-1] == "10 orders that stand in 100 blocks, limit 10"
 
 
 # === Whatever happens ===

@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 from world import OWNER, World, open_world, state_of
 
 TICKER = "ETH-USD"
-AROUND = {"stop_loss": 2_900.0, "take_profit": 3_200.0}
-MAKE = {"entry": "make", "patience_s": 60.0}
+AROUND: dict[str, Any] = {"stop_loss": 2_900.0, "take_profit": 3_200.0}
+MAKE: dict[str, Any] = {"entry": "make", "patience_s": 60.0}
 SECOND = 1_784_021_467  # of the chain, in the blocks of `World`
 
 
@@ -67,7 +67,12 @@ def found(
     """Report an order that an earlier run sent."""
     flags = row.pop("flags", CONDITIONAL)
     named = CancelRequest(ticker=TICKER, clob_pair_id=1, client_id=client_id, order_flags=flags)
-    fields = {"side": "SELL", "type": kind, "reduce_only": True, "trigger_price": trigger} | row
+    fields: dict[str, Any] = {
+        "side": "SELL",
+        "type": kind,
+        "reduce_only": True,
+        "trigger_price": trigger,
+    } | row
     return OrderState(
         id=order_id(OWNER, named), status="OPEN", size=Decimal(1), named=named, seq=1,
         row=OrderFields(id="", **fields),
@@ -197,7 +202,7 @@ def test_an_entry_that_the_venue_has_no_room_for_is_denied() -> None:
         world.update(orders=(state(made.order, "CANCELLED"),))
     [denied] = decide(world, 1, **MAKE)
     assert (denied.reason, denied.why) == (
-        "ORDER_RATE", "10 entries that stand in 100 blocks, limit 10",
+        "ORDER_RATE", "10 orders that stand in 100 blocks, limit 10",
     )  # fmt: skip
     for _ in range(101):
         world.block()
@@ -412,7 +417,9 @@ def test_where_to_leave_is_moved_by_a_decision_of_its_own() -> None:
         ticker="XYZ-USD", seq=1, at=1, action="target", target_usdc=1.0, previous_usdc=1.0,
         urgency=0.5, score=1.0, reasons=(), scores=(),
     )  # fmt: skip
-    assert world.put(unknown)[0].reason == "UNKNOWN_MARKET"
+    [denied] = world.put(unknown)
+    assert isinstance(denied, Denied)
+    assert denied.reason == "UNKNOWN_MARKET"
 
     gone = decide(world, 1, held=1)
     assert len(withdrawn(gone)) == 2
@@ -464,6 +471,16 @@ def test_a_bracket_that_ends_unfilled_is_reported_and_placed_again() -> None:
         hold(world, "1", state(placed[0].order, "CANCELLED", reason="clob 10001"))
     assert waits == [1, 2, 4]
 
+    for _ in range(8):
+        world.block()
+        world.update(height=world.height)
+    placed = [one for one in world.verdicts[-1:] if isinstance(one, Bracket)]
+    hold(world, "1", *(state(one.order) for one in placed))
+    world.height += 260
+    world.update(height=world.height)
+    hold(world, "1", state(placed[-1].order, "CANCELLED", reason="EXPIRED"))
+    assert [one.figures[-1] for one in world.verdicts if isinstance(one, Denied)][-1][1] == "1"
+
     again = decide(world, 1, held=1, **AROUND)
     assert [one.kind for one in again if isinstance(one, Bracket)] == ["STOP_LOSS"]
     hold(world, "0", state(again[0].order, "CANCELLED", reason="reduce-only"))
@@ -513,6 +530,26 @@ def test_no_more_brackets_go_out_than_the_venue_takes() -> None:
     assert [type(one) for one in first] == [Bracket, Bracket]
     assert [one.order.ticker for one in before if isinstance(one, Bracket)] == ["BTC-USD"] * 2
     assert second in ([], before)
+
+
+def test_a_refusal_for_its_pace_lets_all_wait() -> None:
+    """Each try counts, and what an earlier run sent is not known."""
+    world, (stop, profit) = covered()
+    why = "clob 5001: block rate limit (rate of 21 exceeds the limit of 20)"
+    hold(world, "1", *(state(one.order, "REJECTED", reason=why) for one in (stop, profit)))
+    waits = 0
+    while not any(isinstance(one, Bracket) for one in world.verdicts[-2:]):
+        world.block()
+        world.update(height=world.height)
+        waits += 1
+
+    assert waits == 10
+    hold(world, "0")
+    world.update(orders=(OrderState(
+        id="another", status="REJECTED", reason=why, seq=1, size=Decimal(1),
+    ),))  # fmt: skip
+    [denied] = [one for one in decide(world, 1, **MAKE) if isinstance(one, Denied)]
+    assert denied.reason == "ORDER_RATE"
 
 
 @pytest.mark.parametrize("what", ["shut", "no time", "by hand", "unknown"])
@@ -597,6 +634,16 @@ def test_an_order_that_cannot_be_read_is_no_bracket(row: dict[str, Any]) -> None
     _, verdicts = restarted(found(101, **row))
 
     assert withdrawn(verdicts) == [101]
+
+
+def test_no_more_client_ids_are_remembered_than_may_stand() -> None:
+    """Or a run of weeks would hold all that it ever sent."""
+    world = open_world()
+    [made] = decide(world, 1, **MAKE)
+    for n in range(2_000):
+        world.risk.account.stand(msgspec.structs.replace(made.order, client_id=n))
+
+    assert len(world.risk.account._stood) == 1_024
 
 
 def test_a_stray_of_a_market_not_known_yet_waits() -> None:

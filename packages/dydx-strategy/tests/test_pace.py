@@ -574,7 +574,7 @@ class Waiting(Desk):
         return self.want(at, target)
 
 
-MAKE = {"entry": "make", "patience_s": 20.0}
+MAKE: dict[str, Any] = {"entry": "make", "patience_s": 20.0}
 
 
 def test_what_waits_for_its_price_can_be_taken_back() -> None:

@@ -85,13 +85,14 @@ def run(options: argparse.Namespace) -> int:
     """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
     from dydx_conn import ConnError
     from dydx_panels import PanelError
+    from dydx_signals import SignalError
     from dydx_strategy import StrategyError
 
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
-    except (ConnError, PanelError, StrategyError) as error:
+    except (ConnError, PanelError, SignalError, StrategyError) as error:
         print(f"bot: {error}", file=sys.stderr)
     except BrokenPipeError:
         raise
@@ -234,6 +235,12 @@ SECONDS: Final = option(
     "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
 )
 JSON: Final = option("--json", action="store_true", help="print the report as JSON")
+SPEED: Final = option(
+    "--speed",
+    type=positive,
+    metavar="X",
+    help="times real time (default: 20 on a dashboard, else as fast as it can)",
+)
 TICKERS: Final = (
     option(
         "--tickers",
@@ -315,6 +322,19 @@ ACCOUNT: Final = (
         help="switch the guard off, and what closes at a loss: liquidation may come",
     ),
     option(
+        "--signals",
+        default="",
+        metavar="NAMES|FILE",
+        help="signals beside the standard six and those that the strategy names: all, some as "
+        "trend,basis or a Python file of your own (bot signals check FILE)",
+    ),
+    option(
+        "--state",
+        metavar="FILE",
+        help="begin with the day of each market that another run left (default: live runs go on "
+        "where the last one on that network ended, and leave theirs there; a replay begins anew)",
+    ),
+    option(
         "--deposit",
         type=int,
         metavar="USDC",
@@ -345,6 +365,11 @@ CHOICES: Final = (
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--detectors",
+        action="store_true",
+        help="look for market makers, arbitrage and which price leads; nothing is decided by it",
+    ),
     *CHOICES,
 )
 
@@ -368,11 +393,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.commands:replay",
         (
             RECORDING,
+            SPEED,
             option(
-                "--speed",
-                type=positive,
-                metavar="X",
-                help="times real time (default: 20 on a dashboard, else as fast as it can)",
+                "--save-state",
+                metavar="FILE",
+                help="write the day of each market at the end, for the --state of another run",
             ),
             *RUN,
         ),
@@ -456,11 +481,25 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
     ),
     "panel": Command(
-        "print one panel as it stands at a recording's end",
-        "bot.commands:panel",
+        "show one panel of a recording or a network, live; in a pipe print it once",
+        "bot.show:panel",
         (
-            option("panel", help="safety, flight, stress, venue …; a wrong name lists all"),
-            RECORDING,
+            option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
+            option(
+                "recording",
+                nargs="?",
+                default="quickstart",
+                metavar="recording|network",
+                help="quickstart (default) or another recording; testnet, mainnet, local or a "
+                "TOML file: live, on paper",
+            ),
+            option(
+                "--market", default="", metavar="TICKER", help="the market to show, where one is"
+            ),
+            SPEED,
+            SECONDS,
+            *NETWORK,
+            *TICKERS,
             option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
             option(
                 "--size",
@@ -469,9 +508,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="size of the SVG (default: 120x40)",
             ),
             option(
-                "--at", type=positive, metavar="S", help="as it stands S seconds into the recording"
+                "--at",
+                type=positive,
+                metavar="S",
+                help="print it as it stands S seconds into the recording",
             ),
-            *CHOICES,
+            *RUN,
         ),
     ),
     "chaos": Command(
@@ -491,6 +533,14 @@ COMMANDS: Final[dict[str, Command]] = {
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
             JSON,
             *CHOICES,
+        ),
+    ),
+    "signals": Command(
+        "check signals of your own, or the bot's, by what they declare",
+        "bot.conformance:signals",
+        (
+            option("act", choices=("check",), help="check: try all that a signal has to hold"),
+            option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
         ),
     ),
     "calibrate": Command(
@@ -564,6 +614,29 @@ examples:
   bot prove rank                      the bundled recording
   bot prove mine.py sixty --cuts 10   your own, on another one
 exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
+""",
+    ),
+    "strategy": Command(
+        "check how a strategy of your own behaves",
+        "bot.strategy:strategy",
+        (
+            option("act", choices=("check",), help="check: run it, and say what does not hold"),
+            option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "It is run on a recording, twice, in two other processes, and with trouble put in where it "
+        "holds something. It should decide the same again, read what is scored, stay within the "
+        "limits of the profile, enter nothing that is stale or unknown, leave what is in trouble, "
+        "not turn round all the time and be quick.",
+        """\
+examples:
+  bot strategy check mine.py                       the bundled recording
+  bot strategy check mine.py sixty --profile reckless
+  bot prove mine.py                                does it see the future?
+exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run
 """,
     ),
     "doctor": Command(

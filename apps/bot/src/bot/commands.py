@@ -1,7 +1,7 @@
 """What each command does, once its words are checked.
 
 replay, paper ──► a source of frames ──► Bot.run ──► dashboard or report
-why, panel    ──► the same run, at full speed, then one answer from it
+why           ──► the same run, at full speed, then one answer from it
 """
 
 import argparse
@@ -34,6 +34,7 @@ from bot.runs import (
     typed_words,
     until,
 )
+from bot.signals import read_state, write_state
 from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
@@ -41,6 +42,9 @@ from bot.wire import WireVenue
 # What the header of a recording holds of a run with real orders: for whom, with what worth, and
 # by what it decided.
 RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)(?: (.+))?")
+
+
+LOOK_FRAMES: Final = 250
 
 
 def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
@@ -57,6 +61,10 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
         print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
     bot = Bot(options, venue)
     bot.supervisor.stops = recording.stops
+    if arguments.state:
+        if (state := read_state(Path(arguments.state))) is None:
+            raise ConnError(f"expected what another run left in {arguments.state}, got no file")
+        bot.begin(state)
     return bot
 
 
@@ -78,6 +86,8 @@ def replay(arguments: argparse.Namespace) -> int:
         complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
     report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments.json)
+    if arguments.save_state:
+        write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return ended(bot)
 
 
@@ -114,41 +124,27 @@ def why(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def panel(arguments: argparse.Namespace) -> int:
-    """Print one panel, or write the whole dashboard as a picture."""
-    import dydx_panels
-
-    from bot.screen import print_panel, write_svg
-
-    # A wrong word is refused before the run, not after it.
-    size = size_of(arguments.size) if arguments.svg else (80, 24)
-    if not arguments.svg:
-        dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
-    bot, _ = replayed_to_end(arguments, arguments.at)
-    name = arguments.recording
-    if arguments.svg:
-        write_svg(bot, name, Path(arguments.svg), *size)
-        return 0
-    print_panel(bot, name, arguments.panel)
-    return 0
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """Read columns and rows, as in 120x40."""
-    columns, _, rows = text.partition("x")
-    if not (columns.isdigit() and rows.isdigit() and 0 < int(columns) <= 400 and int(rows) <= 120):
-        raise ConnError(f"expected a size such as 120x40, at most 400x120, got {text!r}")
-    return int(columns), int(rows)
-
-
 def replayed_to_end(
-    arguments: argparse.Namespace, seconds: float | None = None
+    arguments: argparse.Namespace,
+    seconds: float | None = None,
+    look: Callable[[Bot], object] = lambda _: None,
 ) -> tuple[Bot, Path]:
-    """Run a recording as fast as it can be read; the run is what it always is."""
+    """Run a recording as fast as it can be read; the run is what it always is.
+
+    `look` sees it now and then, as whoever draws it would: some figures begin when they are read.
+    """
     path = find_recording(arguments.recording)
     recording = Foreseen(path)
     bot = bot_for(arguments, recording)
+    if "panel" in arguments:  # which draws curves
+        bot.follow()
     # A recording ends with its connections closed and every book unknown: look before that.
     last = max((frame.seq for frame in recording if frame.kind == "ws"), default=0)
-    run_to_end(bot, play(recording, pace=until(seconds, lambda frame: frame.seq <= last)))
+
+    def goes_on(frame: Frame) -> bool:
+        if not frame.seq % LOOK_FRAMES:
+            look(bot)
+        return frame.seq <= last
+
+    run_to_end(bot, play(recording, pace=until(seconds, goes_on)))
     return bot, path

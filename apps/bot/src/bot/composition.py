@@ -36,7 +36,7 @@ from dydx_conn import (
     Subaccount,
     fold,
 )
-from dydx_data import DataState, MarketView, market_views
+from dydx_data import DataState, MarketView, detections, market_views
 from dydx_paper import PaperVenue
 from dydx_risk import (
     Approved,
@@ -49,7 +49,7 @@ from dydx_risk import (
     Withdraw,
     verdicts,
 )
-from dydx_signals import Scored, Scorer, scores
+from dydx_signals import Scored, Scorer, every, scores
 from dydx_strategy import (
     Decider,
     Decision,
@@ -73,8 +73,10 @@ from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
+from bot.signals import engines_of, known
 
 PAPER = Subaccount("dydx1paper", 0)
+CURVE_S: Final = 5.0  # between two points of a score's curve
 
 
 class Hub(Observable[Any]):
@@ -156,11 +158,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
-    those of the `profile`: `of` takes them from there. `budget` is how long the strategy may take:
-    whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
+    standard six and what the strategy names (bot.signals). `budget` is how long the strategy may
+    take: whoever trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for
+    whoever looks: nothing is decided by them.
     """
 
     strategy: str = "rank"
+    signals: str = ""
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
@@ -168,6 +173,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
     budget: Budget = REPLAYED
+    detectors: bool = False
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -230,7 +236,6 @@ class Bot:
         self.data = data or DataState()
         self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
-        self.scorer = Scorer()
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
@@ -239,6 +244,7 @@ class Bot:
         self.made = MadeActs()
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
+        self._followed: Hub | None = None
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
@@ -246,6 +252,7 @@ class Bot:
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = strategy or strategy_of(options)
+            self.scorer = Scorer(engines_of(options.signals, strategy))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
 
@@ -268,6 +275,17 @@ class Bot:
         if (error := self._failure or self.stopped) is not None:
             raise error
 
+    def begin(self, state: Frame) -> None:
+        """Begin with what another run left; `SignalError` if it is not that."""
+        self.scorer.restore(state)
+        self.journal.began(state)
+
+    def follow(self) -> None:
+        """Note the curve of each score from here on, for whoever shows them."""
+        self._followed = Hub()
+        points = self._followed.pipe(every(CURVE_S))
+        self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
         self._hubs.to_venue.on_next(request)
@@ -279,6 +297,9 @@ class Bot:
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
+        if self.options.detectors:
+            self.shown.detected = {}
+            streams.append((hubs.views.pipe(detections()), self.shown.detect))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
@@ -313,6 +334,8 @@ class Bot:
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
+        elif frame.kind == "state":
+            self.begin(frame)
         self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
@@ -335,6 +358,8 @@ class Bot:
             self._hubs.views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
+        if self._followed is not None:
+            self._followed.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
@@ -446,5 +471,5 @@ def strategy_of(options: Options) -> Callable[[], Strategy] | None:
         return None
     if options.strategy != RankAndTarget.name:
         forget_secrets()
-        return load_strategy(options.strategy)
+        return load_strategy(options.strategy, known(options.signals))
     return lambda: RankAndTarget(options.settings)

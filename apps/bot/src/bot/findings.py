@@ -3,11 +3,14 @@
 Finding ─► as_words ─► lines; exit_code ─► 0 all hold, 1 one does not, or nothing was shown
 """
 
+import json
 import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal, Self
 
 import msgspec
+
+from bot.outlet import as_lines
 
 _WIDTH: Final = 60
 
@@ -22,6 +25,13 @@ class Finding(msgspec.Struct, frozen=True):
     verdict: Literal["holds", "broken", "unseen"]
     words: str
 
+    @classmethod
+    def of(cls, name: str, broken: str, holds: str, unseen: str = "") -> Self:
+        """Return what is broken if anything is, else why it was not seen, else what holds."""
+        if broken:
+            return cls(name, "broken", broken)
+        return cls(name, "unseen", unseen) if unseen else cls(name, "holds", holds)
+
 
 def as_words(findings: Iterable[Finding]) -> Iterator[str]:
     """Yield the lines of findings, none wider than eighty columns."""
@@ -30,6 +40,15 @@ def as_words(findings: Iterable[Finding]) -> Iterator[str]:
         for line in textwrap.wrap(one.words, _WIDTH):
             yield f"{head} {line}"
             head = " " * len(head)
+
+
+def print_findings(head: Iterable[str], findings: Sequence[Finding], *, as_json: bool) -> int:
+    """Print findings below a head, or as JSON alone; return the exit code."""
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(findings), indent=2))
+    else:
+        print(as_lines([*head, "", *as_words(findings)]))
+    return exit_code(findings)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -100,6 +100,10 @@ class Journal:
         if not isinstance(verdict, Denied | Withdraw):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
+    def began(self, state: Frame) -> None:
+        """Count in the hash what another run left for this one."""
+        self._hash.update(self._encode([state.seq, state.at, state.id, state.text]))
+
     def acted(self, act: Frame) -> str:
         """Write down what a person or a watchdog did; return the id it goes by."""
         deed = {"who": act.link, "what": act.type, "why": act.text}

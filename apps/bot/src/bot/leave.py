@@ -44,8 +44,9 @@ class Leave:
     @property
     def open(self) -> str:
         """Return how many positions stay open; "" for none."""
-        count = len(positions_of(self._bot))
-        return f"{held_count(count)} open, unguarded" if count else ""
+        count, brackets = len(positions_of(self._bot)), self._bot.risk.account.brackets
+        but = f" but for {len(brackets)} brackets on the venue" if brackets else ""
+        return f"{held_count(count)} open, unguarded{but}" if count else ""
 
     @property
     def question(self) -> str:

@@ -38,6 +38,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
+from bot.signals import begin_with, days_file, leave_behind
 from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ def options_of(
     options = Options.of(
         arguments.profile,
         strategy=arguments.strategy,
+        signals=arguments.signals,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
         budget=budget,
+        detectors=getattr(arguments, "detectors", False),
     )
     # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
     if not (arguments.hand_beside or arguments.strategy == "none"):
@@ -79,6 +82,7 @@ def typed_words(options: Options) -> str:
     Of a user's strategy it is the name of its file alone.
     """
     words = ["--profile", options.profile, "--strategy", Path(options.strategy).name]
+    words += ["--signals", Path(options.signals).name] if options.signals else []
     words += ["--hand-beside"] * options.policy.hand_beside + ["--no-guard"] * (not options.guard)
     return shlex.join(words)
 
@@ -132,6 +136,7 @@ def lived(
     Whatever goes wrong around it (bot.troubles) it goes on, and is a 1.
     """
     standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
+    days = Path(arguments.state or days_file(net))
     terminal, shown = Terminal(), on_dashboard(arguments)
     watched = {"recorder": record, "audit": audit, "halt": standstill, "terminal": terminal}
     sources = {who: partial(getattr, what, "trouble", "") for who, what in watched.items()}
@@ -157,6 +162,7 @@ def lived(
 
     bot.made.record = passing
     standstill.begin(inbox)
+    begin_with(days, inbox)
     name, path = f"{net.name} {' '.join(tickers[:3])}", arguments.record
     with terminal.held():
         complete = conduct(
@@ -167,6 +173,7 @@ def lived(
         require_frames(bot, net)
     if record is not None:
         record.close()
+    leave_behind(bot.scorer, bot.journal.hash, days)
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
@@ -187,9 +194,11 @@ def conduct(
     leave: "Leave | None" = None,
     handle: Handle | None = None,
     lost: Callable[[str], None] | None = None,
+    panel: str = "",
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
+    The dashboard begins with a `panel` alone, if it names one.
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     with contextlib.ExitStack() as stack:
@@ -204,7 +213,7 @@ def conduct(
 
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
-            leave=leave, lost=lost,
+            leave=leave, lost=lost, panel=panel,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()

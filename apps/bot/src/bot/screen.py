@@ -66,13 +66,15 @@ class Screen:
         idle: Callable[[], None] | None = None,
         leave: Leave | None = None,
         lost: Callable[[str], None] | None = None,
+        panel: str = "",
     ) -> None:
         self.bot = bot
+        bot.follow()
         self.mode = mode
         self.name = name
         self.speed = speed
         self.finished = False
-        self.view = View()
+        self.view = View(panel=panel)
         self._console = console or Console(file=behind(sys.stdout))
         self._dashboard = Dashboard(self._console)
         self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -197,7 +199,9 @@ class Screen:
         """Return the run as the panels want it; a live run that is paused stands still here."""
         if self._frozen is not None:
             return self._frozen
-        return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=self.speed)
+        return snapshot_of(
+            self.bot, mode=self.mode, name=self.name, speed=self.speed, panel=self.view.panel
+        )
 
     # --- keys ---
 
@@ -434,7 +438,7 @@ class Keyboard:
 
 def print_panel(bot: Bot, name: str, panel: str) -> None:
     """Print one panel of a run as it stands."""
-    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None)
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
     run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
 
 

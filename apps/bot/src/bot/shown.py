@@ -9,21 +9,28 @@ Nothing here is read by a layer: a run without it decides the same.
 from collections import Counter, deque
 
 from dydx_conn import Frame
-from dydx_data import DataState, MarketView
+from dydx_data import DataState, Detection, MarketView
 from dydx_paper import Ledger, Performance, performance
 from dydx_risk import Risk, Watch
+from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 _SECOND_NS = 1_000_000_000
+_POINTS = 16
 
 
 class Shown:
     """The figures of one run; `ledger` is the paper account's, and None on the wire."""
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
+        # The values of each market's signals so far, where somebody looks (`Bot.follow`).
+        self.curves: dict[str, dict[str, deque[float]]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
+        self.ticker = ""  # the market that somebody wants to see, where one is shown
+        # The newest finding of each detector in each market; None without detectors.
+        self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
@@ -46,6 +53,17 @@ class Shown:
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
             self.distances.append((self._data.at, self._risk.margin.distance))
+
+    def detect(self, found: Detection) -> None:
+        """Take a finding."""
+        if self.detected is not None:
+            self.detected[found.ticker, found.detector] = found
+
+    def draw(self, scored: Scored) -> None:
+        """Add a point to the curve of each signal of a market."""
+        curves = self.curves.setdefault(scored.ticker, {})
+        for score in scored.scores:
+            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
 
     @property
     def watched(self) -> list[MarketView]:

@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from dydx_conn import FeeTier
-from dydx_data import MarketView, silence
+from dydx_data import Detection, MarketView, silence
 from dydx_panels import (
     BookPart,
     HeaderPart,
@@ -28,7 +28,9 @@ from dydx_panels import (
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
+from dydx_strategy import RankAndTarget
 
+from bot.closeup import closeup, worst_first
 from bot.composition import Bot
 from bot.journal import VERDICTS, JournalEntry
 from bot.meters import memory_mb
@@ -40,11 +42,14 @@ MINUTE_NS: Final = 60_000_000_000
 OF_MARKETS: Final = {"crossed", "stale"}
 
 
-def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snapshot:
-    """Copy what stands now; `speed` is the replay's, None when live."""
+def snapshot_of(
+    bot: Bot, *, mode: str, name: str, speed: float | None, panel: str = ""
+) -> Snapshot:
+    """Copy what stands now; `speed` is the replay's, None when live, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
+        triggers=_triggers(bot),
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
@@ -58,11 +63,18 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         watch=bot.shown.watch(),
         venue=_venue(bot),
         book=_book(bot.data.views[shown]) if shown else BookPart(),
-        quality=_quality(bot),
+        quality=_quality(bot, alone=panel == "quality"),
         speed=_speed(bot),
         wire=_wire(bot),
         tape=tuple(islice(_rows(entries), ROWS)),
+        detections=_detections(bot),
+        **closeup(bot, panel, shown),
     )
+
+
+def _detections(bot: Bot) -> tuple[Detection, ...] | None:
+    found = bot.shown.detected
+    return None if found is None else tuple(found[key] for key in sorted(found))
 
 
 def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
@@ -205,11 +217,25 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
+        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
     )
 
 
+def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
+    """Return the values of a signal from which the built-in strategy damps, and stays out."""
+    settings = bot.options.settings
+    if bot.options.strategy != RankAndTarget.name:
+        return {}
+    return {
+        "volatility": (settings.volatility_calm, settings.volatility_extreme),
+        "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
+    }
+
+
 def _shown_market(bot: Bot) -> str:
-    """Choose the market with the largest position, or else the first."""
+    """Choose the market that was typed, or else that of the largest position, or the first."""
+    if bot.shown.ticker in bot.data.views:
+        return bot.shown.ticker
     positions = bot.risk.account.positions.values()
     held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
     if held is not None and held.ticker in bot.data.views:
@@ -233,7 +259,7 @@ def _book(view: MarketView) -> BookPart:
     )
 
 
-def _quality(bot: Bot) -> QualityPart:
+def _quality(bot: Bot, *, alone: bool) -> QualityPart:
     samples = [*bot.data.quality.samples]
     for view in bot.data.views.values():
         samples += view.quality.samples
@@ -242,6 +268,7 @@ def _quality(bot: Bot) -> QualityPart:
         counts=tuple(sorted(bot.data.counts().items())),
         samples=tuple(samples[:ROWS]),
         stale=tuple(view.ticker for view in bot.shown.watched if view.quality.stale),
+        markets=worst_first(bot) if alone else (),
     )
 
 

@@ -56,7 +56,7 @@ def details(value: Any) -> list[str]:
     lines = [
         f"score {score.signal} {score.value:.1f} from "
         + ", ".join(f"{name} {number:,.6g}" for name, number in score.inputs)
-        + f" (frame #{score.seq})"
+        + f" (frames #{score.first} to #{score.seq})"
         for score in getattr(value, "scores", ())
     ]
     for name in ("before", "after"):
@@ -75,7 +75,8 @@ def _margin_words(margin: Any) -> str:
 def _seqs(links: list[JournalEntry]) -> list[int]:
     seqs = {link.seq for link in links}
     for link in links:
-        seqs |= {score.seq for score in getattr(link.value, "scores", ())}
+        scores = getattr(link.value, "scores", ())
+        seqs |= {score.seq for score in scores} | {score.first for score in scores}
     return sorted(seqs)
 
 

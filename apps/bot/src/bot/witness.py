@@ -1,7 +1,7 @@
 """A strategy under observation: what it reads, when, from where, and what it decides.
 
-    Scored ─► Lent (good for its frame) ─► the strategy ─► decisions ─► Witness.decided
-    an open file, a socket, a process ─► Python's audit events ─► Witness.reached
+    frames ─► Bot ─► Scored ─► Lent (good for its frame) ─► the strategy ─► decisions ─┐
+              an open file, a socket, a process ─► Python's audit events ──────────────┴─► Seen
 
 What a strategy is lent is good for the frame that it came with: a view is updated in place, so
 that one that was kept shows another time than the decision's. A strategy under observation decides
@@ -12,15 +12,21 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from types import MethodType, NoneType
 from typing import Any, Final
 
 import msgspec
+from dydx_conn import ConnError, Frame
 from dydx_data import stopping
 from dydx_signals import Scored, SignalError
 from dydx_strategy import Decision, Holdings, Outcome, Strategy
+from reactivex import from_iterable
+
+from bot.budget import Supervisor
+from bot.composition import Bot, Options, raised, strategy_of
+from bot.findings import Finding
 
 # === Lent values ===
 # A value that does not change stays what it is. All else is lent: whatever is read from it while
@@ -32,11 +38,10 @@ _VALUES: Final = (
 
 
 class Lease:
-    """Until when what was lent is good: until `seq` is another; `late` holds what was read then."""
+    """Until when what was lent is good: until `seq` is another; `late` takes what is read then."""
 
-    def __init__(self) -> None:
-        self.seq = 0
-        self.late: list[str] = []
+    def __init__(self, late: list[str]) -> None:
+        self.seq, self.late = 0, late
 
 
 def lent(thing: Any, name: str, lease: Lease) -> Any:
@@ -192,21 +197,22 @@ def _is_code(path: str) -> bool:
     return path.endswith(_CODE) or os.path.abspath(path).startswith(_OWN)
 
 
-# === The witness ===
+# === What was seen ===
+# A run of a strategy under observation.
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """A target that a strategy decided on, as it came from it, and what stood against it.
+    """A target as it came from a strategy, and how things stood.
 
-    `held` is what was held of the market then, `equity` the account's, both in USDC; `objection`
-    is what stops an entry, and `may_leave` whether an exit was possible.
+    `held` is what was held of the market then, `equity` what the account was worth, in USDC.
+    `objection` is what stopped an entry, and `may_leave` whether an exit was possible.
     """
 
     decision: Decision
     held: float
     equity: float | None
     objection: str
-    may_leave: bool = True
+    may_leave: bool
 
     @property
     def grows(self) -> bool:
@@ -215,55 +221,123 @@ class Decided(msgspec.Struct, frozen=True):
         return abs(target) > abs(self.held) or target * self.held < 0
 
 
-class Witness:
+class Seen(msgspec.Struct):
+    """What a strategy did in a run: its targets, what it read, and how long its steps took.
+
+    `held` is what was held from which time (ns) on, by ticker; `stopped` what it raised, if it did.
+    """
+
+    decided: list[Decided] = msgspec.field(default_factory=list)
+    asked: set[str] = msgspec.field(default_factory=set)
+    reached: list[str] = msgspec.field(default_factory=list)
+    late: list[str] = msgspec.field(default_factory=list)
+    held: list[tuple[int, dict[str, float]]] = msgspec.field(default_factory=list)
+    took_ns: list[int] = msgspec.field(default_factory=list)
+    stopped: Exception | None = None
+
+    def rows(self, last: int | None = None) -> list[tuple[int, bytes]]:
+        """Return what was decided up to a frame as bytes, so that it can be compared."""
+        found = (one.decision for one in self.decided)
+        return [(one.seq, _ENCODE(one)) for one in found if last is None or one.seq <= last]
+
+
+_ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+def observed(frames: Iterable[Frame], options: Options, make: Callable[[], Strategy]) -> Seen:
+    """Run a strategy under observation."""
+    seen = Seen()
+    bot = Bot(options, strategy=lambda: _Witness(make, seen))
+    try:
+        bot.run(from_iterable(frames))
+    except Exception as error:
+        if error is not bot.stopped:
+            raise
+    seen.stopped = bot.stopped
+    return seen
+
+
+def loaded(options: Options, reached: list[str]) -> Callable[[], Strategy]:
+    """Load the strategy of some options under observation; `ConnError` if there is none."""
+    with Supervisor(options.budget).loading(options.strategy), reaching(reached):
+        make = strategy_of(options)
+    if make is None:
+        raise ConnError(f"expected a strategy, got {options.strategy}")
+    return make
+
+
+def seen_findings(seen: Seen, reached: Sequence[str]) -> list[Finding]:
+    """Return what an observed run shows by itself; `reached` is what its loading has."""
+    outside = [*reached, *seen.reached]
+    found = [
+        Finding.of(
+            "own frame",
+            "it keeps a view past its frame, which shows another time than the decision's: "
+            + seen.late[0]
+            if seen.late
+            else "",
+            "no view is read after its frame",
+        ),
+        Finding.of(
+            "frames only",
+            f"it {' and '.join(outside[:3])}: what holds the future there, no replay can tell; "
+            "what a strategy knows comes with the frames"
+            if outside
+            else "",
+            "nothing is opened, connected to or started",
+        ),
+    ]
+    if seen.stopped is not None and not seen.late:
+        found.append(Finding("runs", "broken", f"it was stopped: {raised(seen.stopped)}"))
+    return found
+
+
+class _Witness:
     """Stands for a strategy, and notes what it does."""
 
-    def __init__(self, make: Callable[[], Strategy]) -> None:
-        self.reached: list[str] = []
-        with reaching(self.reached):
+    def __init__(self, make: Callable[[], Strategy], seen: Seen) -> None:
+        self._seen, self._lease = seen, Lease(seen.late)
+        self._held: Holdings | None = None
+        with reaching(seen.reached):
             self._strategy = make()
-        self.decided: list[Decided] = []
-        self.asked: set[str] = set()
-        self.took_ns: list[int] = []
-        self.lease = Lease()
         self.pace = getattr(self._strategy, "pace", None)
 
     @property
     def name(self) -> str:
-        """Return the name of the strategy."""
         return self._strategy.name
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Let the strategy decide."""
-        self.lease.seq = scored.seq
+        self._lease.seq = scored.seq
+        if held is not self._held:
+            self._held = held
+            self._seen.held.append((scored.at, {ticker: one.usdc for ticker, one in held.items()}))
+        views: Any = LentScored(scored, self._lease, self._seen.asked)
         entered = time.perf_counter_ns()
-        with reaching(self.reached):
-            views: Any = LentScored(scored, self.lease, self.asked)
+        with reaching(self._seen.reached):
             made: Any = self._strategy.step(views, held)
             # A generator is walked here, where it is observed; of what is no answer the decider
             # says so.
             decided = [*made] if isinstance(made, Iterator) else made
-        self.took_ns.append(time.perf_counter_ns() - entered)
+        self._seen.took_ns.append(time.perf_counter_ns() - entered)
         for one in decided if isinstance(decided, Iterable) else ():
             if isinstance(one, Decision) and one.action == "target":
-                self.decided.append(_decided(one, scored, held))
+                self._seen.decided.append(_decided(one, scored, held))
         found: Iterable[Decision] = decided
         return found
 
     def learn(self, outcome: Outcome) -> None:
-        """Let the strategy learn what became of a decision."""
-        self.lease.seq = outcome.seq
+        self._lease.seq = outcome.seq
         learn = getattr(self._strategy, "learn", None)
         if learn is not None:
-            with reaching(self.reached):
+            with reaching(self._seen.reached):
                 learn(outcome)
 
 
 def _decided(decision: Decision, scored: Scored, held: Holdings) -> Decided:
     market = scored.markets.get(decision.ticker)
-    stops = stopping(market.view, "entry") if market is not None else ()
-    may_leave = market is not None and not stopping(market.view, "exit")
-    return Decided(
-        decision, held.usdc(decision.ticker), held.equity_usdc,
-        stops[0].why if stops else "" if market is not None else "it has no scores", may_leave,
-    )  # fmt: skip
+    usdc, equity = held.usdc(decision.ticker), held.equity_usdc
+    if market is None:
+        return Decided(decision, usdc, equity, "it has no scores", False)
+    stops = stopping(market.view, "entry")
+    may_leave = not stopping(market.view, "exit")
+    return Decided(decision, usdc, equity, stops[0].why if stops else "", may_leave)

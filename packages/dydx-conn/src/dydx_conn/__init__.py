@@ -1438,6 +1438,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
                tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …          0, or at
                `link` is who                                                        which call
+        state  what another run    a file                              hash of
+               left for this one                                       its run
     """
 
     seq: int
@@ -2626,6 +2628,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link", "x": "text"},
     "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
+    "state": {"c": "link", "id": "id", "x": "text"},
 }
 
 

@@ -1086,16 +1086,24 @@ def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
     low, high = min(candle.open, candle.close), max(candle.open, candle.close)
     extras = candle.starting_open_interest, candle.mid_open, candle.mid_close
     figures = candle.volume, candle.usd_volume, candle.trades, *(x for x in extras if x is not None)
-    for what, holds in (
-        (f"a start in whole periods of {period_ns} ns", candle.started_at % period_ns == 0),
-        ("a start of the past", candle.started_at <= received_ns + _AHEAD_NS),
-        ("a low above 0 and not above open and close", 0 < candle.low <= low),
-        ("a high not below open and close", candle.high >= high),
-        ("figures of 0 or more", min(figures) >= 0),
-        ("figures of at most 63 bits", max(*figures, candle.high) <= _MOST),
-    ):
-        if not holds:
-            raise ValueError(f"expected {what}, got {candle}")
+    holds = (
+        candle.started_at % period_ns == 0,
+        candle.started_at <= received_ns + _AHEAD_NS,
+        0 < candle.low <= low,
+        candle.high >= high,
+        min(figures) >= 0,
+        max(*figures, candle.high) <= _MOST,
+    )
+    if not all(holds):
+        expected = (
+            f"a start in whole periods of {period_ns} ns",
+            "a start of the past",
+            "a low above 0 and not above open and close",
+            "a high not below open and close",
+            "figures of 0 or more",
+            "figures of at most 63 bits",
+        )[holds.index(False)]
+        raise ValueError(f"expected {expected}, got {candle}")
 
 
 def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:
@@ -2154,23 +2162,26 @@ def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
     places, lots = _places(market), -market.atomic_resolution
-
-    def price(text: str | None) -> int | None:
-        # A mid price is the mean of two, made in floats; deleveraging's may be off the grid.
-        digits, power = exact(text or "0")
-        return None if text is None else _nearest(digits, power + places)
-
-    def size(text: str | None) -> int | None:
-        digits, power = exact(text or "0")
-        return None if text is None else _units(digits, power + lots)
-
-    usd, usd_power = exact(fields.usd_volume)
-    return fields.resolution, Candle(
-        instant(fields.started_at), price(fields.open) or 0, price(fields.high) or 0,
-        price(fields.low) or 0, price(fields.close) or 0, size(fields.base_token_volume) or 0,
-        _floor(usd, usd_power + 6), fields.trades, size(fields.starting_open_interest),
-        price(fields.orderbook_mid_price_open), price(fields.orderbook_mid_price_close),
+    # A mid price is the mean of two, made in floats; deleveraging's may be off the grid.
+    prices = (
+        fields.open, fields.high, fields.low, fields.close,
+        fields.orderbook_mid_price_open, fields.orderbook_mid_price_close,
     )  # fmt: skip
+    opened, high, low, close, mid_open, mid_close = [
+        None if text is None else _rounded(_nearest, text, places) for text in prices
+    ]
+    interest = fields.starting_open_interest
+    return fields.resolution, Candle(
+        instant(fields.started_at), opened or 0, high or 0, low or 0, close or 0,
+        _rounded(_units, fields.base_token_volume, lots), _rounded(_floor, fields.usd_volume, 6),
+        fields.trades, None if interest is None else _rounded(_units, interest, lots),
+        mid_open, mid_close,
+    )  # fmt: skip
+
+
+def _rounded(how: Callable[[int, int], int], text: str, places: int) -> int:
+    digits, power = exact(text or "0")
+    return how(digits, power + places)
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -2469,6 +2480,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "sent": _fold_sent,
     "tick": _fold_tick,
     "act": lambda *_: (),  # a person's act changes no market
+    "state": lambda *_: (),  # what another run left is for the layers above
 }
 
 

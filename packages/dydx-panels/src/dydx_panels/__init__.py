@@ -18,6 +18,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
+- Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
+- Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
@@ -39,8 +41,9 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "HeaderPart", "MarketRow", "QualityPart", "SafetyPart", "Snapshot",
-    "SpeedPart", "TapeRow", "VenuePart", "View", "WirePart", "Witnessed",
+    "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
+    "MarketRow", "QualityPart", "QualityRow", "SafetyPart", "Snapshot", "SpeedPart", "TapeRow",
+    "VenuePart", "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -57,7 +60,7 @@ __all__ = [
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -67,7 +70,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
-from dydx_data import LAG_NS, Level, Sample, Trade
+from dydx_data import LAG_NS, Detection, Level, Sample, Trade
 from dydx_paper import Performance
 from dydx_risk import (
     MOVES_PERCENT,
@@ -153,7 +156,10 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh."""
+    """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh.
+
+    `curves` are the values of each signal so far, oldest first.
+    """
 
     ticker: str
     market: PerpetualMarket | None = None
@@ -166,6 +172,7 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
+    curves: Mapping[str, Sequence[float]] = {}
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,12 +190,119 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     trades: tuple[Trade, ...] = ()
 
 
+class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one market's data can be believed: troubles, and ages in seconds by source."""
+
+    ticker: str
+    why: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+    ages: tuple[tuple[str, float | None], ...] = ()
+    newest: Sample | None = None
+
+    @property
+    def troubles(self) -> int:
+        """Return how many troubles there were."""
+        return sum(count for _, count in self.counts)  # integers
+
+
 class QualityPart(msgspec.Struct, frozen=True, kw_only=True):
-    """Troubles counted by kind, real samples of them, newest first, and the stale markets."""
+    """Troubles counted by kind, real samples of them, newest first, and the stale markets.
+
+    `markets` are all of them, the worst first, where the panel is shown alone.
+    """
 
     counts: tuple[tuple[str, int], ...] = ()
     samples: tuple[Sample, ...] = ()
     stale: tuple[str, ...] = ()
+    markets: tuple[QualityRow, ...] = ()
+
+
+class CandleRow(msgspec.Struct, frozen=True):
+    """One candle: prices in USDC, volume in base units; `state` as dydx_data names it."""
+
+    started_at: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    usd: float
+    trades: int
+    state: str = ""
+
+    @property
+    def prices(self) -> tuple[float, float, float, float]:
+        """Return open, high, low and close, of which high and low are the outermost."""
+        four = self.open, self.high, self.low, self.close
+        return self.open, max(four), min(four), self.close
+
+
+class CandlesPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's candles of one resolution, oldest first."""
+
+    ticker: str = ""
+    market: PerpetualMarket | None = None
+    resolution: str = ""
+    rows: tuple[CandleRow, ...] = ()
+
+
+class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What takers traded in one window: base units, and `usd`; `liquidated` is a share of it."""
+
+    ticker: str
+    window: str
+    trades: int = 0
+    buys: float = 0.0
+    sells: float = 0.0
+    usd: float = 0.0
+    liquidated: float = 0.0
+    vwap: float | None = None
+    largest: float | None = None
+    median: float | None = None
+    p99: float | None = None
+
+    @property
+    def delta(self) -> float:
+        """Return what was bought less what was sold."""
+        return self.buys - self.sells
+
+    @property
+    def bought(self) -> float | None:
+        """Return the share that was bought; None without trades."""
+        size = self.buys + self.sells
+        return self.buys / size if size else None
+
+
+class FlowPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's windows, its hour by price (price, bought, sold), its newest trades first.
+
+    `others` are the last minute of all markets, the busiest first.
+    """
+
+    ticker: str = ""
+    market: PerpetualMarket | None = None
+    windows: tuple[FlowRow, ...] = ()
+    by_price: tuple[tuple[float, float, float], ...] = ()
+    trades: tuple[Trade, ...] = ()
+    others: tuple[FlowRow, ...] = ()
+
+
+class FundingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's funding; rates are fractions per hour, positive if longs pay.
+
+    `venue_1h` is the venue's figure, `predicted_1h` our own, of which `share` of the hour's samples
+    is known; `most_1h` is the clamp. `history` are hourly rates, oldest first, `seq` the frame of
+    the venue's.
+    """
+
+    ticker: str
+    venue_1h: float | None = None
+    predicted_1h: float | None = None
+    most_1h: float | None = None
+    share: float | None = None
+    seconds: float | None = None
+    history: tuple[float, ...] = ()
+    seq: int = 0
 
 
 class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,7 +372,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
-    there is no paper one.
+    there is no paper one. `candles`, `flow` and `funding` are copied where their panel is shown
+    alone; without detectors `detections` are None. `triggers` are the values of a signal at which
+    the strategy changes what it does.
     """
 
     header: HeaderPart = HeaderPart()
@@ -278,6 +394,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
+    candles: CandlesPart = CandlesPart()
+    flow: FlowPart = FlowPart()
+    funding: tuple[FundingRow, ...] = ()
+    detections: tuple[Detection, ...] | None = None
+    triggers: Mapping[str, Sequence[float]] = {}
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -397,8 +518,8 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-ux",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||x",
 )
 
 
@@ -787,17 +908,44 @@ _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_c
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
 
 
-_SIGNALS: Final = _Table(
-    "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    lambda snapshot: (
+_SCALE: Final = 21  # cells: a step is 5 points, and 50 has one in the middle
+
+
+def _scale(value: float, triggers: Sequence[float]) -> str:
+    """Draw where a score stands from 0 to 100, where its triggers are, and where 50 is."""
+    cells = ["─"] * _SCALE
+    cells[_SCALE // 2] = "┼"
+    for trigger in triggers:
+        cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
+    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    return "".join(cells)
+
+
+def _signal_columns(snapshot: Snapshot) -> list[_Column]:
+    curves = {row.ticker: row.curves for row in snapshot.markets}
+    drawn = any(curves.values())
+
+    def curve(score: Score) -> _Cell:
+        return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
+
+    def scale(score: Score) -> _Cell:
+        return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
+
+    return [
         _TICKER,
-        _Column("signal", 11, lambda score: (score.signal, ""), 0, True),
+        _Column("signal", 15, lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
-        _Column("", 10, lambda score: (_gauge(score.value / 100, 10), "accent"), 2),
-        _Column("seq", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
+        _Column("0 to 100", _SCALE, scale, 2, True),
+        *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
-    ), "no score yet: the engines warm up", "ticker")  # fmt: skip
+    ]  # fmt: skip
+
+
+_SIGNALS: Final = _Table(
+    "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
+    _signal_columns, "no score yet: the engines warm up", "ticker")  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -982,8 +1130,38 @@ _SAMPLE_COLUMNS: Final = (
     _Column("", 14, lambda row: (row.kind, "accent"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
+
+
+def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Return the rows of the worst markets, where the panel has them: above the samples."""
+    rows = snapshot.quality.markets[:12]
+    if not rows:
+        return _troubles(snapshot, width)
+
+    def age(place: int, term: str) -> _Column:
+        def cell(row: QualityRow) -> _Cell:
+            seconds = dict(row.ages).get(term)
+            return ("never", "dim") if seconds is None else (_figure(seconds, 1, unit=" s"), "")
+
+        return _Column(term, 8, cell, place + 1)
+
+    columns, room = _fitting([
+        _TICKER,
+        _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
+                0, True),
+        _Column("troubles", 8, lambda row: (
+            _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
+        _Column("most", 40, lambda row: (
+            ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
+    ], width, 1)  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
+    return [*_troubles(snapshot, width), titles, *lines, []]
+
+
 _QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_troubles)  # fmt: skip
+                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1019,6 +1197,320 @@ def _sample(frame: Frame) -> Sample:
 
 _WIRE: Final = _Table("wire", lambda snapshot: list(map(_sample, snapshot.wire.samples)),
                       lambda _: _SAMPLE_COLUMNS, "no frame yet", "seq", _traffic)  # fmt: skip
+
+# === Candles and flow ===
+# One market's candles, drawn and listed, and what takers bought and sold, by window and by price,
+# beside the trades themselves. A candle that is not whole is marked, never drawn as another.
+
+# Each cell holds two halves, upper and lower: 0 nothing, 1 wick, 2 body.
+_STICKS: Final = {
+    (0, 0): " ", (1, 1): "│", (2, 2): "┃", (1, 2): "╽", (2, 1): "╿", (0, 2): "╻", (2, 0): "╹",
+    (0, 1): "╷", (1, 0): "╵",
+}  # fmt: skip
+_PARTIAL: Final = ("partial", "forming")
+
+
+def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one market's candles, beside or above the list of the newest."""
+    part = snapshot.candles
+    if not part.rows:
+        return [[("no candle yet", "dim")]]
+    digits = _grid(part.market)[0]
+    last = part.rows[-1]
+    opened, high, low, close = (
+        _figure(x, digits) for x in (last.open, last.high, last.low, last.close)
+    )
+    partial = sum(row.state == "partial" for row in part.rows)  # integers
+    rows = [
+        _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close)),
+        _pairs(width, ("candles", len(part.rows)), ("partial", partial),
+               ("trades", sum(row.trades for row in part.rows)),  # integers
+               ("USDC", _figure(_total(row.usd for row in part.rows), 0))),
+    ]  # fmt: skip
+    room = height - len(rows)
+    if width >= 150:
+        chart = _chart(part, width - 92, room)
+        return [*rows, *_beside(chart, width - 90, _candle_list(part, 90, room))]
+    listed = min(max(room // 3, 2), 12) if room >= 10 else 0
+    return [*rows, *_chart(part, width, room - listed), *_candle_list(part, width, listed)]
+
+
+def _total(values: Iterable[float]) -> float:
+    """Add what can be added."""
+    return math.fsum(value for value in values if abs(value) < 1e15)
+
+
+def _chart(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """Draw candles with half a row's precision, their volume below, prices at the right."""
+    digits, tall = _grid(part.market)[0], max(height - 2, 1)
+    known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
+    label = 1 + max((len(_figure(row.high, digits)) for row in known), default=0)
+    label = max(label, len(" volume"))
+    shown = known[-max(width - label, 1) :]
+    if not shown:
+        return [[("no candle that can be drawn", "dim")]]
+    top, bottom = max(row.prices[1] for row in shown), min(row.prices[2] for row in shown)
+    scale = (2 * tall - 1) / (top - bottom) if top > bottom else 0.0
+    columns = [_stick(row, lambda price: round((top - price) * scale), tall) for row in shown]
+    styles = [_candle_style(row) for row in shown]
+    prices = {0: top, tall - 1: bottom}
+    prices[min(round((top - shown[-1].close) * scale) // 2, tall - 1)] = shown[-1].close
+    rows: list[_Row] = []
+    for line in range(tall):
+        text = _figure(prices[line], digits) if line in prices else ""
+        cells = zip((column[line] for column in columns), styles, strict=True)
+        rows.append([*_runs(cells), (f" {text:>{label - 1}}", "bold")])
+    volumes = _spark([row.volume for row in shown], len(shown))
+    rows.append([(volumes, "accent"), (f" {'volume':>{label - 1}}", "dim")])
+    begins, ends = _clock(shown[0].started_at, "%d %H:%M"), _clock(shown[-1].started_at, "%H:%M")
+    marks = "".join("?" if row.state == "partial" else " " for row in shown)
+    if "?" in marks:
+        return [*rows, [(marks, "watch"), (" ? partial", "watch")]]
+    return [*rows, [(f"{begins}{ends:>{max(len(shown) - len(begins), 0)}}", "dim")]]
+
+
+def _stick(row: CandleRow, half: Callable[[float], int], tall: int) -> list[str]:
+    """Return the cells of one candle, from the top."""
+    opened, high, low, close = map(half, row.prices)
+    body, wick = range(min(opened, close), max(opened, close) + 1), range(high, low + 1)
+    halves = [2 if n in body else 1 if n in wick else 0 for n in range(2 * tall)]
+    return [_STICKS[halves[2 * n], halves[2 * n + 1]] for n in range(tall)]
+
+
+def _candle_style(row: CandleRow) -> str:
+    if row.state in _PARTIAL:
+        return "watch" if row.state == "partial" else "bold"
+    return "up" if row.close > row.open else "down" if row.close < row.open else "dim"
+
+
+def _runs(cells: Iterable[_Cell]) -> _Row:
+    """Join neighbours of one style."""
+    row: _Row = []
+    for text, style in cells:
+        if row and row[-1][1] == style:
+            row[-1] = (row[-1][0] + text, style)
+        else:
+            row.append((text, style))
+    return row
+
+
+def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """List the newest candles, newest first."""
+    digits, size_digits = _grid(part.market)
+    day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
+
+    def price(term: str, rank: int) -> _Column:
+        return _Column(term, 10, lambda row: (_figure(getattr(row, term), digits), ""), rank)
+
+    columns, room = _fitting([
+        _Column("from", 11 if day else 5, lambda row: (
+            _clock(row.started_at, "%m-%d %H:%M" if day else "%H:%M"), "dim"), 0, True),
+        price("open", 0), price("high", 0), price("low", 0), price("close", 0),
+        _Column("volume", 11, lambda row: (_figure(row.volume, size_digits), ""), 3),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), ""), 2),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), ""), 4),
+        _Column("state", 7, lambda row: (row.state, _candle_style(row)), 1, True),
+    ], width, 1)  # fmt: skip
+    if height < 2:
+        return []
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = part.rows[::-1][: height - 1]
+    return [
+        titles,
+        *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
+    ]
+
+
+def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one market's windows, its hour by price, its trades, and the other markets' minute."""
+    part = snapshot.flow
+    if not part.windows:
+        return [[("no market yet", "dim")]]
+    digits, size_digits = _grid(part.market)
+    rows = _flow_table(part.windows, "window", width, digits, size_digits)
+    room = height - len(rows) - 1
+    if room < 3:
+        return rows
+    half = min(max(width // 2 - 2, 30), 60)
+    left = _profile(part, half, room, digits, size_digits)
+    right: list[_Row] = [[("last trades", "dim")]]
+    for trade in part.trades:
+        side, style = _state(trade.side)
+        right.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
+                      (f"{_figure(trade.size, size_digits):>9} @ ", ""),
+                      (_figure(trade.price, digits), ""),
+                      (f" #{trade.seq}", "dim")])  # fmt: skip
+    below = _beside(left, half + 3, right[:room])
+    if width < 150:
+        return [*rows, [], *below]
+    others = [[("last minute", "dim")], *_flow_table(part.others, "ticker", width - 112, 2, 3)]
+    return [*rows, [], *_beside(below, 112, others[:room])]
+
+
+def _flow_table(
+    flows: Sequence[FlowRow], first: str, width: int, digits: int, size_digits: int
+) -> list[_Row]:
+    def size(term: str, rank: int) -> _Column:
+        def cell(row: FlowRow) -> _Cell:
+            # No trade has no median.
+            return _figure(getattr(row, term), size_digits) if row.trades else "", ""
+
+        return _Column(term, 9, cell, rank)
+
+    columns, room = _fitting([
+        _Column(first, 10 if first == "ticker" else 7,
+                lambda row: (getattr(row, first), "bold"), 0, True),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+        size("buys", 3), size("sells", 3),
+        _Column("delta", 10, lambda row: _signed(row.delta, size_digits)),
+        _Column("bought", 8, lambda row: (
+            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
+        _Column("vwap", 10, lambda row: (
+            "" if row.vwap is None else _figure(row.vwap, digits), ""), 2),
+        size("largest", 4), size("median", 5), size("p99", 6),
+        _Column("liquidated", 10, lambda row: (
+            _percent(row.liquidated), "watch" if row.liquidated else "dim"), 7),
+    ], width, 1)  # fmt: skip
+    if first == "ticker":  # sizes of many markets have many grids
+        columns = [one for one in columns if one.term not in ("buys", "sells", "largest", "vwap")]
+        columns = [one for one in columns if one.term not in ("median", "p99", "delta")]
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
+
+
+def _profile(part: FlowPart, width: int, height: int, digits: int, size_digits: int) -> list[_Row]:
+    """Draw the volume by price of the last hour in as many steps as there are rows."""
+    title: list[_Row] = [[("the hour by price: bought, then sold", "dim")]]
+    known = [row for row in part.by_price if all(0 <= x < 1e15 for x in row)]
+    if not known:
+        return [*title, [("no trade since this panel is open", "dim")]]
+    low, high = min(row[0] for row in known), max(row[0] for row in known)
+    count = max(min(height - 1, len(known)), 1)
+    step = (high - low) / count or 1.0
+    steps = [[0.0, 0.0] for _ in range(count)]
+    for price, bought, sold in known:
+        row = steps[min(int((price - low) / step), count - 1)]
+        row[0] += bought
+        row[1] += sold
+    most, room = max(map(math.fsum, steps)) or 1.0, max(width - 24, 4)
+    rows: list[_Row] = []
+    for number in range(count - 1, -1, -1):
+        wide = [round(size / most * room) for size in steps[number]]
+        rows.append([(f"{_figure(low + number * step, digits):>11} ", ""),
+                     ("█" * wide[0], "up"), ("▒" * wide[1], "down"),
+                     (f" {_figure(math.fsum(steps[number]), size_digits)}", "dim")])  # fmt: skip
+    return [*title, *rows]
+
+
+# === Funding and detectors ===
+# What holding will cost, by the venue's figure and by our own, and what the detectors find, each
+# with the figures it was computed from. A countdown is of the venue's time.
+
+
+def _countdown(seconds: float | None) -> str:
+    if seconds is None or not 0 <= seconds < 1e6:
+        return _UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes:02}:{rest:02}"
+
+
+def _funding_summary(snapshot: Snapshot, width: int) -> list[_Row]:
+    rows = snapshot.funding
+    rates = [row.venue_1h for row in rows if row.venue_1h is not None]
+    longs, shorts = sum(x > 0 for x in rates), sum(x < 0 for x in rates)  # integers
+    due = next((row.seconds for row in rows if row.seconds is not None), None)
+    return [
+        [("next payment in ", "dim"), (_countdown(due), "bold"),
+         ("  ", ""), (_gauge(None if due is None else 1 - due / 3_600, 24), "accent")],
+        _pairs(width, ("markets", len(rows)), ("known", len(rates)), ("longs pay", longs),
+               ("shorts pay", shorts)),
+    ]  # fmt: skip
+
+
+def _rate(rate_1h: float | None, hours: float = 1.0, digits: int = 5) -> _Cell:
+    if rate_1h is None:
+        return _UNKNOWN, "dim"
+    return _percent(rate_1h * hours, digits, sign=True), _trend(rate_1h)[1]
+
+
+def _apart(row: FundingRow) -> _Cell:
+    if row.venue_1h is None or row.predicted_1h is None:
+        return "", ""
+    return _figure((row.predicted_1h - row.venue_1h) * 8e6, 0, sign=True, unit=" ppm"), ""
+
+
+def _share_known(row: FundingRow) -> _Cell:
+    if row.share is None:
+        return "", ""
+    return f"{_gauge(row.share, 6)} {_percent(row.share, 0)}", "accent"
+
+
+_FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda snapshot: (
+    _TICKER,
+    _Column("next hour", 11, lambda row: _rate(row.venue_1h)),
+    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1),
+    _Column("apart", 10, _apart, 4),
+    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2),
+    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2)),
+    _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
+    _Column("known", 12, _share_known, 3, True),
+    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True),
+    _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
+), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
+
+
+def _found(snapshot: Snapshot, width: int) -> list[_Row]:
+    seen = snapshot.detections
+    if seen is None:
+        return [[("detectors are off: bot panel detectors, or a run with --detectors", "watch")]]
+    made = [one.strength >= 0.5 for one in seen if one.detector == "makers"]
+    claims = [one for one in seen if one.detector == "arbitrage" and one.strength > 0]
+    best = max(((_net(one) or 0.0, one.ticker) for one in claims), default=None)
+    leads = [lead > 0 for one in seen if (lead := one.value("lead_trades_s")) is not None]
+    largest = f"{len(claims)}, up to {_figure(best[0])} USDC ({best[1]})" if best else "none"
+    return [_pairs(
+        width, ("makers in", f"{made.count(True)} of {len(made)} markets"), ("claims", largest),
+        ("mid leads the tape", f"in {leads.count(True)} of {len(leads)}"),
+    )]  # fmt: skip
+
+
+def _net(one: Detection) -> float | None:
+    """Return what the better of an arbitrage's trades would bring, USDC."""
+    nets = (one.value(name) for name in ("basis_usd", "residual_usd"))
+    return max((net for net in nets if net is not None), default=None)
+
+
+def _inputs(one: Detection) -> str:
+    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+
+
+def _finding(one: Detection) -> _Cell:
+    """Return in words what a detection comes to."""
+    if one.detector == "makers":
+        there = "makers" if one.strength >= 0.5 else "no makers" if one.strength <= 0.25 else "few"
+        return f"{there}, a quote lives {_figure(one.value('life_s'), 1)} s", ""
+    if one.detector == "arbitrage":
+        net = _net(one)
+        words = "too thin to say" if net is None else f"net {_figure(net, 2, sign=True)} USDC"
+        return f"{'' if one.strength else 'none, '}{words}", "" if one.strength else "dim"
+    lead = one.value("lead_trades_s")
+    if lead is None:
+        return "", ""
+    first, second = ("mid", "tape") if lead >= 0 else ("tape", "mid")
+    return f"{first} leads {second} by {abs(lead):.2f} s", ""
+
+
+_DETECTORS: Final = _Table(
+    "detectors", lambda snapshot: snapshot.detections or (), lambda snapshot: (
+        _TICKER,
+        _Column("detector", 10, lambda one: (one.detector, ""), 0, True),
+        _Column("strength", 8, lambda one: (_figure(one.strength, 2), "bold")),
+        _Column("", 16, lambda one: (_gauge(one.strength, 16), "accent"), 2),
+        _Column("what it says", 34, _finding, 1, True),
+        _Column("seq", 8, lambda one: (f"#{one.seq}", "dim"), 3, True),
+    ), "nothing found yet: the detectors warm up", "ticker", _found, below=_inputs,
+)  # fmt: skip
 
 # === Safety and positions ===
 # How far away liquidation is, as large as the room allows, what the guard did and does next, and
@@ -1572,7 +2064,8 @@ _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock 
 KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
-    "f": "flight", "x": "stress", "v": "venue",
+    "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
+    "d": "detectors",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -1654,19 +2147,20 @@ def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """List the panels' keys two a row, then the others that work now."""
+    """List the panels' keys three a row, then the others that work now."""
     keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
-    half = (len(keys) + 1) // 2
+    third = -(-len(keys) // 3)
+    columns = keys[:third], keys[third : 2 * third], keys[2 * third :]
     return [
-        *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
-          for pair in zip_longest(keys[:half], keys[half:], fillvalue=("", ""))),
+        *([cell for key, what in row if key for cell in _key_cells(key, f"{what:<19}", 3)]
+          for row in zip_longest(*columns, fillvalue=("", ""))),
         [("  the same key  ", "key"), ("again to go back", "")],
         *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
     ]  # fmt: skip
 
 
-def _key_cells(key: str, what: str) -> _Row:
-    return [(f"  {key:<10}", "key"), (what, "")]
+def _key_cells(key: str, what: str, width: int = 10) -> _Row:
+    return [(f"  {key:<{width}}", "key"), (what, "")]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1775,6 +2269,11 @@ _PANELS: Final[dict[str, _Panel]] = {
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),
     "venue": _Panel("venue", _VENUE),
+    "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
+        f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
+    "flow": _Panel("flow", _flow_rows, lambda snapshot, view: snapshot.flow.ticker),
+    "funding": _Panel("funding", _FUNDING),
+    "detectors": _Panel("detectors", _DETECTORS),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

@@ -1890,6 +1890,8 @@ def _away_from_0(value: Fraction) -> int:
 
 # How the reason of a refusal begins whose cause is the market's status.
 _SHUT: Final = ("clob 34:", "clob 36:")
+# And whose cause is how many were sent of late: another run's are not known, and tries count.
+_CROWDED: Final = "clob 5001:"
 
 
 # === Unsettled funding ===
@@ -2069,7 +2071,8 @@ class Account:
         self.failed: list[tuple[StandingBracket, str]] = []
         self.strays: dict[str, OrderState] = {}
         self.earlier: tuple[tuple[int, int], ...] = ()
-        self._stood: set[int] = set()  # client ids of what this run let stand
+        self.crowded: int | None = None  # the height at which it was refused for its pace
+        self._stood: dict[int, None] = {}  # client ids of what this run let stand, newest last
         self.height = self.time_s = self.seq = self.at = 0
         self.trouble, self.polled = "no account snapshot yet", False
         self._paid_in = 0
@@ -2111,6 +2114,8 @@ class Account:
             self.open_orders.pop(state.id, None)
         else:
             self.open_orders[state.id] = state
+        if state.reason.startswith(_CROWDED):
+            self.crowded = self.height
         reservation = self.reserved.get(state.id)
         if reservation is None:
             self._stand(state)
@@ -2148,7 +2153,9 @@ class Account:
 
     def stand(self, order: OrderRequest) -> str:
         """Note that an order of ours goes out to stand on the venue; return its id."""
-        self._stood.add(order.client_id)
+        self._stood[order.client_id] = None
+        if len(self._stood) > _MOST_STOOD:
+            del self._stood[next(iter(self._stood))]
         return order_id(self.subaccount, order)
 
     @property
@@ -2188,6 +2195,10 @@ class Account:
         self.height = height
         reserved, time_s = self.reserved, self.time_s
         self.reserved = {i: r for i, r in reserved.items() if not r.is_over(height, time_s)}
+
+
+# More than the venue lets stand, whose ends are reported within minutes.
+_MOST_STOOD: Final = 1_024
 
 
 def _is_stateful(state: OrderState) -> bool:
@@ -4393,7 +4404,7 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
         why = f"{open_} orders stand on the venue, it takes {most} of an equity like this"
         return "ORDER_RATE", why, {"open": open_, "limit": most}
     if now.standing >= _MOST_STANDING:
-        why = f"{now.standing} entries that stand in {_PACE_BLOCKS} blocks, limit {_MOST_STANDING}"
+        why = f"{now.standing} orders that stand in {_PACE_BLOCKS} blocks, limit {_MOST_STANDING}"
         return "ORDER_RATE", why, {"sent": now.standing, "limit": _MOST_STANDING}
     return Candidate(market, case.view, "BUY" if delta > 0 else "SELL", size, subticks)
 
@@ -5309,14 +5320,16 @@ _LATE_BLOCKS: Final = 40  # in which a fill may be reported after all
 _MOST_TRIES: Final = 3  # cancels of an order that the venue has never reported
 _LONGEST_BLOCKS: Final = 256  # between two tries of a bracket that is refused
 _STANDS_S: Final = 90 * 86_400  # the chain takes 95 days
+_CROWDED_BLOCKS: Final = 10  # in which nothing is sent after a refusal for its pace
 
 
-class Pace:
+class StandingPace:
     """How many orders that stand went out in the last blocks."""
 
-    __slots__ = ("_sent",)
+    __slots__ = ("_account", "_sent")
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account) -> None:
+        self._account = account
         self._sent: deque[int] = deque()
 
     def count(self, height: int) -> None:
@@ -5328,6 +5341,9 @@ class Pace:
         sent = self._sent
         while sent and sent[0] <= height - _PACE_BLOCKS:
             sent.popleft()
+        crowded = self._account.crowded
+        if crowded is not None and height - crowded < _CROWDED_BLOCKS:
+            return _MOST_IN_PACE
         return len(sent)
 
     def has_room(self, height: int) -> bool:
@@ -5355,7 +5371,7 @@ class Upkeep:
     """
 
     def __init__(self, account: Account) -> None:
-        self.pace = Pace()
+        self.pace = StandingPace(account)
         self.levels: dict[str, Levels] = {}
         self._account = account
         self._flat: dict[str, int] = {}  # since which height nothing is held of a market
@@ -5438,6 +5454,8 @@ class Upkeep:
         for bracket, reason in failed:
             key, view = (bracket.ticker, bracket.kind), look.valued.views[bracket.ticker]
             count, _ = self._failures.get(key, (0, 0))
+            if self._account.height - bracket.sent > _LONGEST_BLOCKS:
+                count = 0  # it stood long enough: this is another story
             self._failures[key] = count + 1, self._account.height
             if not (look.valued.size(bracket.ticker) and view.market is not None):
                 continue
@@ -5784,29 +5802,23 @@ class Risk:
     def _see(self, view: MarketView) -> list[Judgement]:
         valued, turns = self.valued, self._turns
         valued.views.setdefault(view.ticker, view)
-        begins = turns.is_over(view)
-        if begins:
+        if begins := turns.is_over(view):
             self._begin_turn(view)
-        verdicts: list[Judgement] = []
-        if valued.held or self.account.unreadable:
-            self._revalue(view)
-            verdicts = self._defend(view) if self.guard else verdicts
-        if any(isinstance(verdict, Reduce) for verdict in verdicts):
-            self._upkeep.take_back()  # nothing is added to what the guard reduces
-        if begins or verdicts:
-            verdicts += self._keep_up(view)
-        return verdicts
-
-    def _revalue(self, view: MarketView) -> None:
-        valued, before = self.valued, self.valued.margin
+        if not (valued.held or self.account.unreadable):
+            return self._keep_up(view) if begins else []
+        before = valued.margin
         valued.see(view)
         if valued.margin is not before:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
-                self._turns.move(before, valued.margin)
+                turns.move(before, valued.margin)
                 if self._move.room:
                     self._move.go(before, valued.margin)
+        verdicts = self._defend(view) if self.guard else []
+        if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
+            self._upkeep.take_back()  # nothing is added to what the guard reduces
+        return verdicts + self._keep_up(view) if begins or verdicts else verdicts
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)

@@ -269,6 +269,11 @@ def _share(part: float, usual: float) -> float:
     return 100.0 * part / (part + usual)
 
 
+def _centred(lean: float) -> float:
+    # A lean of -1 … 1, beyond which rounding may go by the last digit.
+    return 50.0 + 50.0 * min(max(lean, -1.0), 1.0)
+
+
 def _logistic(z: float) -> float:
     # Beyond 40 the result no longer differs from 0 or 100, and exp would overflow at 710.
     if z > 40.0:
@@ -308,6 +313,9 @@ class Day:
         """Count that a figure stood for so many seconds until `at`, for a minute at most."""
         hour, bucket = at // _HOUR, math.floor(_FINE * log2(max(figure, _LEAST)))
         if hour > self._hour:
+            self._begin(hour)
+        elif hour < self._hour - 1:  # hours of another clock
+            self.restore((), self.first)
             self._begin(hour)
         seconds = min(max(seconds, 1), 60)
         self._slot[bucket] = self._slot.get(bucket, 0) + seconds
@@ -792,7 +800,7 @@ class Imbalance:
 
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the smoothed imbalance, moved from -1 … 1 to the scale."""
-        return 50.0 + 50.0 * inputs["smoothed"]
+        return _centred(inputs["smoothed"])
 
 
 class _Smoothed:
@@ -1084,7 +1092,7 @@ class TakerFlow:
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the balance of takers, the less the fewer the trades."""
         buys, sells, count = inputs["buys_usd"], inputs["sells_usd"], inputs["trades"]
-        return 50.0 + 50.0 * (buys - sells) / (buys + sells) * count / (count + 1.0)
+        return _centred((buys - sells) / (buys + sells) * count / (count + 1.0))
 
 
 class TakerFlow10s(TakerFlow):
@@ -1215,7 +1223,7 @@ class BookDepth:
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the balance of both sides."""
         bids, asks = inputs["bid_depth"], inputs["ask_depth"]
-        return 50.0 + 50.0 * (bids - asks) / (bids + asks)
+        return _centred((bids - asks) / (bids + asks))
 
     def _weigh(self, levels: Iterable[dydx_data.Level], mid: float) -> float:
         scale = -1e4 / self._distance
@@ -1671,7 +1679,7 @@ class Liquidations:
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the balance of what was forced, as a share of all."""
         forced = inputs["forced_buys_usd"] - inputs["forced_sells_usd"]
-        return 50.0 + 50.0 * forced / inputs["traded_usd"]
+        return _centred(forced / inputs["traded_usd"])
 
 
 # === Returns ===
@@ -1720,7 +1728,7 @@ class Jumps:
 
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the jumps' share, by their sign."""
-        return 50.0 + 50.0 * inputs["jump_share"] * inputs["signed"]
+        return _centred(inputs["jump_share"] * inputs["signed"])
 
 
 class Strength:
@@ -1846,8 +1854,16 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     levels: dict[str, dict[str, list[_Hours]]]
 
 
-# An hour, then pairs of bucket and seconds.
-_Hours = Annotated[list[int], msgspec.Meta(min_length=1)]
+# An hour, then pairs of bucket and seconds, which is an array of 16 bits in a day.
+_Hours = Annotated[list[Annotated[int, msgspec.Meta(ge=-30_000)]], msgspec.Meta(min_length=1)]
+
+
+def _rows(state: _State) -> Iterator[list[int]]:
+    return (row for days in state.levels.values() for rows in days.values() for row in rows)
+
+
+def _is_hour(row: list[int]) -> bool:
+    return len(row) % 2 == 1 and all(0 < seconds <= 3_660 for seconds in row[2::2])
 
 
 class Scorer:
@@ -1922,7 +1938,9 @@ class Scorer:
         """
         try:
             state = msgspec.json.decode(frame.text, type=_State)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+            if odd := next((row for row in _rows(state) if not _is_hour(row)), None):
+                raise ValueError(f"{str(odd)[:60]} for an hour and pairs of bucket and seconds")
+        except (msgspec.MsgspecError, ValueError) as error:
             raise SignalError(f"expected the state of a run, got {error}") from error
         known = self._days()
         for name, days in state.levels.items():

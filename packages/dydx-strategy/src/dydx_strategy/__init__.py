@@ -69,7 +69,7 @@ from typing import (
 import msgspec
 from dydx_conn import fold
 from dydx_data import Book, Level, stopping
-from dydx_signals import STANDARD, Score, Scored, Scorer
+from dydx_signals import ALL, Score, Scored, Scorer
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -136,7 +136,7 @@ class StrategyError(Exception):
 # never guessed here: the bot translates account and verdicts into them.
 
 # What can be scored without an engine of one's own: a name that is not among them is misspelt.
-_SIGNALS: Final = Scorer(STANDARD).names
+_SIGNALS: Final = Scorer(ALL).names
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -920,6 +920,11 @@ class RankAndTarget:
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
         self._reported_at = 0
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Return the names of what it weighs."""
+        return tuple(self.settings.weights)
 
     @property
     def pace(self) -> Pace:

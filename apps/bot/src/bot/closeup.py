@@ -1,0 +1,120 @@
+"""What a panel that is shown alone has beside the dashboard's: copied for it, and for no other.
+
+    DataState, Shown ──► closeup(panel) ──► parts of a dydx_panels.Snapshot
+
+Some of it costs, as the volume of an hour by price: nobody pays for what nobody looks at.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from dydx_data import WINDOWS, Candle, Flow, MarketView, silence
+from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+
+from bot.composition import Bot
+
+CANDLES: Final = 240
+TRADES: Final = 60
+_HOUR_S: Final = 3_600.0
+
+
+def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
+    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
+    make = _PARTS.get(panel)
+    view = bot.data.views.get(ticker)
+    return {} if make is None or view is None else {panel: make(bot, view)}
+
+
+def _candles(bot: Bot, view: MarketView) -> CandlesPart:
+    resolution, candles = next(iter(view.candles.items()), ("", ()))
+    newest = list(candles)[-CANDLES:]
+    return CandlesPart(
+        ticker=view.ticker,
+        market=view.market,
+        resolution=resolution,
+        rows=tuple(_candle(candle, candle is newest[-1]) for candle in newest),
+    )
+
+
+def _candle(candle: Candle, is_last: bool) -> CandleRow:
+    return CandleRow(
+        candle.started_at, candle.open, candle.high, candle.low, candle.close, candle.volume,
+        candle.usd_volume, candle.trades, "forming" if is_last else "closed",
+    )  # fmt: skip
+
+
+def _flow(bot: Bot, view: MarketView) -> FlowPart:
+    minutes = [_window(x.ticker, x.flow, "1MIN") for x in bot.shown.watched]
+    return FlowPart(
+        ticker=view.ticker,
+        market=view.market,
+        windows=tuple(_window(view.ticker, view.flow, name, whole=True) for name in WINDOWS),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        trades=tuple(list(view.trades)[: -TRADES - 1 : -1]),
+        others=tuple(sorted(minutes, key=lambda row: -row.usd)[:TRADES]),
+    )
+
+
+def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowRow:
+    """Copy a window; its quantiles cost a sort of its trades."""
+    window = flow.over(name)
+    return FlowRow(
+        ticker=ticker,
+        window=name,
+        trades=window.trades,
+        buys=window.buys,
+        sells=window.sells,
+        usd=window.usd,
+        liquidated=window.liquidated,
+        vwap=window.vwap,
+        largest=window.largest if whole else None,
+        median=window.quantile(0.5) if whole else None,
+        p99=window.quantile(0.99) if whole else None,
+    )
+
+
+def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
+    chain = bot.data.chain
+    to_go = _HOUR_S - chain.time_ns / 1e9 % _HOUR_S if chain.time_ns else None
+    rows = (
+        FundingRow(
+            ticker=view.ticker,
+            venue_1h=view.funding.next_rate_1h if view.funding.known else None,
+            seconds=to_go,
+            seq=view.funding.seq,
+        )
+        for view in bot.shown.watched
+    )
+    return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
+
+
+def worst_first(bot: Bot) -> tuple[QualityRow, ...]:
+    """Return every market's troubles and ages, the worst first."""
+    rows = [_quality(bot.data.at, view) for view in bot.data.views.values() if view.live_at]
+    return tuple(sorted(rows, key=lambda row: (not row.why, -row.troubles)))
+
+
+def _quality(at: int, view: MarketView) -> QualityRow:
+    quality, book = view.quality, view.book
+    stale_ns, words = silence(view, at)
+    why = f"{words} {stale_ns / 1e9:.0f} s" if quality.stale else "" if book.known else "no book"
+    stamps = (
+        ("book", book.at),
+        ("trade", view.trades[-1].at_ns - (view.chain.skew_ns or 0) if view.trades else 0),
+        ("oracle", view.oracle.at if view.oracle else 0),
+        ("funding", view.funding.at),
+    )
+    return QualityRow(
+        ticker=view.ticker,
+        why=why,
+        counts=tuple(quality.counts.most_common(4)),
+        ages=tuple((name, max(at - stamp, 0) / 1e9 if stamp else None) for name, stamp in stamps),
+        newest=quality.samples[-1] if quality.samples else None,
+    )
+
+
+_PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
+    "candles": _candles,
+    "flow": _flow,
+    "funding": _funding,
+}
