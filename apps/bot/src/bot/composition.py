@@ -320,7 +320,9 @@ class Bot:
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
-            decisions = fold(lambda: Decider(strategy), self._decide)
+            decider = Decider(strategy)
+            self.shown.strategy = decider.strategy
+            decisions = fold(lambda: decider, self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
@@ -358,7 +360,7 @@ class Bot:
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
-                    self._feedback.filled(update)
+                    self._feedback.filled(update, self.data.views)
         for stranger in self.venue.strangers():
             self._meet(stranger)
         for act in self.made.drain():
