@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
-from dydx_data import DataState, MarketView, objections, step
+from dydx_data import DataState, market_state, step
 from dydx_signals import ALL, Scored, Scorer
 
 from bot.calibration import Calibration, IsotonicMap, Observation, measured
@@ -73,7 +73,7 @@ class Sampled:
             return
         values = tuple((score.signal, score.value) for score in scored.scores)
         half_bps = 5e3 * (ask.price - bid.price) / mid
-        self.samples.append(Sample(at, mid, half_bps, state_of(view, dict(values)), values))
+        self.samples.append(Sample(at, mid, half_bps, market_state(view).kind, values))
 
     def outcomes(self, horizon_s: float) -> Iterator[tuple[Sample, float]]:
         """Yield each sample with the move of the mid after it, in bps, where that is known."""
@@ -85,25 +85,6 @@ class Sampled:
             mid = self._mids[bisect_right(self._times, then) - 1]
             if not isnan(mid):
                 yield sample, 1e4 * (mid / sample.mid - 1.0)
-
-
-def state_of(view: MarketView, values: dict[str, float]) -> str:
-    """Return in a word what kind of market it is at the moment, by objections and by levels."""
-    found = objections(view)
-    if found:
-        return "halted" if found[0].kind == "STATUS" else "unknown"
-    for signal, kind, meets in _KINDS:
-        if signal in values and meets(values[signal]):
-            return kind
-    return "ranging"
-
-
-# Three times the usual moves, a third of the usual liquidity, one sigma of trend.
-_KINDS: Final = (
-    ("volatility", "disorderly", lambda value: value >= 90.0),
-    ("liquidity", "thin", lambda value: value <= 33.0),
-    ("momentum", "trending", lambda value: not 27.0 < value < 73.0),
-)
 
 
 def sampled(frames: Iterable[Frame], every_s: float, seconds: float | None = None) -> list[Sampled]:

@@ -305,6 +305,7 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
         sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
         "--strategy", arguments.strategy, "--profile", arguments.profile,
         "--signals", arguments.signals,
+        *(["--state", arguments.state] if arguments.state else []),
         *(["--deposit", str(arguments.deposit)] if arguments.deposit else []),
         *(["--no-guard"] if arguments.no_guard else []),
     ]  # fmt: skip
