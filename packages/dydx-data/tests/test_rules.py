@@ -128,6 +128,20 @@ def test_a_level_off_the_grid_is_suspect() -> None:
     assert (best, view.quality.counts["book_grid"]) == (1, 1)
 
 
+def test_a_level_that_crosses_the_book_beyond_all_recent_prices_is_suspect() -> None:
+    """Counted once for each; one among the prices of late may be an order that expired."""
+    state, link, view = calm()
+    step(state, link.levels("BTC-USD", bids=[("60500", "1")]))
+    step(state, link.levels("BTC-USD", asks=[("60010", "2")]))
+    live(state, link, 5, bids=[("59990", "2")])
+    near = view.quality.counts["book_hidden"]
+    step(state, link.levels("BTC-USD", bids=[("62500", "1")]))
+    step(state, link.levels("BTC-USD", asks=[("60010", "3")]))
+    live(state, link, 5, bids=[("59990", "3")])
+
+    assert (near, view.quality.counts["book_hidden"], view.book.crossed) == (0, 1, 2)
+
+
 def test_a_price_twice_in_a_snapshot_is_suspect() -> None:
     """Which of the two is the total?"""
     state, link, view = calm()

@@ -248,6 +248,10 @@ RULES: Final[Mapping[str, Rule]] = {
         applies="book", what="the whole book on one side of the oracle price, for 3 s", unit="%",
         limit=2.0,
     ),
+    "book_hidden": Rule(
+        applies="book", what="a level that crosses the book, beyond all prices of ten minutes",
+        unit="%", limit=2.0,
+    ),
     "book_trade": Rule(
         applies="book", what="a trade of the last 10 s outside the best prices, for 3 s", unit="%",
         limit=10.0,
@@ -528,6 +532,15 @@ class Book:
         levels, prices, start = self._asks.levels, self._asks.prices, self._asks.hidden
         end = None if count is None else start + max(0, count)
         return list(map(levels.__getitem__, prices[start:end]))
+
+    @property
+    def outermost(self) -> tuple[float, float]:
+        """Return the highest bid and the lowest ask received, hidden ones too; 0 and inf for none.
+
+        Expired orders and wrong levels cross the book, and are hidden by what is newer.
+        """
+        bids, asks = self._bids.prices, self._asks.prices
+        return bids[-1] if bids else 0.0, asks[0] if asks else math.inf
 
     @property
     def spread_bps(self) -> float | None:
@@ -1657,7 +1670,9 @@ def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
 class _Checks:
     """What the rules remember of a market: its grid, how large trades are, what lasts."""
 
-    __slots__ = ("_due", "_sizes", "apart", "astray", "book_seq", "grid", "tail", "trades", "turn")
+    __slots__ = (
+        "_due", "_sizes", "apart", "astray", "book_seq", "grid", "hidden", "tail", "trades", "turn",
+    )  # fmt: skip
 
     def __init__(self, turn: int = 0) -> None:
         self.turn = turn % 600  # the second of ten minutes in which all levels are looked at
@@ -1665,6 +1680,7 @@ class _Checks:
         self.tail = math.inf  # ten times the p99.9 of sizes
         self.trades = self._due = self.book_seq = 0
         self._sizes: dict[int, int] = {}  # trades by the size in eighths of an octave
+        self.hidden = (0.0, math.inf)  # what was last found to cross the book
         self.apart = self.astray = 0  # checks in a row that found the book off
 
     def count(self, size: float) -> None:
@@ -2213,12 +2229,8 @@ def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
         checks.apart = checks.astray = 0
         return
     low, high = bid.price, ask.price
-    if oracle is None or (low <= oracle.price * _ABOVE and high >= oracle.price * _BELOW):
-        checks.apart = 0
-    else:
-        checks.apart += 1
-        if checks.apart == _LASTS:
-            _break(view, seq, "book_oracle", f"{low:g} and {high:g}, oracle {oracle.text}")
+    if oracle is not None:
+        _check_apart(view, seq, oracle, low, high)
     if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
         astray = RULES["book_trade"].limit / 100
         if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
@@ -2237,6 +2249,36 @@ def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
     checks.book_seq = book.seq
 
 
+def _check_apart(view: MarketView, seq: int, oracle: Oracle, low: float, high: float) -> None:
+    checks = view._checks
+    if low <= oracle.price * _ABOVE and high >= oracle.price * _BELOW:
+        checks.apart = 0
+        if view.book.crossed:
+            _check_hidden(view, seq, oracle.price)
+        return
+    checks.apart += 1
+    if checks.apart == _LASTS:
+        _break(view, seq, "book_oracle", f"{low:g} and {high:g}, oracle {oracle.text}")
+
+
+def _check_hidden(view: MarketView, seq: int, oracle: float) -> None:
+    # An order that expired stays for minutes where the market was when it was placed.
+    low, high = view.book.outermost
+    if low <= oracle * _ABOVE and high >= oracle * _BELOW:
+        return
+    candles = view.candles.get("1MIN")
+    if candles is None or view.market is None or not candles:
+        return
+    scale = 10.0**-candles.places
+    recent = [candles[-n] for n in range(1, min(len(candles), _REMAINS) + 1)]
+    above = max(oracle, *(x.high * scale for x in recent)) * _ABOVE
+    below = min(oracle, *(x.low * scale for x in recent)) * _BELOW
+    if (low > above or high < below) and view._checks.hidden != (low, high):
+        view._checks.hidden = low, high
+        _break(view, seq, "book_hidden", f"{low:g} and {high:g}, {below:g} to {above:g} were seen")
+
+
+_REMAINS: Final = 10  # minutes that the venue may take to remove an order that expired
 _ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
 _BELOW: Final = 1 - RULES["book_oracle"].limit / 100
 _LASTS: Final = 3  # checks in a row: sources come one after the other
