@@ -188,16 +188,45 @@ def both(*conditions: Callable[[list[Frame]], bool]) -> Callable[[list[Frame]], 
 # === Receiving ===
 
 
-def test_the_time_before_is_requested_once() -> None:
-    """Candles come over REST when the links open, as frames like all others."""
+def test_candles_are_requested_at_the_start_the_shortest_first() -> None:
+    """Over REST, a page of 240 for each market and resolution, as frames like all others."""
     venue = Venue(answer=(200, '{"markets":{},"candles":[]}'))
-    history = [("v4_candles", f"{ticker}/1MIN") for ticker in ("BTC-USD", "ETH-USD")]
+    names = ["1HOUR", "1MIN", "5MINS"]
+    history = [("v4_candles", f"{name}-USD/{each}") for each in names for name in "ABCD"]
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], count("http", 4), history=history)
+        frames = listen(here, ["A-USD"], count("http", 14), history=history)
 
     answered = [key_of(frame) for frame in frames if frame.kind == "http"]
-    assert sorted(set(answered) & {*history}) == history
-    assert sum("/v4/candles/" in path for path in venue.requested) == 2
+    pages = [path for path in venue.requested if "/v4/candles/" in path]
+    assert {*history} <= {*answered}
+    assert (len(pages), all("limit=240" in page for page in pages)) == (12, True)
+    # Eight are requested at once: of an hour none before all of a minute.
+    assert all("1HOUR" not in page for page in pages[:4])
+    assert sum("1HOUR" in page for page in pages[8:]) >= 3
+
+
+def test_candles_are_requested_again_after_a_gap_and_when_they_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the trades' next snapshot; and as the period that was growing ends."""
+    monkeypatch.setattr(dydx_conn, "CANDLE_S", {"1MIN": 0.4, "5MINS": 1_000})
+    monkeypatch.setattr(dydx_conn, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue(answer=(200, '{"markets":{},"candles":[]}'))
+    history = [("v4_candles", "BTC-USD/1MIN"), ("v4_candles", "BTC-USD/5MINS")]
+    jumping(venue, at=4, by=3)
+
+    def pages(frames: list[Frame], name: str) -> int:
+        return sum(f.kind == "http" and name in f.channel for f in frames)
+
+    with running(venue) as here:
+        frames = listen(
+            here, ["BTC-USD"], lambda x: pages(x, "5MINS") >= 2 and pages(x, "1MIN") >= 3,
+            history=history,
+        )  # fmt: skip
+
+    assert pages(frames, "5MINS") == 2
+    assert [frame.message_id for frame in frames if frame.kind == "gap"] == [3]
 
 
 def test_a_network_is_received_through_the_official_client() -> None:
@@ -1128,7 +1157,7 @@ def test_where_sockets_fail_rest_is_polled_until_they_work(
     assert answers == {
         "/v4/perpetualMarkets", "/v4/height", "/v4/orderbooks/perpetualMarket/BTC-USD",
         "/v4/trades/perpetualMarket/BTC-USD?limit=100",
-        "/v4/candles/perpetualMarkets/BTC-USD?limit=100&resolution=1MIN",
+        "/v4/candles/perpetualMarkets/BTC-USD?limit=240&resolution=1MIN",
         "/v4/addresses/d/subaccountNumber/3",
         *(f"/v4/{of}?address=d&limit=100&subaccountNumber=3" for of in ("orders", "fills")),
         "/v4/transfers?address=d&limit=100&subaccountNumber=3",

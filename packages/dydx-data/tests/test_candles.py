@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import reactivex
 from dydx_conn import WireWriter, instant, market_fields
-from dydx_data import Candle, Candles, DataState, MarketView, step
+from dydx_data import Candle, Candles, DataState, MarketView, candles, step
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import Subject
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -134,17 +136,17 @@ def test_each_resolution_has_its_own_candles() -> None:
     """Exact integers in the market's units; USDC in millionths."""
     world = World("1MIN", "5MINS")
 
-    world.trades(trade(1, 100), trade(2, 105), trade(3, 95.5), trade(61, 101, 2))
+    world.trades(trade(1, 100), trade(2, 105), trade(3, 95), trade(61, 101, 2))
 
     first, second = world.view.candles["1MIN"]
     assert first == Candle(
-        START, 100 * TICK, 105 * TICK, 95 * TICK + TICK // 2, 95 * TICK + TICK // 2, 3 * LOT,
-        300_500_000, 3, state="partial",
+        START, 100 * TICK, 105 * TICK, 95 * TICK, 95 * TICK, 3 * LOT, 300_000_000, 3,
+        state="partial",
     )  # fmt: skip
     assert (second.started_at, second.close, second.volume) == (START + MINUTE, 101 * TICK, 2 * LOT)
     assert [plain(candle) for candle in world.view.candles["5MINS"]] == [(100, 105, 95, 101, 5, 4)]
     assert world.view.candles["1MIN"].closes(1) == [101.0]
-    assert world.view.candles["1MIN"].closes() == [95.5, 101.0]
+    assert world.view.candles["1MIN"].closes() == [95.0, 101.0]
 
 
 def test_a_minute_without_trades_is_flat_at_the_last_close() -> None:
@@ -210,34 +212,35 @@ def test_a_silence_longer_than_the_ring_leaves_flat_candles_alone() -> None:
     assert candles.started_at == START * 2 - START * 2 % MINUTE
 
 
-def test_what_came_before_the_markets_parameters_is_counted_with_them() -> None:
-    """Trades and candles of the venue: neither lost nor guessed."""
+def test_what_came_before_the_markets_parameters_is_neither_lost_nor_guessed() -> None:
+    """It is counted in as many decimals as it has, and in the market's once they are known."""
     world = World(described=False)
-    world.trades(trade(61, 103))
-    world.sent(minute(60), minute(0, 102))
-    before = len(world.view.candles["1MIN"])
-
-    world.describe()
-
-    assert before == 0
-    assert world.rows() == [(100, 110, 90, 102, 2, 3), (100, 110, 90, 105, 2, 3)]
-
-
-def test_of_a_market_that_nobody_describes_the_newest_trades_wait() -> None:
-    """Without end they would fill the memory; that some are gone is in the state."""
-    world = World(described=False)
-    for at in range(0, 12_000, 100):
-        world.trades(*(trade(at // 10, 100, 1, event) for event in range(100)))
-
-    world.describe()
-
+    world.trades(trade(61, 103), trade(62, 103.25, 2.5), trade(121, 104))
+    world.at(125)
+    world.sent(
+        minute(60, 105, 1), minute(0, 102, startingOpenInterest="3", orderbookMidPriceOpen="7.5")
+    )
     candles = world.view.candles["1MIN"]
-    assert sum(x.trades for x in candles) == 10_000  # integers
-    assert candles[0].state == "partial"
+    before = (candles.places, candles.lots, candles[1].close, candles[1].volume)
+    closes = candles.closes()
+
+    world.describe()
+
+    assert before == (2, 1, 103_25, 35)
+    assert candles.closes() == closes == [102.0, 103.25, 104.0]
+    assert candles[1].close == 103 * TICK + TICK // 4
+    assert (candles[1].volume, candles[2].volume) == (LOT * 7 // 2, LOT)
+    assert (candles[0].starting_open_interest, candles[0].mid_open) == (3 * LOT, TICK * 15 // 2)
+    assert (candles[0].state, candles[0].mid_close) == ("venue", None)
+    assert candles[1].usd_volume == 361_125_000
+    assert (candles.places, candles.lots) == (5, 10)
 
 
-@pytest.mark.parametrize("row", [trade(2, 1, "0.00000000001"), trade(2, "1e33")])
-def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [(trade(2, 1, "0.00000000001"), "trade_grid"), (trade(2, "1e33"), "trade_range")],
+)
+def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str], rule: str) -> None:
     """Its minute is partial; the trades around it stand."""
     world = World()
     world.trades(snapshot=True)
@@ -246,7 +249,7 @@ def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str]) -> Non
 
     world.trades({**row, "createdAt": _time(100)}, trade(122, 101))
 
-    assert world.view.quality.counts == {"malformed": 1}
+    assert world.view.quality.counts == {rule: 1}
     assert world.rows() == [(100,) * 4 + (1, 1), (100, 101, 100, 101, 2, 2), (101,) * 4 + (0, 0)]
     assert world.states() == ["partial", "closed", "forming"]
 
@@ -255,7 +258,7 @@ def test_a_price_between_subticks_counts_as_the_nearest() -> None:
     """Deleveraging pays such prices; what was paid is exact."""
     world = World()
 
-    world.trades(trade(1, 10.7555217647058824, 204))
+    world.trades({**trade(1, 10.7555217647058824, 204), "type": "DELEVERAGED"})
 
     candle = world.view.candles["1MIN"][0]
     assert (candle.close, candle.usd_volume) == (1_075_552, 2_194_126_440)
@@ -453,9 +456,9 @@ def test_a_late_page_is_carried_on_by_the_flat_candles_after_it() -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [({"startedAt": _time(61)}, "whole periods"), ({"startedAt": "2027-01-01T00:00:00Z"}, "past"),
-     ({"high": "104"}, "a high"), ({"low": "101"}, "a low"), ({"low": "0"}, "a low"),
-     ({"trades": -1}, "0 or more"), ({"baseTokenVolume": "-2"}, "0 or more"),
-     ({"usdVolume": "-2"}, "0 or more"), ({"startingOpenInterest": "-1"}, "0 or more"),
+     ({"high": "104"}, "between"), ({"low": "101"}, "between"), ({"low": "0"}, "a price"),
+     ({"trades": -1}, "0 or more"), ({"baseTokenVolume": "-2"}, "a size"),
+     ({"usdVolume": "-2"}, "0 or more"), ({"startingOpenInterest": "-1"}, "a size"),
      ({"open": "nan"}, "a number"), ({"high": "1e30"}, "63 bits"), ({"resolution": "2MINS"}, "known"),
      ({"baseTokenVolume": "0.00000000001"}, "quantums")],
 )  # fmt: skip
@@ -490,3 +493,55 @@ def test_an_empty_ring_has_no_candle() -> None:
     candles = Candles(MINUTE)
 
     assert (candles.last, candles.closes(), [*candles]) == (None, [], [])
+
+
+# === As a stream ===
+
+
+def closing(world: World, *events: Any) -> list[Any]:
+    """Run events on a world; return the closed candles of a stream of its views."""
+    views, seen = Subject[MarketView](), list[Any]()
+    views.pipe(candles("1MIN")).subscribe(seen.append, seen.append, lambda: seen.append("end"))
+    for event in events:
+        event()
+        views.on_next(world.view)
+    views.on_completed()
+    return seen
+
+
+def test_each_candle_is_emitted_once_as_it_closes() -> None:
+    """With the first view after the next one began; what came before the first view is past."""
+    world = World()
+
+    seen = closing(
+        world,
+        lambda: world.trades(trade(10, 100), trade(70, 101)),
+        lambda: world.trades(trade(80, 102)),
+        lambda: world.trades(trade(130, 103)),
+        lambda: world.trades(trade(75, 777)),
+        lambda: world.trades(trade(310, 104)),
+    )
+
+    first, *flat, end = seen
+    assert (first.ticker, plain(first.candle)) == ("BTC-USD", (101, 102, 101, 102, 2, 2))
+    assert [one.candle.started_at // MINUTE % 60 for one in seen[:-1]] == [1, 2, 3, 4]
+    assert [one.candle.trades for one in flat] == [1, 0, 0]
+    assert end == "end"
+
+
+def test_views_without_candles_close_none() -> None:
+    """An empty stream, a market without trades, and an error that passes."""
+    world = World()
+
+    assert closing(world) == ["end"]
+    assert closing(world, lambda: world.at(130)) == ["end"]
+    error, seen = RuntimeError("torn"), list[Any]()
+    reactivex.throw(error).pipe(candles("1MIN")).subscribe(on_error=seen.append)
+    reactivex.never().pipe(candles("1MIN")).subscribe(seen.append)
+    assert seen == [error]
+
+
+def test_a_stream_of_no_resolution_is_refused_at_once() -> None:
+    """A typing error is raised, not silent."""
+    with pytest.raises(ValueError, match="expected a resolution among 1MIN"):
+        candles("2MINS")

@@ -329,12 +329,6 @@ ACCOUNT: Final = (
         "trend,basis or a Python file of your own (bot signals check FILE)",
     ),
     option(
-        "--state",
-        metavar="FILE",
-        help="begin with the day of each market that another run left (default: live runs go on "
-        "where the last one on that network ended, and leave theirs there; a replay begins anew)",
-    ),
-    option(
         "--deposit",
         type=int,
         metavar="USDC",
@@ -353,6 +347,12 @@ ACCOUNT: Final = (
     ),
 )
 CHOICES: Final = (
+    option(
+        "--state",
+        metavar="FILE",
+        help="begin with the day of each market that another run left (default: live runs go on "
+        "where the last one on that network ended, and leave theirs there; a replay begins anew)",
+    ),
     option(
         "--strategy",
         default="rank",

@@ -38,7 +38,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
-from bot.signals import begin_with, days_file, leave_behind
+from bot.signals import begin_with, days_file, leave_behind, read_state
 from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
@@ -59,10 +59,16 @@ def options_of(
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
+    state = None
+    if arguments.state and budget is REPLAYED:  # a live run records it as its first frame
+        state = read_state(Path(arguments.state))
+        if state is None:
+            raise ConnError(f"expected what another run left in {arguments.state}, got no file")
     options = Options.of(
         arguments.profile,
         strategy=arguments.strategy,
         signals=arguments.signals,
+        state=state,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,
@@ -95,9 +101,10 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     return tickers
 
 
-def history_of(tickers: list[str]) -> list[tuple[str, str]]:
-    """Return what is requested of the time before a run: it counts as watched."""
-    return [("v4_candles", f"{ticker}/1MIN") for ticker in tickers]
+def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
+    """Return which candles are requested of the time before a run, and of what a gap hid."""
+    names = bot.data.resolutions
+    return [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:

@@ -91,7 +91,7 @@ def live_panel(arguments: argparse.Namespace) -> Bot:
     check_chain(net)
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-        bounded, history = until(arguments.seconds, pace), history_of(tickers)
+        bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
         frames = live(net, tickers, history=history, pace=bounded, inbox=inbox)
         return frames.pipe(operators.do_action(check))
 

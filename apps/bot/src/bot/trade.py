@@ -258,7 +258,7 @@ def _trade(
             paced = until(arguments.seconds, pace)
             bounded = closing(venue, paced, stopping, leave.holds, lambda: leave.on_screen)
             return live(
-                net, tickers, subaccount=subaccount, history=history_of(tickers), pace=bounded,
+                net, tickers, subaccount=subaccount, history=history_of(bot, tickers), pace=bounded,
                 inbox=inbox,
             )  # fmt: skip
 

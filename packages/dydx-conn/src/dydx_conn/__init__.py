@@ -82,8 +82,8 @@ __all__ = [
     # Frames
     "Frame", "Lag",
     # Contents
-    "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
-    "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
+    "CANDLE_S", "BookContents", "CandleFields", "CandlesContents", "ErrorsContents",
+    "HeightContents", "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
     "AssetPositionFields", "ComplianceFields", "FillFields", "OrderFields", "PositionFields",
     "SubaccountContents", "TransferFields",
@@ -1968,7 +1968,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     `part` of the answer is its value, or all of it. Of a list `key` identifies a row; it
     is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
-    is the path of its twin, which answers for all children of a parent.
+    is the path of its twin, which answers for all children of a parent. A page of it has `rows`.
     """
 
     path: str
@@ -1979,6 +1979,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     pages: bool = False
     time: str = ""
     bound: str = ""
+    rows: int = 100
 
 
 # The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
@@ -2011,7 +2012,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
                        key=("id",), **_PAGED),
     "candles": Endpoint("/v4/candles/perpetualMarkets/{ticker}", CandlesContents, "candles",
-                        key=("started_at",), time="started_at", bound="toISO"),
+                        key=("started_at",), time="started_at", bound="toISO", rows=240),
     "historical_funding": Endpoint("/v4/historicalFunding/{ticker}",
                                    _page("historical_funding", FundingFields),
                                    "historical_funding", key=("effective_at",),
@@ -2109,6 +2110,13 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     _of_accounts("v4_subaccounts", "address/subaccountNumber"),
     _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),
 )}  # fmt: skip
+
+
+# How many seconds a candle of each resolution lasts.
+CANDLE_S: Final[Mapping[str, int]] = {
+    "1MIN": 60, "5MINS": 300, "15MINS": 900, "30MINS": 1_800, "1HOUR": 3_600, "4HOURS": 14_400,
+    "1DAY": 86_400,
+}  # fmt: skip
 
 
 def key_of(frame: Frame) -> Key:
@@ -6729,7 +6737,8 @@ class _Link(threading.Thread):
 _RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
-_ROWS: Final = 100
+_SETTLED_S: Final = 3.0  # after its end a candle is the venue's last word, on all its replicas
+_FILLING: Final = 8  # pages of candles that are requested at once
 _MARKETS: Final[Key] = ("v4_markets", "")
 
 
@@ -6742,6 +6751,9 @@ class _Poller(threading.Thread):
     def __init__(self, network: Network, inbox: Inbox, history: Iterable[Key]) -> None:
         super().__init__(name="rest", daemon=True)
         self._network, self._history = network, (*history,)
+        self._wanted: asyncio.PriorityQueue[tuple[int, Key]] = asyncio.PriorityQueue()
+        self._waiting: set[Key] = set()  # keys in that queue
+        self._growing: set[Key] = set()  # keys to be requested when their period is over
         self._put = partial(inbox.put, link="rest")
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
@@ -6756,6 +6768,12 @@ class _Poller(threading.Thread):
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._until, key, _RACE_S))
+
+    def fill(self, ticker: str) -> None:
+        """Request, from any thread, a page of each of a market's candles: some may be lost."""
+        for key in self._history:
+            if key[1].partition("/")[0] == ticker:
+                self._call(self._want, key)
 
     def lost(self, keys: Iterable[Key], height: int) -> None:
         """Take note, from any thread, that from a block on all of these keys may be lost."""
@@ -6820,8 +6838,11 @@ class _Poller(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            for key in (_MARKETS, *self._history):
-                self._start(key, partial(self._until, key, 0.0))
+            self._start(_MARKETS, partial(self._until, _MARKETS, 0.0))
+            for key in self._history:
+                self._want(key)
+            for number in range(_FILLING if self._history else 0):
+                self._start(("candles", number), self._filling)
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6830,6 +6851,32 @@ class _Poller(threading.Thread):
     def _call(self, do: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(do, *arguments)
+
+    def _want(self, key: Key) -> None:
+        """Queue a page of candles, the shortest first, and once more when its newest is over."""
+        period_s = CANDLE_S.get(key[1].rpartition("/")[2], 0)
+        self._queue(period_s, key)
+        if period_s and key not in self._growing:
+            self._growing.add(key)
+            left_s = period_s - time.time() % period_s + _SETTLED_S
+            self._loop.call_later(left_s, self._over, period_s, key)
+
+    def _over(self, period_s: int, key: Key) -> None:
+        self._growing.discard(key)
+        self._queue(period_s, key)
+
+    def _queue(self, period_s: int, key: Key) -> None:
+        if key not in self._waiting:
+            self._waiting.add(key)
+            self._wanted.put_nowait((period_s, key))
+
+    async def _filling(self) -> None:
+        while True:
+            _, key = await self._wanted.get()
+            self._waiting.discard(key)
+            # Not in turn with the books: candles have a limit of their own.
+            while not self._stopping.is_set() and await self._request(key):
+                await asyncio.sleep(_RETRY_S)
 
     def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
@@ -6888,7 +6935,7 @@ class _Poller(threading.Thread):
 
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
-        where, rows = self._rest.where, _ROWS if endpoint.key else None
+        where, rows = self._rest.where, endpoint.rows if endpoint.key else None
         named = CHANNELS[channel].parameters(id_)
         try:
             if since is not None and endpoint.pages:
@@ -6944,9 +6991,10 @@ def live(
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles, `also` are further channels with their ids. `history` names what is
-    requested once over REST, when the links open: ("v4_candles", "BTC-USD/1MIN") for the candles of
-    the time before. What others put into `inbox` comes out among the rest.
+    are of the candles, `also` are further channels with their ids. `history` names the candles of
+    which a page is requested over REST at the start and after each gap, the shortest first, and
+    once more when the period that was growing is over: ("v4_candles", "BTC-USD/1MIN"). What others
+    put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -7082,6 +7130,7 @@ class _Watch:
         self._connections = _Connections()
         self._silence = Silence()
         self._refused: Counter[Key] = Counter()  # how often in a row
+        self._missed: set[Key] = set()  # tapes that lost something, until they are back
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
@@ -7094,7 +7143,9 @@ class _Watch:
             frame = msgspec.structs.replace(frame, seq=frame.seq + len(gaps))
         for each in (*gaps, frame):
             if each.kind in ("close", "gap") and each.link in self._links:
-                self._poller.lost(self._links[each.link].keys, self._connections.height)
+                keys = self._links[each.link].keys
+                self._poller.lost(keys, self._connections.height)
+                self._missed.update(key for key in keys if CHANNELS[key[0]].kind == "trades")
             for turn in self._connections.step(each):
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
@@ -7121,6 +7172,9 @@ class _Watch:
         if frame.is_snapshot:
             self._poller.mend(key_of(frame))
             self._refused.pop(key_of(frame), None)
+            if key_of(frame) in self._missed:
+                self._missed.discard(key_of(frame))
+                self._poller.fill(frame.id)
         elif _is_for_now(frame) and frame.channel:
             times = self._refused[key_of(frame)]
             self._refused[key_of(frame)] += 1

@@ -12,14 +12,19 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
+    Grids and tails                 what the rules remember of a market
+    Films                           books second by second
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
     Outlook                         what the hour's funding will come to
+    Checks                          the rules at work
+    Figures                         what data are worth, what a market is like, its books of late
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
@@ -47,11 +52,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from hashlib import blake2b
+from itertools import pairwise
 from struct import Struct
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from dydx_conn import (
+    CANDLE_S,
     CHANNELS,
     ENDPOINTS,
     BookContents,
@@ -90,13 +98,15 @@ __all__ = [
     # Trades, Flow
     "WINDOWS", "Flow", "FlowWindow", "Trade",
     # Candles
-    "RESOLUTIONS", "Candle", "Candles",
+    "RESOLUTIONS", "Candle", "CandleState", "Candles",
     # Funding rates
     "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
     "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
     "premium_sample", "premium_vote", "remove_tails",
     # Premium, Outlook
     "FundingOutlook", "Premium", "funding_outlook",
+    # Rules
+    "RULES", "Rule", "Severity", "Verdict",
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
@@ -106,7 +116,7 @@ __all__ = [
     # Detectors
     "Arbitrage", "DETECTORS", "Detection", "Detector", "MarketMakers", "PriceDiscovery",
     # Streams
-    "detections", "market_views",
+    "ClosedCandle", "candles", "detections", "market_views",
 ]
 # fmt: on
 
@@ -139,6 +149,124 @@ def _positive(text: str) -> float:
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
+def _floor(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else digits // _TENS[-power]
+
+
+def _nearest(digits: int, power: int) -> int:
+    return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
+
+
+def _price(text: str, places: int) -> int:
+    """Read a price in units of its last decimal place; what lies between is of the nearest."""
+    if (price := _near(float(text), places)) is None:
+        digits, power = exact(text)
+        price = _nearest(digits, power + places)
+    if 0 < price <= _MOST:
+        return price
+    raise ValueError(f"expected a price above 0 and within 63 bits, got {text[:40]!r}")
+
+
+def _size(text: str, lots: int) -> int:
+    """Read a size in units of its last decimal place; `ValueError` if it has more."""
+    if (size := _near(float(text), lots)) is None:
+        digits, power = exact(text)
+        size = _floor(digits, power + lots)
+        size = size if _floor(size, -power - lots) == digits else -1
+    if 0 <= size <= _MOST:
+        return size
+    raise ValueError(f"expected a size in whole quantums, got {text[:40]!r}")
+
+
+def _near(number: float, places: int) -> int | None:
+    # Five times faster than to read the digits, and where floats cannot be wrong the same.
+    product = number * _SCALES[places] if places >= 0 else number / _SCALES[-places]
+    if abs(product) < _SURE and abs(product - (units := round(product))) < 0.01:
+        return units
+    return None
+
+
+_SCALES: Final[Sequence[float]] = [10.0**places for places in range(50)]
+_SURE: Final = 2.0**44  # up to here two roundings are wrong by less than 0.01
+_TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
+_MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
+
+
+# === Rules ===
+# What may be believed of a market. One table; Checks, far below, look where a figure comes
+# in or once a second, and count what they find under the name of its rule.
+
+Severity = Literal["suspect", "refused"]
+Verdict = Literal["ok", "suspect", "refused"]
+
+
+class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What is odd: `limit` in `unit`, of what it `applies` to; suspects are used, refused are not.
+
+    Limits are such that no recording of the real software, nor a crash of 30 %, meets one.
+    """
+
+    applies: str
+    what: str
+    unit: str
+    limit: float
+    severity: Severity = "suspect"
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "trade_grid": Rule(
+        applies="trade", what="a price or size between ticks or steps", unit="of a step",
+        limit=1e-3, severity="refused",
+    ),
+    "trade_range": Rule(
+        applies="trade", what="more than any market could settle", unit="USDC", limit=1e15,
+        severity="refused",
+    ),
+    "trade_price": Rule(
+        applies="trade", what="beyond the book, the last trade and the oracle price, by more than "
+        "those lie apart and this", unit="%", limit=2.0,
+    ),
+    "trade_size": Rule(
+        applies="trade", what="above the open interest and a day's trades together, and above "
+        "100 million USDC", unit="times", limit=10.0,
+    ),
+    "trade_tail": Rule(
+        applies="trade", what="above the size that 999 of 1,000 trades do not exceed", unit="times",
+        limit=10.0,
+    ),
+    "candle": Rule(
+        applies="candle", what="off its grid, of the future, negative, or open and close not "
+        "within low and high: `Candles.put` refuses it", unit="", limit=0.0, severity="refused",
+    ),
+    "oracle_jump": Rule(
+        applies="oracle", what="from the price before, in one update", unit="%", limit=25.0,
+    ),
+    "funding_clamp": Rule(
+        applies="funding", what="above the most that the chain charges", unit="times", limit=1.0,
+    ),
+    "book_oracle": Rule(
+        applies="book", what="the whole book on one side of the oracle price, for 3 s", unit="%",
+        limit=2.0,
+    ),
+    "book_trade": Rule(
+        applies="book", what="a trade of the last 10 s outside the best prices, for 3 s", unit="%",
+        limit=10.0,
+    ),
+    "book_grid": Rule(
+        applies="book", what="a best price or size between ticks or steps, or any, once in 10 min",
+        unit="of a step", limit=1e-3,
+    ),
+    "book_levels": Rule(
+        applies="book", what="a price twice on one side of a snapshot", unit="", limit=0.0,
+    ),
+    "block_pace": Rule(applies="block", what="since the block before", unit="s", limit=30.0),
+    "receive_lag": Rule(
+        applies="block", what="from its stamp to its receipt, beyond the least of the run",
+        unit="s", limit=30.0,
+    ),
+}  # fmt: skip
+
+
 # === Quality ===
 # What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
@@ -154,17 +282,44 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+_FAST_SHARE: Final = 1 - 0.5 ** (1 / 10)
+_SLOW_SHARE: Final = 1 - 0.5 ** (1 / 600)
+
+
 @dataclass(slots=True, eq=False)
 class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
 
     Kinds: malformed, unknown, refused (the venue's errors), duplicate, out_of_order, gap,
-    early (book updates without a snapshot), crossed, stale, clock (it was set).
+    early (book updates without a snapshot), crossed, stale, clock (it was set), and each of
+    `RULES`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
     stale: bool = False
+    messages: int = 0  # that touched the market
+    rate: float = 0.0  # of messages a second, with a half-life of 10 s
+    usual: float = 0.0  # the same with one of 10 minutes: what is expected
+    seconds: int = 0  # since the market was first seen
+    known_s: int = 0  # of them, with a book, an oracle price and no silence
+    lags_ns: deque[int] = field(default_factory=lambda: deque(maxlen=128))
+    _counted: int = 0
+
+    def second(self, is_known: bool) -> None:
+        """Let a second pass."""
+        fresh, self._counted = self.messages - self._counted, self.messages
+        self.seconds += 1
+        self.known_s += is_known
+        self.rate += (fresh - self.rate) * _FAST_SHARE
+        # Until it knows better, the mean so far.
+        self.usual += (fresh - self.usual) * max(_SLOW_SHARE, 1 / self.seconds)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the gravest that a rule has found so far; lost and late frames are no rule's."""
+        found = {RULES[kind].severity for kind in self.counts if kind in RULES}
+        return "refused" if "refused" in found else "suspect" if found else "ok"
 
     def note(self, seq: int, kind: str, text: str) -> None:
         """Count one trouble and keep a sample of it."""
@@ -693,11 +848,18 @@ _REMEMBERED: Final = 2_048  # more than twice what a snapshot or an answer can s
 _FORGOTTEN: Final = 256  # at once, or each new one would move all others
 
 
-def _event(id_: str) -> int:
-    """Read a trade id; `ValueError` if it is none. Later events are larger."""
-    if id_.isalnum() and len(id_) <= 24:
-        return int(id_, 16)
-    raise ValueError(f"expected a trade id of 24 hexadecimal digits, got {id_[:40]!r}")
+def _event(id_: str, at_ns: int) -> int:
+    """Read a trade id as a number, of 96 bits: later events are larger; `ValueError` if empty."""
+    try:
+        if len(id_) == 24 and id_.isalnum():
+            return int(id_, 16)
+    except ValueError:
+        pass  # it is no number
+    if not id_:
+        raise ValueError("expected a trade id, got none")
+    # Whatever names its trades otherwise: by their time, and of one moment in no order.
+    digest = int.from_bytes(blake2b(id_.encode(), digest_size=6).digest())
+    return at_ns // 1_000_000 << 48 | digest
 
 
 class _Seen:
@@ -733,15 +895,8 @@ class _Seen:
 # === Candles ===
 # A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 
-RESOLUTIONS: Final[Mapping[str, int]] = {
-    "1MIN": _MINUTE,
-    "5MINS": 5 * _MINUTE,
-    "15MINS": 15 * _MINUTE,
-    "30MINS": 30 * _MINUTE,
-    "1HOUR": 60 * _MINUTE,
-    "4HOURS": 240 * _MINUTE,
-    "1DAY": 1440 * _MINUTE,
-}
+# How long a candle of each lasts, in ns.
+RESOLUTIONS: Final[Mapping[str, int]] = {name: s * _SECOND for name, s in CANDLE_S.items()}
 _FOREVER: Final = 2**63
 _NONE: Final = -1  # in a packed row: the venue gave no such figure
 
@@ -750,6 +905,8 @@ CandleState = Literal["forming", "closed", "partial", "venue"]
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
     """One candle: prices in subticks, `volume` in quantums, `usd_volume` in quote quantums.
+
+    Until the market's parameters are known it counts in the last decimals that came: see `Candles`.
 
     It opens at the earliest trade of its period and closes at the latest, by block and order in
     the block; without trades it is flat at the last close. `state` is forming or closed if all its
@@ -840,11 +997,12 @@ class Candles:
     Made from trades, at every time those of the sorted tape, whatever the order in which they came.
     The venue's own take their place once they are final; the newest that it sent, where a gap
     lies in ours. `reported_at` is where that one begins, `started_at` the newest of all. `holes`
-    are the times (from, to, ns) in which trades may be missing; `places` the decimals of a price.
+    are the times (from, to, ns) in which trades may be missing. A price has `places` decimals, a
+    size `lots`: the market's, or until it is described as many as any had so far.
     """
 
     __slots__ = (
-        "_first", "_holes", "_newest", "_rows", "_sent", "capacity", "period_ns", "places",
+        "_first", "_holes", "_newest", "_rows", "_sent", "capacity", "lots", "period_ns", "places",
         "reported_at", "started_at",
     )  # fmt: skip
 
@@ -853,9 +1011,10 @@ class Candles:
         period_ns: int,
         capacity: int = 240,
         holes: list[tuple[int, int]] | None = None,
-        places: int = 0,
+        scale: tuple[int, int] = (0, 0),
     ) -> None:
-        self.period_ns, self.capacity, self.places = period_ns, capacity, places
+        self.period_ns, self.capacity = period_ns, capacity
+        self.places, self.lots = scale
         self.reported_at = self.started_at = self._first = 0
         self._holes = [] if holes is None else holes
         self._newest: _Bar | None = None
@@ -940,6 +1099,22 @@ class Candles:
         if self._sent is not None and self._sent.candle.started_at == past:
             self._freeze(self._sent)
 
+    def rescale(self, places: int, lots: int) -> None:
+        """Count in other units from now on, with so many decimals of prices and sizes."""
+        by, sent = (places - self.places, lots - self.lots), self._sent
+        self.places, self.lots = places, lots
+        if self._newest is not None:
+            self._newest = _scaled(self._newest, *by)
+        if sent is not None:
+            candle, bar = _scaled(sent.candle, *by), _scaled(sent.bar, *by)
+            self._sent = _Sent(candle, sent.received_ns, bar)
+        for start in reversed(self._starts()[:-1]):
+            row = self._row(start)
+            if row.kind == _OWN:
+                self._write_bar(start, _scaled(_bar_of(row), *by))
+            else:
+                self._write_candle(start, _scaled(self._candle(start), *by), row.kind)
+
     # -- Reading
 
     def _starts(self) -> range:
@@ -984,27 +1159,26 @@ class Candles:
         return start >= self._first
 
     def _extend(self, start: int) -> bool:
-        """Begin the ring earlier, with rows that await a close; False if it is full."""
+        """Begin the ring earlier, with rows that await the first's close; False if it is full."""
         if start <= self.started_at - self.capacity * self.period_ns:
             return False
-        for at in range(start, self._first, self.period_ns):
+        for at in range(start + self.period_ns, self._first, self.period_ns):
             self._write_bar(at, _flat(0))
         self._first = start
         return True
 
     def _add_late(self, start: int, bar: _Bar) -> None:
-        if start < self._first and not self._extend(start):
-            return
-        row = self._row(start)
-        if row.kind == _OWN:  # the venue's own has it already
-            events = int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big")
-            own = _Bar(
-                row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
-                *events,
-            )  # fmt: skip
+        own = bar
+        if start >= self._first:
+            row = self._row(start)
+            if row.kind != _OWN:
+                return  # the venue's own has it already
+            own = _bar_of(row)
             own.merge(bar)
-            self._write_bar(start, own)
-            self._carry_on(start, own.close)
+        elif not self._extend(start):
+            return
+        self._write_bar(start, own)
+        self._carry_on(start, own.close)
 
     def _pass(self, sent: _Sent) -> None:
         # The venue sends a candle once more as the next one begins: then it is final.
@@ -1028,8 +1202,14 @@ class Candles:
             self._write_candle(start, candle, _UNSURE)
 
     def _write_candle(self, start: int, candle: Candle, kind: int) -> None:
-        figures = candle.starting_open_interest, candle.mid_open, candle.mid_close
-        extra = _EXTRAS.pack(*(_NONE if x is None else x for x in figures))
+        interest, mid_open, mid_close = (
+            candle.starting_open_interest, candle.mid_open, candle.mid_close,
+        )  # fmt: skip
+        extra = _EXTRAS.pack(
+            _NONE if interest is None else interest,
+            _NONE if mid_open is None else mid_open,
+            _NONE if mid_close is None else mid_close,
+        )
         _ROW.pack_into(
             self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
             candle.close, candle.volume, candle.usd_volume, candle.trades, extra,
@@ -1046,17 +1226,38 @@ class Candles:
     def _carry_on(self, start: int, close: int) -> None:
         # Flat candles already written after a late one take over its close.
         for at in range(start + self.period_ns, self.started_at, self.period_ns):
-            row = self._row(at)
-            if row.trades or row.kind != _OWN:
+            kind, *_, trades, _ = _ROW.unpack_from(self._rows, self._offset(at))
+            if trades or kind != _OWN:
                 return
             self._write_bar(at, _flat(close))
         if self._newest is not None and not self._newest.trades:
             self._newest = _flat(close)
 
 
-_MOST: Final = _FOREVER - 1  # a row's; who sends more is no venue
 _RACE_NS: Final = 3 * _SECOND  # how far behind its socket an answer of the venue may be
 _AHEAD_NS: Final = 10 * _SECOND  # clocks differ, and a candle comes with the first block in it
+
+
+def _bar_of(row: _Row) -> _Bar:
+    return _Bar(
+        row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
+        int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big"),
+    )  # fmt: skip
+
+
+_Figures = TypeVar("_Figures", _Bar, Candle)
+
+
+def _scaled(of: _Figures, prices: int, sizes: int) -> _Figures:
+    """Return the same with so many more decimals of prices and sizes."""
+    names = {**dict.fromkeys(("open", "high", "low", "close"), prices), "volume": sizes}
+    if isinstance(of, Candle):
+        names |= {"mid_open": prices, "mid_close": prices, "starting_open_interest": sizes}
+    figures = {name: getattr(of, name) for name in names}
+    changed = {
+        name: min(_nearest(x, names[name]), _MOST) for name, x in figures.items() if x is not None
+    }
+    return msgspec.structs.replace(of, **changed)
 
 
 def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None) -> Candle:
@@ -1069,8 +1270,8 @@ def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None)
 
 def _agree(row: _Row, candle: Candle) -> bool:
     # As many trades as the venue has: none of them is missing here.
-    ours, theirs = (row.trades, row.volume, row.usd_volume), (candle.trades, candle.volume)
-    return ours == (*theirs, candle.usd_volume)
+    ours = row.kind, row.trades, row.volume, row.usd_volume
+    return ours == (_OWN, candle.trades, candle.volume, candle.usd_volume)
 
 
 def _is_newer(candle: Candle, than: Candle) -> bool:
@@ -1083,27 +1284,18 @@ def _flat(price: int) -> _Bar:
 
 def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
     """Raise `ValueError` for a candle that no venue can have made by then."""
-    low, high = min(candle.open, candle.close), max(candle.open, candle.close)
-    extras = candle.starting_open_interest, candle.mid_open, candle.mid_close
-    figures = candle.volume, candle.usd_volume, candle.trades, *(x for x in extras if x is not None)
-    holds = (
-        candle.started_at % period_ns == 0,
-        candle.started_at <= received_ns + _AHEAD_NS,
-        0 < candle.low <= low,
-        candle.high >= high,
-        min(figures) >= 0,
-        max(*figures, candle.high) <= _MOST,
-    )
-    if not all(holds):
-        expected = (
-            f"a start in whole periods of {period_ns} ns",
-            "a start of the past",
-            "a low above 0 and not above open and close",
-            "a high not below open and close",
-            "figures of 0 or more",
-            "figures of at most 63 bits",
-        )[holds.index(False)]
-        raise ValueError(f"expected {expected}, got {candle}")
+    volume, usd, low, high = candle.volume, candle.usd_volume, candle.low, candle.high
+    if candle.started_at % period_ns:
+        what = f"a start in whole periods of {period_ns} ns"
+    elif candle.started_at > received_ns + _AHEAD_NS:
+        what = "a start of the past"
+    elif not (low <= candle.open <= high and low <= candle.close <= high):
+        what = "open and close between low and high"
+    elif usd < 0 or volume < 0 or candle.trades < 0 or max(usd, volume, candle.trades) > _MOST:
+        what = "volumes and trades of 0 or more, within 63 bits"
+    else:
+        return
+    raise ValueError(f"expected {what}, got {candle}")
 
 
 def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:
@@ -1458,6 +1650,96 @@ def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
     return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
 
 
+# === Grids and tails ===
+# What the rules remember of a market.
+
+
+class _Checks:
+    """What the rules remember of a market: its grid, how large trades are, what lasts."""
+
+    __slots__ = ("_due", "_sizes", "apart", "astray", "book_seq", "grid", "tail", "trades", "turn")
+
+    def __init__(self, turn: int = 0) -> None:
+        self.turn = turn % 600  # the second of ten minutes in which all levels are looked at
+        self.grid: tuple[float, float] | None = None  # ticks a USDC, steps a base unit
+        self.tail = math.inf  # ten times the p99.9 of sizes
+        self.trades = self._due = self.book_seq = 0
+        self._sizes: dict[int, int] = {}  # trades by the size in eighths of an octave
+        self.apart = self.astray = 0  # checks in a row that found the book off
+
+    def count(self, size: float) -> None:
+        """Count a trade's size; the tail follows as trades grow by a sixteenth."""
+        place = int(math.log2(size) * 8 + 8_192)
+        self._sizes[place] = self._sizes.get(place, 0) + 1
+        self.trades += 1
+        if self.trades >= _TAIL_TRADES and self.trades >= self._due:
+            self._due = self.trades + self.trades // 16
+            above, left = max(self._sizes), self.trades // 1_000
+            for above in sorted(self._sizes, reverse=True):
+                left -= self._sizes[above]
+                if left < 0:
+                    break
+            self.tail = RULES["trade_tail"].limit * 2 ** ((above - 8_191) / 8)
+
+    def set_grid(self, market: PerpetualMarket) -> None:
+        """Take a market's grid."""
+        shift = market.quantum_conversion_exponent - market.atomic_resolution - 6
+        self.grid = (
+            1 / (market.subticks_per_tick * 10.0**shift),
+            1 / (market.step_base_quantums * 10.0**market.atomic_resolution),
+        )
+
+
+_TAIL_TRADES: Final = 1_000  # fewer say nothing of one in a thousand
+
+
+def _off(number: float, per_unit: float) -> bool:
+    # A float tells thousandths of a step up to 1e12 steps.
+    steps = number * per_unit
+    return (abs(steps - round(steps)) > _OFF and steps < 1e12) or steps < 0.5
+
+
+_OFF: Final = RULES["trade_grid"].limit
+
+
+# === Films ===
+# A market's book second by second, for who asked for it.
+
+_PICTURES: Final = 120
+_DEEP: Final = 10
+
+
+class _Film:
+    """A ring of books: preallocated, the best ten levels a side, one each second."""
+
+    __slots__ = ("_at", "_next", "_rows")
+
+    def __init__(self) -> None:
+        self._at = array("q", bytes(8 * _PICTURES))
+        self._rows = array("d", bytes(8 * 4 * _DEEP * _PICTURES))
+        self._next = 0
+
+    def take(self, at: int, book: Book) -> None:
+        """Store a book in place of the oldest."""
+        place = self._next % _PICTURES
+        self._next, self._at[place] = self._next + 1, at
+        numbers: list[float] = []
+        for levels in (book.bids(_DEEP), book.asks(_DEEP)):
+            numbers += (x for level in levels for x in (level.price, level.size))
+            numbers += [0.0] * (2 * (_DEEP - len(levels)))
+        start = 4 * _DEEP * place
+        self._rows[start : start + 4 * _DEEP] = array("d", numbers)
+
+    def pictures(self) -> Iterator[tuple[int, list[tuple[tuple[float, float], ...]]]]:
+        """Yield the time and the two sides of each, oldest first."""
+        for number in range(max(0, self._next - _PICTURES), self._next):
+            place = number % _PICTURES
+            row = self._rows[4 * _DEEP * place : 4 * _DEEP * (place + 1)]
+            pairs = [*zip(row[::2], row[1::2], strict=True)]
+            sides = [tuple(x for x in side if x[0]) for side in (pairs[:_DEEP], pairs[_DEEP:])]
+            yield self._at[place], sides
+
+
 # === Views ===
 # What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
@@ -1509,18 +1791,11 @@ class Chain:
     skew_ns: int | None = None
     lag_ns: int = 0
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
+    filmed: dict[str, _Film] = field(default_factory=dict)  # whose book is stored each second
 
     def venue_ns(self, at: int) -> int:
         """Return the venue's time at a time of receipt, as far as it is known."""
         return at + (self.skew_ns or 0)
-
-
-@dataclass(slots=True, eq=False)
-class _Early:
-    """What cannot be counted yet: trades without the market's units, candles without a time."""
-
-    trades: list[Trade] = field(default_factory=list)
-    candles: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -1556,7 +1831,9 @@ class MarketView:
     _seen: _Seen = field(default_factory=_Seen)
     _tape: str = ""  # the link that reports its trades
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
-    _early: _Early = field(default_factory=_Early)
+    _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
+    _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
+    _checks: _Checks = field(default_factory=_Checks)
 
     @property
     def priced_at(self) -> int:
@@ -1570,6 +1847,7 @@ class MarketView:
 
     def _touch(self, frame: Frame, changed: str) -> "tuple[MarketView, ...]":
         self.seq, self.at, self.changed = frame.seq, frame.at, changed
+        self.quality.messages += 1
         if self.fresh and changed != "trades":
             self.fresh = []
         return (self,)
@@ -1605,11 +1883,12 @@ class DataState:
         self.frames = self.at = self.seq = 0
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
+        self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
         self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
-        self._resolutions = tuple(resolutions)
-        self._judge_at = 0
+        self.resolutions = tuple(resolutions)
+        self._judge_at = self._second = 0
 
     @property
     def connection(self) -> str:
@@ -1629,8 +1908,9 @@ class DataState:
         if not ticker.endswith("-USD") or len(self.views) >= _MOST_MARKETS:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
-        view = MarketView(ticker, self.chain, {}, MarketFields(ticker=ticker))
-        for name in self._resolutions:
+        fields, checks = MarketFields(ticker=ticker), _Checks(len(self.views))
+        view = MarketView(ticker, self.chain, {}, fields, _checks=checks)
+        for name in self.resolutions:
             view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
         return self.views.setdefault(ticker, view)
 
@@ -1793,7 +2073,10 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
     Reading it has the premium of this market voted on from the next block on.
     """
     premium, market, chain = view.premium, view.market, view.chain
-    chain.watched[view.ticker] = view
+    if view.ticker not in chain.watched:
+        chain.watched[view.ticker] = view
+        if view.funding.known:
+            premium.report(view.funding.next_rate_1h, view.funding.at + (chain.skew_ns or 0))
     now_ns = max(chain.time_ns, view.at + (chain.skew_ns or 0))
     hour, due = premium.due_by(now_ns)
     terms, reported = premium.terms, view.funding.known
@@ -1817,6 +2100,295 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
         share_known=first / count,
         seconds_to_tick=terms.tick_seconds - now_ns / _SECOND % terms.tick_seconds,
     )
+
+
+# === Checks ===
+# The rules of the table at work. A check returns nothing and counts what it finds; one that may
+# refuse returns whether to go on.
+
+
+def _break(view: "MarketView | DataState", seq: int, rule: str, got: str) -> None:
+    row = RULES[rule]
+    limit = f", limit {row.limit:g} {row.unit}" if row.unit else ""
+    view.quality.note(seq, rule, f"{got}{limit}")
+
+
+def _check_trade(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    """Return whether a trade can be; count it if it is odd, or refused."""
+    checks, size, price = view._checks, trade.size, trade.price
+    if price * size > _WHALE_USDC and not _check_whale(view, frame, trade):
+        return False
+    if checks.grid is not None:
+        ticks, steps = checks.grid
+        # The chain computes the price of a deleveraging: it is on no grid.
+        if _off(size, steps) or (_off(price, ticks) and trade.type != "DELEVERAGED"):
+            return _refuse(view, frame, trade, "trade_grid")
+    if not frame.is_snapshot:  # its trades are of other prices
+        oracle = view.oracle
+        if oracle is not None and not 0.98 < price / oracle.price < 1.02:
+            _check_price(view, frame, trade, oracle.price)
+        if size > checks.tail:
+            usual = checks.tail / RULES["trade_tail"].limit
+            _break(view, frame.seq, "trade_tail", f"{size:g} where usual ones end at {usual:g}")
+    checks.count(size)
+    return True
+
+
+_WHALE_USDC: Final = 1e8
+
+
+def _refuse(view: MarketView, frame: Frame, trade: Trade, rule: str) -> bool:
+    _break(view, frame.seq, rule, _words(trade.price_text, trade.size_text))
+    _doubt(view._holes, trade.at_ns, trade.at_ns + 1)  # its candles are not whole
+    return False
+
+
+def _words(price_text: str, size_text: str) -> str:
+    return f"{size_text[:40]} at {price_text[:40]}"
+
+
+def _check_whale(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    if trade.price * trade.size > RULES["trade_range"].limit:
+        return _refuse(view, frame, trade, "trade_range")
+    if not frame.is_snapshot and view.open_interest and view.market:
+        usual = float(view.market.size(view.open_interest)) + view.flow.over("24HOURS").size
+        if trade.size > RULES["trade_size"].limit * usual:
+            _break(view, frame.seq, "trade_size", f"{trade.size:g} where {usual:g} are usual")
+    return True
+
+
+def _check_price(view: MarketView, frame: Frame, trade: Trade, oracle: float) -> None:
+    known = [oracle, *(x.price for x in (view.book.best_bid, view.book.best_ask) if x is not None)]
+    if view.trades:
+        known.append(view.trades[-1].price)
+    low, high, price = min(known), max(known), trade.price
+    off = price / high - 1 if price > high else 1 - price / low
+    limit = RULES["trade_price"].limit / 100 + high / low - 1
+    if off > limit and trade.type != "DELEVERAGED":
+        got = f"{price:g} where {low:g} to {high:g} are known"
+        _break(view, frame.seq, "trade_price", got)
+
+
+def _check_oracle(view: MarketView, seq: int, before: Oracle | None) -> None:
+    now = view.oracle
+    if before is not None and now is not None:
+        jump = 100 * (now.price / before.price - 1)
+        if abs(jump) > RULES["oracle_jump"].limit:
+            _break(view, seq, "oracle_jump", f"{before.text} to {now.text}, {jump:+.1f} %")
+
+
+def _check_rate(view: MarketView, seq: int) -> None:
+    if (market := view.market) is not None:
+        most = charged_rate(_PPM * _PPM, market, view.premium.terms) / (8 * _PPM)
+        if abs(view.funding.next_rate_1h) > RULES["funding_clamp"].limit * most > 0:
+            got = f"{view.funding.next_rate_text} an hour of at most {most:.6g}"
+            _break(view, seq, "funding_clamp", got)
+
+
+def _check_block(state: DataState, seq: int, height: int, time_ns: int, at: int) -> None:
+    chain = state.chain
+    if chain.time_ns and height > chain.height:
+        pace_s = (time_ns - chain.time_ns) / (height - chain.height) / _SECOND
+        if pace_s > RULES["block_pace"].limit:
+            _break(state, seq, "block_pace", f"{pace_s:.1f} s a block up to {height}")
+    lag_ns = at - time_ns
+    state._least_lag_ns = least = min(lag_ns, state._least_lag_ns)
+    if (lag_s := (lag_ns - least) / _SECOND) > RULES["receive_lag"].limit:
+        _break(state, seq, "receive_lag", f"block {height} came {lag_s:.1f} s late")
+        state._least_lag_ns = lag_ns  # counted once; a stamp of the future is no measure for long
+
+
+def _check_snapshot(view: MarketView, seq: int, contents: BookContents) -> None:
+    for side in (contents.bids, contents.asks):
+        twice = len(side) - len({price for price, _ in side})
+        if twice:
+            _break(view, seq, "book_levels", f"{twice} of {len(side)} levels")
+
+
+def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
+    """Look at a book against all else, once a second where it changed or was off."""
+    checks, book, oracle = view._checks, view.book, view.oracle
+    bid, ask = book.best_bid, book.best_ask
+    if bid is None or ask is None:
+        checks.apart = checks.astray = 0
+        return
+    low, high = bid.price, ask.price
+    if oracle is None or (low <= oracle.price * _ABOVE and high >= oracle.price * _BELOW):
+        checks.apart = 0
+    else:
+        checks.apart += 1
+        if checks.apart == _LASTS:
+            _break(view, seq, "book_oracle", f"{low:g} and {high:g}, oracle {oracle.text}")
+    if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
+        astray = RULES["book_trade"].limit / 100
+        if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
+            checks.astray = 0
+        else:
+            checks.astray += 1
+            if checks.astray == _LASTS:
+                got = f"{low:g} and {high:g}, last trade {last.price_text}"
+                _break(view, seq, "book_trade", got)
+    if checks.grid is not None and checks.book_seq != book.seq:
+        whole = now_ns // _SECOND % 600 == checks.turn
+        for level in (*book.bids(), *book.asks()) if whole else (bid, ask):
+            if _off(level.price, checks.grid[0]) or _off(level.size, checks.grid[1]):
+                _break(view, seq, "book_grid", _words(level.price_text, level.size_text))
+                break
+    checks.book_seq = book.seq
+
+
+_ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
+_BELOW: Final = 1 - RULES["book_oracle"].limit / 100
+_LASTS: Final = 3  # checks in a row: sources come one after the other
+
+
+# === Figures ===
+# What a market's data are worth, what its market is like, and what its book was: read when asked.
+
+
+class QualityFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How far to believe what is known of a market.
+
+    `messages_s` a second of late, of `expected_s`, what is usual. `complete` is the share of its
+    parts that are known, `known` that of the seconds in which it could be traded. `ages_s` are
+    seconds since each part last changed. `lag_p50_ms` and `lag_p99_ms` are from the stamp of live
+    trades to their receipt, by two clocks; None without one. `counts` are its troubles.
+    """
+
+    verdict: Verdict
+    messages_s: float
+    expected_s: float
+    complete: float
+    known: float
+    ages_s: dict[str, float]
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    counts: dict[str, int]
+
+
+def quality_figures(view: MarketView, at: int) -> QualityFigures:
+    """Return what the data of a market are worth at an event time."""
+    quality, skew_ns = view.quality, view.chain.skew_ns or 0
+    traded = view.trades[-1].at_ns - skew_ns if view.trades else 0
+    parts = {
+        "book": view.book.at if view.book.known else 0,
+        "trades": traded,
+        "oracle": view.oracle.at if view.oracle else 0,
+        "funding": view.funding.at,
+        "block": view.chain.at,
+    }
+    known = [bool(since) for since in parts.values()] + [view.market is not None]
+    lags = sorted(quality.lags_ns)
+    p50, p99 = (lags[len(lags) * q // 100] / 1e6 if lags else None for q in (50, 99))
+    return QualityFigures(
+        verdict=quality.verdict,
+        messages_s=quality.rate,
+        expected_s=quality.usual,
+        complete=known.count(True) / len(known),
+        known=quality.known_s / quality.seconds if quality.seconds else 0.0,
+        ages_s={name: (at - since) / _SECOND for name, since in parts.items() if since},
+        lag_p50_ms=p50,
+        lag_p99_ms=p99,
+        counts=dict(quality.counts),
+    )
+
+
+class BookSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """The best ten levels a side at an event time, as (price, size), best first."""
+
+    at: int
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+
+def book_snapshots(view: MarketView) -> list[BookSnapshot]:
+    """Return a market's book at each of the last 120 seconds, oldest first.
+
+    From when it is first read on: nothing is stored for who does not ask. Seconds without a known
+    book are left out.
+    """
+    ring = view.chain.filmed.setdefault(view.ticker, _Film())
+    return [BookSnapshot(at, *sides) for at, sides in ring.pictures()]
+
+
+MarketKind = Literal["trending", "ranging", "thin", "disorderly", "halted", "unknown"]
+
+
+class MarketState(msgspec.Struct, frozen=True, gc=False):
+    """What a market is like, why in words, and the figures it was judged by."""
+
+    kind: MarketKind
+    why: str
+    figures: tuple[tuple[str, float], ...] = ()
+
+
+# The rules of `market_state`, the first that holds: halted where the venue takes no order or makes
+# no block; unknown without book and oracle price; disorderly where prices disagree or run; thin
+# where the spread or the depth within 1 % cost too much; trending where the closes of half an hour
+# went mostly one way.
+_DISORDER_BPS: Final = 100.0  # of mid to oracle price
+_RUN_BPS: Final = 200.0  # of the mid since the close of the minute before
+_COSTLY_BPS: Final = 30.0
+_SHALLOW_USDC: Final = 10_000.0  # on the thinner side
+_TREND: Final = 0.35  # net move of the closes over the sum of their moves
+_CLOSES: Final = 30
+_LEAST_CLOSES: Final = 10
+
+
+def market_state(view: MarketView) -> MarketState:
+    """Return what a market is like now, by the first of the rules above that holds."""
+    found = objections(view)
+    kinds = {one.kind for one in found}
+    if "STATUS" in kinds:
+        return MarketState("halted", next(x.why for x in found if x.kind == "STATUS"))
+    if view.chain.at and view.at - view.chain.at > STALE_NS:
+        silent_s = (view.at - view.chain.at) / _SECOND
+        return MarketState("halted", "no block came", (("silent_s", silent_s),))
+    if kinds & {"UNKNOWN_BOOK", "UNKNOWN_ORACLE", "STALE", "ONE_SIDED"}:
+        kind: MarketKind = "thin" if kinds == {"ONE_SIDED"} else "unknown"
+        return MarketState(kind, found[0].why)
+    mid, oracle = view.book.mid_price, view.oracle
+    if mid is None or oracle is None:
+        return MarketState("unknown", "no mid or oracle price")
+    return _disorder(view, mid, oracle.price) or _thinness(view, mid) or _direction(view)
+
+
+def _disorder(view: MarketView, mid: float, oracle: float) -> MarketState | None:
+    apart = abs(mid / oracle - 1) * 1e4
+    if apart > _DISORDER_BPS:
+        return MarketState("disorderly", "the book is apart from the oracle price",
+                           (("apart_bps", apart),))  # fmt: skip
+    closes = view.candles["1MIN"].closes(2) if "1MIN" in view.candles else []
+    run = abs(mid / closes[0] - 1) * 1e4 if closes else 0.0
+    if run > _RUN_BPS:
+        return MarketState("disorderly", "the price runs", (("run_bps", run),))
+    return None
+
+
+def _thinness(view: MarketView, mid: float) -> MarketState | None:
+    book = view.book
+    spread = book.spread_bps or 0.0
+    depth = min(
+        math.fsum(x.price * x.size for x in side(20) if abs(x.price / mid - 1) <= 0.01)
+        for side in (book.bids, book.asks)
+    )
+    if spread > _COSTLY_BPS or depth < _SHALLOW_USDC:
+        figures = (("spread_bps", spread), ("depth_usdc", depth))
+        return MarketState("thin", "spread and depth cost too much", figures)
+    return None
+
+
+def _direction(view: MarketView) -> MarketState:
+    closes = view.candles["1MIN"].closes(_CLOSES) if "1MIN" in view.candles else []
+    path = math.fsum(abs(b - a) for a, b in pairwise(closes))
+    count = float(len(closes))
+    if count < _LEAST_CLOSES:
+        return MarketState("unknown", "too few minutes are known", (("closes", count),))
+    share = abs(closes[-1] - closes[0]) / path if path else 0.0
+    figures = ("closes", count), ("one_way", share)
+    if share >= _TREND:
+        return MarketState("trending", "the closes went mostly one way", figures)
+    return MarketState("ranging", "the closes went to and fro", figures)
 
 
 # === Folding ===
@@ -1882,6 +2454,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         book.forget()
         book.known, book.whole_at = True, frame.at
         book.first = state.begun.get(frame.link, frame.seq)
+        _check_snapshot(view, frame.seq, updates[0])
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
@@ -1969,7 +2542,7 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain, rows = view.chain, (x for update in updates for x in update.trades)
     trades = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), rows)]
     seen = view._seen
-    fresh = [trade for trade in trades if seen.add(trade.event)]
+    fresh = [x for x in trades if seen.add(x.event) and _check_trade(view, frame, x)]
     if frame.is_snapshot:
         # Newest block first, and those of one block, which share their time, in no order.
         fresh.sort(key=_place)
@@ -1981,6 +2554,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
+    if fresh and not frame.is_snapshot:
+        view.quality.lags_ns.append(frame.at - fresh[-1].at_ns)
     if late:  # of an answer, or of a message that was overtaken
         view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
     if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
@@ -1989,8 +2564,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     return view._touch(frame, "trades")
 
 
-def _place(trade: Trade) -> tuple[int, int]:
-    return trade.at_ns, trade.event
+def _place(trade: Trade) -> tuple[int, str]:
+    return trade.at_ns, trade.id
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
@@ -2000,22 +2575,18 @@ def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
         fields.id, fields.side, _positive(fields.price), _positive(fields.size),
-        fields.price, fields.size, at_ns, fields.type, seq, _event(fields.id),
+        fields.price, fields.size, at_ns, fields.type, seq, _event(fields.id, at_ns),
     )  # fmt: skip
 
 
 def _count(view: MarketView, trades: list[Trade]) -> None:
-    """Add trades to the candles, a block at a time; without the market's units they wait."""
-    market = view.market
-    if market is None:
-        view._early.trades += trades
-        _forget_early(view)
-        return
-    places, lots = _places(market), -market.atomic_resolution
+    """Add trades to the candles, a block at a time."""
+    if view.market is None:
+        _widen(view, [x.price_text for x in trades], [x.size_text for x in trades])
     block, block_ns = None, 0
     for trade in trades:
         try:
-            one = _bar(trade, places, lots)
+            one = _bar(trade, *view._scale)
         except ValueError as error:
             view.quality.note(trade.seq, "malformed", str(error))
             _doubt(view._holes, trade.at_ns, trade.at_ns + 1)
@@ -2031,14 +2602,17 @@ def _count(view: MarketView, trades: list[Trade]) -> None:
 
 
 def _bar(trade: Trade, places: int, lots: int) -> _Bar:
-    (price, price_power), (size, size_power) = exact(trade.price_text), exact(trade.size_text)
-    subticks, quantums = _nearest(price, price_power + places), _units(size, size_power + lots)
-    # Exactly what was paid, also where a price lies between subticks, as deleveraging's does.
-    quote = _floor(price * size, price_power + size_power + 6)
-    if max(subticks, quote) > _MOST:
-        raise ValueError(f"expected figures of 63 bits, got {trade}")
-    event = trade.event
-    return _Bar(subticks, subticks, subticks, subticks, quantums, quote, 1, event, event)
+    price, size, event = _near(trade.price, places), _near(trade.size, lots), trade.event
+    if price is not None and size is not None:
+        usd = _floor(price * size, 6 - places - lots)
+    else:
+        price, size = _price(trade.price_text, places), _size(trade.size_text, lots)
+        # What was paid is exact, also where a price lies between subticks, as deleveraging's does.
+        digits, power = exact(trade.price_text)
+        usd = _floor(digits * size, power - lots + 6)
+        if usd > _MOST:
+            raise ValueError(f"expected a trade within 63 bits of quote quantums, got {trade}")
+    return _Bar(price, price, price, price, size, usd, 1, event, event)
 
 
 def _add_block(view: MarketView, at_ns: int, block: _Bar) -> None:
@@ -2048,27 +2622,22 @@ def _add_block(view: MarketView, at_ns: int, block: _Bar) -> None:
         candles.roll(rolled_ns)
 
 
-def _places(market: PerpetualMarket) -> int:
-    """Return the decimals of a price: a subtick is one of the last."""
-    return market.atomic_resolution - market.quantum_conversion_exponent + 6
+def _widen(view: MarketView, prices: Iterable[str], sizes: Iterable[str]) -> None:
+    """Count with more decimals, until the market's own are known, where texts have more."""
+    texts, had = (prices, sizes), view._scale
+    most = [max((-exact(text)[1] for text in each), default=0) for each in texts]
+    places, lots = (max(now, min(new, _DECIMALS)) for now, new in zip(had, most, strict=True))
+    _rescale(view, places, lots)
 
 
-def _floor(digits: int, power: int) -> int:
-    return digits * _TENS[power] if power >= 0 else digits // _TENS[-power]
+def _rescale(view: MarketView, places: int, lots: int) -> None:
+    if view._scale != (places, lots):
+        view._scale = places, lots
+        for candles in view.candles.values():
+            candles.rescale(places, lots)
 
 
-def _nearest(digits: int, power: int) -> int:
-    return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
-
-
-def _units(digits: int, power: int) -> int:
-    units = _floor(digits, power)
-    if (power < 0 and units * _TENS[-power] != digits) or units > _MOST:
-        raise ValueError(f"expected a size in whole quantums, got {digits}e{power} of them")
-    return units
-
-
-_TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
+_DECIMALS: Final = 10  # more than any market has; a price of deleveraging may have more
 
 
 def _mark_known(view: MarketView, frame: Frame, trades: list[Trade]) -> None:
@@ -2098,90 +2667,75 @@ def _set_skew(state: DataState, skew_ns: int) -> None:
 
 
 def _settle(view: MarketView) -> None:
-    """Count what came before the market's parameters, or before the time of the chain."""
-    early = view._early
-    if view.market is None:
-        return
-    if early.trades:
-        trades, early.trades = early.trades, []
-        _count(view, trades)
-    if early.candles and view.chain.skew_ns is not None:
-        pages, early.candles = early.candles, []
+    """Take the candles that came before the time of the chain was known."""
+    if view.chain.skew_ns is not None:
+        pages, view._early = view._early, []
         for frame, page in pages:
             _put_candles(view, frame, page)
-
-
-def _forget_early(view: MarketView) -> None:
-    # Nor do they wait without end for a market that nobody describes.
-    trades, pages = view._early.trades, view._early.candles
-    if len(trades) > _MOST_EARLY:
-        _doubt(view._holes, 0, trades[-_MOST_EARLY].at_ns)
-    del trades[:-_MOST_EARLY], pages[: -_MOST_EARLY // 100]
-
-
-_MOST_EARLY: Final = 10_000
 
 
 def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     view = state._view(frame.id.partition("/")[0], frame.seq)
     if view is None:
         return ()
-    page = [fields for update in updates for fields in update.candles]
-    view._early.candles.append((frame, page))
+    view._early.append((frame, [fields for update in updates for fields in update.candles]))
+    del view._early[:-_MOST_PAGES]
     _settle(view)
-    _forget_early(view)
     return view._touch(frame, "candles")
+
+
+_MOST_PAGES: Final = 16  # of each resolution one or two: without a block they would wait for ever
 
 
 def _put_candles(view: MarketView, frame: Frame, page: list[CandleFields]) -> None:
     """Take the venue's candles: those of before the newest that it sent are final."""
-    received_ns, market = view.chain.venue_ns(frame.at), cast(PerpetualMarket, view.market)
-    received = [*_readable(view, frame, partial(_candle, market), page)]
+    received_ns = view.chain.venue_ns(frame.at)
+    if view.market is None:
+        prices = [text for x in page for text in (x.open, x.high, x.low, x.close)]
+        _widen(view, prices, [x.base_token_volume for x in page])
+    received = [*_readable(view, frame, partial(_candle, view._scale), page)]
     received.sort(key=_start, reverse=True)
     newest: dict[str, int] = {}
     for name, candle in received:
         candles = view.candles.get(name)
         if candles is None:
-            candles = view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
-            candles.places = _places(market)
+            period_ns = RESOLUTIONS[name]
+            candles = Candles(period_ns, holes=view._holes, scale=view._scale)
+            view.candles[name] = candles
         # A page of a replica may be behind what was sent before it.
-        latest = newest.setdefault(name, candle.started_at)
-        latest = latest if frame.is_snapshot else candles.reported_at
+        latest = newest.get(name, 0) if frame.is_snapshot else candles.reported_at
         try:
             candles.put(candle, received_ns, final=candle.started_at < latest)
+            newest.setdefault(name, candle.started_at)
         except ValueError as error:
             view.quality.note(frame.seq, "malformed", str(error))
-        candles.roll(view.chain.rolled_ns)
+    for name in newest:
+        view.candles[name].roll(view.chain.rolled_ns)
 
 
 def _start(received: tuple[str, Candle]) -> int:
     return received[1].started_at
 
 
-def _candle(market: PerpetualMarket, fields: CandleFields) -> tuple[str, Candle]:
+def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
-    places, lots = _places(market), -market.atomic_resolution
-    # A mid price is the mean of two, made in floats; deleveraging's may be off the grid.
-    prices = (
-        fields.open, fields.high, fields.low, fields.close,
-        fields.orderbook_mid_price_open, fields.orderbook_mid_price_close,
-    )  # fmt: skip
-    opened, high, low, close, mid_open, mid_close = [
-        None if text is None else _rounded(_nearest, text, places) for text in prices
-    ]
+    places, lots = scale
+    if (usd := _near(float(fields.usd_volume), 6)) is None:
+        digits, power = exact(fields.usd_volume)
+        usd = _floor(digits, power + 6)
+    prices = (fields.open, fields.high, fields.low, fields.close)
+    opened, high, low, close = [_price(text, places) for text in prices]
+    # A mid price is the mean of two, made in floats.
+    mids = (fields.orderbook_mid_price_open, fields.orderbook_mid_price_close)
+    mid_open, mid_close = [None if text is None else _price(text, places) for text in mids]
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
-        instant(fields.started_at), opened or 0, high or 0, low or 0, close or 0,
-        _rounded(_units, fields.base_token_volume, lots), _rounded(_floor, fields.usd_volume, 6),
-        fields.trades, None if interest is None else _rounded(_units, interest, lots),
+        instant(fields.started_at), opened, high, low, close,
+        _size(fields.base_token_volume, lots), usd, fields.trades,
+        None if interest is None else _size(interest, lots),
         mid_open, mid_close,
     )  # fmt: skip
-
-
-def _rounded(how: Callable[[int, int], int], text: str, places: int) -> int:
-    digits, power = exact(text or "0")
-    return how(digits, power + places)
 
 
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -2198,6 +2752,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         if height != chain.height:
             chain.at = frame.at
             is_next = True
+        _check_block(state, frame.seq, height, time_ns, frame.at)
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         _set_skew(state, time_ns - frame.at)
     if is_next:
@@ -2285,9 +2840,9 @@ def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
-        if frame.kind == "ws" or not view.premium.hour:  # an answer may be an old one
-            at_ns = frame.at + (view.chain.skew_ns or 0)
-            view.premium.report(view.funding.next_rate_1h, at_ns)
+        if view.ticker in view.chain.watched and frame.kind == "ws":  # an answer may be old
+            view.premium.report(view.funding.next_rate_1h, frame.at + (view.chain.skew_ns or 0))
+        _check_rate(view, frame.seq)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
@@ -2301,10 +2856,10 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         if view.market and _exponents(market) != _exponents(view.market):
             raise ValueError(f"expected exponents that stay, got {market!r}")
         was, view.market = view.market, market
-        if was is None:
-            for candles in view.candles.values():
-                candles.places = _places(market)
-            _settle(view)
+        view._checks.set_grid(market)
+        if was is None:  # a subtick is one of the last decimal of a price
+            lots = -market.atomic_resolution
+            _rescale(view, 6 - lots - market.quantum_conversion_exponent, lots)
 
 
 def _exponents(market: PerpetualMarket) -> tuple[int, int]:
@@ -2327,7 +2882,7 @@ def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
 
 
 def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    text = fields.oracle_price or fields.price or ""
+    text, before = fields.oracle_price or fields.price or "", view.oracle
     try:
         view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
@@ -2335,6 +2890,7 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.price_missed = True
         return "quality"
     view.price_missed = False
+    _check_oracle(view, frame.seq, before)
     return "oracle"
 
 
@@ -2544,16 +3100,13 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
-    rolled_ns = at + skew_ns - _SECOND if skew_ns is not None else 0
-    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
-    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    second = (at + (skew_ns or 0)) // _SECOND
+    if second != state._second:  # in silence each frame is judged
+        state._second = second
+        _pass_second(state, frame)
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
-        if skew_ns is not None:
-            view.flow.now_ns = at + skew_ns
-        for candles in view.candles.values() if is_new_minute else ():
-            candles.roll(chain.rolled_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
         is_calm = is_fresh and not (view.price_missed or view.quality.stale)
         if is_calm and view.live_at > since:
@@ -2570,6 +3123,27 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
         if view not in touched:
             gone += view._touch(frame, "stale")
     return [*touched, *gone] if gone else touched
+
+
+def _pass_second(state: DataState, frame: Frame) -> None:
+    """Let a second of the venue's time pass: windows, checks, what is counted by the second."""
+    chain, at, skew_ns = state.chain, frame.at, state.chain.skew_ns
+    now_ns = at + (skew_ns or 0)
+    rolled_ns = now_ns - _SECOND if skew_ns is not None else 0
+    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
+    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    for view in state.views.values():
+        if skew_ns is not None:
+            view.flow.now_ns = now_ns
+        for candles in view.candles.values() if is_new_minute else ():
+            candles.roll(chain.rolled_ns)
+        if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
+            _check_book(view, frame.seq, now_ns)
+        quality = view.quality
+        quality.second(view.book.known and view.oracle is not None and not quality.stale)
+    for ticker, film in chain.filmed.items():
+        if (book := state.views[ticker].book).known:
+            film.take(at, book)
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
@@ -2616,8 +3190,8 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Detectors ===
-# What goes on in a market beside its figures. A detector folds views into a `Detection` about once
-# a second of event time and market; nothing runs unless somebody subscribes to `detections`.
+# What goes on in a market beside its figures. A detector folds views into a `Detection`, at most
+# one a second of event time and market; nothing runs unless somebody subscribes to `detections`.
 
 _DETECT_NS: Final = _SECOND  # a market's detections are at least so far apart
 
@@ -2668,7 +3242,7 @@ _LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has l
 _HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
 _QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
 _ALIKE: Final = 0.1  # sizes that differ by less are the same
-_NEAR: Final = 3  # levels
+_NEAR: Final = 5  # levels: one that expired may stand before the others for two minutes
 _LEARN: Final = 0.05  # what one quote weighs in the habits
 
 
@@ -2676,7 +3250,8 @@ class MarketMakers:
     """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
 
     uptime    share of time with both sides quoted, at most 300 bps apart
-    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    there     share of time in which, besides, each side had a new quote among its best five
+              within 2.5 s
     prompt    share of the quotes that were renewed within 1.5 s
     constant  share of the new quotes whose size is within 10 % of the one they follow
     refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
@@ -2730,7 +3305,7 @@ class _Quoting:
         self.bid: Level | None = None
         self.ask: Level | None = None
         self.renewed = [at, at]  # when each side's best was last quoted
-        self.near = [at, at]  # and when one of its best three
+        self.near = [at, at]  # and when one of its best few
         self.offsets = [0, 0]
         self.spread_bps = math.inf
         self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
@@ -2758,39 +3333,44 @@ class _Quoting:
 
     def touch(self, at: int, bid: Level | None, ask: Level | None) -> None:
         """Take new best levels."""
-        self.spend(at)
-        for side, (old, new) in enumerate(((self.bid, bid), (self.ask, ask))):
-            # A smaller total at the same price is a fill, not a quote.
-            if new is None or new is old:
-                continue
-            if old is None:
-                self.renewed[side] = at
-            elif new.price != old.price or new.size > old.size:
-                self._renew(side, at, abs(new.size - old.size) <= _ALIKE * old.size)
-        self.bid, self.ask = bid, ask
-        before, self.spread_bps = self.spread_bps, math.inf
+        if bid is not self.bid:
+            self._quote(0, at, self.bid, bid)
+            self.bid = bid
+        if ask is not self.ask:
+            self._quote(1, at, self.ask, ask)
+            self.ask = ask
+        before, spread_bps = self.spread_bps, math.inf
         if bid is not None and ask is not None:
-            self.spread_bps = (ask.price - bid.price) / bid.price * 1e4
-        self._sweep(at, before)
+            spread_bps = (ask.price - bid.price) / bid.price * 1e4
+        if (before <= _WIDE_BPS) != (spread_bps <= _WIDE_BPS):
+            self.spend(at)
+        self.spread_bps = spread_bps
+        if self.swept_at or 1.5 * before < spread_bps:
+            self._sweep(at, before)
 
     def look(self, at: int, book: Book) -> None:
         """Notice new quotes near the touch: an expired one, not yet removed, may stand before."""
         for side, levels in enumerate((book.bids(_NEAR), book.asks(_NEAR))):
-            newest = max((level.offset for level in levels), default=0)
-            if newest > self.offsets[side]:
-                self.near[side] = at
-            self.offsets[side] = newest
+            for level in levels:
+                if level.offset > self.offsets[side]:
+                    self.near[side], self.offsets[side] = at, level.offset
 
-    def _renew(self, side: int, at: int, alike: bool) -> None:
-        life_ns, self.renewed[side] = at - self.renewed[side], at
-        self.life_ns += _LEARN * (life_ns - self.life_ns)
-        self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
-        self.constant += _LEARN * (alike - self.constant)
+    def _quote(self, side: int, at: int, old: Level | None, new: Level | None) -> None:
+        if new is None:
+            return
+        if old is not None:
+            price, size = old.price, old.size
+            if new.price == price and new.size <= size:
+                return  # a smaller total at the same price is a fill, not a quote
+            life_ns = at - self.renewed[side]
+            self.life_ns += _LEARN * (life_ns - self.life_ns)
+            self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
+            self.constant += _LEARN * ((abs(new.size - size) <= _ALIKE * size) - self.constant)
+        self.renewed[side] = at
 
     def _sweep(self, at: int, before_bps: float) -> None:
         if not self.swept_at:
-            if 1.5 * before_bps < self.spread_bps:
-                self.swept_at, self.swept_bps = at, before_bps
+            self.swept_at, self.swept_bps = at, before_bps
         elif self.spread_bps <= 1.25 * self.swept_bps or at - self.swept_at > _LEFT_NS:
             self.refill += _LEARN * ((at - self.swept_at <= _BLOCK_NS) - self.refill)
             self.swept_at = 0
@@ -2816,6 +3396,7 @@ _BETA_KEEP: Final = math.exp2(-_SAMPLE_NS / (600 * _SECOND))
 _RESIDUAL_KEEP: Final = math.exp2(-_SAMPLE_NS / (300 * _SECOND))
 _WARM_SAMPLES: Final = 60
 _ROUNDING: Final = 1e-9  # a share: sums of floats may not make a claim
+_FEW_LEVELS: Final = 3
 _LEVELS: Final = 20  # of a side: what lies deeper is nothing to trade on
 
 
@@ -2834,6 +3415,7 @@ class Arbitrage:
     -TICKER       USDC of each leg of the basket, + bought
     strength      = net / (net + cost) of the better one; 0 where neither pays
 
+    Where fees alone take all of it the books are not walked, and the net is that before spreads.
     A net above 0 is claimed only if walking each book involved for its size (20 levels) pays it;
     a residual besides only from |z| = 2 on. Whether the price returns, nobody promises.
     """
@@ -2871,15 +3453,16 @@ class Arbitrage:
         mid = view.book.mid_price or oracle
         inputs.append(("basis_bps", (mid / oracle - 1.0) * 1e4))
         size = self._usd / oracle
-        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
-        if bought is None or sold is None:
-            return 0.0
-        dear = mid > oracle
-        gross = size * abs(mid - oracle)
-        # In at a price of the book, out at the oracle price with half the spread.
-        spread = size * (bought - sold)
-        fees = size * self._fee * ((sold if dear else bought) + oracle)
-        cost = spread + fees + _to_go(view, -self._usd if dear else self._usd) + self._margin
+        gross, cost = size * abs(mid - oracle), 2.0 * self._usd * self._fee
+        if cost < gross:
+            bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+            if bought is None or sold is None:
+                return 0.0
+            dear = mid > oracle
+            # In at a price of the book, out at the oracle price with half the spread.
+            fees = size * self._fee * ((sold if dear else bought) + oracle)
+            funding = _to_go(view, -self._usd if dear else self._usd)
+            cost = size * (bought - sold) + fees + funding + self._margin
         inputs.append(("basis_usd", gross - cost))
         return _strength(gross, cost)
 
@@ -2893,12 +3476,13 @@ class Arbitrage:
         # Rich is sold, and its basket bought.
         own = -math.copysign(self._usd, off)
         legs = {name: -beta * own / len(basket) for name in basket}
-        costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
-        costs.append(self._there_and_back(view, own))
-        cost = math.fsum(costs) + self._margin
-        if not math.isfinite(cost):
-            return 0.0
-        gross = abs(off) * self._usd
+        gross, cost = abs(off) * self._usd, 2.0 * self._fee * self._usd * (1.0 + abs(beta))
+        if cost < gross:
+            costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
+            costs.append(self._there_and_back(view, own))
+            cost = math.fsum(costs) + self._margin
+            if not math.isfinite(cost):
+                return 0.0
         inputs.append(("residual_usd", gross - cost))
         inputs += [(f"-{name}", usd) for name, usd in legs.items()]
         return _strength(gross, cost) if abs(z) >= 2.0 else 0.0
@@ -2974,13 +3558,15 @@ class _Residual:
 
 def _walk(book: Book, side: str, size: float) -> float | None:
     """Return the average price of taking a size from the book; None where it is too thin."""
-    left, paid = size, 0.0
-    for level in book.asks(_LEVELS) if side == "BUY" else book.bids(_LEVELS):
-        taken = level.size if level.size < left else left
-        paid += taken * level.price
-        left -= taken
-        if left <= 0.0:
-            return paid / size
+    levels = book.asks if side == "BUY" else book.bids
+    for count in (_FEW_LEVELS, _LEVELS):  # nearly always the first few do
+        left, paid = size, 0.0
+        for level in levels(count):
+            taken = level.size if level.size < left else left
+            paid += taken * level.price
+            left -= taken
+            if left <= 0.0:
+                return paid / size
     return None
 
 
@@ -2998,17 +3584,18 @@ def _strength(gross: float, cost: float) -> float:
 # reader of this stream can know, not what happened at the venue.
 
 _LAG_STEP_S: Final = 0.25
-_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-12, 13))
+_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-8, 9))
 _MOST_LAG_S: Final = _LAGS_S[-1]
 _MEMORY_S: Final = 300.0 / math.log(2.0)  # half-life of 300 s
 _LEAST_MOVES: Final = 30
+_DISCOVER_S: Final = 5.0  # between two findings: a lead does not change in a second
 _UNPAIRED_S: Final = 30.0  # an observation waits so long for the other price
 
 
 class PriceDiscovery:
     """Which of mid, trades and oracle leads, by how much, and where the price is made.
 
-    For each pair the Hayashi-Yoshida covariance at lags of -3 to 3 s, 0.25 s apart, over all
+    For each pair the Hayashi-Yoshida covariance at lags of -2 to 2 s, 0.25 s apart, over all
     observations, without a common clock (Hoffmann, Rosenbaum and Yoshida 2013):
 
     lead_trades_s, lead_oracle_s    by how much the mid is ahead of the other; its peak, a parabola
@@ -3038,6 +3625,9 @@ class PriceDiscovery:
             return None
         market.due_s = at_s + _DETECT_NS / _SECOND
         market.share.sample(market.mid.last, market.trades.last)
+        if at_s < market.figures_s:
+            return None
+        market.figures_s = at_s + _DISCOVER_S
         inputs, strength = market.figures()
         return Detection(ticker, self.name, strength, inputs, view.seq) if inputs else None
 
@@ -3047,7 +3637,7 @@ class _Discovering:
 
     def __init__(self, at_s: float) -> None:
         self.mid, self.trades, self.oracle = _Prices(), _Prices(), _Prices()
-        self.share, self.due_s = _Share(), at_s
+        self.share, self.due_s, self.figures_s = _Share(), at_s, at_s
         # The rarer price first: it is the one that costs.
         self.pairs = {
             "trades": (_Pair(self.trades, self.mid), -1.0),
@@ -3063,9 +3653,11 @@ class _Discovering:
             price, prices = view.fresh[-1].price if view.fresh else None, self.trades
         else:
             price, prices = view.oracle.price if view.oracle else None, self.oracle
-        if price is not None and prices.add(at_s, math.log(price)):
-            for pair, _ in self.pairs.values():
-                pair.take(prices)
+        if price is not None and prices.add(at_s, price):
+            for pair in prices.first_of:
+                pair.begin()
+            for pair in prices.second_of:
+                pair.settle()
 
     def figures(self) -> tuple[tuple[tuple[str, float], ...], float]:
         found: list[tuple[str, float]] = []
@@ -3086,25 +3678,29 @@ class _Prices:
         self.times: list[float] = []
         self.logs: list[float] = []
         self.last: float | None = None
-        self.square = 0.0
+        self.first_of: list[_Pair] = []
+        self.second_of: list[_Pair] = []
+        self._price = self._square = self._moved_s = 0.0
 
-    def add(self, at_s: float, log: float) -> bool:
+    def add(self, at_s: float, price: float) -> bool:
         """Take an observation; False for one that does not come after the last."""
         times = self.times
-        if times:
-            passed = at_s - times[-1]
-            if passed <= 0.0:
-                return False
-            self.square *= math.exp(-passed / _MEMORY_S)
-        if self.last is not None:
-            self.square += (log - self.last) ** 2
-        self.last = log
+        if times and at_s <= times[-1]:
+            return False
+        if price != self._price:
+            log = math.log(price)
+            if self.last is not None:
+                self._square = self.square(at_s) + (log - self.last) ** 2
+            self.last, self._price, self._moved_s = log, price, at_s
         times.append(at_s)
-        self.logs.append(log)
+        self.logs.append(self.last or 0.0)
         if len(times) >= 1_024:
             start = min(bisect_left(times, at_s - _UNPAIRED_S - 2 * _MOST_LAG_S), 1_023)
             del times[:start], self.logs[:start]
         return True
+
+    def square(self, at_s: float) -> float:
+        return self._square * math.exp((self._moved_s - at_s) / _MEMORY_S)
 
 
 class _Pair:
@@ -3112,47 +3708,60 @@ class _Pair:
 
     def __init__(self, first: _Prices, second: _Prices) -> None:
         self._first, self._second = first, second
+        first.first_of.append(self)
+        second.second_of.append(self)
         self._waiting: deque[tuple[float, float]] = deque()
         self._at_s = self._log = self._moves = 0.0
         self._before: list[float] = []
         self._both = [0.0] * len(_LAGS_S)
 
-    def take(self, prices: _Prices) -> None:
-        """Take the newest observation of a price, if it is one of this pair's."""
-        second = self._second.times
-        if prices is self._first:
-            at_s = prices.times[-1]
-            self._waiting.append((at_s, prices.logs[-1]))
-            if self._waiting[0][0] < at_s - _UNPAIRED_S:
-                self._waiting.clear()
-                self._before = []
-        elif prices is not self._second:
-            return
-        while self._waiting and second and self._waiting[0][0] + _MOST_LAG_S <= second[-1]:
-            self._settle(*self._waiting.popleft())
+    def begin(self) -> None:
+        """Let the first's newest observation wait until the second's are known as far."""
+        at_s = self._first.times[-1]
+        self._waiting.append((at_s, self._first.logs[-1]))
+        if self._waiting[0][0] < at_s - _UNPAIRED_S:
+            self._waiting.clear()
+            self._before = []
+
+    def settle(self) -> None:
+        """Take what waited for the second's newest observation."""
+        waiting, until_s = self._waiting, self._second.times[-1] - _MOST_LAG_S
+        while waiting and waiting[0][0] <= until_s:
+            self._settle(*waiting.popleft())
 
     def _settle(self, at_s: float, log: float) -> None:
         # A move of the first goes with all moves of the second that touch its time, shifted by
         # the lag: from the last observation before its start to the first after its end.
         times, logs = self._second.times, self._second.logs
-        if times[0] > at_s - _MOST_LAG_S:
+        place = bisect_left(times, at_s - _MOST_LAG_S)
+        if not place:
             self._before = []
             return
-        if before := self._before:
+        before, after = [], []
+        for lag in _LAGS_S:
+            moment = at_s + lag
+            while times[place] < moment:
+                place += 1
+            after.append(logs[place])
+            before.append(logs[place - (times[place] > moment)])
+        if self._before:
             keep, move = math.exp((self._at_s - at_s) / _MEMORY_S), log - self._log
-            self._moves = keep * self._moves + (move != 0.0)
+            if move:
+                self._moves += 1
+            self._moves *= keep
             self._both = [
-                keep * both + move * (logs[bisect_left(times, at_s + lag)] - start)
-                for both, start, lag in zip(self._both, before, _LAGS_S, strict=True)
+                keep * both + move * (end - start)
+                for both, start, end in zip(self._both, self._before, after, strict=True)
             ]
-        self._at_s, self._log = at_s, log
-        self._before = [logs[bisect_right(times, at_s + lag) - 1] for lag in _LAGS_S]
+        self._at_s, self._log, self._before = at_s, log, before
 
     def peak(self) -> tuple[float, float] | None:
         """Return the lag at which they move together most, s, and their correlation there."""
-        both, scale = self._both, math.sqrt(self._first.square * self._second.square)
-        top = max(both)
-        if self._moves < _LEAST_MOVES or not scale or top <= 0.0:
+        if self._moves < _LEAST_MOVES:
+            return None
+        both, top = self._both, max(self._both)
+        scale = math.sqrt(self._first.square(self._at_s) * self._second.square(self._at_s))
+        if not scale or top <= 0.0:
             return None
         at = both.index(top)
         lag = _LAGS_S[at]
@@ -3241,10 +3850,45 @@ def market_views(
     return fold(DataState if state is None else lambda: state, step)
 
 
+class ClosedCandle(msgspec.Struct, frozen=True, gc=False):
+    """A candle that has closed, with the frame that showed it."""
+
+    ticker: str
+    candle: Candle
+    seq: int
+
+
+def candles(resolution: str) -> Callable[[Observable[MarketView]], Observable[ClosedCandle]]:
+    """Turn market views into their candles, each once, as it closes.
+
+    That is with the first view of its market after the next one began: with a trade of it, or a
+    second into it. Those of before the first view are not emitted. What closed in a gap comes as it
+    is then, partial; a trade that comes later changes `view.candles` alone. Cold if the source is;
+    replays nothing; runs on the source's thread; completes and errors with it. `ValueError` for a
+    resolution that is none.
+
+        views    --v-v-v-v-v-v--|
+        candles  -----c-----c---|
+    """
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"expected a resolution among {', '.join(RESOLUTIONS)}, got {resolution}")
+    return fold(dict[str, int], partial(_closed, resolution))
+
+
+def _closed(resolution: str, begun: dict[str, int], view: MarketView) -> list[ClosedCandle]:
+    ring = view.candles.get(resolution)
+    if not ring or ring.started_at == begun.get(view.ticker):
+        return []
+    since, begun[view.ticker] = begun.get(view.ticker, ring.started_at), ring.started_at
+    count = min((ring.started_at - since) // ring.period_ns, len(ring) - 1)
+    places = range(len(ring) - 1 - count, len(ring) - 1)
+    return [ClosedCandle(view.ticker, ring[place], view.seq) for place in places]
+
+
 def detections(
     detectors: Iterable[Callable[[], Detector]] = DETECTORS,
 ) -> Callable[[Observable[MarketView]], Observable[Detection]]:
-    """Turn market views into what the detectors find, about one a second, market and detector.
+    """Turn market views into what the detectors find, at most one a second, market and detector.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. Each subscriber folds detectors of its own. A change that no detector wants (q) is passed
