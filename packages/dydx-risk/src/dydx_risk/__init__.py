@@ -4422,6 +4422,7 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
 _PACE_BLOCKS: Final = 100
 _MOST_IN_PACE: Final = 20
 _MOST_IN_BLOCK: Final = 2
+_ONE_BLOCK_NS: Final = 1_500_000_000
 _MOST_STANDING: Final = _MOST_IN_PACE // 2
 
 
@@ -5334,37 +5335,47 @@ _CROWDED_BLOCKS: Final = 10  # in which nothing is sent after a refusal for its 
 
 
 class StandingPace:
-    """How many orders that stand went out in the last blocks."""
+    """How many orders that stand went out in the last blocks.
+
+    Blocks may be reported late and many at once: what goes out within a second and a half may be of
+    one block of the chain, whatever heights are known.
+    """
 
     __slots__ = ("_account", "_sent")
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._sent: deque[int] = deque()
+        self._sent: deque[tuple[int, int]] = deque()  # at which heights, and when
 
-    def count(self, height: int) -> None:
-        """Count one that goes out at this height."""
-        self._sent.append(height)
+    def count(self, height: int, now: int) -> None:
+        """Count one that goes out at this height and event time."""
+        self._sent.append((height, now))
 
     def sent(self, height: int) -> int:
         """Return how many the chain still counts at this height."""
         sent = self._sent
-        while sent and sent[0] <= height - _PACE_BLOCKS:
+        while sent and sent[0][0] <= height - _PACE_BLOCKS:
             sent.popleft()
         crowded = self._account.crowded
         if crowded is not None and height - crowded < _CROWDED_BLOCKS:
             return _MOST_IN_PACE
         return len(sent)
 
-    def has_room(self, height: int, kind: BracketKind) -> bool:
-        """Return whether one more may go out at this height; a profit leaves room for stops."""
-        in_block = sum(1 for each in self._sent if each == height)  # integers
+    def has_room(self, height: int, now: int, kind: BracketKind) -> bool:
+        """Return whether one more may go out; a profit leaves room for stops."""
+        # An event may have been stamped by a clock that is wrong: then heights alone count.
+        in_block = sum(
+            1 for at, when in self._sent if at == height or 0 <= now - when < _ONE_BLOCK_NS
+        )
         most = _MOST_IN_PACE - (_FOR_STOPS if kind == "TAKE_PROFIT" else 0)
         return in_block < _MOST_IN_BLOCK and self.sent(height) < most
 
 
 class Look(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or ""."""
+    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or "".
+
+    `number` and `client_id` are the next to give.
+    """
 
     event: MarketView | AccountUpdate | Decision | Frame
     valued: Valuation
@@ -5432,7 +5443,7 @@ class Upkeep:
                 verdict = msgspec.structs.replace(verdict, order=order)
                 id_, client_id = account.stand(order), (client_id + 1) % 2**32
                 account.brackets[id_] = StandingBracket.of(id_, order, account.height)
-                self.pace.count(account.height)
+                self.pace.count(account.height, look.event.at)
             yield msgspec.structs.replace(verdict, id=f"V{number}")
             number += 1
 
@@ -5517,7 +5528,7 @@ class Upkeep:
         if view is None or view.market is None or held is None:
             return
         stays = [b for b in pieces if not (b.asked or self._is_lost(b))]
-        can, levels = self._can_place(view, kind), self.levels.get(ticker)
+        can, levels = self._can_place(view, kind, look.event.at), self.levels.get(ticker)
         if levels is not None and not can and stays:
             # Elsewhere than it is to be is better than nowhere.
             name = "stop_loss" if kind == "STOP_LOSS" else "take_profit"
@@ -5558,7 +5569,7 @@ class Upkeep:
             words = _kind_words(bracket.kind)
             yield self._withdraw(look, bracket.named, f"the {words} is taken back: {why}")
 
-    def _can_place(self, view: MarketView, kind: BracketKind) -> bool:
+    def _can_place(self, view: MarketView, kind: BracketKind, now: int) -> bool:
         """Return whether the venue takes a bracket in a market now."""
         account, ticker = self._account, view.ticker
         count, since = self._failures.get((ticker, kind), (0, 0))
@@ -5566,7 +5577,7 @@ class Upkeep:
             return False
         if ticker in account.by_hand or not view.chain.time_ns or stopping(view, "exit"):
             return False
-        return self.pace.has_room(account.height, kind)
+        return self.pace.has_room(account.height, now, kind)
 
     def _place(
         self, look: Look, view: MarketView, market: PerpetualMarket, levels: Levels,
@@ -6023,7 +6034,7 @@ class Risk:
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         if order.order_flags != SHORT_TERM:
             account.stand(order)
-            self._upkeep.pace.count(account.height)
+            self._upkeep.pace.count(account.height, verdict.at)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id, sent=account.height
         )
