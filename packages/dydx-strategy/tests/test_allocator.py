@@ -12,6 +12,7 @@ from dydx_strategy import (
     Decision,
     Outcome,
     Pairs,
+    RankAndTarget,
     Reversion,
     Sniper,
     StrategyError,
@@ -391,7 +392,8 @@ def test_a_list_names_strategies_with_their_weights_and_settings(tmp_path):
     assert isinstance(mixed, Allocator)
     assert isinstance(mixed._children[0].strategy, Sniper)
     assert mixed._children[0].strategy.settings.arm == 4.0
-    assert (mixed.settings.net_share, mixed.signals) == (0.5, ("funding", "liquidity"))
+    assert mixed.settings.net_share == 0.5
+    assert {*mixed.signals} == {"funding", "liquidity", *RankAndTarget().signals}
     assert [row.title for row in mixed.results()] == ["sniper", "rank", "carry"]
     assert isinstance(alone, Allocator)
     assert mixed is not load_strategy(toml)()

@@ -142,6 +142,17 @@ def test_no_more_markets_are_held_than_there_are_places():
     assert set(words(street.run(200, jumping()))) == {"no place: 1 of 1 markets held"}
 
 
+def test_what_is_on_its_way_takes_its_place():
+    """Two markets jump in the same second, with one place: one is entered."""
+    street = Street(Reversion(ReversionSettings(positions=1, **QUICK)), "BTC-USD", "ETH-USD")
+    one = jumping()
+    street.run(600, lambda s: dict.fromkeys(("BTC-USD", "ETH-USD"), one(s)["BTC-USD"]))
+    entered = [row for row in street.decided if row.target_usdc and row.action == "target"]
+
+    assert entered
+    assert len({row.at // 10**10 for row in entered}) == len(entered)
+
+
 # === Sniper ===
 
 

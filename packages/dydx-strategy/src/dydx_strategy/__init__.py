@@ -1235,6 +1235,7 @@ class _Watched:
         self.due = 0
         self.troubled_at: int | None = None
         self.since: int | None = None  # when something held was first seen
+        self.asked_until = 0  # an entry may be on its way so long
         self.rests_until = 0
 
     def take(self, scored: Scored) -> None:
@@ -1252,6 +1253,7 @@ class _Watcher(Generic[_W]):
 
     name: ClassVar[str]
     signals: ClassVar[tuple[str, ...]] = ()
+    _asks_s = 15.0  # by then an order that takes has filled or failed
 
     def __init__(self, settings: WatchSettings) -> None:
         self._limits = settings
@@ -1278,6 +1280,12 @@ class _Watcher(Generic[_W]):
             return (looked,)
         return self._report(scored, held, looked)
 
+    def learn(self, outcome: Outcome) -> None:
+        """Give up the place of an entry that has failed."""
+        market = self._markets.get(outcome.ticker)
+        if market is not None and outcome.kind in ("denied", "expired"):
+            market.asked_until = 0
+
     def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
         silent_since = self._reported_at
         if silent_since is None or scored.at - silent_since < _ns(self._limits.report_s):
@@ -1299,9 +1307,13 @@ class _Watcher(Generic[_W]):
         market.since = None
         if scored.at < market.rests_until:
             return f"it rests for {(market.rests_until - scored.at) / 1e9:.0f} s more"
-        if wait := self._full(held):
+        if wait := self._full(scored, held):
             return wait
-        return self._enter(market, scored, self._limits.market_share * (held.equity_usdc or 0.0))
+        size = self._limits.market_share * (held.equity_usdc or 0.0)
+        entered = self._enter(market, scored, size)
+        if not isinstance(entered, str):
+            market.asked_until = scored.at + _ns(self._asks_s)
+        return entered
 
     def _in_trouble(self, market: _W, scored: Scored, usdc: float, why: str) -> Decision | str:
         market.troubled_at = scored.at if market.troubled_at is None else market.troubled_at
@@ -1314,12 +1326,14 @@ class _Watcher(Generic[_W]):
             return f"cannot be closed: {stops[0].why}"
         return Decision.of(scored, 0.0, f"close: {why} ({lasted:.1f} s)", urgency=_PRESSING)
 
-    def _full(self, held: Holdings) -> str:
+    def _full(self, scored: Scored, held: Holdings) -> str:
         if not held.equity_usdc or held.equity_usdc < 0:
             known = held.equity_usdc is not None
             return "no equity is left" if known else "the account's equity is not known"
-        if len(held) >= self._limits.positions:
-            return f"no place: {len(held)} of {self._limits.positions} markets held"
+        # What is on its way to be held takes its place, too.
+        taken = {t for t, one in self._markets.items() if one.asked_until > scored.at}.union(held)
+        if len(taken - {scored.ticker}) >= self._limits.positions:
+            return f"no place: {len(taken)} of {self._limits.positions} markets held"
         return ""
 
     def _leave(self, market: _W, scored: Scored, rest_s: float, why: str) -> Decision:
@@ -1422,6 +1436,7 @@ class Sniper(_Watcher[_Target]):
     def __init__(self, settings: SniperSettings | None = None) -> None:
         self.settings = settings or SniperSettings()
         super().__init__(self.settings)
+        self._asks_s = 1.5 * self.settings.entry_patience_s
         self._aims: dict[Aim, Callable[[_Target, Scored, float], Decision | str]] = {
             "watching": self._watching, "armed": self._armed, "triggered": self._triggered,
             "entered": self._gone,
@@ -1429,6 +1444,7 @@ class Sniper(_Watcher[_Target]):
 
     def learn(self, outcome: Outcome) -> None:
         """Aim again where an entry has failed."""
+        super().learn(outcome)
         market = self._markets.get(outcome.ticker)
         failed = outcome.kind in ("denied", "expired")
         if market is not None and market.aim == "triggered" and failed:
