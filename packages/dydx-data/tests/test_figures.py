@@ -170,7 +170,9 @@ def test_closes_that_go_one_way_trend_and_others_range() -> None:
 
 def test_the_crash_is_disorderly_and_what_came_before_it_is_not() -> None:
     """On the recording, of each market."""
-    state, calm, crash = DataState(), set[str](), set[str]()
+    state = DataState()
+    calm: set[str] = set()
+    crash: set[str] = set()
     for frame in collect(load_recorded_stream("quickstart")):
         step(state, frame)
         if frame.kind == "tick" and frame.seq > 2_000:

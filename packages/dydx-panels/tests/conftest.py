@@ -84,7 +84,7 @@ def perpetual(ticker: str, atomic: int, tick: int) -> PerpetualMarket:
 def _market(place: int) -> MarketRow:
     ticker, price, status, stale_s, atomic, tick = _MARKETS[place]
     scores = tuple(
-        Score(ticker, name, 50 + 45 * math.sin(place * 1.7 + i * 2.1), _INPUTS, 48_211)
+        Score(ticker, name, 50 + 45 * math.sin(place * 1.7 + i * 2.1), _INPUTS, 48_211, 17)
         for i, name in enumerate(_SIGNALS)
     )
     return MarketRow(
@@ -101,6 +101,10 @@ def _market(place: int) -> MarketRow:
         status=status,
         stale_s=stale_s,
         scores=scores if price else (),
+        curves={
+            score.signal: [math.sin(n / (i + 2)) for n in range(16)]
+            for i, score in enumerate(scores)
+        },
     )
 
 
@@ -347,6 +351,7 @@ def sample() -> Snapshot:
         flow=_flow(),
         funding=_funding(),
         detections=_detections(),
+        triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
     )  # fmt: skip
 
 

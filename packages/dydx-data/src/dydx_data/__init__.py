@@ -3232,8 +3232,8 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Detectors ===
-# What goes on in a market beside its figures. A detector folds views into a `Detection` about once
-# a second of event time and market; nothing runs unless somebody subscribes to `detections`.
+# What goes on in a market beside its figures. A detector folds views into a `Detection`, at most
+# one a second of event time and market; nothing runs unless somebody subscribes to `detections`.
 
 _DETECT_NS: Final = _SECOND  # a market's detections are at least so far apart
 
@@ -3284,7 +3284,7 @@ _LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has l
 _HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
 _QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
 _ALIKE: Final = 0.1  # sizes that differ by less are the same
-_NEAR: Final = 3  # levels
+_NEAR: Final = 5  # levels: one that expired may stand before the others for two minutes
 _LEARN: Final = 0.05  # what one quote weighs in the habits
 
 
@@ -3292,7 +3292,8 @@ class MarketMakers:
     """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
 
     uptime    share of time with both sides quoted, at most 300 bps apart
-    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    there     share of time in which, besides, each side had a new quote among its best five
+              within 2.5 s
     prompt    share of the quotes that were renewed within 1.5 s
     constant  share of the new quotes whose size is within 10 % of the one they follow
     refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
@@ -3346,7 +3347,7 @@ class _Quoting:
         self.bid: Level | None = None
         self.ask: Level | None = None
         self.renewed = [at, at]  # when each side's best was last quoted
-        self.near = [at, at]  # and when one of its best three
+        self.near = [at, at]  # and when one of its best few
         self.offsets = [0, 0]
         self.spread_bps = math.inf
         self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
@@ -3374,39 +3375,44 @@ class _Quoting:
 
     def touch(self, at: int, bid: Level | None, ask: Level | None) -> None:
         """Take new best levels."""
-        self.spend(at)
-        for side, (old, new) in enumerate(((self.bid, bid), (self.ask, ask))):
-            # A smaller total at the same price is a fill, not a quote.
-            if new is None or new is old:
-                continue
-            if old is None:
-                self.renewed[side] = at
-            elif new.price != old.price or new.size > old.size:
-                self._renew(side, at, abs(new.size - old.size) <= _ALIKE * old.size)
-        self.bid, self.ask = bid, ask
-        before, self.spread_bps = self.spread_bps, math.inf
+        if bid is not self.bid:
+            self._quote(0, at, self.bid, bid)
+            self.bid = bid
+        if ask is not self.ask:
+            self._quote(1, at, self.ask, ask)
+            self.ask = ask
+        before, spread_bps = self.spread_bps, math.inf
         if bid is not None and ask is not None:
-            self.spread_bps = (ask.price - bid.price) / bid.price * 1e4
-        self._sweep(at, before)
+            spread_bps = (ask.price - bid.price) / bid.price * 1e4
+        if (before <= _WIDE_BPS) != (spread_bps <= _WIDE_BPS):
+            self.spend(at)
+        self.spread_bps = spread_bps
+        if self.swept_at or 1.5 * before < spread_bps:
+            self._sweep(at, before)
 
     def look(self, at: int, book: Book) -> None:
         """Notice new quotes near the touch: an expired one, not yet removed, may stand before."""
         for side, levels in enumerate((book.bids(_NEAR), book.asks(_NEAR))):
-            newest = max((level.offset for level in levels), default=0)
-            if newest > self.offsets[side]:
-                self.near[side] = at
-            self.offsets[side] = newest
+            for level in levels:
+                if level.offset > self.offsets[side]:
+                    self.near[side], self.offsets[side] = at, level.offset
 
-    def _renew(self, side: int, at: int, alike: bool) -> None:
-        life_ns, self.renewed[side] = at - self.renewed[side], at
-        self.life_ns += _LEARN * (life_ns - self.life_ns)
-        self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
-        self.constant += _LEARN * (alike - self.constant)
+    def _quote(self, side: int, at: int, old: Level | None, new: Level | None) -> None:
+        if new is None:
+            return
+        if old is not None:
+            price, size = old.price, old.size
+            if new.price == price and new.size <= size:
+                return  # a smaller total at the same price is a fill, not a quote
+            life_ns = at - self.renewed[side]
+            self.life_ns += _LEARN * (life_ns - self.life_ns)
+            self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
+            self.constant += _LEARN * ((abs(new.size - size) <= _ALIKE * size) - self.constant)
+        self.renewed[side] = at
 
     def _sweep(self, at: int, before_bps: float) -> None:
         if not self.swept_at:
-            if 1.5 * before_bps < self.spread_bps:
-                self.swept_at, self.swept_bps = at, before_bps
+            self.swept_at, self.swept_bps = at, before_bps
         elif self.spread_bps <= 1.25 * self.swept_bps or at - self.swept_at > _LEFT_NS:
             self.refill += _LEARN * ((at - self.swept_at <= _BLOCK_NS) - self.refill)
             self.swept_at = 0
@@ -3432,6 +3438,7 @@ _BETA_KEEP: Final = math.exp2(-_SAMPLE_NS / (600 * _SECOND))
 _RESIDUAL_KEEP: Final = math.exp2(-_SAMPLE_NS / (300 * _SECOND))
 _WARM_SAMPLES: Final = 60
 _ROUNDING: Final = 1e-9  # a share: sums of floats may not make a claim
+_FEW_LEVELS: Final = 3
 _LEVELS: Final = 20  # of a side: what lies deeper is nothing to trade on
 
 
@@ -3450,6 +3457,7 @@ class Arbitrage:
     -TICKER       USDC of each leg of the basket, + bought
     strength      = net / (net + cost) of the better one; 0 where neither pays
 
+    Where fees alone take all of it the books are not walked, and the net is that before spreads.
     A net above 0 is claimed only if walking each book involved for its size (20 levels) pays it;
     a residual besides only from |z| = 2 on. Whether the price returns, nobody promises.
     """
@@ -3487,15 +3495,16 @@ class Arbitrage:
         mid = view.book.mid_price or oracle
         inputs.append(("basis_bps", (mid / oracle - 1.0) * 1e4))
         size = self._usd / oracle
-        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
-        if bought is None or sold is None:
-            return 0.0
-        dear = mid > oracle
-        gross = size * abs(mid - oracle)
-        # In at a price of the book, out at the oracle price with half the spread.
-        spread = size * (bought - sold)
-        fees = size * self._fee * ((sold if dear else bought) + oracle)
-        cost = spread + fees + _to_go(view, -self._usd if dear else self._usd) + self._margin
+        gross, cost = size * abs(mid - oracle), 2.0 * self._usd * self._fee
+        if cost < gross:
+            bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+            if bought is None or sold is None:
+                return 0.0
+            dear = mid > oracle
+            # In at a price of the book, out at the oracle price with half the spread.
+            fees = size * self._fee * ((sold if dear else bought) + oracle)
+            funding = _to_go(view, -self._usd if dear else self._usd)
+            cost = size * (bought - sold) + fees + funding + self._margin
         inputs.append(("basis_usd", gross - cost))
         return _strength(gross, cost)
 
@@ -3509,12 +3518,13 @@ class Arbitrage:
         # Rich is sold, and its basket bought.
         own = -math.copysign(self._usd, off)
         legs = {name: -beta * own / len(basket) for name in basket}
-        costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
-        costs.append(self._there_and_back(view, own))
-        cost = math.fsum(costs) + self._margin
-        if not math.isfinite(cost):
-            return 0.0
-        gross = abs(off) * self._usd
+        gross, cost = abs(off) * self._usd, 2.0 * self._fee * self._usd * (1.0 + abs(beta))
+        if cost < gross:
+            costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
+            costs.append(self._there_and_back(view, own))
+            cost = math.fsum(costs) + self._margin
+            if not math.isfinite(cost):
+                return 0.0
         inputs.append(("residual_usd", gross - cost))
         inputs += [(f"-{name}", usd) for name, usd in legs.items()]
         return _strength(gross, cost) if abs(z) >= 2.0 else 0.0
@@ -3590,13 +3600,15 @@ class _Residual:
 
 def _walk(book: Book, side: str, size: float) -> float | None:
     """Return the average price of taking a size from the book; None where it is too thin."""
-    left, paid = size, 0.0
-    for level in book.asks(_LEVELS) if side == "BUY" else book.bids(_LEVELS):
-        taken = level.size if level.size < left else left
-        paid += taken * level.price
-        left -= taken
-        if left <= 0.0:
-            return paid / size
+    levels = book.asks if side == "BUY" else book.bids
+    for count in (_FEW_LEVELS, _LEVELS):  # nearly always the first few do
+        left, paid = size, 0.0
+        for level in levels(count):
+            taken = level.size if level.size < left else left
+            paid += taken * level.price
+            left -= taken
+            if left <= 0.0:
+                return paid / size
     return None
 
 
@@ -3614,17 +3626,18 @@ def _strength(gross: float, cost: float) -> float:
 # reader of this stream can know, not what happened at the venue.
 
 _LAG_STEP_S: Final = 0.25
-_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-12, 13))
+_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-8, 9))
 _MOST_LAG_S: Final = _LAGS_S[-1]
 _MEMORY_S: Final = 300.0 / math.log(2.0)  # half-life of 300 s
 _LEAST_MOVES: Final = 30
+_DISCOVER_S: Final = 5.0  # between two findings: a lead does not change in a second
 _UNPAIRED_S: Final = 30.0  # an observation waits so long for the other price
 
 
 class PriceDiscovery:
     """Which of mid, trades and oracle leads, by how much, and where the price is made.
 
-    For each pair the Hayashi-Yoshida covariance at lags of -3 to 3 s, 0.25 s apart, over all
+    For each pair the Hayashi-Yoshida covariance at lags of -2 to 2 s, 0.25 s apart, over all
     observations, without a common clock (Hoffmann, Rosenbaum and Yoshida 2013):
 
     lead_trades_s, lead_oracle_s    by how much the mid is ahead of the other; its peak, a parabola
@@ -3654,6 +3667,9 @@ class PriceDiscovery:
             return None
         market.due_s = at_s + _DETECT_NS / _SECOND
         market.share.sample(market.mid.last, market.trades.last)
+        if at_s < market.figures_s:
+            return None
+        market.figures_s = at_s + _DISCOVER_S
         inputs, strength = market.figures()
         return Detection(ticker, self.name, strength, inputs, view.seq) if inputs else None
 
@@ -3663,7 +3679,7 @@ class _Discovering:
 
     def __init__(self, at_s: float) -> None:
         self.mid, self.trades, self.oracle = _Prices(), _Prices(), _Prices()
-        self.share, self.due_s = _Share(), at_s
+        self.share, self.due_s, self.figures_s = _Share(), at_s, at_s
         # The rarer price first: it is the one that costs.
         self.pairs = {
             "trades": (_Pair(self.trades, self.mid), -1.0),
@@ -3679,9 +3695,11 @@ class _Discovering:
             price, prices = view.fresh[-1].price if view.fresh else None, self.trades
         else:
             price, prices = view.oracle.price if view.oracle else None, self.oracle
-        if price is not None and prices.add(at_s, math.log(price)):
-            for pair, _ in self.pairs.values():
-                pair.take(prices)
+        if price is not None and prices.add(at_s, price):
+            for pair in prices.first_of:
+                pair.begin()
+            for pair in prices.second_of:
+                pair.settle()
 
     def figures(self) -> tuple[tuple[tuple[str, float], ...], float]:
         found: list[tuple[str, float]] = []
@@ -3702,25 +3720,29 @@ class _Prices:
         self.times: list[float] = []
         self.logs: list[float] = []
         self.last: float | None = None
-        self.square = 0.0
+        self.first_of: list[_Pair] = []
+        self.second_of: list[_Pair] = []
+        self._price = self._square = self._moved_s = 0.0
 
-    def add(self, at_s: float, log: float) -> bool:
+    def add(self, at_s: float, price: float) -> bool:
         """Take an observation; False for one that does not come after the last."""
         times = self.times
-        if times:
-            passed = at_s - times[-1]
-            if passed <= 0.0:
-                return False
-            self.square *= math.exp(-passed / _MEMORY_S)
-        if self.last is not None:
-            self.square += (log - self.last) ** 2
-        self.last = log
+        if times and at_s <= times[-1]:
+            return False
+        if price != self._price:
+            log = math.log(price)
+            if self.last is not None:
+                self._square = self.square(at_s) + (log - self.last) ** 2
+            self.last, self._price, self._moved_s = log, price, at_s
         times.append(at_s)
-        self.logs.append(log)
+        self.logs.append(self.last or 0.0)
         if len(times) >= 1_024:
             start = min(bisect_left(times, at_s - _UNPAIRED_S - 2 * _MOST_LAG_S), 1_023)
             del times[:start], self.logs[:start]
         return True
+
+    def square(self, at_s: float) -> float:
+        return self._square * math.exp((self._moved_s - at_s) / _MEMORY_S)
 
 
 class _Pair:
@@ -3728,47 +3750,60 @@ class _Pair:
 
     def __init__(self, first: _Prices, second: _Prices) -> None:
         self._first, self._second = first, second
+        first.first_of.append(self)
+        second.second_of.append(self)
         self._waiting: deque[tuple[float, float]] = deque()
         self._at_s = self._log = self._moves = 0.0
         self._before: list[float] = []
         self._both = [0.0] * len(_LAGS_S)
 
-    def take(self, prices: _Prices) -> None:
-        """Take the newest observation of a price, if it is one of this pair's."""
-        second = self._second.times
-        if prices is self._first:
-            at_s = prices.times[-1]
-            self._waiting.append((at_s, prices.logs[-1]))
-            if self._waiting[0][0] < at_s - _UNPAIRED_S:
-                self._waiting.clear()
-                self._before = []
-        elif prices is not self._second:
-            return
-        while self._waiting and second and self._waiting[0][0] + _MOST_LAG_S <= second[-1]:
-            self._settle(*self._waiting.popleft())
+    def begin(self) -> None:
+        """Let the first's newest observation wait until the second's are known as far."""
+        at_s = self._first.times[-1]
+        self._waiting.append((at_s, self._first.logs[-1]))
+        if self._waiting[0][0] < at_s - _UNPAIRED_S:
+            self._waiting.clear()
+            self._before = []
+
+    def settle(self) -> None:
+        """Take what waited for the second's newest observation."""
+        waiting, until_s = self._waiting, self._second.times[-1] - _MOST_LAG_S
+        while waiting and waiting[0][0] <= until_s:
+            self._settle(*waiting.popleft())
 
     def _settle(self, at_s: float, log: float) -> None:
         # A move of the first goes with all moves of the second that touch its time, shifted by
         # the lag: from the last observation before its start to the first after its end.
         times, logs = self._second.times, self._second.logs
-        if times[0] > at_s - _MOST_LAG_S:
+        place = bisect_left(times, at_s - _MOST_LAG_S)
+        if not place:
             self._before = []
             return
-        if before := self._before:
+        before, after = [], []
+        for lag in _LAGS_S:
+            moment = at_s + lag
+            while times[place] < moment:
+                place += 1
+            after.append(logs[place])
+            before.append(logs[place - (times[place] > moment)])
+        if self._before:
             keep, move = math.exp((self._at_s - at_s) / _MEMORY_S), log - self._log
-            self._moves = keep * self._moves + (move != 0.0)
+            if move:
+                self._moves += 1
+            self._moves *= keep
             self._both = [
-                keep * both + move * (logs[bisect_left(times, at_s + lag)] - start)
-                for both, start, lag in zip(self._both, before, _LAGS_S, strict=True)
+                keep * both + move * (end - start)
+                for both, start, end in zip(self._both, self._before, after, strict=True)
             ]
-        self._at_s, self._log = at_s, log
-        self._before = [logs[bisect_right(times, at_s + lag) - 1] for lag in _LAGS_S]
+        self._at_s, self._log, self._before = at_s, log, before
 
     def peak(self) -> tuple[float, float] | None:
         """Return the lag at which they move together most, s, and their correlation there."""
-        both, scale = self._both, math.sqrt(self._first.square * self._second.square)
-        top = max(both)
-        if self._moves < _LEAST_MOVES or not scale or top <= 0.0:
+        if self._moves < _LEAST_MOVES:
+            return None
+        both, top = self._both, max(self._both)
+        scale = math.sqrt(self._first.square(self._at_s) * self._second.square(self._at_s))
+        if not scale or top <= 0.0:
             return None
         at = both.index(top)
         lag = _LAGS_S[at]
@@ -3895,7 +3930,7 @@ def _closed(resolution: str, begun: dict[str, int], view: MarketView) -> list[Cl
 def detections(
     detectors: Iterable[Callable[[], Detector]] = DETECTORS,
 ) -> Callable[[Observable[MarketView]], Observable[Detection]]:
-    """Turn market views into what the detectors find, about one a second, market and detector.
+    """Turn market views into what the detectors find, at most one a second, market and detector.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. Each subscriber folds detectors of its own. A change that no detector wants (q) is passed

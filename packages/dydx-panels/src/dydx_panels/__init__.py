@@ -924,6 +924,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
     drawn = any(curves.values())
+    named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
     def curve(score: Score) -> _Cell:
         return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
@@ -933,7 +934,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
 
     return [
         _TICKER,
-        _Column("signal", 15, lambda score: (score.signal, ""), 0, True),
+        _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
