@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, silence
+from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
 from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
 from msgspec.structs import replace
 
@@ -108,30 +108,32 @@ def _rate(view: MarketView) -> FundingRow:
 
 
 def worst_first(bot: Bot) -> tuple[QualityRow, ...]:
-    """Return every market's troubles and ages, the worst first."""
-    rows = [_quality(bot.data.at, view) for view in bot.data.views.values() if view.live_at]
-    return tuple(sorted(rows, key=lambda row: (not row.why, -row.troubles)))
+    """Return every market's quality, the worst first."""
+    rows = [_quality(bot.data.at, view) for view in bot.shown.watched]
+    return tuple(sorted(rows, key=lambda row: (not row.why, row.known or 0.0, -row.troubles)))
 
 
 def _quality(at: int, view: MarketView) -> QualityRow:
-    quality, book = view.quality, view.book
-    stale_ns, words = silence(view, at)
-    why = f"{words} {stale_ns / 1e9:.0f} s" if quality.stale else "" if book.known else "no book"
-    stamps = (
-        ("book", book.at),
-        ("trade", view.trades[-1].at_ns - (view.chain.skew_ns or 0) if view.trades else 0),
-        ("oracle", view.oracle.at if view.oracle else 0),
-        ("funding", view.funding.at),
-    )
+    figures, (stale_ns, words) = quality_figures(view, at), silence(view, at)
+    why: str = "" if figures.verdict == "ok" else figures.verdict
+    if view.quality.stale:
+        why = f"{words} {stale_ns / 1e9:.0f} s"
+    elif not view.book.known:
+        why = "no book"
+    counts = sorted(figures.counts.items(), key=lambda row: -row[1])
     return QualityRow(
         ticker=view.ticker,
         why=why,
-        counts=tuple(quality.counts.most_common(4)),
-        ages=tuple((name, max(at - stamp, 0) / 1e9 if stamp else None) for name, stamp in stamps),
-        newest=quality.samples[-1] if quality.samples else None,
+        known=figures.known,
+        messages_s=figures.messages_s,
+        expected_s=figures.expected_s,
+        lag_p99_ms=figures.lag_p99_ms,
+        counts=tuple(counts[:4]),
+        ages=tuple((name, figures.ages_s.get(name)) for name in _AGES),
     )
 
 
+_AGES: Final = ("book", "trades", "oracle", "funding", "block")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "candles": _candles,
     "flow": _flow,

@@ -191,13 +191,20 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one market's data can be believed: troubles, and ages in seconds by source."""
+    """How far one market's data can be believed: troubles, and ages in seconds by source.
+
+    `why` stands against it; `known` is the share of time in which it could be traded, and
+    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    """
 
     ticker: str
     why: str = ""
+    known: float | None = None
+    messages_s: float | None = None
+    expected_s: float | None = None
+    lag_p99_ms: float | None = None
     counts: tuple[tuple[str, int], ...] = ()
     ages: tuple[tuple[str, float | None], ...] = ()
-    newest: Sample | None = None
 
     @property
     def troubles(self) -> int:
@@ -1152,6 +1159,10 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
+        _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
+        _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
+        _Column("lag p99", 9, lambda row: (_figure(row.lag_p99_ms, 0, unit=" ms"), ""), 5),
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
