@@ -799,10 +799,10 @@ def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -
     assert text.count("?") == 2
 
 
-@pytest.mark.parametrize("prices", [(0.0, 0.0, 0.0, 0.0), (math.nan, 1.0, 1.0, 1.0)])
-def test_candles_that_cannot_be_drawn_are_none(prices: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("price", [0.0, math.nan])
+def test_candles_that_cannot_be_drawn_are_none(price: float) -> None:
     """A price of 0 is none."""
-    row = CandleRow(0, *prices, 0.0, 0.0, 0)
+    row = CandleRow(0, price, 1.0, 1.0, 1.0, 0.0, 0.0, 0)
     part = CandlesPart(ticker="X-USD", resolution="1DAY", rows=(row,))
 
     assert "no candle that can be drawn" in drawn("candles", Snapshot(candles=part))

@@ -6,14 +6,15 @@ Some of it costs, as the volume of an hour by price: nobody pays for what nobody
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, silence
+from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, silence
 from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from msgspec.structs import replace
 
 from bot.composition import Bot
 
-CANDLES: Final = 240
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
 
@@ -26,21 +27,32 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
 
 
 def _candles(bot: Bot, view: MarketView) -> CandlesPart:
-    resolution, candles = next(iter(view.candles.items()), ("", ()))
-    newest = list(candles)[-CANDLES:]
+    resolution, candles = next(iter(view.candles.items()))
+    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
     return CandlesPart(
         ticker=view.ticker,
         market=view.market,
         resolution=resolution,
-        rows=tuple(_candle(candle, candle is newest[-1]) for candle in newest),
+        rows=tuple(map(row, candles)),
     )
 
 
-def _candle(candle: Candle, is_last: bool) -> CandleRow:
+def _resolution(view: MarketView) -> int:
+    return view.market.atomic_resolution if view.market else 0
+
+
+def _candle(price: float, size: float, candle: Candle) -> CandleRow:
     return CandleRow(
-        candle.started_at, candle.open, candle.high, candle.low, candle.close, candle.volume,
-        candle.usd_volume, candle.trades, "forming" if is_last else "closed",
-    )  # fmt: skip
+        started_at=candle.started_at,
+        open=candle.open * price,
+        high=candle.high * price,
+        low=candle.low * price,
+        close=candle.close * price,
+        volume=candle.volume * size,
+        usd=candle.usd_volume / 1e6,
+        trades=candle.trades,
+        state=candle.state,
+    )
 
 
 def _flow(bot: Bot, view: MarketView) -> FlowPart:
@@ -74,18 +86,25 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
 
 
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
-    chain = bot.data.chain
-    to_go = _HOUR_S - chain.time_ns / 1e9 % _HOUR_S if chain.time_ns else None
-    rows = (
-        FundingRow(
-            ticker=view.ticker,
-            venue_1h=view.funding.next_rate_1h if view.funding.known else None,
-            seconds=to_go,
-            seq=view.funding.seq,
-        )
-        for view in bot.shown.watched
-    )
+    rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
+
+
+def _rate(view: MarketView) -> FundingRow:
+    outlook, now_ns = funding_outlook(view), view.chain.time_ns
+    row = FundingRow(
+        ticker=view.ticker,
+        venue_1h=view.funding.next_rate_1h if view.funding.known else None,
+        seconds=_HOUR_S - now_ns / 1e9 % _HOUR_S if now_ns else None,
+        history=tuple(view.premium.rates.values()),
+        seq=view.funding.seq,
+    )
+    if outlook is None:
+        return row
+    return replace(
+        row, predicted_1h=outlook.rate_1h, most_1h=outlook.clamp_ppm / 8e6,
+        share=outlook.share_known, seconds=outlook.seconds_to_tick,
+    )  # fmt: skip
 
 
 def worst_first(bot: Bot) -> tuple[QualityRow, ...]:

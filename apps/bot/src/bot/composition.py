@@ -227,7 +227,7 @@ class _Hubs:
 
     def __init__(self) -> None:
         self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
-        self.to_venue, self.to_risk = Hub(), Hub()
+        self.to_venue, self.to_risk, self.to_detectors = Hub(), Hub(), Hub()
 
 
 class Bot:
@@ -315,11 +315,14 @@ class Bot:
         ]
         if self.options.detectors:
             self.shown.detected = {}
-            streams.append((hubs.views.pipe(detections()), self.shown.detect))
+            streams[-1] = streams[-1][0], self._see_and_detect
+            streams.append((hubs.to_detectors.pipe(detections()), self.shown.detect))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
-            decisions = fold(lambda: Decider(strategy), self._decide)
+            decider = Decider(strategy)
+            self.shown.strategy = decider.strategy
+            decisions = fold(lambda: decider, self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
@@ -357,7 +360,7 @@ class Bot:
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
-                    self._feedback.filled(update)
+                    self._feedback.filled(update, self.data.views)
         for stranger in self.venue.strangers():
             self._meet(stranger)
         for act in self.made.drain():
@@ -370,6 +373,11 @@ class Bot:
         # The venue sends every market's oracle price; opinions are of those that are subscribed.
         if view.live_at:
             self._hubs.views.on_next(view)
+
+    def _see_and_detect(self, view: MarketView) -> None:
+        self.see(view)
+        if view.live_at:
+            self._hubs.to_detectors.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
         if self._followed is not None:
