@@ -842,3 +842,13 @@ def test_a_run_without_trades_has_no_volume_by_price(full: Snapshot) -> None:
 def test_detectors_that_warm_up_have_found_nothing() -> None:
     """Which is not the same as being off."""
     assert "the detectors warm up" in drawn("detectors", Snapshot(detections=()))
+
+
+def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
+    """What is usual after a quarter of an hour is not what is usual."""
+    score = Score("BTC-USD", "liquidity", 50.0, (("day_h", 0.25),), 9, 1)
+    row = replace(full.markets[0], scores=(score,))
+    whole = replace(row, scores=(replace(score, inputs=(("day_h", 23.9),)),))
+
+    assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
+    assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))

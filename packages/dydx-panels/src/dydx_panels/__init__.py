@@ -951,9 +951,20 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     ]  # fmt: skip
 
 
+def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
+    """Say while what is usual is of less than a day: levels still warm up."""
+    inputs = (score.inputs for row in snapshot.markets for score in row.scores)
+    hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
+    if not hours or min(hours) >= _WHOLE_H:
+        return []
+    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    return [[(what, "watch")]]
+
+
+_WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker")  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
