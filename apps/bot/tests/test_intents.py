@@ -148,7 +148,7 @@ def test_the_fill_of_a_bracket_that_was_found_is_news() -> None:
         id="f", order_id=id_, ticker="ETH-USD", side="SELL", size=Decimal(1), price=Decimal(2_900),
         quote=0, fee=0, liquidity="TAKER", type="LIMIT", height=1, created_at="",
     )  # fmt: skip
-    feedback.filled(AccountUpdate(seq=2, at=2, subaccount=US, height=1, fills=(fill,)))
+    feedback.filled(AccountUpdate(seq=2, at=2, subaccount=US, height=1, fills=(fill,)), {})
 
     [outcome] = [o for o in feedback.news(bot.risk, {}, 2, 2) if isinstance(o, Outcome)]
     assert (outcome.kind, outcome.decision, outcome.usdc) == ("filled", "", -2_900.0)
