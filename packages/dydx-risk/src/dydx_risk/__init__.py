@@ -5364,9 +5364,8 @@ class StandingPace:
     def has_room(self, height: int, now: int, kind: BracketKind) -> bool:
         """Return whether one more may go out; a profit leaves room for stops."""
         # An event may have been stamped by a clock that is wrong: then heights alone count.
-        in_block = sum(
-            1 for at, when in self._sent if at == height or 0 <= now - when < _ONE_BLOCK_NS
-        )
+        sent = (at == height or 0 <= now - when < _ONE_BLOCK_NS for at, when in self._sent)
+        in_block = sum(sent)  # integers
         most = _MOST_IN_PACE - (_FOR_STOPS if kind == "TAKE_PROFIT" else 0)
         return in_block < _MOST_IN_BLOCK and self.sent(height) < most
 
