@@ -25,7 +25,7 @@ class Stopwatch:
 
     def around(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function, timed."""
-        clock = time.perf_counter_ns
+        clock = time.thread_time_ns  # a machine that does more than this takes no part
 
         def timed(*arguments: Any) -> Any:
             started = clock()

@@ -3,10 +3,12 @@
     vectors DIR    DIR/<family>.json ──► public functions ──► passed/total per family
     captures DIR   DIR/{ws,rest,accounts,candles} ──► parsers ──► parsed/total, each refusal
     sessions DIR   DIR/<session>/frames.jsonl.zst ──► the layers ──► figures as in truth.json
+    rules DIR      DIR/**/*.jsonl.zst, DIR/ws ──► the data layer ──► frames that no rule objects to
 
     uv run tools/conformance.py vectors DIR [-v]
     uv run tools/conformance.py captures DIR [-v]
     uv run tools/conformance.py sessions DIR [-v]
+    uv run tools/conformance.py rules DIR [-v]
 
 A family that nothing answers yet counts as failed: the figure is what is left. The exit code
 is 0 when the tool ran, whatever the figure, and 2 when DIR is not what was promised. No case
@@ -60,13 +62,15 @@ class FamilyTally:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the checks; return the exit code."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
-    parser.add_argument("check", choices=["vectors", "captures", "sessions"])
+    parser.add_argument("check", choices=["vectors", "captures", "sessions", "rules"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what failed")
     given = parser.parse_args(arguments)
     try:
         if given.check == "vectors":
             report(vectors(given.directory), verbose=given.verbose)
+        elif given.check == "rules":
+            report(rules(given.directory), verbose=given.verbose)
         elif given.check == "sessions":
             played, candles = sessions(given.directory)
             report(played, verbose=given.verbose, apart=candles)
@@ -1304,6 +1308,35 @@ class Played:
         known = view.open_interest
         if known is not None and (not interest or interest[-1][1] != known):
             interest.append((block, known))
+
+
+def rules(directory: Path) -> list[FamilyTally]:
+    """Fold every recording and every file of messages; what a rule objects to has failed."""
+    files = [*sorted(directory.rglob("*.jsonl.zst")), *sorted(directory.glob("ws/*.jsonl"))]
+    if not files:
+        raise ConformanceError(f"expected recordings in {directory}, got none")
+    return [judged(file, str(file.relative_to(directory))) for file in files]
+
+
+def judged(file: Path, name: str) -> FamilyTally:
+    """Fold one file and list what the rules of the data layer found in it."""
+    state, tally = data.DataState(), FamilyTally(name)
+    for frame in frames_in(file):
+        tally.total += 1
+        data.step(state, frame)
+    found = {kind: n for kind, n in state.counts().items() if kind in data.RULES}
+    tally.failures = [f"{kind}: {n}" for kind, n in found.items()]
+    tally.passed = tally.total - sum(found.values())  # integers
+    return tally
+
+
+def frames_in(file: Path) -> Iterator[conn.Frame]:
+    """Read a recording, or messages a line, without a time of their own."""
+    if file.suffix == ".zst":
+        yield from conn.Recording(file)
+        return
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        yield conn.ws_frame(number, number, number, "c1", line)
 
 
 def sessions(directory: Path) -> tuple[list[FamilyTally], FamilyTally]:

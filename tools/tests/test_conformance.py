@@ -10,6 +10,7 @@ from typing import Any
 import conformance
 import pytest
 from dydx_conn import Recording, find_recording
+from sessions import RECORDINGS
 
 POSITION = {
     "kind": "position",
@@ -398,3 +399,14 @@ def test_what_is_no_session_is_refused(
 
     assert conformance.main(["sessions", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("conformance: expected a ")
+
+
+def test_no_rule_objects_to_a_session_of_the_real_software(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every frame of it is counted, and a directory without recordings is refused."""
+    session = RECORDINGS / "localnet" / "19-makers-gone"
+
+    assert conformance.main(["rules", str(session)]) == 0
+    assert "302/302" in capsys.readouterr().out
+    assert conformance.main(["rules", str(session / "truth.json")]) == 2

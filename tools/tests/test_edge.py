@@ -1,10 +1,14 @@
 """What a strategy is worth: the frames of a story, what a run comes to, and the words for it."""
 
 import statistics
+from pathlib import Path
 
 import edge
 import pytest
-from dydx_data import DataState, step
+from bot.composition import PAPER, Bot, Options, Paper
+from dydx_conn import CancelRequest, Frame, OrderRequest
+from dydx_data import DataState, MarketView, step
+from dydx_strategy import Allocator
 from edge import Mean, Result, crossing, many, row
 from edge_wire import Story, frames_of
 from market import SCENARIOS
@@ -73,3 +77,86 @@ def test_a_sweep_prints_where_profit_begins(capsys: pytest.CaptureFixture[str]) 
 
     assert edge.main([*arguments, "--scenario", "revert", "--sweep", "0,3"]) == 0
     assert "never crosses 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scenario", "strategy"), [("revert", "reversion"), ("pair", "pairs"), ("trend", "sniper")]
+)
+def test_each_strategy_gains_where_its_hypothesis_holds(scenario: str, strategy: str) -> None:
+    """Two seeds of half an hour; what fifty come to is a run by hand."""
+    story = Story(scenario=scenario, seed=0, seconds=2_000, step_s=2)
+    results = many(story, [strategy], (1, 2), 1)[strategy]
+
+    assert sum(one.net for one in results) > 0
+    assert any(one.fills for one in results)
+
+
+def test_carry_is_held_where_it_is_paid() -> None:
+    """Books far above the oracle for two hours: a short in each market, paid each hour."""
+    story = Story(scenario="funding-squeeze", seed=1, seconds=7_300, step_s=10)
+    [one] = many(story, ["carry"], (1,), 1)["carry"]
+
+    assert one.fills == 2
+    assert one.funding > 0 < one.costs
+
+
+def test_what_several_strategies_have_adds_up_to_the_account(tmp_path: Path) -> None:
+    """To the quantum: positions, and what the account's collateral has gained or lost."""
+    file = tmp_path / "mix.json"
+    file.write_text('{"strategies": [{"use": "rank", "weight": 2}, {"use": "reversion"}]}')
+    options = Options(strategy=str(file))
+    bot = Bot(options)
+    for frames in frames_of(Story(scenario="revert", seed=2, seconds=1_200, step_s=2)):
+        play_all(bot, frames)
+    strategy, ledger = bot.shown.strategy, bot.venue.ledger  # type: ignore[attr-defined]
+    assert isinstance(strategy, Allocator)
+    stakes = [one.stakes for one in strategy.results()]
+    gained = sum(stake.cash - stake.fees for has in stakes for stake in has.values())
+    held = {ticker: one.quantums for ticker, one in ledger.holdings.items()}
+
+    assert not strategy.nobody
+    assert bot.journal.counts["fill"] > 4
+    assert gained == ledger.collateral - options.deposit * 10**6
+    for ticker in {*held}.union(*stakes):
+        theirs = [has[ticker].quantums for has in stakes if ticker in has]
+        assert held.get(ticker, 0) == sum(theirs)
+
+
+def play_all(bot: Bot, frames: list[Frame]) -> None:
+    """Play a step's frames to one bot."""
+    for frame in frames:
+        views = step(bot.data, frame)
+        bot.shown.last_frames.append(frame)
+        for view in views:
+            bot.see(view)
+        bot.settle(frame)
+
+
+# === One leg that never fills ===
+
+
+class Lame(Paper):
+    """A paper venue where no order of one market ever arrives that would open a position."""
+
+    def __init__(self, lame: str) -> None:
+        super().__init__(PAPER, 10_000 * 10**6)
+        self.lame = lame
+
+    def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
+        if isinstance(event, OrderRequest) and event.ticker == self.lame:
+            return []
+        return super().step(event)
+
+
+@pytest.mark.parametrize("lame", ["BTC-USD", "ETH-USD"])
+def test_no_leg_of_a_pair_stays_alone(lame: str) -> None:
+    """Through the gate and the venue: the other leg is off within half a minute, each time."""
+    venue = Lame(lame)
+    bot, alone, longest, seen = Bot(Options(strategy="pairs"), venue), 0, 0, False
+    for frames in frames_of(Story(scenario="pair", seed=3, seconds=2_400, step_s=2)):
+        play_all(bot, frames)
+        alone = alone + 2 if venue.ledger.holdings else 0
+        longest, seen = max(longest, alone), seen or alone > 0
+
+    assert seen
+    assert longest <= 30

@@ -14,9 +14,8 @@ def test_each_tree_has_its_turns_and_its_hash(capsys: pytest.CaptureFixture[str]
     """The same tree twice does the same work."""
     assert main([str(ROOT), str(ROOT), "--recording", SHORT, "--rounds", "1"]) == 0
 
-    *turns, last = capsys.readouterr().out.splitlines()
-    assert len(turns) == 2
-    assert len({turn.rpartition(" ")[2] for turn in turns}) == 1
+    old, new, last = capsys.readouterr().out.splitlines()
+    assert old.partition("run ")[2] == new.partition("run ")[2] != ""
     assert last.startswith("throughput of the new: ")
 
 
@@ -25,5 +24,5 @@ def test_a_tree_that_cannot_replay_is_named(tmp_path: Path) -> None:
     (tmp_path / "apps/bot/src/bot").mkdir(parents=True)
     (tmp_path / "apps/bot/src/bot/__init__.py").write_text("raise SystemExit('no bot here')\n")
 
-    with pytest.raises(SystemExit, match=f"expected {tmp_path} to replay sixty, got: no bot here"):
+    with pytest.raises(SystemExit, match=f"expected {tmp_path} to replay, got: no bot here"):
         main([str(tmp_path), str(tmp_path)])

@@ -16,6 +16,7 @@ from bot.__main__ import COMMANDS, main, parser
 from bot.acts import Standstill
 from bot.composition import PAPER
 from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, network
+from dydx_panels import Snapshot, View
 from msgspec.structs import replace as with_fields
 from reactivex import Observable, from_iterable
 
@@ -197,6 +198,28 @@ def test_what_risk_and_the_venue_say_is_printed_on_its_own(
     assert main(["panel", name, str(short)]) == 0
 
     assert words in capsys.readouterr().out
+
+
+def test_a_panel_is_drawn_again_while_its_recording_plays(
+    short: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal: alone from the first picture on, and nothing is printed after the last."""
+    pictures: list[str] = []
+
+    def draw(_: object, snapshot: Snapshot, view: View) -> int:
+        pictures.append(f"{view.panel} {len(snapshot.candles.rows)}")
+        return 0
+
+    monkeypatch.setattr("bot.show.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.runs.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
+    monkeypatch.setattr("bot.screen.DRAW_NS", 1_000_000)
+    monkeypatch.setattr("dydx_panels.Dashboard.draw", draw)
+
+    assert main(["panel", "candles", str(short), "--speed", "1000"]) == 0
+    assert pictures[0] == "candles 0"
+    assert pictures[-1] > "candles 1"
+    assert "Candles" not in capsys.readouterr().out
 
 
 def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> None:

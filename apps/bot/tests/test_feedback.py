@@ -241,7 +241,7 @@ def test_an_order_that_fills_in_parts_stays_open_until_it_ends(view: MarketView)
     """Each part has what is left; the rest of an order that ends expires."""
     feedback, views = Feedback(US), {TICKER: view}
     feedback.judged(approved(), views)
-    feedback.filled(fills(fill("0.5"), fill("1"), seq=2))
+    feedback.filled(fills(fill("0.5"), fill("1"), seq=2), views)
 
     during = learnt(feedback, risk_with(doubted=False), views)
     [expired] = [o for o in feedback.news(risk_with(), views, 6, 6) if isinstance(o, Outcome)]
@@ -257,7 +257,7 @@ def test_an_order_in_doubt_has_expired_until_a_fill_comes_after_all(view: Market
     feedback.judged(approved(), views)
 
     doubted = learnt(feedback, risk_with(doubted=True), views)
-    feedback.filled(fills(fill("2"), seq=3))
+    feedback.filled(fills(fill("2"), seq=3), views)
     late = learnt(feedback, risk_with(), views)
 
     assert doubted == [("approved", 2.0), ("expired", 0.0)]
@@ -277,7 +277,7 @@ def test_a_fill_that_nobody_ordered_is_a_cut_if_the_venue_made_it(
 ) -> None:
     """What a person trades on the same account is neither."""
     feedback = Feedback(US)
-    feedback.filled(fills(fill("1", client_id=99, type=type_, side="SELL"), seq=3))
+    feedback.filled(fills(fill("1", client_id=99, type=type_, side="SELL"), seq=3), {TICKER: view})
 
     news = feedback.news(risk_with(), {TICKER: view}, 3, 3)
 
@@ -305,7 +305,7 @@ def test_the_fill_of_a_guards_order_is_a_cut(view: MarketView) -> None:
         ),
         views,
     )  # fmt: skip
-    feedback.filled(fills(fill("1"), seq=2))
+    feedback.filled(fills(fill("1"), seq=2), views)
 
     [cut] = [o for o in feedback.news(risk_with(), views, 3, 3) if isinstance(o, Outcome)]
 
@@ -318,7 +318,7 @@ def test_only_so_many_orders_are_remembered(view: MarketView) -> None:
     for client_id in range(1_025):
         feedback.judged(approved(client_id), views)
     feedback.news(risk_with(), views, 3, 3)
-    feedback.filled(fills(fill("1", client_id=0), fill("1", client_id=1_024), seq=4))
+    feedback.filled(fills(fill("1", client_id=0), fill("1", client_id=1_024), seq=4), views)
 
     assert [kind for kind, _ in learnt(feedback, risk_with(), views)] == ["filled"]
 

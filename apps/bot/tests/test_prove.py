@@ -32,7 +32,7 @@ class Cheat:
         mid = scored.view.book.mid_price
         if mid is None or scored.at < self.due.get(scored.ticker, 0):
             return ()
-        self.due[scored.ticker] = scored.at + 10 * 10**9
+        self.due[scored.ticker] = scored.at + 5 * 10**9
         up = self.up(scored, mid)
         return [Decision.of(scored, 1_000.0 if up else -1_000.0, f"up {up}")]
 
@@ -77,14 +77,15 @@ CHEATS = {
     "module state": """
     SEEN = {}
     def up(self, scored, mid):
-        then = self.SEEN.get((scored.ticker, scored.at // 10**9 + 10), mid)
+        then = self.SEEN.get((scored.ticker, scored.at // 10**9 + 5), mid)
         self.SEEN[scored.ticker, scored.at // 10**9] = mid
         return then > mid
 """,
     "memory": """
     def up(self, scored, mid):
-        lists = [x for x in gc.get_objects(2) if type(x) is list and x and type(x[0]) is Frame]
-        return bool(lists) and int(mid) % 2
+        if not self.views:
+            self.views["all"] = gc.get_objects(0)
+        return int(mid) % 2
 """,
     "future": """
     def up(self, scored, mid):
@@ -112,11 +113,11 @@ FOUND = {
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    """Return the first forty seconds of the bundled recording."""
+    """Return the first half a minute of the bundled recording."""
     frames: list[Frame] = []
     for frame in Recording(find_recording("quickstart")):
         frames.append(frame)
-        if frame.mono - frames[0].mono > 40 * SECOND:
+        if frame.mono - frames[0].mono > 26 * SECOND:
             break
     return frames
 
@@ -147,6 +148,7 @@ def test_scrambled_frames_are_the_same_messages_in_another_order(frames: list[Fr
     assert found != frames
 
 
+@pytest.mark.replays
 def test_who_is_observed_decides_as_without(frames: list[Frame]) -> None:
     """What a strategy is lent is what it would have had: the decisions are a plain run's."""
     whole = list(Recording(find_recording("quickstart")))[:3_500]
@@ -188,7 +190,7 @@ def test_what_is_lent_is_good_for_its_frame() -> None:
         (
             "    def step(self, scored, held): return ()",
             1,
-            "unseen  past alone  it decided 0 targets",
+            "unseen  past alone  it decided 0 times",
         ),
     ],
 )
@@ -198,7 +200,7 @@ def test_the_exit_code_says_whether_it_is_proved(
     """What decides nothing proves nothing; what raises is stopped; a line each, and JSON."""
     path = tmp_path / "mine.py"
     path.write_text(HEAD.replace("strategy = Cheat", f"{body}\nstrategy = Cheat"))
-    typed = ["prove", str(path), "quickstart", "--seconds", "30", "--cuts", "1"]
+    typed = ["prove", str(path), "quickstart", "--seconds", "12", "--cuts", "1"]
 
     assert main(typed) == code
     assert words in capsys.readouterr().out

@@ -180,12 +180,13 @@ def test_what_a_panel_alone_shows_is_copied_for_it_alone(paper: Bot, name: str) 
 
 
 def test_the_worst_market_comes_first(paper: Bot) -> None:
-    """By what stands against it, then by the count of its troubles."""
+    """By what stands against it, then by how long it was known, then by its troubles."""
     alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel="quality")
     rows = alone.quality.markets
 
     assert len(rows) == 3
-    assert sorted(rows, key=lambda row: (not row.why, -row.troubles)) == list(rows)
+    assert {row.known is None for row in rows} == {False}
+    assert sorted(rows, key=lambda x: (not x.why, x.known or 0.0, -x.troubles)) == list(rows)
 
 
 def test_the_market_that_was_typed_is_shown(paper: Bot) -> None:

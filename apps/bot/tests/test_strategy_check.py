@@ -49,6 +49,10 @@ WRONG = {
     "a foreign signal": (
         'value("momentum")', 'value("xyz")', "names", "asks for 'xyz', which nothing scores (momen"
     ),
+    "an unnamed signal": (
+        'value("momentum")', 'value("trend")', "names",
+        "it asks for 'trend', which nothing scores: name it in its attribute signals",
+    ),
     "too much": ("1_000.0,", "60_000.0,", "limits", "60,000 USDC of BTC-USD at frame"),
     "blind": ("if usdc or entry:", "if usdc:", "silence", "+1,000 USDC of BTC-USD at frame"),
     "stays": ('[Decision.of(scored, 0.0, "trouble")]', "()", "exits", "it still holds +"),
@@ -69,16 +73,22 @@ WRONG = {
 TROUBLED = ("", "exits")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect a way out of trouble within 20 s: a shorter recording is enough."""
+    monkeypatch.setattr("bot.strategy._PATIENCE_NS", 20 * SECOND)
+
+
 @pytest.fixture(scope="module")
 def minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return 140 seconds of the bundled recording as one of its own."""
+    """Return 95 seconds of the bundled recording as one of its own."""
     source = Recording(find_recording("quickstart"))
     path = tmp_path_factory.mktemp("check") / "minutes.jsonl.zst"
     writer = RecordingWriter(path, source.header)
     began = None
     for frame in source:
         began = began or frame.mono
-        if frame.mono - began > 140 * SECOND:
+        if frame.mono - began > 95 * SECOND:
             break
         writer.write_frame(frame)
     writer.close()
@@ -102,7 +112,7 @@ def test_what_does_not_behave_is_found_by_its_rule(
     options = Options.of("reckless", strategy=str(path))
 
     # Trouble is put in where there is time for it: one rule alone needs that.
-    played = frames if rule in TROUBLED else frames[: len(frames) // 6]
+    played = frames if rule in TROUBLED else frames[: len(frames) // 5]
 
     found = checked(see(played, options, loaded(options, [])))
 
@@ -114,6 +124,7 @@ def test_what_does_not_behave_is_found_by_its_rule(
     assert unseen == (set() if rule in TROUBLED else {"silence", "exits"} - {rule})
 
 
+@pytest.mark.replays
 def test_the_strategy_of_the_house_behaves(frames: list[Frame]) -> None:
     """It is held to what is asked of others."""
     options = Options.of("reckless", strategy="rank")

@@ -136,17 +136,17 @@ def test_each_resolution_has_its_own_candles() -> None:
     """Exact integers in the market's units; USDC in millionths."""
     world = World("1MIN", "5MINS")
 
-    world.trades(trade(1, 100), trade(2, 105), trade(3, 95.5), trade(61, 101, 2))
+    world.trades(trade(1, 100), trade(2, 105), trade(3, 95), trade(61, 101, 2))
 
     first, second = world.view.candles["1MIN"]
     assert first == Candle(
-        START, 100 * TICK, 105 * TICK, 95 * TICK + TICK // 2, 95 * TICK + TICK // 2, 3 * LOT,
-        300_500_000, 3, state="partial",
+        START, 100 * TICK, 105 * TICK, 95 * TICK, 95 * TICK, 3 * LOT, 300_000_000, 3,
+        state="partial",
     )  # fmt: skip
     assert (second.started_at, second.close, second.volume) == (START + MINUTE, 101 * TICK, 2 * LOT)
     assert [plain(candle) for candle in world.view.candles["5MINS"]] == [(100, 105, 95, 101, 5, 4)]
     assert world.view.candles["1MIN"].closes(1) == [101.0]
-    assert world.view.candles["1MIN"].closes() == [95.5, 101.0]
+    assert world.view.candles["1MIN"].closes() == [95.0, 101.0]
 
 
 def test_a_minute_without_trades_is_flat_at_the_last_close() -> None:
@@ -236,8 +236,11 @@ def test_what_came_before_the_markets_parameters_is_neither_lost_nor_guessed() -
     assert (candles.places, candles.lots) == (5, 10)
 
 
-@pytest.mark.parametrize("row", [trade(2, 1, "0.00000000001"), trade(2, "1e33")])
-def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [(trade(2, 1, "0.00000000001"), "trade_grid"), (trade(2, "1e33"), "trade_range")],
+)
+def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str], rule: str) -> None:
     """Its minute is partial; the trades around it stand."""
     world = World()
     world.trades(snapshot=True)
@@ -246,7 +249,7 @@ def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str]) -> Non
 
     world.trades({**row, "createdAt": _time(100)}, trade(122, 101))
 
-    assert world.view.quality.counts == {"malformed": 1}
+    assert world.view.quality.counts == {rule: 1}
     assert world.rows() == [(100,) * 4 + (1, 1), (100, 101, 100, 101, 2, 2), (101,) * 4 + (0, 0)]
     assert world.states() == ["partial", "closed", "forming"]
 
@@ -255,7 +258,7 @@ def test_a_price_between_subticks_counts_as_the_nearest() -> None:
     """Deleveraging pays such prices; what was paid is exact."""
     world = World()
 
-    world.trades(trade(1, 10.7555217647058824, 204))
+    world.trades({**trade(1, 10.7555217647058824, 204), "type": "DELEVERAGED"})
 
     candle = world.view.candles["1MIN"][0]
     assert (candle.close, candle.usd_volume) == (1_075_552, 2_194_126_440)

@@ -48,7 +48,10 @@ def figure(seen: Detection, name: str) -> float:
 
 def begun(wire: WireWriter, *tickers: str, price: float = 100.0) -> list[Frame]:
     """Begin with some markets that pay no funding."""
-    known = [market_fields(ticker, price=price, nextFundingRate="0") for ticker in tickers]
+    known = [
+        market_fields(ticker, price=price, nextFundingRate="0", subticksPerTick=10_000)
+        for ticker in tickers
+    ]
     return [wire.message("connected"), wire.markets(*known)]
 
 

@@ -67,6 +67,7 @@ def test_with_all_samples_known_the_outlook_is_what_the_chain_settles(
 def test_what_is_still_to_come_is_taken_to_be_as_the_newest_sample() -> None:
     """Half of the hour at 100 and the newest at 700: thirty at each, but the one."""
     state, link = begun()
+    funding_outlook(state.views["BTC-USD"])  # from now on figures are compared
     report(state, link, 60 * 29 - 29, mean_1h([100] * 29))
     report(state, link, 60 * 30 - 29, mean_1h([100] * 29 + [700]))
     seen = outlook(state)
@@ -83,6 +84,7 @@ def test_the_digits_tell_how_many_samples_an_indexer_has() -> None:
     """One that began late has fewer than the hour, and the chain pads what is missing with 0."""
     samples = [903, 151, 420, 610, 377, 12, 95, 818, 266, 741, 530, 89, 404]
     state, link = begun()
+    funding_outlook(state.views["BTC-USD"])
     for number in range(9, 14):
         report(state, link, 60 * (40 + number) - 29, mean_1h(samples[:number]))
 

@@ -84,7 +84,7 @@ def perpetual(ticker: str, atomic: int, tick: int) -> PerpetualMarket:
 def _market(place: int) -> MarketRow:
     ticker, price, status, stale_s, atomic, tick = _MARKETS[place]
     scores = tuple(
-        Score(ticker, name, 50 + 45 * math.sin(place * 1.7 + i * 2.1), _INPUTS, 48_211)
+        Score(ticker, name, 50 + 45 * math.sin(place * 1.7 + i * 2.1), _INPUTS, 48_211, 17)
         for i, name in enumerate(_SIGNALS)
     )
     return MarketRow(
@@ -101,6 +101,10 @@ def _market(place: int) -> MarketRow:
         status=status,
         stale_s=stale_s,
         scores=scores if price else (),
+        curves={
+            score.signal: [math.sin(n / (i + 2)) for n in range(16)]
+            for i, score in enumerate(scores)
+        },
     )
 
 
@@ -347,6 +351,7 @@ def sample() -> Snapshot:
         flow=_flow(),
         funding=_funding(),
         detections=_detections(),
+        triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
     )  # fmt: skip
 
 
@@ -393,12 +398,12 @@ def _funding() -> tuple[FundingRow, ...]:
 
 
 def _quality() -> tuple[QualityRow, ...]:
-    ages = (("book", 12.0), ("trade", 45.1), ("oracle", 12.0), ("funding", None))
-    fresh = (("book", 0.1), ("trade", 2.0), ("oracle", 1.0), ("funding", 19.5))
+    ages = (("book", 12.0), ("trades", 45.1), ("oracle", 12.0), ("funding", None))
+    fresh = (("book", 0.1), ("trades", 2.0), ("oracle", 1.0), ("funding", 19.5))
     return (
-        QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages,
-                   counts=(("gap", 1), ("stale", 2))),
-        QualityRow(ticker="BTC-USD", ages=fresh, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages, known=0.91,
+                   messages_s=0.0, expected_s=4.2, lag_p99_ms=812.0, counts=(("gap", 1), ("stale", 2))),
+        QualityRow(ticker="BTC-USD", ages=fresh, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
         QualityRow(ticker="ETH-USD", ages=fresh),
     )  # fmt: skip
 

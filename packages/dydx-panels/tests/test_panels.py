@@ -799,10 +799,10 @@ def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -
     assert text.count("?") == 2
 
 
-@pytest.mark.parametrize("prices", [(0.0, 0.0, 0.0, 0.0), (math.nan, 1.0, 1.0, 1.0)])
-def test_candles_that_cannot_be_drawn_are_none(prices: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("price", [0.0, math.nan])
+def test_candles_that_cannot_be_drawn_are_none(price: float) -> None:
     """A price of 0 is none."""
-    row = CandleRow(0, *prices, 0.0, 0.0, 0)
+    row = CandleRow(0, price, 1.0, 1.0, 1.0, 0.0, 0.0, 0)
     part = CandlesPart(ticker="X-USD", resolution="1DAY", rows=(row,))
 
     assert "no candle that can be drawn" in drawn("candles", Snapshot(candles=part))
@@ -842,3 +842,13 @@ def test_a_run_without_trades_has_no_volume_by_price(full: Snapshot) -> None:
 def test_detectors_that_warm_up_have_found_nothing() -> None:
     """Which is not the same as being off."""
     assert "the detectors warm up" in drawn("detectors", Snapshot(detections=()))
+
+
+def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
+    """What is usual after a quarter of an hour is not what is usual."""
+    score = Score("BTC-USD", "liquidity", 50.0, (("day_h", 0.25),), 9, 1)
+    row = replace(full.markets[0], scores=(score,))
+    whole = replace(row, scores=(replace(score, inputs=(("day_h", 23.9),)),))
+
+    assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
+    assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))

@@ -85,6 +85,9 @@ def covered(**intent: Any) -> tuple[World, list[Bracket]]:
     [bought] = decide(world, 1, **(AROUND | intent))
     brackets = hold(world, "1", state(bought.order, "FILLED", "1"))
     hold(world, "1", *(state(one.order) for one in brackets))
+    for _ in range(2):  # so that the venue takes two more
+        world.block()
+    world.update(height=world.height)
     return world, brackets
 
 
@@ -363,7 +366,7 @@ def test_brackets_stand_once_something_is_held() -> None:
         ("STOP_LOSS", bought.decision.id, 4 * 10**8), ("TAKE_PROFIT", bought.decision.id, 4 * 10**8),
     ]  # fmt: skip
     assert stop.why == (
-        "stop loss on the venue: sell 0.4 ETH-USD at >= 2,871 once the price falls to 2,900, "
+        "stop loss on the venue: sell 0.4 ETH-USD at >= 2,755 once the price falls to 2,900, "
         "reduce-only"
     )
     assert all(b.order.reduce_only and b.order.order_flags == CONDITIONAL for b in (stop, profit))
@@ -449,7 +452,7 @@ def test_who_shrinks_says_where_the_rest_is_left() -> None:
     assert market is not None
     assert market.price(stop.trigger_subticks) == Decimal("3010")
     # It fires at once, and its worst price goes by the oracle's.
-    assert market.price(stop.subticks) == Decimal("2970")
+    assert market.price(stop.subticks) == Decimal("2850")
 
 
 def test_a_bracket_that_ends_unfilled_is_reported_and_placed_again() -> None:
@@ -511,25 +514,44 @@ def test_a_bracket_without_an_answer_is_given_up_and_placed_again() -> None:
 
 
 def test_no_more_brackets_go_out_than_the_venue_takes() -> None:
-    """Two in a block: the third waits for the next."""
+    """Two in a block, or what may be one, and the stops of all markets before any profit."""
     world = open_world()
     world.book("BTC-USD", [("59990", "5")], [("60010", "5")])
-    for ticker, usdc, low, high in (
-        (TICKER, 3_000.0, 2_900.0, 3_200.0), ("BTC-USD", 3_000.0, 50_000.0, 70_000.0),
-    ):  # fmt: skip
+    for ticker, low, high in ((TICKER, 2_900.0, 3_200.0), ("BTC-USD", 50_000.0, 70_000.0)):
         world.put(Decision(
-            ticker=ticker, seq=1, at=world.at, action="target", target_usdc=usdc, urgency=0.5,
+            ticker=ticker, seq=1, at=world.at, action="target", target_usdc=3_000.0, urgency=0.5,
             score=1.0, reasons=(), scores=(), stop_loss=low, take_profit=high,
         ))  # fmt: skip
     held = tuple(state_of(*row) for row in ((TICKER, "1", "3000"), ("BTC-USD", "0.05", "60000")))
     first = world.update(positions=held, height=world.height)
-    world.block()
-    second = world.update(height=world.height)
-    before = world.verdicts[-2:]
+    assert [one.kind for one in first if isinstance(one, Bracket)] == ["STOP_LOSS"] * 2
+    assert world.update() == []
 
-    assert [type(one) for one in first] == [Bracket, Bracket]
-    assert [one.order.ticker for one in before if isinstance(one, Bracket)] == ["BTC-USD"] * 2
-    assert second in ([], before)
+    world.block()
+    assert world.update(height=world.height) == []
+    world.block()
+    world.update(height=world.height)
+    later = [one for one in world.verdicts if isinstance(one, Bracket)][2:]
+    assert [one.kind for one in later] == ["TAKE_PROFIT"] * 2
+
+
+def test_a_bracket_is_moved_once_another_may_go_out() -> None:
+    """Elsewhere than it is to be is better than nowhere; profits leave room for stops."""
+    world, (stop, profit) = covered()
+    for n in range(14):
+        world.risk._upkeep.pace.count(world.height - 40 + n, 0)
+    world.height += 1
+    world.update(height=world.height)
+    moved = decide(world, 1, held=1, stop_loss=2_950.0, take_profit=3_300.0)
+    assert withdrawn(moved) == [stop.order.client_id]
+    [placed] = [one for one in moved if isinstance(one, Bracket)]
+    assert placed.kind == "STOP_LOSS"
+    standing = world.risk.account.brackets[order_id(OWNER, profit.order)]
+    assert not standing.asked
+
+    # What is too much is taken back all the same.
+    less = hold(world, "0.5", state(placed.order))
+    assert {placed.order.client_id, profit.order.client_id} <= {*withdrawn(less)}
 
 
 def test_a_refusal_for_its_pace_lets_all_wait() -> None:

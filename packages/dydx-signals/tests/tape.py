@@ -18,13 +18,14 @@ class Tape:
 
     def __init__(self, *tickers: str) -> None:
         self._wire = WireWriter()
-        self._start = self._wire.at
+        self._start, self._mono = self._wire.at, self._wire.mono
         known = [market_fields(ticker, price=None, nextFundingRate=None) for ticker in tickers]
         self.frames: list[Frame] = [self._wire.message("connected"), self._wire.markets(*known)]
 
     def wire(self, at: float) -> WireWriter:
         """Return what writes at a time."""
-        self._wire.at = self._wire.mono = self._start + round(at * SECOND)
+        past = round(at * SECOND)
+        self._wire.at, self._wire.mono = self._start + past, self._mono + past
         return self._wire
 
     def book(

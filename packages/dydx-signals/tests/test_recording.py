@@ -1,9 +1,11 @@
 """The bundled recording, from its frames to the scores."""
 
+from statistics import median
+
 import pytest
 from dydx_conn import Frame, collect, load_recorded_stream
 from dydx_data import DataState, market_views, step
-from dydx_signals import ALL, STANDARD, Score, Scorer, scores, signal
+from dydx_signals import ALL, STANDARD, Score, Scorer, every, scores, signal
 from reactivex import operators as ops
 from tape import Read
 
@@ -69,3 +71,13 @@ def test_the_frames_from_a_scores_first_to_its_own_give_the_same_score(share):
             for score in whole.values():
                 if score.first == first:
                     assert within[score.signal].value == score.value
+
+
+def test_a_calm_recording_is_as_usual_in_every_level():
+    """By the median over all its markets, once a second: from 45 to 55."""
+    chain = load_recorded_stream("account").pipe(market_views(), scores(), every(1), READ)
+    made = collect(chain)
+
+    for level in ("volume", "volatility", "liquidity"):
+        values = [one.value(level) for one in made]
+        assert 45 < median(value for value in values if value is not None) < 55

@@ -36,7 +36,7 @@ class Street:
         self.mids: dict[str, float] = {}
         self.decided: list[Decision] = []
         self._coming: list[Decision] = []
-        self.second = 0
+        self.second = self.paid = 0  # quote quantums
         self.wire.at = self.wire.mono = stamp(0)
         self.play(self.wire.markets(*(market_fields(t, price="100") for t in self.tickers)))
 
@@ -98,7 +98,15 @@ class Street:
             if ticker in self.dead and decision.target_usdc:
                 self.tell(decision, "expired", why="nothing filled")
                 continue
-            self.held.pop(ticker, None)
+            before = self.held.pop(ticker, None)
+            unit = 10.0 ** self.data.views[ticker].market.atomic_resolution  # type: ignore[union-attr]
+            old = 0 if before is None else round(float(before.size) / unit)
+            new = round(decision.target_usdc / mid / unit)
+            if new != old:
+                paid = round((new - old) * unit * mid * 1e6)
+                fee = abs(paid) // 2_000
+                self.paid += paid + fee
+                self.tell(decision, "filled", quantums=new - old, cash=-paid, fee=fee)
             if decision.target_usdc:
                 self.held[ticker] = held(ticker, decision.target_usdc, mid)
         self.decider.step(Holdings(dict(self.held), self.equity))

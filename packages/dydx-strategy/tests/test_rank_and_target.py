@@ -407,6 +407,17 @@ def test_a_misspelt_name_is_refused_with_the_nearest(wrong, words):
         RankSettings(**wrong)
 
 
+def test_signals_of_ones_own_may_have_a_weight():
+    """Whoever scores them says so in a subclass; what has a weight is requested of the run."""
+
+    class Mine(RankSettings):
+        scored = (*RankSettings.scored, "mine")
+
+    settings = Mine(weights={"mine": 0.5, "trend": 0.5})
+
+    assert RankAndTarget(settings).signals == ("mine", "trend")
+
+
 def test_a_refused_exit_names_what_it_has_to_be_above():
     """The mirror of what opens: 100 less than `enter`, in the figures of the settings."""
     with pytest.raises(ValidationError, match="expected exit above 35, got 30"):

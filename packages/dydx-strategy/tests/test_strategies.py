@@ -142,6 +142,17 @@ def test_no_more_markets_are_held_than_there_are_places():
     assert set(words(street.run(200, jumping()))) == {"no place: 1 of 1 markets held"}
 
 
+def test_what_is_on_its_way_takes_its_place():
+    """Two markets jump in the same second, with one place: one is entered."""
+    street = Street(Reversion(ReversionSettings(positions=1, **QUICK)), "BTC-USD", "ETH-USD")
+    one = jumping()
+    street.run(600, lambda s: dict.fromkeys(("BTC-USD", "ETH-USD"), one(s)["BTC-USD"]))
+    entered = [row for row in street.decided if row.target_usdc and row.action == "target"]
+
+    assert entered
+    assert len({row.at // 10**10 for row in entered}) == len(entered)
+
+
 # === Sniper ===
 
 
@@ -172,13 +183,14 @@ def test_a_fall_is_joined_from_the_other_side():
 
 
 def test_a_bid_that_failed_takes_another_pullback():
-    """Its order expires, and it aims again."""
-    strategy = Sniper(SNIPER)
+    """Its order expires, and it aims again; one that the pace does not let out fails in time."""
+    strategy = Sniper(SNIPER.model_copy(update={"report_s": 1.0}))
     street = Street(strategy)
     street.dead.add("BTC-USD")
     shots = [one for one in street.run(400, drifting(0.3, 1.2)) if one.action == "target"]
 
     assert len(shots) > 1
+    assert any(why.startswith("armed again: nothing came") for why in words(street.decided))
     assert shots[1].at - shots[0].at >= 10**10
     assert not street.held
 
@@ -217,7 +229,7 @@ def test_settings_that_contradict_are_refused():
     """It could not leave what it has just entered."""
     with pytest.raises(ValidationError, match="expected leave below arm, got 3 and 3"):
         SniperSettings(leave=3.0)
-    with pytest.raises(ValidationError, match="extra"):
+    with pytest.raises(ValidationError, match="did you mean 'market_share'"):
         WatchSettings(market_shaer=0.1)  # type: ignore[call-arg]
 
 

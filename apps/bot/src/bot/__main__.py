@@ -357,8 +357,9 @@ CHOICES: Final = (
         "--strategy",
         default="rank",
         help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
-        "the profile close what you trade by hand, too), or a Python file of your own: it runs "
-        "with all rights of this program, the key among them, so read what you did not write",
+        "the profile close what you trade by hand, too), a .toml or .json file that lists several "
+        "for one account, or a Python file of your own: it runs with all rights of this program, "
+        "the key among them, so read what you did not write",
     ),
     *ACCOUNT,
 )

@@ -22,8 +22,8 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
-from dydx_data import DataState, MarketView, objections, step
-from dydx_signals import STANDARD, Scored, Scorer
+from dydx_data import DataState, market_state, step
+from dydx_signals import ALL, Scored, Scorer
 
 from bot.calibration import Calibration, IsotonicMap, Observation, measured
 from bot.outlet import as_lines, behind, progress
@@ -73,7 +73,7 @@ class Sampled:
             return
         values = tuple((score.signal, score.value) for score in scored.scores)
         half_bps = 5e3 * (ask.price - bid.price) / mid
-        self.samples.append(Sample(at, mid, half_bps, state_of(view, dict(values)), values))
+        self.samples.append(Sample(at, mid, half_bps, market_state(view).kind, values))
 
     def outcomes(self, horizon_s: float) -> Iterator[tuple[Sample, float]]:
         """Yield each sample with the move of the mid after it, in bps, where that is known."""
@@ -87,28 +87,9 @@ class Sampled:
                 yield sample, 1e4 * (mid / sample.mid - 1.0)
 
 
-def state_of(view: MarketView, values: dict[str, float]) -> str:
-    """Return in a word what kind of market it is at the moment, by objections and by levels."""
-    found = objections(view)
-    if found:
-        return "halted" if found[0].kind == "STATUS" else "unknown"
-    for signal, kind, meets in _KINDS:
-        if signal in values and meets(values[signal]):
-            return kind
-    return "ranging"
-
-
-# Three times the usual moves, a third of the usual liquidity, one sigma of trend.
-_KINDS: Final = (
-    ("volatility", "disorderly", lambda value: value >= 90.0),
-    ("liquidity", "thin", lambda value: value <= 33.0),
-    ("momentum", "trending", lambda value: not 27.0 < value < 73.0),
-)
-
-
 def sampled(frames: Iterable[Frame], every_s: float, seconds: float | None = None) -> list[Sampled]:
     """Play frames through data and signals; return what was seen of each market."""
-    state, scorer, goes_on = DataState(), Scorer(STANDARD), until(seconds, lambda _: True)
+    state, scorer, goes_on = DataState(), Scorer(ALL), until(seconds, lambda _: True)
     markets: dict[str, Sampled] = {}
     for frame in frames:
         if not goes_on(frame):
@@ -168,9 +149,14 @@ def read_maps(path: Path) -> Maps:
 def source_of(recording: Recording) -> Source:
     """Return the name of a recording and the hash of its file."""
     with recording.path.open("rb") as file:
-        return Source(
-            name=recording.path.name, sha256=hashlib.file_digest(file, "sha256").hexdigest()
-        )
+        digest = hashlib.file_digest(file, "sha256")
+    return Source(name=name_of(recording), sha256=digest.hexdigest())
+
+
+def name_of(recording: Recording) -> str:
+    """Return what a recording goes by: its file, or the folder of one of the many `frames`."""
+    name = recording.path.name.removesuffix(".jsonl.zst")
+    return recording.path.resolve().parent.name if name == "frames" else name
 
 
 # === Calibrations ===
@@ -216,7 +202,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
         require_plotly()  # refused before the run, not after it
     horizons: tuple[float, ...] = arguments.horizon
     every_s = arguments.every or horizons[0] / 2
-    recordings = [Recording(find_recording(name)) for name in arguments.recordings]
+    recordings = recordings_of(arguments.recordings)
     markets: list[Sampled] = []
     for number, recording in enumerate(recordings, 1):
         progress(f"recording {number} of {len(recordings)}: {recording.path.name}")
@@ -240,6 +226,16 @@ def calibrate(arguments: argparse.Namespace) -> int:
     )
     _show(arguments, found, recordings, fitted)
     return 0
+
+
+def recordings_of(names: Sequence[str]) -> list[Recording]:
+    """Find recordings; the same one twice would count as twice the evidence, and is refused."""
+    recordings = [Recording(find_recording(name)) for name in names]
+    paths = [recording.path.resolve() for recording in recordings]
+    if len({*paths}) < len(paths):
+        twice = next(path.name for path in paths if paths.count(path) > 1)
+        raise ConnError(f"expected each recording once, got {twice} twice")
+    return recordings
 
 
 def _show(
@@ -276,7 +272,7 @@ def report_of(
     return {
         "recordings": [
             {
-                "name": recording.path.name,
+                "name": name_of(recording),
                 "made_by": recording.header.source,
                 "damage": recording.damage,
             }
@@ -292,16 +288,20 @@ def report_of(
 
 def head_lines(report: dict[str, Any]) -> list[str]:
     """Say in words what was measured, and on what."""
-    names = ", ".join(
-        one["name"] + (f" ({one['made_by']}; not market data of dYdX)" if one["made_by"] else "")
-        for one in report["recordings"]
-    )
+    names = [one["name"] for one in report["recordings"]]
+    makers = dict.fromkeys(one["made_by"] for one in report["recordings"] if one["made_by"])
     damage = [f"damage       {line}" for one in report["recordings"] for line in one["damage"]]
-    fitted = ", ".join(one["name"] for one in report["fitted_on"])
+    fitted = [one["name"] for one in report["fitted_on"]]
     return [
-        f"recordings   {names}",
+        f"recordings   {_some(names)}",
+        *(f"made by      {maker}; not market data of dYdX" for maker in makers),
         *damage,
         f"scores       every {report['every_s']:g} s, the mid "
         f"{', '.join(f'{h:g}' for h in report['horizons_s'])} s later",
-        f"maps         fitted on {fitted} before {clock(report['fitted_before'])}, judged after it",
+        f"maps         fitted on {_some(fitted)}",
+        f"             before {clock(report['fitted_before'])}, judged after it",
     ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -6,14 +6,15 @@ Some of it costs, as the volume of an hour by price: nobody pays for what nobody
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, silence
+from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
 from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from msgspec.structs import replace
 
 from bot.composition import Bot
 
-CANDLES: Final = 240
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
 
@@ -26,21 +27,32 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
 
 
 def _candles(bot: Bot, view: MarketView) -> CandlesPart:
-    resolution, candles = next(iter(view.candles.items()), ("", ()))
-    newest = list(candles)[-CANDLES:]
+    resolution, candles = next(iter(view.candles.items()))
+    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
     return CandlesPart(
         ticker=view.ticker,
         market=view.market,
         resolution=resolution,
-        rows=tuple(_candle(candle, candle is newest[-1]) for candle in newest),
+        rows=tuple(map(row, candles)),
     )
 
 
-def _candle(candle: Candle, is_last: bool) -> CandleRow:
+def _resolution(view: MarketView) -> int:
+    return view.market.atomic_resolution if view.market else 0
+
+
+def _candle(price: float, size: float, candle: Candle) -> CandleRow:
     return CandleRow(
-        candle.started_at, candle.open, candle.high, candle.low, candle.close, candle.volume,
-        candle.usd_volume, candle.trades, "forming" if is_last else "closed",
-    )  # fmt: skip
+        started_at=candle.started_at,
+        open=candle.open * price,
+        high=candle.high * price,
+        low=candle.low * price,
+        close=candle.close * price,
+        volume=candle.volume * size,
+        usd=candle.usd_volume / 1e6,
+        trades=candle.trades,
+        state=candle.state,
+    )
 
 
 def _flow(bot: Bot, view: MarketView) -> FlowPart:
@@ -74,45 +86,54 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
 
 
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
-    chain = bot.data.chain
-    to_go = _HOUR_S - chain.time_ns / 1e9 % _HOUR_S if chain.time_ns else None
-    rows = (
-        FundingRow(
-            ticker=view.ticker,
-            venue_1h=view.funding.next_rate_1h if view.funding.known else None,
-            seconds=to_go,
-            seq=view.funding.seq,
-        )
-        for view in bot.shown.watched
-    )
+    rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
 
 
+def _rate(view: MarketView) -> FundingRow:
+    outlook, now_ns = funding_outlook(view), view.chain.time_ns
+    row = FundingRow(
+        ticker=view.ticker,
+        venue_1h=view.funding.next_rate_1h if view.funding.known else None,
+        seconds=_HOUR_S - now_ns / 1e9 % _HOUR_S if now_ns else None,
+        history=tuple(view.premium.rates.values()),
+        seq=view.funding.seq,
+    )
+    if outlook is None:
+        return row
+    return replace(
+        row, predicted_1h=outlook.rate_1h, most_1h=outlook.clamp_ppm / 8e6,
+        share=outlook.share_known, seconds=outlook.seconds_to_tick,
+    )  # fmt: skip
+
+
 def worst_first(bot: Bot) -> tuple[QualityRow, ...]:
-    """Return every market's troubles and ages, the worst first."""
-    rows = [_quality(bot.data.at, view) for view in bot.data.views.values() if view.live_at]
-    return tuple(sorted(rows, key=lambda row: (not row.why, -row.troubles)))
+    """Return every market's quality, the worst first."""
+    rows = [_quality(bot.data.at, view) for view in bot.shown.watched]
+    return tuple(sorted(rows, key=lambda row: (not row.why, row.known or 0.0, -row.troubles)))
 
 
 def _quality(at: int, view: MarketView) -> QualityRow:
-    quality, book = view.quality, view.book
-    stale_ns, words = silence(view, at)
-    why = f"{words} {stale_ns / 1e9:.0f} s" if quality.stale else "" if book.known else "no book"
-    stamps = (
-        ("book", book.at),
-        ("trade", view.trades[-1].at_ns - (view.chain.skew_ns or 0) if view.trades else 0),
-        ("oracle", view.oracle.at if view.oracle else 0),
-        ("funding", view.funding.at),
-    )
+    figures, (stale_ns, words) = quality_figures(view, at), silence(view, at)
+    why: str = "" if figures.verdict == "ok" else figures.verdict
+    if view.quality.stale:
+        why = f"{words} {stale_ns / 1e9:.0f} s"
+    elif not view.book.known:
+        why = "no book"
+    counts = sorted(figures.counts.items(), key=lambda row: -row[1])
     return QualityRow(
         ticker=view.ticker,
         why=why,
-        counts=tuple(quality.counts.most_common(4)),
-        ages=tuple((name, max(at - stamp, 0) / 1e9 if stamp else None) for name, stamp in stamps),
-        newest=quality.samples[-1] if quality.samples else None,
+        known=figures.known,
+        messages_s=figures.messages_s,
+        expected_s=figures.expected_s,
+        lag_p99_ms=figures.lag_p99_ms,
+        counts=tuple(counts[:4]),
+        ages=tuple((name, figures.ages_s.get(name)) for name in _AGES),
     )
 
 
+_AGES: Final = ("book", "trades", "oracle", "funding", "block")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "candles": _candles,
     "flow": _flow,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, Frame, Inbox, Subaccount, find_recording, live
+from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from reactivex import Observable
 
@@ -34,7 +34,7 @@ from bot.runs import (
     typed_words,
     until,
 )
-from bot.signals import read_state, write_state
+from bot.signals import write_state
 from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
@@ -61,10 +61,6 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
         print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
     bot = Bot(options, venue)
     bot.supervisor.stops = recording.stops
-    if arguments.state:
-        if (state := read_state(Path(arguments.state))) is None:
-            raise ConnError(f"expected what another run left in {arguments.state}, got no file")
-        bot.begin(state)
     return bot
 
 

@@ -80,7 +80,7 @@ CURVE_S: Final = 5.0  # between two points of a score's curve
 
 
 class Hub(Observable[Any]):
-    """Where a stream of this run begins: for one thread and one subscriber, who is called directly.
+    """Where a stream of this run begins: for one thread; one subscriber is called directly.
 
     Everything here happens on the thread that plays the frames, and nobody subscribes while it
     does. A stock Subject would spend half a microsecond at each of six hops to allow for that, and
@@ -92,8 +92,12 @@ class Hub(Observable[Any]):
         self.on_next: Callable[[Any], None] = _leave
 
     def subscribe(self, on_next: Any = None, *_: Any, **__: Any) -> DisposableBase:
-        """Hand each value to `on_next` from here on, until it is disposed of; nothing ends it."""
-        self.on_next = on_next
+        """Hand each value to `on_next` from here on; nothing ends it.
+
+        Of several subscribers the first is called first, and disposing of one disposes of all.
+        """
+        before = self.on_next
+        self.on_next = on_next if before is _leave else _both(before, on_next)
         return Disposable(self._dispose)
 
     def _dispose(self) -> None:
@@ -102,6 +106,14 @@ class Hub(Observable[Any]):
 
 def _leave(_: Any) -> None:
     """Take what nobody subscribes to."""
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def on_next(value: Any) -> None:
+        first(value)
+        second(value)
+
+    return on_next
 
 
 class Venue(Protocol):
@@ -159,13 +171,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
-    standard six and what the strategy names (bot.signals). `budget` is how long the strategy may
+    standard six and what the strategy names (bot.signals), `state` what another run left for it,
+    where that is no frame of the source. `budget` is how long the strategy may
     take: whoever trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for
     whoever looks: nothing is decided by them.
     """
 
     strategy: str = "rank"
     signals: str = ""
+    state: Frame | None = None
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
@@ -213,7 +227,7 @@ class _Hubs:
 
     def __init__(self) -> None:
         self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
-        self.to_venue, self.to_risk = Hub(), Hub()
+        self.to_venue, self.to_risk, self.to_detectors = Hub(), Hub(), Hub()
 
 
 class Bot:
@@ -255,6 +269,8 @@ class Bot:
             self.scorer = Scorer(engines_of(options.signals, strategy))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
+        if options.state is not None:
+            self.begin(options.state)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -299,11 +315,14 @@ class Bot:
         ]
         if self.options.detectors:
             self.shown.detected = {}
-            streams.append((hubs.views.pipe(detections()), self.shown.detect))
+            streams[-1] = streams[-1][0], self._see_and_detect
+            streams.append((hubs.to_detectors.pipe(detections()), self.shown.detect))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if strategy is not None:
-            decisions = fold(lambda: Decider(strategy), self._decide)
+            decider = Decider(strategy)
+            self.shown.strategy = decider.strategy
+            decisions = fold(lambda: decider, self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
@@ -341,7 +360,7 @@ class Bot:
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
-                    self._feedback.filled(update)
+                    self._feedback.filled(update, self.data.views)
         for stranger in self.venue.strangers():
             self._meet(stranger)
         for act in self.made.drain():
@@ -354,6 +373,11 @@ class Bot:
         # The venue sends every market's oracle price; opinions are of those that are subscribed.
         if view.live_at:
             self._hubs.views.on_next(view)
+
+    def _see_and_detect(self, view: MarketView) -> None:
+        self.see(view)
+        if view.live_at:
+            self._hubs.to_detectors.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
         if self._followed is not None:

@@ -83,7 +83,7 @@ def absurd(seed: int) -> list[Happening]:
         at = max(0.0, at + draw.uniform(-1.5, 12.0))
         ticker = draw.choice(TICKERS)
         price = math.exp(draw.uniform(-20.0, 27.0))
-        sizes = [draw.choice((0.0, 1e-9, 1.0, 1e9)) for _ in range(6)]
+        sizes = [draw.choice((0.0, 1e-9, 1.0, 1e9, 1e200)) for _ in range(6)]
         kind = draw.choice(("book", "book", "book", "trade", "oracle", "interest", "rate", "lost"))
         figures = {
             "book": (price, price * 1e-3, *sizes), "trade": (price, 1e-6 + sizes[0]),

@@ -43,7 +43,7 @@ LEGEND: Final = (
     "rank: signed rank correlation of score and move, 95 % interval by blocks of time; * is not 0. "
     "Brier: squared error of a forecast of up, by the score as it is, by its isotonic map and by "
     "the share of ups alone (a coin's is 0.250). net: bps in the score's way less half the spread. "
-    "Fewer than 8 blocks make no interval."
+    "Fewer than 8 blocks make no interval; of twenty scores that are worth nothing one has a star."
 )
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
-from dydx_conn import AccountUpdate, Subaccount, order_id
+from dydx_conn import AccountFill, AccountUpdate, Subaccount, order_id
 from dydx_data import MarketView
 from dydx_risk import (
     Approved,
@@ -86,11 +86,12 @@ class Feedback:
                 at=verdict.at, usdc=usdc, open_usdc=usdc, why=verdict.why,
             ))  # fmt: skip
 
-    def filled(self, update: AccountUpdate) -> None:
+    def filled(self, update: AccountUpdate, views: Mapping[str, MarketView]) -> None:
         """Note what new fills did for a decision, or to a position without one."""
         for fill in update.fills:
             sent = self._sent.get(fill.order_id)
             usdc = float(fill.signed) * float(fill.price)
+            quantums, cash = _exact(fill, views.get(fill.ticker))
             if sent is not None:
                 sent.filled += fill.signed
             if sent is not None and (sent.decision or sent.bracket):
@@ -98,6 +99,7 @@ class Feedback:
                     decision=sent.decision, ticker=sent.ticker, kind="filled", seq=update.seq,
                     at=update.at, usdc=usdc, open_usdc=0.0 if sent.bracket else sent.open_usdc,
                     reason=sent.bracket, why=sent.why if sent.bracket else "",
+                    quantums=quantums, cash=cash, fee=fill.fee,
                 ))  # fmt: skip
             elif sent is not None or fill.type in _TAKEN:
                 reason = "GUARD" if sent is not None else fill.type
@@ -105,6 +107,7 @@ class Feedback:
                 self._news.append(Outcome(
                     decision="", ticker=fill.ticker, kind="cut", seq=update.seq, at=update.at,
                     usdc=usdc, reason=reason, why=why,
+                    quantums=quantums, cash=cash, fee=fill.fee,
                 ))  # fmt: skip
 
     def news(
@@ -167,6 +170,14 @@ def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) ->
         )  # fmt: skip
     certain = risk.margin.known and not risk.account.trouble
     return Holdings(positions, risk.margin.net_collateral / 1e6 if certain else None)
+
+
+def _exact(fill: AccountFill, view: MarketView | None) -> tuple[int, int]:
+    """Return a fill's signed quantums, and the quote quantums that it brought; 0 if unknown."""
+    if view is None or view.market is None:
+        return 0, 0
+    quantums = int(fill.signed.scaleb(-view.market.atomic_resolution))
+    return quantums, -fill.quote if quantums > 0 else fill.quote
 
 
 def _sent(verdict: Approved | Reduce | Bracket, view: MarketView) -> _Sent:

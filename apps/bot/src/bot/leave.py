@@ -45,7 +45,8 @@ class Leave:
     def open(self) -> str:
         """Return how many positions stay open; "" for none."""
         count, brackets = len(positions_of(self._bot)), self._bot.risk.account.brackets
-        but = f" but for {len(brackets)} brackets on the venue" if brackets else ""
+        plural = "s" * (len(brackets) > 1)
+        but = f" but for {len(brackets)} bracket{plural} on the venue" if brackets else ""
         return f"{held_count(count)} open, unguarded{but}" if count else ""
 
     @property

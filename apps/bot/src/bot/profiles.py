@@ -125,6 +125,7 @@ POLICY: Final[dict[str, tuple[Any, Any]]] = {
     "cool_down_s":           (900.0,    300.0),
     "slippage_bps":          (30,       30),
     "guard_slippage_bps":    (100,      100),
+    "stop_slippage_bps":     (500,      500),
     "max_oracle_bps":        (200,      200),
     "max_slippage_bps":      (None,     None),
     "guard_cuts":            (4,        4),

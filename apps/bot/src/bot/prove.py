@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
-from dydx_strategy import Strategy
+from dydx_strategy import Decision, Strategy
 
 from bot.composition import Options
 from bot.findings import Finding, print_findings
@@ -88,9 +88,9 @@ class Proof:
             Finding.of(
                 "past alone",
                 f"it knows the future: {broken[0]}" if broken else "",
-                f"{self._compared:,} targets up to {self.cuts} cuts are the same with another "
+                f"{self._compared:,} decisions up to {self.cuts} cuts are the same with another "
                 "future and with none",
-                f"it decided {len(whole.decided)} targets, none before a cut: nothing is proved"
+                f"it decided {len(whole.made)} times, never before a cut: nothing is proved"
                 if nothing
                 else "",
             ),
@@ -122,8 +122,9 @@ def _words(rows: Sequence[tuple[int, bytes]], place: int) -> str:
     if place >= len(rows):
         return "decided nothing more"
     seq, row = rows[place]
-    decision = msgspec.json.decode(row)
-    return f"decided {decision['target_usdc']:+,.0f} USDC of {decision['ticker']} at frame {seq}"
+    decision = msgspec.json.decode(row, type=Decision)
+    target = f"{decision.action} {decision.target_usdc:+,.0f} USDC of {decision.ticker}"
+    return f"decided {target} at frame {seq} ({'; '.join(decision.reasons)[:60]})"
 
 
 # === Command ===

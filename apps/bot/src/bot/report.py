@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dydx_conn import Recording
 from dydx_risk import percent_text
+from dydx_strategy import Allocator
 
 from bot.composition import Bot, raised
 from bot.journal import VERDICTS, JournalEntry, order_words
@@ -55,6 +56,7 @@ def report_of(
             "funding_unsettled": -account.unsettled / 1e6,
             "insurance_paid": account.insurance_paid / 1e6,
         },
+        "strategies": _strategies(bot),
         "gate": gate_of(bot),
         "acts": counts["act"],
         "stopped": None if bot.stopped is None else raised(bot.stopped),
@@ -86,6 +88,29 @@ def gate_of(bot: Bot) -> dict[str, Any]:
     """Return what the gate lets pass, and why no more."""
     standing = bot.risk.standing
     return {"state": standing.state, "reasons": dict(standing.reasons)}
+
+
+def _strategies(bot: Bot) -> list[dict[str, Any]]:
+    """Return what each of several strategies has come to: money in USDC, after fees."""
+    strategy = bot.shown.strategy
+    return [
+        {
+            "title": row.title,
+            "state": row.state,
+            "pnl": row.pnl_usdc,
+            "fees": sum(stake.fees for stake in row.stakes.values()) / 1e6,  # integers
+            "held": {t: stake.quantums for t, stake in row.stakes.items() if stake.quantums},
+        }
+        for row in (strategy.results() if isinstance(strategy, Allocator) else ())
+    ]
+
+
+def _strategy_lines(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"strategy     {row['title']}: {row['pnl']:+,.2f} USDC, {row['fees']:,.2f} of fees, "
+        f"{len(row['held'])} markets held, {row['state']}"
+        for row in rows
+    ]
 
 
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
@@ -181,6 +206,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} "
         # A run with real orders begins with what is there.
         + ("deposited" if report["open"] is None else "at the start"),
+        *_strategy_lines(report["strategies"]),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",

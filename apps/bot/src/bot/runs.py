@@ -38,7 +38,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
-from bot.signals import begin_with, days_file, leave_behind
+from bot.signals import begin_with, days_file, leave_behind, read_state
 from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
@@ -59,10 +59,16 @@ def options_of(
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
+    state = None
+    if arguments.state and budget is REPLAYED:  # a live run records it as its first frame
+        state = read_state(Path(arguments.state))
+        if state is None:
+            raise ConnError(f"expected what another run left in {arguments.state}, got no file")
     options = Options.of(
         arguments.profile,
         strategy=arguments.strategy,
         signals=arguments.signals,
+        state=state,
         deposit=usdc,
         guard=not arguments.no_guard,
         strict=arguments.strict,

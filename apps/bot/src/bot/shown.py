@@ -13,6 +13,7 @@ from dydx_data import DataState, Detection, MarketView
 from dydx_paper import Ledger, Performance, performance
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
+from dydx_strategy import Strategy
 
 _SECOND_NS = 1_000_000_000
 _POINTS = 16
@@ -34,6 +35,8 @@ class Shown:
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
+        # Who decides, in a run that has an opinion.
+        self.strategy: Strategy | None = None
         # Event time and distance to liquidation, about once a second of event time.
         self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
         self._data, self._risk, self._ledger = data, risk, ledger

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
-from dydx_signals import STANDARD, Scorer
+from dydx_signals import ALL, Scorer
 from dydx_strategy import Strategy
 
 from bot.composition import Options
@@ -42,6 +42,9 @@ _FLAP_TURNS: Final = 3
 # The whole way from frame to verdict is to take less at the 99th percentile.
 _STEP_NS: Final = 1_000_000
 _FEWEST: Final = 100
+# Prices move between a decision and what is held by it.
+_ROUNDED: Final = 1.02
+_KNOWN: Final = Scorer(ALL).names
 
 # === Trouble ===
 # The same recording on a worse day. Numbers and times of the frames stay as they are.
@@ -104,13 +107,12 @@ def troubles(
 
 
 class Seeing(msgspec.Struct, kw_only=True):
-    """All that was seen of a strategy: its runs, what is scored, and hashes of other processes."""
+    """All that was seen of a strategy: its runs, and the hashes of other processes."""
 
     options: Options
     whole: Seen
     again: Seen
     troubles: list[Trouble]
-    signals: tuple[str, ...]
     hashes: list[str] = []
 
 
@@ -119,16 +121,18 @@ def _repeats(seeing: Seeing) -> str:
     if first != second:
         at = next((one for one, other in zip(first, second, strict=False) if one != other), None)
         where = f" at frame {at[0]}" if at else ""
-        return f"two runs in one process differ{where}: {len(first)} and {len(second)} targets"
+        return f"two runs in one process differ{where}: {len(first)} and {len(second)} decisions"
     if len(set(seeing.hashes)) > 1:
         return "two processes differ: does it go by the order of a set, by a clock or by chance?"
     return ""
 
 
 def _names(seeing: Seeing) -> str:
-    for name in sorted(seeing.whole.asked - {*seeing.signals}):
-        near = difflib.get_close_matches(name, seeing.signals, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else f" ({', '.join(seeing.signals)})"
+    for name in sorted(seeing.whole.asked - {*seeing.whole.scored}):
+        if name in _KNOWN:
+            return f"it asks for {name!r}, which nothing scores: name it in its attribute signals"
+        near = difflib.get_close_matches(name, _KNOWN, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else f" ({', '.join(_KNOWN)})"
         return f"it asks for {name!r}, which nothing scores{hint}"
     return ""
 
@@ -138,19 +142,17 @@ def _limits(seeing: Seeing) -> str:
     shares = (policy.max_account_share, policy.max_leverage)
     account = min(share for share in shares if share is not None)
     market = account if policy.max_market_share is None else policy.max_market_share
-    targets: dict[str, float] = {}
     for one in seeing.whole.decided:
-        decision = one.decision
-        targets[decision.ticker] = usdc = abs(decision.target_usdc)
+        decision, usdc = one.decision, abs(one.decision.target_usdc)
         if not one.grows or one.equity is None:
             continue
         for what, got, share in (
-            (decision.ticker, usdc, market),
-            ("all markets together", sum(targets.values()), account),
+            (f"of {decision.ticker}", usdc, market),
+            ("with what it holds of other markets", usdc + one.others, account),
         ):
-            if got > share * one.equity * 1.01:
+            if got > share * one.equity * _ROUNDED:
                 return (
-                    f"it targets {got:,.0f} USDC of {what} at frame {decision.seq}, profile "
+                    f"it targets {got:,.0f} USDC {what} at frame {decision.seq}, profile "
                     f"{seeing.options.profile} allows {share * one.equity:,.0f}: the rest is cut "
                     "or denied"
                 )
@@ -229,7 +231,11 @@ def _never(_: Seeing) -> str:
 
 
 def _undecided(seeing: Seeing) -> str:
-    return "" if seeing.whole.decided else "it decided nothing on this recording"
+    return "" if seeing.whole.made else "it decided nothing on this recording"
+
+
+def _untargeted(seeing: Seeing) -> str:
+    return "" if seeing.whole.decided else "it targeted nothing on this recording"
 
 
 def _untroubled(seeing: Seeing) -> str:
@@ -240,12 +246,12 @@ def _untroubled(seeing: Seeing) -> str:
 
 # Name, what is broken, what holds, why it was not seen.
 RULES: Final[tuple[_Rule, ...]] = (
-    ("repeats", _repeats, "the same targets again, here and in two other processes", _undecided),
+    ("repeats", _repeats, "it decides the same again, here and in two other processes", _undecided),
     ("names", _names, "every signal that it reads is scored", _never),
-    ("limits", _limits, "no target is beyond what the profile allows", _undecided),
+    ("limits", _limits, "no target is beyond what the profile allows", _untargeted),
     ("silence", _silence, "nothing grows while a market is stale or unknown", _untroubled),
     ("exits", _exits, "it leaves a market that is in trouble", _untroubled),
-    ("no flapping", _flapping, "no market is turned three times in 30 s", _undecided),
+    ("no flapping", _flapping, "no market is turned three times in 30 s", _untargeted),
     ("time", _time, "a step takes less than 1 ms in 99 of 100 cases", _never),
 )
 
@@ -286,8 +292,7 @@ def see(frames: Sequence[Frame], options: Options, make: Callable[[], Strategy])
     progress("with trouble put in")
     worse = troubles(frames, whole, options, make)
     progress("")
-    names = Scorer(STANDARD).names
-    return Seeing(options=options, whole=whole, again=again, troubles=worse, signals=names)
+    return Seeing(options=options, whole=whole, again=again, troubles=worse)
 
 
 @contextlib.contextmanager
@@ -299,6 +304,8 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
     typed = [
         sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
         "--strategy", arguments.strategy, "--profile", arguments.profile,
+        "--signals", arguments.signals,
+        *(["--state", arguments.state] if arguments.state else []),
         *(["--deposit", str(arguments.deposit)] if arguments.deposit else []),
         *(["--no-guard"] if arguments.no_guard else []),
     ]  # fmt: skip

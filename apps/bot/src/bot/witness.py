@@ -204,15 +204,15 @@ def _is_code(path: str) -> bool:
 class Decided(msgspec.Struct, frozen=True):
     """A target as it came from a strategy, and how things stood.
 
-    `held` is what was held of the market then, `equity` what the account was worth, in USDC.
-    `objection` is what stopped an entry, and `may_leave` whether an exit was possible.
+    `held` is what was held of the market then, `others` of all others without their signs, and
+    `equity` what the account was worth, in USDC. `objection` is what stopped an entry.
     """
 
     decision: Decision
     held: float
+    others: float
     equity: float | None
     objection: str
-    may_leave: bool
 
     @property
     def grows(self) -> bool:
@@ -222,13 +222,17 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct):
-    """What a strategy did in a run: its targets, what it read, and how long its steps took.
+    """What a strategy did in a run: its decisions, what it read, and how long its steps took.
 
-    `held` is what was held from which time (ns) on, by ticker; `stopped` what it raised, if it did.
+    `decided` are its targets, `made` all that it decided, holds too.
+    `held` is what was held from which time (ns) on, by ticker; `stopped` what it raised, if it did;
+    `scored` what could be read.
     """
 
+    made: list[Decision] = msgspec.field(default_factory=list)
     decided: list[Decided] = msgspec.field(default_factory=list)
     asked: set[str] = msgspec.field(default_factory=set)
+    scored: tuple[str, ...] = ()
     reached: list[str] = msgspec.field(default_factory=list)
     late: list[str] = msgspec.field(default_factory=list)
     held: list[tuple[int, dict[str, float]]] = msgspec.field(default_factory=list)
@@ -237,8 +241,7 @@ class Seen(msgspec.Struct):
 
     def rows(self, last: int | None = None) -> list[tuple[int, bytes]]:
         """Return what was decided up to a frame as bytes, so that it can be compared."""
-        found = (one.decision for one in self.decided)
-        return [(one.seq, _ENCODE(one)) for one in found if last is None or one.seq <= last]
+        return [(one.seq, _ENCODE(one)) for one in self.made if last is None or one.seq <= last]
 
 
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -253,7 +256,7 @@ def observed(frames: Iterable[Frame], options: Options, make: Callable[[], Strat
     except Exception as error:
         if error is not bot.stopped:
             raise
-    seen.stopped = bot.stopped
+    seen.stopped, seen.scored = bot.stopped, bot.scorer.names
     return seen
 
 
@@ -320,7 +323,10 @@ class _Witness:
             decided = [*made] if isinstance(made, Iterator) else made
         self._seen.took_ns.append(time.perf_counter_ns() - entered)
         for one in decided if isinstance(decided, Iterable) else ():
-            if isinstance(one, Decision) and one.action == "target":
+            if not isinstance(one, Decision):
+                continue  # of which the decider makes an error
+            self._seen.made.append(one)
+            if one.action == "target":
                 self._seen.decided.append(_decided(one, scored, held))
         found: Iterable[Decision] = decided
         return found
@@ -334,10 +340,10 @@ class _Witness:
 
 
 def _decided(decision: Decision, scored: Scored, held: Holdings) -> Decided:
-    market = scored.markets.get(decision.ticker)
-    usdc, equity = held.usdc(decision.ticker), held.equity_usdc
-    if market is None:
-        return Decided(decision, usdc, equity, "it has no scores", False)
-    stops = stopping(market.view, "entry")
-    may_leave = not stopping(market.view, "exit")
-    return Decided(decision, usdc, equity, stops[0].why if stops else "", may_leave)
+    ticker, market = decision.ticker, scored.markets.get(decision.ticker)
+    others = sum(abs(one.usdc) for name, one in held.items() if name != ticker)
+    stops = ["it has no scores"]
+    if market is not None:
+        stops = [one.why for one in stopping(market.view, "entry")]
+    equity, objection = held.equity_usdc, stops[0] if stops else ""
+    return Decided(decision, held.usdc(ticker), others, equity, objection)

@@ -12,14 +12,19 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
                                     resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
+    Grids and tails                 what the rules remember of a market
+    Films                           books second by second
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match
     Outlook                         what the hour's funding will come to
+    Checks                          the rules at work
+    Figures                         what data are worth, what a market is like, its books of late
     Folding                         what readers of all channels share
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
@@ -48,6 +53,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from hashlib import blake2b
+from itertools import pairwise
 from struct import Struct
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -99,6 +105,8 @@ __all__ = [
     "premium_sample", "premium_vote", "remove_tails",
     # Premium, Outlook
     "FundingOutlook", "Premium", "funding_outlook",
+    # Rules
+    "RULES", "Rule", "Severity", "Verdict",
     # Views
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
@@ -184,6 +192,85 @@ _TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what
 _MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
 
 
+# === Rules ===
+# What may be believed of a market. One table; Checks, far below, look where a figure comes
+# in or once a second, and count what they find under the name of its rule.
+
+Severity = Literal["suspect", "refused"]
+Verdict = Literal["ok", "suspect", "refused"]
+
+
+class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What is odd: `limit` in `unit`, of what it `applies` to; suspects are used, refused are not.
+
+    Limits are such that no recording of the real software, nor a crash of 30 %, meets one.
+    """
+
+    applies: str
+    what: str
+    unit: str
+    limit: float
+    severity: Severity = "suspect"
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "trade_grid": Rule(
+        applies="trade", what="a price or size between ticks or steps", unit="of a step",
+        limit=1e-3, severity="refused",
+    ),
+    "trade_range": Rule(
+        applies="trade", what="more than any market could settle", unit="USDC", limit=1e15,
+        severity="refused",
+    ),
+    "trade_price": Rule(
+        applies="trade", what="beyond the book, the last trade and the oracle price, by more than "
+        "those lie apart and this", unit="%", limit=2.0,
+    ),
+    "trade_size": Rule(
+        applies="trade", what="above the open interest and a day's trades together, and above "
+        "100 million USDC", unit="times", limit=10.0,
+    ),
+    "trade_tail": Rule(
+        applies="trade", what="above the size that 999 of 1,000 trades do not exceed", unit="times",
+        limit=10.0,
+    ),
+    "candle": Rule(
+        applies="candle", what="off its grid, of the future, negative, or open and close not "
+        "within low and high: `Candles.put` refuses it", unit="", limit=0.0, severity="refused",
+    ),
+    "oracle_jump": Rule(
+        applies="oracle", what="from the price before, in one update", unit="%", limit=25.0,
+    ),
+    "funding_clamp": Rule(
+        applies="funding", what="above the most that the chain charges", unit="times", limit=1.0,
+    ),
+    "book_oracle": Rule(
+        applies="book", what="the whole book on one side of the oracle price, for 3 s", unit="%",
+        limit=2.0,
+    ),
+    "book_hidden": Rule(
+        applies="book", what="a level that crosses the book, beyond all prices of ten minutes",
+        unit="%", limit=2.0,
+    ),
+    "book_trade": Rule(
+        applies="book", what="a trade of the last 10 s outside the best prices, for 3 s", unit="%",
+        limit=10.0,
+    ),
+    "book_grid": Rule(
+        applies="book", what="a best price or size between ticks or steps, or any, once in 10 min",
+        unit="of a step", limit=1e-3,
+    ),
+    "book_levels": Rule(
+        applies="book", what="a price twice on one side of a snapshot", unit="", limit=0.0,
+    ),
+    "block_pace": Rule(applies="block", what="since the block before", unit="s", limit=30.0),
+    "receive_lag": Rule(
+        applies="block", what="from its stamp to its receipt, beyond the least of the run",
+        unit="s", limit=30.0,
+    ),
+}  # fmt: skip
+
+
 # === Quality ===
 # What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
@@ -199,17 +286,44 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+_FAST_SHARE: Final = 1 - 0.5 ** (1 / 10)
+_SLOW_SHARE: Final = 1 - 0.5 ** (1 / 600)
+
+
 @dataclass(slots=True, eq=False)
 class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
 
     Kinds: malformed, unknown, refused (the venue's errors), duplicate, out_of_order, gap,
-    early (book updates without a snapshot), crossed, stale, clock (it was set).
+    early (book updates without a snapshot), crossed, stale, clock (it was set), and each of
+    `RULES`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
     stale: bool = False
+    messages: int = 0  # that touched the market
+    rate: float = 0.0  # of messages a second, with a half-life of 10 s
+    usual: float = 0.0  # the same with one of 10 minutes: what is expected
+    seconds: int = 0  # since the market was first seen
+    known_s: int = 0  # of them, with a book, an oracle price and no silence
+    lags_ns: deque[int] = field(default_factory=lambda: deque(maxlen=128))
+    _counted: int = 0
+
+    def second(self, is_known: bool) -> None:
+        """Let a second pass."""
+        fresh, self._counted = self.messages - self._counted, self.messages
+        self.seconds += 1
+        self.known_s += is_known
+        self.rate += (fresh - self.rate) * _FAST_SHARE
+        # Until it knows better, the mean so far.
+        self.usual += (fresh - self.usual) * max(_SLOW_SHARE, 1 / self.seconds)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the gravest that a rule has found so far; lost and late frames are no rule's."""
+        found = {RULES[kind].severity for kind in self.counts if kind in RULES}
+        return "refused" if "refused" in found else "suspect" if found else "ok"
 
     def note(self, seq: int, kind: str, text: str) -> None:
         """Count one trouble and keep a sample of it."""
@@ -418,6 +532,15 @@ class Book:
         levels, prices, start = self._asks.levels, self._asks.prices, self._asks.hidden
         end = None if count is None else start + max(0, count)
         return list(map(levels.__getitem__, prices[start:end]))
+
+    @property
+    def outermost(self) -> tuple[float, float]:
+        """Return the highest bid and the lowest ask received, hidden ones too; 0 and inf for none.
+
+        Expired orders and wrong levels cross the book, and are hidden by what is newer.
+        """
+        bids, asks = self._bids.prices, self._asks.prices
+        return bids[-1] if bids else 0.0, asks[0] if asks else math.inf
 
     @property
     def spread_bps(self) -> float | None:
@@ -1540,6 +1663,99 @@ def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
     return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
 
 
+# === Grids and tails ===
+# What the rules remember of a market.
+
+
+class _Checks:
+    """What the rules remember of a market: its grid, how large trades are, what lasts."""
+
+    __slots__ = (
+        "_due", "_sizes", "apart", "astray", "book_seq", "grid", "hidden", "tail", "trades", "turn",
+    )  # fmt: skip
+
+    def __init__(self, turn: int = 0) -> None:
+        self.turn = turn % 600  # the second of ten minutes in which all levels are looked at
+        self.grid: tuple[float, float] | None = None  # ticks a USDC, steps a base unit
+        self.tail = math.inf  # ten times the p99.9 of sizes
+        self.trades = self._due = self.book_seq = 0
+        self._sizes: dict[int, int] = {}  # trades by the size in eighths of an octave
+        self.hidden = (0.0, math.inf)  # what was last found to cross the book
+        self.apart = self.astray = 0  # checks in a row that found the book off
+
+    def count(self, size: float) -> None:
+        """Count a trade's size; the tail follows as trades grow by a sixteenth."""
+        place = int(math.log2(size) * 8 + 8_192)
+        self._sizes[place] = self._sizes.get(place, 0) + 1
+        self.trades += 1
+        if self.trades >= _TAIL_TRADES and self.trades >= self._due:
+            self._due = self.trades + self.trades // 16
+            above, left = max(self._sizes), self.trades // 1_000
+            for above in sorted(self._sizes, reverse=True):
+                left -= self._sizes[above]
+                if left < 0:
+                    break
+            self.tail = RULES["trade_tail"].limit * 2 ** ((above - 8_191) / 8)
+
+    def set_grid(self, market: PerpetualMarket) -> None:
+        """Take a market's grid."""
+        shift = market.quantum_conversion_exponent - market.atomic_resolution - 6
+        self.grid = (
+            1 / (market.subticks_per_tick * 10.0**shift),
+            1 / (market.step_base_quantums * 10.0**market.atomic_resolution),
+        )
+
+
+_TAIL_TRADES: Final = 1_000  # fewer say nothing of one in a thousand
+
+
+def _off(number: float, per_unit: float) -> bool:
+    # A float tells thousandths of a step up to 1e12 steps.
+    steps = number * per_unit
+    return (abs(steps - round(steps)) > _OFF and steps < 1e12) or steps < 0.5
+
+
+_OFF: Final = RULES["trade_grid"].limit
+
+
+# === Films ===
+# A market's book second by second, for who asked for it.
+
+_PICTURES: Final = 120
+_DEEP: Final = 10
+
+
+class _Film:
+    """A ring of books: preallocated, the best ten levels a side, one each second."""
+
+    __slots__ = ("_at", "_next", "_rows")
+
+    def __init__(self) -> None:
+        self._at = array("q", bytes(8 * _PICTURES))
+        self._rows = array("d", bytes(8 * 4 * _DEEP * _PICTURES))
+        self._next = 0
+
+    def take(self, at: int, book: Book) -> None:
+        """Store a book in place of the oldest."""
+        place = self._next % _PICTURES
+        self._next, self._at[place] = self._next + 1, at
+        numbers: list[float] = []
+        for levels in (book.bids(_DEEP), book.asks(_DEEP)):
+            numbers += (x for level in levels for x in (level.price, level.size))
+            numbers += [0.0] * (2 * (_DEEP - len(levels)))
+        start = 4 * _DEEP * place
+        self._rows[start : start + 4 * _DEEP] = array("d", numbers)
+
+    def pictures(self) -> Iterator[tuple[int, list[tuple[tuple[float, float], ...]]]]:
+        """Yield the time and the two sides of each, oldest first."""
+        for number in range(max(0, self._next - _PICTURES), self._next):
+            place = number % _PICTURES
+            row = self._rows[4 * _DEEP * place : 4 * _DEEP * (place + 1)]
+            pairs = [*zip(row[::2], row[1::2], strict=True)]
+            sides = [tuple(x for x in side if x[0]) for side in (pairs[:_DEEP], pairs[_DEEP:])]
+            yield self._at[place], sides
+
+
 # === Views ===
 # What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
@@ -1591,6 +1807,7 @@ class Chain:
     skew_ns: int | None = None
     lag_ns: int = 0
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
+    filmed: dict[str, _Film] = field(default_factory=dict)  # whose book is stored each second
 
     def venue_ns(self, at: int) -> int:
         """Return the venue's time at a time of receipt, as far as it is known."""
@@ -1632,6 +1849,7 @@ class MarketView:
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
     _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
     _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
+    _checks: _Checks = field(default_factory=_Checks)
 
     @property
     def priced_at(self) -> int:
@@ -1645,6 +1863,7 @@ class MarketView:
 
     def _touch(self, frame: Frame, changed: str) -> "tuple[MarketView, ...]":
         self.seq, self.at, self.changed = frame.seq, frame.at, changed
+        self.quality.messages += 1
         if self.fresh and changed != "trades":
             self.fresh = []
         return (self,)
@@ -1680,11 +1899,12 @@ class DataState:
         self.frames = self.at = self.seq = 0
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
+        self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
         self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
-        self._judge_at = 0
+        self._judge_at = self._second = 0
 
     @property
     def connection(self) -> str:
@@ -1704,7 +1924,8 @@ class DataState:
         if not ticker.endswith("-USD") or len(self.views) >= _MOST_MARKETS:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
-        view = MarketView(ticker, self.chain, {}, MarketFields(ticker=ticker))
+        fields, checks = MarketFields(ticker=ticker), _Checks(len(self.views))
+        view = MarketView(ticker, self.chain, {}, fields, _checks=checks)
         for name in self.resolutions:
             view.candles[name] = Candles(RESOLUTIONS[name], holes=view._holes)
         return self.views.setdefault(ticker, view)
@@ -1868,7 +2089,10 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
     Reading it has the premium of this market voted on from the next block on.
     """
     premium, market, chain = view.premium, view.market, view.chain
-    chain.watched[view.ticker] = view
+    if view.ticker not in chain.watched:
+        chain.watched[view.ticker] = view
+        if view.funding.known:
+            premium.report(view.funding.next_rate_1h, view.funding.at + (chain.skew_ns or 0))
     now_ns = max(chain.time_ns, view.at + (chain.skew_ns or 0))
     hour, due = premium.due_by(now_ns)
     terms, reported = premium.terms, view.funding.known
@@ -1892,6 +2116,321 @@ def funding_outlook(view: MarketView) -> FundingOutlook | None:
         share_known=first / count,
         seconds_to_tick=terms.tick_seconds - now_ns / _SECOND % terms.tick_seconds,
     )
+
+
+# === Checks ===
+# The rules of the table at work. A check returns nothing and counts what it finds; one that may
+# refuse returns whether to go on.
+
+
+def _break(view: "MarketView | DataState", seq: int, rule: str, got: str) -> None:
+    row = RULES[rule]
+    limit = f", limit {row.limit:g} {row.unit}" if row.unit else ""
+    view.quality.note(seq, rule, f"{got}{limit}")
+
+
+def _check_trade(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    """Return whether a trade can be; count it if it is odd, or refused."""
+    checks, size, price = view._checks, trade.size, trade.price
+    if price * size > _WHALE_USDC and not _check_whale(view, frame, trade):
+        return False
+    if checks.grid is not None:
+        ticks, steps = checks.grid
+        # The chain computes the price of a deleveraging: it is on no grid.
+        if _off(size, steps) or (_off(price, ticks) and trade.type != "DELEVERAGED"):
+            return _refuse(view, frame, trade, "trade_grid")
+    if not frame.is_snapshot:  # its trades are of other prices
+        oracle = view.oracle
+        if oracle is not None and not 0.98 < price / oracle.price < 1.02:
+            _check_price(view, frame, trade, oracle.price)
+        if size > checks.tail:
+            usual = checks.tail / RULES["trade_tail"].limit
+            _break(view, frame.seq, "trade_tail", f"{size:g} where usual ones end at {usual:g}")
+    checks.count(size)
+    return True
+
+
+_WHALE_USDC: Final = 1e8
+
+
+def _refuse(view: MarketView, frame: Frame, trade: Trade, rule: str) -> bool:
+    _break(view, frame.seq, rule, _words(trade.price_text, trade.size_text))
+    _doubt(view._holes, trade.at_ns, trade.at_ns + 1)  # its candles are not whole
+    return False
+
+
+def _words(price_text: str, size_text: str) -> str:
+    return f"{size_text[:40]} at {price_text[:40]}"
+
+
+def _check_whale(view: MarketView, frame: Frame, trade: Trade) -> bool:
+    if trade.price * trade.size > RULES["trade_range"].limit:
+        return _refuse(view, frame, trade, "trade_range")
+    if not frame.is_snapshot and view.open_interest and view.market:
+        usual = float(view.market.size(view.open_interest)) + view.flow.over("24HOURS").size
+        if trade.size > RULES["trade_size"].limit * usual:
+            _break(view, frame.seq, "trade_size", f"{trade.size:g} where {usual:g} are usual")
+    return True
+
+
+def _check_price(view: MarketView, frame: Frame, trade: Trade, oracle: float) -> None:
+    known = [oracle, *(x.price for x in (view.book.best_bid, view.book.best_ask) if x is not None)]
+    if view.trades:
+        known.append(view.trades[-1].price)
+    low, high, price = min(known), max(known), trade.price
+    off = price / high - 1 if price > high else 1 - price / low
+    limit = RULES["trade_price"].limit / 100 + high / low - 1
+    if off > limit and trade.type != "DELEVERAGED":
+        got = f"{price:g} where {low:g} to {high:g} are known"
+        _break(view, frame.seq, "trade_price", got)
+
+
+def _check_oracle(view: MarketView, seq: int, before: Oracle | None) -> None:
+    now = view.oracle
+    if before is not None and now is not None:
+        jump = 100 * (now.price / before.price - 1)
+        if abs(jump) > RULES["oracle_jump"].limit:
+            _break(view, seq, "oracle_jump", f"{before.text} to {now.text}, {jump:+.1f} %")
+
+
+def _check_rate(view: MarketView, seq: int) -> None:
+    if (market := view.market) is not None:
+        most = charged_rate(_PPM * _PPM, market, view.premium.terms) / (8 * _PPM)
+        if abs(view.funding.next_rate_1h) > RULES["funding_clamp"].limit * most > 0:
+            got = f"{view.funding.next_rate_text} an hour of at most {most:.6g}"
+            _break(view, seq, "funding_clamp", got)
+
+
+def _check_block(state: DataState, seq: int, height: int, time_ns: int, at: int) -> None:
+    chain = state.chain
+    if chain.time_ns and height > chain.height:
+        pace_s = (time_ns - chain.time_ns) / (height - chain.height) / _SECOND
+        if pace_s > RULES["block_pace"].limit:
+            _break(state, seq, "block_pace", f"{pace_s:.1f} s a block up to {height}")
+    lag_ns = at - time_ns
+    state._least_lag_ns = least = min(lag_ns, state._least_lag_ns)
+    if (lag_s := (lag_ns - least) / _SECOND) > RULES["receive_lag"].limit:
+        _break(state, seq, "receive_lag", f"block {height} came {lag_s:.1f} s late")
+        state._least_lag_ns = lag_ns  # counted once; a stamp of the future is no measure for long
+
+
+def _check_snapshot(view: MarketView, seq: int, contents: BookContents) -> None:
+    for side in (contents.bids, contents.asks):
+        twice = len(side) - len({price for price, _ in side})
+        if twice:
+            _break(view, seq, "book_levels", f"{twice} of {len(side)} levels")
+
+
+def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
+    """Look at a book against all else, once a second where it changed or was off."""
+    checks, book, oracle = view._checks, view.book, view.oracle
+    bid, ask = book.best_bid, book.best_ask
+    if bid is None or ask is None:
+        checks.apart = checks.astray = 0
+        return
+    low, high = bid.price, ask.price
+    if oracle is not None:
+        _check_apart(view, seq, oracle, low, high)
+    if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
+        astray = RULES["book_trade"].limit / 100
+        if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
+            checks.astray = 0
+        else:
+            checks.astray += 1
+            if checks.astray == _LASTS:
+                got = f"{low:g} and {high:g}, last trade {last.price_text}"
+                _break(view, seq, "book_trade", got)
+    if checks.grid is not None and checks.book_seq != book.seq:
+        whole = now_ns // _SECOND % 600 == checks.turn
+        for level in (*book.bids(), *book.asks()) if whole else (bid, ask):
+            if _off(level.price, checks.grid[0]) or _off(level.size, checks.grid[1]):
+                _break(view, seq, "book_grid", _words(level.price_text, level.size_text))
+                break
+    checks.book_seq = book.seq
+
+
+def _check_apart(view: MarketView, seq: int, oracle: Oracle, low: float, high: float) -> None:
+    checks = view._checks
+    if low <= oracle.price * _ABOVE and high >= oracle.price * _BELOW:
+        checks.apart = 0
+        if view.book.crossed:
+            _check_hidden(view, seq, oracle.price)
+        return
+    checks.apart += 1
+    if checks.apart == _LASTS:
+        _break(view, seq, "book_oracle", f"{low:g} and {high:g}, oracle {oracle.text}")
+
+
+def _check_hidden(view: MarketView, seq: int, oracle: float) -> None:
+    # An order that expired stays for minutes where the market was when it was placed.
+    low, high = view.book.outermost
+    if low <= oracle * _ABOVE and high >= oracle * _BELOW:
+        return
+    candles = view.candles.get("1MIN")
+    if candles is None or view.market is None or not candles:
+        return
+    scale = 10.0**-candles.places
+    recent = [candles[-n] for n in range(1, min(len(candles), _REMAINS) + 1)]
+    above = max(oracle, *(x.high * scale for x in recent)) * _ABOVE
+    below = min(oracle, *(x.low * scale for x in recent)) * _BELOW
+    if (low > above or high < below) and view._checks.hidden != (low, high):
+        view._checks.hidden = low, high
+        _break(view, seq, "book_hidden", f"{low:g} and {high:g}, {below:g} to {above:g} were seen")
+
+
+_REMAINS: Final = 10  # minutes that the venue may take to remove an order that expired
+_ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
+_BELOW: Final = 1 - RULES["book_oracle"].limit / 100
+_LASTS: Final = 3  # checks in a row: sources come one after the other
+
+
+# === Figures ===
+# What a market's data are worth, what its market is like, and what its book was: read when asked.
+
+
+class QualityFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How far to believe what is known of a market.
+
+    `messages_s` a second of late, of `expected_s`, what is usual. `complete` is the share of its
+    parts that are known, `known` that of the seconds in which it could be traded. `ages_s` are
+    seconds since each part last changed. `lag_p50_ms` and `lag_p99_ms` are from the stamp of live
+    trades to their receipt, by two clocks; None without one. `counts` are its troubles.
+    """
+
+    verdict: Verdict
+    messages_s: float
+    expected_s: float
+    complete: float
+    known: float
+    ages_s: dict[str, float]
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    counts: dict[str, int]
+
+
+def quality_figures(view: MarketView, at: int) -> QualityFigures:
+    """Return what the data of a market are worth at an event time."""
+    quality, skew_ns = view.quality, view.chain.skew_ns or 0
+    traded = view.trades[-1].at_ns - skew_ns if view.trades else 0
+    parts = {
+        "book": view.book.at if view.book.known else 0,
+        "trades": traded,
+        "oracle": view.oracle.at if view.oracle else 0,
+        "funding": view.funding.at,
+        "block": view.chain.at,
+    }
+    known = [bool(since) for since in parts.values()] + [view.market is not None]
+    lags = sorted(quality.lags_ns)
+    p50, p99 = (lags[len(lags) * q // 100] / 1e6 if lags else None for q in (50, 99))
+    return QualityFigures(
+        verdict=quality.verdict,
+        messages_s=quality.rate,
+        expected_s=quality.usual,
+        complete=known.count(True) / len(known),
+        known=quality.known_s / quality.seconds if quality.seconds else 0.0,
+        ages_s={name: (at - since) / _SECOND for name, since in parts.items() if since},
+        lag_p50_ms=p50,
+        lag_p99_ms=p99,
+        counts=dict(quality.counts),
+    )
+
+
+class BookSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """The best ten levels a side at an event time, as (price, size), best first."""
+
+    at: int
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+
+def book_snapshots(view: MarketView) -> list[BookSnapshot]:
+    """Return a market's book at each of the last 120 seconds, oldest first.
+
+    From when it is first read on: nothing is stored for who does not ask. Seconds without a known
+    book are left out.
+    """
+    ring = view.chain.filmed.setdefault(view.ticker, _Film())
+    return [BookSnapshot(at, *sides) for at, sides in ring.pictures()]
+
+
+MarketKind = Literal["trending", "ranging", "thin", "disorderly", "halted", "unknown"]
+
+
+class MarketState(msgspec.Struct, frozen=True, gc=False):
+    """What a market is like, why in words, and the figures it was judged by."""
+
+    kind: MarketKind
+    why: str
+    figures: tuple[tuple[str, float], ...] = ()
+
+
+# The rules of `market_state`, the first that holds: halted where the venue takes no order or makes
+# no block; unknown without book and oracle price; disorderly where prices disagree or run; thin
+# where the spread or the depth within 1 % cost too much; trending where the closes of half an hour
+# went mostly one way.
+_DISORDER_BPS: Final = 100.0  # of mid to oracle price
+_RUN_BPS: Final = 200.0  # of the mid since the close of the minute before
+_COSTLY_BPS: Final = 30.0
+_SHALLOW_USDC: Final = 10_000.0  # on the thinner side
+_TREND: Final = 0.35  # net move of the closes over the sum of their moves
+_CLOSES: Final = 30
+_LEAST_CLOSES: Final = 10
+
+
+def market_state(view: MarketView) -> MarketState:
+    """Return what a market is like now, by the first of the rules above that holds."""
+    found = objections(view)
+    kinds = {one.kind for one in found}
+    if "STATUS" in kinds:
+        return MarketState("halted", next(x.why for x in found if x.kind == "STATUS"))
+    if view.chain.at and view.at - view.chain.at > STALE_NS:
+        silent_s = (view.at - view.chain.at) / _SECOND
+        return MarketState("halted", "no block came", (("silent_s", silent_s),))
+    if kinds & {"UNKNOWN_BOOK", "UNKNOWN_ORACLE", "STALE", "ONE_SIDED"}:
+        kind: MarketKind = "thin" if kinds == {"ONE_SIDED"} else "unknown"
+        return MarketState(kind, found[0].why)
+    mid, oracle = view.book.mid_price, view.oracle
+    if mid is None or oracle is None:
+        return MarketState("unknown", "no mid or oracle price")
+    return _disorder(view, mid, oracle.price) or _thinness(view, mid) or _direction(view)
+
+
+def _disorder(view: MarketView, mid: float, oracle: float) -> MarketState | None:
+    apart = abs(mid / oracle - 1) * 1e4
+    if apart > _DISORDER_BPS:
+        return MarketState("disorderly", "the book is apart from the oracle price",
+                           (("apart_bps", apart),))  # fmt: skip
+    closes = view.candles["1MIN"].closes(2) if "1MIN" in view.candles else []
+    run = abs(mid / closes[0] - 1) * 1e4 if closes else 0.0
+    if run > _RUN_BPS:
+        return MarketState("disorderly", "the price runs", (("run_bps", run),))
+    return None
+
+
+def _thinness(view: MarketView, mid: float) -> MarketState | None:
+    book = view.book
+    spread = book.spread_bps or 0.0
+    depth = min(
+        math.fsum(x.price * x.size for x in side(20) if abs(x.price / mid - 1) <= 0.01)
+        for side in (book.bids, book.asks)
+    )
+    if spread > _COSTLY_BPS or depth < _SHALLOW_USDC:
+        figures = (("spread_bps", spread), ("depth_usdc", depth))
+        return MarketState("thin", "spread and depth cost too much", figures)
+    return None
+
+
+def _direction(view: MarketView) -> MarketState:
+    closes = view.candles["1MIN"].closes(_CLOSES) if "1MIN" in view.candles else []
+    path = math.fsum(abs(b - a) for a, b in pairwise(closes))
+    count = float(len(closes))
+    if count < _LEAST_CLOSES:
+        return MarketState("unknown", "too few minutes are known", (("closes", count),))
+    share = abs(closes[-1] - closes[0]) / path if path else 0.0
+    figures = ("closes", count), ("one_way", share)
+    if share >= _TREND:
+        return MarketState("trending", "the closes went mostly one way", figures)
+    return MarketState("ranging", "the closes went to and fro", figures)
 
 
 # === Folding ===
@@ -1957,6 +2496,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         book.forget()
         book.known, book.whole_at = True, frame.at
         book.first = state.begun.get(frame.link, frame.seq)
+        _check_snapshot(view, frame.seq, updates[0])
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
@@ -2044,7 +2584,7 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain, rows = view.chain, (x for update in updates for x in update.trades)
     trades = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), rows)]
     seen = view._seen
-    fresh = [trade for trade in trades if seen.add(trade.event)]
+    fresh = [x for x in trades if seen.add(x.event) and _check_trade(view, frame, x)]
     if frame.is_snapshot:
         # Newest block first, and those of one block, which share their time, in no order.
         fresh.sort(key=_place)
@@ -2056,6 +2596,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
+    if fresh and not frame.is_snapshot:
+        view.quality.lags_ns.append(frame.at - fresh[-1].at_ns)
     if late:  # of an answer, or of a message that was overtaken
         view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
     if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
@@ -2252,6 +2794,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         if height != chain.height:
             chain.at = frame.at
             is_next = True
+        _check_block(state, frame.seq, height, time_ns, frame.at)
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         _set_skew(state, time_ns - frame.at)
     if is_next:
@@ -2339,9 +2882,9 @@ def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
-        if frame.kind == "ws" or not view.premium.hour:  # an answer may be an old one
-            at_ns = frame.at + (view.chain.skew_ns or 0)
-            view.premium.report(view.funding.next_rate_1h, at_ns)
+        if view.ticker in view.chain.watched and frame.kind == "ws":  # an answer may be old
+            view.premium.report(view.funding.next_rate_1h, frame.at + (view.chain.skew_ns or 0))
+        _check_rate(view, frame.seq)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
@@ -2355,6 +2898,7 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         if view.market and _exponents(market) != _exponents(view.market):
             raise ValueError(f"expected exponents that stay, got {market!r}")
         was, view.market = view.market, market
+        view._checks.set_grid(market)
         if was is None:  # a subtick is one of the last decimal of a price
             lots = -market.atomic_resolution
             _rescale(view, 6 - lots - market.quantum_conversion_exponent, lots)
@@ -2380,7 +2924,7 @@ def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
 
 
 def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    text = fields.oracle_price or fields.price or ""
+    text, before = fields.oracle_price or fields.price or "", view.oracle
     try:
         view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
@@ -2388,6 +2932,7 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.price_missed = True
         return "quality"
     view.price_missed = False
+    _check_oracle(view, frame.seq, before)
     return "oracle"
 
 
@@ -2597,16 +3142,13 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
-    rolled_ns = at + skew_ns - _SECOND if skew_ns is not None else 0
-    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
-    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    second = (at + (skew_ns or 0)) // _SECOND
+    if second != state._second:  # in silence each frame is judged
+        state._second = second
+        _pass_second(state, frame)
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
-        if skew_ns is not None:
-            view.flow.now_ns = at + skew_ns
-        for candles in view.candles.values() if is_new_minute else ():
-            candles.roll(chain.rolled_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
         is_calm = is_fresh and not (view.price_missed or view.quality.stale)
         if is_calm and view.live_at > since:
@@ -2623,6 +3165,27 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
         if view not in touched:
             gone += view._touch(frame, "stale")
     return [*touched, *gone] if gone else touched
+
+
+def _pass_second(state: DataState, frame: Frame) -> None:
+    """Let a second of the venue's time pass: windows, checks, what is counted by the second."""
+    chain, at, skew_ns = state.chain, frame.at, state.chain.skew_ns
+    now_ns = at + (skew_ns or 0)
+    rolled_ns = now_ns - _SECOND if skew_ns is not None else 0
+    is_new_minute = rolled_ns // _MINUTE > chain.rolled_ns // _MINUTE
+    chain.rolled_ns = max(chain.rolled_ns, rolled_ns)
+    for view in state.views.values():
+        if skew_ns is not None:
+            view.flow.now_ns = now_ns
+        for candles in view.candles.values() if is_new_minute else ():
+            candles.roll(chain.rolled_ns)
+        if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
+            _check_book(view, frame.seq, now_ns)
+        quality = view.quality
+        quality.second(view.book.known and view.oracle is not None and not quality.stale)
+    for ticker, film in chain.filmed.items():
+        if (book := state.views[ticker].book).known:
+            film.take(at, book)
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
@@ -2669,8 +3232,8 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Detectors ===
-# What goes on in a market beside its figures. A detector folds views into a `Detection` about once
-# a second of event time and market; nothing runs unless somebody subscribes to `detections`.
+# What goes on in a market beside its figures. A detector folds views into a `Detection`, at most
+# one a second of event time and market; nothing runs unless somebody subscribes to `detections`.
 
 _DETECT_NS: Final = _SECOND  # a market's detections are at least so far apart
 
@@ -2721,7 +3284,7 @@ _LEFT_NS: Final = 2_500_000_000  # who renews a quote no more in this time has l
 _HALTED_NS: Final = 5 * _SECOND  # without a block: what stands in the book is nobody's act
 _QUOTING_NS: Final = 2.0 * _SECOND  # half-life of being there
 _ALIKE: Final = 0.1  # sizes that differ by less are the same
-_NEAR: Final = 3  # levels
+_NEAR: Final = 5  # levels: one that expired may stand before the others for two minutes
 _LEARN: Final = 0.05  # what one quote weighs in the habits
 
 
@@ -2729,7 +3292,8 @@ class MarketMakers:
     """Somebody makes a market: quotes at the touch, renewed within a block, on both sides.
 
     uptime    share of time with both sides quoted, at most 300 bps apart
-    there     share of time in which, besides, the best three of each side were renewed within 2.5 s
+    there     share of time in which, besides, each side had a new quote among its best five
+              within 2.5 s
     prompt    share of the quotes that were renewed within 1.5 s
     constant  share of the new quotes whose size is within 10 % of the one they follow
     refill    share of sweeps (the spread widens by half) that were filled up within 1.5 s
@@ -2783,7 +3347,7 @@ class _Quoting:
         self.bid: Level | None = None
         self.ask: Level | None = None
         self.renewed = [at, at]  # when each side's best was last quoted
-        self.near = [at, at]  # and when one of its best three
+        self.near = [at, at]  # and when one of its best few
         self.offsets = [0, 0]
         self.spread_bps = math.inf
         self.uptime = self.there = self.prompt = self.constant = self.refill = self.life_ns = 0.0
@@ -2811,39 +3375,44 @@ class _Quoting:
 
     def touch(self, at: int, bid: Level | None, ask: Level | None) -> None:
         """Take new best levels."""
-        self.spend(at)
-        for side, (old, new) in enumerate(((self.bid, bid), (self.ask, ask))):
-            # A smaller total at the same price is a fill, not a quote.
-            if new is None or new is old:
-                continue
-            if old is None:
-                self.renewed[side] = at
-            elif new.price != old.price or new.size > old.size:
-                self._renew(side, at, abs(new.size - old.size) <= _ALIKE * old.size)
-        self.bid, self.ask = bid, ask
-        before, self.spread_bps = self.spread_bps, math.inf
+        if bid is not self.bid:
+            self._quote(0, at, self.bid, bid)
+            self.bid = bid
+        if ask is not self.ask:
+            self._quote(1, at, self.ask, ask)
+            self.ask = ask
+        before, spread_bps = self.spread_bps, math.inf
         if bid is not None and ask is not None:
-            self.spread_bps = (ask.price - bid.price) / bid.price * 1e4
-        self._sweep(at, before)
+            spread_bps = (ask.price - bid.price) / bid.price * 1e4
+        if (before <= _WIDE_BPS) != (spread_bps <= _WIDE_BPS):
+            self.spend(at)
+        self.spread_bps = spread_bps
+        if self.swept_at or 1.5 * before < spread_bps:
+            self._sweep(at, before)
 
     def look(self, at: int, book: Book) -> None:
         """Notice new quotes near the touch: an expired one, not yet removed, may stand before."""
         for side, levels in enumerate((book.bids(_NEAR), book.asks(_NEAR))):
-            newest = max((level.offset for level in levels), default=0)
-            if newest > self.offsets[side]:
-                self.near[side] = at
-            self.offsets[side] = newest
+            for level in levels:
+                if level.offset > self.offsets[side]:
+                    self.near[side], self.offsets[side] = at, level.offset
 
-    def _renew(self, side: int, at: int, alike: bool) -> None:
-        life_ns, self.renewed[side] = at - self.renewed[side], at
-        self.life_ns += _LEARN * (life_ns - self.life_ns)
-        self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
-        self.constant += _LEARN * (alike - self.constant)
+    def _quote(self, side: int, at: int, old: Level | None, new: Level | None) -> None:
+        if new is None:
+            return
+        if old is not None:
+            price, size = old.price, old.size
+            if new.price == price and new.size <= size:
+                return  # a smaller total at the same price is a fill, not a quote
+            life_ns = at - self.renewed[side]
+            self.life_ns += _LEARN * (life_ns - self.life_ns)
+            self.prompt += _LEARN * ((life_ns <= _BLOCK_NS) - self.prompt)
+            self.constant += _LEARN * ((abs(new.size - size) <= _ALIKE * size) - self.constant)
+        self.renewed[side] = at
 
     def _sweep(self, at: int, before_bps: float) -> None:
         if not self.swept_at:
-            if 1.5 * before_bps < self.spread_bps:
-                self.swept_at, self.swept_bps = at, before_bps
+            self.swept_at, self.swept_bps = at, before_bps
         elif self.spread_bps <= 1.25 * self.swept_bps or at - self.swept_at > _LEFT_NS:
             self.refill += _LEARN * ((at - self.swept_at <= _BLOCK_NS) - self.refill)
             self.swept_at = 0
@@ -2869,6 +3438,7 @@ _BETA_KEEP: Final = math.exp2(-_SAMPLE_NS / (600 * _SECOND))
 _RESIDUAL_KEEP: Final = math.exp2(-_SAMPLE_NS / (300 * _SECOND))
 _WARM_SAMPLES: Final = 60
 _ROUNDING: Final = 1e-9  # a share: sums of floats may not make a claim
+_FEW_LEVELS: Final = 3
 _LEVELS: Final = 20  # of a side: what lies deeper is nothing to trade on
 
 
@@ -2887,6 +3457,7 @@ class Arbitrage:
     -TICKER       USDC of each leg of the basket, + bought
     strength      = net / (net + cost) of the better one; 0 where neither pays
 
+    Where fees alone take all of it the books are not walked, and the net is that before spreads.
     A net above 0 is claimed only if walking each book involved for its size (20 levels) pays it;
     a residual besides only from |z| = 2 on. Whether the price returns, nobody promises.
     """
@@ -2924,15 +3495,16 @@ class Arbitrage:
         mid = view.book.mid_price or oracle
         inputs.append(("basis_bps", (mid / oracle - 1.0) * 1e4))
         size = self._usd / oracle
-        bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
-        if bought is None or sold is None:
-            return 0.0
-        dear = mid > oracle
-        gross = size * abs(mid - oracle)
-        # In at a price of the book, out at the oracle price with half the spread.
-        spread = size * (bought - sold)
-        fees = size * self._fee * ((sold if dear else bought) + oracle)
-        cost = spread + fees + _to_go(view, -self._usd if dear else self._usd) + self._margin
+        gross, cost = size * abs(mid - oracle), 2.0 * self._usd * self._fee
+        if cost < gross:
+            bought, sold = _walk(view.book, "BUY", size), _walk(view.book, "SELL", size)
+            if bought is None or sold is None:
+                return 0.0
+            dear = mid > oracle
+            # In at a price of the book, out at the oracle price with half the spread.
+            fees = size * self._fee * ((sold if dear else bought) + oracle)
+            funding = _to_go(view, -self._usd if dear else self._usd)
+            cost = size * (bought - sold) + fees + funding + self._margin
         inputs.append(("basis_usd", gross - cost))
         return _strength(gross, cost)
 
@@ -2946,12 +3518,13 @@ class Arbitrage:
         # Rich is sold, and its basket bought.
         own = -math.copysign(self._usd, off)
         legs = {name: -beta * own / len(basket) for name in basket}
-        costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
-        costs.append(self._there_and_back(view, own))
-        cost = math.fsum(costs) + self._margin
-        if not math.isfinite(cost):
-            return 0.0
-        gross = abs(off) * self._usd
+        gross, cost = abs(off) * self._usd, 2.0 * self._fee * self._usd * (1.0 + abs(beta))
+        if cost < gross:
+            costs = [self._there_and_back(self._views[t], usd) for t, usd in legs.items()]
+            costs.append(self._there_and_back(view, own))
+            cost = math.fsum(costs) + self._margin
+            if not math.isfinite(cost):
+                return 0.0
         inputs.append(("residual_usd", gross - cost))
         inputs += [(f"-{name}", usd) for name, usd in legs.items()]
         return _strength(gross, cost) if abs(z) >= 2.0 else 0.0
@@ -3027,13 +3600,15 @@ class _Residual:
 
 def _walk(book: Book, side: str, size: float) -> float | None:
     """Return the average price of taking a size from the book; None where it is too thin."""
-    left, paid = size, 0.0
-    for level in book.asks(_LEVELS) if side == "BUY" else book.bids(_LEVELS):
-        taken = level.size if level.size < left else left
-        paid += taken * level.price
-        left -= taken
-        if left <= 0.0:
-            return paid / size
+    levels = book.asks if side == "BUY" else book.bids
+    for count in (_FEW_LEVELS, _LEVELS):  # nearly always the first few do
+        left, paid = size, 0.0
+        for level in levels(count):
+            taken = level.size if level.size < left else left
+            paid += taken * level.price
+            left -= taken
+            if left <= 0.0:
+                return paid / size
     return None
 
 
@@ -3051,17 +3626,18 @@ def _strength(gross: float, cost: float) -> float:
 # reader of this stream can know, not what happened at the venue.
 
 _LAG_STEP_S: Final = 0.25
-_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-12, 13))
+_LAGS_S: Final = tuple(n * _LAG_STEP_S for n in range(-8, 9))
 _MOST_LAG_S: Final = _LAGS_S[-1]
 _MEMORY_S: Final = 300.0 / math.log(2.0)  # half-life of 300 s
 _LEAST_MOVES: Final = 30
+_DISCOVER_S: Final = 5.0  # between two findings: a lead does not change in a second
 _UNPAIRED_S: Final = 30.0  # an observation waits so long for the other price
 
 
 class PriceDiscovery:
     """Which of mid, trades and oracle leads, by how much, and where the price is made.
 
-    For each pair the Hayashi-Yoshida covariance at lags of -3 to 3 s, 0.25 s apart, over all
+    For each pair the Hayashi-Yoshida covariance at lags of -2 to 2 s, 0.25 s apart, over all
     observations, without a common clock (Hoffmann, Rosenbaum and Yoshida 2013):
 
     lead_trades_s, lead_oracle_s    by how much the mid is ahead of the other; its peak, a parabola
@@ -3091,6 +3667,9 @@ class PriceDiscovery:
             return None
         market.due_s = at_s + _DETECT_NS / _SECOND
         market.share.sample(market.mid.last, market.trades.last)
+        if at_s < market.figures_s:
+            return None
+        market.figures_s = at_s + _DISCOVER_S
         inputs, strength = market.figures()
         return Detection(ticker, self.name, strength, inputs, view.seq) if inputs else None
 
@@ -3100,7 +3679,7 @@ class _Discovering:
 
     def __init__(self, at_s: float) -> None:
         self.mid, self.trades, self.oracle = _Prices(), _Prices(), _Prices()
-        self.share, self.due_s = _Share(), at_s
+        self.share, self.due_s, self.figures_s = _Share(), at_s, at_s
         # The rarer price first: it is the one that costs.
         self.pairs = {
             "trades": (_Pair(self.trades, self.mid), -1.0),
@@ -3116,9 +3695,11 @@ class _Discovering:
             price, prices = view.fresh[-1].price if view.fresh else None, self.trades
         else:
             price, prices = view.oracle.price if view.oracle else None, self.oracle
-        if price is not None and prices.add(at_s, math.log(price)):
-            for pair, _ in self.pairs.values():
-                pair.take(prices)
+        if price is not None and prices.add(at_s, price):
+            for pair in prices.first_of:
+                pair.begin()
+            for pair in prices.second_of:
+                pair.settle()
 
     def figures(self) -> tuple[tuple[tuple[str, float], ...], float]:
         found: list[tuple[str, float]] = []
@@ -3139,25 +3720,29 @@ class _Prices:
         self.times: list[float] = []
         self.logs: list[float] = []
         self.last: float | None = None
-        self.square = 0.0
+        self.first_of: list[_Pair] = []
+        self.second_of: list[_Pair] = []
+        self._price = self._square = self._moved_s = 0.0
 
-    def add(self, at_s: float, log: float) -> bool:
+    def add(self, at_s: float, price: float) -> bool:
         """Take an observation; False for one that does not come after the last."""
         times = self.times
-        if times:
-            passed = at_s - times[-1]
-            if passed <= 0.0:
-                return False
-            self.square *= math.exp(-passed / _MEMORY_S)
-        if self.last is not None:
-            self.square += (log - self.last) ** 2
-        self.last = log
+        if times and at_s <= times[-1]:
+            return False
+        if price != self._price:
+            log = math.log(price)
+            if self.last is not None:
+                self._square = self.square(at_s) + (log - self.last) ** 2
+            self.last, self._price, self._moved_s = log, price, at_s
         times.append(at_s)
-        self.logs.append(log)
+        self.logs.append(self.last or 0.0)
         if len(times) >= 1_024:
             start = min(bisect_left(times, at_s - _UNPAIRED_S - 2 * _MOST_LAG_S), 1_023)
             del times[:start], self.logs[:start]
         return True
+
+    def square(self, at_s: float) -> float:
+        return self._square * math.exp((self._moved_s - at_s) / _MEMORY_S)
 
 
 class _Pair:
@@ -3165,47 +3750,60 @@ class _Pair:
 
     def __init__(self, first: _Prices, second: _Prices) -> None:
         self._first, self._second = first, second
+        first.first_of.append(self)
+        second.second_of.append(self)
         self._waiting: deque[tuple[float, float]] = deque()
         self._at_s = self._log = self._moves = 0.0
         self._before: list[float] = []
         self._both = [0.0] * len(_LAGS_S)
 
-    def take(self, prices: _Prices) -> None:
-        """Take the newest observation of a price, if it is one of this pair's."""
-        second = self._second.times
-        if prices is self._first:
-            at_s = prices.times[-1]
-            self._waiting.append((at_s, prices.logs[-1]))
-            if self._waiting[0][0] < at_s - _UNPAIRED_S:
-                self._waiting.clear()
-                self._before = []
-        elif prices is not self._second:
-            return
-        while self._waiting and second and self._waiting[0][0] + _MOST_LAG_S <= second[-1]:
-            self._settle(*self._waiting.popleft())
+    def begin(self) -> None:
+        """Let the first's newest observation wait until the second's are known as far."""
+        at_s = self._first.times[-1]
+        self._waiting.append((at_s, self._first.logs[-1]))
+        if self._waiting[0][0] < at_s - _UNPAIRED_S:
+            self._waiting.clear()
+            self._before = []
+
+    def settle(self) -> None:
+        """Take what waited for the second's newest observation."""
+        waiting, until_s = self._waiting, self._second.times[-1] - _MOST_LAG_S
+        while waiting and waiting[0][0] <= until_s:
+            self._settle(*waiting.popleft())
 
     def _settle(self, at_s: float, log: float) -> None:
         # A move of the first goes with all moves of the second that touch its time, shifted by
         # the lag: from the last observation before its start to the first after its end.
         times, logs = self._second.times, self._second.logs
-        if times[0] > at_s - _MOST_LAG_S:
+        place = bisect_left(times, at_s - _MOST_LAG_S)
+        if not place:
             self._before = []
             return
-        if before := self._before:
+        before, after = [], []
+        for lag in _LAGS_S:
+            moment = at_s + lag
+            while times[place] < moment:
+                place += 1
+            after.append(logs[place])
+            before.append(logs[place - (times[place] > moment)])
+        if self._before:
             keep, move = math.exp((self._at_s - at_s) / _MEMORY_S), log - self._log
-            self._moves = keep * self._moves + (move != 0.0)
+            if move:
+                self._moves += 1
+            self._moves *= keep
             self._both = [
-                keep * both + move * (logs[bisect_left(times, at_s + lag)] - start)
-                for both, start, lag in zip(self._both, before, _LAGS_S, strict=True)
+                keep * both + move * (end - start)
+                for both, start, end in zip(self._both, self._before, after, strict=True)
             ]
-        self._at_s, self._log = at_s, log
-        self._before = [logs[bisect_right(times, at_s + lag) - 1] for lag in _LAGS_S]
+        self._at_s, self._log, self._before = at_s, log, before
 
     def peak(self) -> tuple[float, float] | None:
         """Return the lag at which they move together most, s, and their correlation there."""
-        both, scale = self._both, math.sqrt(self._first.square * self._second.square)
-        top = max(both)
-        if self._moves < _LEAST_MOVES or not scale or top <= 0.0:
+        if self._moves < _LEAST_MOVES:
+            return None
+        both, top = self._both, max(self._both)
+        scale = math.sqrt(self._first.square(self._at_s) * self._second.square(self._at_s))
+        if not scale or top <= 0.0:
             return None
         at = both.index(top)
         lag = _LAGS_S[at]
@@ -3332,7 +3930,7 @@ def _closed(resolution: str, begun: dict[str, int], view: MarketView) -> list[Cl
 def detections(
     detectors: Iterable[Callable[[], Detector]] = DETECTORS,
 ) -> Callable[[Observable[MarketView]], Observable[Detection]]:
-    """Turn market views into what the detectors find, about one a second, market and detector.
+    """Turn market views into what the detectors find, at most one a second, market and detector.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. Each subscriber folds detectors of its own. A change that no detector wants (q) is passed

@@ -191,13 +191,20 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one market's data can be believed: troubles, and ages in seconds by source."""
+    """How far one market's data can be believed: troubles, and ages in seconds by source.
+
+    `why` stands against it; `known` is the share of time in which it could be traded, and
+    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    """
 
     ticker: str
     why: str = ""
+    known: float | None = None
+    messages_s: float | None = None
+    expected_s: float | None = None
+    lag_p99_ms: float | None = None
     counts: tuple[tuple[str, int], ...] = ()
     ages: tuple[tuple[str, float | None], ...] = ()
-    newest: Sample | None = None
 
     @property
     def troubles(self) -> int:
@@ -924,6 +931,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
     drawn = any(curves.values())
+    named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
     def curve(score: Score) -> _Cell:
         return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
@@ -933,7 +941,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
 
     return [
         _TICKER,
-        _Column("signal", 15, lambda score: (score.signal, ""), 0, True),
+        _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
@@ -943,9 +951,20 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     ]  # fmt: skip
 
 
+def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
+    """Say while what is usual is of less than a day: levels still warm up."""
+    inputs = (score.inputs for row in snapshot.markets for score in row.scores)
+    hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
+    if not hours or min(hours) >= _WHOLE_H:
+        return []
+    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    return [[(what, "watch")]]
+
+
+_WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker")  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -1151,6 +1170,10 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
+        _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
+        _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
+        _Column("lag p99", 9, lambda row: (_figure(row.lag_p99_ms, 0, unit=" ms"), ""), 5),
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),

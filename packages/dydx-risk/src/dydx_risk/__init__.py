@@ -2007,16 +2007,20 @@ class Change(NamedTuple):
 
 
 def bracket_changes(
-    held: int, levels: Levels | None, standing: Iterable[StandingBracket]
+    held: int,
+    levels: Levels | None,
+    standing: Iterable[StandingBracket],
+    kinds: Iterable[BracketKind] = _KINDS,
 ) -> Change:
     """Return what makes the brackets that stand cover what is held, and no more, at its levels.
 
     `held` is in signed quantums; what is placed, in unsigned ones. What fits stays where it is.
+    Of other kinds than these nothing is judged.
     """
     change, size, side = Change([], []), abs(held), "SELL" if held > 0 else "BUY"
     meant = levels if levels is not None and held and levels.is_long == (held > 0) else None
     pieces = [*standing]
-    for kind in _KINDS:
+    for kind in kinds:
         trigger, covered, fits = meant.trigger(kind) if meant else 0, 0, list[StandingBracket]()
         for piece in (piece for piece in pieces if piece.kind == kind):
             as_meant = trigger == piece.trigger and side == piece.side
@@ -3173,6 +3177,11 @@ class Policy(BaseModel):
         default=200, gt=0, lt=10_000,
         description="how much worse than the oracle price an order may trade, in bps: all but the "
         "guard's, and a target of 0 at urgency 1",
+    )  # fmt: skip
+    stop_slippage_bps: int = Field(
+        default=500, ge=0, le=5_000,
+        description="how much worse than its trigger, or the oracle price beyond it, a stop on the "
+        "venue may trade, in bps: it is to leave in a fall, whose books are thin",
     )  # fmt: skip
     guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
@@ -4413,6 +4422,7 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
 _PACE_BLOCKS: Final = 100
 _MOST_IN_PACE: Final = 20
 _MOST_IN_BLOCK: Final = 2
+_ONE_BLOCK_NS: Final = 1_500_000_000
 _MOST_STANDING: Final = _MOST_IN_PACE // 2
 
 
@@ -5320,40 +5330,51 @@ _LATE_BLOCKS: Final = 40  # in which a fill may be reported after all
 _MOST_TRIES: Final = 3  # cancels of an order that the venue has never reported
 _LONGEST_BLOCKS: Final = 256  # between two tries of a bracket that is refused
 _STANDS_S: Final = 90 * 86_400  # the chain takes 95 days
+_FOR_STOPS: Final = 4  # of what the chain takes in its time, no profit's
 _CROWDED_BLOCKS: Final = 10  # in which nothing is sent after a refusal for its pace
 
 
 class StandingPace:
-    """How many orders that stand went out in the last blocks."""
+    """How many orders that stand went out in the last blocks.
+
+    Blocks may be reported late and many at once: what goes out within a second and a half may be of
+    one block of the chain, whatever heights are known.
+    """
 
     __slots__ = ("_account", "_sent")
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._sent: deque[int] = deque()
+        self._sent: deque[tuple[int, int]] = deque()  # at which heights, and when
 
-    def count(self, height: int) -> None:
-        """Count one that goes out at this height."""
-        self._sent.append(height)
+    def count(self, height: int, now: int) -> None:
+        """Count one that goes out at this height and event time."""
+        self._sent.append((height, now))
 
     def sent(self, height: int) -> int:
         """Return how many the chain still counts at this height."""
         sent = self._sent
-        while sent and sent[0] <= height - _PACE_BLOCKS:
+        while sent and sent[0][0] <= height - _PACE_BLOCKS:
             sent.popleft()
         crowded = self._account.crowded
         if crowded is not None and height - crowded < _CROWDED_BLOCKS:
             return _MOST_IN_PACE
         return len(sent)
 
-    def has_room(self, height: int) -> bool:
-        """Return whether the chain takes one more at this height."""
-        in_block = sum(1 for each in self._sent if each == height)  # integers
-        return in_block < _MOST_IN_BLOCK and self.sent(height) < _MOST_IN_PACE
+    def has_room(self, height: int, now: int, kind: BracketKind) -> bool:
+        """Return whether one more may go out; a profit leaves room for stops."""
+        # An event may have been stamped by a clock that is wrong: then heights alone count.
+        sent = (at == height or 0 <= now - when < _ONE_BLOCK_NS for at, when in self._sent)
+        in_block = sum(sent)  # integers
+        most = _MOST_IN_PACE - (_FOR_STOPS if kind == "TAKE_PROFIT" else 0)
+        return in_block < _MOST_IN_BLOCK and self.sent(height) < most
 
 
 class Look(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or ""."""
+    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or "".
+
+    `number` and `client_id` are the next to give.
+    """
 
     event: MarketView | AccountUpdate | Decision | Frame
     valued: Valuation
@@ -5421,7 +5442,7 @@ class Upkeep:
                 verdict = msgspec.structs.replace(verdict, order=order)
                 id_, client_id = account.stand(order), (client_id + 1) % 2**32
                 account.brackets[id_] = StandingBracket.of(id_, order, account.height)
-                self.pace.count(account.height)
+                self.pace.count(account.height, look.event.at)
             yield msgspec.structs.replace(verdict, id=f"V{number}")
             number += 1
 
@@ -5487,22 +5508,37 @@ class Upkeep:
         account, valued = self._account, look.valued
         if account.trouble:
             return  # what is held is not known: what stands reduces, and no more
-        pieces: dict[str, list[StandingBracket]] = {}
-        for bracket in [*account.brackets.values()]:
-            pieces.setdefault(bracket.ticker, []).append(bracket)
-        for ticker in [*dict.fromkeys((*pieces, *self.levels))]:
-            view, held = valued.views.get(ticker), valued.known_size(ticker)
-            if view is None or view.market is None or held is None:
-                continue
-            self._forget(ticker, held)
-            standing = [b for b in pieces.get(ticker, ()) if not self._is_lost(b)]
-            change = bracket_changes(
-                held, self.levels.get(ticker), [b for b in standing if not b.asked]
-            )
-            asked = [b for b in pieces.get(ticker, ()) if b.asked or b not in standing]
-            yield from self._cancels(look, change.withdraw, asked, held)
-            if ticker not in account.by_hand:
-                yield from self._places(look, view, view.market, held, change.place)
+        standing = [*account.brackets.values()]
+        tickers = [*dict.fromkeys((*(bracket.ticker for bracket in standing), *self.levels))]
+        for ticker in tickers:
+            if (held := valued.known_size(ticker)) is not None:
+                self._forget(ticker, held)
+        # Stops first: what the venue may have no room for are profits.
+        for kind in _KINDS:
+            for ticker in tickers:
+                pieces = [b for b in standing if b.ticker == ticker and b.kind == kind]
+                yield from self._cover(look, ticker, kind, pieces)
+
+    def _cover(
+        self, look: Look, ticker: str, kind: BracketKind, pieces: list[StandingBracket]
+    ) -> Iterator[Bracket | Withdraw]:
+        """Yield what makes the brackets of a kind cover what is held of a market."""
+        view, held = look.valued.views.get(ticker), look.valued.known_size(ticker)
+        if view is None or view.market is None or held is None:
+            return
+        stays = [b for b in pieces if not (b.asked or self._is_lost(b))]
+        can, levels = self._can_place(view, kind, look.event.at), self.levels.get(ticker)
+        if levels is not None and not can and stays:
+            # Elsewhere than it is to be is better than nowhere.
+            name = "stop_loss" if kind == "STOP_LOSS" else "take_profit"
+            meant = levels.trigger(kind) and stays[-1].trigger
+            levels = msgspec.structs.replace(levels, **{name: meant})
+        change = bracket_changes(held, levels, stays, (kind,))
+        again = [b for b in pieces if b not in stays and self._is_due(b.asked or None)]
+        yield from self._cancels(look, [*change.withdraw, *again], held)
+        if levels is not None and can:
+            for _, quantums in change.place:
+                yield self._place(look, view, view.market, levels, kind, quantums)
 
     def _forget(self, ticker: str, held: int) -> None:
         """Let go of where a position was left, once it is certain to be none any more."""
@@ -5518,17 +5554,11 @@ class Upkeep:
         return not bracket.seen and self._account.height - bracket.sent > _ANSWERED
 
     def _cancels(
-        self,
-        look: Look,
-        new: Iterable[StandingBracket],
-        asked: Iterable[StandingBracket],
-        held: int,
+        self, look: Look, brackets: Iterable[StandingBracket], held: int
     ) -> Iterator[Withdraw]:
         account = self._account
-        why = (
-            "nothing is held any more" if not held else "what is held, or where it is left, changed"
-        )
-        for bracket in [*new, *(b for b in asked if self._is_due(b.asked or None))]:
+        why = "what is held, or where it is left, changed" if held else "nothing is held any more"
+        for bracket in brackets:
             if bracket.tries >= _MOST_TRIES and not bracket.seen:
                 del account.brackets[bracket.order_id]
                 continue
@@ -5538,25 +5568,27 @@ class Upkeep:
             words = _kind_words(bracket.kind)
             yield self._withdraw(look, bracket.named, f"the {words} is taken back: {why}")
 
-    def _places(
-        self, look: Look, view: MarketView, market: PerpetualMarket, held: int,
-        place: Iterable[tuple[BracketKind, int]],
-    ) -> Iterator[Bracket]:  # fmt: skip
-        account, time_s = self._account, view.chain.time_ns // 10**9
-        for kind, quantums in place:
-            count, since = self._failures.get((market.ticker, kind), (0, 0))
-            waits = count and account.height - since < min(2 ** (count - 1), _LONGEST_BLOCKS)
-            if waits or not time_s or not self.pace.has_room(account.height):
-                continue
-            if stopping(view, "exit"):
-                continue  # the venue takes no order there
-            levels = self.levels[market.ticker]
-            order = _bracket_order(view, market, held, quantums, levels.trigger(kind), kind, look)
-            order = msgspec.structs.replace(order, good_til_block_time=time_s + _STANDS_S)
-            yield Bracket(
-                id="", order=order, kind=kind, decision=levels.decision, seq=look.event.seq,
-                at=look.event.at, why=_bracket_words(market, order),
-            )  # fmt: skip
+    def _can_place(self, view: MarketView, kind: BracketKind, now: int) -> bool:
+        """Return whether the venue takes a bracket in a market now."""
+        account, ticker = self._account, view.ticker
+        count, since = self._failures.get((ticker, kind), (0, 0))
+        if count and account.height - since < min(2 ** (count - 1), _LONGEST_BLOCKS):
+            return False
+        if ticker in account.by_hand or not view.chain.time_ns or stopping(view, "exit"):
+            return False
+        return self.pace.has_room(account.height, now, kind)
+
+    def _place(
+        self, look: Look, view: MarketView, market: PerpetualMarket, levels: Levels,
+        kind: BracketKind, quantums: int,
+    ) -> Bracket:  # fmt: skip
+        until_s = view.chain.time_ns // 10**9 + _STANDS_S
+        order = _bracket_order(view, market, levels, kind, quantums, look.policy)
+        order = msgspec.structs.replace(order, good_til_block_time=until_s)
+        return Bracket(
+            id="", order=order, kind=kind, decision=levels.decision, seq=look.event.seq,
+            at=look.event.at, why=_bracket_words(market, order),
+        )  # fmt: skip
 
     def _withdraw(self, look: Look, named: CancelRequest, why: str) -> Withdraw:
         if not named.good_til_block_time:
@@ -5568,15 +5600,17 @@ class Upkeep:
 
 
 def _bracket_order(
-    view: MarketView, market: PerpetualMarket, held: int, quantums: int, trigger: int,
-    kind: BracketKind, look: Look,
+    view: MarketView, market: PerpetualMarket, levels: Levels, kind: BracketKind, quantums: int,
+    policy: Policy,
 ) -> OrderRequest:  # fmt: skip
     """Return a bracket: its worst price goes by its trigger, or the oracle price beyond it."""
-    buys, price, oracle = held < 0, trigger, view.oracle
-    bps = look.policy.guard_slippage_bps if kind == "STOP_LOSS" else look.policy.slippage_bps
-    if oracle is not None and kind == "STOP_LOSS":
-        now = worst_subticks(market, oracle.digits, oracle.exponent, 0, buys)
-        price = max(trigger, now) if buys else min(trigger, now)
+    buys, trigger, oracle = not levels.is_long, levels.trigger(kind), view.oracle
+    price, bps = trigger, policy.slippage_bps
+    if kind == "STOP_LOSS":
+        bps = policy.stop_slippage_bps
+        if oracle is not None:
+            now = worst_subticks(market, oracle.digits, oracle.exponent, 0, buys)
+            price = max(trigger, now) if buys else min(trigger, now)
     return OrderRequest(
         ticker=market.ticker, clob_pair_id=market.clob_pair_id, side="BUY" if buys else "SELL",
         quantums=quantums, subticks=slipped(market, price, bps, buys), client_id=0,
@@ -5999,7 +6033,7 @@ class Risk:
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         if order.order_flags != SHORT_TERM:
             account.stand(order)
-            self._upkeep.pace.count(account.height)
+            self._upkeep.pace.count(account.height, verdict.at)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id, sent=account.height
         )

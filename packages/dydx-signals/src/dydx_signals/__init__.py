@@ -6,14 +6,24 @@
 
 A `Score` is a value: from 0 to 100, with the named figures it was computed from and the frames it
 rests on, so that a person can compute it again. An engine folds every tick of its markets and makes
-a score only when somebody reads it. One engine per signal type holds all markets: `Momentum`,
-`Imbalance` and `Funding` point a way (above 50 up, below 50 down); `Volume`, `Volatility` and
-`Liquidity` are levels (50 is usual for this market). `STANDARD` lists all six. A signal that
-cannot be computed yet, or any more, is absent: never a made-up 50.
+a score only when somebody reads it; what cannot be computed yet, or any more, is absent: never a
+made-up 50. One engine per signal type holds all markets. `STANDARD` are the first six sections,
+`ALL` every engine:
 
-Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring,
-the state per market in the private class under it. A new signal is a class like these (`Engine`)
-and a line in `STANDARD`; which changes of a view reach it is in its `changes`.
+    Day                             what is usual for a market, from run to run
+    Momentum, Trend                 where the price goes, over a minute and over a quarter hour
+    Volume, Volatility, Liquidity   levels: 50 is usual for this market
+    Imbalance, Microprice, Depth    which side of the book is heavier
+    Funding, Carry, Basis           what holding costs, by the rate and by the oracle price
+    Taker flow, Liquidations        who takes, and who is forced to
+    Reversion, Interest             back to what was paid; what new positions back
+    Returns                         jumps, and the share of what went up
+    Streams                         `Scorer`, `scores`, `signal`, `every`, `latest`, `window`
+
+Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring, the
+state per market in the private class under it. A new signal is a class like these (`Engine`) and a
+line in `ALL`; which changes of a view reach it is in its `changes`, what it declares to hold in
+`points` and `free` (`bot signals check` tries it).
 
 Units: prices in USDC per base unit, sizes in base units, `_usd` in USDC, `_bps` in 1e-4, times
 in seconds; half-lives are seconds of event time. An average with half-life h keeps
@@ -293,15 +303,26 @@ class Day:
     """What a positive figure was over the last 24 hours of event time: its median and its ranks.
 
     A histogram of seconds, in log-spaced buckets, by hour: an hour leaves as a whole when it is a
-    day old. Adding and the median are O(1). `first` is the oldest frame that is in it, of a day
-    that came as text (`restore`) the frame that it came with; `seconds` is how much is known.
+    day old. What is added is sorted in when it is read. `first` is the oldest frame that is in it,
+    of a day that came as text (`restore`) the frame that it came with.
     """
 
-    __slots__ = ("_below", "_counts", "_hour", "_middle", "_past", "_slot", "first", "seconds")
+    __slots__ = (
+        "_below",
+        "_counts",
+        "_hour",
+        "_middle",
+        "_new",
+        "_past",
+        "_seconds",
+        "_slot",
+        "first",
+    )
 
     def __init__(self) -> None:
         self.first = _ABSENT
-        self.seconds = 0
+        self._seconds = 0
+        self._new: dict[int, int] = {}  # what is not sorted in yet
         self._counts: dict[int, int] = {}
         self._middle = self._below = 0  # the median's bucket, and the seconds in those below it
         self._hour = 0
@@ -311,16 +332,21 @@ class Day:
 
     def add(self, figure: float, at: int, seconds: int) -> None:
         """Count that a figure stood for so many seconds until `at`, for a minute at most."""
-        hour, bucket = at // _HOUR, math.floor(_FINE * log2(max(figure, _LEAST)))
+        hour = at // _HOUR
         if hour > self._hour:
             self._begin(hour)
         elif hour < self._hour - 1:  # hours of another clock
             self.restore((), self.first)
             self._begin(hour)
-        seconds = min(max(seconds, 1), 60)
-        self._slot[bucket] = self._slot.get(bucket, 0) + seconds
-        self._count(bucket, seconds)
-        self._balance()
+        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        self._new[bucket] = self._new.get(bucket, 0) + min(max(seconds, 1), 60)
+
+    @property
+    def seconds(self) -> int:
+        """Return how many seconds of the day are known."""
+        if self._new:
+            self._sort_in()
+        return self._seconds
 
     @property
     def median(self) -> float:
@@ -338,12 +364,13 @@ class Day:
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
         bucket = math.floor(_FINE * log2(max(figure, _LEAST)))
-        known = self._counts.items()
+        seconds, known = self.seconds, self._counts.items()
         below = sum(count for lower, count in known if lower < bucket)  # integers
-        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / self.seconds
+        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / seconds
 
     def rows(self) -> list[list[int]]:
         """Return its hours, each as hour, bucket, seconds, and so on in pairs."""
+        self._sort_in()
         slots = [*self._past, (self._hour, _packed(self._slot))] if self._slot else self._past
         return [[hour, *packed] for hour, packed in slots]
 
@@ -352,13 +379,18 @@ class Day:
         self.__init__()  # type: ignore[misc] # a new day
         for hour, *pairs in sorted(rows):
             self._begin(hour)
-            for bucket, seconds in zip(pairs[::2], pairs[1::2], strict=True):
-                self._slot[bucket] = seconds
-                self._count(bucket, seconds)
+            self._new.update(zip(pairs[::2], pairs[1::2], strict=True))
         self.first = first
+
+    def _sort_in(self) -> None:
+        for bucket, seconds in self._new.items():
+            self._slot[bucket] = self._slot.get(bucket, 0) + seconds
+            self._count(bucket, seconds)
+        self._new.clear()
         self._balance()
 
     def _begin(self, hour: int) -> None:
+        self._sort_in()
         if self._slot:
             self._past.append((self._hour, _packed(self._slot)))
         self._hour, self._slot = hour, {}
@@ -368,9 +400,9 @@ class Day:
                 self._count(bucket, -seconds)
 
     def _count(self, bucket: int, seconds: int) -> None:
-        if not self.seconds:
+        if not self._seconds:
             self._middle, self._below = bucket, 0
-        self.seconds += seconds
+        self._seconds += seconds
         count = self._counts.get(bucket, 0) + seconds
         if bucket < self._middle:
             self._below += seconds
@@ -381,11 +413,11 @@ class Day:
 
     def _balance(self) -> None:
         # The median moves by a bucket or two: to follow it costs less than to look for it.
-        counts, half = self._counts, self.seconds / 2.0
+        counts, half = self._counts, self._seconds / 2.0
         while self._below > half:
             self._middle -= 1
             self._below -= counts.get(self._middle, 0)
-        while self._below + counts.get(self._middle, 0) <= half and self.seconds:
+        while self._below + counts.get(self._middle, 0) <= half and self._seconds:
             self._below += counts.get(self._middle, 0)
             self._middle += 1
 
@@ -1006,7 +1038,7 @@ class Microprice:
         """Fold the best levels of a view."""
         book, edge = view.book, self._markets.get(view.ticker)
         bid, ask, mid, at = book.best_bid, book.best_ask, book.mid_price, view.at
-        if bid is None or ask is None or mid is None or mid >= _HUGE:
+        if bid is None or ask is None or mid is None or not mid * (bid.size + ask.size) < _HUGE:
             if edge is not None:
                 edge.seq = _ABSENT
             return
@@ -1359,19 +1391,19 @@ class Reversion:
         if mid is None or mid >= _HUGE:
             state.seq = _ABSENT
             return
-        state.seq = view.seq
+        state.seq, state.mid = view.seq, mid
         if at >= state.due and state.trades >= 3 and state.size > 0.0:
             state.sample(mid, at, self._rate)
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's reversion."""
         state = self._markets.get(ticker)
-        if state is None or state.seq == _ABSENT or state.count < 20:
+        if state is None or state.seq == _ABSENT or state.count < 20 or not state.size > 0.0:
             return None
         if state.at - state.since < 60 * _SECOND:
             return None
         inputs = {
-            "mid": state.mid, "vwap": state.vwap,
+            "mid": state.mid, "vwap": state.usd / state.size,
             "sigma_bps": max(1e4 * sqrt(state.squares / state.steps), 0.05),
             "half_life_s": state.half_life,
         }  # fmt: skip
@@ -1386,14 +1418,14 @@ class Reversion:
 class _Deviation:
     __slots__ = (
         "at", "count", "due", "first", "last", "mid", "products", "seq", "since", "size", "squares",
-        "steps", "time", "traded_at", "trades", "usd", "vwap",
+        "steps", "time", "traded_at", "trades", "usd"
     )  # fmt: skip
 
     def __init__(self, view: MarketView) -> None:
         self.at = self.since = self.traded_at = view.at
         self.seq, self.first = view.seq, _first(view)
         self.due = self.count = self.trades = 0
-        self.usd = self.size = self.mid = self.vwap = self.last = 0.0
+        self.usd = self.size = self.mid = self.last = 0.0
         self.squares = self.products = self.steps = self.time = 0.0
 
     def sample(self, mid: float, at: int, rate: float) -> None:
@@ -1405,7 +1437,7 @@ class _Deviation:
             self.squares = self.squares * decay + deviation * deviation
             self.steps = self.steps * decay + 1.0
             self.time = self.time * decay + dt * _NS
-        self.mid, self.vwap, self.last = mid, self.usd / self.size, deviation
+        self.last = deviation
         self.at, self.due, self.count = at, at + _SECOND, self.count + 1
 
     @property
@@ -1494,12 +1526,13 @@ class Carry:
     """What holding earns, in what the rate has been of late: a rate that longs pay is below 50.
 
     rate_1h_bps = the venue's next hourly rate, in bps of the position
-    usual_bps   = root mean square of the rates so far, by the time they stood, half-life a day, at
-                  least 0.01 bps
+    usual_bps   = root mean square of the hourly rates that the venue answered, 24 to 240 of them;
+                  without these of the rates of this run, by the time they stood, half-life a day;
+                  at least 0.01 bps
     value       = 100 / (1 + e^(rate / usual)): 50 free, 27 where longs pay as much as is usual
 
-    Window: half-life a day. Warm-up: 3 rates. Absent until then, and where no rate is known. Rates
-    are hourly: another scale of time is another rate.
+    `history_h` are the answered hours. Warm-up: those, or 3 rates. Absent until then, and where no
+    rate is known.
     """
 
     name: ClassVar[str] = "carry"
@@ -1519,7 +1552,7 @@ class Carry:
         if not rate.known or not abs(rate.next_rate_1h) < _HUGE:
             return
         if rates is None:
-            rates = self._markets[view.ticker] = _Rates(rate, view.at)
+            rates = self._markets[view.ticker] = _Rates(rate, view)
         else:
             rates.take(rate, view.at, self._rate)
         rates.seq = view.seq
@@ -1527,11 +1560,22 @@ class Carry:
     def read(self, ticker: str) -> Score | None:
         """Return a market's carry."""
         rates = self._markets.get(ticker)
-        if rates is None or rates.count < 3 or not rates.time:
+        if rates is None:
             return None
-        usual = max(1e4 * sqrt(rates.squares / rates.time), 0.01)
-        inputs = {"rate_1h_bps": 1e4 * rates.rate.next_rate_1h, "usual_bps": usual}
-        return Score.of(self, ticker, inputs, rates.seq, rates.first)
+        history = [rate for rate in rates.premium.rates.values() if abs(rate) < _HUGE]
+        if len(history) >= 24:
+            # Which frame answered is not known: the oldest that it may be.
+            square, first = math.fsum(x * x for x in history) / len(history), 1
+        elif rates.count >= 3 and rates.time:
+            square, first = rates.squares / rates.time, rates.first
+        else:
+            return None
+        inputs = {
+            "rate_1h_bps": 1e4 * rates.rate.next_rate_1h,
+            "usual_bps": max(1e4 * sqrt(square), 0.01),
+            "history_h": float(len(history)),
+        }
+        return Score.of(self, ticker, inputs, rates.seq, first)
 
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the logistic of the rate in what is usual, turned round."""
@@ -1539,10 +1583,11 @@ class Carry:
 
 
 class _Rates:
-    __slots__ = ("at", "count", "first", "rate", "seq", "squares", "time")
+    __slots__ = ("at", "count", "first", "premium", "rate", "seq", "squares", "time")
 
-    def __init__(self, rate: dydx_data.FundingRate, at: int) -> None:
-        self.rate, self.at, self.count = rate, at, 1
+    def __init__(self, rate: dydx_data.FundingRate, view: MarketView) -> None:
+        self.rate, self.at, self.count = rate, view.at, 1
+        self.premium = view.premium
         self.seq = self.first = rate.seq
         self.squares = self.time = 0.0
 

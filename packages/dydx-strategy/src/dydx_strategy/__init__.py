@@ -21,6 +21,8 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Reversion         Reversion ("reversion"): against what is far from what was paid lately
     Carry             Carry ("carry"): the side that funding pays
     Pairs             Pairs ("pairs"): one market against another, both legs or none
+    Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
+    Allocator         Allocator: several strategies on one account, scaled, bounded and netted
     Loading           STRATEGIES, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
@@ -43,8 +45,9 @@ import importlib.util
 import inspect
 import math
 import sys
+import tomllib
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -67,7 +70,14 @@ import msgspec
 from dydx_conn import fold
 from dydx_data import Book, Level, stopping
 from dydx_signals import ALL, Score, Scored, Scorer
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from reactivex import Observable
 
 # One name a line would be a page.
@@ -95,8 +105,12 @@ __all__ = [
     "Carry", "CarrySettings",
     # Pairs
     "Pairs", "PairsSettings", "Phase",
+    # Shares
+    "Stake", "share_out",
+    # Allocator
+    "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
     # Loading
-    "STRATEGIES", "load_strategy",
+    "STRATEGIES", "load_allocator", "load_strategy",
     # Deciding
     "Decider",
     # Streams
@@ -256,8 +270,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
     an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
-    order. `reason` is a denial's or a cut's in one word, or the bracket's that filled (STOP_LOSS or
-    TAKE_PROFIT: then `decision` is the one that set it), `why` is in a sentence.
+    order. Of a fill or a cut `quantums` are the signed size, `cash` what it brought (negative: what
+    it took) without its `fee`, both in quote quantums. `reason` is a denial's or a cut's in one
+    word, or the bracket's that filled (STOP_LOSS or TAKE_PROFIT: then `decision` is the one that
+    set it), `why` is in a sentence.
     """
 
     decision: str
@@ -267,6 +283,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     usdc: float = 0.0
     open_usdc: float = 0.0
+    quantums: int = 0
+    cash: int = 0
+    fee: int = 0
     reason: str = ""
     why: str = ""
 
@@ -517,8 +536,11 @@ class RankSettings(Pace):
     """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
-    long from 60 up, short from 40 down. Times are event time.
+    long from 60 up, short from 40 down. Times are event time. `scored` is what may have a weight:
+    whoever scores signals of their own adds them in a subclass.
     """
+
+    scored: ClassVar[tuple[str, ...]] = _SIGNALS
 
     gross_share: float = Field(
         default=3.0, gt=0, description="limit of all exposure together, in equities"
@@ -594,8 +616,8 @@ class RankSettings(Pace):
             raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
         # A weight of what nothing scores would never be there, and with it the quorum.
         for name in weights:
-            if name not in _SIGNALS:
-                known, near = ", ".join(_SIGNALS), _nearest(name, _SIGNALS)
+            if name not in cls.scored:
+                known, near = ", ".join(cls.scored), _nearest(name, cls.scored)
                 raise ValueError(f"expected signals ({known}), got {name!r}{near}")
         return weights
 
@@ -1213,6 +1235,7 @@ class _Watched:
         self.due = 0
         self.troubled_at: int | None = None
         self.since: int | None = None  # when something held was first seen
+        self.asked_until = 0  # an entry may be on its way so long
         self.rests_until = 0
 
     def take(self, scored: Scored) -> None:
@@ -1230,6 +1253,7 @@ class _Watcher(Generic[_W]):
 
     name: ClassVar[str]
     signals: ClassVar[tuple[str, ...]] = ()
+    _asks_s = 15.0  # by then an order that takes has filled or failed
 
     def __init__(self, settings: WatchSettings) -> None:
         self._limits = settings
@@ -1256,6 +1280,12 @@ class _Watcher(Generic[_W]):
             return (looked,)
         return self._report(scored, held, looked)
 
+    def learn(self, outcome: Outcome) -> None:
+        """Give up the place of an entry that has failed."""
+        market = self._markets.get(outcome.ticker)
+        if market is not None and outcome.kind in ("denied", "expired"):
+            market.asked_until = 0
+
     def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
         silent_since = self._reported_at
         if silent_since is None or scored.at - silent_since < _ns(self._limits.report_s):
@@ -1277,9 +1307,13 @@ class _Watcher(Generic[_W]):
         market.since = None
         if scored.at < market.rests_until:
             return f"it rests for {(market.rests_until - scored.at) / 1e9:.0f} s more"
-        if wait := self._full(held):
+        if wait := self._full(scored, held):
             return wait
-        return self._enter(market, scored, self._limits.market_share * (held.equity_usdc or 0.0))
+        size = self._limits.market_share * (held.equity_usdc or 0.0)
+        entered = self._enter(market, scored, size)
+        if not isinstance(entered, str):
+            market.asked_until = scored.at + _ns(self._asks_s)
+        return entered
 
     def _in_trouble(self, market: _W, scored: Scored, usdc: float, why: str) -> Decision | str:
         market.troubled_at = scored.at if market.troubled_at is None else market.troubled_at
@@ -1292,12 +1326,14 @@ class _Watcher(Generic[_W]):
             return f"cannot be closed: {stops[0].why}"
         return Decision.of(scored, 0.0, f"close: {why} ({lasted:.1f} s)", urgency=_PRESSING)
 
-    def _full(self, held: Holdings) -> str:
+    def _full(self, scored: Scored, held: Holdings) -> str:
         if not held.equity_usdc or held.equity_usdc < 0:
             known = held.equity_usdc is not None
             return "no equity is left" if known else "the account's equity is not known"
-        if len(held) >= self._limits.positions:
-            return f"no place: {len(held)} of {self._limits.positions} markets held"
+        # What is on its way to be held takes its place, too.
+        taken = {t for t, one in self._markets.items() if one.asked_until > scored.at}.union(held)
+        if len(taken - {scored.ticker}) >= self._limits.positions:
+            return f"no place: {len(taken)} of {self._limits.positions} markets held"
         return ""
 
     def _leave(self, market: _W, scored: Scored, rest_s: float, why: str) -> Decision:
@@ -1369,6 +1405,7 @@ class _Target(_Watched):
         self.aim: Aim = "watching"
         self.side = 0.0
         self.best = 0.0  # the farthest price of the trend since it was armed
+        self.shot_at = 0
         self.stop_bps = 0.0  # as it was when it was entered: a fall does not widen its own stop
 
     def be(self, aim: Aim) -> None:
@@ -1399,6 +1436,7 @@ class Sniper(_Watcher[_Target]):
     def __init__(self, settings: SniperSettings | None = None) -> None:
         self.settings = settings or SniperSettings()
         super().__init__(self.settings)
+        self._asks_s = 1.5 * self.settings.entry_patience_s
         self._aims: dict[Aim, Callable[[_Target, Scored, float], Decision | str]] = {
             "watching": self._watching, "armed": self._armed, "triggered": self._triggered,
             "entered": self._gone,
@@ -1406,6 +1444,7 @@ class Sniper(_Watcher[_Target]):
 
     def learn(self, outcome: Outcome) -> None:
         """Aim again where an entry has failed."""
+        super().learn(outcome)
         market = self._markets.get(outcome.ticker)
         failed = outcome.kind in ("denied", "expired")
         if market is not None and market.aim == "triggered" and failed:
@@ -1449,6 +1488,7 @@ class Sniper(_Watcher[_Target]):
             shown = "unknown" if liquidity is None else f"{liquidity:.0f}"
             return f"armed: liquidity {shown}, expected {settings.least_liquidity:g} or more"
         market.be("triggered")
+        market.shot_at = scored.at
         return self._shot(market, scored, usdc, f"t {t:.1f} and {back:.1f} bps back")
 
     def _shot(self, market: _Target, scored: Scored, usdc: float, why: str) -> Decision:
@@ -1463,8 +1503,13 @@ class Sniper(_Watcher[_Target]):
         )  # fmt: skip
 
     def _triggered(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
-        # Until it is filled, or fails, it says nothing new.
-        return "triggered: its bid is out"
+        # Until it is filled, or fails; what was never sent, because it had to wait, fails in time.
+        out, most = (scored.at - market.shot_at) / 1e9, 1.5 * self.settings.entry_patience_s
+        if out < most:
+            return f"triggered: its bid is out for {out:.0f} s"
+        market.be("armed")
+        market.best = 0.0
+        return f"armed again: nothing came of its bid in {out:.0f} s"
 
     def _gone(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
         market.be("watching")
@@ -2037,6 +2082,615 @@ def _of_leg(scored: Scored, leg: _Leg, target: float, *reasons: str) -> Decision
     return msgspec.structs.replace(decision, ticker=leg.ticker)
 
 
+# === Shares ===
+# Whole numbers shared out so that they add up again, and what each strategy has come to by them.
+
+
+def share_out(total: int, parts: Sequence[int]) -> list[int]:
+    """Share a whole number out in proportion to parts, so that the shares add up to it exactly.
+
+    Each share is rounded toward zero, and what is left over goes, one each, to the largest
+    remainders, of equal ones to the first. Parts below 0, or all 0, are refused with `ValueError`.
+
+    >>> share_out(10, [1, 1, 1]), share_out(-7, [3, 0, 1])
+    ([4, 3, 3], [-5, 0, -2])
+    """
+    whole = sum(parts)  # integers
+    if whole <= 0 or min(parts) < 0:
+        raise ValueError(f"expected parts of 0 or more, and one above 0, got {[*parts]}")
+    sign, size = (1, total) if total >= 0 else (-1, -total)
+    shares = [size * part // whole for part in parts]
+    left = size - sum(shares)  # integers
+    order = sorted(range(len(parts)), key=lambda n: (-(size * parts[n] % whole), n))
+    for number in order[:left]:
+        shares[number] += 1
+    return [sign * share for share in shares]
+
+
+class Stake(msgspec.Struct, kw_only=True):
+    """What one strategy has of one market: whole quantums and quote quantums.
+
+    `cash` is what selling brought less what buying took, `fees` what was paid for both.
+    """
+
+    quantums: int = 0
+    cash: int = 0
+    fees: int = 0
+
+    def add(self, quantums: int, cash: int, fees: int) -> None:
+        """Take a share of a fill."""
+        self.quantums += quantums
+        self.cash += cash
+        self.fees += fees
+
+
+class _Lot(msgspec.Struct):
+    """A market's grid and newest price, to turn USDC into quantums and back."""
+
+    price: float
+    unit: float  # base units of a quantum
+
+    def quantums(self, usdc: float) -> int:
+        return int(usdc / (self.price * self.unit))
+
+    def usdc(self, quantums: int) -> float:
+        return quantums * self.unit * self.price
+
+
+# === Allocator ===
+# Several strategies on one account: each decides as if its share were the account, and what they
+# want is scaled, bounded and netted to one target a market. It has no opinion of a market.
+
+
+class Allocation(BaseModel):
+    """One strategy of several: which, how much of the account, where, and by which settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    use: str = Field(description="the strategy's name, or a .py file")
+    name: str = Field(default="", description="what it is called here, if not by its name")
+    weight: float = Field(default=1.0, gt=0, description="its part of the account, among the parts")
+    markets: tuple[str, ...] = Field(default=(), description="where it may trade; all without any")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its own settings")
+
+    @property
+    def title(self) -> str:
+        """Return what it is called here."""
+        return self.name or Path(self.use).stem
+
+
+class AllocatorSettings(Pace):
+    """The strategies, and the limits of what they want together, in equities."""
+
+    strategies: tuple[Allocation, ...] = Field(min_length=1, description="who trades the account")
+    gross_share: float = Field(default=1.0, gt=0, description="all exposure together")
+    net_share: float = Field(default=0.8, gt=0, description="longs less shorts")
+    market_share: float = Field(default=0.4, gt=0, description="one market")
+    cluster_share: float = Field(default=0.6, gt=0, description="longs less shorts of a cluster")
+    cluster_correlation: float = Field(
+        default=0.7, gt=0, lt=1, description="markets that correlate so much are one cluster"
+    )
+    least_share: float = Field(default=0.005, ge=0, description="least that is worth holding")
+    volatility_1h: float = Field(
+        default=0.01, gt=0, description="deviation of an hour that a strategy may have, of its part"
+    )
+    unknown_1h: float = Field(
+        default=0.01,
+        gt=0,
+        description="deviation of an hour of a market that was not seen for long",
+    )
+    half_life_s: float = Field(default=3_600.0, gt=0, description="of variances and correlations")
+    sample_s: float = Field(
+        default=30.0, gt=0, description="length of the returns they are made of"
+    )
+    shrink: float = Field(
+        default=0.3, ge=0, le=1, description="how far a correlation is drawn to the mean of all"
+    )
+    drawdown_share: float = Field(
+        default=0.05, gt=0, lt=1, description="loss from its best at which a strategy is closed"
+    )
+    drawdown_rest_s: float = Field(
+        default=86_400.0, ge=0, description="how long it rests then, before it begins from there"
+    )
+    look_s: float = Field(default=5.0, gt=0, description="time between two looks at the losses")
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        titles = [one.title for one in self.strategies]
+        if len({*titles}) < len(titles):
+            raise ValueError(f"expected a name for each of two that use the same, got {titles}")
+        return self
+
+
+_SEEN: Final = 10  # returns before a variance, or a correlation, is believed
+
+
+class _Risks:
+    """How much markets move, and how much together: averages of their returns by half-life.
+
+    A correlation is drawn by `shrink` to the mean of all that are known. One that is not known yet
+    counts against whoever asks: 1 where two exposures add, so that nothing hides behind a hedge.
+    """
+
+    def __init__(self, settings: AllocatorSettings) -> None:
+        self._settings = settings
+        self._keeps: float = 0.5 ** (settings.sample_s / settings.half_life_s)
+        self._due = 0
+        self._logs: dict[str, float] = {}
+        self._products: dict[tuple[str, str], list[float]] = {}  # sum, weight, count
+        self.watched: set[str] = set()  # markets whose correlations matter
+
+    def sample(self, scored: Scored) -> None:
+        """Take all markets' returns in, when it is time."""
+        if scored.at < self._due:
+            return
+        self._due = scored.at + _ns(self._settings.sample_s)
+        logs = {}
+        for ticker, other in scored.markets.items():
+            mid = other.view.book.mid_price
+            if mid is not None:
+                logs[ticker] = math.log(mid)
+        steps = {t: log - self._logs[t] for t, log in logs.items() if t in self._logs}
+        self._logs = logs
+        watched = sorted(steps.keys() & self.watched)
+        for one, step in steps.items():
+            self._add(one, one, step * step)
+        for number, one in enumerate(watched):
+            for other_ in watched[number + 1 :]:
+                self._add(one, other_, steps[one] * steps[other_])
+
+    def _add(self, one: str, other: str, product: float) -> None:
+        sums = self._products.setdefault((one, other), [0.0, 0.0, 0.0])
+        sums[0] = sums[0] * self._keeps + product
+        sums[1] = sums[1] * self._keeps + 1.0
+        sums[2] += 1.0
+
+    def _mean(self, one: str, other: str) -> float | None:
+        sums = self._products.get((one, other) if one <= other else (other, one))
+        return None if sums is None or sums[2] < _SEEN else sums[0] / sums[1]
+
+    def deviation_1h(self, ticker: str) -> float:
+        """Return the deviation of an hour's return, as a fraction."""
+        variance = self._mean(ticker, ticker)
+        if variance is None:
+            return self._settings.unknown_1h
+        return math.sqrt(variance * 3_600.0 / self._settings.sample_s)
+
+    def raw(self, one: str, other: str) -> float | None:
+        """Return a correlation as it was seen; None if it is not known."""
+        both, first, second = (
+            self._mean(*pair) for pair in ((one, other), (one, one), (other, other))
+        )
+        if both is None or not first or not second:
+            return None
+        return min(max(both / math.sqrt(first * second), -1.0), 1.0)
+
+    def correlations(self, tickers: Sequence[str]) -> dict[tuple[str, str], float | None]:
+        """Return the correlation of each two markets, drawn to their mean; None if unknown."""
+        pairs = [(one, other) for n, one in enumerate(tickers) for other in tickers[n + 1 :]]
+        seen = {pair: self.raw(*pair) for pair in pairs}
+        known = [value for value in seen.values() if value is not None]
+        mean, shrink = math.fsum(known) / len(known) if known else 0.0, self._settings.shrink
+        return {
+            pair: None if value is None else value + shrink * (mean - value)
+            for pair, value in seen.items()
+        }
+
+    def deviation_usdc(self, exposures: Mapping[str, float]) -> float:
+        """Return the deviation of an hour of signed exposures, in USDC."""
+        tickers = sorted(ticker for ticker, usdc in exposures.items() if usdc)
+        at_risk = {t: exposures[t] * self.deviation_1h(t) for t in tickers}
+        variance = math.fsum(x * x for x in at_risk.values())
+        for (one, other), rho in self.correlations(tickers).items():
+            product = at_risk[one] * at_risk[other]
+            variance += 2.0 * (abs(product) if rho is None else rho * product)
+        return math.sqrt(max(variance, 0.0))
+
+    def clusters(self, tickers: Iterable[str]) -> list[set[str]]:
+        """Return the markets that move together, in groups."""
+        groups: list[set[str]] = [{ticker} for ticker in sorted(tickers)]
+        least = self._settings.cluster_correlation
+        for pair, rho in self.correlations(sorted(tickers)).items():
+            if rho is None or rho >= least:
+                one, other = (next(g for g in groups if ticker in g) for ticker in pair)
+                if one is not other:
+                    groups.remove(other)
+                    one |= other
+        return groups
+
+
+def allocate(
+    wants: Mapping[str, Mapping[str, float]],
+    parts: Mapping[str, float],
+    equity: float,
+    risks: _Risks,
+    settings: AllocatorSettings,
+) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
+    """Scale and bound what strategies want, in USDC by market; return it, and why by market.
+
+    Each strategy is scaled as a whole, so that its legs stay as they are to each other: to the
+    deviation of an hour that its part of the account allows. Then what all want of a market, of a
+    cluster of markets, net and gross is brought within its limit, by as much for each of them. No
+    share is above 1, and none turns a side.
+    """
+    words: dict[str, list[str]] = {ticker: [] for want in wants.values() for ticker in want}
+    made = {title: dict(want) for title, want in wants.items()}
+    least = settings.least_share * equity
+    for ticker, said in words.items():
+        left = _net(_netted(made, (ticker,)))
+        if 0.0 < left < least:
+            said.append(f"cut to nothing: {left:,.0f} USDC < {least:,.0f}, not worth a fee")
+            _scale(made.values(), (ticker,), 0.0)
+    for title, targets in made.items():
+        deviation, most = risks.deviation_usdc(targets), settings.volatility_1h * parts[title]
+        if deviation > most:
+            share, risk = most / deviation, f"±{deviation:,.0f} USDC an hour > {most:,.0f}"
+            for ticker in _scale((targets,), targets, share):
+                words[ticker].append(f"{title} cut to {share:.0%}: {risk}")
+    for what, tickers, limit, figure in _bounds(words, risks, equity, settings):
+        amount = figure(_netted(made, tickers))
+        if amount > limit:
+            _scale(made.values(), tickers, limit / amount)
+            cut = f"cut to {limit / amount:.0%}: {what} {amount:,.0f} > {limit:,.0f}"
+            for ticker in tickers:
+                words[ticker].append(cut)
+    return made, words
+
+
+def _scale(
+    rows: Iterable[dict[str, float]], tickers: Collection[str], share: float
+) -> Collection[str]:
+    for targets in rows:
+        for ticker in tickers:
+            if ticker in targets:
+                targets[ticker] *= share
+    return tickers
+
+
+_Bound = tuple[str, Collection[str], float, Callable[[Iterable[float]], float]]
+
+
+def _bounds(
+    tickers: Collection[str], risks: _Risks, equity: float, settings: AllocatorSettings
+) -> Iterator[_Bound]:
+    """Yield each limit: what it is of, its markets, how much, and of which figure of them."""
+    for ticker in tickers:
+        yield ticker, (ticker,), settings.market_share * equity, _net
+    for group in risks.clusters(tickers):
+        if len(group) > 1:
+            yield f"cluster of {len(group)}", group, settings.cluster_share * equity, _net
+    yield "net", tickers, settings.net_share * equity, _net
+    yield "gross", tickers, settings.gross_share * equity, _gross
+
+
+def _net(exposures: Iterable[float]) -> float:
+    return abs(math.fsum(exposures))
+
+
+def _gross(exposures: Iterable[float]) -> float:
+    return math.fsum(map(abs, exposures))
+
+
+def _netted(made: Mapping[str, Mapping[str, float]], tickers: Iterable[str]) -> list[float]:
+    return [math.fsum(targets.get(t, 0.0) for targets in made.values()) for t in tickers]
+
+
+class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What one of several strategies has come to: `pnl_usdc` is after fees, at the last prices.
+
+    `stakes` are whole quantums and quote quantums by market: those of all strategies, and of
+    nobody, add up to the account's fills. `state` says whether it trades, or why not.
+    """
+
+    title: str
+    state: str
+    pnl_usdc: float
+    best_usdc: float
+    stakes: Mapping[str, Stake]
+    wants: Mapping[str, float]
+    allocated: Mapping[str, float]
+
+
+class _Child:
+    """One of the strategies: what it wants, what it was allowed, and what it has."""
+
+    def __init__(self, allocation: Allocation, strategy: Strategy, share: float) -> None:
+        self.title, self.strategy, self.share = allocation.title, strategy, share
+        self.markets = frozenset(allocation.markets)
+        self.wants: dict[str, float] = {}
+        self.allocated: dict[str, float] = {}
+        self.desired: dict[str, int] = {}
+        self.stakes: dict[str, Stake] = {}
+        self.decided: dict[str, Decision] = {}
+        self.best = 0.0
+        self.rests_until = 0
+        self.state = "trades"
+        self._seen: tuple[Holdings, Holdings] | None = None
+
+    def trades(self, ticker: str, at: int) -> bool:
+        return at >= self.rests_until and (not self.markets or ticker in self.markets)
+
+    def stake(self, ticker: str) -> Stake:
+        return self.stakes.setdefault(ticker, Stake())
+
+    def lacks(self, ticker: str) -> int:
+        """Return what it wants of a market beside what it has, signed quantums."""
+        stake = self.stakes.get(ticker)
+        return self.desired.get(ticker, 0) - (0 if stake is None else stake.quantums)
+
+    def want(self, decision: Decision) -> None:
+        self.wants[decision.ticker] = decision.target_usdc
+        self.decided[decision.ticker] = decision
+
+    def allow(self, allocated: Mapping[str, float], lots: Mapping[str, _Lot], same: float) -> None:
+        """Take in what it may have; a size that is nearly the same stays the same."""
+        for ticker, usdc in allocated.items():
+            before = self.allocated.get(ticker)
+            if before is None or not _same(usdc, before, same):
+                self.allocated[ticker] = usdc
+                self.desired[ticker] = lots[ticker].quantums(usdc)
+        self.touch()
+
+    def give_up(self, ticker: str, lots: Mapping[str, _Lot]) -> None:
+        """Want no more than there is: what it wanted has failed."""
+        stake, lot = self.stakes.get(ticker), lots.get(ticker)
+        held = 0 if stake is None else stake.quantums
+        ratio = self._ratio(ticker)
+        self.desired[ticker] = held
+        self.allocated[ticker] = 0.0 if lot is None else lot.usdc(held)
+        self.wants[ticker] = self.allocated[ticker] * ratio
+
+    def touch(self) -> None:
+        self._seen = None
+
+    def sees(self, held: Holdings, lots: Mapping[str, _Lot]) -> Holdings:
+        """Return what it has, as if that were the account and all that it wants were allowed."""
+        if self._seen is None or self._seen[0] is not held:
+            self._seen = held, self._holdings(held, lots)
+        return self._seen[1]
+
+    def _holdings(self, held: Holdings, lots: Mapping[str, _Lot]) -> Holdings:
+        positions = {}
+        for ticker, stake in self.stakes.items():
+            lot = lots.get(ticker)
+            if not stake.quantums or lot is None:
+                continue
+            quantums = stake.quantums * self._ratio(ticker)
+            account = held.positions.get(ticker)
+            positions[ticker] = Held(
+                ticker=ticker, size=Decimal(quantums * lot.unit),
+                usdc=quantums * lot.unit * lot.price,
+                entry_price=lot.price if account is None else account.entry_price,
+                seq=0 if account is None else account.seq, at=0 if account is None else account.at,
+            )  # fmt: skip
+        equity = held.equity_usdc
+        return Holdings(positions, None if equity is None else equity * self.share)
+
+    def _ratio(self, ticker: str) -> float:
+        wanted, allowed = self.wants.get(ticker, 0.0), self.allocated.get(ticker, 0.0)
+        return wanted / allowed if wanted * allowed > 0.0 else 1.0
+
+    def pnl_usdc(self, lots: Mapping[str, _Lot]) -> float:
+        worth = (lots[t].usdc(stake.quantums) for t, stake in self.stakes.items() if stake.quantums)
+        paid = sum(stake.cash - stake.fees for stake in self.stakes.values())  # integers
+        return paid / 1e6 + math.fsum(worth)
+
+
+class Allocator:
+    """Several strategies on one account, each with a part of it by its weight.
+
+    Each sees its part of the equity and what it has itself, and decides as if there were nothing
+    else. What they want is scaled and bounded (`allocate`), and netted to one target a market: what
+    one wants to buy and another to sell changes hands between them at the middle of the book, the
+    rest is decided on. A fill is shared out in proportion to what each still wanted of its side;
+    what nobody wanted, a cut, in proportion to what each has: whole quantums, quote quantums and
+    fees, which add up to the fill (`share_out`). A strategy that loses `drawdown_share` of its part
+    from its best is closed, and rests. What is found at the start belongs to the first strategy
+    that trades the market.
+
+    What fails is wanted no more until its strategy decides again.
+    """
+
+    name: ClassVar[str] = "allocator"
+
+    def __init__(self, settings: AllocatorSettings, strategies: Sequence[Strategy]) -> None:
+        self.settings = settings
+        whole = math.fsum(one.weight for one in settings.strategies)
+        self._children = [
+            _Child(allocation, strategy, allocation.weight / whole)
+            for allocation, strategy in zip(settings.strategies, strategies, strict=True)
+        ]
+        names = (getattr(one, "signals", ()) for one in strategies)
+        self.signals = tuple(sorted({name for row in names for name in row}))
+        self.nobody: dict[str, Stake] = {}
+        self._risks = _Risks(settings)
+        self._lots: dict[str, _Lot] = {}
+        self._held: Holdings | None = None
+        self._due = 0
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self.settings
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Let each strategy take the scores; allocate where any of them decides."""
+        self._risks.sample(scored)
+        if held is not self._held:
+            self._take(scored, held)
+        moved: set[str] = set()
+        holds: list[Decision] = []
+        for child in self._children:
+            if not child.trades(scored.ticker, scored.at):
+                continue
+            for decision in child.strategy.step(scored, child.sees(held, self._lots)):
+                if decision.action == "hold":
+                    holds.append(_titled(child, decision))
+                else:
+                    child.want(decision)
+                    moved.add(decision.ticker)
+        if scored.at >= self._due:
+            self._due = scored.at + _ns(self.settings.look_s)
+            moved |= self._losses(scored, held)
+        return [*holds, *self._allocated(scored, held, moved)] if moved else holds
+
+    def learn(self, outcome: Outcome) -> None:
+        """Share out what was filled; let those who wanted it learn what became of it."""
+        ticker = outcome.ticker
+        mine = [child for child in self._children if child.lacks(ticker)]
+        # What closes without a decision, a cut or a bracket, is whose it closes.
+        closed = outcome.kind == "cut" or (outcome.kind == "filled" and bool(outcome.reason))
+        if closed:
+            mine = [child for child in self._children if child.stake(ticker).quantums]
+        if outcome.quantums:
+            self._share(outcome, closed)
+        for child in mine:
+            if closed or outcome.kind in ("denied", "expired"):
+                child.give_up(ticker, self._lots)
+            child.touch()
+            if (learn := getattr(child.strategy, "learn", None)) is not None:
+                learn(outcome)
+
+    def results(self) -> tuple[StrategyResult, ...]:
+        """Return what each strategy has come to."""
+        return tuple(
+            StrategyResult(
+                title=child.title, state=child.state, pnl_usdc=child.pnl_usdc(self._lots),
+                best_usdc=child.best, stakes=child.stakes, wants=child.wants,
+                allocated=child.allocated,
+            )
+            for child in self._children
+        )  # fmt: skip
+
+    def _take(self, scored: Scored, held: Holdings) -> None:
+        """Take in what the account holds; at first that is somebody's, too."""
+        begins, self._held = self._held is None, held
+        for ticker in {*held, *self._lots}:
+            self._price(scored, ticker)
+        for ticker, one in held.items() if begins else ():
+            lot = self._lots.get(ticker)
+            owner = next((c for c in self._children if not c.markets or ticker in c.markets), None)
+            if lot is not None and owner is not None:
+                quantums = round(float(one.size) / lot.unit)
+                owner.stake(ticker).add(
+                    quantums, -round(float(one.size) * one.entry_price * 1e6), 0
+                )
+                owner.desired[ticker] = quantums
+                owner.wants[ticker] = owner.allocated[ticker] = one.usdc
+
+    def _price(self, scored: Scored, ticker: str) -> bool:
+        """Take in a market's price; return whether it is known by now."""
+        other = scored.markets.get(ticker)
+        if other is not None:
+            view = other.view
+            if view.market is not None and view.oracle is not None:
+                unit: float = 10.0**view.market.atomic_resolution
+                self._lots[ticker] = _Lot(view.oracle.price, unit)
+        return ticker in self._lots
+
+    def _losses(self, scored: Scored, held: Holdings) -> set[str]:
+        """Close the strategies that have lost too much; return the markets that they are in."""
+        for ticker in self._lots:
+            self._price(scored, ticker)
+        moved: set[str] = set()
+        for child in self._children:
+            pnl = child.pnl_usdc(self._lots)
+            if child.state != "trades" and scored.at >= child.rests_until:
+                child.state, child.best = "trades", pnl
+            child.best = max(child.best, pnl)
+            lost, most = child.best - pnl, self.settings.drawdown_share * child.share
+            most *= held.equity_usdc or 0.0
+            if child.state == "trades" and held.equity_usdc and lost > most:
+                rest = self.settings.drawdown_rest_s
+                child.rests_until = scored.at + _ns(rest)
+                child.state = f"rests: {lost:,.2f} USDC below its best > {most:,.2f}"
+                child.wants = dict.fromkeys(child.wants, 0.0)
+                moved |= child.wants.keys()
+        return moved
+
+    def _allocated(self, scored: Scored, held: Holdings, moved: set[str]) -> Iterator[Decision]:
+        children, same = self._children, self.settings.same_share
+        known = {t for child in children for t in child.wants if self._price(scored, t)}
+        self._risks.watched |= known
+        equity = max(held.equity_usdc or 0.0, 0.0)
+        wants = {c.title: {t: x for t, x in c.wants.items() if t in known} for c in children}
+        parts = {child.title: child.share * equity for child in children}
+        made, words = allocate(wants, parts, equity, self._risks, self.settings)
+        before = {ticker: self._desired(ticker) for ticker in known}
+        for child in children:
+            child.allow(made[child.title], self._lots, same)
+        for ticker in sorted(known):
+            desired = self._desired(ticker)
+            if ticker in moved or not _same(desired, before[ticker], same):
+                self._cross(ticker)
+                yield self._decided(scored, ticker, words[ticker])
+
+    def _desired(self, ticker: str) -> int:
+        return sum(child.desired.get(ticker, 0) for child in self._children)  # integers
+
+    def _cross(self, ticker: str) -> None:
+        """Let what one wants to buy and another to sell change hands between them."""
+        lacking = [child.lacks(ticker) for child in self._children]
+        buys, sells = [max(n, 0) for n in lacking], [max(-n, 0) for n in lacking]
+        crossed = min(sum(buys), sum(sells))  # integers
+        if not crossed:
+            return
+        lot = self._lots[ticker]
+        cash = round(lot.usdc(crossed) * 1e6)
+        for sign, parts in ((1, buys), (-1, sells)):
+            shares = zip(share_out(crossed, parts), share_out(cash, parts), strict=True)
+            for child, (quantums, paid) in zip(self._children, shares, strict=True):
+                if quantums or paid:
+                    child.stake(ticker).add(sign * quantums, -sign * paid, 0)
+                    child.touch()
+
+    def _share(self, outcome: Outcome, closed: bool) -> None:
+        ticker, quantums = outcome.ticker, outcome.quantums
+        sign = 1 if quantums > 0 else -1
+        parts = [max(sign * child.lacks(ticker), 0) for child in self._children]
+        if closed or not any(parts):
+            parts = [max(-sign * child.stake(ticker).quantums, 0) for child in self._children]
+        if not any(parts):
+            stake = self.nobody.setdefault(ticker, Stake())
+            stake.add(quantums, outcome.cash, outcome.fee)
+            return
+        rows = (share_out(whole, parts) for whole in (quantums, outcome.cash, outcome.fee))
+        for child, shares in zip(self._children, zip(*rows, strict=True), strict=True):
+            if any(shares):
+                child.stake(ticker).add(*shares)
+                child.touch()
+
+    def _decided(self, scored: Scored, ticker: str, cuts: Sequence[str]) -> Decision:
+        """Net what all want of a market into one decision."""
+        movers = [child for child in self._children if child.lacks(ticker)]
+        decided = [
+            child.decided[ticker]
+            for child in movers
+            if ticker in child.decided and child.state == "trades"
+        ]
+        reasons = [
+            f"{child.title} {child.wants[ticker]:+,.0f}: {child.decided[ticker].reasons[0]}"
+            if child.state == "trades" and ticker in child.decided
+            else f"{child.title} {child.state}"
+            for child in movers
+        ]
+        target = self._lots[ticker].usdc(self._desired(ticker))
+        urgency = max((one.urgency for one in decided), default=_PRESSING)
+        if len(decided) == len(movers) == 1 and decided[0].target_usdc:
+            # One alone may enter in its own way.
+            return msgspec.structs.replace(
+                decided[0], seq=scored.seq, at=scored.at, target_usdc=target,
+                reasons=(*reasons, *decided[0].reasons[1:], *cuts),
+            )  # fmt: skip
+        made = Decision.of(scored, target, *reasons, *cuts, urgency=urgency)
+        return msgspec.structs.replace(made, ticker=ticker)
+
+
+def _titled(child: _Child, decision: Decision) -> Decision:
+    first, *rest = decision.reasons
+    return msgspec.structs.replace(decision, reasons=(f"{child.title}: {first}", *rest))
+
+
 # === Loading ===
 # Strategies by name, from a user's file or a module. A file is run here, with all rights of this
 # process; what is not a strategy is refused with a sentence, before the first frame.
@@ -2053,10 +2707,22 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
+# The settings that each takes, for whoever lists several.
+_SETTINGS: Final[dict[str, tuple[type[BaseModel], Callable[[Any], Strategy]]]] = {
+    "rank": (RankSettings, RankAndTarget),
+    "sniper": (SniperSettings, Sniper),
+    "reversion": (ReversionSettings, Reversion),
+    "carry": (CarrySettings, Carry),
+    "pairs": (PairsSettings, Pairs),
+}
+
+
 def load_strategy(
     path_or_name: str | Path, signals: Collection[str] = _SIGNALS
 ) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
+
+    A `.toml` or `.json` file lists several for one account, by the fields of `AllocatorSettings`.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` names what
@@ -2066,12 +2732,70 @@ def load_strategy(
     name = str(path_or_name)
     if name in STRATEGIES:
         return STRATEGIES[name]
+    if name.endswith(_LISTS):
+        return load_allocator(_read_list(Path(name)), signals)
     module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
     _read(_checked(make, name), name, signals)
     return lambda: _checked(make, name)
+
+
+# Files that list several strategies, with their weights and settings.
+_LISTS: Final = (".json", ".toml")
+
+
+def load_allocator(
+    fields: Mapping[str, Any], signals: Collection[str] = _SIGNALS
+) -> Callable[[], Allocator]:
+    """Find what makes several strategies on one account, by the fields of `AllocatorSettings`.
+
+    `StrategyError` names each field that is wrong, what was expected of it and what it was.
+    """
+    settings = _validated(AllocatorSettings, fields, "the allocator")
+    makers = [_maker(one, signals) for one in settings.strategies]
+    return lambda: Allocator(settings, [make() for make in makers])
+
+
+def _maker(allocation: Allocation, signals: Collection[str]) -> Callable[[], Strategy]:
+    if not allocation.settings:
+        return load_strategy(allocation.use, signals)
+    if allocation.use not in _SETTINGS:
+        raise StrategyError(
+            f"expected settings of a built-in strategy ({', '.join(_SETTINGS)}), "
+            f"got some of {allocation.use}"
+        )
+    kind, make = _SETTINGS[allocation.use]
+    settings = _validated(kind, allocation.settings, allocation.title)
+    return lambda: make(settings)
+
+
+_S = TypeVar("_S", bound=BaseModel)
+
+
+def _validated(kind: type[_S], fields: Mapping[str, Any], what: str) -> _S:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(_fault(dict(one)) for one in error.errors())
+        raise StrategyError(f"expected settings of {what} that can be meant: {wrong}") from None
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}: {error['msg']}, got {str(error['input'])[:80]}".removeprefix(": ")
+
+
+def _read_list(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = tomllib.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise StrategyError(f"expected a list of strategies in {path}, got {error}") from error
+    if not isinstance(fields, dict):
+        raise StrategyError(f"expected a table with strategies in {path}, got {_kind(fields)}")
+    return fields
 
 
 def _is_file_name(name: str) -> bool:

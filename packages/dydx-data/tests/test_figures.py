@@ -1,0 +1,183 @@
+"""Figures read when asked: what data are worth, what a market is like, its book second by second."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from dydx_conn import WireWriter, collect, load_recorded_stream, market_fields
+from dydx_data import (
+    DataState,
+    MarketState,
+    MarketView,
+    book_snapshots,
+    market_state,
+    quality_figures,
+    step,
+)
+
+DEEP = [(100 - n, "200") for n in range(1, 6)], [(100 + n, "200") for n in range(1, 6)]
+
+
+class World:
+    """A market that lives second by second."""
+
+    def __init__(self, price: str = "100", **fields: str) -> None:
+        self.state, self.link = DataState(), WireWriter()
+        known = market_fields("BTC-USD", price=price, subticksPerTick=1_000, **fields)
+        step(self.state, self.link.markets(known))
+        step(self.state, self.link.block())
+
+    @property
+    def view(self) -> MarketView:
+        return self.state.views["BTC-USD"]
+
+    def book(self, spread: float = 0.1, size: str = "500", mid: float = 100.0) -> None:
+        """Begin a book of five levels a side."""
+        bids = [(round(mid - spread / 2 - n / 10, 2), size) for n in range(5)]
+        asks = [(round(mid + spread / 2 + n / 10, 2), size) for n in range(5)]
+        step(self.state, self.link.book("BTC-USD", bids, asks))
+
+    def seconds(self, count: int) -> None:
+        """Let seconds pass, each with a block."""
+        for _ in range(count):
+            self.link.wait(1)
+            step(self.state, self.link.block())
+
+    def minutes(self, prices: Sequence[float]) -> None:
+        """Trade once a minute."""
+        for price in prices:
+            self.link.wait(60)
+            step(self.state, self.link.block())
+            step(self.state, self.link.trade("BTC-USD", "BUY", "0.01", f"{price:.2f}"))
+
+    def state_of(self) -> MarketState:
+        """Judge it."""
+        return market_state(self.view)
+
+
+# === Quality ===
+
+
+def test_the_figures_of_a_market_say_how_far_to_believe_it() -> None:
+    """Messages of late against what is usual, parts known, seconds known, ages, lag."""
+    world = World()
+    world.book()
+    for n in range(60):
+        world.seconds(1)
+        step(world.state, world.link.levels("BTC-USD", bids=[(90, n + 1)]))
+    step(world.state, world.link.trade("BTC-USD", "BUY", "0.01", "100"))
+    seen = quality_figures(world.view, world.link.at)
+
+    assert seen.messages_s == pytest.approx(1.0, abs=0.1)
+    assert seen.expected_s == pytest.approx(1.0, abs=0.1)
+    assert (seen.complete, seen.verdict, seen.counts) == (1.0, "ok", {})
+    assert seen.known > 0.95
+    assert set(seen.ages_s) == {"book", "trades", "oracle", "funding", "block"}
+    assert (seen.ages_s["book"], seen.ages_s["oracle"]) == (0.0, 60.0)
+    assert (seen.lag_p50_ms, seen.lag_p99_ms) == (0.0, 0.0)
+
+
+def test_what_was_never_received_has_no_age_and_no_lag() -> None:
+    """Absent, and less complete."""
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", *DEEP))
+    seen = quality_figures(state.views["BTC-USD"], link.at)
+
+    assert set(seen.ages_s) == {"book"}
+    assert seen.complete == pytest.approx(1 / 6)
+    assert seen.known == 0.0
+    assert (seen.lag_p50_ms, seen.lag_p99_ms) == (None, None)
+
+
+# === Books of late ===
+
+
+def test_a_book_is_stored_each_second_from_when_it_is_first_read() -> None:
+    """At most 120 seconds, ten levels a side; a second without a book is left out."""
+    world = World()
+    world.book()
+    world.seconds(5)
+    before = book_snapshots(world.view)
+    for n in range(130):
+        step(world.state, world.link.levels("BTC-USD", bids=[(99.95, n + 1)]))
+        world.seconds(1)
+    found = book_snapshots(world.view)
+    step(world.state, world.link.event("close"))
+    world.seconds(3)
+
+    assert before == []
+    assert len(found) == 120
+    assert [x.bids[0] for x in found] == [(99.95, float(n + 1)) for n in range(10, 130)]
+    assert (len(found[-1].bids), found[-1].asks[-1]) == (5, (100.45, 500.0))
+    assert [b.at - a.at for a, b in pairwise(found)] == [10**9] * 119
+    assert len(book_snapshots(world.view)) == 120
+
+
+# === Market state ===
+
+
+def test_a_market_that_takes_no_order_is_halted() -> None:
+    """By its status, or because no block comes."""
+    paused, silent = World(status="PAUSED"), World()
+    silent.book()
+    silent.link.wait(40)
+    step(silent.state, silent.link.levels("BTC-USD", bids=[(90, 1)]))
+
+    assert (paused.state_of().kind, silent.state_of().kind) == ("halted", "halted")
+
+
+def test_a_market_without_book_or_minutes_is_unknown() -> None:
+    """No state is made up."""
+    blind, young = World(), World()
+    young.book()
+
+    assert (blind.state_of().kind, young.state_of().kind) == ("unknown", "unknown")
+
+
+def test_a_book_apart_or_a_price_that_runs_is_disorderly() -> None:
+    """1 % from the oracle price, or 2 % since the minute before."""
+    apart, runs = World(), World()
+    apart.book(mid=102)
+    runs.minutes([97.0, 97.0])
+    runs.book(mid=100)
+
+    assert [x.state_of().kind for x in (apart, runs)] == ["disorderly", "disorderly"]
+
+
+def test_a_wide_a_shallow_and_a_one_sided_book_are_thin() -> None:
+    """What it costs to trade decides."""
+    wide, shallow, torn = World(), World(), World()
+    wide.book(spread=0.4)
+    shallow.book(size="0.5")
+    step(torn.state, torn.link.book("BTC-USD", [(99, 1)]))
+
+    assert [x.state_of().kind for x in (wide, shallow, torn)] == ["thin"] * 3
+
+
+def test_closes_that_go_one_way_trend_and_others_range() -> None:
+    """Of at least ten minutes."""
+    trend, still, ranging = World(), World(), World()
+    trend.minutes([100 + n / 100 for n in range(20)])
+    still.minutes([100] * 20)
+    ranging.minutes([100 + n % 2 / 10 for n in range(20)])
+    for world in (trend, still, ranging):
+        world.book()
+
+    assert [x.state_of().kind for x in (trend, still, ranging)] == [
+        "trending", "ranging", "ranging",
+    ]  # fmt: skip
+
+
+def test_the_crash_is_disorderly_and_what_came_before_it_is_not() -> None:
+    """On the recording, of each market."""
+    state = DataState()
+    calm: set[str] = set()
+    crash: set[str] = set()
+    for frame in collect(load_recorded_stream("quickstart")):
+        step(state, frame)
+        if frame.kind == "tick" and frame.seq > 2_000:
+            kinds = {market_state(view).kind for view in state.views.values()}
+            (calm if frame.seq < 6_000 else crash).update(kinds)
+
+    assert "disorderly" not in calm
+    assert "disorderly" in crash

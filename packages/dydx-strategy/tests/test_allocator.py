@@ -1,0 +1,434 @@
+"""Several strategies on one account: shares that add up, limits that hold, and who has what."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from dydx_strategy import (
+    Allocation,
+    Allocator,
+    AllocatorSettings,
+    Decision,
+    Outcome,
+    Pairs,
+    RankAndTarget,
+    Reversion,
+    Sniper,
+    StrategyError,
+    load_allocator,
+    load_strategy,
+    share_out,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market import START
+from street import Prices, Street, held, words
+from test_strategies import PAIR, apart, still
+
+BTC, ETH = "BTC-USD", "ETH-USD"
+
+
+class Scripted:
+    """Decide on what a test has it want, once a second for each market."""
+
+    name = "scripted"
+
+    def __init__(self, *plan: tuple[int, str, float], **fields: Any) -> None:
+        self.plan, self.fields = [*plan], fields
+        self.learnt: list[Outcome] = []
+        self.seen: dict[str, float] = {}
+        self.equity: float | None = None
+
+    def step(self, scored, held):
+        self.seen = {ticker: round(one.usdc) for ticker, one in held.items()}
+        self.equity = held.equity_usdc
+        second = (scored.at - START) // 10**9
+        for row in [row for row in self.plan if row[0] <= second and row[1] == scored.ticker]:
+            self.plan.remove(row)
+            yield Decision.of(scored, row[2], f"wants {row[2]:g}", **self.fields)
+
+    def learn(self, outcome: Outcome) -> None:
+        self.learnt.append(outcome)
+
+
+# What bounds nothing, so that a test sees one thing at a time.
+WIDE: dict[str, Any] = {
+    "gross_share": 99.0, "net_share": 99.0, "market_share": 99.0, "cluster_share": 99.0,
+    "volatility_1h": 99.0, "drawdown_share": 0.9, "throttle_s": 0.0, "debounce_s": 0.0,
+}  # fmt: skip
+
+
+def several(*strategies: Any, weights: Iterable[float] = (), **limits: Any) -> Allocator:
+    """Put strategies on one account."""
+    parts = [*weights] or [1.0] * len(strategies)
+    rows = tuple(
+        Allocation(use="rank", name=f"s{number}", weight=weight)
+        for number, weight in enumerate(parts)
+    )
+    return Allocator(AllocatorSettings(strategies=rows, **{**WIDE, **limits}), strategies)
+
+
+def at_100(_: int) -> dict[str, float]:
+    """Both stand still."""
+    return {BTC: 100.0, ETH: 10.0}
+
+
+def stakes(allocator: Allocator, ticker: str = BTC) -> list[float]:
+    """Return what each has of a market, in USDC at the price of `at_100`."""
+    unit = {BTC: 100.0 * 1e-10, ETH: 10.0 * 1e-9}[ticker]
+    return [
+        round(row.stakes[ticker].quantums * unit, 2) if ticker in row.stakes else 0.0
+        for row in allocator.results()
+    ]
+
+
+# === Shares ===
+
+
+@given(st.integers(-(10**20), 10**20), st.lists(st.integers(0, 10**15), min_size=1, max_size=6))
+def test_shares_add_up_and_none_is_off_by_a_whole(total, parts):
+    """To the quantum, with the sign of the whole, and nothing for who has no part."""
+    if not any(parts):
+        with pytest.raises(ValueError, match="expected parts of 0 or more, and one above 0"):
+            share_out(total, parts)
+        return
+    shares = share_out(total, parts)
+
+    assert sum(shares) == total
+    assert all(share * total >= 0 for share in shares)
+    assert all(
+        abs(s * sum(parts) - total * p) < sum(parts) for s, p in zip(shares, parts, strict=True)
+    )
+    assert all(part or not share for share, part in zip(shares, parts, strict=True))
+
+
+# === Netting ===
+
+
+def test_targets_are_netted_and_what_is_against_each_other_changes_hands_inside():
+    """+1,000 and -400 are one order for 600; the rest is between the two, at the middle."""
+    one, other = Scripted((5, BTC, 1_000.0)), Scripted((5, BTC, -400.0))
+    allocator = several(one, other)
+    street = Street(allocator, BTC)
+
+    assert street.targets(8, at_100) == [600.0]
+    assert stakes(allocator) == [1_000.0, -400.0]
+    assert street.held[BTC].usdc == pytest.approx(600.0)
+    assert (one.seen, other.seen) == ({BTC: 1_000}, {BTC: -400})
+
+
+def test_each_decides_by_its_part_of_the_equity():
+    """Three to one."""
+    one, other = Scripted(), Scripted()
+    Street(several(one, other, weights=(3.0, 1.0)), BTC).run(3, at_100)
+
+    assert (one.equity, other.equity) == (7_500.0, 2_500.0)
+
+
+def test_a_fill_is_shared_by_what_each_still_wants():
+    """Two want 600 and 300, half of it fills: 300 and 150; the rest is given up."""
+    one, other = Scripted((5, BTC, 600.0)), Scripted((5, BTC, 300.0))
+    allocator = several(one, other)
+    street = Street(allocator, BTC)
+    street.run(4, at_100)
+    street.dead.add(BTC)
+    [decision] = [d for d in street.run(1, at_100) if d.action == "target"]
+    street.dead.clear()
+    street._coming.clear()
+    street.tell(decision, "filled", quantums=450 * 10**8, cash=-450 * 10**6, fee=225_001)
+    street.tell(decision, "expired", why="half did not fill")
+
+    assert stakes(allocator) == [300.0, 150.0]
+    assert [row.stakes[BTC].fees for row in allocator.results()] == [150_001, 75_000]
+    assert [outcome.kind for outcome in one.learnt] == ["filled", "expired"]
+    assert street.targets(5, at_100) == []
+
+
+def test_a_cut_is_borne_by_what_each_holds_of_that_side():
+    """A guard sells 450 of 900: each half of its own; a bystander learns of nothing."""
+    one, other, none = Scripted((5, BTC, 600.0)), Scripted((5, BTC, 300.0)), Scripted()
+    allocator = several(one, other, none)
+    street = Street(allocator, BTC)
+    street.run(8, at_100)
+    cut = Outcome(
+        decision="", ticker=BTC, kind="cut", seq=1, at=1, quantums=-450 * 10**8,
+        cash=450 * 10**6, fee=0, reason="GUARD",
+    )  # fmt: skip
+    allocator.learn(cut)
+
+    assert stakes(allocator) == [300.0, 150.0, 0.0]
+    assert one.learnt[-1] == cut
+    assert none.learnt == []
+
+
+def test_what_nobody_holds_or_wants_is_nobodys():
+    """A fill that comes from nowhere is counted, and nobody's."""
+    allocator = several(Scripted())
+    fill = {"quantums": 7, "cash": -5, "fee": 1}
+    allocator.learn(Outcome(decision="", ticker=BTC, kind="filled", seq=1, at=1, **fill))  # type: ignore[arg-type]
+
+    assert (allocator.nobody[BTC].quantums, allocator.nobody[BTC].cash) == (7, -5)
+
+
+def test_what_is_found_belongs_to_the_first_that_trades_the_market():
+    """The second, where the first is limited to another market."""
+    rows = (
+        Allocation(use="rank", name="a", markets=(ETH,)), Allocation(use="rank", name="b"),
+    )  # fmt: skip
+    allocator = Allocator(
+        AllocatorSettings(strategies=rows, **WIDE), [Scripted(), Scripted((9, BTC, 0.0))]
+    )
+    street = Street(allocator, BTC)
+    street.run(1, at_100)
+    street.held[BTC] = held(BTC, 500.0, 100.0)
+    street.decider = street.decider
+    allocator._held = None
+    street.run(1, at_100)
+
+    assert stakes(allocator) == [0.0, 500.0]
+    assert street.targets(12, at_100) == [0.0]
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([BTC, ETH]), st.integers(-3_000, 3_000), st.integers(-3_000, 3_000)
+        ),
+        max_size=8,
+    ),
+    st.sets(st.integers(0, 7)),
+)
+def test_what_all_have_adds_up_to_what_was_filled(plan, dead):
+    """Whatever they want, and whatever of it fails: whole quantums, cash and fees."""
+    one = Scripted(*((3 * n, row[0], float(row[1])) for n, row in enumerate(plan)))
+    other = Scripted(*((3 * n, row[0], float(row[2])) for n, row in enumerate(plan)))
+    allocator = several(one, other)
+    street = Street(allocator, BTC, ETH)
+    for number in range(8):
+        street.dead = {BTC, ETH} if number in dead else set()
+        street.run(3, at_100)
+    street.dead = set()
+    street.run(3, at_100)
+    rows = [*(row.stakes for row in allocator.results()), allocator.nobody]
+    paid = sum(stake.fees - stake.cash for row in rows for stake in row.values())
+
+    assert paid == street.paid
+    for ticker, unit in ((BTC, 1e-10), (ETH, 1e-9)):
+        quantums = sum(row[ticker].quantums for row in rows if ticker in row)
+        size = float(street.held[ticker].size) if ticker in street.held else 0.0
+        assert quantums == round(size / unit)
+
+
+# === Limits ===
+
+
+amounts = st.floats(-20_000, 20_000).map(lambda usdc: round(usdc, 2))
+wanted = st.dictionaries(st.sampled_from(["A", "B", "C", "D"]), amounts, max_size=4)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_allowed_is_within_every_limit_and_turns_no_side(known):
+    """Whatever they want: market, cluster, net, gross, and each one's deviation of an hour."""
+    from dydx_strategy import _Risks, allocate  # their own values, to be asked directly
+
+    limits = AllocatorSettings(
+        strategies=(Allocation(use="rank", name="x"), Allocation(use="rank", name="y"))
+    )
+    risks = _Risks(limits)
+    risks.watched |= {"A", "B", "C", "D"}
+    if known:
+        _teach(risks)
+
+    @settings(max_examples=50)
+    @given(wanted, wanted)
+    def holds(one, other):
+        wants, parts = {"x": one, "y": other}, {"x": 5_000.0, "y": 5_000.0}
+        made, why = allocate(wants, parts, 10_000.0, risks, limits)
+        net = {t: math.fsum(row.get(t, 0.0) for row in made.values()) for t in why}
+
+        assert all(abs(usdc) <= 4_000.001 for usdc in net.values())
+        assert abs(math.fsum(net.values())) <= 8_000.001
+        assert math.fsum(map(abs, net.values())) <= 10_000.001
+        for group in risks.clusters(net):
+            assert len(group) == 1 or abs(math.fsum(net[t] for t in group)) <= 6_000.001
+        for title, want in wants.items():
+            # A market's limit may take a hedge away after that.
+            if not any(cut.startswith("cut to") for said in why.values() for cut in said):
+                assert risks.deviation_usdc(made[title]) <= 50.001
+            for ticker, usdc in want.items():
+                assert 0.0 <= made[title][ticker] * usdc <= usdc * usdc
+        cut = {
+            t
+            for row, want in zip(made.values(), wants.values(), strict=True)
+            for t in want
+            if row[t] != want[t]
+        }
+        assert {ticker for ticker, said in why.items() if said} >= cut
+
+    holds()
+
+
+def _teach(risks: Any) -> None:
+    """Let A and B move together, C against them, D alone."""
+    for number in range(60):
+        step, alone = 1e-3 * (-1) ** number, 1e-3 * (-1) ** (number // 2)
+        moves = {"A": step, "B": step, "C": -step, "D": alone}
+        for one, step_one in moves.items():
+            for other, step_other in moves.items():
+                if one <= other:
+                    risks._add(one, other, step_one * step_other)
+
+
+def test_markets_that_move_together_are_one_cluster():
+    """And a strategy with legs against each other is less at risk than one with both ways alike."""
+    street = Street(several(Scripted((5, BTC, 100.0), (5, ETH, 100.0)), sample_s=5.0), BTC, ETH)
+    street.run(200, lambda s: {BTC: 100.0 + s // 5 % 2, ETH: 10.0 + 0.1 * (s // 5 % 2)})
+    risks = street.strategy._risks  # type: ignore[attr-defined]
+
+    assert risks.clusters([BTC, ETH]) == [{BTC, ETH}]
+    assert risks.deviation_usdc({BTC: 100.0, ETH: -100.0}) < 1.0
+    assert risks.deviation_usdc({BTC: 100.0, ETH: 100.0}) > 10.0
+    assert risks.raw(BTC, "SOL-USD") is None
+
+
+def test_a_cut_is_said_in_words():
+    """Which limit, how much was wanted, how much there may be."""
+    greedy = Scripted(*((5, ticker, 19_000.0) for ticker in (BTC, ETH)))
+    street = Street(several(greedy, market_share=0.4, gross_share=0.5, net_share=0.5), BTC, ETH)
+    decided = [one for one in street.run(8, at_100) if one.action == "target"]
+
+    assert abs(math.fsum(one.usdc for one in street.held.values())) <= 5_000.01
+    assert "cut to 21%: BTC-USD 19,000 > 4,000" in decided[0].reasons
+    assert any("net 8,000 > 5,000" in why for why in decided[-1].reasons)
+
+
+def test_a_deviation_of_an_hour_cuts_a_strategy_as_a_whole():
+    """Both legs by as much: 1 % of its part, at 1 % an hour while nothing is known."""
+    legs = Scripted((5, BTC, 2_000.0), (5, ETH, -2_000.0))
+    street = Street(several(legs, volatility_1h=0.001), BTC, ETH)
+    targets = [one for one in street.run(8, at_100) if one.action == "target"]
+
+    assert targets[-1].target_usdc == pytest.approx(-500.0, abs=1)
+    assert street.held[BTC].usdc == pytest.approx(500.0, abs=1)
+    assert any("s0 cut to 25%: ±40 USDC an hour > 10" in why for why in targets[-1].reasons)
+    assert legs.seen == {BTC: 2_000, ETH: -2_000}
+
+
+def test_what_is_too_little_is_nothing():
+    """Less than half a per cent of the equity is not worth a fee."""
+    street = Street(several(Scripted((5, BTC, 40.0))), BTC)
+
+    assert street.targets(8, at_100) == []
+    assert not street.held
+
+
+def test_a_strategy_that_loses_is_closed_and_rests_and_begins_again():
+    """5 % of its part below its best; the other goes on, and learns of nothing."""
+    one, other = Scripted((5, BTC, 4_000.0), (99, BTC, 1_000.0)), Scripted((5, ETH, 500.0))
+    allocator = several(one, other, drawdown_share=0.05, drawdown_rest_s=60.0)
+    street = Street(allocator, BTC, ETH)
+    street.run(8, at_100)
+    fallen: Prices = still({BTC: 93.0, ETH: 10.0})
+    closed = [d for d in street.run(10, fallen) if d.action == "target"]
+
+    assert [d.target_usdc for d in closed] == [0.0]
+    assert closed[0].reasons[0].startswith("s0 rests: 28")
+    assert closed[0].urgency == 0.9
+    assert {*street.held} == {ETH}
+    assert allocator.results()[0].state.startswith("rests: ")
+    assert street.targets(110, fallen) == pytest.approx([1_000.0])
+    assert allocator.results()[0].state == "trades"
+
+
+def test_one_alone_enters_in_its_own_way():
+    """A bid stays a bid; two that want the same take."""
+    bid = Scripted((5, BTC, 1_000.0), entry="make", patience_s=9.0, urgency=0.3)
+    [alone] = [d for d in Street(several(bid), BTC).run(6, at_100) if d.action == "target"]
+    bid.plan.append((5, BTC, 1_000.0))
+    both = several(bid, Scripted((5, BTC, 100.0)))
+    [two] = [d for d in Street(both, BTC).run(6, at_100) if d.action == "target"]
+
+    assert (alone.entry, alone.patience_s) == ("make", 9.0)
+    assert (two.entry, two.urgency) == ("take", 0.5)
+    assert two.target_usdc == pytest.approx(1_100.0)
+
+
+def test_holds_say_whose_they_are():
+    """The reason begins with the strategy's name."""
+    street = Street(several(Reversion()), BTC)
+
+    assert {one.split(":")[0] for one in words(street.run(130, at_100))} == {"s0"}
+
+
+def test_a_pair_keeps_both_legs_when_it_is_cut():
+    """It sees what it wanted, holds less of both, and leaves both."""
+    allocator = several(Pairs(PAIR), volatility_1h=0.001, sample_s=1e9)
+    street = Street(allocator, BTC, ETH)
+    targets = [one for one in street.run(900, apart()) if one.action == "target"]
+
+    assert len(targets) >= 4
+    assert len(targets) == 2 * len({one.seq for one in targets})
+    assert max(abs(one.target_usdc) for one in targets) < 1_000.0
+    assert not any("leg" in why and "none" not in why for why in words(targets))
+
+
+# === Lists ===
+
+
+def test_a_list_names_strategies_with_their_weights_and_settings(tmp_path):
+    """TOML and JSON alike; what they read is what all of them read."""
+    toml = tmp_path / "mix.toml"
+    toml.write_text(
+        'net_share = 0.5\n[[strategies]]\nuse = "sniper"\nweight = 2\nsettings = {arm = 4.0}\n'
+        '[[strategies]]\nuse = "rank"\nmarkets = ["BTC-USD"]\nsettings = {positions = 1}\n'
+        '[[strategies]]\nuse = "carry"\n'
+    )
+    json = tmp_path / "mix.json"
+    json.write_text('{"strategies": [{"use": "reversion"}]}')
+    mixed, alone = load_strategy(toml)(), load_strategy(str(json))()
+
+    assert isinstance(mixed, Allocator)
+    assert isinstance(mixed._children[0].strategy, Sniper)
+    assert mixed._children[0].strategy.settings.arm == 4.0
+    assert mixed.settings.net_share == 0.5
+    assert {*mixed.signals} == {"funding", "liquidity", *RankAndTarget().signals}
+    assert [row.title for row in mixed.results()] == ["sniper", "rank", "carry"]
+    assert isinstance(alone, Allocator)
+    assert mixed is not load_strategy(toml)()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[[strategies]]\nuse = 1", r"settings of the allocator .*strategies\.0\.use: .*, got 1"),
+        ("strategies = []", "at least 1 item"),
+        ("gros_share = 1.0\n[[strategies]]\nuse = 'rank'", "gros_share"),
+        ("[[strategies]]\nuse = 'sniper'\nsettings = {arm = -1}", "settings of sniper .*arm: "),
+        ("[[strategies]]\nuse = 'rank'\n[[strategies]]\nuse = 'rank'", "a name for each of two"),
+        ("[[strategies]]\nuse = 'snipre'", "expected a strategy"),
+        (
+            "[[strategies]]\nuse = 'mine.py'\nsettings = {a = 1}",
+            r"of a built-in .* some of mine\.py",
+        ),
+        ("strategies = [", "expected a list of strategies in"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(tmp_path, text, why):
+    """With the field, what was expected and what it is."""
+    file = tmp_path / "mix.toml"
+    file.write_text(text)
+    with pytest.raises(StrategyError, match=why):
+        load_strategy(file)
+
+
+def test_a_list_that_is_none_is_refused(tmp_path):
+    """No file, and a list where a table is expected."""
+    with pytest.raises(StrategyError, match=r"expected a list of strategies in .*none\.json"):
+        load_strategy(tmp_path / "none.json")
+    file = tmp_path / "mix.json"
+    file.write_text("[]")
+    with pytest.raises(StrategyError, match=r"expected a table with strategies in .* got a list"):
+        load_strategy(file)
+    assert load_allocator({"strategies": [{"use": "rank"}]})().name == "allocator"
