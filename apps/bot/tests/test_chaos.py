@@ -445,9 +445,29 @@ def forget_fees(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dydx_paper.Ledger, "book", cheap)
 
 
+def count_twice(patch: pytest.MonkeyPatch) -> None:
+    """Take a trade that is sent again for a new one."""
+    patch.setattr(dydx_data._Seen, "add", lambda *_: True)
+
+
+def count_twice_in_flow(patch: pytest.MonkeyPatch) -> None:
+    """Take trades of a snapshot into the flow again."""
+    fold = dydx_data._UPDATES["v4_trades"]
+
+    def again(state: Any, frame: Frame, updates: list[Any]) -> Any:
+        touched = fold(state, frame, updates)
+        for view in touched:
+            view.flow.add(view.trades[-1])
+        return touched
+
+    patch.setitem(dydx_data._UPDATES, "v4_trades", again)
+
+
 @pytest.mark.parametrize(
     ("breaks", "kind", "promise"),
     [
+        (count_twice, "drop", "tape"),
+        (count_twice_in_flow, "drop", "tape"),
         (crash, "drop", "crash"),
         (keep_books, "drop", "phantom"),
         (notice_nothing, "drop", "gap missed"),
@@ -462,6 +482,7 @@ def test_a_broken_promise_is_seen(
     monkeypatch: pytest.MonkeyPatch, minute: Tape, breaks: Break, kind: str, promise: str
 ) -> None:
     """The inspector sees it: what breaks the promise is reported with the frame where it did."""
+    bot.chaos.undisturbed(minute)  # as the tape is, before it is broken
     breaks(monkeypatch)
 
     amount = {"stall": 40_000, "clock jump": 3_600_000}.get(kind, 3)

@@ -17,11 +17,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
+from itertools import takewhile
 from typing import Any, Final, cast
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording, from_generator
-from dydx_data import Book, Level, MarketView
+from dydx_data import Book, Candle, Candles, DataState, Flow, Level, MarketView, step
 from dydx_paper import Ledger, PaperVenue
 
 from bot.composition import Bot, Options
@@ -80,6 +82,7 @@ class Inspector:
                 self._look(frame)
             for view in self._bot.data.views.values():
                 self._book(view, frame)
+                self._tape(view, frame)
             self._account(frame)
         except Exception as error:
             self.own_error = error  # ours, not the bot's
@@ -186,6 +189,57 @@ class Inspector:
     def _account(self, frame: Frame) -> None:
         if wrong := imbalance(self._bot, self._traded):
             self._break("account", frame, wrong)
+
+    def _tape(self, view: MarketView, frame: Frame) -> None:
+        true = undisturbed(self._wire.tape).get(view.ticker)
+        # What was lost last, no later id has shown.
+        hidden = any(map(self._wire.hides, self._wire.links))
+        if true is not None and not hidden and (wrong := misremembered(view, true)):
+            self._break("tape", frame, f"the tape of {view.ticker} is not true: {wrong}")
+
+
+@lru_cache(maxsize=1)
+def undisturbed(tape: Tape) -> Mapping[str, MarketView]:
+    """Return the markets at the end of a tape on which nothing goes wrong."""
+    state = DataState()
+    for frame in tape.frames:
+        step(state, frame)
+    return state.views
+
+
+def misremembered(view: MarketView, true: MarketView) -> str:
+    """Return where candles that claim to be whole, or the flow over them, are not as expected."""
+    for name, ring in view.candles.items():
+        expected = {candle.started_at: candle for candle in true.candles[name]}
+        for candle in ring:
+            should = expected.get(candle.started_at, candle)
+            if candle.state != "partial" and _figures(candle) != _figures(should):
+                return f"{name} shows {candle}, true is {should}"
+    flow, has = view.flow, true.flow
+    whole_ns = min((c.started_at for c in _whole_tail(view.candles["1MIN"])), default=flow.now_ns)
+    for window, length_ns in _WINDOWS:
+        if flow.now_ns == has.now_ns and whole_ns <= flow.now_ns - length_ns:
+            shown, should_be = _sums(flow, window), _sums(has, window)
+            if shown != should_be:
+                return f"the flow of {window} is {shown}, true is {should_be}"
+    return ""
+
+
+_WINDOWS: Final[Sequence[tuple[str, int]]] = (("1MIN", 60 * _SECOND), ("5MINS", 300 * _SECOND))
+
+
+def _sums(flow: Flow, window: str) -> tuple[float, ...]:
+    of = flow.over(window)
+    return of.trades, of.buys, of.sells, of.usd
+
+
+def _figures(candle: Candle) -> tuple[int, ...]:
+    prices = candle.open, candle.high, candle.low, candle.close
+    return (*prices, candle.volume, candle.usd_volume, candle.trades)
+
+
+def _whole_tail(minutes: Candles) -> Iterator[Candle]:
+    return takewhile(lambda candle: candle.state != "partial", reversed([*minutes]))
 
 
 def difference(book: Book, expected: Ladders) -> str:
