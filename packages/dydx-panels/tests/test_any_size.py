@@ -1,5 +1,6 @@
 """Nothing that can be in a snapshot, at any size, stops or overflows the drawing."""
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin
 
@@ -70,6 +71,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     arguments = getattr(kind, "__args__", None)
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
+    if get_origin(kind) is Mapping:
+        return st.dictionaries(*map(values, get_args(kind)), max_size=2)
+    if get_origin(kind) is Sequence:
+        return st.lists(values(get_args(kind)[0]), max_size=3)
     if arguments is None:
         parts = {field.name: values(field.type) for field in fields(kind)}
         return st.fixed_dictionaries(parts).map(lambda known: kind(**known))
