@@ -98,7 +98,12 @@ def frames_of(happened: Sequence[Happening], how: Change) -> list[Frame]:
     wire = WireWriter()
     wire.wait(how.later_s)
     began, mono = wire.at, wire.mono
-    begins = {"price": None, "nextFundingRate": None, "openInterest": str(1_000 * how.size)}
+    begins: dict[str, Any] = {
+        "price": None,
+        "nextFundingRate": None,
+        "openInterest": str(1_000 * how.size),
+    }
+    begins |= {"stepBaseQuantums": 1, "subticksPerTick": 1}
     fields = [market_fields(ticker, **begins) for ticker in TICKERS]
     frames = [wire.message("connected"), wire.markets(*fields)]
     for one in happened:
@@ -129,7 +134,9 @@ def _trade(wire: WireWriter, one: Happening, how: Change) -> Frame:
     side, kind = one.word.split()
     if how.mirrored:
         side = "SELL" if side == "BUY" else "BUY"
-    row = {"side": side, "size": str(size * how.size), "price": str(_priced(price, how))}
+    # On the grid: what is off it the data layer refuses.
+    size, price = round(size, 6) * how.size, _priced(round(price, 4), how)
+    row = {"side": side, "size": f"{size:.6f}", "price": f"{price:.4f}"}
     return wire.trades(one.ticker, row | {"type": kind})
 
 
