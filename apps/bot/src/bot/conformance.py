@@ -98,7 +98,11 @@ def frames_of(happened: Sequence[Happening], how: Change) -> list[Frame]:
     wire = WireWriter()
     wire.wait(how.later_s)
     began, mono = wire.at, wire.mono
-    begins = {"price": None, "nextFundingRate": None, "openInterest": str(1_000 * how.size)}
+    begins: dict[str, Any] = {
+        "price": None,
+        "nextFundingRate": None,
+        "openInterest": str(1_000 * how.size),
+    }
     begins |= {"stepBaseQuantums": 1, "subticksPerTick": 1}
     fields = [market_fields(ticker, **begins) for ticker in TICKERS]
     frames = [wire.message("connected"), wire.markets(*fields)]
