@@ -51,7 +51,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import pairwise
 from struct import Struct
@@ -157,6 +157,7 @@ def _nearest(digits: int, power: int) -> int:
     return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
 
 
+@lru_cache(maxsize=512)  # a page of candles repeats most of its texts: half of them are flat
 def _price(text: str, places: int) -> int:
     """Read a price in units of its last decimal place; what lies between is of the nearest."""
     if (price := _near(float(text), places)) is None:
@@ -167,6 +168,7 @@ def _price(text: str, places: int) -> int:
     raise ValueError(f"expected a price above 0 and within 63 bits, got {text[:40]!r}")
 
 
+@lru_cache(maxsize=512)
 def _size(text: str, lots: int) -> int:
     """Read a size in units of its last decimal place; `ValueError` if it has more."""
     if (size := _near(float(text), lots)) is None:
@@ -180,14 +182,14 @@ def _size(text: str, lots: int) -> int:
 
 def _near(number: float, places: int) -> int | None:
     # Five times faster than to read the digits, and where floats cannot be wrong the same.
-    product = number * _SCALES[places] if places >= 0 else number / _SCALES[-places]
-    if abs(product) < _SURE and abs(product - (units := round(product))) < 0.01:
+    product = number * _SCALES[places]
+    if -_SURE < product < _SURE and -0.01 < product - (units := round(product)) < 0.01:
         return units
     return None
 
 
-_SCALES: Final[Sequence[float]] = [10.0**places for places in range(50)]
-_SURE: Final = 2.0**44  # up to here two roundings are wrong by less than 0.01
+_SCALES: Final[Mapping[int, float]] = {places: 10.0**places for places in range(-49, 50)}
+_SURE: Final = 2.0**44  # up to here three roundings are wrong by less than 0.01
 _TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
 _MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
 
@@ -1000,6 +1002,7 @@ class _Row(NamedTuple):
 
 
 _ROW: Final = Struct("<B7q24s")
+_VENUE_ROW: Final = Struct("<B7q3q")  # the same row, of a candle of the venue
 _EXTRAS: Final = Struct("<3q")
 _OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
 
@@ -1079,7 +1082,9 @@ class Candles:
         """
         _require_possible(candle, self.period_ns, received_ns)
         start, sent = candle.started_at, self._sent
-        if not (self._reach(start, candle.open) or self._extend(start)):
+        if self._newest is None or start > self.started_at:
+            self._reach(start, candle.open)
+        if start < self._first and not self._extend(start):
             return
         if final and start < self.started_at:
             self._write_candle(start, candle, _VENUE)
@@ -1163,13 +1168,12 @@ class Candles:
 
     # -- Writing
 
-    def _reach(self, start: int, price: int) -> bool:
-        """Roll on to a period; False for one before the ring's first."""
+    def _reach(self, start: int, price: int) -> None:
+        """Begin, or roll on to, a period."""
         if self._newest is None:
             self.started_at = self._first = start
             self._newest = _flat(price)
         self.roll(start)
-        return start >= self._first
 
     def _extend(self, start: int) -> bool:
         """Begin the ring earlier, with rows that await the first's close; False if it is full."""
@@ -1218,14 +1222,12 @@ class Candles:
         interest, mid_open, mid_close = (
             candle.starting_open_interest, candle.mid_open, candle.mid_close,
         )  # fmt: skip
-        extra = _EXTRAS.pack(
+        _VENUE_ROW.pack_into(
+            self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
+            candle.close, candle.volume, candle.usd_volume, candle.trades,
             _NONE if interest is None else interest,
             _NONE if mid_open is None else mid_open,
             _NONE if mid_close is None else mid_close,
-        )
-        _ROW.pack_into(
-            self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
-            candle.close, candle.volume, candle.usd_volume, candle.trades, extra,
         )  # fmt: skip
         self._carry_on(start, candle.close)
 
@@ -1239,8 +1241,8 @@ class Candles:
     def _carry_on(self, start: int, close: int) -> None:
         # Flat candles already written after a late one take over its close.
         for at in range(start + self.period_ns, self.started_at, self.period_ns):
-            kind, *_, trades, _ = _ROW.unpack_from(self._rows, self._offset(at))
-            if trades or kind != _OWN:
+            offset = self._offset(at)
+            if self._rows[offset] != _OWN or _ROW.unpack_from(self._rows, offset)[7]:
                 return
             self._write_bar(at, _flat(close))
         if self._newest is not None and not self._newest.trades:
@@ -1297,14 +1299,17 @@ def _flat(price: int) -> _Bar:
 
 def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
     """Raise `ValueError` for a candle that no venue can have made by then."""
-    volume, usd, low, high = candle.volume, candle.usd_volume, candle.low, candle.high
+    low, high = candle.low, candle.high
     if candle.started_at % period_ns:
         what = f"a start in whole periods of {period_ns} ns"
     elif candle.started_at > received_ns + _AHEAD_NS:
         what = "a start of the past"
     elif not (low <= candle.open <= high and low <= candle.close <= high):
         what = "open and close between low and high"
-    elif usd < 0 or volume < 0 or candle.trades < 0 or max(usd, volume, candle.trades) > _MOST:
+    elif not (
+        0 <= candle.usd_volume <= _MOST and 0 <= candle.volume <= _MOST
+        and 0 <= candle.trades <= _MOST
+    ):  # fmt: skip
         what = "volumes and trades of 0 or more, within 63 bits"
     else:
         return
@@ -2766,17 +2771,16 @@ def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     if (usd := _near(float(fields.usd_volume), 6)) is None:
         digits, power = exact(fields.usd_volume)
         usd = _floor(digits, power + 6)
-    prices = (fields.open, fields.high, fields.low, fields.close)
-    opened, high, low, close = [_price(text, places) for text in prices]
     # A mid price is the mean of two, made in floats.
-    mids = (fields.orderbook_mid_price_open, fields.orderbook_mid_price_close)
-    mid_open, mid_close = [None if text is None else _price(text, places) for text in mids]
+    mid_open, mid_close = fields.orderbook_mid_price_open, fields.orderbook_mid_price_close
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
-        instant(fields.started_at), opened, high, low, close,
+        instant(fields.started_at), _price(fields.open, places), _price(fields.high, places),
+        _price(fields.low, places), _price(fields.close, places),
         _size(fields.base_token_volume, lots), usd, fields.trades,
         None if interest is None else _size(interest, lots),
-        mid_open, mid_close,
+        None if mid_open is None else _price(mid_open, places),
+        None if mid_close is None else _price(mid_close, places),
     )  # fmt: skip
 
 
