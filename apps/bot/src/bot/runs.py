@@ -102,9 +102,10 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
-    """Return which candles are requested of the time before a run, and of what a gap hid."""
+    """Return which candles are requested of before a run and of what a gap hid, and which rates."""
     names = bot.data.resolutions
-    return [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
+    candles = [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
+    return candles + [("historical_funding", ticker) for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:

@@ -134,13 +134,14 @@ class DataError(Exception):
 _RECENT_NS: Final = 1_500_000_000  # what the socket reported in this time, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
+_ENDLESS: Final = 1e30  # no price, size or rate comes near; sums and products stay finite below it
 
 
 def _number(text: str) -> float:
-    """Read decimal text; `ValueError` unless it is one finite number."""
-    if math.isfinite(number := float(text)):
+    """Read decimal text; `ValueError` unless it is one number that a venue may have."""
+    if abs(number := float(text)) < _ENDLESS:
         return number
-    raise ValueError(f"expected a finite number, got {text[:40]!r}")
+    raise ValueError(f"expected a number within {_ENDLESS:g}, got {text[:40]!r}")
 
 
 def _positive(text: str) -> float:
@@ -382,13 +383,13 @@ class _Side:
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
         # The hottest loop of all layers: names are local, and no object is made twice.
-        levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
+        levels, prices, total, endless = self.levels, self.prices, self.size, _ENDLESS
         for price_text, size_text in totals:
             try:
                 price, size = float(price_text), float(size_text)
             except ValueError:
                 price = size = math.nan
-            if not (0.0 < price < infinite and 0.0 <= size < infinite):
+            if not (0.0 < price < endless and 0.0 <= size < endless):
                 got = f"{price_text[:40]!r}, {size_text[:40]!r}"
                 faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
             elif size:
@@ -1640,11 +1641,9 @@ class Premium:
             self._votes, self._number = FundingHour(self.terms), number + 1
         bid, ask = book.best_bid, book.best_ask
         self._votes.vote(
-            market, None if bid is None else _level(market, bid)[0],
-            None if ask is None else _level(market, ask)[0],
-            lambda: ([_level(market, x) for x in book.bids(_VOTED)],
-                     [_level(market, x) for x in book.asks(_VOTED)]),
-            *price,
+            market, None if bid is None else market.floor_subticks(bid.price_text),
+            None if ask is None else market.ceil_subticks(ask.price_text),
+            partial(_sides, market, book), *price,
         )  # fmt: skip
         if number >= self._number:  # this block closes the minute
             if self._is_whole:
@@ -1664,8 +1663,17 @@ _HOURS: Final = 240  # that rates are stored of
 _VOTED: Final = 100  # levels a side: the impact notional is small
 
 
-def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
-    return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
+def _sides(
+    market: PerpetualMarket, book: Book
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return both sides on the market's grid, never crossed by that; what it has no place for goes.
+
+    The chain has no level that is off it, and its arithmetic takes none.
+    """
+    size = market.floor_quantums
+    bids = [(market.floor_subticks(x.price_text), size(x.size_text)) for x in book.bids(_VOTED)]
+    asks = [(market.ceil_subticks(x.price_text), size(x.size_text)) for x in book.asks(_VOTED)]
+    return [x for x in bids if all(x)], [x for x in asks if all(x)]
 
 
 # === Grids and tails ===
@@ -2447,7 +2455,7 @@ _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 # What decoding any text may raise: the wire's own refusals, numbers and times out of range, and
 # nesting too deep for the decoder.
-_UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
+_UNREADABLE = (ConnError, DataError, ValueError, ArithmeticError, RecursionError)
 
 
 def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
@@ -2897,15 +2905,19 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         setattr(view._fields, name, getattr(fields, name))
     if given:
         market = perpetual_market(view._fields)
-        if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
-            raise ValueError(f"expected exponents within 40, got {market!r}")
-        if view.market and _exponents(market) != _exponents(view.market):
+        exponents = _exponents(market)
+        # A subtick is one of the last decimal of a price.
+        places, lots = 6 + exponents[0] - exponents[1], -exponents[0]
+        if max(map(abs, (*exponents, places))) > _MOST_PLACES:
+            raise ValueError(f"expected exponents within {_MOST_PLACES}, got {market!r}")
+        if view.market and exponents != _exponents(view.market):
             raise ValueError(f"expected exponents that stay, got {market!r}")
-        was, view.market = view.market, market
         view._checks.set_grid(market)
-        if was is None:  # a subtick is one of the last decimal of a price
-            lots = -market.atomic_resolution
-            _rescale(view, 6 - lots - market.quantum_conversion_exponent, lots)
+        view.market = market
+        _rescale(view, places, lots)
+
+
+_MOST_PLACES: Final = 40
 
 
 def _exponents(market: PerpetualMarket) -> tuple[int, int]:
