@@ -254,6 +254,47 @@ def test_a_trade_off_the_grid_is_counted_and_missing(row: dict[str, str], rule: 
     assert world.states() == ["partial", "closed", "forming"]
 
 
+@pytest.mark.parametrize("again", ["snapshot", "answer"])
+@pytest.mark.parametrize(
+    "row", [trade(100, 1, "0.00000000001"), trade(100, "1e33"), trade(100, "1e15", "1e-9")]
+)
+def test_a_refused_trade_is_missing_however_often_it_is_sent(
+    row: dict[str, str], again: str
+) -> None:
+    """In a snapshot that fills all other holes too: its minute, and no other, stays partial."""
+    world = World()
+    world.trades(trade(310, 100), row, trade(50, 100), snapshot=True)
+    world.at(330)
+    rows = trade(320, 101), trade(310, 100), row, trade(50, 100)
+
+    if again == "snapshot":
+        world.trades(*rows, snapshot=True)
+    else:
+        path = "/v4/trades/perpetualMarket/BTC-USD"
+        step(world.state, world.link.answer(path, {"trades": rows}))
+    world.at(370)
+    world.trades(trade(365, 101))
+
+    assert [candle.trades for candle in world.view.candles["1MIN"]] == [1, 0, 0, 0, 0, 2, 1]
+    assert world.states()[1:6] == ["partial", "closed", "closed", "closed", "closed"]
+    assert world.view.flow.over("1HOUR").trades == 4
+    assert sum(world.view.quality.counts.values()) == 1
+
+
+def test_what_cannot_be_read_is_missing_beside_what_is_odd() -> None:
+    """Whichever of the two was noted last."""
+    world = World()
+    world.trades(trade(50, 100), snapshot=True)
+    step(world.state, world.link.markets({**MARKET, "oraclePrice": "100"}))
+    world.at(130)
+
+    world.trades({**trade(125, 100), "size": "much"}, trade(126, 103))
+    world.at(182)
+
+    assert {*world.view.quality.counts} == {"malformed", "trade_price"}
+    assert world.states()[1:3] == ["closed", "partial"]
+
+
 def test_a_price_between_subticks_counts_as_the_nearest() -> None:
     """Deleveraging pays such prices; what was paid is exact."""
     world = World()

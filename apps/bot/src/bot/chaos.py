@@ -170,7 +170,8 @@ class Inspector:
             self.stalled[link.name] = True
         # Blocks and oracle prices may come by another link.
         silent_ns = wire.now - min(wire.spoken.values(), default=wire.now)
-        if view.quality.stale and view.book.known and silent_ns < limit_ns - 2 * _SECOND:
+        spoke = silent_ns < limit_ns - 2 * _SECOND and not wire.unconfirmed()
+        if view.quality.stale and view.book.known and spoke:
             how = (
                 f"all links spoke {silent_ns / _SECOND:.0f} s ago and {view.ticker} is marked stale"
             )

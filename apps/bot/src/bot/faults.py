@@ -423,6 +423,11 @@ class Wire(_Schedule):
         """Return whether what is missing may still be a late answer."""
         return bool(self.links[link].ids.owed)
 
+    def unconfirmed(self) -> bool:
+        """Return whether blocks or prices may be old: they are requested, and no answer came."""
+        requested = (key for x in self.links.values() for key in (*x.ids.owed, *x.wanted))
+        return any(channel in ("v4_block_height", "v4_markets") for channel, _ in requested)
+
     def doubtful(self, link: str) -> bool:
         """Return whether ids may look wrong: an answer is lost, or a lost message came late.
 

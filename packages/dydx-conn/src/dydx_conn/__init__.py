@@ -3228,6 +3228,7 @@ class Continuity:
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
+    _late: set[int] = field(default_factory=set)  # of answers that are no longer expected
     _doubt: int | None = None  # the number before a jump, until it is clear who was right
 
     def request(self, frame: Frame) -> None:
@@ -3259,7 +3260,7 @@ class Continuity:
             doubt, self._doubt = self._doubt, None
         # An error has no number of its own: it repeats the newest one, or its request's.
         owns = frame.type not in ("error", "pong")
-        trouble, beyond = "", 0
+        trouble, beyond, is_late = "", 0, frame.is_snapshot and number in self._late
         if number > last:
             self.last, beyond = number, max(number - _REACH - last - 1, 0)
             self._holes.update(range(last + 1 + beyond, number if owns else number + 1))
@@ -3270,7 +3271,8 @@ class Continuity:
             return "duplicate"
         elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
-        self._settle(frame)
+        if not is_late:  # else what was requested again is still unanswered
+            self._settle(frame)
         self.lost = self._unexplained() + beyond
         if self.lost <= 0:
             return trouble
@@ -3289,12 +3291,15 @@ class Continuity:
         late = [key for key, sent in self.owed.items() if mono - sent[0] > _OVERDUE_NS]
         for key in late:
             self._answered(key)
-            self._excuse()
+            if self._holes:
+                number = min(self._holes)
+                self._holes.discard(number)
+                self._late.add(number)
         return late
 
     def _begin(self, number: int) -> None:
         # What came before is not known: it may all yet come.
-        self.last, self._holes, self._excused = number, set(), set()
+        self.last, self._holes, self._excused, self._late = number, set(), set(), set()
         self._open = set(range(max(1, number - _REACH), number))
 
     def _fill(self, number: int) -> bool:
@@ -3302,9 +3307,9 @@ class Continuity:
             # The wrong one was excused: whose request was refused is another.
             self._excused.discard(number)
             self._excuse()
-        elif number in self._holes or number in self._open:
-            self._holes.discard(number)
-            self._open.discard(number)
+        elif number in self._holes or number in self._open or number in self._late:
+            for numbers in (self._holes, self._open, self._late):
+                numbers.discard(number)
         else:
             return False
         return True

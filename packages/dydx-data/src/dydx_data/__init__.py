@@ -53,7 +53,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache, partial
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from struct import Struct
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -1326,10 +1326,10 @@ def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:
 
 def _doubt(holes: list[tuple[int, int]], since: int, until: int) -> None:
     """Add a time in which trades may be missing; of very many the oldest become one."""
-    if holes and holes[-1][1] >= since:
-        holes[-1] = min(since, holes[-1][0]), max(until, holes[-1][1])
-    else:
-        holes.append((since, until))
+    apart = [hole for hole in holes if hole[1] < since or hole[0] > until]
+    near = [hole for hole in holes if hole not in apart]
+    whole = min([since, *(a for a, _ in near)]), max([until, *(b for _, b in near)])
+    holes[:] = sorted([*apart, whole])
     if len(holes) > _MOST_HOLES:
         holes[:2] = [(holes[0][0], holes[1][1])]
 
@@ -1860,6 +1860,7 @@ class MarketView:
     _seen: _Seen = field(default_factory=_Seen)
     _tape: str = ""  # the link that reports its trades
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
+    _refused: list[tuple[int, int]] = field(default_factory=list)  # holes for good
     _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
     _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
     _checks: _Checks = field(default_factory=_Checks)
@@ -2168,8 +2169,14 @@ _WHALE_USDC: Final = 1e8
 
 def _refuse(view: MarketView, frame: Frame, trade: Trade, rule: str) -> bool:
     _break(view, frame.seq, rule, _words(trade.price_text, trade.size_text))
-    _doubt(view._holes, trade.at_ns, trade.at_ns + 1)  # its candles are not whole
+    _leave_out(view, trade)
     return False
+
+
+def _leave_out(view: MarketView, trade: Trade) -> None:
+    # Its candles are not whole, nor does it fill a hole that it is sent again.
+    for holes in (view._refused, view._holes):
+        _doubt(holes, trade.at_ns, trade.at_ns + 1)
 
 
 def _words(price_text: str, size_text: str) -> str:
@@ -2644,7 +2651,7 @@ def _count(view: MarketView, trades: list[Trade]) -> None:
             one = _bar(trade, *view._scale)
         except ValueError as error:
             view.quality.note(trade.seq, "malformed", str(error))
-            _doubt(view._holes, trade.at_ns, trade.at_ns + 1)
+            _leave_out(view, trade)
             continue
         if block is not None and trade.at_ns == block_ns:
             block.merge(one)
@@ -2705,13 +2712,17 @@ def _mark_known(view: MarketView, frame: Frame, trades: list[Trade]) -> None:
     now_ns = max([view.chain.venue_ns(frame.at), *times])
     if frame.is_snapshot and holes:
         known_ns = max([now_ns - _RACE_NS, *times])
-        _cover(holes, min(times) + 1 if times else 0, known_ns)
+        since_ns = min(times) + 1 if times else 0
+        _cover(holes, since_ns, known_ns)
+        for a, b in view._refused:
+            if a < known_ns and b > since_ns:
+                _doubt(holes, a, b)
     if frame.link:
         view._tape = frame.link
         if holes and holes[-1][1] == _FOREVER:
             _cover(holes, now_ns, _FOREVER)
-    samples = view.quality.samples
-    if samples and samples[-1].seq == frame.seq and samples[-1].kind == "malformed":
+    newest = takewhile(lambda sample: sample.seq == frame.seq, reversed(view.quality.samples))
+    if any(sample.kind == "malformed" for sample in newest):
         _doubt(holes, min([now_ns - _RACE_NS, *times]), now_ns)
 
 
