@@ -1004,6 +1004,7 @@ class _Row(NamedTuple):
 
 _ROW: Final = Struct("<B7q24s")
 _VENUE_ROW: Final = Struct("<B7q3q")  # the same row, of a candle of the venue
+_CLOSE: Final = Struct("<25xq")  # of it the close alone
 _EXTRAS: Final = Struct("<3q")
 _OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
 
@@ -1061,7 +1062,14 @@ class Candles:
         """Return the newest closes, in USDC, oldest first."""
         starts, scale = self._starts(), 10**self.places
         skipped = 0 if count is None else max(0, len(starts) - count)
-        return [self._candle(start).close / scale for start in starts[skipped:]]
+        return [self._close(start) / scale for start in starts[skipped:]]
+
+    def closes_between(self, since_ns: int, until_ns: int) -> list[int]:
+        """Return the closes, in subticks, of those that begin since then and before, oldest first.
+
+        It reads them alone: to make whole candles of an hour takes twenty times as long.
+        """
+        return [self._close(start) for start in self._starts() if since_ns <= start < until_ns]
 
     def add(self, at_ns: int, bar: _Bar) -> None:
         """Count trades of one moment; late ones go to their own candle, if the ring has it."""
@@ -1155,6 +1163,13 @@ class Candles:
         told = sent.candle
         figures = told.starting_open_interest, told.mid_open, told.mid_close
         return _made(start, sent.bar, "partial", *figures)
+
+    def _close(self, start: int) -> int:
+        sent = self._sent
+        if start == self.started_at or (sent is not None and start == sent.candle.started_at):
+            return self._candle(start).close
+        close: int = _CLOSE.unpack_from(self._rows, self._offset(start))[0]
+        return close
 
     def _row(self, start: int) -> "_Row":
         if start == self.started_at and (bar := self._newest) is not None:
