@@ -12,10 +12,13 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Numbers                         from the wire's texts to numbers, and what is none
     Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
-    Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
-                                    resolutions (which of them: `DataState`, as the bot makes it)
+    Book, Trades, Flow              what a market stores, each usable on its own
+    Trade ids                       which trades were seen
+    Candles                         a ring of them; the table of resolutions (which of them:
+                                    `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
     Grids and tails                 what the rules remember of a market
@@ -111,6 +114,9 @@ __all__ = [
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
+    # Figures
+    "BookSnapshot", "MarketKind", "MarketState", "QualityFigures", "book_snapshots",
+    "market_state", "quality_figures",
     # Frames
     "step",
     # Detectors
