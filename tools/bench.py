@@ -135,13 +135,12 @@ def saturated(markets: int) -> tuple[float, float, float]:
             scorer.step(view)
 
     def pass_time(steps: int, step_s: float, trades: int) -> None:
-        """Let time pass: at each step a block, then a book and so many trades of each market."""
+        """Let time pass: at each step a block, then so many trades of each market."""
         for number in range(steps):
             link.wait(step_s)
             fold(link.block())
             row = {"side": "BUY", "size": "1.5", "price": f"{100 + number % 7}"}
             for ticker in tickers:
-                fold(link.book(ticker, bids=[("99", f"{1 + number % 5}")]))
                 rows = [{**row, "id": f"{next(ids):024x}"} for _ in range(trades)]
                 fold(link.trades(ticker, *rows))
 
@@ -149,11 +148,12 @@ def saturated(markets: int) -> tuple[float, float, float]:
     for ticker in tickers:
         levels = [[(f"{100 + sign * n / 10:g}", "1") for n in range(1, 100)] for sign in (-1, 1)]
         fold(link.book(ticker, *levels))
-    for _ in range(2):  # windows of flow, ids and recent trades in the first, a day in the second
-        pass_time(288, 300.0, 1)
-        pass_time(720, 5.0, 3)
-        pass_time(60, 1.0, 1)
-        sizes.append(memory_mb())
+    pass_time(288, 300.0, 1)
+    pass_time(720, 5.0, 3)
+    pass_time(60, 1.0, 1)
+    sizes.append(memory_mb())
+    pass_time(288, 300.0, 1)
+    sizes.append(memory_mb())
     return sizes[0], sizes[1], sizes[2]
 
 
