@@ -148,7 +148,7 @@ def saturated(markets: int) -> tuple[float, float, float]:
     for ticker in tickers:
         levels = [[(f"{100 + sign * n / 10:g}", "1") for n in range(1, 100)] for sign in (-1, 1)]
         fold(link.book(ticker, *levels))
-    pass_time(288, 300.0, 1)
+    pass_time(2 * 288, 300.0, 1)  # a ring is cut back once it is an eighth too long
     pass_time(720, 5.0, 3)
     pass_time(60, 1.0, 1)
     sizes.append(memory_mb())
