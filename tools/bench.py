@@ -13,17 +13,21 @@ import argparse
 import contextlib
 import gc
 import io
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from bench_layers import detectors, engines, layers
 from bench_live import live
+from dydx_conn import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -123,6 +127,53 @@ def _everything_on(recording: str) -> Row:
             least[all_on] = min(least[all_on], time.process_time() - started)
     ratio = f"{least[True] / least[False]:.2f}x"
     return "  CPU with all signals and detectors on", ratio, "1x", "≤ 1.5x"
+
+
+def memory(_: str, markets: int = 250) -> Iterator[Row]:
+    """Fill every ring of the views and of the standard scores, then let another day pass."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        before, full, later = alone.submit(saturated, markets).result()
+    yield f"memory, {markets} markets, every ring full", f"{full:.1f} MB", "", "< 80 MB at 250"
+    yield "  of it without any market", f"{before:.1f} MB", "", ""
+    yield "  a day of event time later", f"{later / full - 1:+.2%}", "", "within 1 %"
+
+
+def saturated(markets: int) -> tuple[float, float, float]:
+    """Return this process's memory without a market, with every ring full, and a day later, MB."""
+    from bot.meters import memory_mb
+    from dydx_conn import WireWriter, market_fields
+    from dydx_data import DataState, step
+    from dydx_signals import Scorer
+
+    state, scorer, link = DataState(), Scorer(), WireWriter()
+    tickers, sizes = [f"M{number}-USD" for number in range(markets)], [memory_mb()]
+    ids = itertools.count(1)
+
+    def fold(frame: Frame) -> None:
+        for view in step(state, frame):
+            scorer.step(view)
+
+    def pass_time(steps: int, step_s: float, trades: int) -> None:
+        """Let time pass: at each step a block, then so many trades of each market."""
+        for number in range(steps):
+            link.wait(step_s)
+            fold(link.block())
+            row = {"side": "BUY", "size": "1.5", "price": f"{100 + number % 7}"}
+            for ticker in tickers:
+                rows = [{**row, "id": f"{next(ids):024x}"} for _ in range(trades)]
+                fold(link.trades(ticker, *rows))
+
+    fold(link.markets(*(market_fields(ticker, price="100") for ticker in tickers)))
+    for ticker in tickers:
+        levels = [[(f"{100 + sign * n / 10:g}", "1") for n in range(1, 100)] for sign in (-1, 1)]
+        fold(link.book(ticker, *levels))
+    pass_time(2 * 288, 300.0, 1)  # a ring is cut back once it is an eighth too long
+    pass_time(720, 5.0, 3)
+    pass_time(60, 1.0, 1)
+    sizes.append(memory_mb())
+    pass_time(288, 300.0, 1)
+    sizes.append(memory_mb())
+    return sizes[0], sizes[1], sizes[2]
 
 
 def margin(_: str) -> Iterator[Row]:
@@ -447,6 +498,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "layers": layers,
     "engines": engines,
     "detectors": detectors,
+    "memory": memory,
     "margin": margin,
     "gate": gate,
     "stress": stress,

@@ -12,6 +12,7 @@ from bench import (
     main,
     paper,
     resting_orders,
+    saturated,
 )
 from bench_layers import Stopwatch, detectors, engines, layers
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
@@ -199,3 +200,11 @@ def test_two_markets_are_received_live_over_tls() -> None:
     assert rows["errors, closes, closes with 1008"] == ("0, 0, 0", "0, 0, 0")
     assert all(measured and floor for measured, floor in rows.values())
     assert rows["venue's send to subscriber, p50"][0].endswith(" ms")
+
+
+def test_the_memory_of_full_rings_is_flat_over_a_day() -> None:
+    """Of one market here; the bench has 250."""
+    before, full, later = saturated(1)
+
+    assert before <= full
+    assert later == pytest.approx(full, rel=0.02)

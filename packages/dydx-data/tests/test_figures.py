@@ -58,6 +58,19 @@ class World:
 # === Quality ===
 
 
+def test_seconds_in_which_nothing_came_were_not_known() -> None:
+    """A process that stood still for five minutes saw one of six."""
+    world = World()
+    world.book()
+    world.seconds(60)
+    world.link.wait(300)
+    step(world.state, world.link.block())
+    seen = quality_figures(world.view, world.link.at)
+
+    assert seen.known == pytest.approx(60 / 360, abs=0.01)
+    assert seen.messages_s == pytest.approx(0.0, abs=0.01)
+
+
 def test_the_figures_of_a_market_say_how_far_to_believe_it() -> None:
     """Messages of late against what is usual, parts known, seconds known, ages, lag."""
     world = World()

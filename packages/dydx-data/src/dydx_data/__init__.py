@@ -12,10 +12,13 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Numbers                         from the wire's texts to numbers, and what is none
     Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
-    Book, Trades, Flow, Candles     what a market stores, each usable on its own; the table of
-                                    resolutions (which of them: `DataState`, as the bot makes it)
+    Book, Trades, Flow              what a market stores, each usable on its own
+    Trade ids                       which trades were seen
+    Candles                         a ring of them; the table of resolutions (which of them:
+                                    `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
     Grids and tails                 what the rules remember of a market
@@ -111,6 +114,9 @@ __all__ = [
     "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
+    # Figures
+    "BookSnapshot", "MarketKind", "MarketState", "QualityFigures", "book_snapshots",
+    "market_state", "quality_figures",
     # Frames
     "step",
     # Detectors
@@ -289,8 +295,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-_FAST_SHARE: Final = 1 - 0.5 ** (1 / 10)
-_SLOW_SHARE: Final = 1 - 0.5 ** (1 / 600)
+_FAST_KEEP: Final = 0.5 ** (1 / 10)
+_SLOW_KEEP: Final = 0.5 ** (1 / 600)
 
 
 @dataclass(slots=True, eq=False)
@@ -313,14 +319,16 @@ class Quality:
     lags_ns: deque[int] = field(default_factory=lambda: deque(maxlen=128))
     _counted: int = 0
 
-    def second(self, is_known: bool) -> None:
-        """Let a second pass."""
-        fresh, self._counted = self.messages - self._counted, self.messages
-        self.seconds += 1
+    def pass_time(self, seconds: int, is_known: bool) -> None:
+        """Let time pass: one second, or a silence, as of a stopped process, of which one counts."""
+        fresh = (self.messages - self._counted) / seconds
+        self._counted = self.messages
+        self.seconds += seconds
         self.known_s += is_known
-        self.rate += (fresh - self.rate) * _FAST_SHARE
+        self.rate += (fresh - self.rate) * (1 - _FAST_KEEP**seconds)
         # Until it knows better, the mean so far.
-        self.usual += (fresh - self.usual) * max(_SLOW_SHARE, 1 / self.seconds)
+        share = max(1 - _SLOW_KEEP**seconds, seconds / self.seconds)
+        self.usual += (fresh - self.usual) * share
 
     @property
     def verdict(self) -> Verdict:
@@ -1933,7 +1941,7 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
-        self._judge_at = self._second = 0
+        self._judge_at = self._second = self._passed_at = 0
 
     @property
     def connection(self) -> str:
@@ -3186,8 +3194,10 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
     second = (at + (skew_ns or 0)) // _SECOND
     if second != state._second:  # in silence each frame is judged
-        state._second = second
-        _pass_second(state, frame)
+        # By the time of receipt: the venue's may jump where its clock becomes known.
+        passed = round((at - (state._passed_at or at)) / _SECOND)
+        state._second, state._passed_at = second, at
+        _pass_second(state, frame, max(passed, 1))
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
@@ -3209,8 +3219,8 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     return [*touched, *gone] if gone else touched
 
 
-def _pass_second(state: DataState, frame: Frame) -> None:
-    """Let a second of the venue's time pass: windows, checks, what is counted by the second."""
+def _pass_second(state: DataState, frame: Frame, passed: int) -> None:
+    """Let time of the venue pass: windows, checks, what is counted by the second."""
     chain, at, skew_ns = state.chain, frame.at, state.chain.skew_ns
     now_ns = at + (skew_ns or 0)
     rolled_ns = now_ns - _SECOND if skew_ns is not None else 0
@@ -3224,7 +3234,8 @@ def _pass_second(state: DataState, frame: Frame) -> None:
         if view.book.seq != view._checks.book_seq or view._checks.apart or view._checks.astray:
             _check_book(view, frame.seq, now_ns)
         quality = view.quality
-        quality.second(view.book.known and view.oracle is not None and not quality.stale)
+        is_known = view.book.known and view.oracle is not None and not quality.stale
+        quality.pass_time(passed, is_known)
     for ticker, film in chain.filmed.items():
         if (book := state.views[ticker].book).known:
             film.take(at, book)
