@@ -408,8 +408,9 @@ def paid(held: dict[str, float], rates: dict[str, float], *all_time: int) -> lis
             seq=1, at=1, subaccount=US, height=height, profit=Profit(funding=funding)
         )
         feedback.filled(update, views)
-    assert {one.kind for one in feedback._news} == {"funding"}
-    return [(one.ticker, one.cash) for one in feedback._news if isinstance(one, Outcome)]
+    news = [one for one in feedback._news if isinstance(one, Outcome)]
+    assert {one.kind for one in news} == {"funding"}
+    return [(one.ticker, one.cash) for one in news]
 
 
 def test_funding_is_shared_by_market_and_adds_up():
