@@ -111,7 +111,7 @@ def test_what_several_strategies_have_adds_up_to_the_account(tmp_path: Path) -> 
     strategy, ledger = bot.shown.strategy, bot.venue.ledger  # type: ignore[attr-defined]
     assert isinstance(strategy, Allocator)
     stakes = [one.stakes for one in strategy.results()]
-    gained = sum(stake.cash - stake.fees for has in stakes for stake in has.values())
+    gained = sum(stake.paid for has in stakes for stake in has.values())
     held = {ticker: one.quantums for ticker, one in ledger.holdings.items()}
 
     assert not strategy.nobody

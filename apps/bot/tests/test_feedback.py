@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dydx_conn import (
     AccountFill,
     AccountUpdate,
     OrderRequest,
+    Profit,
     Subaccount,
     order_id,
     replay,
@@ -21,7 +23,7 @@ from dydx_conn import (
 from dydx_data import MarketView
 from dydx_risk import Approved, Denied, MarginFigures, Reduce, Reservation, Risk
 from dydx_signals import Scored
-from dydx_strategy import STRATEGIES, Decision, Holdings, Outcome
+from dydx_strategy import STRATEGIES, Decision, Held, Holdings, Outcome
 
 US = Subaccount("dydx1feedback", 0)
 NOTHING = MarginFigures(0)
@@ -390,3 +392,34 @@ def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
     lines = "\n".join(chain(entry, bot.journal, None))
     assert "bracket" in lines
     assert "resting 1 bps behind the best price for 20 s, stop loss at" in lines
+
+
+def paid(held: dict[str, float], rates: dict[str, float], *all_time: int) -> list[tuple[str, int]]:
+    """Return what each market brought of what the account was paid, of all time, in turn."""
+    feedback, views = Feedback(US), dict[str, Any]()
+    feedback._held = {
+        ticker: Held(ticker=ticker, size=Decimal(1), usdc=usdc, entry_price=1.0, seq=1, at=1)
+        for ticker, usdc in held.items()
+    }
+    for ticker, rate in rates.items():
+        views[ticker] = SimpleNamespace(funding=SimpleNamespace(known=True, next_rate_1h=rate))
+    for height, funding in enumerate(all_time):
+        update = AccountUpdate(
+            seq=1, at=1, subaccount=US, height=height, profit=Profit(funding=funding)
+        )
+        feedback.filled(update, views)
+    news = [one for one in feedback._news if isinstance(one, Outcome)]
+    assert {one.kind for one in news} == {"funding"}
+    return [(one.ticker, one.cash) for one in news]
+
+
+def test_funding_is_shared_by_market_and_adds_up():
+    """By the hours and the rates that explain it, the rest by value; of nothing, nobody's."""
+    held, rates = {TICKER: 1_000.0, "ETH-USD": -500.0}, {TICKER: 1e-4, "ETH-USD": 1e-5}
+
+    # In two hours 200,000 are paid and 10,000 had; 3 are left open.
+    assert paid(held, rates, -190_003) == [(TICKER, -200_002), ("ETH-USD", 9_999)]
+    assert paid(held, {}, 0, 9, 9, 12) == [
+        (TICKER, 6), ("ETH-USD", 3), (TICKER, 2), ("ETH-USD", 1),
+    ]  # fmt: skip
+    assert paid({}, {}, -7) == [("", -7)]

@@ -1,10 +1,12 @@
 """The engines, one by one: their values, when they are silent, and the values they never have."""
 
 import itertools
+import json
 import math
 
 import msgspec
 import pytest
+from dydx_conn import Frame
 from dydx_signals import (
     STANDARD,
     Day,
@@ -574,3 +576,16 @@ def test_a_markets_scores_do_not_depend_on_other_markets(happened):
     for ticker in TICKERS:
         alone = scored(written(happened, (ticker,)).frames)
         assert inputs_of(together, ticker) == inputs_of(alone, ticker)
+
+
+@pytest.mark.parametrize(
+    "row", [[5, 40_000, 60], [5, 10**18, 30], [5, 0, 3_661], [5, 0], [5, 0, 0]]
+)
+def test_a_day_that_no_run_can_have_left_is_refused(row):
+    """A figure beyond all floats, more seconds than an hour has, half a pair, no time at all."""
+    text = json.dumps({"source": "x", "levels": {"volume": {"BTC-USD": [row]}}})
+    frame = Frame(seq=1, at=1, mono=1, link="", kind="state", channel="", id="", text=text)
+    scorer = Scorer()
+    with pytest.raises(SignalError, match=r"expected the state of a run, got .* for an hour"):
+        scorer.restore(frame)
+    assert json.loads(scorer.state("y"))["levels"]["volume"] == {}

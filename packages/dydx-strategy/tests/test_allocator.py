@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from dydx_strategy import (
     Allocation,
@@ -16,7 +17,6 @@ from dydx_strategy import (
     Reversion,
     Sniper,
     StrategyError,
-    load_allocator,
     load_strategy,
     share_out,
 )
@@ -86,19 +86,26 @@ def stakes(allocator: Allocator, ticker: str = BTC) -> list[float]:
 # === Shares ===
 
 
-@given(st.integers(-(10**20), 10**20), st.lists(st.integers(0, 10**15), min_size=1, max_size=6))
+numbers = st.integers(0, 10**15)
+
+
+@given(
+    st.integers(-(10**20), 10**20),
+    st.lists(numbers, min_size=1, max_size=6) | st.lists(st.integers(-(10**15), 10**15)),
+)
 def test_shares_add_up_and_none_is_off_by_a_whole(total, parts):
-    """To the quantum, with the sign of the whole, and nothing for who has no part."""
-    if not any(parts):
-        with pytest.raises(ValueError, match="expected parts of 0 or more, and one above 0"):
+    """To the quantum, on the side of its part, and nothing for who has no part."""
+    if not sum(parts):
+        with pytest.raises(ValueError, match="expected parts that do not add up to 0"):
             share_out(total, parts)
         return
     shares = share_out(total, parts)
 
     assert sum(shares) == total
-    assert all(share * total >= 0 for share in shares)
+    assert all(s * total * p * sum(parts) >= 0 for s, p in zip(shares, parts, strict=True))
     assert all(
-        abs(s * sum(parts) - total * p) < sum(parts) for s, p in zip(shares, parts, strict=True)
+        abs(s * sum(parts) - total * p) < abs(sum(parts))
+        for s, p in zip(shares, parts, strict=True)
     )
     assert all(part or not share for share, part in zip(shares, parts, strict=True))
 
@@ -183,7 +190,7 @@ def test_what_is_found_belongs_to_the_first_that_trades_the_market():
     street.run(1, at_100)
     street.held[BTC] = held(BTC, 500.0, 100.0)
     street.decider = street.decider
-    allocator._held = None
+    allocator._found = None
     street.run(1, at_100)
 
     assert stakes(allocator) == [0.0, 500.0]
@@ -245,7 +252,7 @@ def test_what_is_allowed_is_within_every_limit_and_turns_no_side(known):
     @given(wanted, wanted)
     def holds(one, other):
         wants, parts = {"x": one, "y": other}, {"x": 5_000.0, "y": 5_000.0}
-        made, why = allocate(wants, parts, 10_000.0, risks, limits)
+        made, why = allocate(wants, parts, 10_000.0, risks, limits, {})
         net = {t: math.fsum(row.get(t, 0.0) for row in made.values()) for t in why}
 
         assert all(abs(usdc) <= 4_000.001 for usdc in net.values())
@@ -374,6 +381,169 @@ def test_a_pair_keeps_both_legs_when_it_is_cut():
     assert not any("leg" in why and "none" not in why for why in words(targets))
 
 
+def test_funding_is_shared_by_what_each_has_and_on_which_side():
+    """Longs of 1,000 and a short of 400 are paid for 600: what the others pay, the short has."""
+    allocator = several(Scripted((5, BTC, 1_000.0)), Scripted((5, BTC, -400.0)))
+    street = Street(allocator, BTC)
+    street.run(8, at_100)
+    facts: dict[str, Any] = {"seq": 1, "at": 1, "decision": ""}
+    allocator.learn(Outcome(ticker=BTC, kind="funding", cash=-601, **facts))
+    allocator.learn(Outcome(ticker=ETH, kind="funding", cash=5, **facts))
+
+    assert [row.stakes[BTC].funding for row in allocator.results()] == [-1_002, 401]
+    assert allocator.nobody[ETH].funding == 5
+    assert allocator.results()[0].pnl_usdc == pytest.approx(-0.3 - 0.001002, abs=1e-6)
+
+
+def test_what_is_found_waits_for_the_account_and_for_a_price():
+    """An account that is not known yet, then a market without one: it is somebody's after that."""
+    allocator = several(Scripted((9, BTC, 0.0)))
+    street = Street(allocator, BTC, equity=None)
+    street.run(2, at_100)
+    street.held[BTC], street.held[ETH] = held(BTC, 500.0, 100.0), held(ETH, -90.0, 10.0)
+    street.equity = 10_000.0
+    street.run(2, at_100)
+
+    assert stakes(allocator) == [500.0]
+    assert {*(allocator._found or {})} == {ETH}
+    assert street.targets(12, at_100) == [0.0]
+
+
+def test_what_fills_after_it_was_given_up_is_of_who_wanted_it():
+    """An order expires, and then fills after all: nobody else has it, and it can be closed."""
+    one, other = Scripted((5, BTC, 600.0), (20, BTC, 0.0)), Scripted()
+    allocator = several(other, one)
+    street = Street(allocator, BTC)
+    street.run(4, at_100)
+    [decision] = [d for d in street.run(1, at_100) if d.action == "target"]
+    street._coming.clear()
+    street.tell(decision, "expired", why="cancelled")
+    street.tell(decision, "filled", quantums=6 * 10**10, cash=-600 * 10**6, fee=3)
+    street.held[BTC] = held(BTC, 600.0, 100.0)
+
+    assert stakes(allocator) == [0.0, 600.0]
+    assert not allocator.nobody
+    assert street.targets(20, at_100) == [0.0]
+
+
+def test_what_was_never_sent_is_not_sent_with_anothers_trade():
+    """A want that had to wait is over after 15 s: the next trade is the other's alone."""
+    waits, trades = Scripted((12, BTC, 600.0)), Scripted((5, BTC, 300.0), (55, BTC, 900.0))
+    street = Street(several(waits, trades, throttle_s=40.0), BTC)
+
+    assert street.targets(60, at_100) == pytest.approx([300.0, 900.0])
+
+
+def test_a_hedge_is_cut_as_one_by_every_limit():
+    """A market's limit, what is not worth a fee, and another's trade on one side."""
+    from dydx_strategy import _Risks, allocate  # their own values, to be asked directly
+
+    limits = AllocatorSettings(strategies=(Allocation(use="rank", name="x"),), volatility_1h=9.0)
+    parts, hedges = {"x": 5_000.0, "y": 5_000.0}, {"x": ((BTC, ETH),)}
+
+    @settings(max_examples=80)
+    @given(amounts, st.dictionaries(st.sampled_from([BTC, ETH, "D"]), amounts, max_size=3))
+    def holds(leg, other):
+        wants = {"x": {BTC: leg, ETH: -leg}, "y": other}
+        made, why = allocate(wants, parts, 10_000.0, _Risks(limits), limits, hedges)
+        net = [math.fsum(row.get(t, 0.0) for row in made.values()) for t in why]
+
+        assert made["x"][BTC] == pytest.approx(-made["x"][ETH])
+        assert all(abs(usdc) <= 4_000.001 for usdc in net)
+        assert abs(math.fsum(net)) <= 8_000.001
+        assert math.fsum(map(abs, net)) <= 10_000.001
+
+    holds()
+
+
+def test_a_hedge_needs_all_its_markets():
+    """One that may trade one leg of two alone is refused, before the first frame."""
+    rows = (Allocation(use="pairs", markets=(BTC,)),)
+    with pytest.raises(StrategyError, match=r"pairs to trade all its legs, got ETH-USD beside"):
+        Allocator(AllocatorSettings(strategies=rows), [Pairs()])
+
+
+def test_the_farthest_stop_of_a_side_stands_for_all_that_is_held():
+    """Whoever moves; a short's stop leaves no long, and one alone takes its profit."""
+    one = Scripted((5, BTC, 900.0), stop_loss=90.0, take_profit=130.0)
+    other = Scripted((10, BTC, 300.0), (20, BTC, -300.0), stop_loss=80.0)
+    short = Scripted((30, BTC, -100.0), stop_loss=120.0)
+    street = Street(several(one, other, short), BTC)
+    targets = [d for d in street.run(40, at_100) if d.action == "target"]
+
+    assert [(d.target_usdc, d.stop_loss, d.take_profit) for d in targets] == [
+        (900.0, 90.0, 130.0), (1_200.0, 80.0, 0.0), (600.0, 90.0, 0.0), (500.0, 90.0, 0.0),
+    ]  # fmt: skip
+
+
+def test_a_loser_that_could_not_be_closed_is_closed_later():
+    """Its exit is denied: nobody decides for it while it rests, and it is sent again."""
+    allocator = several(Scripted((5, BTC, 4_000.0)), Scripted(), drawdown_share=0.05)
+    street = Street(allocator, BTC)
+    street.run(8, at_100)
+    fallen: Prices = still({BTC: 93.0, ETH: 10.0})
+    targets: list[Decision] = []
+    while not targets and street.second < 30:
+        targets = [d for d in street.run(1, fallen) if d.action == "target"]
+    street._coming.clear()
+    street.tell(targets[0], "denied", reason="HALTED", why="the market is halted")
+
+    assert street.targets(10, fallen) == [0.0]
+    assert not street.held
+
+
+def test_each_sees_what_it_paid_itself():
+    """What changed hands inside has a price, too, and what the account paid is another's."""
+    one, other = Scripted((5, BTC, 1_000.0)), Scripted((15, BTC, 1_000.0), (25, BTC, -500.0))
+    allocator = several(one, other)
+    street = Street(allocator, BTC)
+    street.run(10, at_100)
+    street.run(30, still({BTC: 110.0}))
+    entries = [row.stakes[BTC].entry for row in allocator.results()]
+
+    assert entries == pytest.approx([100e6 * 1e-10, 110e6 * 1e-10])
+
+
+class Odd(Scripted):
+    """Decide as nobody should."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__()
+        self.made = made
+
+    def step(self, scored, held):
+        return self.made(scored) if callable(self.made) else self.made
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (None, r"got None \(return \(\) to decide nothing\), from s0"),
+        (lambda s: [Decision.of(s, math.nan)], "target_usdc is nan, beyond .*, from s0"),
+        (lambda s: [Decision.of(s, 1.0, entry="stop")], "patience_s is 0, .*, from s0"),
+        ([7], "got a int, from s0"),
+    ],
+)
+def test_what_one_of_several_decides_is_checked_as_if_it_were_alone(made, why):
+    """With its name."""
+    with pytest.raises(StrategyError, match=why):
+        Street(several(Odd(made)), BTC).run(3, at_100)
+
+
+def test_one_of_several_may_not_trade_elsewhere():
+    """A market that is not its own is refused, and a decision without reasons is none the worse."""
+    rows = (Allocation(use="rank", name="a", markets=(BTC,)),)
+    elsewhere = Odd(lambda s: [msgspec.structs.replace(Decision.of(s, 1e3), ticker=ETH)])
+    allocator = Allocator(AllocatorSettings(strategies=rows, **WIDE), [elsewhere])
+    with pytest.raises(StrategyError, match="one about ETH-USD, no market of its own, from a"):
+        Street(allocator, BTC, ETH).run(3, at_100)
+    wordless = Odd(lambda s: [Decision.of(s, 1e3)])
+    quiet = Odd(lambda s: [msgspec.structs.replace(Decision.of(s, 1e3), action="hold")])
+    decided = Street(several(wordless, quiet), BTC).run(3, at_100)
+
+    assert {d.reasons for d in decided} >= {("s0 +1,000",), ("s1",)}
+
+
 # === Lists ===
 
 
@@ -431,4 +601,3 @@ def test_a_list_that_is_none_is_refused(tmp_path):
     file.write_text("[]")
     with pytest.raises(StrategyError, match=r"expected a table with strategies in .* got a list"):
         load_strategy(file)
-    assert load_allocator({"strategies": [{"use": "rank"}]})().name == "allocator"

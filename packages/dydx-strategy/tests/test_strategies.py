@@ -15,7 +15,7 @@ from dydx_strategy import (
     Sniper,
     SniperSettings,
     WatchSettings,
-    round_trip_bps,
+    _round_trip_bps,
 )
 from pydantic import ValidationError
 from street import Prices, Street, held, words
@@ -65,12 +65,12 @@ def test_a_round_trip_is_both_sides_of_the_book_and_two_fees():
     street.run(1, steady())
     book = street.data.views["BTC-USD"].book
 
-    assert round_trip_bps(book, 1_000.0, 500) == pytest.approx(12.0, abs=0.01)
-    assert round_trip_bps(book, 1e9, 500) is None
-    assert round_trip_bps(book, 0.0, 500) is None
+    assert _round_trip_bps(book, 1_000.0, 500) == pytest.approx(12.0, abs=0.01)
+    assert _round_trip_bps(book, 1e9, 500) is None
+    assert _round_trip_bps(book, 0.0, 500) is None
     levels = [("99.99", "10"), ("99.89", "1000")], [("100.01", "10"), ("100.11", "1000")]
     street.play(street.wire.book("BTC-USD", *levels))
-    assert round_trip_bps(book, 2_000.0, 500) == pytest.approx(22.0, abs=0.01)
+    assert _round_trip_bps(book, 2_000.0, 500) == pytest.approx(22.0, abs=0.01)
 
 
 # === What all of them do ===

@@ -9,7 +9,8 @@ order is followed from its verdict until risk reserves nothing for it any more, 
 order too that no update ever came for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -27,7 +28,7 @@ from dydx_risk import (
     Verdict,
     Withdraw,
 )
-from dydx_strategy import Held, Holdings, Outcome
+from dydx_strategy import Held, Holdings, Outcome, share_out
 
 # Fills that nobody ordered: the venue took a position, or a part of it.
 _TAKEN: Final = ("LIQUIDATED", "DELEVERAGED", "OFFSETTING")
@@ -65,6 +66,8 @@ class Feedback:
         # Whatever moves a position, its value or the collateral makes a new margin in risk.
         self._margin: object = None
         self._trouble = ""
+        self._held: Mapping[str, Held] = {}
+        self._funding = 0  # quote quantums, of all time
 
     def judged(self, verdict: Verdict, views: Mapping[str, MarketView]) -> None:
         """Note what a verdict means for the decision that it is of; the guard's has none."""
@@ -87,7 +90,15 @@ class Feedback:
             ))  # fmt: skip
 
     def filled(self, update: AccountUpdate, views: Mapping[str, MarketView]) -> None:
-        """Note what new fills did for a decision, or to a position without one."""
+        """Note what new fills did for a decision, or to a position without one, and what was paid.
+
+        Funding first: the chain settles it for what was held before the fills.
+        """
+        paid, self._funding = update.profit.funding - self._funding, update.profit.funding
+        for ticker, cash in _by_market(paid, self._held, views) if paid else ():
+            self._news.append(Outcome(
+                decision="", ticker=ticker, kind="funding", seq=update.seq, at=update.at, cash=cash
+            ))  # fmt: skip
         for fill in update.fills:
             sent = self._sent.get(fill.order_id)
             usdc = float(fill.signed) * float(fill.price)
@@ -124,7 +135,9 @@ class Feedback:
             self._end(risk.account.reserved, seq, at)
         if moved:
             self._margin, self._trouble = margin, trouble
-            self._news.append(_holdings(risk, views, seq, at))
+            held = _holdings(risk, views, seq, at)
+            self._held = held.positions
+            self._news.append(held)
         news, self._news = self._news, []
         return news
 
@@ -170,6 +183,28 @@ def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) ->
         )  # fmt: skip
     certain = risk.margin.known and not risk.account.trouble
     return Holdings(positions, risk.margin.net_collateral / 1e6 if certain else None)
+
+
+def _by_market(
+    paid: int, held: Mapping[str, Held], views: Mapping[str, MarketView]
+) -> Iterator[tuple[str, int]]:
+    """Yield what each market brought of a settlement, which the chain reports of all together.
+
+    By the hours that explain it best at the rates of now; what they leave open, by value held.
+    """
+    if not held:
+        yield "", paid  # of an account that was not known yet
+        return
+    rates = {t: views[t].funding for t in held if t in views}
+    hourly = {t: -held[t].usdc * rate.next_rate_1h * 1e6 for t, rate in rates.items() if rate.known}
+    together = math.fsum(hourly.values())
+    hours = min(max(round(paid / together), 0), 1_000) if abs(together) >= 1.0 else 0
+    shares = {ticker: round(hours * hourly.get(ticker, 0.0)) for ticker in held}
+    left, values = paid - sum(shares.values()), [round(abs(one.usdc)) for one in held.values()]
+    values = values if any(values) else [1] * len(held)
+    for (ticker, share), rest in zip(shares.items(), share_out(left, values), strict=True):
+        if share + rest:
+            yield ticker, share + rest
 
 
 def _exact(fill: AccountFill, view: MarketView | None) -> tuple[int, int]:

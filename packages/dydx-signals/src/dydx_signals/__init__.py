@@ -297,6 +297,7 @@ def _logistic(z: float) -> float:
 _FINE: Final = 16.0  # buckets an octave: a median is within 2.2 %
 _HOUR: Final = 3_600 * _SECOND
 _LEAST: Final = 1e-9
+_HIGHEST: Final = 16_000  # bucket: 2 to the power of 1,000, near the end of floats
 
 
 class Day:
@@ -1908,7 +1909,8 @@ def _rows(state: _State) -> Iterator[list[int]]:
 
 
 def _is_hour(row: list[int]) -> bool:
-    return len(row) % 2 == 1 and all(0 < seconds <= 3_660 for seconds in row[2::2])
+    pairs = zip(row[1::2], row[2::2], strict=False)
+    return len(row) % 2 == 1 and all(b <= _HIGHEST and 0 < s <= 3_660 for b, s in pairs)
 
 
 class Scorer:

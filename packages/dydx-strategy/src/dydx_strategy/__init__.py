@@ -14,13 +14,14 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Composite         a market's scores come to one opinion
     Plans             what would be done in a market, and what room there is for it
     Rank and target   RankAndTarget ("rank")
-    Costs             round_trip_bps: what getting in and out costs, by the book
+    Costs             what getting in and out costs, by the book
     Returns           whether a price goes on or comes back: averages by half-life
     Watching          WatchSettings: what strategies of one market at a time have in common
     Sniper            Sniper ("sniper"): joins a trend on its pullback, by a limit order
     Reversion         Reversion ("reversion"): against what is far from what was paid lately
     Carry             Carry ("carry"): the side that funding pays
     Pairs             Pairs ("pairs"): one market against another, both legs or none
+    Belief            what counts as a decision: types, bounds, an intent that can be meant
     Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
     Allocator         Allocator: several strategies on one account, scaled, bounded and netted
     Loading           STRATEGIES, load_strategy: by name, from a file or from a module
@@ -50,7 +51,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import (
@@ -93,24 +94,22 @@ __all__ = [
     "RankSettings",
     # Rank and target
     "RankAndTarget",
-    # Costs
-    "round_trip_bps",
     # Watching
     "WatchSettings",
     # Sniper
-    "Aim", "Sniper", "SniperSettings",
+    "Sniper", "SniperSettings",
     # Reversion
     "Reversion", "ReversionSettings",
     # Carry
     "Carry", "CarrySettings",
     # Pairs
-    "Pairs", "PairsSettings", "Phase",
+    "Pairs", "PairsSettings",
     # Shares
     "Stake", "share_out",
     # Allocator
     "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
     # Loading
-    "STRATEGIES", "load_allocator", "load_strategy",
+    "STRATEGIES", "load_strategy",
     # Deciding
     "Decider",
     # Streams
@@ -147,7 +146,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 Action = Literal["target", "hold"]
 Entry = Literal["take", "make", "stop"]
-OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
+OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired", "funding"]
 # No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 # No entry waits longer, and none stands farther behind the best price: 30 days, half the price.
@@ -268,6 +267,8 @@ class Holdings(Mapping[str, Held]):
 class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of a decision; `cut` is what the guard or a liquidation did without one.
 
+    So is `funding`, what holding a market brought: its `cash`, and no quantums.
+
     `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
     an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
     order. Of a fill or a cut `quantums` are the signed size, `cash` what it brought (negative: what
@@ -295,7 +296,8 @@ class Strategy(Protocol):
     """Anything with a name that turns scores into decisions; its state is its own.
 
     A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`. So
-    is an attribute `signals`: the names of those that it reads.
+    is an attribute `signals`: the names of those that it reads; and `hedges`: the markets that it
+    holds against each other, in groups, of which an `Allocator` cuts none alone.
     """
 
     @property
@@ -1099,7 +1101,7 @@ def _average_price(levels: Iterable[Level], usdc: float) -> float | None:
     return None
 
 
-def round_trip_bps(book: Book, usdc: float, fee_ppm: int) -> float | None:
+def _round_trip_bps(book: Book, usdc: float, fee_ppm: int) -> float | None:
     """Return what it costs to take so much and give it back at once, in bps of it.
 
     Both sides are walked and two fees of `fee_ppm` paid; None if the book does not hold as much.
@@ -1395,20 +1397,20 @@ class SniperSettings(WatchSettings):
         return self
 
 
-Aim = Literal["watching", "armed", "triggered", "entered"]
+_Aim = Literal["watching", "armed", "triggered", "entered"]
 
 
 class _Target(_Watched):
     def __init__(self, trend_s: float) -> None:
         super().__init__()
         self.drift = _Drift(trend_s)
-        self.aim: Aim = "watching"
+        self.aim: _Aim = "watching"
         self.side = 0.0
         self.best = 0.0  # the farthest price of the trend since it was armed
         self.shot_at = 0
         self.stop_bps = 0.0  # as it was when it was entered: a fall does not widen its own stop
 
-    def be(self, aim: Aim) -> None:
+    def be(self, aim: _Aim) -> None:
         self.aim = aim
 
 
@@ -1437,7 +1439,7 @@ class Sniper(_Watcher[_Target]):
         self.settings = settings or SniperSettings()
         super().__init__(self.settings)
         self._asks_s = 1.5 * self.settings.entry_patience_s
-        self._aims: dict[Aim, Callable[[_Target, Scored, float], Decision | str]] = {
+        self._aims: dict[_Aim, Callable[[_Target, Scored, float], Decision | str]] = {
             "watching": self._watching, "armed": self._armed, "triggered": self._triggered,
             "entered": self._gone,
         }  # fmt: skip
@@ -1625,7 +1627,7 @@ class Reversion(_Watcher[_Strayed]):
             return (
                 f"{seen:.0f} s of distances to the volume-weighted price < {settings.warm_up_s:g} s"
             )
-        cost = round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
+        cost = _round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
         far = _far(
             back, settings.enter, settings.half_life_s, settings.holding_s, cost, settings.edge
         )
@@ -1758,7 +1760,7 @@ class Carry(_Watcher[_Rate]):
         if seen < settings.warm_up_s:
             return f"{seen:.0f} s of funding rates < {settings.warm_up_s:g} s"
         carry = self._carry_bps(market, scored)
-        cost = round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
+        cost = _round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
         if cost is None:
             return "the book does not hold as much"
         words = f"{abs(carry):.1f} bps of carry in {settings.horizon_h:g} h, {cost:.1f} to trade it"
@@ -1771,7 +1773,7 @@ class Carry(_Watcher[_Rate]):
         settings, mid = self.settings, _mid(scored)
         side = math.copysign(1.0, held.usdc)
         carry = -side * self._carry_bps(market, scored)
-        cost = round_trip_bps(scored.view.book, abs(held.usdc), settings.taker_fee_ppm) or 0.0
+        cost = _round_trip_bps(scored.view.book, abs(held.usdc), settings.taker_fee_ppm) or 0.0
         lost = (held.entry_price - mid) / mid * side
         if carry <= settings.exit_edge * cost:
             why = f"{carry:.1f} bps of carry to come: no more than {settings.exit_edge:g} times"
@@ -1830,7 +1832,7 @@ class PairsSettings(Pace):
         return pairs
 
 
-Phase = Literal["flat", "opening", "open", "closing"]
+_Phase = Literal["flat", "opening", "open", "closing"]
 
 
 class _Leg:
@@ -1852,7 +1854,7 @@ class _Leg:
         found = stopping(view, "entry", scored.at)
         self.mid = view.book.mid_price
         self.trouble = f"{self.ticker}: {found[0].why}" if found else ""
-        self.cost_bps = round_trip_bps(view.book, size_usdc, fee_ppm)
+        self.cost_bps = _round_trip_bps(view.book, size_usdc, fee_ppm)
 
 
 class _Pair:
@@ -1861,7 +1863,7 @@ class _Pair:
     def __init__(self, tickers: tuple[str, str], settings: PairsSettings) -> None:
         self.first, self.second = _Leg(tickers[0]), _Leg(tickers[1])
         self.back = _Return(settings.usual_s)
-        self.phase: Phase = "flat"
+        self.phase: _Phase = "flat"
         self.due = self.since = self.rests_until = 0
         self.quiet_since: int | None = None
         self.entered_bps = 0.0
@@ -1887,7 +1889,7 @@ class _Pair:
         one, other = self.first.cost_bps, self.second.cost_bps
         return None if one is None or other is None else one + other
 
-    def enter(self, phase: Phase, at: int) -> None:
+    def enter(self, phase: _Phase, at: int) -> None:
         self.phase, self.since = phase, at
         self.quiet_since = None
 
@@ -1941,7 +1943,7 @@ class Pairs:
         self._pairs: dict[str, _Pair] = {}
         for tickers in self.settings.pairs:
             self._pairs |= dict.fromkeys(tickers, _Pair(tickers, self.settings))
-        self._phases: dict[Phase, Callable[[_Pair, Scored, Holdings], list[Decision] | str]] = {
+        self._phases: dict[_Phase, Callable[[_Pair, Scored, Holdings], list[Decision] | str]] = {
             "flat": self._flat, "opening": self._opening, "open": self._open,
             "closing": self._closing,
         }  # fmt: skip
@@ -1951,6 +1953,11 @@ class Pairs:
     def pace(self) -> Pace:
         """Return how often it may add risk."""
         return self.settings
+
+    @property
+    def hedges(self) -> tuple[tuple[str, str], ...]:
+        """Return the markets that it holds against each other."""
+        return self.settings.pairs
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Look at both legs of a pair when it is time."""
@@ -2082,6 +2089,86 @@ def _of_leg(scored: Scored, leg: _Leg, target: float, *reasons: str) -> Decision
     return msgspec.structs.replace(decision, ticker=leg.ticker)
 
 
+# === Belief ===
+# What counts as a decision: every field of its type, every figure within its bounds, and an intent
+# that somebody can mean. Whose it is, is said by whoever asks.
+
+
+class _NoDecisionError(Exception):
+    """What was got in the place of a decision."""
+
+
+def _walks(made: Iterable[Decision]) -> bool:
+    if made == ():
+        return False
+    if made is None:
+        raise _NoDecisionError("None (return () to decide nothing)")
+    if not isinstance(made, Iterable):
+        raise _NoDecisionError(f"{_kind(made)}")
+    return True
+
+
+def _believed(decision: Decision) -> Decision:
+    """Return a decision whose every field has its type and whose every figure its bounds."""
+    if not isinstance(decision, Decision):
+        raise _NoDecisionError(f"{_kind(decision)}")
+    if decision.action not in get_args(Action):
+        action = f"{decision.action!r}, neither 'target' nor 'hold'"
+        raise _NoDecisionError(f"one whose action is {action}")
+    try:
+        believed = msgspec.convert(msgspec.structs.asdict(decision), Decision)
+    except msgspec.ValidationError as error:
+        raise _NoDecisionError(f"one with a wrong field: {error}") from error
+    for name in ("target_usdc", "previous_usdc", "urgency", "score"):
+        figure = getattr(believed, name)
+        # Written so that NaN is refused, too.
+        if not abs(figure) <= _LARGEST:
+            raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
+    if wrong := _contradiction(believed):
+        raise _NoDecisionError(f"one whose {wrong}")
+    return believed
+
+
+# The figures of an intent: what each may be at most, which entries need it, which may have it.
+_INTENT: Final[dict[str, tuple[float, tuple[Entry, ...], tuple[Entry, ...]]]] = {
+    "entry_offset_bps": (_FARTHEST_BPS, (), ("make",)),
+    "patience_s": (_LONGEST_S, ("make", "stop"), ("make", "stop")),
+    "trigger_price": (_LARGEST, ("stop",), ("stop",)),
+    "stop_loss": (_LARGEST, (), get_args(Entry)),
+    "take_profit": (_LARGEST, (), get_args(Entry)),
+}
+
+
+def _contradiction(decision: Decision) -> str:
+    """Return what of an intent nobody can mean, wherever the market stands; empty if nothing is."""
+    for name, (most, needing, having) in _INTENT.items():
+        figure, entry = getattr(decision, name), decision.entry
+        if not 0.0 <= figure <= most:  # refuses NaN, too
+            return f"{name} is {figure:g}, not within 0 and {most:g}"
+        if entry in needing and not figure:
+            return f"{name} is 0, although its entry is {entry!r}"
+        if figure and entry not in having:
+            return f"{name} is {figure:g}, although its entry is {entry!r}"
+    return _disorder(decision)
+
+
+def _disorder(decision: Decision) -> str:
+    """Return which two prices stand the wrong way round for a target; empty if none do."""
+    names = ("stop_loss", "trigger_price", "take_profit")
+    side = "long" if decision.target_usdc > 0 else "short"
+    prices = [(name, price) for name in names if (price := getattr(decision, name))]
+    if not decision.target_usdc:  # nothing to leave
+        return ""
+    for (low, below), (high, above) in pairwise(prices if side == "long" else prices[::-1]):
+        if below >= above:
+            return f"{low} is {below:g}, not below {high} {above:g}, for a {side}"
+    return ""
+
+
+def _kind(thing: object) -> str:
+    return "nothing" if thing is None else f"a {type(thing).__name__}"
+
+
 # === Shares ===
 # Whole numbers shared out so that they add up again, and what each strategy has come to by them.
 
@@ -2089,39 +2176,47 @@ def _of_leg(scored: Scored, leg: _Leg, target: float, *reasons: str) -> Decision
 def share_out(total: int, parts: Sequence[int]) -> list[int]:
     """Share a whole number out in proportion to parts, so that the shares add up to it exactly.
 
-    Each share is rounded toward zero, and what is left over goes, one each, to the largest
-    remainders, of equal ones to the first. Parts below 0, or all 0, are refused with `ValueError`.
+    No share is off by a whole one. A part below 0 is of the other sign, as a short's funding is a
+    long's the other way round; parts that add up to 0 are refused with `ValueError`.
 
-    >>> share_out(10, [1, 1, 1]), share_out(-7, [3, 0, 1])
-    ([4, 3, 3], [-5, 0, -2])
+    >>> share_out(10, [1, 1, 1]), share_out(-7, [3, 0, 1]), share_out(10, [3, -1])
+    ([3, 4, 3], [-5, 0, -2], [15, -5])
     """
     whole = sum(parts)  # integers
-    if whole <= 0 or min(parts) < 0:
-        raise ValueError(f"expected parts of 0 or more, and one above 0, got {[*parts]}")
-    sign, size = (1, total) if total >= 0 else (-1, -total)
-    shares = [size * part // whole for part in parts]
-    left = size - sum(shares)  # integers
-    order = sorted(range(len(parts)), key=lambda n: (-(size * parts[n] % whole), n))
-    for number in order[:left]:
-        shares[number] += 1
-    return [sign * share for share in shares]
+    if not whole:
+        raise ValueError(f"expected parts that do not add up to 0, got {[*parts]}")
+    # Rounded as they add up: what is lost of one is had by the next.
+    upto = ((2 * total * so_far + whole) // (2 * whole) for so_far in accumulate(parts, initial=0))
+    return [there - here for here, there in pairwise(upto)]
 
 
 class Stake(msgspec.Struct, kw_only=True):
     """What one strategy has of one market: whole quantums and quote quantums.
 
-    `cash` is what selling brought less what buying took, `fees` what was paid for both.
+    `cash` is what selling brought less what buying took, `fees` what was paid for both, `funding`
+    what holding brought; `entry` is at what a quantum that it has was entered, in quote quantums.
     """
 
     quantums: int = 0
     cash: int = 0
     fees: int = 0
+    funding: int = 0
+    entry: float = 0.0
+
+    @property
+    def paid(self) -> int:
+        """Return what it brought in all, without what it still has."""
+        return self.cash - self.fees + self.funding
 
     def add(self, quantums: int, cash: int, fees: int) -> None:
         """Take a share of a fill."""
-        self.quantums += quantums
+        before, self.quantums = self.quantums, self.quantums + quantums
         self.cash += cash
         self.fees += fees
+        if before * quantums > 0:
+            self.entry = (abs(before) * self.entry + abs(cash)) / abs(self.quantums)
+        elif quantums and before * self.quantums <= 0:  # from nothing, to it, or to the other side
+            self.entry = abs(cash / quantums) if self.quantums else 0.0
 
 
 class _Lot(msgspec.Struct):
@@ -2299,52 +2394,69 @@ class _Risks:
         return groups
 
 
+# By strategy: markets that it wants against each other, and whose targets are cut alike.
+_Hedges = Mapping[str, Collection[Collection[str]]]
+_EXACT: Final = 1.0 + 1e-9  # of a limit, beyond what rounding does
+
+
 def allocate(
     wants: Mapping[str, Mapping[str, float]],
     parts: Mapping[str, float],
     equity: float,
     risks: _Risks,
     settings: AllocatorSettings,
+    hedges: _Hedges,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
     """Scale and bound what strategies want, in USDC by market; return it, and why by market.
 
-    Each strategy is scaled as a whole, so that its legs stay as they are to each other: to the
-    deviation of an hour that its part of the account allows. Then what all want of a market, of a
-    cluster of markets, net and gross is brought within its limit, by as much for each of them. No
-    share is above 1, and none turns a side.
+    Each strategy is scaled as a whole to the deviation of an hour that its part of the account
+    allows. Then what all want of a market, of a cluster of markets, net and gross is brought within
+    its limit, by as much for each of them, and with it the other legs of their hedges: no leg is
+    ever cut alone. No share is above 1, and none turns a side.
     """
     words: dict[str, list[str]] = {ticker: [] for want in wants.values() for ticker in want}
     made = {title: dict(want) for title, want in wants.items()}
     least = settings.least_share * equity
-    for ticker, said in words.items():
+    for ticker in words:
         left = _net(_netted(made, (ticker,)))
         if 0.0 < left < least:
-            said.append(f"cut to nothing: {left:,.0f} USDC < {least:,.0f}, not worth a fee")
-            _scale(made.values(), (ticker,), 0.0)
+            cut = f"cut to nothing: {left:,.0f} USDC < {least:,.0f}, not worth a fee"
+            _scale(made, (ticker,), 0.0, hedges, cut, words)
     for title, targets in made.items():
         deviation, most = risks.deviation_usdc(targets), settings.volatility_1h * parts[title]
         if deviation > most:
             share, risk = most / deviation, f"±{deviation:,.0f} USDC an hour > {most:,.0f}"
-            for ticker in _scale((targets,), targets, share):
-                words[ticker].append(f"{title} cut to {share:.0%}: {risk}")
-    for what, tickers, limit, figure in _bounds(words, risks, equity, settings):
-        amount = figure(_netted(made, tickers))
-        if amount > limit:
-            _scale(made.values(), tickers, limit / amount)
-            cut = f"cut to {limit / amount:.0%}: {what} {amount:,.0f} > {limit:,.0f}"
-            for ticker in tickers:
-                words[ticker].append(cut)
+            cut = f"{title} cut to {share:.0%}: {risk}"
+            _scale({title: targets}, targets, share, hedges, cut, words)
+    bounds = [*_bounds(words, risks, equity, settings)]
+    # A leg that was cut with another may have stood against what somebody else wants: then all that
+    # is left is scaled, by which every figure shrinks alike.
+    for together in (False, True):
+        for what, tickers, limit, figure in bounds:
+            amount = figure(_netted(made, tickers))
+            if amount > limit * _EXACT:
+                cut = f"cut to {limit / amount:.0%}: {what} {amount:,.0f} > {limit:,.0f}"
+                within = words if together else tickers
+                _scale(made, within, limit / amount, hedges, cut, words)
     return made, words
 
 
 def _scale(
-    rows: Iterable[dict[str, float]], tickers: Collection[str], share: float
-) -> Collection[str]:
-    for targets in rows:
-        for ticker in tickers:
-            if ticker in targets:
-                targets[ticker] *= share
-    return tickers
+    made: Mapping[str, dict[str, float]], tickers: Collection[str], share: float,
+    hedges: _Hedges, cut: str, words: Mapping[str, list[str]],
+) -> None:  # fmt: skip
+    """Scale what each wants of some markets, the other legs alike; say so for each market."""
+    scaled = dict[str, None]()
+    for title, targets in made.items():
+        mine = dict.fromkeys(ticker for ticker in tickers if targets.get(ticker))
+        for legs in hedges.get(title, ()):
+            if any(leg in mine for leg in legs):
+                mine |= dict.fromkeys(leg for leg in legs if leg in targets)
+        for ticker in mine:
+            targets[ticker] *= share
+        scaled |= mine
+    for ticker in scaled:
+        words[ticker].append(cut)
 
 
 _Bound = tuple[str, Collection[str], float, Callable[[Iterable[float]], float]]
@@ -2376,10 +2488,10 @@ def _netted(made: Mapping[str, Mapping[str, float]], tickers: Iterable[str]) -> 
 
 
 class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What one of several strategies has come to: `pnl_usdc` is after fees, at the last prices.
+    """What one of several strategies has come to: `pnl_usdc` is after fees and funding, as of now.
 
     `stakes` are whole quantums and quote quantums by market: those of all strategies, and of
-    nobody, add up to the account's fills. `state` says whether it trades, or why not.
+    nobody, add up to the account's fills and funding. `state` says whether it trades, or why not.
     """
 
     title: str
@@ -2391,12 +2503,22 @@ class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     allocated: Mapping[str, float]
 
 
+# What nothing came of by then was never sent: it had to wait, and the moment is gone.
+_SENT_S: Final = 15.0
+
+
 class _Child:
     """One of the strategies: what it wants, what it was allowed, and what it has."""
 
     def __init__(self, allocation: Allocation, strategy: Strategy, share: float) -> None:
         self.title, self.strategy, self.share = allocation.title, strategy, share
         self.markets = frozenset(allocation.markets)
+        self.hedges: Collection[Collection[str]] = getattr(strategy, "hedges", ())
+        for leg in (leg for legs in self.hedges for leg in legs if not self.may(leg)):
+            raise StrategyError(
+                f"expected {self.title} to trade all its legs, got {leg} beside its markets "
+                f"({', '.join(allocation.markets)})"
+            )
         self.wants: dict[str, float] = {}
         self.allocated: dict[str, float] = {}
         self.desired: dict[str, int] = {}
@@ -2407,8 +2529,22 @@ class _Child:
         self.state = "trades"
         self._seen: tuple[Holdings, Holdings] | None = None
 
-    def trades(self, ticker: str, at: int) -> bool:
-        return at >= self.rests_until and (not self.markets or ticker in self.markets)
+    def may(self, ticker: str) -> bool:
+        return not self.markets or ticker in self.markets
+
+    def decides(self, scored: Scored, held: Holdings) -> list[Decision]:
+        """Return what it decides, checked as if it were alone, and about its markets only."""
+        if scored.at < self.rests_until or not self.may(scored.ticker):
+            return []
+        try:
+            made = self.strategy.step(scored, held)
+            decided = [_believed(decision) for decision in made] if _walks(made) else []
+            for decision in decided:
+                if not self.may(decision.ticker):
+                    raise _NoDecisionError(f"one about {decision.ticker}, no market of its own")
+        except _NoDecisionError as error:
+            raise _NoDecisionError(f"{error}, from {self.title}") from error
+        return decided
 
     def stake(self, ticker: str) -> Stake:
         return self.stakes.setdefault(ticker, Stake())
@@ -2430,6 +2566,17 @@ class _Child:
                 self.allocated[ticker] = usdc
                 self.desired[ticker] = lots[ticker].quantums(usdc)
         self.touch()
+
+    def is_in(self, ticker: str) -> bool:
+        """Return whether it has something of a market, or is to have."""
+        return bool(self.desired.get(ticker) or self.stake(ticker).quantums)
+
+    def awaits(self, ticker: str, at: int) -> bool:
+        """Return whether what it wants more of a market may still be on its way."""
+        decided, adds = self.decided.get(ticker), self.lacks(ticker) * self.desired.get(ticker, 0)
+        if decided is None or adds <= 0:
+            return True
+        return at - decided.at < _ns(_SENT_S + 1.5 * decided.patience_s)
 
     def give_up(self, ticker: str, lots: Mapping[str, _Lot]) -> None:
         """Want no more than there is: what it wanted has failed."""
@@ -2460,7 +2607,7 @@ class _Child:
             positions[ticker] = Held(
                 ticker=ticker, size=Decimal(quantums * lot.unit),
                 usdc=quantums * lot.unit * lot.price,
-                entry_price=lot.price if account is None else account.entry_price,
+                entry_price=stake.entry / 1e6 / lot.unit,
                 seq=0 if account is None else account.seq, at=0 if account is None else account.at,
             )  # fmt: skip
         equity = held.equity_usdc
@@ -2472,7 +2619,7 @@ class _Child:
 
     def pnl_usdc(self, lots: Mapping[str, _Lot]) -> float:
         worth = (lots[t].usdc(stake.quantums) for t, stake in self.stakes.items() if stake.quantums)
-        paid = sum(stake.cash - stake.fees for stake in self.stakes.values())  # integers
+        paid = sum(stake.paid for stake in self.stakes.values())  # integers
         return paid / 1e6 + math.fsum(worth)
 
 
@@ -2482,13 +2629,15 @@ class Allocator:
     Each sees its part of the equity and what it has itself, and decides as if there were nothing
     else. What they want is scaled and bounded (`allocate`), and netted to one target a market: what
     one wants to buy and another to sell changes hands between them at the middle of the book, the
-    rest is decided on. A fill is shared out in proportion to what each still wanted of its side;
-    what nobody wanted, a cut, in proportion to what each has: whole quantums, quote quantums and
-    fees, which add up to the fill (`share_out`). A strategy that loses `drawdown_share` of its part
-    from its best is closed, and rests. What is found at the start belongs to the first strategy
-    that trades the market.
+    rest is decided on. A fill is shared out in proportion to what each still wanted of its side, or
+    had wanted where it comes late; a cut, in proportion to what each has; a funding payment, to
+    that and its side: whole quantums, quote quantums and fees, which add up (`share_out`). A
+    strategy that loses `drawdown_share` of its part from its best is closed, and rests. What is
+    found at the start belongs to the first strategy that trades the market.
 
-    What fails is wanted no more until its strategy decides again.
+    What stands on the venue is of all that is held: one alone leaves by its own prices; of several,
+    the farthest stop of the larger side stands, and no profit is taken there. What fails, or has
+    not been sent in time, is wanted no more until its strategy decides again.
     """
 
     name: ClassVar[str] = "allocator"
@@ -2506,6 +2655,10 @@ class Allocator:
         self._risks = _Risks(settings)
         self._lots: dict[str, _Lot] = {}
         self._held: Holdings | None = None
+        # What the account had when it was first known, and is nobody's yet for want of a price.
+        self._found: dict[str, Held] | None = None
+        self._wanted: dict[str, list[int]] = {}  # what each lacked when it was last decided
+        self._open: dict[str, set[str]] = {}  # decisions whose orders may still fill
         self._due = 0
 
     @property
@@ -2516,14 +2669,12 @@ class Allocator:
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Let each strategy take the scores; allocate where any of them decides."""
         self._risks.sample(scored)
-        if held is not self._held:
+        if held is not self._held or self._found:
             self._take(scored, held)
         moved: set[str] = set()
         holds: list[Decision] = []
         for child in self._children:
-            if not child.trades(scored.ticker, scored.at):
-                continue
-            for decision in child.strategy.step(scored, child.sees(held, self._lots)):
+            for decision in child.decides(scored, child.sees(held, self._lots)):
                 if decision.action == "hold":
                     holds.append(_titled(child, decision))
                 else:
@@ -2531,18 +2682,23 @@ class Allocator:
                     moved.add(decision.ticker)
         if scored.at >= self._due:
             self._due = scored.at + _ns(self.settings.look_s)
+            self._expire(scored.at)
             moved |= self._losses(scored, held)
         return [*holds, *self._allocated(scored, held, moved)] if moved else holds
 
     def learn(self, outcome: Outcome) -> None:
-        """Share out what was filled; let those who wanted it learn what became of it."""
+        """Share out what was filled or paid; let those who wanted it learn what became of it."""
         ticker = outcome.ticker
+        still = self._open.setdefault(ticker, set())
+        (still.add if outcome.open_usdc else still.discard)(outcome.decision)
         mine = [child for child in self._children if child.lacks(ticker)]
         # What closes without a decision, a cut or a bracket, is whose it closes.
         closed = outcome.kind == "cut" or (outcome.kind == "filled" and bool(outcome.reason))
-        if closed:
+        if closed or outcome.kind == "funding":
             mine = [child for child in self._children if child.stake(ticker).quantums]
-        if outcome.quantums:
+        if outcome.kind == "funding":
+            self._pay(ticker, outcome.cash)
+        elif outcome.quantums:
             self._share(outcome, closed)
         for child in mine:
             if closed or outcome.kind in ("denied", "expired"):
@@ -2563,20 +2719,26 @@ class Allocator:
         )  # fmt: skip
 
     def _take(self, scored: Scored, held: Holdings) -> None:
-        """Take in what the account holds; at first that is somebody's, too."""
-        begins, self._held = self._held is None, held
+        """Take in what the account holds; what it had when first known is somebody's, too."""
+        self._held = held
+        if self._found is None and held.equity_usdc is not None:
+            self._found = dict(held.positions)
         for ticker in {*held, *self._lots}:
             self._price(scored, ticker)
-        for ticker, one in held.items() if begins else ():
-            lot = self._lots.get(ticker)
-            owner = next((c for c in self._children if not c.markets or ticker in c.markets), None)
-            if lot is not None and owner is not None:
-                quantums = round(float(one.size) / lot.unit)
-                owner.stake(ticker).add(
-                    quantums, -round(float(one.size) * one.entry_price * 1e6), 0
-                )
-                owner.desired[ticker] = quantums
-                owner.wants[ticker] = owner.allocated[ticker] = one.usdc
+        for ticker in [ticker for ticker in self._found or () if ticker in self._lots]:
+            self._adopt((self._found or {}).pop(ticker))
+
+    def _adopt(self, found: Held) -> None:
+        ticker, lot = found.ticker, self._lots[found.ticker]
+        quantums = round(float(found.size) / lot.unit)
+        cash = -round(float(found.size) * found.entry_price * 1e6)
+        owner = next((child for child in self._children if child.may(ticker)), None)
+        if owner is None:
+            self.nobody.setdefault(ticker, Stake()).add(quantums, cash, 0)
+            return
+        owner.stake(ticker).add(quantums, cash, 0)
+        owner.give_up(ticker, self._lots)
+        owner.touch()
 
     def _price(self, scored: Scored, ticker: str) -> bool:
         """Take in a market's price; return whether it is known by now."""
@@ -2606,7 +2768,23 @@ class Allocator:
                 child.state = f"rests: {lost:,.2f} USDC below its best > {most:,.2f}"
                 child.wants = dict.fromkeys(child.wants, 0.0)
                 moved |= child.wants.keys()
+            elif child.state != "trades":
+                # Nobody decides for it: what could not be closed is closed when it can be.
+                stays = {t for t, one in child.stakes.items() if one.quantums and not self._sent(t)}
+                child.wants |= dict.fromkeys(stays, 0.0)
+                moved |= stays
         return moved
+
+    def _sent(self, ticker: str) -> bool:
+        return bool(self._open.get(ticker))
+
+    def _expire(self, at: int) -> None:
+        """Let go of what was to be added and never sent: later it would be another's trade."""
+        for child in self._children:
+            for ticker in child.desired:
+                if not (child.awaits(ticker, at) or self._sent(ticker)):
+                    child.give_up(ticker, self._lots)
+                    child.touch()
 
     def _allocated(self, scored: Scored, held: Holdings, moved: set[str]) -> Iterator[Decision]:
         children, same = self._children, self.settings.same_share
@@ -2615,7 +2793,8 @@ class Allocator:
         equity = max(held.equity_usdc or 0.0, 0.0)
         wants = {c.title: {t: x for t, x in c.wants.items() if t in known} for c in children}
         parts = {child.title: child.share * equity for child in children}
-        made, words = allocate(wants, parts, equity, self._risks, self.settings)
+        hedges = {child.title: child.hedges for child in children}
+        made, words = allocate(wants, parts, equity, self._risks, self.settings, hedges)
         before = {ticker: self._desired(ticker) for ticker in known}
         for child in children:
             child.allow(made[child.title], self._lots, same)
@@ -2647,48 +2826,84 @@ class Allocator:
     def _share(self, outcome: Outcome, closed: bool) -> None:
         ticker, quantums = outcome.ticker, outcome.quantums
         sign = 1 if quantums > 0 else -1
-        parts = [max(sign * child.lacks(ticker), 0) for child in self._children]
-        if closed or not any(parts):
-            parts = [max(-sign * child.stake(ticker).quantums, 0) for child in self._children]
-        if not any(parts):
+        wanted = [child.lacks(ticker) for child in self._children]
+        held = [-child.stake(ticker).quantums for child in self._children]
+        # What is filled after it was given up is of those that it was decided for.
+        rows = (held,) if closed else (wanted, self._wanted.get(ticker, wanted), held)
+        sides = ([max(sign * n, 0) for n in row] for row in rows)
+        parts = next((side for side in sides if any(side)), None)
+        if parts is None:
             stake = self.nobody.setdefault(ticker, Stake())
             stake.add(quantums, outcome.cash, outcome.fee)
             return
-        rows = (share_out(whole, parts) for whole in (quantums, outcome.cash, outcome.fee))
-        for child, shares in zip(self._children, zip(*rows, strict=True), strict=True):
-            if any(shares):
-                child.stake(ticker).add(*shares)
+        shares = (share_out(whole, parts) for whole in (quantums, outcome.cash, outcome.fee))
+        late = not closed and not any(max(sign * n, 0) for n in wanted)
+        for child, row in zip(self._children, zip(*shares, strict=True), strict=True):
+            if any(row):
+                child.stake(ticker).add(*row)
+                if late:
+                    child.give_up(ticker, self._lots)
                 child.touch()
+
+    def _pay(self, ticker: str, cash: int) -> None:
+        """Share a funding payment out by what each has, a short the other way round."""
+        stakes = [child.stake(ticker) for child in self._children]
+        stakes.append(self.nobody.setdefault(ticker, Stake()))
+        parts = [stake.quantums for stake in stakes]
+        whole = sum(parts)  # integers
+        shares = share_out(cash, parts) if whole else [*(0 for _ in parts[1:]), cash]
+        for stake, share in zip(stakes, shares, strict=True):
+            stake.funding += share
 
     def _decided(self, scored: Scored, ticker: str, cuts: Sequence[str]) -> Decision:
         """Net what all want of a market into one decision."""
+        self._wanted[ticker] = [child.lacks(ticker) for child in self._children]
         movers = [child for child in self._children if child.lacks(ticker)]
         decided = [
             child.decided[ticker]
             for child in movers
             if ticker in child.decided and child.state == "trades"
         ]
-        reasons = [
-            f"{child.title} {child.wants[ticker]:+,.0f}: {child.decided[ticker].reasons[0]}"
-            if child.state == "trades" and ticker in child.decided
-            else f"{child.title} {child.state}"
-            for child in movers
-        ]
+        reasons = [why for child in movers for why in _why(child, ticker)]
         target = self._lots[ticker].usdc(self._desired(ticker))
         urgency = max((one.urgency for one in decided), default=_PRESSING)
-        if len(decided) == len(movers) == 1 and decided[0].target_usdc:
+        if len(decided) == len(movers) == 1 and decided[0].target_usdc * target > 0.0:
             # One alone may enter in its own way.
-            return msgspec.structs.replace(
+            made = msgspec.structs.replace(
                 decided[0], seq=scored.seq, at=scored.at, target_usdc=target,
                 reasons=(*reasons, *decided[0].reasons[1:], *cuts),
             )  # fmt: skip
-        made = Decision.of(scored, target, *reasons, *cuts, urgency=urgency)
-        return msgspec.structs.replace(made, ticker=ticker)
+        else:
+            made = Decision.of(scored, target, *reasons, *cuts, urgency=urgency)
+        return self._leaving(msgspec.structs.replace(made, ticker=ticker))
+
+    def _leaving(self, made: Decision) -> Decision:
+        """Set where all that is held of a market is left by itself, whoever moves in it."""
+        inside = [child for child in self._children if child.is_in(made.ticker)]
+        sides = [child.decided[made.ticker] for child in inside if made.ticker in child.decided]
+        sides = [one for one in sides if one.target_usdc * made.target_usdc > 0.0]
+        stops = [one.stop_loss for one in sides if one.stop_loss]
+        farthest = min if made.target_usdc > 0.0 else max
+        made = msgspec.structs.replace(
+            made, stop_loss=farthest(stops, default=_NONE),
+            take_profit=sides[0].take_profit if len(inside) == len(sides) == 1 else _NONE,
+        )  # fmt: skip
+        # Another's stop need not fit one's own trigger: its own watch leaves, then.
+        return msgspec.structs.replace(made, stop_loss=_NONE) if _disorder(made) else made
+
+
+def _why(child: _Child, ticker: str) -> tuple[str, ...]:
+    """Return what one of several wants of a market, in its words; nothing if it has none."""
+    decided = child.decided.get(ticker)
+    if decided is None or child.state != "trades":
+        return (f"{child.title} {child.state}",)
+    wants = f"{child.title} {child.wants[ticker]:+,.0f}"
+    return (": ".join((wants, *decided.reasons[:1])),)
 
 
 def _titled(child: _Child, decision: Decision) -> Decision:
-    first, *rest = decision.reasons
-    return msgspec.structs.replace(decision, reasons=(f"{child.title}: {first}", *rest))
+    reasons = ": ".join((child.title, *decision.reasons[:1])), *decision.reasons[1:]
+    return msgspec.structs.replace(decision, reasons=reasons)
 
 
 # === Loading ===
@@ -2733,7 +2948,7 @@ def load_strategy(
     if name in STRATEGIES:
         return STRATEGIES[name]
     if name.endswith(_LISTS):
-        return load_allocator(_read_list(Path(name)), signals)
+        return _load_allocator(_read_list(Path(name)), signals)
     module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
@@ -2746,7 +2961,7 @@ def load_strategy(
 _LISTS: Final = (".json", ".toml")
 
 
-def load_allocator(
+def _load_allocator(
     fields: Mapping[str, Any], signals: Collection[str] = _SIGNALS
 ) -> Callable[[], Allocator]:
     """Find what makes several strategies on one account, by the fields of `AllocatorSettings`.
@@ -2755,6 +2970,7 @@ def load_allocator(
     """
     settings = _validated(AllocatorSettings, fields, "the allocator")
     makers = [_maker(one, signals) for one in settings.strategies]
+    Allocator(settings, [make() for make in makers])  # which refuses a leg that it may not trade
     return lambda: Allocator(settings, [make() for make in makers])
 
 
@@ -2875,10 +3091,6 @@ def _takes_two(step: Callable[..., object], name: str) -> None:
 
 def _raised(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
-
-
-def _kind(thing: object) -> str:
-    return "nothing" if thing is None else f"a {type(thing).__name__}"
 
 
 # === Deciding ===
@@ -3063,77 +3275,6 @@ def _pace_of(strategy: Strategy) -> Pace:
     if pace is not None and not isinstance(pace, Pace):
         raise StrategyError(f"expected the pace of {strategy.name} to be a Pace, got {_kind(pace)}")
     return pace or Pace()
-
-
-class _NoDecisionError(Exception):
-    """What was got in the place of a decision."""
-
-
-def _walks(made: Iterable[Decision]) -> bool:
-    if made == ():
-        return False
-    if made is None:
-        raise _NoDecisionError("None (return () to decide nothing)")
-    if not isinstance(made, Iterable):
-        raise _NoDecisionError(f"{_kind(made)}")
-    return True
-
-
-def _believed(decision: Decision) -> Decision:
-    """Return a decision whose every field has its type and whose every figure its bounds."""
-    if not isinstance(decision, Decision):
-        raise _NoDecisionError(f"{_kind(decision)}")
-    if decision.action not in get_args(Action):
-        action = f"{decision.action!r}, neither 'target' nor 'hold'"
-        raise _NoDecisionError(f"one whose action is {action}")
-    try:
-        believed = msgspec.convert(msgspec.structs.asdict(decision), Decision)
-    except msgspec.ValidationError as error:
-        raise _NoDecisionError(f"one with a wrong field: {error}") from error
-    for name in ("target_usdc", "previous_usdc", "urgency", "score"):
-        figure = getattr(believed, name)
-        # Written so that NaN is refused, too.
-        if not abs(figure) <= _LARGEST:
-            raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
-    if wrong := _contradiction(believed):
-        raise _NoDecisionError(f"one whose {wrong}")
-    return believed
-
-
-# The figures of an intent: what each may be at most, which entries need it, which may have it.
-_INTENT: Final[dict[str, tuple[float, tuple[Entry, ...], tuple[Entry, ...]]]] = {
-    "entry_offset_bps": (_FARTHEST_BPS, (), ("make",)),
-    "patience_s": (_LONGEST_S, ("make", "stop"), ("make", "stop")),
-    "trigger_price": (_LARGEST, ("stop",), ("stop",)),
-    "stop_loss": (_LARGEST, (), get_args(Entry)),
-    "take_profit": (_LARGEST, (), get_args(Entry)),
-}
-
-
-def _contradiction(decision: Decision) -> str:
-    """Return what of an intent nobody can mean, wherever the market stands; empty if nothing is."""
-    for name, (most, needing, having) in _INTENT.items():
-        figure, entry = getattr(decision, name), decision.entry
-        if not 0.0 <= figure <= most:  # refuses NaN, too
-            return f"{name} is {figure:g}, not within 0 and {most:g}"
-        if entry in needing and not figure:
-            return f"{name} is 0, although its entry is {entry!r}"
-        if figure and entry not in having:
-            return f"{name} is {figure:g}, although its entry is {entry!r}"
-    return _disorder(decision)
-
-
-def _disorder(decision: Decision) -> str:
-    """Return which two prices stand the wrong way round for a target; empty if none do."""
-    names = ("stop_loss", "trigger_price", "take_profit")
-    side = "long" if decision.target_usdc > 0 else "short"
-    prices = [(name, price) for name in names if (price := getattr(decision, name))]
-    if not decision.target_usdc:  # nothing to leave
-        return ""
-    for (low, below), (high, above) in pairwise(prices if side == "long" else prices[::-1]):
-        if below >= above:
-            return f"{low} is {below:g}, not below {high} {above:g}, for a {side}"
-    return ""
 
 
 def _raised_at(error: BaseException) -> str:
