@@ -334,6 +334,12 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
     assert survive(tape, seed, plan(tape, seed), Options.of("reckless")).broken == {}
 
 
+@pytest.mark.parametrize("seed", [12, 462, 863, 900, 46_386])
+def test_the_bot_survives_what_it_once_did_not(minute: Tape, seed: int) -> None:
+    """Late answers, overtaken and repeated messages, and blocks that nobody sends."""
+    assert survive(minute, seed, plan(minute, seed), Options()).broken == {}
+
+
 @pytest.mark.replays
 def test_a_day_without_faults_is_the_replay() -> None:
     """The same decisions, byte for byte, and no alarm."""
