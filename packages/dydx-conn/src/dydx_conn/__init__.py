@@ -3251,7 +3251,7 @@ class Continuity:
             self.last = number
             return ""
         if frame.type == "connected" or (number and last is None):
-            self._begin(number, self._doubt if number else None)
+            self._begin(number, self._doubt)
             return self._settle(frame)
         if not number or last is None:
             return ""
