@@ -3276,8 +3276,7 @@ class Continuity:
             return "duplicate"
         elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
-        if not is_late:  # else what was requested again is still unanswered
-            self._settle(frame)
+        self._settle(frame, is_late=is_late)
         self.lost = self._unexplained() + beyond
         if self.lost <= 0:
             return trouble
@@ -3324,8 +3323,8 @@ class Continuity:
             return False
         return True
 
-    def _settle(self, frame: Frame) -> str:
-        if _is_answer(frame):
+    def _settle(self, frame: Frame, *, is_late: bool = False) -> str:
+        if not is_late and _is_answer(frame):  # else what was requested again is unanswered
             if not self.sees_requests:
                 self._open |= self._holes
                 self._holes.clear()
