@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from bot.calibrate import calibrations, sampled
 from dydx_conn import Frame, Side, WireWriter, market_fields
 
 SECOND: Final = 1_000_000_000
+# Of sizes and prices as fine as they are made here.
+FINE: Final[dict[str, Any]] = {"stepBaseQuantums": 1, "subticksPerTick": 1}
 HORIZONS: Final = (10.0, 60.0, 300.0)
 # Odd, so that steps of one tick never cancel out.
 PLANTED_S: Final = 11
@@ -35,7 +37,7 @@ def walk(seed: int, seconds: int, *, step_s: int = 2) -> Iterator[Frame]:
     chance, wire, ticker = Random(seed), WireWriter(), "BTC-USD"
     price, heat, lean, rate = 100_000.0, 0.0, 0.0, 0.0
     yield wire.message("connected")
-    yield wire.markets(market_fields(ticker, price=price, nextFundingRate="0"))
+    yield wire.markets(market_fields(ticker, price=price, nextFundingRate="0", **FINE))
     yield wire.block(100, snapshot=True)
     bid, ask = price - 5, price + 5
     yield wire.book(ticker, [(bid, 1)], [(ask, 1)])
@@ -45,12 +47,13 @@ def walk(seed: int, seconds: int, *, step_s: int = 2) -> Iterator[Frame]:
         lean = 0.9 * lean + chance.gauss(0, 0.4)
         price += chance.gauss(0, 10) * math.exp(heat) * math.sqrt(step_s)
         half = 5 * math.exp(chance.gauss(0, 0.5))
-        sizes = [math.exp(way * lean + chance.gauss(0, 0.3)) for way in (1, -1)]
+        sizes = [round(math.exp(way * lean + chance.gauss(0, 0.3)), 6) for way in (1, -1)]
         gone, (bid, ask) = (bid, ask), (round(price - half, 3), round(price + half, 3))
         yield wire.levels(ticker, [(gone[0], 0), (bid, sizes[0])], [(gone[1], 0), (ask, sizes[1])])
         if chance.random() < 0.3:
             side: Side = "BUY" if chance.random() < 0.5 else "SELL"
-            yield wire.trade(ticker, side, round(math.exp(chance.gauss(0, 1)), 6), price)
+            size, paid = round(math.exp(chance.gauss(0, 1)), 6), round(price, 3)
+            yield wire.trade(ticker, side, size, paid)
         if second % 10 == 0:
             yield wire.oracle(ticker, round(price, 2))
             yield wire.block()
@@ -68,7 +71,7 @@ def drifting(seed: int, seconds: int) -> tuple[list[Frame], list[float]]:
     price, lean, odds = 100_000.0, 0.0, list[float]()
     frames = [
         wire.message("connected"),
-        wire.markets(market_fields(ticker, price=price)),
+        wire.markets(market_fields(ticker, price=price, **FINE)),
         wire.book(ticker, [(price - 5, 1)], [(price + 5, 1)]),
     ]
     for second in range(seconds):

@@ -222,7 +222,7 @@ def planted(seed: int, lead_s: float, seconds: float, *, follows: str) -> Iterat
     moments = [(at, "mid") for at in _moments(chance, 3.0, seconds)]
     moments += [(at, follows) for at in _moments(chance, 1.0, seconds)]
     yield wire.message("connected")
-    yield wire.markets(market_fields("BTC-USD", price=100_000.0))
+    yield wire.markets(market_fields("BTC-USD", price=100_000.0, subticksPerTick=1))
     yield wire.book("BTC-USD", [(99_990, 1)], [(100_010, 1)])
     start, bid, ask = wire.at, 99_990.0, 100_010.0
     for at_s, what in sorted(moments):
@@ -273,6 +273,10 @@ def discovery(seeds: int, seconds: float) -> bool:
         )
         right = sum(abs(lead - lead_s) <= OFF_S for lead in leads)
         share = f"{statistics.fmean(shares):.2f}" if shares else "-"
+        if not leads:
+            print(f"{follows:9}{lead_s:7.2f}  none found")
+            good = False
+            continue
         middle, spread = statistics.median(leads), statistics.pstdev(leads)
         print(f"{follows:9}{lead_s:7.2f}{right:7}{middle:8.2f}{spread:7.3f}"
               f"{statistics.mean(rhos):6.2f}{share:>11}")  # fmt: skip

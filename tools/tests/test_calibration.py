@@ -5,11 +5,11 @@ from calibration import coverage, planted, up_share
 
 
 def test_on_random_walks_no_score_is_worth_anything() -> None:
-    """Of what has an interval, nearly every one has 0 in it (100 seeds: 95 of 100)."""
+    """Of what has an interval, most have 0 in it: scores of one walk go wrong together."""
     known, inside = coverage(2, 3_600)
 
     assert sum(known.values()) >= 20
-    assert sum(inside.values()) >= sum(known.values()) - 3
+    assert sum(inside.values()) >= 0.8 * sum(known.values())
 
 
 def test_a_planted_drift_is_found() -> None:

@@ -224,7 +224,7 @@ def test_what_is_left_names_the_run_it_is_of(left: Path, part: list[Frame]) -> N
     "text",
     ["", "{}", '{"source": "x", "levels": {"volume": {"BTC-USD": [[1, 2]]}}}', "\xff"],
 )
-def test_what_no_run_left_is_refused_and_a_live_run_begins_anew(
+def test_what_no_run_left_is_refused_and_a_live_run_begins_again(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Typed it is an error; found, a warning."""
@@ -236,7 +236,7 @@ def test_what_no_run_left_is_refused_and_a_live_run_begins_anew(
     begin_with(path, inbox)
 
     assert not inbox.waiting
-    assert "the day of each market begins anew" in capsys.readouterr().err
+    assert "the day of each market begins again" in capsys.readouterr().err
 
 
 def test_days_that_are_found_are_the_first_frame(left: Path) -> None:

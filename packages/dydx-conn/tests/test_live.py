@@ -229,6 +229,22 @@ def test_candles_are_requested_again_after_a_gap_and_when_they_are_over(
     assert [frame.message_id for frame in frames if frame.kind == "gap"] == [3]
 
 
+def test_hourly_rates_are_requested_one_by_one_and_again_after_each_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A page of 240 each, in turn: a market's rates are no part of what its books need."""
+    monkeypatch.setattr(dydx_conn, "_TICK_S", 0.5)
+    monkeypatch.setattr(dydx_conn, "_TICKED_S", 0.0)
+    venue = Venue(answer=(200, '{"markets":{},"historicalFunding":[]}'))
+    history = [("historical_funding", f"{name}-USD") for name in "ABC"]
+    with running(venue) as here:
+        frames = listen(here, ["A-USD"], count("http", 7), history=history)
+
+    path = "/v4/historicalFunding/{}-USD?limit=240"
+    answered = [frame.channel for frame in frames if frame.channel.startswith("/v4/historical")]
+    assert answered[:6] == [path.format(name) for name in "ABCABC"]
+
+
 def test_a_network_is_received_through_the_official_client() -> None:
     """Markets over REST, then the socket: open, its words, and what it confirms."""
     venue = Venue()

@@ -130,6 +130,9 @@ def test_a_tape_in_any_order_gives_the_candles_of_the_sorted_tape(
     world.trades(*rows, snapshot=True)
 
     assert world.rows() == [*sorted_tape(tape)]
+    ring, since, until = world.view.candles["1MIN"], START + 3 * MINUTE, START + 9 * MINUTE
+    closes = [candle.close for candle in ring if since <= candle.started_at < until]
+    assert ring.closes_between(since, until) == closes
 
 
 def test_each_resolution_has_its_own_candles() -> None:
@@ -228,6 +231,7 @@ def test_what_came_before_the_markets_parameters_is_neither_lost_nor_guessed() -
 
     assert before == (2, 1, 103_25, 35)
     assert candles.closes() == closes == [102.0, 103.25, 104.0]
+    assert candles.closes_between(0, START * 2) == [candle.close for candle in candles]
     assert candles[1].close == 103 * TICK + TICK // 4
     assert (candles[1].volume, candles[2].volume) == (LOT * 7 // 2, LOT)
     assert (candles[0].starting_open_interest, candles[0].mid_open) == (3 * LOT, TICK * 15 // 2)

@@ -176,3 +176,15 @@ def test_a_recordings_windows_are_recounted_to_the_last_trade() -> None:
                     rows = expected(recount(trades, window, flow.now_ns))
                     assert figures(flow, window) == pytest.approx(rows, rel=1e-12)
     assert sum(map(len, seen.values())) > 10_000
+
+
+def test_a_size_beyond_all_bounds_leaves_the_windows_as_they_are() -> None:
+    """A float could not hold what it comes to, and no window could be read any more."""
+    state, link = DataState(), WireWriter()
+    row = {"id": "1", "side": "BUY"}
+    odd = {**row, "price": "0." + "0" * 32 + "1", "size": "1" + "0" * 33}
+    step(state, link.trades("BTC-USD", odd, {**row, "id": "2", "price": "100", "size": "2"}))
+    view = state.views["BTC-USD"]
+
+    assert view.flow.over("1MIN").buys == 2
+    assert view.quality.counts == {"malformed": 1}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import WireWriter, market_fields
-from dydx_data import DataState, FundingRate, step
+from dydx_data import DataState, FundingRate, funding_outlook, step
 
 MARKET = market_fields(
     "BTC-USD", price="100.5", nextFundingRate="0.00001", openInterest="12.5"
@@ -358,3 +358,25 @@ def test_a_block_that_follows_counts_even_if_its_time_goes_back() -> None:
 
     assert state.chain.height == 12
     assert state.quality.counts == {"block_pace": 1, "receive_lag": 1}  # odd, and followed
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"defaultFundingRate1H": "much"},
+        {"nextFundingRate": "1e305"},
+        {"atomicResolution": 40, "quantumConversionExponent": -40},
+        {"stepBaseQuantums": 10**400},
+    ],
+)
+def test_a_parameter_that_cannot_be_costs_itself_alone(odd: dict[str, Any]) -> None:
+    """It is counted, nothing is made of it, and what follows is folded."""
+    state, link = DataState(), WireWriter()
+    step(state, link.markets({**MARKET, **odd}))
+    step(state, link.markets(MARKET))
+    trade = {"id": "1", "side": "BUY", "price": "100", "size": "0.5"}
+    (view,) = step(state, link.trades("BTC-USD", trade))
+
+    assert state.counts() == {"malformed": 1}
+    assert view.candles["1MIN"].closes() == [100.0]
+    assert funding_outlook(view) is not None

@@ -144,6 +144,29 @@ def test_our_own_votes_are_cast_from_when_somebody_reads() -> None:
     assert seen.predicted_ppm == 9_999
 
 
+@pytest.mark.parametrize(
+    ("bids", "asks"),
+    [
+        ([("101", "0.00000000000001")], [("102", "1")]),
+        ([("101.00001", "1")], [("101.000011", "1")]),
+        ([], [("0.0000001", "1")]),
+    ],
+    ids=["size", "touching", "price"],
+)
+def test_levels_off_the_grid_stop_no_vote(
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]]
+) -> None:
+    """The chain has none; the block is folded, and the markets after it are voted on."""
+    state, link = begun()
+    funding_outlook(state.views["BTC-USD"])
+    step(state, link.book("BTC-USD", bids, asks))
+    for _ in range(130):
+        link.wait(1)
+        step(state, link.block())
+
+    assert len(state.views["BTC-USD"].premium.own) == 1
+
+
 def test_hourly_rates_come_from_answers_each_once() -> None:
     """In order of time, at most 240; an odd row costs itself alone."""
     state, link = begun()

@@ -106,7 +106,7 @@ VIEWS = st.builds(
 THEMES = st.builds(Theme, unicode=st.booleans(), colours=st.sampled_from(["", "truecolor", "256"]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(ANY[Snapshot], VIEWS, st.integers(20, 400), st.integers(5, 120), THEMES)
 def test_any_snapshot_fills_any_screen_exactly(
     snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
@@ -164,7 +164,7 @@ def test_every_height_is_filled(full: Snapshot, width: int) -> None:
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.tuples(ANY[Snapshot], ANY[Snapshot]), VIEWS)
 def test_a_memo_never_changes_the_picture(snapshots: tuple[Snapshot, Snapshot], view: View) -> None:
     """Remembering panels is an economy and nothing else, also when an older picture comes back."""

@@ -370,7 +370,7 @@ def test_entries_leave_room_for_brackets_in_the_venues_pace() -> None:
 # === Whatever happens ===
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_what_stands_never_exceeds_what_is_held(seed: int) -> None:
     """In any sequence of entries, exits, fills, cuts, restarts: after each step, and at rest."""

@@ -38,7 +38,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
-from bot.signals import begin_with, days_file, leave_behind, read_state
+from bot.signals import days_file, going_on, read_state
 from bot.troubles import Recorder, Terminal, Troubles
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
-    """Return which candles are requested of the time before a run, and of what a gap hid."""
+    """Return which candles are requested of before a run and of what a gap hid, and which rates."""
     names = bot.data.resolutions
-    return [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
+    candles = [("v4_candles", f"{ticker}/{name}") for name in names for ticker in tickers]
+    return candles + [("historical_funding", ticker) for ticker in tickers]
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:
@@ -143,7 +144,6 @@ def lived(
     Whatever goes wrong around it (bot.troubles) it goes on, and is a 1.
     """
     standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
-    days = Path(arguments.state or days_file(net))
     terminal, shown = Terminal(), on_dashboard(arguments)
     watched = {"recorder": record, "audit": audit, "halt": standstill, "terminal": terminal}
     sources = {who: partial(getattr, what, "trouble", "") for who, what in watched.items()}
@@ -169,9 +169,8 @@ def lived(
 
     bot.made.record = passing
     standstill.begin(inbox)
-    begin_with(days, inbox)
     name, path = f"{net.name} {' '.join(tickers[:3])}", arguments.record
-    with terminal.held():
+    with going_on(bot, Path(arguments.state or days_file(net)), inbox), terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=Path(path) if path else None, lost=terminal.lose,
@@ -180,7 +179,6 @@ def lived(
         require_frames(bot, net)
     if record is not None:
         record.close()
-    leave_behind(bot.scorer, bot.journal.hash, days)
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):

@@ -13,15 +13,18 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network
 from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
 
 from bot.acts import private, state_directory
+
+if TYPE_CHECKING:
+    from bot.composition import Bot
 
 Make = Callable[[], Engine]
 
@@ -109,16 +112,22 @@ def begin_with(path: Path, inbox: Inbox) -> None:
     try:
         state = read_state(path)
     except (SignalError, OSError) as error:
-        print(f"bot: warning: {error}: the day of each market begins anew", file=sys.stderr)
+        print(f"bot: warning: {error}: the day of each market begins again", file=sys.stderr)
         return
     if state is not None:
         inbox.put("state", state.text, id=state.id, link=state.link)
 
 
-def leave_behind(scorer: Scorer, source: str, path: Path) -> None:
-    """Store the days of a run that ends; a full disk is no reason to lose its report."""
+@contextlib.contextmanager
+def going_on(bot: "Bot", path: Path, inbox: Inbox) -> Iterator[None]:
+    """Begin a live run with the days of the last one, and store them when it ends.
+
+    A full disk is no reason to lose its report.
+    """
+    begin_with(path, inbox)
+    yield
     try:
-        write_state(scorer, source, path)
+        write_state(bot.scorer, bot.journal.hash, path)
     except (OSError, ConnError) as error:
         what = f"expected to store the day of each market in {path}"
         print(f"bot: {what}, got {error}", file=sys.stderr)

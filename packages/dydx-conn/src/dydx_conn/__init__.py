@@ -2016,7 +2016,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "historical_funding": Endpoint("/v4/historicalFunding/{ticker}",
                                    _page("historical_funding", FundingFields),
                                    "historical_funding", key=("effective_at",),
-                                   time="effective_at", bound="effectiveBeforeOrAt"),
+                                   time="effective_at", bound="effectiveBeforeOrAt", rows=240),
     "sparklines": Endpoint("/v4/sparklines", Sparklines),
     "height": Endpoint("/v4/height", HeightContents),
     "time": Endpoint("/v4/time", TimeFields),
@@ -6753,6 +6753,8 @@ _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _SETTLED_S: Final = 3.0  # after its end a candle is the venue's last word, on all its replicas
 _FILLING: Final = 8  # pages of candles that are requested at once
+_TICK_S: Final = 3_600  # how often funding is settled
+_TICKED_S: Final = 10.0  # after its tick an hour's rate is on all replicas
 _MARKETS: Final[Key] = ("v4_markets", "")
 
 
@@ -6762,9 +6764,11 @@ class _Poller(threading.Thread):
     The answers are frames by way of the inbox; a request that stays unanswered is one gap frame.
     """
 
-    def __init__(self, network: Network, inbox: Inbox, history: Iterable[Key]) -> None:
+    def __init__(self, network: Network, inbox: Inbox, history: Sequence[Key]) -> None:
         super().__init__(name="rest", daemon=True)
-        self._network, self._history = network, (*history,)
+        self._network = network
+        self._history = [key for key in history if key[0] in CHANNELS]
+        self._rated = [key for key in history if key[0] not in CHANNELS]
         self._wanted: asyncio.PriorityQueue[tuple[int, Key]] = asyncio.PriorityQueue()
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
@@ -6857,6 +6861,7 @@ class _Poller(threading.Thread):
                 self._want(key)
             for number in range(_FILLING if self._history else 0):
                 self._start(("candles", number), self._filling)
+            self._start("rates", self._rates)
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6891,6 +6896,19 @@ class _Poller(threading.Thread):
             # Not in turn with the books: candles have a limit of their own.
             while not self._stopping.is_set() and await self._request(key):
                 await asyncio.sleep(_RETRY_S)
+
+    async def _rates(self) -> None:
+        """Request each market's hourly rates, now and after each tick.
+
+        One at a time: they share a limit with the books, which do not wait for them.
+        """
+        left = self._rated
+        while self._rated:
+            rates = ENDPOINTS["historical_funding"]
+            left = [key for key in left if not await self._one(key, rates, None)]
+            wait_s = _TICK_S - time.time() % _TICK_S + _TICKED_S
+            await asyncio.sleep(min(wait_s, _RETRY_S) if left else wait_s)
+            left = left or self._rated
 
     def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
@@ -6950,7 +6968,7 @@ class _Poller(threading.Thread):
     async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
         where, rows = self._rest.where, endpoint.rows if endpoint.key else None
-        named = CHANNELS[channel].parameters(id_)
+        named = CHANNELS[channel].parameters(id_) if channel in CHANNELS else {"ticker": id_}
         try:
             if since is not None and endpoint.pages:
                 async for row in self._rest.walk(endpoint, **named):
@@ -7007,8 +7025,9 @@ def live(
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
     are of the candles, `also` are further channels with their ids. `history` names the candles of
     which a page is requested over REST at the start and after each gap, the shortest first, and
-    once more when the period that was growing is over: ("v4_candles", "BTC-USD/1MIN"). What others
-    put into `inbox` comes out among the rest.
+    once more when the period that was growing is over: ("v4_candles", "BTC-USD/1MIN"); and the
+    markets whose hourly rates are, at the start and after each tick of funding:
+    ("historical_funding", "BTC-USD"). What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -7036,7 +7055,7 @@ def live(
 
 
 def _receive(
-    network: Network, groups: list[list[Key]], history: Iterable[Key], pace: Pacer | None,
+    network: Network, groups: list[list[Key]], history: Sequence[Key], pace: Pacer | None,
     inbox: Inbox | None,
 ) -> Generator[Frame]:  # fmt: skip
     inbox = inbox or Inbox()

@@ -51,7 +51,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import pairwise, takewhile
 from struct import Struct
@@ -134,13 +134,14 @@ class DataError(Exception):
 _RECENT_NS: Final = 1_500_000_000  # what the socket reported in this time, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
+_ENDLESS: Final = 1e30  # no price, size or rate comes near; sums and products stay finite below it
 
 
 def _number(text: str) -> float:
-    """Read decimal text; `ValueError` unless it is one finite number."""
-    if math.isfinite(number := float(text)):
+    """Read decimal text; `ValueError` unless it is one number that a venue may have."""
+    if abs(number := float(text)) < _ENDLESS:
         return number
-    raise ValueError(f"expected a finite number, got {text[:40]!r}")
+    raise ValueError(f"expected a number within {_ENDLESS:g}, got {text[:40]!r}")
 
 
 def _positive(text: str) -> float:
@@ -157,6 +158,7 @@ def _nearest(digits: int, power: int) -> int:
     return digits * _TENS[power] if power >= 0 else (2 * digits // _TENS[-power] + 1) // 2
 
 
+@lru_cache(maxsize=512)  # a page of candles repeats most of its texts: half of them are flat
 def _price(text: str, places: int) -> int:
     """Read a price in units of its last decimal place; what lies between is of the nearest."""
     if (price := _near(float(text), places)) is None:
@@ -167,6 +169,7 @@ def _price(text: str, places: int) -> int:
     raise ValueError(f"expected a price above 0 and within 63 bits, got {text[:40]!r}")
 
 
+@lru_cache(maxsize=512)
 def _size(text: str, lots: int) -> int:
     """Read a size in units of its last decimal place; `ValueError` if it has more."""
     if (size := _near(float(text), lots)) is None:
@@ -180,14 +183,14 @@ def _size(text: str, lots: int) -> int:
 
 def _near(number: float, places: int) -> int | None:
     # Five times faster than to read the digits, and where floats cannot be wrong the same.
-    product = number * _SCALES[places] if places >= 0 else number / _SCALES[-places]
-    if abs(product) < _SURE and abs(product - (units := round(product))) < 0.01:
+    product = number * _SCALES[places]
+    if -_SURE < product < _SURE and -0.01 < product - (units := round(product)) < 0.01:
         return units
     return None
 
 
-_SCALES: Final[Sequence[float]] = [10.0**places for places in range(50)]
-_SURE: Final = 2.0**44  # up to here two roundings are wrong by less than 0.01
+_SCALES: Final[Mapping[int, float]] = {places: 10.0**places for places in range(-49, 50)}
+_SURE: Final = 2.0**44  # up to here three roundings are wrong by less than 0.01
 _TENS: Final[Sequence[int]] = [10**power for power in range(300)]  # beyond what `exact` reads
 _MOST: Final = 2**63 - 1  # what a packed figure can be; who sends more is no venue
 
@@ -380,13 +383,13 @@ class _Side:
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
         # The hottest loop of all layers: names are local, and no object is made twice.
-        levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
+        levels, prices, total, endless = self.levels, self.prices, self.size, _ENDLESS
         for price_text, size_text in totals:
             try:
                 price, size = float(price_text), float(size_text)
             except ValueError:
                 price = size = math.nan
-            if not (0.0 < price < infinite and 0.0 <= size < infinite):
+            if not (0.0 < price < endless and 0.0 <= size < endless):
                 got = f"{price_text[:40]!r}, {size_text[:40]!r}"
                 faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
             elif size:
@@ -1000,6 +1003,8 @@ class _Row(NamedTuple):
 
 
 _ROW: Final = Struct("<B7q24s")
+_VENUE_ROW: Final = Struct("<B7q3q")  # the same row, of a candle of the venue
+_CLOSE: Final = Struct("<25xq")  # of it the close alone
 _EXTRAS: Final = Struct("<3q")
 _OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
 
@@ -1057,7 +1062,14 @@ class Candles:
         """Return the newest closes, in USDC, oldest first."""
         starts, scale = self._starts(), 10**self.places
         skipped = 0 if count is None else max(0, len(starts) - count)
-        return [self._candle(start).close / scale for start in starts[skipped:]]
+        return [self._close(start) / scale for start in starts[skipped:]]
+
+    def closes_between(self, since_ns: int, until_ns: int) -> list[int]:
+        """Return the closes, in subticks, of those that begin since then and before, oldest first.
+
+        It reads them alone: to make whole candles of an hour takes twenty times as long.
+        """
+        return [self._close(start) for start in self._starts() if since_ns <= start < until_ns]
 
     def add(self, at_ns: int, bar: _Bar) -> None:
         """Count trades of one moment; late ones go to their own candle, if the ring has it."""
@@ -1079,7 +1091,9 @@ class Candles:
         """
         _require_possible(candle, self.period_ns, received_ns)
         start, sent = candle.started_at, self._sent
-        if not (self._reach(start, candle.open) or self._extend(start)):
+        if self._newest is None or start > self.started_at:
+            self._reach(start, candle.open)
+        if start < self._first and not self._extend(start):
             return
         if final and start < self.started_at:
             self._write_candle(start, candle, _VENUE)
@@ -1150,6 +1164,13 @@ class Candles:
         figures = told.starting_open_interest, told.mid_open, told.mid_close
         return _made(start, sent.bar, "partial", *figures)
 
+    def _close(self, start: int) -> int:
+        sent = self._sent
+        if start == self.started_at or (sent is not None and start == sent.candle.started_at):
+            return self._candle(start).close
+        close: int = _CLOSE.unpack_from(self._rows, self._offset(start))[0]
+        return close
+
     def _row(self, start: int) -> "_Row":
         if start == self.started_at and (bar := self._newest) is not None:
             return _Row(
@@ -1163,13 +1184,12 @@ class Candles:
 
     # -- Writing
 
-    def _reach(self, start: int, price: int) -> bool:
-        """Roll on to a period; False for one before the ring's first."""
+    def _reach(self, start: int, price: int) -> None:
+        """Begin, or roll on to, a period."""
         if self._newest is None:
             self.started_at = self._first = start
             self._newest = _flat(price)
         self.roll(start)
-        return start >= self._first
 
     def _extend(self, start: int) -> bool:
         """Begin the ring earlier, with rows that await the first's close; False if it is full."""
@@ -1218,14 +1238,12 @@ class Candles:
         interest, mid_open, mid_close = (
             candle.starting_open_interest, candle.mid_open, candle.mid_close,
         )  # fmt: skip
-        extra = _EXTRAS.pack(
+        _VENUE_ROW.pack_into(
+            self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
+            candle.close, candle.volume, candle.usd_volume, candle.trades,
             _NONE if interest is None else interest,
             _NONE if mid_open is None else mid_open,
             _NONE if mid_close is None else mid_close,
-        )
-        _ROW.pack_into(
-            self._rows, self._offset(start), kind, candle.open, candle.high, candle.low,
-            candle.close, candle.volume, candle.usd_volume, candle.trades, extra,
         )  # fmt: skip
         self._carry_on(start, candle.close)
 
@@ -1239,8 +1257,8 @@ class Candles:
     def _carry_on(self, start: int, close: int) -> None:
         # Flat candles already written after a late one take over its close.
         for at in range(start + self.period_ns, self.started_at, self.period_ns):
-            kind, *_, trades, _ = _ROW.unpack_from(self._rows, self._offset(at))
-            if trades or kind != _OWN:
+            offset = self._offset(at)
+            if self._rows[offset] != _OWN or _ROW.unpack_from(self._rows, offset)[7]:
                 return
             self._write_bar(at, _flat(close))
         if self._newest is not None and not self._newest.trades:
@@ -1297,14 +1315,17 @@ def _flat(price: int) -> _Bar:
 
 def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
     """Raise `ValueError` for a candle that no venue can have made by then."""
-    volume, usd, low, high = candle.volume, candle.usd_volume, candle.low, candle.high
+    low, high = candle.low, candle.high
     if candle.started_at % period_ns:
         what = f"a start in whole periods of {period_ns} ns"
     elif candle.started_at > received_ns + _AHEAD_NS:
         what = "a start of the past"
     elif not (low <= candle.open <= high and low <= candle.close <= high):
         what = "open and close between low and high"
-    elif usd < 0 or volume < 0 or candle.trades < 0 or max(usd, volume, candle.trades) > _MOST:
+    elif not (
+        0 <= candle.usd_volume <= _MOST and 0 <= candle.volume <= _MOST
+        and 0 <= candle.trades <= _MOST
+    ):  # fmt: skip
         what = "volumes and trades of 0 or more, within 63 bits"
     else:
         return
@@ -1635,11 +1656,9 @@ class Premium:
             self._votes, self._number = FundingHour(self.terms), number + 1
         bid, ask = book.best_bid, book.best_ask
         self._votes.vote(
-            market, None if bid is None else _level(market, bid)[0],
-            None if ask is None else _level(market, ask)[0],
-            lambda: ([_level(market, x) for x in book.bids(_VOTED)],
-                     [_level(market, x) for x in book.asks(_VOTED)]),
-            *price,
+            market, None if bid is None else market.floor_subticks(bid.price_text),
+            None if ask is None else market.ceil_subticks(ask.price_text),
+            partial(_sides, market, book), *price,
         )  # fmt: skip
         if number >= self._number:  # this block closes the minute
             if self._is_whole:
@@ -1659,8 +1678,17 @@ _HOURS: Final = 240  # that rates are stored of
 _VOTED: Final = 100  # levels a side: the impact notional is small
 
 
-def _level(market: PerpetualMarket, level: Level) -> tuple[int, int]:
-    return market.floor_subticks(level.price_text), market.floor_quantums(level.size_text)
+def _sides(
+    market: PerpetualMarket, book: Book
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return both sides on the market's grid, never crossed by that; what it has no place for goes.
+
+    The chain has no level that is off it, and its arithmetic takes none.
+    """
+    size = market.floor_quantums
+    bids = [(market.floor_subticks(x.price_text), size(x.size_text)) for x in book.bids(_VOTED)]
+    asks = [(market.ceil_subticks(x.price_text), size(x.size_text)) for x in book.asks(_VOTED)]
+    return [x for x in bids if all(x)], [x for x in asks if all(x)]
 
 
 # === Grids and tails ===
@@ -2449,7 +2477,7 @@ _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 # What decoding any text may raise: the wire's own refusals, numbers and times out of range, and
 # nesting too deep for the decoder.
-_UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
+_UNREADABLE = (ConnError, DataError, ValueError, ArithmeticError, RecursionError)
 
 
 def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
@@ -2777,17 +2805,16 @@ def _candle(scale: tuple[int, int], fields: CandleFields) -> tuple[str, Candle]:
     if (usd := _near(float(fields.usd_volume), 6)) is None:
         digits, power = exact(fields.usd_volume)
         usd = _floor(digits, power + 6)
-    prices = (fields.open, fields.high, fields.low, fields.close)
-    opened, high, low, close = [_price(text, places) for text in prices]
     # A mid price is the mean of two, made in floats.
-    mids = (fields.orderbook_mid_price_open, fields.orderbook_mid_price_close)
-    mid_open, mid_close = [None if text is None else _price(text, places) for text in mids]
+    mid_open, mid_close = fields.orderbook_mid_price_open, fields.orderbook_mid_price_close
     interest = fields.starting_open_interest
     return fields.resolution, Candle(
-        instant(fields.started_at), opened, high, low, close,
+        instant(fields.started_at), _price(fields.open, places), _price(fields.high, places),
+        _price(fields.low, places), _price(fields.close, places),
         _size(fields.base_token_volume, lots), usd, fields.trades,
         None if interest is None else _size(interest, lots),
-        mid_open, mid_close,
+        None if mid_open is None else _price(mid_open, places),
+        None if mid_close is None else _price(mid_close, places),
     )  # fmt: skip
 
 
@@ -2904,15 +2931,19 @@ def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> Non
         setattr(view._fields, name, getattr(fields, name))
     if given:
         market = perpetual_market(view._fields)
-        if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
-            raise ValueError(f"expected exponents within 40, got {market!r}")
-        if view.market and _exponents(market) != _exponents(view.market):
+        exponents = _exponents(market)
+        # A subtick is one of the last decimal of a price.
+        places, lots = 6 + exponents[0] - exponents[1], -exponents[0]
+        if max(map(abs, (*exponents, places))) > _MOST_PLACES:
+            raise ValueError(f"expected exponents within {_MOST_PLACES}, got {market!r}")
+        if view.market and exponents != _exponents(view.market):
             raise ValueError(f"expected exponents that stay, got {market!r}")
-        was, view.market = view.market, market
         view._checks.set_grid(market)
-        if was is None:  # a subtick is one of the last decimal of a price
-            lots = -market.atomic_resolution
-            _rescale(view, 6 - lots - market.quantum_conversion_exponent, lots)
+        view.market = market
+        _rescale(view, places, lots)
+
+
+_MOST_PLACES: Final = 40
 
 
 def _exponents(market: PerpetualMarket) -> tuple[int, int]:

@@ -3522,7 +3522,7 @@ class Returns:
         if candles is None or first is None or candles.reported_at <= first - 3 * _MINUTE_NS:
             return []
         since, until = self._at - _HOUR_NS, min(candles.reported_at, first)
-        closes = [c.close for c in candles if since <= c.started_at <= until - _MINUTE_NS]
+        closes = candles.closes_between(since, until - _MINUTE_NS + 1)
         return [log(after / before) for before, after in pairwise(closes)]
 
 
