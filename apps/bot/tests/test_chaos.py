@@ -334,6 +334,12 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
     assert survive(tape, seed, plan(tape, seed), Options.of("reckless")).broken == {}
 
 
+@pytest.mark.parametrize("seed", [12, 462, 863, 900, 46_386])
+def test_the_bot_survives_what_it_once_did_not(minute: Tape, seed: int) -> None:
+    """Late answers, overtaken and repeated messages, and blocks that nobody sends."""
+    assert survive(minute, seed, plan(minute, seed), Options()).broken == {}
+
+
 @pytest.mark.replays
 def test_a_day_without_faults_is_the_replay() -> None:
     """The same decisions, byte for byte, and no alarm."""
@@ -458,9 +464,34 @@ def count_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(dydx_data._UPDATES, "v4_trades", again)
 
 
+def forget_trades(patch: pytest.MonkeyPatch) -> None:
+    """Take what a snapshot sends again for fresh."""
+    patch.setattr(dydx_data._Seen, "add", lambda *_: True)
+
+
+def close_wrong(patch: pytest.MonkeyPatch) -> None:
+    """Close a candle at its last trade to arrive, whatever its place on the chain."""
+    merge = dydx_data._Bar.merge
+
+    def last_come(bar: Any, other: Any) -> None:
+        merge(bar, other)
+        bar.close = other.open + 1
+
+    patch.setattr(dydx_data._Bar, "merge", last_come)
+
+
+def lose_trades(patch: pytest.MonkeyPatch) -> None:
+    """Leave trades out of candles that are closed all the same."""
+    count = dydx_data._count
+    patch.setattr(dydx_data, "_count", lambda view, trades: count(view, trades[1:]))
+
+
 @pytest.mark.parametrize(
     ("breaks", "kind", "promise"),
     [
+        (forget_trades, "drop", "tape"),
+        (close_wrong, "drop", "tape"),
+        (lose_trades, "duplicate", "tape"),
         (count_twice, "drop", "tape"),
         (crash, "drop", "crash"),
         (keep_books, "drop", "phantom"),

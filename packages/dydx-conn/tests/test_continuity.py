@@ -95,6 +95,41 @@ def test_an_answer_that_never_comes_is_overdue_once() -> None:
     assert verdicts(ids, came(4), came(6)) == ["", "gap"]
 
 
+def test_a_late_answer_explains_no_loss_and_answers_nothing_requested_since() -> None:
+    """It comes in a burst after a stall, when it was overdue and is requested again."""
+    ids = connected()
+    ids.request(sent("subscribe", mono=5 * SECOND))
+    assert verdicts(ids, came(1), came(3)) == ["", ""]
+    assert ids.overdue(16 * SECOND)
+    ids.request(sent("subscribe", mono=16 * SECOND))
+
+    assert verdicts(ids, came(5), came(2, "subscribed")) == ["", ""]
+    assert ids.owed == {("v4_trades", "A-USD"): [16 * SECOND]}
+    assert verdicts(ids, came(6, "subscribed")) == ["gap"]  # 4 is lost
+    assert ids.lost == 1
+
+
+def test_what_was_overtaken_and_comes_is_no_loss() -> None:
+    """Whichever of the two had the wrong number, both have come."""
+    ids = connected()
+
+    assert verdicts(ids, came(1), came(3), came(2), came(4)) == ["", "gap", "", ""]
+    assert verdicts(ids, came(3)) == ["out_of_order"]  # as it may have been the wrong one
+    assert verdicts(ids, came(5), came(7), came(6), came(9)) == ["", "gap", "", "gap"]
+
+
+def test_a_reported_loss_does_not_make_what_came_come_again() -> None:
+    """What came before the report is a duplicate; what was lost may yet come."""
+    ids = connected()
+    assert verdicts(ids, came(1), came(2)) == ["", ""]
+
+    ids.forget()
+
+    assert verdicts(ids, came(5), came(2), came(4), came(4)) == [
+        "", "duplicate", "out_of_order", "duplicate",
+    ]  # fmt: skip
+
+
 def test_asking_twice_is_answered_twice() -> None:
     """Both requests take an id."""
     ids = connected()

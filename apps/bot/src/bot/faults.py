@@ -366,7 +366,8 @@ class Wire(_Schedule):
 
     After each frame, `delivered` are the books as of the newest message that arrived, by ticker
     (none while its connection is down), `answered` those of REST answers. REST is `ahead` of the
-    socket until the mono time given there; `spoken` is when a link's last message came (mono).
+    socket until the mono time given there; `spoken` is when a link's last message came (mono),
+    and "chain" the last block.
     """
 
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
@@ -557,6 +558,8 @@ class Wire(_Schedule):
                 del self.ahead[ticker]
         if not frame.fault:
             self.spoken[link.name] = self.now
+        if frame.type == "channel_data" and frame.channel == "v4_block_height":
+            self.spoken["chain"] = self.now
         link.unanswered.pop(frame.message_id, None)
 
     # === What the edge does ===

@@ -3230,6 +3230,7 @@ class Continuity:
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
     _late: set[int] = field(default_factory=set)  # of answers that are no longer expected
     _doubt: int | None = None  # the number before a jump, until it is clear who was right
+    _jumped: int = 0  # the number that it jumped to, if that was the wrong one
 
     def request(self, frame: Frame) -> None:
         """Count a request, if the frame that was sent is one that will be answered late."""
@@ -3250,7 +3251,7 @@ class Continuity:
             self.last = number
             return ""
         if frame.type == "connected" or (number and last is None):
-            self._begin(number)
+            self._begin(number, self._doubt)
             return self._settle(frame)
         if not number or last is None:
             return ""
@@ -3264,15 +3265,18 @@ class Continuity:
         if number > last:
             self.last, beyond = number, max(number - _REACH - last - 1, 0)
             self._holes.update(range(last + 1 + beyond, number if owns else number + 1))
+            self._holes.discard(self._jumped)
         elif owns and doubt is not None and doubt < number < last:
-            # It goes on from before the jump: the number that jumped was the wrong one.
+            # It goes on from before the jump: the number that jumped was the wrong one, or came
+            # too early. It is missed no more, and may yet come.
             self._begin(number)
+            self._open.add(last)
+            self._jumped = last
         elif owns and not self._fill(number):
             return "duplicate"
         elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
-        if not is_late:  # else what was requested again is still unanswered
-            self._settle(frame)
+        self._settle(frame, is_late=is_late)
         self.lost = self._unexplained() + beyond
         if self.lost <= 0:
             return trouble
@@ -3297,10 +3301,15 @@ class Continuity:
                 self._late.add(number)
         return late
 
-    def _begin(self, number: int) -> None:
-        # What came before is not known: it may all yet come.
-        self.last, self._holes, self._excused, self._late = number, set(), set(), set()
-        self._open = set(range(max(1, number - _REACH), number))
+    def _begin(self, number: int, since: int | None = None) -> None:
+        # What is not known to have come before may all yet come.
+        begin = max(1, number - _REACH)
+        may_come = set(range(begin, number))
+        if since is not None and since < number:
+            known = self._open | self._holes | self._late | self._excused
+            may_come = {n for n in known if n >= begin} | set(range(max(begin, since + 1), number))
+        self.last, self._open = number, may_come
+        self._holes, self._excused, self._late = set(), set(), set()
 
     def _fill(self, number: int) -> bool:
         if number in self._excused:
@@ -3314,8 +3323,8 @@ class Continuity:
             return False
         return True
 
-    def _settle(self, frame: Frame) -> str:
-        if _is_answer(frame):
+    def _settle(self, frame: Frame, *, is_late: bool = False) -> str:
+        if not is_late and _is_answer(frame):  # else what was requested again is unanswered
             if not self.sees_requests:
                 self._open |= self._holes
                 self._holes.clear()
