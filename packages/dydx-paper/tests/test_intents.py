@@ -172,7 +172,7 @@ def test_brackets_survive_a_restart_of_the_bot() -> None:
 
     assert desk.standing == STANDING
     assert [one for one in desk.verdicts[sent:] if isinstance(one, Bracket | Withdraw)] == []
-    assert desk.risk.levels[TICKER].stop_loss == 4_900_000_000
+    assert desk.risk._upkeep.levels[TICKER].stop_loss == 4_900_000_000
 
     desk.decide(0.5, previous_usdc=50_000.0, **STOP_AND_PROFIT)
     desk.blocks(5)

@@ -426,7 +426,7 @@ def test_where_to_leave_is_moved_by_a_decision_of_its_own() -> None:
 
     gone = decide(world, 1, held=1)
     assert len(withdrawn(gone)) == 2
-    assert world.risk.levels == {}
+    assert world.risk._upkeep.levels == {}
 
 
 def test_of_a_turn_what_is_held_goes_as_it_was_to_go() -> None:
@@ -435,7 +435,7 @@ def test_of_a_turn_what_is_held_goes_as_it_was_to_go() -> None:
     turned = decide(world, -1, held=1, stop_loss=3_100.0)
 
     assert [type(one) for one in turned] == [Approved]
-    assert world.risk.levels[TICKER].stop_loss
+    assert world.risk._upkeep.levels[TICKER].stop_loss
 
 
 def test_who_shrinks_says_where_the_rest_is_left() -> None:
@@ -598,12 +598,12 @@ def test_where_to_leave_is_forgotten_with_the_position() -> None:
     for _ in range(40):
         world.block()
         world.update(height=world.height)
-    assert TICKER in world.risk.levels
+    assert TICKER in world.risk._upkeep.levels
 
     for _ in range(2):
         world.block()
         world.update(height=world.height)
-    assert world.risk.levels == {}
+    assert world.risk._upkeep.levels == {}
 
 
 # === Restart ===
@@ -622,7 +622,7 @@ def test_brackets_of_an_earlier_run_are_found_and_kept() -> None:
     world, verdicts = restarted(stop, profit)
 
     assert verdicts == []
-    levels, market = world.risk.levels[TICKER], world.state.views[TICKER].market
+    levels, market = world.risk._upkeep.levels[TICKER], world.state.views[TICKER].market
     assert market is not None
     assert market.price(levels.stop_loss) == Decimal(2_900)
     assert market.price(levels.take_profit) == Decimal(3_200)

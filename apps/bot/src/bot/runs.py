@@ -169,11 +169,11 @@ def lived(
 
     bot.made.record = passing
     standstill.begin(inbox)
-    name, path = f"{net.name} {' '.join(tickers[:3])}", arguments.record
-    with going_on(bot, Path(arguments.state or days_file(net)), inbox), terminal.held():
+    name, days = f"{net.name} {' '.join(tickers[:3])}", Path(arguments.state or days_file(net))
+    with going_on(bot.scorer, lambda: bot.journal.hash, days, inbox), terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
-            recording=Path(path) if path else None, lost=terminal.lose,
+            recording=Path(arguments.record) if arguments.record else None, lost=terminal.lose,
         )  # fmt: skip
     if not shown:
         require_frames(bot, net)

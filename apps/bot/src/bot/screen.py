@@ -21,7 +21,6 @@ import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from dydx_conn import Frame, Inbox
@@ -101,12 +100,7 @@ class Screen:
         self._keyboard.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
         with contextlib.suppress(OSError):
             self._dashboard.shutdown()

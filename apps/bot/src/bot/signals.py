@@ -15,16 +15,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network
 from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
 
 from bot.acts import private, state_directory
-
-if TYPE_CHECKING:
-    from bot.composition import Bot
 
 Make = Callable[[], Engine]
 
@@ -119,15 +116,17 @@ def begin_with(path: Path, inbox: Inbox) -> None:
 
 
 @contextlib.contextmanager
-def going_on(bot: "Bot", path: Path, inbox: Inbox) -> Iterator[None]:
-    """Begin a live run with the days of the last one, and store them when it ends.
+def going_on(
+    scorer: Scorer, hash_of: Callable[[], str], path: Path, inbox: Inbox
+) -> Iterator[None]:
+    """Begin a live run with the days of the last one; store its own, under its hash, at its end.
 
     A full disk is no reason to lose its report.
     """
     begin_with(path, inbox)
     yield
     try:
-        write_state(bot.scorer, bot.journal.hash, path)
+        write_state(scorer, hash_of(), path)
     except (OSError, ConnError) as error:
         what = f"expected to store the day of each market in {path}"
         print(f"bot: {what}, got {error}", file=sys.stderr)

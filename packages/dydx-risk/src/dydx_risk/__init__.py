@@ -5370,18 +5370,25 @@ class StandingPace:
         return in_block < _MOST_IN_BLOCK and self.sent(height) < most
 
 
-class Look(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The moment at which what stands is looked at; `why_not` is why no entry may stand, or "".
-
-    `number` and `client_id` are the next to give.
-    """
+class Look(msgspec.Struct, frozen=True, gc=False):
+    """The moment at which what stands is looked at: an event, and what the gate judges by."""
 
     event: MarketView | AccountUpdate | Decision | Frame
-    valued: Valuation
-    policy: Policy
-    why_not: Callable[[str], str]
-    number: int
-    client_id: int
+    now: Situation
+
+    @property
+    def valued(self) -> Valuation:
+        """Return what is held, and its margin."""
+        return self.now.valued
+
+    def why_not(self, ticker: str) -> str:
+        """Return why no entry may stand in a market; empty if one may."""
+        now = self.now
+        until = now.rest.all_until
+        state = gate_state(now.valued, now.course, now.policy, now.now, now.halted, until)
+        if state != "ACTIVE":
+            return f"the gate is {state}"
+        return f"{ticker} was reduced" if now.rest.until(ticker) > now.now else ""
 
 
 class Upkeep:
@@ -5433,7 +5440,7 @@ class Upkeep:
 
     def look(self, look: Look) -> Iterator[Bracket | Withdraw | Denied]:
         """Yield what has to go out now, numbered on from the look's numbers."""
-        account, number, client_id = self._account, look.number, look.client_id
+        account, number, client_id = self._account, look.now.number, look.now.client_id
         strays = self._adopt(look)
         verdicts = self._failed(look), self._entries(look, strays), self._brackets(look)
         for verdict in chain.from_iterable(verdicts):
@@ -5583,7 +5590,7 @@ class Upkeep:
         kind: BracketKind, quantums: int,
     ) -> Bracket:  # fmt: skip
         until_s = view.chain.time_ns // 10**9 + _STANDS_S
-        order = _bracket_order(view, market, levels, kind, quantums, look.policy)
+        order = _bracket_order(view, market, levels, kind, quantums, look.now.policy)
         order = msgspec.structs.replace(order, good_til_block_time=until_s)
         return Bracket(
             id="", order=order, kind=kind, decision=levels.decision, seq=look.event.seq,
@@ -5657,6 +5664,17 @@ _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
 
 
+def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
+    """Return where an account stands, danger below the distance that is defended."""
+    if trouble or margin.unknown:
+        return "unknown"
+    if margin.distance is None:
+        return "flat"
+    if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
+        return "liquidatable"
+    return "danger" if margin.distance < restore_to else "safe"
+
+
 class Outbox:
     """What has gone out: how many verdicts and gate changes, the gate's state as last reported."""
 
@@ -5670,6 +5688,15 @@ class Outbox:
     def order(self, at: int) -> None:
         """Count an order that goes out at this event time."""
         self._sent.append(at)
+
+    def change(self, event: _Event, now: Standing) -> GateChange:
+        """Report that the gate is not what it was."""
+        self.changes += 1
+        was, self.state = self.state, now.state
+        return GateChange(
+            id=f"G{self.changes}", seq=event.seq, at=event.at, was=was, state=now.state,
+            reasons=now.reasons,
+        )  # fmt: skip
 
     def lately(self, now: int) -> int:
         """Return how many orders went out in the last minute of event time."""
@@ -5729,7 +5756,7 @@ class Risk:
         until = self._rest.all_until
         if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
             return verdicts
-        return [self._change(event), *verdicts]
+        return [outbox.change(event, self.standing), *verdicts]
 
     @property
     def margin(self) -> MarginFigures:
@@ -5737,21 +5764,9 @@ class Risk:
         return self.valued.margin
 
     @property
-    def rung(self) -> int:
-        """Return how often the guard fired since the account was last safe."""
-        return self._watchful.rung
-
-    @property
     def alarm(self) -> Alarm:
         """Return where the account stands; `unknown` is no better than danger."""
-        margin, distance = self.margin, self.margin.distance
-        if self.account.trouble or margin.unknown:
-            return "unknown"
-        if distance is None:
-            return "flat"
-        if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
-            return "liquidatable"
-        return "danger" if distance < self.policy.restore_to else "safe"
+        return alarm(self.margin, self.account.trouble, self.policy.restore_to)
 
     @property
     def standing(self) -> Standing:
@@ -5780,11 +5795,6 @@ class Risk:
         """Know the client ids of earlier runs: what of theirs still stands is looked after."""
         self.account.earlier = (*ranges,)
 
-    @property
-    def levels(self) -> Mapping[str, Levels]:
-        """Return where brackets leave what is held, by ticker."""
-        return self._upkeep.levels
-
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
         self._halted, self._foreign, self._course = "", False, Course()
@@ -5803,15 +5813,6 @@ class Risk:
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
-
-    def _change(self, event: _Event) -> GateChange:
-        outbox, now = self._outbox, self.standing
-        outbox.changes += 1
-        was, outbox.state = outbox.state, now.state
-        return GateChange(
-            id=f"G{outbox.changes}", seq=event.seq, at=event.at, was=was, state=now.state,
-            reasons=now.reasons,
-        )  # fmt: skip
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         account, before = self.account, self.valued.margin
@@ -5916,11 +5917,7 @@ class Risk:
         """Look after what stands on the venue."""
         if self._upkeep.is_idle:
             return []
-        look = Look(
-            event=event, valued=self.valued, policy=self.policy, why_not=self._why_not(),
-            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
-        )  # fmt: skip
-        verdicts = [*self._upkeep.look(look)]
+        verdicts = [*self._upkeep.look(Look(event, self._situation()))]
         self._outbox.verdicts += len(verdicts)
         for bracket in verdicts:
             if isinstance(bracket, Bracket):
@@ -5928,34 +5925,15 @@ class Risk:
                 self._outbox.order(self._elapsed.now)
         return [*verdicts]
 
-    def _why_not(self) -> Callable[[str], str]:
-        """Return what says of a market why no entry may stand there now."""
-        now, rest = self._elapsed.now, self._rest
-        args = self.valued, self._course, self.policy, now, self._halted, rest.all_until
-        state = gate_state(*args)
-
-        def why_not(ticker: str) -> str:
-            if state != "ACTIVE":
-                return f"the gate is {state}"
-            return f"{ticker} was reduced" if rest.until(ticker) > now else ""
-
-        return why_not
-
     def _situation(self) -> Situation:
         return Situation(
-            policy=self.policy,
-            valued=self.valued,
-            course=self._course,
-            returns=self._watcher.returns,
-            now=self._elapsed.now,
-            rest=self._rest,
-            halted=self._halted,
-            foreign=self._foreign,
+            policy=self.policy, valued=self.valued, course=self._course,
+            returns=self._watcher.returns, now=self._elapsed.now, rest=self._rest,
+            halted=self._halted, foreign=self._foreign,
             sent=self._outbox.lately(self._elapsed.now),
             standing=self._upkeep.pace.sent(self.account.height),
-            number=self._outbox.verdicts + 1,
-            client_id=self.next_client_id,
-        )
+            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
+        )  # fmt: skip
 
     def _defend(self, view: MarketView) -> list[Judgement]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
@@ -5970,22 +5948,13 @@ class Risk:
         if not (reports_blindness or acts):
             return []
         plan = self._ladder(margin, step) if acts else None
-        answers = defend(
-            Danger(
-                view=view,
-                policy=self.policy,
-                margin=margin,
-                views=valued.views,
-                plan=plan,
-                shut=watchful.newly_shut(plan),
-                is_waiting=bool(self._planner.waiting),
-                interests={t: e.open_interest for t, e in valued.held.items()},
-                reports_blindness=reports_blindness,
-                rung=watchful.rung + 1,
-                number=self._outbox.verdicts + 1,
-                client_id=self.next_client_id,
-            )
-        )
+        answers = defend(Danger(
+            view=view, policy=self.policy, margin=margin, views=valued.views, plan=plan,
+            shut=watchful.newly_shut(plan), is_waiting=bool(self._planner.waiting),
+            interests={t: e.open_interest for t, e in valued.held.items()},
+            reports_blindness=reports_blindness, rung=watchful.rung + 1,
+            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
+        ))  # fmt: skip
         self._outbox.verdicts += len(answers)
         reductions = [answer for answer in answers if isinstance(answer, Reduce)]
         for reduce in reductions:
