@@ -106,7 +106,7 @@ def test_a_position_beyond_all_size_is_unknown(make_world: Any) -> None:
     world.account("10000", {"ETH-USD": ("1" + "0" * 38, "3000")})
     world.block(101)
 
-    world.oracle("ETH-USD", "1" + "0" * 38)
+    world.oracle("ETH-USD", "1" + "0" * 29)
 
     assert world.risk.margin.unknown == ("ETH-USD",)
     assert world.risk.alarm == "unknown"

@@ -680,22 +680,25 @@ class _Ring:
             old = bisect_right(self.buckets, bucket - self.span)
             del self.buckets[:old], self.before[: 5 * old], self.largest[:old]
 
+    def reaches(self, bucket: int) -> bool:
+        """Return whether a bucket is among those that are stored."""
+        return bucket > self.buckets[-1] - self.span
+
     def insert(self, bucket: int, parts: tuple[int, ...], size: int) -> int | None:
-        """Count a late trade; return how many trades were before the next bucket, if known."""
+        """Count a late trade; return how many trades were before the next bucket; None if last."""
         buckets, before = self.buckets, self.before
         row = bisect_left(buckets, bucket)
-        reaches = bucket > buckets[-1] - self.span
-        if reaches:
+        if self.reaches(bucket):
             if buckets[row] != bucket:
                 buckets.insert(row, bucket)
                 before[5 * row : 5 * row] = before[5 * row : 5 * row + 5]
                 self.largest.insert(row, 0.0)
             self.largest[row] = max(self.largest[row], size)
             row += 1
-        trades = int(before[5 * row + 3]) if row < len(buckets) else -1
+        trades = int(before[5 * row + 3]) if row < len(buckets) else None
         for place in range(5 * row, len(before)):
             before[place] += parts[place % 5]
-        return trades if reaches else None
+        return trades
 
 
 class _Log:
@@ -708,19 +711,20 @@ class _Log:
         self.prices, self.sizes = array("d"), array("d")
         self.profile: dict[float, list[float]] = {}
 
-    def add(self, number: int, price: float, size: int) -> None:
+    def add(self, number: int, price: float, size: int, is_of_hour: bool = True) -> None:
         """Take a trade in, before which there were `number`."""
         place = number - self.first
         if place < 0:  # older than the log
             self.first, self.since = self.first + 1, self.since + 1
             return
-        self.prices.insert(place, price)
-        self.sizes.insert(place, size)
-        if number >= self.since:
+        if is_of_hour and number >= self.since:
             row = self.profile.setdefault(price, [0.0, 0.0])
             row[size < 0] += abs(size)
         else:
+            self.drop_before(number)  # what is older than it is not of the hour either
             self.since += 1
+        self.prices.insert(place, price)
+        self.sizes.insert(place, size)
         if len(self.sizes) > _LOGGED:
             excess = len(self.sizes) - _LOGGED + _LOGGED // 8
             self.drop_before(self.first + excess)
@@ -806,9 +810,11 @@ class Flow:
         parts = size if is_buy else 0, 0 if is_buy else size, usd, 1, size if is_forced else 0
         numbers = [ring.insert(second // ring.width_s, parts, size) for ring in self._rings]
         if self._log is not None:
-            # By the finest ring that reaches it; one that none reaches is older than the log.
-            number = next((x for x in numbers if x is not None), 0)
-            self._log.add(self._trades if number < 0 else number, price, size if is_buy else -size)
+            hour, number = self._rings[1], min((x for x in numbers if x is not None), default=None)
+            number = self._trades if number is None else number
+            self._log.add(
+                number, price, size if is_buy else -size, hour.reaches(second // hour.width_s)
+            )
 
     def over(self, window: str) -> FlowWindow:
         """Return what was traded in one of `WINDOWS`."""
