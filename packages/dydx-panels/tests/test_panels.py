@@ -109,7 +109,7 @@ def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
 
 def test_every_panel_has_a_key_of_its_own() -> None:
     """Keys name panels, one to one."""
-    assert len(KEYS) == len(set(KEYS.values())) == 18
+    assert len(KEYS) == len(set(KEYS.values())) == 19
     assert ["safety", "positions", "markets"] == [KEYS[key] for key in "123"]
 
 
