@@ -13,6 +13,7 @@ from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, qualit
 from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
 from msgspec.structs import replace
 
+from bot.allocation import strategies
 from bot.composition import Bot
 
 TRADES: Final = 60
@@ -138,4 +139,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "candles": _candles,
     "flow": _flow,
     "funding": _funding,
+    "strategies": lambda bot, _: strategies(bot),
 }

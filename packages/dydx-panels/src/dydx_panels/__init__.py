@@ -16,6 +16,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -42,8 +43,9 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
-    "MarketRow", "QualityPart", "QualityRow", "SafetyPart", "Snapshot", "SpeedPart", "TapeRow",
-    "VenuePart", "View", "WirePart", "Witnessed",
+    "MarketRow", "QualityPart", "QualityRow", "SafetyPart", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "VenuePart",
+    "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -374,14 +376,55 @@ class TapeRow(msgspec.Struct, frozen=True):
     seq: int = 0
 
 
+class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
+
+    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    """
+
+    title: str
+    state: str = ""
+    share: float = 1.0
+    pnl_usdc: float | None = None
+    best_usdc: float | None = None
+    fees_usdc: float | None = None
+    weights: Mapping[str, float] = {}
+    thresholds: Mapping[str, float] = {}
+
+
+class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
+
+    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
+    venue made last of what was decided on that market, each beginning with its kind.
+    """
+
+    strategy: str
+    ticker: str
+    wants: float | None = None
+    allowed: float | None = None
+    held: float | None = None
+    cuts: tuple[str, ...] = ()
+    decision: Decision | None = None
+    verdict: TapeRow | None = None
+    id: str = ""
+
+
+class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
+    """Who trades the account, and what each of them wants, by strategy and market."""
+
+    rows: tuple[StrategyRow, ...] = ()
+    targets: tuple[TargetRow, ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
     `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
-    there is no paper one. `candles`, `flow` and `funding` are copied where their panel is shown
-    alone; without detectors `detections` are None. `triggers` are the values of a signal at which
-    the strategy changes what it does.
+    there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
+    panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
+    signal at which the strategy changes what it does.
     """
 
     header: HeaderPart = HeaderPart()
@@ -404,6 +447,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
     funding: tuple[FundingRow, ...] = ()
+    strategies: StrategiesPart = StrategiesPart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
 
@@ -702,7 +746,8 @@ class _Table(NamedTuple):
 
     `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
-    else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
+    else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
+    what stands under the list about the selected row, or else the first, in so many rows at most.
     """
 
     name: str
@@ -714,6 +759,7 @@ class _Table(NamedTuple):
     below: Callable[[Any], str] = lambda row: ""
     faded: Callable[[Any], bool] = lambda row: False
     gap: int = 2
+    foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -723,12 +769,16 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     if not rows:
         return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
     columns, room = _fitting(table.columns(snapshot), width, table.gap)
-    detail: list[str] = []
+    detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
-        detail = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
+        lines = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
+        detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
+    listed = min(len(rows), max(height // 2 - len(drawn), 2))
+    about = rows[chosen if 0 <= chosen < len(rows) else 0]
+    detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
     body = max(high - len(drawn), 0)
     below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
@@ -741,7 +791,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         drawn += below(number)
         if len(drawn) >= high:
             break
-    return [*drawn[:high], *([(text, "")] for text in detail)]
+    return [*drawn[:high], *detail]
 
 
 def _lines_below(
@@ -1032,6 +1082,148 @@ _ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order 
                         above=_results)  # fmt: skip
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
                       "nothing has happened yet")  # fmt: skip
+
+# === Strategies ===
+# Who trades the account: what each of them wants, was allowed and has, and one decision step by
+# step, from the scores to what became of it. Weighs scores as the strategy's settings say, which
+# shows what a decision rests on; what was decided is the layer's.
+
+_REACH: Final = 21  # cells, 0 in the middle
+
+
+def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw the strategies and their results."""
+
+    def off_best(row: StrategyRow) -> _Cell:
+        if row.pnl_usdc is None or row.best_usdc is None:
+            return "", ""
+        return _signed(min(row.pnl_usdc - row.best_usdc, 0.0))
+
+    rows = snapshot.strategies.rows
+    columns, room = _fitting([
+        _Column("strategy", 12, lambda row: (row.title, "bold"), 0, True),
+        _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
+        _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
+        _Column("off best", 11, off_best, 2),
+        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("state", 0, lambda row: (
+            row.state, "good" if row.state == "trades" else "watch"), 1, True),
+    ], width, 2)  # fmt: skip
+    if not rows:
+        return [[("nobody trades this account by itself", "dim")]]
+    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 2)
+    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 2) for row in rows), []]
+
+
+def _target_columns(snapshot: Snapshot) -> list[_Column]:
+    rows = snapshot.strategies.targets
+    sizes = [abs(x) for row in rows for x in (row.wants, row.allowed, row.held) if x is not None]
+    most = max((x for x in sizes if math.isfinite(x)), default=0.0)
+
+    def money(term: str, rank: int = 0) -> _Column:
+        return _Column(term, 10, lambda row: _signed(getattr(row, term), 0), rank)
+
+    allocated = any(row.allowed is not None for row in rows)
+    return [
+        _Column("strategy", 12, lambda row: (row.strategy, "bold"), 0, True),
+        _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+        money("wants"),
+        *([money("allowed")] if allocated else []),
+        money("held"),
+        _Column("target ┃, held ●", _REACH, lambda row: (_reach(row, most), ""), 1, True),
+        _Column("seq", 8, lambda row: (
+            "" if row.decision is None else f"#{row.decision.seq}", "dim"), 3, True),
+    ]  # fmt: skip
+
+
+def _goal(row: TargetRow) -> float | None:
+    return row.wants if row.allowed is None else row.allowed
+
+
+def _reach(row: TargetRow, most: float) -> str:
+    """Draw where the target is and where what is held, 0 in the middle."""
+    cells = ["─"] * _REACH
+    cells[_REACH // 2] = "┼"
+    for usdc, mark in ((_goal(row), "┃"), (row.held, "●")):
+        if usdc is not None and math.isfinite(usdc):
+            half = _REACH // 2
+            cells[half + round(usdc / (most or 1.0) * half)] = mark
+    return "".join(cells)
+
+
+def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -> list[_Row]:
+    """Draw a decision: inputs and weights, thresholds, reasons, verdict; inputs go first."""
+    decision = row.decision
+    if decision is None or height < 4:
+        return []
+    by = next(
+        (x for x in snapshot.strategies.rows if x.title == row.strategy), StrategyRow(title="")
+    )
+    title = [
+        (f"{row.strategy} ", "bold"), (f"in {row.ticker} ", ""),
+        (f"{_clock(decision.at)} #{decision.seq} {decision.id}", "dim"),
+    ]  # fmt: skip
+    tail = [
+        *_threshold_rows(decision, by, width),
+        *_wrapped([("→ reasons     ", "dim"), (" · ".join(decision.reasons), "")], width, 2),
+        *_verdict_rows(row, decision, width),
+    ]
+    room = height - 2 - len(tail)
+    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    return [[], title, *inputs, *tail][:height]
+
+
+def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole."""
+    scores, weights = decision.scores, by.weights
+    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
+    rows: list[_Row] = []
+    for score in ordered:
+        weight = weights.get(score.signal, 0.0)
+        cells = [
+            ("  inputs      " if not rows else " " * 14, "dim"), (f"{score.signal:<18} ", ""),
+            (f"{_figure(score.value, 1):>5} ", "bold"), (f"{_scale(score.value, ())} ", ""),
+        ]  # fmt: skip
+        if weight and whole:
+            lean = (score.value - 50.0) * weight / whole
+            cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        rows.append(cells)
+    return rows
+
+
+def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
+    """Draw the score that came of it against the thresholds, or else name those."""
+    limits = by.thresholds
+    words = " · ".join(f"{name} {value:,g}" for name, value in limits.items())
+    row: _Row = [("→ thresholds  ", "dim")]
+    if not by.weights:
+        return _wrapped([*row, (words or "in its reasons", "")], width, 1)
+    marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
+    marks += [100.0 - x for x in marks]
+    return [[
+        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
+    ]]  # fmt: skip
+
+
+def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
+    """Draw what was decided, what was cut from it, and what became of it."""
+    cells: _Row = [("→ verdict     ", "dim"), (f"{decision.action} ", "accent"), _target(decision)]
+    rows = [cells]
+    if row.cuts:
+        rows += _wrapped([(" " * 14, ""), ("; ".join(row.cuts), "watch")], width, 1)
+    if row.verdict is not None:
+        kind = _state(row.verdict.kind)
+        words = (f" {row.verdict.id} {row.verdict.text}", "")
+        rows += _wrapped([(" " * 14, ""), kind, words], width, 1)
+    return rows
+
+
+_STRATEGIES: Final = _Table(
+    "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
+    "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
+    foot=_decided_rows)  # fmt: skip
 
 # === Paper venue ===
 # How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
@@ -2088,7 +2280,7 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors",
+    "d": "detectors", "a": "strategies",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -2297,6 +2489,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "flow": _Panel("flow", _flow_rows, lambda snapshot, view: snapshot.flow.ticker),
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
+    "strategies": _Panel("strategies", _STRATEGIES),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

@@ -2491,16 +2491,21 @@ class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one of several strategies has come to: `pnl_usdc` is after fees and funding, as of now.
 
     `stakes` are whole quantums and quote quantums by market: those of all strategies, and of
-    nobody, add up to the account's fills and funding. `state` says whether it trades, or why not.
+    nobody, add up to the account's fills and funding. `state` says whether it trades, or why not,
+    `share` is its part of the account, `decided` its newest decision by market and `cuts` why it
+    was allowed less than it wants there.
     """
 
     title: str
     state: str
+    share: float
     pnl_usdc: float
     best_usdc: float
     stakes: Mapping[str, Stake]
     wants: Mapping[str, float]
     allocated: Mapping[str, float]
+    decided: Mapping[str, Decision]
+    cuts: Mapping[str, tuple[str, ...]]
 
 
 # What nothing came of by then was never sent: it had to wait, and the moment is gone.
@@ -2524,6 +2529,7 @@ class _Child:
         self.desired: dict[str, int] = {}
         self.stakes: dict[str, Stake] = {}
         self.decided: dict[str, Decision] = {}
+        self.holds: dict[str, Decision] = {}
         self.best = 0.0
         self.rests_until = 0
         self.state = "trades"
@@ -2557,6 +2563,13 @@ class _Child:
     def want(self, decision: Decision) -> None:
         self.wants[decision.ticker] = decision.target_usdc
         self.decided[decision.ticker] = decision
+
+    @property
+    def newest(self) -> dict[str, Decision]:
+        """Return what it decided last by market, whatever it was."""
+        held = {t: d for t, d in self.holds.items() if t not in self.decided}
+        wanted = self.decided.items()
+        return held | {t: max(self.holds.get(t, d), d, key=lambda d: d.seq) for t, d in wanted}
 
     def allow(self, allocated: Mapping[str, float], lots: Mapping[str, _Lot], same: float) -> None:
         """Take in what it may have; a size that is nearly the same stays the same."""
@@ -2652,6 +2665,7 @@ class Allocator:
         names = (getattr(one, "signals", ()) for one in strategies)
         self.signals = tuple(sorted({name for row in names for name in row}))
         self.nobody: dict[str, Stake] = {}
+        self._cuts: Mapping[str, Sequence[str]] = {}
         self._risks = _Risks(settings)
         self._lots: dict[str, _Lot] = {}
         self._held: Holdings | None = None
@@ -2666,6 +2680,11 @@ class Allocator:
         """Return how often it may add risk."""
         return self.settings
 
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """Return who trades, in the order of the settings and of `results`."""
+        return tuple(child.strategy for child in self._children)
+
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Let each strategy take the scores; allocate where any of them decides."""
         self._risks.sample(scored)
@@ -2676,6 +2695,7 @@ class Allocator:
         for child in self._children:
             for decision in child.decides(scored, child.sees(held, self._lots)):
                 if decision.action == "hold":
+                    child.holds[decision.ticker] = decision
                     holds.append(_titled(child, decision))
                 else:
                     child.want(decision)
@@ -2711,12 +2731,24 @@ class Allocator:
         """Return what each strategy has come to."""
         return tuple(
             StrategyResult(
-                title=child.title, state=child.state, pnl_usdc=child.pnl_usdc(self._lots),
-                best_usdc=child.best, stakes=child.stakes, wants=child.wants,
-                allocated=child.allocated,
+                title=child.title, state=child.state, share=child.share,
+                pnl_usdc=child.pnl_usdc(self._lots), best_usdc=child.best, stakes=child.stakes,
+                wants=child.wants, allocated=child.allocated, decided=child.newest,
+                cuts=self._cuts_of(child),
             )
             for child in self._children
         )  # fmt: skip
+
+    def _cuts_of(self, child: _Child) -> dict[str, tuple[str, ...]]:
+        """Return why a strategy was cut: its own cuts, and those of all that want a market."""
+        own = ("cut to ", f"{child.title} cut to ")
+        return {
+            ticker: tuple(
+                word.removeprefix(f"{child.title} ") for word in row if word.startswith(own)
+            )
+            for ticker, row in self._cuts.items()
+            if ticker in child.wants
+        }
 
     def _take(self, scored: Scored, held: Holdings) -> None:
         """Take in what the account holds; what it had when first known is somebody's, too."""
@@ -2795,6 +2827,7 @@ class Allocator:
         parts = {child.title: child.share * equity for child in children}
         hedges = {child.title: child.hedges for child in children}
         made, words = allocate(wants, parts, equity, self._risks, self.settings, hedges)
+        self._cuts = words
         before = {ticker: self._desired(ticker) for ticker in known}
         for child in children:
             child.allow(made[child.title], self._lots, same)
