@@ -471,7 +471,8 @@ def test_funding_keeps_its_value_and_its_first_frame_until_another_rate_comes():
 def test_an_absurd_funding_rate_makes_no_score():
     """Whatever is beyond any figure on the venue is no figure."""
     tape = Tape(BTC)
-    tape.funding(1, BTC, "1e200")
+    tape.oracle(1, BTC, 100)
+    tape.funding(1, BTC, "1e20")
 
     assert last(tape, Funding) is None
 
