@@ -1732,7 +1732,26 @@ class Liquidations:
 # Jumps and strength: the mid price's steps of at least a second, looked at one by one.
 
 
-class Jumps:
+class _OfSteps:
+    """What is made of the mid price's steps of at least a second, weighted by age."""
+
+    changes: ClassVar[frozenset[str]] = _BOOK
+    points: ClassVar[bool] = True
+    free: ClassVar[frozenset[str]] = _FREE
+
+    def __init__(self, half_life: float) -> None:
+        self._rate = -_NS / _tau(half_life)
+        self._markets: dict[str, _Steps] = {}
+
+    def update(self, view: MarketView) -> None:
+        """Fold the mid price of a view."""
+        steps = self._markets.get(view.ticker)
+        if steps is None:
+            steps = self._markets[view.ticker] = _Steps(view)
+        steps.take(view, self._rate)
+
+
+class Jumps(_OfSteps):
     """Whether the price jumps instead of walking, and which way.
 
     r           = log returns over at least 1 s, over the root of their time
@@ -1746,20 +1765,9 @@ class Jumps:
     """
 
     name: ClassVar[str] = "jumps"
-    changes: ClassVar[frozenset[str]] = _BOOK
-    points: ClassVar[bool] = True
-    free: ClassVar[frozenset[str]] = _FREE
 
     def __init__(self, half_life: float = 120.0) -> None:
-        self._rate = -_NS / _tau(half_life)
-        self._markets: dict[str, _Steps] = {}
-
-    def update(self, view: MarketView) -> None:
-        """Fold the mid price of a view."""
-        steps = self._markets.get(view.ticker)
-        if steps is None:
-            steps = self._markets[view.ticker] = _Steps(view)
-        steps.take(view, self._rate)
+        super().__init__(half_life)
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's jumps."""
@@ -1777,7 +1785,7 @@ class Jumps:
         return _centred(inputs["jump_share"] * inputs["signed"])
 
 
-class Strength:
+class Strength(_OfSteps):
     """How much of the way was up: the relative strength index, on event time.
 
     gains, losses = averages of log returns over at least 1 s, up and down, half-life 60 s
@@ -1788,20 +1796,9 @@ class Strength:
     """
 
     name: ClassVar[str] = "strength"
-    changes: ClassVar[frozenset[str]] = _BOOK
-    points: ClassVar[bool] = True
-    free: ClassVar[frozenset[str]] = _FREE
 
     def __init__(self, half_life: float = 60.0) -> None:
-        self._rate = -_NS / _tau(half_life)
-        self._markets: dict[str, _Steps] = {}
-
-    def update(self, view: MarketView) -> None:
-        """Fold the mid price of a view."""
-        steps = self._markets.get(view.ticker)
-        if steps is None:
-            steps = self._markets[view.ticker] = _Steps(view)
-        steps.take(view, self._rate)
+        super().__init__(half_life)
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's strength."""
