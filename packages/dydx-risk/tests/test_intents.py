@@ -456,7 +456,7 @@ def test_who_shrinks_says_where_the_rest_is_left() -> None:
 
 
 def test_a_bracket_that_ends_unfilled_is_reported_and_placed_again() -> None:
-    """After 1, 2, 4 … blocks; a new decision begins anew."""
+    """After 1, 2, 4 … blocks; a new decision begins again."""
     world, (stop, _) = covered()
     ended = hold(world, "1", state(stop.order, "CANCELLED", reason="clob 10001"))
     [denied] = [one for one in ended if isinstance(one, Denied)]

@@ -4,7 +4,7 @@
     the same up to a cut, then nothing ──────┐
     the same up to a cut, then another day ──┴─► the same decisions, up to the cut?
 
-The strategy is loaded once and made anew for each run, so that what it remembers beside itself is
+The strategy is loaded once and made again for each run, so that what it remembers beside itself is
 there in the next. While it runs it is observed (bot.witness): a view that it reads after its
 frame, and a file that it opens, show by themselves.
 """
