@@ -332,7 +332,7 @@ ACCOUNT: Final = (
         "--state",
         metavar="FILE",
         help="begin with the day of each market that another run left (default: live runs go on "
-        "where the last one on that network ended, and leave theirs there; a replay begins without)",
+        "where the last one on that network ended, and leave theirs there; a replay has none)",
     ),
     option(
         "--deposit",
