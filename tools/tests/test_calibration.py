@@ -2,14 +2,19 @@
 
 import pytest
 from calibration import coverage, planted, up_share
+from dydx_signals import STANDARD
 
 
 def test_on_random_walks_no_score_is_worth_anything() -> None:
-    """Of what has an interval, most have 0 in it: scores of one walk go wrong together."""
-    known, inside = coverage(2, 3_600)
+    """Of the standard six, nearly every interval has 0 in it (100 seeds: 95 of 100).
 
-    assert sum(known.values()) >= 20
-    assert sum(inside.values()) >= 0.8 * sum(known.values())
+    The others are much alike and go wrong together: two seeds say little of them.
+    """
+    known, inside = coverage(2, 3_600)
+    six = [cell for cell in known if cell[0] in {make().name for make in STANDARD}]
+
+    assert len({signal for signal, _ in six}) == len(STANDARD)
+    assert sum(inside[cell] for cell in six) >= sum(known[cell] for cell in six) - 3
 
 
 def test_a_planted_drift_is_found() -> None:

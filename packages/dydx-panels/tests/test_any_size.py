@@ -164,7 +164,7 @@ def test_every_height_is_filled(full: Snapshot, width: int) -> None:
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.tuples(ANY[Snapshot], ANY[Snapshot]), VIEWS)
 def test_a_memo_never_changes_the_picture(snapshots: tuple[Snapshot, Snapshot], view: View) -> None:
     """Remembering panels is an economy and nothing else, also when an older picture comes back."""
