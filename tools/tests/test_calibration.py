@@ -1,4 +1,4 @@
-"""The proof of calibration in small: two random walks, and an hour or three of a planted drift."""
+"""The proof of calibration in small: eight random walks, and an hour or three of a planted drift."""
 
 import pytest
 from calibration import coverage, planted, up_share
@@ -8,13 +8,13 @@ from dydx_signals import STANDARD
 def test_on_random_walks_no_score_is_worth_anything() -> None:
     """Of the standard six, nearly every interval has 0 in it (100 seeds: 95 of 100).
 
-    The others are much alike and go wrong together: two seeds say little of them.
+    Scores of one walk go wrong together, all nineteen more than six: two seeds would say little.
     """
-    known, inside = coverage(2, 3_600)
+    known, inside = coverage(8, 3_600)
     six = [cell for cell in known if cell[0] in {make().name for make in STANDARD}]
 
     assert len({signal for signal, _ in six}) == len(STANDARD)
-    assert sum(inside[cell] for cell in six) >= sum(known[cell] for cell in six) - 3
+    assert sum(inside[cell] for cell in six) >= 21 / 24 * sum(known[cell] for cell in six)
 
 
 def test_a_planted_drift_is_found() -> None:
