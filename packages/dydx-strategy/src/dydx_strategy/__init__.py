@@ -1206,6 +1206,22 @@ class _Drift:
         return 1e4 * math.sqrt(60.0 * self._variance / self._time) if self._time else 0.0
 
 
+class _ReturnSettings(Pace):
+    """When a distance is far enough to trade against, and when that is over."""
+
+    warm_up_s: float = Field(default=300.0, ge=0, description="time watched before any is judged")
+    enter: float = Field(default=2.0, gt=0, description="|z| from which it enters")
+    exit_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the distance at which it is done"
+    )
+    stop_share: float = Field(
+        default=1.8, gt=1, description="times the distance at which it gives up"
+    )
+    edge: float = Field(
+        default=1.5, ge=1, description="expected gain, in costs of getting in and out"
+    )
+
+
 # === Watching ===
 # What strategies of one opinion per market have in common: when they look, what trouble they leave
 # for, how much room there is, and that they say why nothing happens. Nothing here has an opinion.
@@ -1543,23 +1559,14 @@ def _mid(scored: Scored) -> float:
 # Trades against a price that is far from what was paid lately, where such a price has come back.
 
 
-class ReversionSettings(WatchSettings):
+class ReversionSettings(_ReturnSettings, WatchSettings):
     """How far is far, how fast it must have come back so far, and when it is given up."""
 
     vwap_s: float = Field(default=180.0, gt=0, description="half-life of the volume-weighted price")
     usual_s: float = Field(default=1_800.0, gt=0, description="half-life of what is usual")
-    warm_up_s: float = Field(default=300.0, ge=0, description="prices seen before any is judged")
-    enter: float = Field(default=2.0, gt=0, description="|z| from which it enters")
-    exit_share: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the distance at which it is done"
-    )
-    stop_share: float = Field(
-        default=1.8, gt=1, description="times the distance at which it gives up"
-    )
     half_life_s: float = Field(
         default=75.0, gt=0, description="a price that has taken longer to come back half does not"
     )
-    edge: float = Field(default=1.5, ge=1, description="expected gain, in costs of the round trip")
     holding_s: float = Field(default=180.0, gt=0, description="longest it waits")
     rest_s: float = Field(default=120.0, ge=0, description="time without an entry after a loss")
 
@@ -1788,7 +1795,7 @@ class Carry(_Watcher[_Rate]):
 # Trades what one market is worth in another: both legs, or none.
 
 
-class PairsSettings(Pace):
+class PairsSettings(_ReturnSettings):
     """Which pairs, how far apart is far, how fast they must have come back, and what ends it."""
 
     pairs: tuple[tuple[str, str], ...] = Field(
@@ -1799,18 +1806,9 @@ class PairsSettings(Pace):
     look_s: float = Field(default=1.0, gt=0, description="time between two looks at a pair")
     mean_s: float = Field(default=900.0, gt=0, description="half-life of the usual ratio")
     usual_s: float = Field(default=3_600.0, gt=0, description="half-life of what is usual")
-    warm_up_s: float = Field(default=300.0, ge=0, description="ratios seen before any is judged")
-    enter: float = Field(default=2.0, gt=0, description="|z| from which it enters")
-    exit_share: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the distance at which it is done"
-    )
-    stop_share: float = Field(
-        default=1.8, gt=1, description="times the distance at which it gives up"
-    )
     half_life_s: float = Field(
         default=240.0, gt=0, description="a ratio that has taken longer to come back half does not"
     )
-    edge: float = Field(default=1.5, ge=1, description="expected gain, in costs of both legs")
     holding_s: float = Field(default=400.0, gt=0, description="longest it waits")
     leg_s: float = Field(
         default=15.0, gt=0, description="time for both legs to fill, and to be sure both are gone"
