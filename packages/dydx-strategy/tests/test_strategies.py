@@ -330,6 +330,17 @@ def test_carry_that_does_not_pay_twice_the_costs_is_left_alone():
     assert any("does not hold as much" in why for why in words(street.decided))
 
 
+def test_a_rate_beyond_what_the_chain_charges_counts_as_that():
+    """The venue's figure is not clamped; 2 and 3 % an hour are the same to who is paid."""
+    reasons = []
+    for rate in ("0.02", "0.03"):
+        street = Street(Carry(CARRY))
+        assert street.targets(90, steady(), nextFundingRate=rate) == [-4_000.0]
+        reasons.append(next(why for why in words(street.decided) if "longs pay" in why))
+
+    assert reasons[0] == reasons[1]
+
+
 def test_a_rate_that_has_just_come_is_not_believed():
     """Neither before its warm-up nor above its mean."""
     street = Street(Carry(CARRY))

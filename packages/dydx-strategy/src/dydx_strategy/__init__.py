@@ -69,7 +69,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import Book, Level, stopping
+from dydx_data import Book, Level, funding_outlook, stopping
 from dydx_signals import ALL, Score, Scored, Scorer
 from pydantic import (
     BaseModel,
@@ -1710,7 +1710,8 @@ class CarrySettings(WatchSettings):
 class _Rate(_Watched):
     def __init__(self) -> None:
         super().__init__()
-        self.mean, self.at, self.seen_since = 0.0, 0, 0
+        self.rate = self.mean = 0.0
+        self.at = self.seen_since = 0
 
 
 class Carry(_Watcher[_Rate]):
@@ -1720,9 +1721,10 @@ class Carry(_Watcher[_Rate]):
     goes on paying for a while; who takes the other side is paid every hour for a risk of the price
     that goes either way.
 
-    carry = the lower of the next rate and its mean, summed over `horizon_h` while it halves every
-    `fades_h`; enters where it exceeds `edge` (at least two) times the round trip, and leaves where
-    what is to come is no more than `exit_edge` times, or the price has moved against it by `stop`.
+    carry = the lower of the rate that the hour comes to and its mean, summed over `horizon_h` while
+    it halves every `fades_h`; enters where it exceeds `edge` (at least two) times the round trip,
+    and leaves where what is to come is no more than `exit_edge` times, or the price has moved
+    against it by `stop`.
 
     Must not trade: before `warm_up_s` of rates; where the rate has just turned; where the book does
     not fill its size; while entries are stopped. Costs: two taker's fees and both sides of the
@@ -1741,10 +1743,11 @@ class Carry(_Watcher[_Rate]):
         return _Rate()
 
     def _judge(self, market: _Rate, scored: Scored) -> None:
-        funding = scored.view.funding
-        if not funding.known:
+        # The venue's figure is neither padded nor clamped: what is charged may be far less.
+        outlook = funding_outlook(scored.view)
+        if outlook is None:
             return
-        rate = funding.next_rate_1h
+        rate = market.rate = outlook.rate_1h
         if not market.seen_since:
             market.seen_since, market.mean = scored.at, rate
         else:
@@ -1752,9 +1755,9 @@ class Carry(_Watcher[_Rate]):
             market.mean = rate + (market.mean - rate) * 0.5 ** (spent / self.settings.usual_s)
         market.at = scored.at
 
-    def _carry_bps(self, market: _Rate, scored: Scored) -> float:
+    def _carry_bps(self, market: _Rate) -> float:
         """Return what a short is expected to be paid over the horizon, in bps of it."""
-        rate, mean, settings = scored.view.funding.next_rate_1h, market.mean, self.settings
+        rate, mean, settings = market.rate, market.mean, self.settings
         if rate * mean <= 0.0:
             return 0.0
         keeps: float = 0.5 ** (1.0 / settings.fades_h)
@@ -1766,7 +1769,7 @@ class Carry(_Watcher[_Rate]):
         seen = (scored.at - market.seen_since) / 1e9 if market.seen_since else 0.0
         if seen < settings.warm_up_s:
             return f"{seen:.0f} s of funding rates < {settings.warm_up_s:g} s"
-        carry = self._carry_bps(market, scored)
+        carry = self._carry_bps(market)
         cost = _round_trip_bps(scored.view.book, usdc, settings.taker_fee_ppm)
         if cost is None:
             return "the book does not hold as much"
@@ -1779,7 +1782,7 @@ class Carry(_Watcher[_Rate]):
     def _stay(self, market: _Rate, scored: Scored, held: Held) -> Decision | str:
         settings, mid = self.settings, _mid(scored)
         side = math.copysign(1.0, held.usdc)
-        carry = -side * self._carry_bps(market, scored)
+        carry = -side * self._carry_bps(market)
         cost = _round_trip_bps(scored.view.book, abs(held.usdc), settings.taker_fee_ppm) or 0.0
         lost = (held.entry_price - mid) / mid * side
         if carry <= settings.exit_edge * cost:
