@@ -93,7 +93,8 @@ def test_an_order_that_stands_says_for_what_and_how_long(fields: Any, words: str
 
 def test_a_bracket_leads_back_to_the_decision_that_set_it() -> None:
     """In the journal, as an order's verdict does; what is taken back leads nowhere."""
-    journal = Journal()
+    journal, listed = Journal(), list[Any]()
+    journal.listeners.append(listed.append)
     journal.decided(decision(stop_loss=2_900.0))
     bracket = Bracket(
         id="V1", order=STOP, kind="STOP_LOSS", decision="D1", seq=2, at=2, why="stop loss",
@@ -106,6 +107,7 @@ def test_a_bracket_leads_back_to_the_decision_that_set_it() -> None:
     assert [(e.kind, e.ticker, e.parent) for e in found if e is not None] == [
         ("bracket", "ETH-USD", "D1"), ("withdraw", "ETH-USD", ""),
     ]  # fmt: skip
+    assert listed[1:] == found
 
 
 def sent(order: OrderRequest, seq: int) -> Frame:

@@ -59,8 +59,8 @@ def test_a_recording_that_does_not_fit_ends_with_its_last_whole_frame(
     recording = Recorder(str(path), NET)
 
     for frame in frames:
-        recording.write(frame)
-    recording.close()
+        recording.note(frame)
+    recording.end()
 
     read = Recording(path)
     whole = list(read)
@@ -74,13 +74,12 @@ def test_a_recording_that_does_not_fit_ends_with_its_last_whole_frame(
 
 def test_an_end_that_cannot_be_written_is_a_trouble(tmp_path: Path) -> None:
     """The last second of a recording is lost as any other is."""
-    with recorder(str(tmp_path / "run.jsonl.zst"), NET) as recording:
-        assert recording is not None
+    with recorder(str(tmp_path / "run.jsonl.zst"), NET) as (recording,):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
         try:
-            recording.close()
+            recording.end()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, ignored)

@@ -123,6 +123,8 @@ class Standstill:
     never stopped by a full disk.
     """
 
+    name = "halt"
+
     def __init__(self, net: Network, subaccount: Subaccount) -> None:
         self.path = state_file("halted", net, subaccount)
         self.trouble = ""
@@ -152,6 +154,9 @@ class Standstill:
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
             self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"
+
+    def end(self) -> None:
+        """Leave all as it is: what is halted outlives the run."""
 
     def _write(self, halted: Halted) -> None:
         private(self.path.parent)

@@ -99,7 +99,7 @@ def paper(arguments: argparse.Namespace) -> int:
             bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, record, inbox, mode="PAPER")
+        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=record)
 
 
 def why(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ in order: two runs with the same hash did the same things for the same reasons.
 
 import hashlib
 from collections import Counter, deque
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ class Journal:
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)
         self.counts: Counter[str] = Counter()
+        # Who gets each entry as it is made, and each account update before its entries.
+        self.listeners: list[Callable[[JournalEntry | AccountUpdate], None]] = []
         self._by_id: dict[str, JournalEntry] = {}
         # The venue names an order by its client id; this is where it came from.
         self._verdict_of: dict[str, str] = {}
@@ -118,6 +121,8 @@ class Journal:
     def accounted(self, update: AccountUpdate) -> None:
         """Write down what became of the account: its orders, then its fills."""
         self._hash.update(self._encode(update))
+        for listener in self.listeners:
+            listener(update)
         for state in update.orders:
             self._ordered(state, update)
         for fill in update.fills:
@@ -160,6 +165,8 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
+        for listener in self.listeners:
+            listener(entry)
 
 
 def _decision_of(verdict: Verdict) -> str:

@@ -13,14 +13,13 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
-    AuditLog,
     ConnError,
     Frame,
     Inbox,
@@ -34,12 +33,13 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import Standstill
+from bot.beside import Beside, noted
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.report import print_report, report_of
-from bot.signals import days_file, going_on, read_state
-from bot.troubles import Recorder, Terminal, Troubles
+from bot.signals import Days, days_file, read_state
+from bot.troubles import Terminal, Troubles
 
 if TYPE_CHECKING:
     from bot.leave import Leave
@@ -130,32 +130,28 @@ def lived(
     net: Network,
     tickers: list[str],
     receive: Source,
-    record: Recorder | None,
     inbox: Inbox,
     *,
     mode: str,
-    audit: AuditLog | None = None,
+    beside: Sequence[Beside] = (),
     leave: "Leave | None" = None,
     handle: Handle | None = None,
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
     A halt that nobody took back is the first frame, and what is halted now outlives the run.
-    Whatever goes wrong around it (bot.troubles) it goes on, and is a 1.
+    Whatever goes wrong `beside` it (bot.troubles) it goes on, and is a 1.
     """
-    standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
-    terminal, shown = Terminal(), on_dashboard(arguments)
-    watched = {"recorder": record, "audit": audit, "halt": standstill, "terminal": terminal}
-    sources = {who: partial(getattr, what, "trouble", "") for who, what in watched.items()}
+    days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
+    beside = [Standstill(net, bot.venue.subaccount), days, *beside]
+    check, terminal, shown = require_tickers(tickers, net), Terminal(), on_dashboard(arguments)
+    sources = {one.name: partial(getattr, one, "trouble") for one in beside}
+    sources[terminal.name] = partial(getattr, terminal, "trouble")
     troubles = Troubles(bot, inbox, sources, prints=not shown)
 
     def passing(frame: Frame) -> None:
         check(frame)
-        standstill.note(frame)
-        if audit is not None:
-            audit.passed(frame)
-        if record is not None:
-            record.write(frame)
+        noted(beside, frame)
         troubles.look()
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
@@ -168,17 +164,17 @@ def lived(
         return receive(goes_on).pipe(operators.do_action(passing))
 
     bot.made.record = passing
-    standstill.begin(inbox)
-    name, days = f"{net.name} {' '.join(tickers[:3])}", Path(arguments.state or days_file(net))
-    with going_on(bot.scorer, lambda: bot.journal.hash, days, inbox), terminal.held():
+    name = f"{net.name} {' '.join(tickers[:3])}"
+    with contextlib.ExitStack() as ends, terminal.held():
+        for one in beside:
+            ends.callback(one.end)
+            one.begin(inbox)
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=Path(arguments.record) if arguments.record else None, lost=terminal.lose,
         )  # fmt: skip
-    if not shown:
-        require_frames(bot, net)
-    if record is not None:
-        record.close()
+        if not shown:
+            require_frames(bot, net)
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):

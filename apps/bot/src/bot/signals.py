@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,21 +115,32 @@ def begin_with(path: Path, inbox: Inbox) -> None:
         inbox.put("state", state.text, id=state.id, link=state.link)
 
 
-@contextlib.contextmanager
-def going_on(
-    scorer: Scorer, hash_of: Callable[[], str], path: Path, inbox: Inbox
-) -> Iterator[None]:
-    """Begin a live run with the days of the last one; store its own, under its hash, at its end.
+class Days:
+    """Begins a live run with the days of the last one; stores its own, under its hash, at its end.
 
     A full disk is no reason to lose its report.
     """
-    begin_with(path, inbox)
-    yield
-    try:
-        write_state(scorer, hash_of(), path)
-    except (OSError, ConnError) as error:
-        what = f"expected to store the day of each market in {path}"
-        print(f"bot: {what}, got {error}", file=sys.stderr)
+
+    name = "days"
+    trouble = ""
+
+    def __init__(self, scorer: Scorer, hash_of: Callable[[], str], path: Path) -> None:
+        self._scorer, self._hash_of, self._path = scorer, hash_of, path
+
+    def begin(self, inbox: Inbox) -> None:
+        """Put in what the last run left."""
+        begin_with(self._path, inbox)
+
+    def note(self, frame: Frame) -> None:
+        """Take no frame: the signals have them."""
+
+    def end(self) -> None:
+        """Store the days."""
+        try:
+            write_state(self._scorer, self._hash_of(), self._path)
+        except (OSError, ConnError) as error:
+            what = f"expected to store the day of each market in {self._path}"
+            print(f"bot: {what}, got {error}", file=sys.stderr)
 
 
 def read_state(path: Path) -> Frame | None:

@@ -263,10 +263,34 @@ def _trade(
             )  # fmt: skip
 
         code = lived(
-            arguments, bot, net, tickers, receive, record, inbox, mode="TRADE", audit=audit,
-            leave=leave, handle=handle,
+            arguments, bot, net, tickers, receive, inbox, mode="TRADE",
+            beside=[Audited(audit), *record], leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
+
+
+class Audited:
+    """The audit log of a run: all that passes is in it."""
+
+    name = "audit"
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    @property
+    def trouble(self) -> str:
+        """Return why it cannot be written, "" while it can."""
+        return self._audit.trouble
+
+    def begin(self, inbox: Inbox) -> None:
+        """Have begun with the way into the run."""
+
+    def note(self, frame: Frame) -> None:
+        """Write down what passes."""
+        self._audit.passed(frame)
+
+    def end(self) -> None:
+        """Leave it to the way out of the run, which goes on writing."""
 
 
 def recorded_as(subaccount: Subaccount, options: Options) -> str:

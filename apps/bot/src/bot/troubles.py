@@ -19,6 +19,7 @@ from typing import Final
 from dydx_conn import ConnError, Frame, Header, Inbox, Network, RecordingWriter
 
 from bot.acts import act
+from bot.beside import Beside
 from bot.composition import Bot
 
 # === Recording ===
@@ -27,6 +28,8 @@ from bot.composition import Bot
 
 class Recorder:
     """Writes frames to a new recording; `ConnError` if it cannot be begun, `trouble` if it ends."""
+
+    name = "recorder"
 
     def __init__(self, path: str, net: Network, run: str = "") -> None:
         if Path(path).exists():
@@ -37,13 +40,16 @@ class Recorder:
             raise ConnError(f"expected to write a recording to {path}, got {error}") from None
         self.trouble = ""
 
-    def write(self, frame: Frame) -> None:
+    def begin(self, inbox: Inbox) -> None:
+        """Have begun already: a path that is no good is refused before the network is looked at."""
+
+    def note(self, frame: Frame) -> None:
         """Write a frame down, unless the recording has ended."""
         if not self.trouble:
             with self._ending():
                 self._writer.write_frame(frame)
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End the recording; a second call does nothing."""
         if not self.trouble:
             with self._ending():
@@ -59,13 +65,16 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recorder(path: str | None, net: Network, run: str = "") -> Iterator[Recorder | None]:
-    """Write the frames of a run to a recording, if a path was given."""
+def recorder(path: str | None, net: Network, run: str = "") -> Iterator[list[Beside]]:
+    """Write the frames of a run to a recording, if a path was given: one, or none."""
     if path is None:
-        yield None
+        yield []
         return
-    with contextlib.closing(Recorder(path, net, run)) as recording:
-        yield recording
+    recording = Recorder(path, net, run)
+    try:
+        yield [recording]
+    finally:
+        recording.end()
 
 
 # === Terminal ===
@@ -95,6 +104,8 @@ def handled(handlers: Mapping[int, Handler]) -> Iterator[None]:
 
 class Terminal:
     """The terminal of a run on live frames: `trouble` once it is lost."""
+
+    name = "terminal"
 
     def __init__(self) -> None:
         self.trouble = ""
