@@ -38,7 +38,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
 - Keys: `Keys`, one signing key that is never shown; `rotate`; `seal` and `unseal` other secrets.
 - Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
-- Node: `chain_tip`, and the chain's own messages.
+- Node: `chain_tip`, `chain_account`, and the chain's own messages.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
@@ -130,7 +130,7 @@ __all__ = [
     # Audit
     "AuditLog", "is_secret", "printable", "redact",
     # Node
-    "ChainTip", "chain_tip",
+    "ChainAccount", "ChainPosition", "ChainTip", "chain_account", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -7807,17 +7807,62 @@ class ChainTip:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChainPosition:
+    """A perpetual position as the chain holds it: signed quantums of 10 ** `atomic_resolution`.
+
+    `funding_index` is where its funding was settled last, `index_now` where its market's stands.
+    """
+
+    ticker: str
+    quantums: int
+    atomic_resolution: int
+    funding_index: int
+    index_now: int
+
+    @property
+    def size(self) -> Decimal:
+        """Return the size in base units, negative for a short."""
+        return Decimal(self.quantums).scaleb(self.atomic_resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAccount:
+    """A subaccount as the chain holds it at a height, its funding not settled.
+
+    `collateral` is USDC in quote quantums, negative if owed.
+    """
+
+    height: int
+    collateral: int
+    positions: tuple[ChainPosition, ...] = ()
+
+
 def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     """Query the network's node for its newest block; `NetworkError` if none comes in time."""
+    return _answer(network, deadline_s, "a block", lambda node: node.latest_block())
+
+
+def chain_account(
+    network: Network, subaccount: Subaccount, *, deadline_s: float = 5.0
+) -> ChainAccount:
+    """Query the network's node for a subaccount, an empty one where none was funded.
+
+    `NetworkError` if none comes in time. Source: x/subaccounts and x/perpetuals, their queries.
+    """
+    return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
+
+
+def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_Node], _A]") -> _A:
     import grpc
 
     with contextlib.closing(_Node(network, deadline_s)) as node:
         try:
-            return node.latest_block()
+            return query(node)
         except grpc.RpcError as error:
             problem = _why(error)
     where = " or ".join(network.nodes)
-    raise NetworkError(f"expected a block of the node {where}, got {problem}")
+    raise NetworkError(f"expected {what} of the node {where}, got {problem}")
 
 
 class _Channel:
@@ -7858,6 +7903,21 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
         return returned.value
     call.close()
     raise RuntimeError("expected a call that does not suspend, got one that does")
+
+
+_BLOCKS_TRIED: Final = 5
+
+
+def _integer(packed: bytes) -> int:
+    """Read an integer as the chain packs it: 2, or 3 if it is negative, and its bytes.
+
+    Source: protocol/dtypes/serializable_int.go, which is Go's own encoding of a big integer.
+
+    >>> _integer(b""), _integer(bytes([2, 1, 0])), _integer(bytes([3, 1, 0]))
+    (0, 256, -256)
+    """
+    size = int.from_bytes(packed[1:])
+    return -size if packed[:1] == b"\3" else size
 
 
 class _Node:
@@ -7916,6 +7976,28 @@ class _Node:
     def _tip_of(self, address: str) -> ChainTip:
         header = _called(self._client_of(address).latest_block()).block.header
         return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
+
+    def subaccount(self, subaccount: Subaccount) -> ChainAccount:
+        """Return a subaccount at one height, or at that height or later if blocks come too fast."""
+        for _ in range(_BLOCKS_TRIED):
+            height, found = self.latest_block().height, self._subaccount(subaccount)
+            if self.latest_block().height == height:
+                break
+        return replace(found, height=height)
+
+    def _subaccount(self, subaccount: Subaccount) -> ChainAccount:
+        found = _called(self._client.get_subaccount(subaccount.owner, subaccount.number))
+        rows = found.perpetual_positions
+        usdc = [_integer(row.quantums) for row in found.asset_positions if row.asset_id == 0]
+        balances = [_integer(row.quote_balance) for row in rows]
+        return ChainAccount(0, sum(usdc + balances), tuple(map(self._position, rows)))  # integers
+
+    def _position(self, row: Any) -> ChainPosition:
+        market = _called(self._client.get_perpetual(row.perpetual_id)).perpetual
+        return ChainPosition(
+            market.params.ticker, _integer(row.quantums), market.params.atomic_resolution,
+            _integer(row.funding_index), _integer(market.funding_index),
+        )  # fmt: skip
 
     def account(self, address: str) -> tuple[int, int]:
         """Return an account's number and the sequence of its next transaction."""
