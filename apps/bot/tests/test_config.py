@@ -116,8 +116,6 @@ notify: {telegram: 5}
 profile: stedy
 """
     assert refused(tmp_path, text, DYDX__POLICY__MAX_LEVRAGE="3") == [
-        "DYDX__POLICY__MAX_LEVRAGE: expected the name of a setting: did you mean "
-        "DYDX__POLICY__MAX_LEVERAGE?",
         "bot.yaml:2:3: expected no name 'policy.max_levrage': did you mean max_leverage?",
         "bot.yaml:3:14: expected policy.act_below to be less than 1, got 2",
         "bot.yaml:4:15: expected policy.guard_cuts to be no true or false, got one",
@@ -125,6 +123,8 @@ profile: stedy
         "bot.yaml:6:10: expected nothing in notify, which has no settings in this version, got "
         "telegram",
         "bot.yaml:7:10: profile: expected a profile (steady, reckless), got 'stedy'",
+        "DYDX__POLICY__MAX_LEVRAGE: expected the name of a setting: did you mean "
+        "DYDX__POLICY__MAX_LEVERAGE?",
     ]
 
 

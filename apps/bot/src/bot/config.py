@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     )
     strategy: str = Field(
         default="rank",
-        description="rank, sniper, reversion, carry, pairs, mix, none, or a file (.py, .toml, .json)",
+        description="rank, sniper, reversion, carry, pairs, mix, none, or a .py, .toml, .json file",
     )
     strategies: StrategiesSettings = StrategiesSettings()
     signals: SignalSettings = SignalSettings()
