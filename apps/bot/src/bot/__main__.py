@@ -527,6 +527,24 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot doctor --network local --json", "for a program"),
         ),
     ),
+    "completion": Command(
+        MACHINE,
+        "print a script by which your shell completes what you type",
+        "bot.completion:completion",
+        (option("shell", choices=("bash", "zsh", "tcsh"), help="which shell it is for"),),
+        "Completes commands, options, names (of profiles, strategies, signals, panels, networks) "
+        "and files. Make it again when the bot is newer.",
+        (
+            ("bot completion bash", "see below where it goes"),
+            ("bot completion zsh > ~/.zfunc/_bot", ""),
+        ),
+        """\
+to install it, add a line to the file that your shell reads as it starts:
+  ~/.bashrc   source <(bot completion bash)
+  ~/.zshrc    fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+  ~/.tcshrc   bot completion tcsh > ~/.bot.tcsh && source ~/.bot.tcsh
+where bot is started by uv:  alias bot='uv run bot'  in the line above it""",
+    ),
 }
 
 
