@@ -1,6 +1,12 @@
 """What the last run left, the indexer and the chain: each difference in plain words."""
 
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,10 +19,22 @@ from bot.reconcile import (
     Reported,
     Standing,
     compare,
+    held_by,
     reason,
+    reported,
+)
+from dydx_conn import (
+    NETWORKS,
+    ChainAccount,
+    ChainPosition,
+    Network,
+    Rest,
+    Subaccount,
+    subaccount_id,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import REAL, Session
 
 ORDER = Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000")
 SOLD = Move(kind="fill", at=5, paid_in=600_000_000, id="f9", ticker="ETH-USD", size=Decimal("-0.2"))
@@ -191,3 +209,113 @@ def test_whatever_is_not_explained_is_found(
     )
 
     assert bool(reason(found)) is (not was == now == true or abs(before - after) > 1 + bool(true))
+
+
+# === The indexer and the chain ===
+
+
+class Venue:
+    """An indexer that answers by path, and counts what it was queried for."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.paths: list[str] = []
+
+    def get(self, target: str) -> tuple[int, bytes]:
+        """Answer a request; 404 for what there is not."""
+        path = target.partition("?")[0]
+        self.paths.append(path)
+        found = self.answers.get(path)
+        return (404, b'{"errors":[]}') if found is None else (200, msgspec.json.encode(found))
+
+
+@pytest.fixture(scope="module")
+def indexer() -> Iterator[tuple[Venue, Network]]:
+    """Run an indexer on the loopback."""
+    venue = Venue()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = venue.get(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            yield venue, dataclasses.replace(NETWORKS["local"], rest=address)
+        finally:
+            server.shutdown()
+
+
+def asked(net: Network, subaccount: Subaccount, since: int | None) -> Reported:
+    """Query the indexer."""
+
+    async def query() -> Reported:
+        async with Rest(net, patience_s=1.0) as rest:
+            return await reported(rest, subaccount, since)
+
+    return asyncio.run(query())
+
+
+ACCOUNTS = [(session, name) for session in REAL for name in session.truth["state"]]
+
+
+@pytest.mark.parametrize(("session", "name"), ACCOUNTS, ids=lambda part: str(part)[-24:])
+def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
+    indexer: tuple[Venue, Network], session: Session, name: str
+) -> None:
+    """To the quantum, from the answers of the real software: since the account was opened."""
+    venue, net = indexer
+    owner, _, number = name.partition("/")
+    venue.answers = answers_of(session.truth["state"][name], owner, number)
+
+    now = asked(net, Subaccount(owner, int(number)), 0)
+    chain = held_by(chain_of(session.truth, name))
+    nothing = Left(run="run 1", began=0, held=Held(collateral=0))
+
+    assert compare(None, now, chain) == []
+    assert {found.kind for found in compare(nothing, now, chain)} <= {"explained", "noted"}
+
+
+def answers_of(state: Any, owner: str, number: str) -> dict[str, Any]:
+    """Return what the indexer answers of an account, by path."""
+    fills = [
+        {**fill, "market": fill["ticker"], "marketType": "PERPETUAL",
+         "createdAt": fill["createdAt"].replace(" ", "T"), "createdAtHeight": str(fill["block"])}
+        for fill in state["fills"]
+    ]  # fmt: skip
+    own = subaccount_id(Subaccount(owner, int(number)))
+    ends = {"sender": {"address": "dydx1"}, "recipient": {"address": "dydx2"}, "symbol": "USDC"}
+    transfers = [
+        {"id": row["id"], "size": row["size"], "createdAt": "2026-11-29T00:00:00Z", **ends,
+         "type": "TRANSFER_IN" if row["t"] == own else "TRANSFER_OUT"}
+        for row in state["transfers"]
+    ]  # fmt: skip
+    return {
+        f"/v4/addresses/{owner}/subaccountNumber/{number}": state["comlink"]["subaccount"],
+        "/v4/orders": [o for o in state["comlink"]["orders"] if o["status"] == "OPEN"],
+        "/v4/fills": {"fills": fills},
+        "/v4/transfers": {"transfers": transfers},
+        "/v4/fundingPayments": {"fundingPayments": []},
+    }
+
+
+def chain_of(truth: Any, name: str) -> ChainAccount:
+    """Return what the node held of an account."""
+    state = truth["state"][name]
+    held = tuple(
+        ChainPosition(
+            row["ticker"], row["quantums"], truth["markets"][row["ticker"]]["atomic_resolution"],
+            row["funding_index"], truth["markets"][row["ticker"]]["funding_index"],
+        )
+        for row in state["positions"]
+    )  # fmt: skip
+    collateral = state["usdc_quantums"] + state["quote_balances"]
+    return ChainAccount(truth["true_at_block"], collateral, held)
