@@ -38,10 +38,12 @@ from dydx_conn import (
     chain_tip,
     is_loopback,
     rotate,
+    seal,
+    unseal,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 from v4_proto.cosmos.base.tendermint.v1beta1 import query_pb2, query_pb2_grpc
 from v4_proto.dydxprotocol.perpetuals import query_pb2_grpc as perpetuals_grpc
 from v4_proto.dydxprotocol.perpetuals.perpetual_pb2 import Perpetual, PerpetualParams
@@ -387,6 +389,70 @@ def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
     message = refused(lambda: Keys(SecretStr(HEX)).save(tmp_path / "k", SecretStr("1234567")))
 
     assert "of 8 or more characters" in message
+
+
+# === Other secrets ===
+
+
+@settings(max_examples=10)  # each derives a key, twice
+@given(st.binary(max_size=4096))
+def test_what_is_sealed_is_what_comes_out(plain: bytes) -> None:
+    """Any bytes, none among them, and nothing of them in what is written."""
+    sealed = seal(plain, PASSPHRASE)
+
+    assert unseal(sealed, PASSPHRASE) == plain
+    assert len(plain) < 4 or plain not in sealed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: b"", "expected sealed text, got"),
+        (lambda text: b"\xff" + text, "expected sealed text, got"),
+        (lambda text: b"[" * 10_000, "expected sealed text, got"),
+        (lambda text: text.replace(b"gAAAA", b"gAAAB"), "a damaged one"),
+        (lambda text: text.replace(b'"version": 1', b'"version": 2'), "got dydx-sealed 2"),
+        (lambda text: text.replace(b"dydx-sealed", b"dydx-keys"), "got dydx-keys 1"),
+    ],
+)
+def test_damaged_sealed_text_is_no_wrong_passphrase(
+    spoil: Callable[[bytes], bytes], message: str
+) -> None:
+    """Neither is a key file, which has another format."""
+    sealed = seal(b"postgresql://", PASSPHRASE)
+
+    with pytest.raises(KeyProblem) as caught:
+        unseal(spoil(sealed), PASSPHRASE)
+
+    assert message in str(caught.value)
+
+
+def test_another_passphrase_opens_no_sealed_text() -> None:
+    """The message names neither of them, nor what is sealed."""
+    sealed = seal(b"postgresql://bot:hunter2@db/bot", PASSPHRASE)
+
+    message = refused(lambda: unseal(sealed, SecretStr("battery horse correct")))
+
+    assert message == "expected the passphrase of the sealed text, got another"
+
+
+def test_a_short_passphrase_seals_nothing() -> None:
+    """Nor does its refusal show what was to be sealed."""
+    with pytest.raises(KeyProblem, match="of 8 or more characters") as caught:
+        seal(b"hunter2" * 3, SecretStr("1234567"))
+
+    assert "hunter2" not in _ours(caught.value)
+
+
+def test_a_key_of_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
+    """Somebody who knows the passphrase may seal anything into a key file."""
+    path = tmp_path / "key.json"
+    sealed = dydx_conn._Sealed.seal(
+        SecretBytes(b"\xff\xfe"), PASSPHRASE, format="dydx-keys", address="dydx1"
+    )
+    path.write_bytes(sealed.text())
+
+    assert "expected a mnemonic" in refused(lambda: Keys.from_file(path, PASSPHRASE))
 
 
 # === No way out ===
