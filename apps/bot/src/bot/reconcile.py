@@ -353,9 +353,26 @@ _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
 _ENDS: Final = {"ended": "which ended", "killed": "which was killed"}
 
 
+def last_run(net: Network, subaccount: Subaccount, url: str = "") -> Left | None:
+    """Return what the last run left in a database; None where there is none, or no such run."""
+    # Loaded by whoever has a database: it takes a third of a second.
+    from bot.database import default_url, engine_of, explained, file_of
+
+    url = url or default_url()
+    file = file_of(url)
+    if file is not None and not file.exists():
+        return None
+    engine = engine_of(url)
+    try:
+        with explained(url):
+            return left_in(engine, net.chain_id, str(subaccount))
+    finally:
+        engine.dispose()
+
+
 def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
     """Return what the last run with real orders of an account left; None if there was none."""
-    from sqlalchemy import select
+    from sqlalchemy import func, select
 
     from bot.database import checkpoints, orders, positions, runs
 
@@ -363,7 +380,7 @@ def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
         return (table.c.chain_id == chain_id) & (table.c.account == account)
 
     with engine.connect() as connection:
-        ours = of_account(runs) & (runs.c.mode == "trade")
+        ours = of_account(runs) & (func.lower(runs.c.mode) == "trade")
         run = connection.execute(
             select(runs).where(ours).order_by(runs.c.began.desc(), runs.c.id.desc()).limit(1)
         ).first()
@@ -427,44 +444,58 @@ def look(
     """
     began = clock()
     while True:
-        trouble: ConnError | None = None
         try:
-            indexer = asyncio.run(_indexer(net, subaccount, left))
-            chain = held_by(chain_account(net, subaccount))
-        except ConnError as error:
-            trouble, found, where = error, [Finding("unexplained", str(error))], ""
+            found, where = _once(net, subaccount, left)
+        except ConnError:
+            if clock() - began >= _MOMENT_S:
+                raise
         else:
-            found = compare(left, indexer, chain)
-            where = f"the indexer at block {indexer.held.height}, the chain at {chain.height}"
-        kinds = {each.kind for each in found}
-        patience_s = _PATIENCE_S if "behind" in kinds else _MOMENT_S
-        if not kinds & {"behind", "unexplained"} or clock() - began >= patience_s:
-            if trouble is not None:
-                raise trouble
-            return found, where
+            behind = any(each.kind == "behind" for each in found)
+            patience_s = _PATIENCE_S if behind else _MOMENT_S
+            if not reason(found) or clock() - began >= patience_s:
+                return found, where
         sleep(_AGAIN_S)
 
 
-async def _indexer(net: Network, subaccount: Subaccount, left: Left | None) -> Reported:
+def _once(net: Network, subaccount: Subaccount, left: Left | None) -> tuple[list[Finding], str]:
+    indexer, chain = asyncio.run(_indexer(net, subaccount)), held_by(chain_account(net, subaccount))
+    found = compare(left, indexer, chain)
+    if left is not None and reason(found):  # what moved is only of interest where something did
+        indexer = asyncio.run(_indexer(net, subaccount, left.began))
+        found = compare(left, indexer, chain)
+    return found, f"the indexer at block {indexer.held.height}, the chain at {chain.height}"
+
+
+async def _indexer(net: Network, subaccount: Subaccount, since: int | None = None) -> Reported:
     async with Rest(net, patience_s=_MOMENT_S) as rest:
-        return await reported(rest, subaccount, None if left is None else left.began)
+        return await reported(rest, subaccount, since)
 
 
-def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, left: Left | None) -> None:
-    """Print each difference and let it be the run's first acts; what nothing explains halts it."""
+def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> None:
+    """Compare the three, print each difference and let it be one of the run's first acts.
+
+    What nothing explains, and what could not be compared, lets the run begin halted. `database` is
+    a URL, by default the user's own.
+    """
+    try:
+        left = last_run(net, subaccount, database)
+    except ConnError as error:
+        left = None
+        _tell(f"what the last run left is not known: {error}")
     try:
         found, where = look(net, subaccount, left)
     except ConnError as error:
         found, where = [Finding("unexplained", f"the account is not compared: {error}")], ""
     for each in found:
-        print(as_lines([f"bot: {each.words}"]), file=sys.stderr)
+        _tell(each.words)
         act(inbox, "reconcile", "note", each.words)
     if not found:
-        what = f"is as {left.run} left it" if left else "is compared without a run before it"
-        print(f"bot: {subaccount} {what}: {where}", file=sys.stderr)
+        what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
+        _tell(f"{subaccount} {what}: {where}")
     if why := reason(found):
-        print(f"bot: {_HALTED}", file=sys.stderr)
+        _tell("the run begins halted: look at the account, then bot resume lets it enter")
         act(inbox, "reconcile", "halt", why)
 
 
-_HALTED: Final = "the run begins halted: look at the account, then bot resume lets it enter"
+def _tell(words: str) -> None:
+    print(as_lines([f"bot: {words}"]), file=sys.stderr)
