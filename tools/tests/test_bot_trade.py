@@ -432,10 +432,15 @@ def stored(url: str, address: str, **held: str) -> None:
     tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
-        run = {"mode": "TRADE", "began": at, "state": "running", "pid": len(held)}
+        run: dict[str, Any] = {"mode": "TRADE", "began": at, "state": "running", "pid": len(held)}
         connection.execute(tables["runs"].insert().values(**ours, **run))
         for name, size in held.items():
-            row = {"position_id": name, "ticker": f"{name}-USD", "side": "LONG", "size": size}
+            row: dict[str, Any] = {
+                "position_id": name,
+                "ticker": f"{name}-USD",
+                "side": "LONG",
+                "size": size,
+            }
             row |= {"status": "OPEN", "opened": at, "updated": at, "run_id": 1, "ledger": 0}
             connection.execute(tables["positions"].insert().values(**ours, **row))
     engine.dispose()
