@@ -261,7 +261,7 @@ def indexer() -> Iterator[tuple[Venue, Network]]:
             server.shutdown()
 
 
-def asked(net: Network, subaccount: Subaccount, since: int | None) -> Reported:
+def queried(net: Network, subaccount: Subaccount, since: int | None) -> Reported:
     """Query the indexer."""
 
     async def query() -> Reported:
@@ -283,7 +283,7 @@ def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
     owner, _, number = name.partition("/")
     venue.answers = answers_of(session.truth["state"][name], owner, number)
 
-    now = asked(net, Subaccount(owner, int(number)), 0)
+    now = queried(net, Subaccount(owner, int(number)), 0)
     chain = held_by(chain_of(session.truth, name))
     nothing = Left(run="run 1", began=0, held=Held(collateral=0))
 
@@ -482,7 +482,7 @@ def test_what_moved_is_queried_only_where_something_did(views: dict[str, Any]) -
     assert views["since"][:3] == [None, None, 1]
 
 
-def test_who_does_not_answer_is_asked_again_for_a_moment(views: dict[str, Any]) -> None:
+def test_who_does_not_answer_is_queried_again_for_a_moment(views: dict[str, Any]) -> None:
     """A node that comes back is as good as one that was there."""
     views["indexer"], clock = [Reported(held=held(830))], Clock()
     views["chain"] = [NetworkError("gone"), on_chain(830, "1.2")]
