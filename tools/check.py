@@ -20,10 +20,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -192,8 +194,10 @@ def run_all(checks: dict[str, list[Command]]) -> int:
     """Run the checks, some side by side; print a line for each as it ends, then the sum."""
     started = time.monotonic()
     outcomes: dict[str, CheckOutcome] = {}
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        running = {pool.submit(run_check, commands): name for name, commands in checks.items()}
+    with compiled_once() as environment, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        running = {
+            pool.submit(run_check, commands, environment): name for name, commands in checks.items()
+        }
         try:
             for number, done in enumerate(as_completed(running), 1):
                 name, outcome = running[done], done.result()
@@ -212,10 +216,25 @@ def run_all(checks: dict[str, list[Command]]) -> int:
     return 1 if failed else 0
 
 
-def run_check(commands: Sequence[Command]) -> CheckOutcome:
+@contextmanager
+def compiled_once() -> Iterator[Mapping[str, str]]:
+    """Give an environment in which what one process compiled is there for the others.
+
+    Where a shell forbids byte code beside the sources, each of some hundred processes would
+    compile all that it imports, a second or two of it: it lies elsewhere while the checks run.
+    """
+    given = dict(os.environ)
+    if not given.pop("PYTHONDONTWRITEBYTECODE", ""):
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="check-") as folder:
+        yield given | {"PYTHONPYCACHEPREFIX": folder}
+
+
+def run_check(commands: Sequence[Command], environment: Mapping[str, str]) -> CheckOutcome:
     """Run one check's commands, one after the other, all of them."""
     started = time.monotonic()
-    ended = [(command, *run(command)) for command in commands]
+    ended = [(command, *run(command, environment)) for command in commands]
     word = "ok"
     if any(code == SKIPPED for _, code, _ in ended):
         word = "skipped"
@@ -229,12 +248,13 @@ def run_check(commands: Sequence[Command]) -> CheckOutcome:
     return CheckOutcome(word=word, took_s=time.monotonic() - started, written="".join(lines))
 
 
-def run(command: Command) -> tuple[int, str]:
+def run(command: Command, environment: Mapping[str, str]) -> tuple[int, str]:
     """Run a command at the root; return its exit code and all it wrote."""
     try:
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env=environment,
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

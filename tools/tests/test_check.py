@@ -1,5 +1,6 @@
 """The runner of all checks: it runs everything, in order, and reports truly at the end."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -34,9 +35,29 @@ def test_when_all_pass_the_exit_code_is_zero(capsys: pytest.CaptureFixture[str])
 
 def test_a_check_fails_if_any_of_its_commands_does() -> None:
     """The verdict of a list of commands is that of the worst."""
-    assert "FAILED" == check.run_check(PASS + SKIP + FAIL + PASS).word
-    assert "skipped" == check.run_check(PASS + SKIP + PASS).word
-    assert "ok" == check.run_check(PASS + PASS).word
+    ended = [PASS + SKIP + FAIL + PASS, PASS + SKIP + PASS, PASS + PASS]
+
+    words = [check.run_check(commands, os.environ).word for commands in ended]
+
+    assert words == ["FAILED", "skipped", "ok"]
+
+
+def test_what_is_imported_is_compiled_once_and_not_beside_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the shell forbids byte code beside the sources; when all have run, none is left."""
+    (tmp_path / "imported.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    with check.compiled_once() as environment:
+        import_it = [sys.executable, "-c", "import imported; print(imported.__cached__)"]
+        _, printed = check.run(import_it, environment)
+        cached = Path(printed.strip())
+        there = cached.exists()
+
+    assert (there, cached.exists()) == (True, False)
+    assert [file.name for file in tmp_path.iterdir()] == ["imported.py"]
 
 
 def test_what_is_skipped_shows_why_and_counts_as_neither(

@@ -3908,6 +3908,15 @@ class Course:
         if not (share is None and usdc is None and policy.max_drawdown is None):
             self._limit(profit, paid_in, policy, funding)
 
+    def judge_by(self, was: Policy, policy: Policy) -> None:
+        """Hold what was beyond its limit against another one, where that is another."""
+        if self.lost is not None and self.day_limit(was) != (limit := self.day_limit(policy)):
+            self.lost = self.lost if limit is not None and self.lost > limit[1] else None
+        if self.sunk is not None and was.max_drawdown != (share := policy.max_drawdown):
+            self.sunk = self.sunk if share is not None and self.sunk > share else None
+        if self.day_limit(policy) is None and policy.max_drawdown is None:
+            self.room, self.tightest = 1.0, "LEVERAGE"
+
     def _withdraw(self, usdc: int, left: int) -> None:
         # A loss of 5 % is one of 5 % still.
         had = left + usdc
@@ -4062,8 +4071,20 @@ class Move:
         """Return whether a move was begun and has not given back what it took."""
         return self.room > 0
 
+    def judge_by(self, was: Policy, policy: Policy) -> None:
+        """Go on as if it had begun by the distances of another policy."""
+        before, now = (was.act_below, was.restore_to), (policy.act_below, policy.restore_to)
+        if not self.is_on or before == now:
+            return
+        sensitivity = self.room / (before[1] - before[0])
+        self.room = (now[1] - now[0]) * sensitivity
+        if higher := now[1] - before[1]:
+            self._spend(higher * sensitivity)
+
     def go(self, before: MarginFigures, after: MarginFigures) -> None:
-        """Count what prices did while positions stood still."""
+        """Count what prices did while positions stood still, if one is on."""
+        if not self.is_on:
+            return
         lost, notional = before.net_collateral - after.net_collateral, max(before.notional, 1)
         self.spent += lost
         self._fell += lost * self.held / notional
@@ -4071,10 +4092,17 @@ class Move:
         if self._fell < 0:
             self.end()
 
-    def give_back(self, usdc: int) -> None:
-        """Count what is paid in against it, in quote quantums."""
-        self.spent -= usdc
-        self._fell -= usdc
+    def hold(self, notional: int, paid_in: int, *, flat: bool) -> None:
+        """Count what is paid in against it, and what is held by now, in quote quantums."""
+        if paid_in > 0:
+            self._spend(-paid_in)
+        # What was held then is a product of floats.
+        if flat or notional > 1.01 * self.held:
+            self.end()
+
+    def _spend(self, usdc: float) -> None:
+        self.spent += usdc
+        self._fell += usdc
         if self._fell < 0:
             self.end()
 
@@ -5194,6 +5222,15 @@ class Watchfulness:
         self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
+    def follow(self, margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> None:
+        """Begin a move where the distance that is defended is lost."""
+        if move.is_on:
+            return
+        if is_near(margin, policy, ahead):
+            move.begin(margin, policy.act_below, policy.restore_to)
+        else:
+            self.rung = 0
+
     def is_blindness_due(self, turn: int) -> bool:
         """Return whether blindness is to be reported in this turn; it counts as reported."""
         last, self._answered["blind"] = self._answered.get("blind"), turn
@@ -5739,7 +5776,7 @@ class Risk:
     def step(self, event: _Event) -> list[Judgement]:
         """Take one event in; put out what the gate became by it, and the verdicts, in order.
 
-        A frame is an act that `halt` or `resume` has just put into effect.
+        A frame is an act that `halt`, `resume` or `change` has just put into effect.
         """
         # An update or an act may have been stamped by a clock that is wrong now.
         if isinstance(event, MarketView) or not self._elapsed.now:
@@ -5800,6 +5837,20 @@ class Risk:
         self._halted, self._foreign, self._course = "", False, Course()
         self._settle()
 
+    def change(self, policy: Policy) -> None:
+        """Judge by another policy from here on; nothing that happened is forgotten.
+
+        The next step reports what the gate became by it.
+        """
+        if policy == (was := self.policy):
+            return
+        self.policy, self._watcher.keep_above = policy, policy.keep_above
+        self._move.judge_by(was, policy)
+        self._course.judge_by(was, policy)
+        self._planner = Planner(policy.flight)
+        self.valued.moved.update(self.valued.held, self.account.unreadable)
+        self._settle()
+
     def watch(self, view: MarketView) -> Watch:
         """Look at the account as it is: every figure, every shock, and the way out."""
         return self._watcher.look(view, self.valued, self.flight_plan, self.triggers)
@@ -5824,13 +5875,9 @@ class Risk:
             moved = account.transferred - paid_in
             if moved and moved == account.funding - funding:
                 self._course.explain(moved)
-            if moved > 0:
-                self._move.give_back(moved)
             self.valued.load()
-            # What is held then is a product of floats.
-            grown = self.valued.margin.notional > 1.01 * self._move.held
-            if grown or not self.valued.held:
-                self._move.end()
+            notional, flat = self.valued.margin.notional, not self.valued.held
+            self._move.hold(notional, moved, flat=flat)
             self._settle()
         return self._keep_up(update)
 
@@ -5848,8 +5895,7 @@ class Risk:
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                if self._move.room:
-                    self._move.go(before, valued.margin)
+                self._move.go(before, valued.margin)
         verdicts = self._defend(view) if self.guard else []
         if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
             self._upkeep.take_back()  # nothing is added to what the guard reduces
@@ -5939,10 +5985,8 @@ class Risk:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
-        self._follow(margin)
+        watchful.follow(margin, self._move, self.policy, self._turns.ahead)
         step = self._due(margin)
-        if step is None and not margin.unknown:
-            return []
         reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
         acts = step is not None and watchful.is_danger_due(valued.margin, turn)
         if not (reports_blindness or acts):
@@ -5965,15 +6009,6 @@ class Risk:
             tickers, lasts_ns = [r.order.ticker for r in reductions], self.policy.cool_down_ns
             self._rest.begin(tickers, self._elapsed.now, lasts_ns, whole=is_whole(step))
         return [*answers]
-
-    def _follow(self, margin: MarginFigures) -> None:
-        """Begin a move where the distance that is defended is lost."""
-        if self._move.room:
-            return
-        if is_near(margin, self.policy, self._turns.ahead):
-            self._move.begin(margin, self.policy.act_below, self.policy.restore_to)
-        else:
-            self._watchful.rung = 0
 
     def _due(self, margin: MarginFigures) -> Step | None:
         course, account = self._course, self.account
