@@ -94,8 +94,8 @@ def test_each_goes_on_by_other_settings_and_back_as_if_nothing_had_been(name: st
             street, prices = _street(name), EACH[name][3]()
             street.run(at, prices)
             if there is not None:
-                street.decider.change(there)
-                street.decider.change(EACH[name][2])
+                street.decider.step(there)
+                street.decider.step(EACH[name][2])
             street.run(SECONDS - at, prices)
             runs.append(street.decided)
         assert runs[0] == runs[1]
@@ -113,7 +113,7 @@ def test_each_that_is_changed_before_it_begins_began_with_it(name: str) -> None:
         _, make, _, prices = EACH[name]
         tickers = LEGS if name == "pairs" else ("BTC-USD",)
         changed, begun = _street(name), Street(make(other), *tickers)
-        changed.decider.change(other)
+        changed.decider.step(other)
         assert changed.run(SECONDS, prices()) == begun.run(SECONDS, prices())
 
     property_()
@@ -129,7 +129,7 @@ def test_what_was_seen_fades_by_the_new_half_lives(name: str) -> None:
     for other in (known, quick):
         street, moves = _street(name), prices()
         street.run(40, moves)
-        street.decider.change(other)
+        street.decider.step(other)
         words.append([one.reasons for one in street.run(SECONDS, moves)])
 
     assert words[0] != words[1]
@@ -140,7 +140,7 @@ def test_the_pace_is_that_of_the_new_settings() -> None:
     street, prices = _street("rank"), drifting()
     street.run(30, prices)
     slow = RankSettings(throttle_s=77.0)
-    street.decider.change(slow)
+    street.decider.step(slow)
 
     assert street.decider._pacing.pace is slow
     assert street.strategy._pacing.pace is slow  # type: ignore[attr-defined]
@@ -160,8 +160,8 @@ def test_one_without_change_needs_a_restart() -> None:
     """As a user's own, which has no settings that anybody could know."""
     decider = Decider(Scripted)
 
-    with pytest.raises(StrategyError, match="expected no change of the settings of scripted"):
-        decider.change(RankSettings())
+    with pytest.raises(StrategyError, match="takes other settings while it runs, got scripted"):
+        decider.step(RankSettings())
 
 
 def test_weights_and_settings_of_members_change_together() -> None:
@@ -183,7 +183,10 @@ def test_weights_and_settings_of_members_change_together() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"strategies": (Allocation(use="sniper"),)}, "expected no change of who trades which"),
+        (
+            {"strategies": (Allocation(use="sniper"),)},
+            "expected no change of strategies and their markets",
+        ),
         ({"sample_s": 60.0}, "expected no change of sample_s while it runs, got 60.0: restart"),
         ({"sniper": {"arm": 0.5}}, "expected settings of sniper that can be meant: .*leave below"),
     ],

@@ -364,6 +364,18 @@ class Pace(BaseModel):
         "back at once pays the exit twice",
     )  # fmt: skip
 
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return what stays as it is while a strategy runs, by what it is called."""
+        return {}
+
+    def refuse(self, other: Pace) -> None:
+        """Refuse other settings, as `StrategyError`, of which something is fixed."""
+        for name, value in self.fixed.items():
+            if (got := other.fixed.get(name)) != value:
+                words = f"expected no change of {name} while it runs, got {got}: restart for it"
+                raise StrategyError(words)
+
     def same(self, target: float, other: float) -> bool:
         """Return whether two targets are near enough to count as one."""
         return _same(target, other, self.same_share)
@@ -656,10 +668,6 @@ def _validated(kind: type[_S], fields: Mapping[str, Any], what: str) -> _S:
 def _fault(error: Mapping[str, Any]) -> str:
     where = ".".join(map(str, error["loc"]))
     return f"{where}: {error['msg']}, got {str(error['input'])[:80]}".removeprefix(": ")
-
-
-def _fixed(name: str, got: object) -> StrategyError:
-    return StrategyError(f"expected no change of {name} while it runs, got {got}: restart for it")
 
 
 def _below(settings: RankSettings, low: str, high: str) -> None:
@@ -1875,6 +1883,11 @@ class PairsSettings(_ReturnSettings):
         default=60.0, gt=0, description="silence after which a hold gives the reason"
     )
 
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return the pairs: what is held of one is of no other."""
+        return {"pairs": self.pairs}
+
     @field_validator("pairs")
     @classmethod
     def _apart(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -2028,8 +2041,7 @@ class Pairs:
 
     def change(self, settings: PairsSettings) -> None:
         """Go on by other settings of the same pairs; what was seen fades by them from here on."""
-        if settings.pairs != self.settings.pairs:
-            raise _fixed("pairs", settings.pairs)
+        self.settings.refuse(settings)
         self.settings = settings
         for pair in self._pairs.values():
             pair.rate, pair.back.rate = _fading(settings.mean_s), _fading(settings.usual_s)
@@ -2348,6 +2360,12 @@ class AllocatorSettings(Pace):
         default=86_400.0, ge=0, description="how long it rests then, before it begins from there"
     )
     look_s: float = Field(default=5.0, gt=0, description="time between two looks at the losses")
+
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return who trades which markets, and the length of returns that were seen already."""
+        who = [(one.use, one.title, one.markets) for one in self.strategies]
+        return {"strategies and their markets": who, "sample_s": self.sample_s}
 
     @property
     def shares(self) -> list[tuple[Allocation, float]]:
@@ -3010,13 +3028,7 @@ class Allocator:
 
 def _change_all(children: Sequence[_Child], was: AllocatorSettings, now: AllocatorSettings) -> None:
     """Give each its part and its settings by others of the allocator, or none of them."""
-    who, others = (
-        [(one.use, one.title, one.markets) for one in some.strategies] for some in (was, now)
-    )
-    if who != others:
-        raise _fixed("who trades which markets", others)
-    if was.sample_s != now.sample_s:  # of which all returns that were seen are made
-        raise _fixed("sample_s", now.sample_s)
+    was.refuse(now)
     rows = [*zip(children, was.shares, now.shares, strict=True)]
     for number, (child, old, new) in enumerate(rows):
         try:
@@ -3216,7 +3228,7 @@ def _raised(error: BaseException) -> str:
 # A strategy, built in or a user's own, and what is done with whatever it decides: it is
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
-_Event = Scored | Holdings | Outcome
+_Event = Scored | Holdings | Outcome | BaseModel
 
 
 class Decider:
@@ -3247,16 +3259,14 @@ class Decider:
         self._leaves: dict[str, tuple[float, float]] = {}
         self._count = 0
 
-    def change(self, settings: BaseModel) -> None:
-        """Go on by other settings, at their pace; `StrategyError`, and as before, if it cannot."""
-        change = getattr(self.strategy, "change", None)
-        if change is None:
-            raise _fixed(f"the settings of {self.strategy.name}", settings)
-        change(settings)
-        self._pacing.pace = _pace_of(self.strategy)
-
     def step(self, event: _Event) -> list[Decision]:
-        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
+        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", ….
+
+        Or other settings: it goes on by them, at their pace; `StrategyError` if it cannot.
+        """
+        if isinstance(event, BaseModel):
+            self._change(event)
+            return []
         if not isinstance(event, Scored):
             self._learn(event)
             return []
@@ -3271,6 +3281,14 @@ class Decider:
         if self._turns:
             decided += self._far_sides(event, {decision.ticker for decision in decided})
         return [*self._paced(decided)] if decided else decided
+
+    def _change(self, settings: BaseModel) -> None:
+        change = getattr(self.strategy, "change", None)
+        if change is None:
+            what = f"a strategy that takes other settings while it runs, got {self.strategy.name}"
+            raise StrategyError(f"expected {what}: restart for it")
+        change(settings)
+        self._pacing.pace = _pace_of(self.strategy)
 
     def _learn(self, event: Holdings | Outcome) -> None:
         if isinstance(event, Holdings):
