@@ -521,12 +521,51 @@ COMMANDS: Final[dict[str, Command]] = {
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
-        (CONFIG, *NETWORK, JSON),
+        (
+            CONFIG,
+            *NETWORK,
+            KEYS,
+            option("--offline", action="store_true", help="look at this machine alone"),
+            JSON,
+        ),
         "The network is received as a run receives it: what works here works in a run. Each check"
-        " has its outcome and what was seen; the exit code is 1 if one failed.",
+        " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
+        "failed. With --keys FILE it is looked at who may read that file.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
+            ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
             ("bot doctor --network local --json", "for a program"),
+        ),
+    ),
+    "config": Command(
+        MACHINE,
+        "show, check or begin the file of settings",
+        "bot.config_command:config",
+        (
+            option(
+                "act",
+                choices=("show", "check", "schema", "init", "seal"),
+                help="show: every value, and where it comes from; check: all that is wrong; schema: "
+                "JSON Schema for an editor; init: a new file, every setting a comment; seal: "
+                "encrypt a secret",
+            ),
+            option(
+                "name",
+                nargs="?",
+                help="with show: a setting or a section; with check, init and schema: a file; with "
+                "seal: the secret",
+            ),
+            CONFIG,
+            JSON,
+        ),
+        "Settings come from what is typed, over variables such as DYDX__POLICY__MAX_LEVERAGE, over "
+        "bot.yaml in this directory or the user's configuration directory, over the profile. What "
+        "is wrong is reported with file, line and the nearest name, all of it at once.",
+        (
+            ("bot config init", "writes bot.yaml"),
+            ("bot config check", "its exit code is 1 if anything is wrong"),
+            ("bot config show policy", "what counts, and where it comes from"),
+            ("bot config schema bot.schema.json", "for an editor"),
         ),
     ),
     "completion": Command(

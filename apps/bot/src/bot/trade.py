@@ -2,9 +2,10 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-One bot a subaccount (bot.claim). A run ends in steps: what is held leaves, with --flatten or if
-whoever is asked wants it (bot.leave); what is open is taken off the books; then the sources are let
-go. What is still held is in the report: nobody guards it any more.
+One bot a subaccount (bot.claim), which is as its last run left it, or it begins halted
+(bot.reconcile). A run ends in steps: what is held leaves, with --flatten or if whoever is asked
+wants it (bot.leave); what is open is taken off the books; then the sources are let go. What is
+still held is in the report: nobody guards it any more.
 """
 
 import argparse
@@ -45,6 +46,7 @@ from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
+from bot.reconcile import reconcile
 from bot.report import positions_of
 from bot.runs import (
     asks,
@@ -251,6 +253,7 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
+    reconcile(net, subaccount, inbox)
     options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     leave = Leave(

@@ -3166,13 +3166,33 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    act_below: float = Field(default=0.06, gt=0, lt=1)
-    restore_to: float = Field(default=0.10, gt=0, lt=1)
-    keep_above: float = Field(default=0.12, gt=0, lt=1)
-    max_leverage: float = Field(default=5.0, gt=0, le=50)
-    max_order_usdc: float = Field(default=20_000.0, gt=0)
-    slippage_bps: int = Field(default=30, ge=0, le=1_000)
-    guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    act_below: float = Field(
+        default=0.06, gt=0, lt=1,
+        description="distance to liquidation below which the guard leaves nothing, 0.06 is 6 %",
+    )  # fmt: skip
+    restore_to: float = Field(
+        default=0.10, gt=0, lt=1, description="distance that the guard defends, step by step"
+    )
+    keep_above: float = Field(
+        default=0.12,
+        gt=0,
+        lt=1,
+        description="distance below which no order that adds risk may come",
+    )
+    max_leverage: float = Field(
+        default=5.0, gt=0, le=50, description="gross notional of the account, in equities"
+    )
+    max_order_usdc: float = Field(
+        default=20_000.0, gt=0, description="notional of one order, USDC: it is cut to that"
+    )
+    slippage_bps: int = Field(
+        default=30, ge=0, le=1_000,
+        description="how far beyond the best price an order may trade, in bps",
+    )  # fmt: skip
+    guard_slippage_bps: int = Field(
+        default=100, ge=0, le=1_000,
+        description="how far beyond the best price an order of the guard may trade, in bps",
+    )  # fmt: skip
     max_oracle_bps: int = Field(
         default=200, gt=0, lt=10_000,
         description="how much worse than the oracle price an order may trade, in bps: all but the "
@@ -3183,10 +3203,18 @@ class Policy(BaseModel):
         description="how much worse than its trigger, or the oracle price beyond it, a stop on the "
         "venue may trade, in bps: it is to leave in a fall, whose books are thin",
     )  # fmt: skip
-    guard_cuts: int = Field(default=4, ge=1, le=10)
-    taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
-    good_til_blocks: int = Field(default=5, ge=1, le=20)
-    stale_seconds: float = Field(default=30.0, gt=0)
+    guard_cuts: int = Field(
+        default=4, ge=1, le=10, description="steps in which the guard goes from keeping to nothing"
+    )
+    taker_fee_ppm: int = Field(
+        default=500, ge=0, le=100_000, description="what taking costs, in parts per million"
+    )
+    good_til_blocks: int = Field(
+        default=5, ge=1, le=20, description="blocks for which an order that crosses is good"
+    )
+    stale_seconds: float = Field(
+        default=30.0, gt=0, description="how long a price is believed without a confirmation, in s"
+    )
     warm_up_s: float = Field(
         default=0.0, ge=0, le=3_000,  # a step of 10 s may take 12, and counts for 10
         description="how many seconds of a market's last hour must be known before it is entered: "
@@ -3207,8 +3235,14 @@ class Policy(BaseModel):
         "equity lost since 00:00 UTC, of what the day opened with", lt=1
     )
     max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent", lt=1)
-    protect: bool = False
-    cool_down_s: float = Field(default=0.0, ge=0, le=7 * 86_400)
+    protect: bool = Field(
+        default=False,
+        description="limits on loss, drawdown and leverage close what is held, not entries alone",
+    )
+    cool_down_s: float = Field(
+        default=0.0, ge=0, le=7 * 86_400,
+        description="s of event time without an entry where guard or protection acted",
+    )  # fmt: skip
     bear_move: float | None = _limit(
         "an order is cut to what survives this move of every market against its position", lt=1
     )
@@ -3840,6 +3874,38 @@ _DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
 
 
+class Falls:
+    """How deep the profit fell below its peak over a whole run, by what the market and fees took.
+
+    Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
+    that as a share of the equity there was at the peak.
+    """
+
+    __slots__ = ("deepest", "depth", "peak", "share")
+
+    def __init__(self) -> None:
+        self.peak = self.depth = self.deepest = 0
+        self.share = 0.0
+
+    def begin(self, profit: int) -> None:
+        """Count profit from another point on: what it fell until now, it has."""
+        self.peak = profit + self.depth
+
+    def move(self, profit: int, equity: int) -> None:
+        """Take the profit of the moment in, and the equity with it."""
+        if profit >= self.peak:
+            self.peak, self.depth = profit, 0
+            return
+        self.depth = self.peak - profit
+        if self.depth > self.deepest:
+            self.deepest = self.depth
+            self.share = self.depth / max(equity + self.depth, 1)
+
+    def explain(self, moved: int) -> None:
+        """Take out of the peak what was no profit, as is reported late."""
+        self.peak -= moved
+
+
 class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
@@ -3851,12 +3917,13 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
-        "opened", "peak", "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "falls",
+        "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, falls: Falls | None = None) -> None:
         self.day = -1
+        self.falls = falls or Falls()  # of the run, which goes on where a course begins again
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
         self.sunk: float | None = None
@@ -3881,6 +3948,7 @@ class Course:
             self._found = max(self._found - moved, 0)
         else:
             self.peak -= max(moved, 0)
+            self.falls.explain(max(moved, 0))
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
@@ -3894,12 +3962,14 @@ class Course:
         if self.day < 0:
             had = paid_in
             self.peak = self.profit = profit
+            self.falls.begin(profit)
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
             self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        self.falls.move(profit, equity)
         if paid_in < had and equity > 0:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:
@@ -5747,9 +5817,9 @@ class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
-    distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
-    and is there without it too. `halt` and `resume` are the kill switch; `standing` is what the
-    gate lets pass, and why.
+    distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
+    `flight_plan` is what it would fire, and is there without it too. `halt` and `resume` are the
+    kill switch; `standing` is what the gate lets pass, and why.
     """
 
     def __init__(
@@ -5761,7 +5831,8 @@ class Risk:
         self.closest: float | None = None
         self.next_client_id = 1
         self.valued = Valuation(self.account)
-        self._course = Course()
+        self.falls = Falls()
+        self._course = Course(self.falls)
         self._turns = Turns()
         self._move = Move()
         self._rest = CoolDown()
@@ -5789,11 +5860,10 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = self._keep_up(event)
-        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
-        until = self._rest.all_until
-        if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
-            return verdicts
-        return [outbox.change(event, self.standing), *verdicts]
+        now, halted, until = self._elapsed.now, self._halted, self._rest.all_until
+        state = gate_state(self.valued, self._course, self.policy, now, halted, until)
+        changed = state != self._outbox.state
+        return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
     @property
     def margin(self) -> MarginFigures:
@@ -5834,7 +5904,7 @@ class Risk:
 
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
-        self._halted, self._foreign, self._course = "", False, Course()
+        self._halted, self._foreign, self._course = "", False, Course(self.falls)
         self._settle()
 
     def change(self, policy: Policy) -> None:
