@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from bot.options import (
     ACCOUNT,
     CHOICES,
+    CONFIG,
     JSON,
     KEYS,
     NETWORK,
@@ -302,7 +303,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "close all positions of a subaccount, and cancel its orders",
         "bot.trade:flatten",
-        (RUNNING, WHY, *NETWORK, *SIGNING),
+        (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
         "one they are closed from here. Where no network is typed, or there is no key, it is the "
         "one bot that runs on this machine. What could not be closed is named, and the exit code "
@@ -316,7 +317,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "cancel all open orders of a subaccount",
         "bot.trade:withdraw_all",
-        (*NETWORK, *SIGNING),
+        (CONFIG, *NETWORK, *SIGNING),
         "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
         "stay: bot flatten closes them.",
         (
@@ -336,6 +337,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 "give the file of --keys a new passphrase",
             ),
             option("file", nargs="?", help="with save: the new file"),
+            CONFIG,
             KEYS,
             option("--address", help="refuse a key of any other address"),
         ),
@@ -520,6 +522,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "check this machine and a network before a run",
         "bot.doctor:doctor",
         (
+            CONFIG,
             *NETWORK,
             KEYS,
             option("--offline", action="store_true", help="look at this machine alone"),
