@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 

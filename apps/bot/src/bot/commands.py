@@ -16,11 +16,12 @@ from dydx_conn import replay as play
 from reactivex import Observable
 
 from bot.acts import among
+from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
 from bot.environment import check_chain, enter, settings_of
 from bot.outlet import as_lines
-from bot.report import print_report, report_of
+from bot.report import report_of
 from bot.runs import (
     DEPOSIT,
     conduct,
@@ -29,6 +30,7 @@ from bot.runs import (
     lived,
     on_dashboard,
     options_of,
+    run_plain,
     run_to_end,
     tickers_of,
     typed_words,
@@ -79,9 +81,10 @@ def replay(arguments: argparse.Namespace) -> int:
         how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
         complete = conduct(arguments, bot, source, inbox, **how)
     else:
-        complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
+        # Nobody could halt it so soon.
+        complete = run_plain(arguments, bot, lambda pace: play(recording, pace=pace), mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
-    print_report(report, arguments.json)
+    print_report(report, arguments)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return ended(bot)

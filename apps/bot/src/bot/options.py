@@ -156,7 +156,17 @@ CHOICES: Final = (
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--quiet",
+        action="store_true",
+        help="no line for each decision, verdict and fill (they are printed where no dashboard is)",
+    ),
+    option(
+        "--report",
+        action="store_true",
+        help="print the long report at the end: counts, samples with their ids, limits, speed",
+    ),
+    option("--json", action="store_true", help="print the report as JSON, nothing else"),
     option(
         "--detectors",
         action="store_true",
