@@ -44,10 +44,16 @@ def test_a_line_has_time_id_ticker_and_words() -> None:
 
 def test_a_line_is_cut_to_its_width() -> None:
     """And says so."""
-    text = line(entry(words="word " * 40), 80)
+    text = line(entry(words="score 61 " * 20), 80)
 
     assert len(text) <= 80
-    assert text.endswith(" wor…")
+    assert text.endswith("…")
+
+
+def test_a_line_is_one_line_whatever_the_venue_sends() -> None:
+    """It is cut as it is printed, so that nothing hides behind the cut."""
+    assert line(entry(ticker="EVIL\nrun hash", words="\x1b[31mred")).count("\n") == 0
+    assert "\x1b" not in line(entry(words="\x1b[31mred"))
 
 
 def test_what_happens_is_printed_in_order_and_a_line_parts_it_from_the_report(

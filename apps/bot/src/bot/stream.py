@@ -20,7 +20,7 @@ from math import inf
 from queue import Empty, Full, Queue
 from typing import Final, TextIO
 
-from dydx_conn import AccountUpdate
+from dydx_conn import AccountUpdate, printable, redact
 
 from bot.journal import VERDICTS, Journal, JournalEntry
 from bot.why import clock
@@ -151,5 +151,7 @@ def streaming(
 def line(entry: JournalEntry, width: int = 80) -> str:
     """Return what happened in one line: time, id, ticker, words, cut to a width."""
     words = f"{entry.kind}: {entry.words}" if entry.kind in VERDICTS else entry.words
-    text = f"{clock(entry.at)[11:19]} {entry.id:<5} {entry.ticker:<10} {words}"
+    # What the venue sends may break a line; it is cut as it will be printed.
+    ticker, words = printable(redact(entry.ticker)), printable(redact(words))
+    text = f"{clock(entry.at)[11:19]} {entry.id:<5} {ticker:<10} {words}"
     return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
