@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 
@@ -302,6 +303,21 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
         ),
+        """\
+from nothing, on a venue of this machine (made-up markets, made-up money):
+  uv run --all-packages --group dev tools/venue      # in another terminal
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
+  curl 127.0.0.1:3002/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "amount": 10000}'
+  bot trade --network local
+
+on the testnet, with paper money of its faucet, and the key in a file:
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)
+  bot keys save my.key                               # you choose a passphrase
+  curl https://faucet.v4testnet.dydx.exchange/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "subaccountNumber": 0, "amount": 1000}'
+  unset DYDX_PRIVATE_KEY
+  bot trade --network testnet --keys my.key --yes-orders""",
     ),
     "flatten": Command(
         TRADE,

@@ -18,12 +18,13 @@ from reactivex import Observable, operators
 
 from bot.acts import among
 from bot.beside import begun, noted, warned
+from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
 from bot.configured import environment_of
 from bot.environment import check_chain, enter
 from bot.outlet import as_lines
-from bot.report import print_report, report_of
+from bot.report import report_of
 from bot.rows import replay_written_down, written_down
 from bot.runs import (
     DEPOSIT,
@@ -34,6 +35,7 @@ from bot.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    run_plain,
     run_to_end,
     tickers_of,
     typed_words,
@@ -86,9 +88,13 @@ def replay(arguments: argparse.Namespace) -> int:
             how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
             complete = conduct(arguments, bot, source, inbox, **how)
         else:  # nobody could halt it so soon
-            complete = run_to_end(bot, play(recording).pipe(noting))
+
+            def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+                return play(recording, pace=pace).pipe(noting)
+
+            complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
-    print_report(report, arguments.json)
+    print_report(report, arguments)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)

@@ -99,7 +99,7 @@ class DatabaseSettings(Section):
 
     url: SecretStr = Field(
         default=SecretStr(""),
-        description="postgresql+psycopg://… or sqlite:///…; without one a file of the user's",
+        description="postgresql+psycopg://…, a file, or none; empty for a file of the user's",
     )
 
     @field_serializer("url")

@@ -156,14 +156,23 @@ CHOICES: Final = (
 )
 DATABASE: Final = option(
     "--database",
-    default="",
     metavar="URL|none",
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--quiet",
+        action="store_true",
+        help="no line for each decision, verdict and fill (they are printed where no dashboard is)",
+    ),
+    option(
+        "--report",
+        action="store_true",
+        help="print the long report at the end: counts, samples with their ids, limits, speed",
+    ),
+    option("--json", action="store_true", help="print the report as JSON, nothing else"),
     option(
         "--detectors",
         action=argparse.BooleanOptionalAction,
