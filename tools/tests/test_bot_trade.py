@@ -432,7 +432,7 @@ def stored(url: str, address: str, **held: str) -> None:
     tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
-        run: dict[str, Any] = {"mode": "TRADE", "began": at, "state": "running", "pid": len(held)}
+        run: dict[str, Any] = {"mode": "TRADE", "began": at, "state": "running", "process": str(len(held))}
         connection.execute(tables["runs"].insert().values(**ours, **run))
         for name, size in held.items():
             row: dict[str, Any] = {
