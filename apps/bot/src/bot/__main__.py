@@ -519,11 +519,18 @@ COMMANDS: Final[dict[str, Command]] = {
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
-        (*NETWORK, JSON),
+        (
+            *NETWORK,
+            KEYS,
+            option("--offline", action="store_true", help="look at this machine alone"),
+            JSON,
+        ),
         "The network is received as a run receives it: what works here works in a run. Each check"
-        " has its outcome and what was seen; the exit code is 1 if one failed.",
+        " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
+        "failed. With --keys FILE it is looked at who may read that file.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
+            ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
             ("bot doctor --network local --json", "for a program"),
         ),
     ),

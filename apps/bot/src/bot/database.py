@@ -38,6 +38,7 @@ from sqlalchemy import (
 )
 
 from bot.acts import private
+from bot.counting import FILL, TRIGGERS
 
 
 class DatabaseError(ConnError):
@@ -92,8 +93,8 @@ runs = Table(
     _at("began"), Column("ended", BigInteger),
     *_text("state", "version"),
     _json("config"), *_text("config_hash"), Column("run_hash", Text),
-    *_money("deposit"), *_text("recording"), Column("pid", Integer),
-    UniqueConstraint("began", "chain_id", "account", "pid"),
+    *_money("deposit"), *_text("recording", "process"),
+    UniqueConstraint("began", "chain_id", "account", "process"),
 )  # fmt: skip
 decisions = Table(
     "decisions", metadata,
@@ -175,19 +176,33 @@ checkpoints = Table(
     _run(primary_key=True), Column("seq", BigInteger, nullable=False), _at(), _json("data"),
 )  # fmt: skip
 
+# How many orders there are, by blocks of time: bot.counting, which bot.pages reads.
+order_blocks = Table(
+    "order_blocks", metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+)  # fmt: skip
+order_counts = Table(
+    "order_counts", metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("ticker", Text, primary_key=True), Column("status", Text, primary_key=True),
+    Column("n", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
 TABLES: Final[dict[str, Table]] = dict(metadata.tables)
 
 # What is looked for: newest first, alone and by what narrows it down.
 _INDICES: Final = (
-    (orders, ("created", "order_id")),
-    (orders, ("status", "created", "order_id")),
-    (orders, ("ticker", "created", "order_id")),
-    (orders, ("ticker", "status", "created", "order_id")),
-    (orders, ("run_id", "created", "order_id")),
+    (orders, ("created", "run_id", "ticker", "status")),
+    (orders, ("run_id", "ticker", "status", "created")),
+    (orders, ("run_id", "id")),
     (order_changes, ("order_id", "at")),
     (fills, ("order_id",)),
     (fills, ("at", "fill_id")),
     (fills, ("run_id", "at")),
+    (fills, ("chain_id", "account", "ledger", "ticker", "at")),
     (positions, ("status", "opened")),
     (positions, ("ticker", "opened")),
     (positions, ("run_id",)),
@@ -364,7 +379,7 @@ def explained(url: str | URL) -> Iterator[None]:
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
@@ -381,6 +396,8 @@ def upgrade(engine: Engine, to: str = REVISIONS[-1]) -> str:
         was = revision_of(connection)
         if was == "" and to == REVISIONS[-1]:
             metadata.create_all(connection)
+            for statement in (*FILL, *TRIGGERS[connection.dialect.name]):
+                connection.exec_driver_sql(statement)
             version.metadata.create_all(connection)
             connection.execute(version.insert().values(version_num=to))
         elif was != to:

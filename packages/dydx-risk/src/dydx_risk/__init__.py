@@ -3891,6 +3891,38 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         )
 
 
+class Falls:
+    """How deep the profit fell below its peak over a whole run, by what the market and fees took.
+
+    Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
+    that as a share of the equity there was at the peak.
+    """
+
+    __slots__ = ("deepest", "depth", "peak", "share")
+
+    def __init__(self) -> None:
+        self.peak = self.depth = self.deepest = 0
+        self.share = 0.0
+
+    def begin(self, profit: int) -> None:
+        """Count profit from another point on: what it fell until now, it has."""
+        self.peak = profit + self.depth
+
+    def move(self, profit: int, equity: int) -> None:
+        """Take the profit of the moment in, and the equity with it."""
+        if profit >= self.peak:
+            self.peak, self.depth = profit, 0
+            return
+        self.depth = self.peak - profit
+        if self.depth > self.deepest:
+            self.deepest = self.depth
+            self.share = self.depth / max(equity + self.depth, 1)
+
+    def explain(self, moved: int) -> None:
+        """Take out of the peak what was no profit, as is reported late."""
+        self.peak -= moved
+
+
 class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
@@ -3902,12 +3934,13 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
-        "opened", "peak", "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "falls",
+        "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, falls: Falls | None = None) -> None:
         self.day = -1
+        self.falls = falls or Falls()  # of the run, which goes on where a course begins again
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
         self.sunk: float | None = None
@@ -3936,6 +3969,7 @@ class Course:
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
+        self.falls.begin(memory.equity)
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -3949,6 +3983,7 @@ class Course:
             self._found = max(self._found - moved, 0)
         else:
             self.peak -= max(moved, 0)
+            self.falls.explain(max(moved, 0))
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
@@ -3962,12 +3997,14 @@ class Course:
         if self.day < 0:
             had = paid_in
             self.peak = self.profit = profit
+            self.falls.begin(profit)
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
             self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        self.falls.move(profit, equity)
         if paid_in < had and equity > 0:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:
@@ -5839,9 +5876,9 @@ class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
-    distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
-    and is there without it too. `halt` and `resume` are the kill switch; `standing` is what the
-    gate lets pass, and why.
+    distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
+    `flight_plan` is what it would fire, and is there without it too. `halt` and `resume` are the
+    kill switch; `standing` is what the gate lets pass, and why.
     """
 
     def __init__(
@@ -5853,7 +5890,8 @@ class Risk:
         self.closest: float | None = None
         self.next_client_id = 1
         self.valued = Valuation(self.account)
-        self._course = Course()
+        self.falls = Falls()
+        self._course = Course(self.falls)
         self._turns = Turns()
         self._move = Move()
         self._rest = CoolDown()
@@ -5881,11 +5919,10 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = self._keep_up(event)
-        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
-        until = self._rest.all_until
-        if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
-            return verdicts
-        return [outbox.change(event, self.standing), *verdicts]
+        now, halted, until = self._elapsed.now, self._halted, self._rest.all_until
+        state = gate_state(self.valued, self._course, self.policy, now, halted, until)
+        changed = state != self._outbox.state
+        return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
     @property
     def margin(self) -> MarginFigures:
@@ -5922,7 +5959,7 @@ class Risk:
 
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
-        self._halted, self._foreign, self._course = "", False, Course()
+        self._halted, self._foreign, self._course = "", False, Course(self.falls)
         self._settle()
 
     @property
