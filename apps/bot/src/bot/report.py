@@ -32,6 +32,7 @@ def report_of(
     counts, account, data = bot.journal.counts, bot.venue.figures(), bot.data
     return {
         "source": name,
+        "carried": bot.shown.carried,
         "made_by": recording.header.source if recording else None,
         "damage": recording.damage if recording else [],
         "complete": complete,
@@ -189,6 +190,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     out = [
         f"source       {report['source']}{made_by}{tail}",
         *(f"damage       {place}" for place in report["damage"]),
+        *(f"account      {words}" for words in [report["carried"]] if words),
         *_stops(report),
         *_cautions(report["trouble"]),
         f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
