@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from bot.options import (
     ACCOUNT,
     CHOICES,
+    DATABASE,
     JSON,
     KEYS,
     NETWORK,
@@ -176,6 +177,8 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
+            option("--journal", action="store_true", help="write the run down in the database"),
+            DATABASE,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -264,7 +267,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It goes on until Ctrl-C, or for --seconds.",
         (
@@ -284,6 +287,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
+            DATABASE,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "

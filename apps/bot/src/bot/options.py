@@ -154,6 +154,13 @@ CHOICES: Final = (
     ),
     *ACCOUNT,
 )
+DATABASE: Final = option(
+    "--database",
+    default="",
+    metavar="URL|none",
+    help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
+    "nowhere (default: dydx-bot/bot.db in your data directory)",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),

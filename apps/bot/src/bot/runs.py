@@ -33,7 +33,7 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import Standstill
-from bot.beside import Beside, noted
+from bot.beside import Beside, begun, noted
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.handle import Handle, starting, status_of, within_reach
@@ -165,10 +165,7 @@ def lived(
 
     bot.made.record = passing
     name = f"{net.name} {' '.join(tickers[:3])}"
-    with contextlib.ExitStack() as ends, terminal.held():
-        for one in beside:
-            ends.callback(one.end)
-            one.begin(inbox)
+    with begun(beside, inbox), terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=Path(arguments.record) if arguments.record else None, lost=terminal.lose,
