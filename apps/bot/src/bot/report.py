@@ -31,6 +31,7 @@ def report_of(
     counts, account, data = bot.journal.counts, bot.venue.figures(), bot.data
     return {
         "source": name,
+        "carried": bot.shown.carried,
         "made_by": recording.header.source if recording else None,
         "damage": recording.damage if recording else [],
         "complete": complete,
@@ -207,6 +208,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     tail = "" if report["complete"] else "  (ended early)"
     out = [
         f"source       {report['source']}{made_by}{tail}",
+        *(f"account      {words}" for words in [report["carried"]] if words),
         *stops(report),
         *warnings(report),
         f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
