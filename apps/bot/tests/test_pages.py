@@ -25,6 +25,7 @@ def small_blocks(
         smaller = [one.replace("65536", "64").replace("32768", "32") for one in statements]
         monkeypatch.setitem(counting.TRIGGERS, kind, tuple(smaller))
     monkeypatch.setattr(pages, "_FEW", 8)
+    monkeypatch.setattr(pages, "_SOME", 20)
     if request.param == "sqlite":
         engine = engine_of(str(tmp_path / "bot.db"))
     else:

@@ -26,8 +26,8 @@ FILL: Final = (
     SELECT created, row_number() OVER (ORDER BY created) AS place FROM orders
 ) AS placed WHERE place / {_MOST // 3 * 2} * {_MOST // 3 * 2} = place""",
     """INSERT INTO order_counts (since, run_id, ticker, status, n)
-SELECT (SELECT max(since) FROM order_blocks WHERE since <= created), run_id, ticker, status, count(*)
-FROM orders GROUP BY 1, 2, 3, 4""",
+SELECT (SELECT max(since) FROM order_blocks WHERE since <= created),
+    run_id, ticker, status, count(*) FROM orders GROUP BY 1, 2, 3, 4""",
     """UPDATE order_blocks SET n = coalesce(
     (SELECT sum(c.n) FROM order_counts AS c WHERE c.since = order_blocks.since), 0)""",
 )
@@ -83,8 +83,8 @@ BEGIN
 END""",
 )
 
-# There a row's trigger comes after the whole statement, which may have changed more rows: parted is
-# before the next statement, when every row is counted.
+# There a row's trigger comes after the whole statement, which may have changed more rows: a block
+# is parted before the next statement, when every row is counted.
 _POSTGRESQL: Final = (
     f"""CREATE FUNCTION part_orders() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -104,6 +104,6 @@ def chosen(what: str, text: str, known: Iterable[str]) -> str:
 
 def page(text: str) -> int:
     """Read the number of a page, or of rows: 1 or more, and no more than can be counted."""
-    if not text.isdecimal() or not 1 <= int(text[:12]) or len(text) > 9:
+    if not text.isdecimal() or int(text[:12]) < 1 or len(text) > 9:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
