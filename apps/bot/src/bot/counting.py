@@ -11,7 +11,7 @@ migration 0003 makes, and a database that is new: a later change is another migr
 from typing import Final
 
 # No `%` in any of it: one driver takes that for a parameter, the other one does not.
-_MOST: Final = 65_536  # orders of a block: then it is parted
+_MOST: Final = 32_768  # orders of a block: then it is parted
 _HALF: Final = _MOST // 2
 _FIRST: Final = -(2**63) + 1
 _LAST: Final = 2**63 - 1

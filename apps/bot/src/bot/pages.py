@@ -122,16 +122,23 @@ def _blocks(connection: Connection, wanted: Wanted) -> list[Block]:
 
 
 def _part(connection: Connection, wanted: Wanted, whole: Block) -> Block | None:
-    """Return what the time that is wanted leaves of a block; the rest of it is counted."""
+    """Return what the time that is wanted leaves of a block: it is counted, or the rest of it."""
     low = whole.low if wanted.since is None else max(whole.low, wanted.since)
     high = whole.high if wanted.until is None else min(whole.high, wanted.until)
     if low >= high:
         return None
-    left = whole.wanted
-    for begin, end in ((whole.low, low), (high, whole.high)):
-        if begin < end:
-            left -= _count(connection, wanted, Block(low=begin, high=end, wanted=whole.wanted))
-    return Block(low=low, high=high, wanted=left)
+    rest = [
+        Block(low=begin, high=end, wanted=whole.wanted)
+        for begin, end in ((whole.low, low), (high, whole.high))
+        if begin < end
+    ]
+    inner = Block(low=low, high=high, wanted=whole.wanted)
+    if high - low < sum(part.high - part.low for part in rest):  # integers
+        count = _count(connection, wanted, inner)
+    else:
+        left_out = sum(_count(connection, wanted, part) for part in rest)  # integers
+        count = whole.wanted - left_out
+    return Block(low=low, high=high, wanted=count)
 
 
 def _count(connection: Connection, wanted: Wanted, block: Block) -> int:
