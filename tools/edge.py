@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from bot.composition import PAPER, Bot, Options, Paper
+from bot.composition import Bot, Options
+from bot.paper import PAPER, Paper
 from dydx_conn import AccountUpdate, Frame, Recording
 from dydx_data import DataState, step
 from dydx_strategy import STRATEGIES

@@ -1,6 +1,7 @@
 """What all tests here share: a machine on which nobody has chosen anything yet."""
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,8 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away what the shell that runs the tests may have set, and what other bots left."""
     for name in ("ENVIRONMENT", "MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "ADDRESS"):
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("DYDX__")]:
+        monkeypatch.delenv(name)
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)

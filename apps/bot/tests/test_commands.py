@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bot.__main__ import COMMANDS, main, parser
 from bot.acts import Standstill
-from bot.composition import PAPER
+from bot.paper import PAPER
 from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, network
 from dydx_panels import Snapshot, View
 from msgspec.structs import replace as with_fields

@@ -1,6 +1,7 @@
 """The table of commands: its groups, its help, and that its examples can be typed."""
 
 import argparse
+import re
 import shlex
 
 import pytest
@@ -61,7 +62,7 @@ EXAMPLES = [(name, typed) for name, row in COMMANDS.items() for typed, _ in row.
 @pytest.mark.parametrize(("name", "typed"), EXAMPLES, ids=lambda value: value)
 def test_every_example_is_one_that_the_parser_takes(name: str, typed: str, top: Parser) -> None:
     """What a help shows can be typed as it stands."""
-    words = shlex.split(typed.partition("|")[0])
+    words = shlex.split(re.split("[|>]", typed)[0])
 
     assert words[0] == "bot"
     if len(words) > 1 and words[1] in COMMANDS and "--help" not in words:

@@ -519,13 +519,38 @@ COMMANDS: Final[dict[str, Command]] = {
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
-        (*NETWORK, JSON),
+        (
+            *NETWORK,
+            KEYS,
+            option("--offline", action="store_true", help="look at this machine alone"),
+            JSON,
+        ),
         "The network is received as a run receives it: what works here works in a run. Each check"
-        " has its outcome and what was seen; the exit code is 1 if one failed.",
+        " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
+        "failed. With --keys FILE it is looked at who may read that file.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
+            ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
             ("bot doctor --network local --json", "for a program"),
         ),
+    ),
+    "completion": Command(
+        MACHINE,
+        "print a script by which your shell completes what you type",
+        "bot.completion:completion",
+        (option("shell", choices=("bash", "zsh", "tcsh"), help="which shell it is for"),),
+        "Completes commands, options, names (of profiles, strategies, signals, panels, networks) "
+        "and files. Make it again when the bot is newer.",
+        (
+            ("bot completion bash", "see below where it goes"),
+            ("bot completion zsh > ~/.zfunc/_bot", ""),
+        ),
+        """\
+to install it, add a line to the file that your shell reads as it starts:
+  ~/.bashrc   source <(bot completion bash)
+  ~/.zshrc    fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+  ~/.tcshrc   bot completion tcsh > ~/.bot.tcsh && source ~/.bot.tcsh
+where bot is started by uv:  alias bot='uv run bot'  in the line above it""",
     ),
 }
 

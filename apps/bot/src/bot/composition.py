@@ -71,11 +71,11 @@ from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.keys import forget_secrets
 from bot.meters import Meters
+from bot.paper import PAPER, Paper, PaperSettings
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
 from bot.signals import engines_of, known
 
-PAPER = Subaccount("dydx1paper", 0)
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
 
@@ -141,31 +141,6 @@ class Venue(Protocol):
         """Return what the account did and what it is worth, as `dydx_paper.AccountFigures`."""
 
 
-class Paper(PaperVenue):
-    """A paper venue: its account frames are its own, and none comes by the wire.
-
-    It pays by the tier of its own fills of 30 days; `fees=` to `PaperVenue` would set another.
-    """
-
-    def __init__(self, subaccount: Subaccount, deposit: int) -> None:
-        super().__init__(subaccount, deposit)
-        self.accounts = Accounts([subaccount])
-
-    def begin(self, risk: Risk) -> None:
-        """Need nobody's judgement."""
-
-    def receive(self, frame: Frame) -> Iterable[Frame]:
-        """Return the blocks: by them all is reported; an account on the wire is another's."""
-        return (frame,) if frame.channel == "v4_block_height" else ()
-
-    def learn(self, update: AccountUpdate) -> None:
-        """Know it already: its own ledger holds more."""
-
-    def strangers(self) -> Iterable[Stranger]:
-        """Return none: nobody else has a paper account."""
-        return ()
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC.
 
@@ -186,6 +161,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
     settings: RankSettings = PROFILES[STEADY].strategy
+    paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
 
@@ -248,7 +224,7 @@ class Bot:
     ) -> None:
         self.options = options
         self.data = data or DataState()
-        self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
+        self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6, options.paper)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()

@@ -93,8 +93,8 @@ runs = Table(
     _at("began"), Column("ended", BigInteger),
     *_text("state", "version"),
     _json("config"), *_text("config_hash"), Column("run_hash", Text),
-    *_money("deposit"), *_text("recording"), Column("pid", Integer),
-    UniqueConstraint("began", "chain_id", "account", "pid"),
+    *_money("deposit"), *_text("recording", "process"),
+    UniqueConstraint("began", "chain_id", "account", "process"),
 )  # fmt: skip
 decisions = Table(
     "decisions", metadata,

@@ -2,9 +2,10 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-One bot a subaccount (bot.claim). A run ends in steps: what is held leaves, with --flatten or if
-whoever is asked wants it (bot.leave); what is open is taken off the books; then the sources are let
-go. What is still held is in the report: nobody guards it any more.
+One bot a subaccount (bot.claim), which is as its last run left it, or it begins halted
+(bot.reconcile). A run ends in steps: what is held leaves, with --flatten or if whoever is asked
+wants it (bot.leave); what is open is taken off the books; then the sources are let go. What is
+still held is in the report: nobody guards it any more.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import address_of, has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
+from bot.reconcile import reconcile
 from bot.report import positions_of
 from bot.runs import asks, history_of, lived, options_of, tickers_of, typed_words, until
 from bot.troubles import handled, recorder
@@ -241,6 +243,7 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
+    reconcile(net, subaccount, inbox)
     options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     leave = Leave(
