@@ -16,7 +16,17 @@ from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    select,
+    tuple_,
+)
 
 from bot.database import order_blocks, order_counts, orders, runs
 
