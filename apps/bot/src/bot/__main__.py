@@ -21,6 +21,8 @@ from bot.options import (
     JSON,
     KEYS,
     NETWORK,
+    OF_RUNS,
+    PAGES,
     RECORD,
     RECORDING,
     RUN,
@@ -536,6 +538,30 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot prove mine.py", "does it see the future?"),
         ),
         "exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run",
+    ),
+    "history": Command(
+        BACK,
+        "list the orders of all runs, or show all about one",
+        "bot.history:history",
+        (
+            option(
+                "order",
+                nargs="?",
+                help="O3, or the beginning of the venue's id: its changes, fills and reasons",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="orders of these statuses alone"),
+            *PAGES,
+            *DATABASE,
+        ),
+        "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
+        "is a day in whole. The database is opened read-only, also while a bot writes to it.",
+        (
+            ("bot history", "the last 50 orders"),
+            ("bot history --ticker BTC-USD --status filled --since 2h", "what was filled lately"),
+            ("bot history --page 3 --json", "the third page, for a program"),
+            ("bot history O3", "all about one order of the newest run that has it"),
+        ),
     ),
     "doctor": Command(
         MACHINE,

@@ -6,7 +6,7 @@ Only argparse is imported here, and bot.parsing: this is read for every word tha
 import argparse
 from typing import Any, Final
 
-from bot.parsing import numbers, positive, whole
+from bot.parsing import numbers, positive, rank, whole
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -179,4 +179,27 @@ RUN: Final = (
         help="look for market makers, arbitrage and which price leads; nothing is decided by it",
     ),
     *CHOICES,
+)
+
+# What is read from the database, and how it is printed.
+DATABASE: Final = (
+    option(
+        "--database",
+        metavar="URL|FILE",
+        help="the database (default: as configured, else the user's own file)",
+    ),
+    option("--csv", action="store_true", help="print the rows as CSV"),
+    option("--json", action="store_true", help="print the rows as JSON"),
+)
+OF_RUNS: Final = (
+    option("--ticker", metavar="A,B", help="of these tickers alone"),
+    option("--since", metavar="TIME", help="from 2026-11-30, 2026-11-30T07:15, 2h ago, yesterday"),
+    option("--until", metavar="TIME", help="before that time"),
+    option("--run", type=whole, metavar="N", help="of this run alone"),
+    option("--account", metavar="OWNER/N", help="of this account alone; its beginning will do"),
+    option("--network", metavar="NAME", help="of this network alone"),
+)
+PAGES: Final = (
+    option("--page", type=rank, default=1, metavar="N", help="which page (default: 1, the newest)"),
+    option("--limit", type=rank, default=50, metavar="N", help="rows a page (default: 50)"),
 )

@@ -133,6 +133,14 @@ def count(text: str) -> int:
     return number
 
 
+def rank(text: str) -> int:
+    """Read the number of a page, or of rows: 1 or more, and no more than is ever counted."""
+    number = count(text)
+    if number > 10**9:
+        raise argparse.ArgumentTypeError(f"expected no more than {10**9:,}, got {text}")
+    return number
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Read numbers that commas part."""
     return tuple(int(part) for part in text.split(","))
