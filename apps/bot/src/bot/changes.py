@@ -28,6 +28,23 @@ class RestartError(ConnError):
     """A change that can be meant, and needs a restart."""
 
 
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a reload, as `bot reload` gets it: `was` and `now` are by path.
+
+    `refused` is why nothing changed, "" if nothing is wrong; `restart` says that it can be meant,
+    and needs one. `above` has what was edited and goes unheard, a sentence each.
+    """
+
+    was: dict[str, Any] = {}
+    now: dict[str, Any] = {}
+    above: list[str] = []
+    refused: str = ""
+    restart: bool = False
+
+
+UNWATCHED: Final = Reply(refused="expected a run with settings in a file, got one without")
+
+
 def may_change(path: str) -> bool:
     """Return whether a setting may change while a run goes."""
     return path.partition(".")[0] in LIVE and path not in _FIXED

@@ -70,6 +70,8 @@ from bot.budget import REPLAYED, Budget, Supervisor
 from bot.changes import (
     RELOAD,
     SOURCES,
+    UNWATCHED,
+    Reply,
     change_words,
     changed,
     changes_of,
@@ -256,6 +258,8 @@ class Bot:
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
         self.made = MadeActs()
+        # Who reads the settings again, where somebody may (bot.reload).
+        self.reload: Callable[[str], Reply] = lambda _: UNWATCHED
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
         self._followed: Hub | None = None
