@@ -48,6 +48,7 @@ from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.reconcile import reconcile
 from bot.report import positions_of
+from bot.rows import written_down
 from bot.runs import (
     asks,
     history_of,
@@ -260,6 +261,7 @@ def _trade(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
+    written = written_down(arguments, bot, net, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
         AuditLog(loaded_of(arguments).settings.audit) as audit,
@@ -277,7 +279,7 @@ def _trade(
 
         code = lived(
             arguments, bot, net, tickers, receive, inbox, mode="TRADE",
-            beside=[Audited(audit), *record], leave=leave, handle=handle,
+            beside=[Audited(audit), *record, *written], leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 
