@@ -173,6 +173,7 @@ def test_a_recorded_run_is_replayed_with_what_was_recorded(
     assert again.hash == then.hash
     assert again.settings.policy == PROFILES["reckless"].policy
     assert again.origins["policy.max_leverage"] == "recording"
+    assert (again.file, again.changed) == ("as recorded", ["deposit"])
     assert (typed.settings.policy, typed.settings.deposit) == (PROFILES["steady"].policy, 7)
     assert "bot: configuration: as recorded" in capsys.readouterr().err
 

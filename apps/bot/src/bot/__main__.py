@@ -592,9 +592,9 @@ on the testnet, with paper money of its faucet, and the key in a file:
             option(
                 "act",
                 choices=("show", "check", "schema", "init", "seal"),
-                help="show: every value, and where it comes from; check: all that is wrong; schema: "
-                "JSON Schema for an editor; init: a new file, every setting a comment; seal: "
-                "encrypt a secret",
+                help="show: every value, and where it comes from; check: all that is wrong; "
+                "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
+                "seal: encrypt a secret into the file",
             ),
             option(
                 "name",
