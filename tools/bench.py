@@ -477,7 +477,7 @@ def dashboard(recording: str) -> Iterator[Row]:
 def start(_: str) -> Iterator[Row]:
     """Start the program: help, and a whole plain run of the bundled recording."""
     bot = [sys.executable, "-m", "bot"]
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": "", "DYDX_CONFIG": "none"}
 
     def run(*words: str) -> Callable[[], Any]:
         return lambda: subprocess.run(

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a directory of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.setattr("dydx_conn._COST", 2**14)
     return tmp_path
 

@@ -96,8 +96,8 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which
 CONFIG: Final = option(
     "--config",
     metavar="FILE|none",
-    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
-    "no file); what is typed goes over it",
+    help="file of settings (or DYDX_CONFIG; default: bot.yaml here or in the user's configuration "
+    "directory; none: no file); what is typed goes over it",
 )
 
 # What changes how the bot acts, and so changes the run hash.
