@@ -331,12 +331,15 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(text: str, tmp_path: P
 
 def test_a_variable_may_hold_a_password_and_nothing_shows_it() -> None:
     """The environment is where a container has it."""
-    url = "postgresql+psycopg://bot:hunter2@db/bot"
+    url = "postgresql+psycopg://bot:hunt@er2@db/bot?sslpassword=hunt@er2&x=1"
 
     loaded = load(environment={"DYDX__DATABASE__URL": url})
 
     assert loaded.settings.database.url.get_secret_value() == url
-    assert "hunter2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+    assert "er2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+    assert loaded.settings.model_dump(mode="json")["database"] == {
+        "url": "postgresql+psycopg://bot:***@db/bot?sslpassword=***&x=1"
+    }
 
 
 def test_what_is_wrong_with_a_secret_is_not_repeated(tmp_path: Path) -> None:

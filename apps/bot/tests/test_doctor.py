@@ -182,6 +182,7 @@ def test_a_configuration_is_named_and_its_first_fault_is(
 ) -> None:
     """With how many more there are; without a file the defaults count."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYDX_CONFIG")
     assert check_of("configuration").seen == "no bot.yaml: defaults"
 
     (tmp_path / "bot.yaml").write_text(f"account:\n  keys: {tmp_path / 'key'}\n")

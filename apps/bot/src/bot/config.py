@@ -162,10 +162,10 @@ class DatabaseSettings(Section):
 
     @field_serializer("url")
     def _without_password(self, url: SecretStr) -> str:
-        return _PASSWORD.sub(r"\1***@", url.get_secret_value())
+        return _PASSWORD.sub(r"\1\2***", url.get_secret_value())
 
 
-_PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^@\s]*@")
+_PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^/\s]*(?=@)|([?&]\w*password=)[^&\s]*")
 
 
 class Later(Section):
@@ -472,6 +472,7 @@ def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
 
 FILE: Final = "bot.yaml"
 NONE: Final = "none"
+CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -532,7 +533,12 @@ _BESIDE: Final = {
 
 
 def found() -> Path | None:
-    """Return the file that is used where none is named: of the directory, or of the user."""
+    """Return the file that is used where none is typed: as DYDX_CONFIG says, or the first found.
+
+    It is looked for in the working directory and in the configuration directory of the user.
+    """
+    if named := os.environ.get(CONFIG):
+        return None if named == NONE else Path(named)
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     places = (Path(FILE), Path(home) / "dydx-bot" / FILE)
     return next((path for path in places if path.is_file()), None)

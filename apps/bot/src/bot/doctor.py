@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.configured import account_settings, environment_of
+from bot.configured import environment_of
 from bot.environment import Check, Validation, validate
 from bot.machine import machine
 from bot.outlet import as_lines
@@ -25,7 +25,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """
     settings = None if arguments.offline else environment_of(arguments)
     net = None if settings is None else settings.chosen()
-    where = account_settings(arguments).keys
+    where = arguments.keys or "env"
     keys = [] if where.startswith(_NO_FILES) else [Path(where)]
     here = []
     for check in machine(keys=keys):

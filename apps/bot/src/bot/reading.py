@@ -38,12 +38,10 @@ class NothingYetError(DatabaseError):
 
 def chosen_url(arguments: argparse.Namespace) -> str:
     """Return the URL of the database: as typed, as configured, or the user's own file."""
-    if arguments.database:
-        return str(arguments.database)
-    from bot.config import found, load
+    from bot.configured import opened_of
 
-    configured = load(path=found()).settings.database.url.get_secret_value()
-    return configured or default_url()
+    url = opened_of(arguments).settings.database.url.get_secret_value()
+    return default_url() if url in ("", "none") else url
 
 
 @contextlib.contextmanager
