@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +13,7 @@ import dydx_strategy
 import msgspec
 import pytest
 from bot.__main__ import parser
-from bot.config import PATHS, SECTIONS, load, value_of
+from bot.config import PATHS, SECTIONS, Settings, load, value_of
 from bot.config_file import ConfigError, read
 from bot.configured import environment_of
 from bot.environment import EnvironmentSettings, objection
@@ -84,9 +85,20 @@ OTHERS: dict[str, Any] = {
 }
 
 
+@lru_cache
+def usual_settings() -> Settings:
+    """Return the settings that nobody changed."""
+    return load(environment={}).settings
+
+
+def usual(path: str) -> Any:
+    """Return a value that nobody changed."""
+    return value_of(usual_settings(), path)
+
+
 def candidates(path: str) -> list[Any]:
     """Return values that a setting may have, and has not by default."""
-    kind, default = PATHS[path].annotation, value_of(load(environment={}).settings, path)
+    kind, default = PATHS[path].annotation, usual(path)
     if path in OTHERS:
         return [OTHERS[path]]
     if get_origin(kind) is Literal:
@@ -120,7 +132,7 @@ def test_every_setting_is_reached_by_the_file_and_by_a_variable(
     for path in PATHS:
         if path.rpartition(".")[0] != section:
             continue
-        before = value_of(load(environment={}).settings, path)
+        before = usual(path)
         for value in candidates(path):
             file.write_text(json.dumps(nested(path, value)))
             name = f"DYDX__{path.upper().replace('.', '__')}"

@@ -449,7 +449,7 @@ def of_variables(environment: Mapping[str, str], faults: list[Fault]) -> Layer:
 def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
     path = name[len(PREFIX) :].lower().replace("__", ".")
     field = PATHS.get(path)
-    if field is None and path not in SECTIONS:
+    if field is None and (path not in SECTIONS or not path):
         known = {PREFIX + known.upper().replace(".", "__"): known for known in (*PATHS, *SECTIONS)}
         words = f"expected the name of a setting{near(name.upper(), known)}"
         faults.append(Fault(name, words))
