@@ -441,7 +441,7 @@ def test_an_order_of_which_nothing_is_reported_is_as_it_was_sent() -> None:
         ticker="A-USD", clob_pair_id=1, side="SELL", quantums=5, subticks=7, client_id=3,
         time_in_force="IOC", condition_type="STOP_LOSS",
     )  # fmt: skip
-    state = OrderState(id="o", status="SENT", order=sent, size=Decimal("0.50"), seq=1)
+    state = OrderState(id="o", status="PENDING", order=sent, size=Decimal("0.50"), seq=1)
     entry = JournalEntry(
         id="O1", kind="order", seq=1, at=2, ticker="A-USD", words="w", value=state, parent="V1"
     )
