@@ -18,6 +18,7 @@ from bot.options import (
     CHOICES,
     CONFIG,
     DATABASE,
+    FROM_DATABASE,
     JSON,
     KEYS,
     NETWORK,
@@ -552,7 +553,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
             *OF_RUNS,
             option("--status", metavar="A,B", help="orders of these statuses alone"),
             *PAGES,
-            *DATABASE,
+            *FROM_DATABASE,
         ),
         "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
         "is a day in whole. The database is opened read-only, also while a bot writes to it.",

@@ -182,7 +182,7 @@ RUN: Final = (
 )
 
 # What is read from the database, and how it is printed.
-DATABASE: Final = (
+FROM_DATABASE: Final = (
     option(
         "--database",
         metavar="URL|FILE",
