@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dydx_conn import ConnError
@@ -78,7 +79,8 @@ class Writer:
         self._numbers = itertools.count(1)
         self._wake, self._ends = threading.Event(), _NEVER
         self._outage = _Outage()
-        self._spill, self._odd, self._odd_why = Spill(url, run), Spill(url, run, REFUSED), ""
+        self._spill, self._odd = Spill(url, run), Spill(url, run, REFUSED)
+        self._odd_rows, self._odd_words = 0, ""
         self._store: Store | None = None
         self._thread = threading.Thread(target=self._live, name="database", daemon=True)
 
@@ -192,7 +194,7 @@ class Writer:
             store = self._store = Store(self._url, self._run)
             with spilled(self._url) as earlier:
                 for left in earlier:
-                    self._refuse(store.absorb(left))
+                    self._note(store.absorb(left), left.path)
         except _FAILURES as error:
             self._fail(error)
             return False
@@ -203,7 +205,7 @@ class Writer:
         try:
             with closing(self._spill.left()) as left:
                 rows = self._spill.rows
-                self._refuse(self._required().absorb(left))
+                self._note(self._required().absorb(left), left.path)
             self._spill.remove()
             self.written += rows
         except _FAILURES as error:
@@ -216,8 +218,14 @@ class Writer:
 
     def _refuse(self, refused: "list[Refusal]") -> None:
         if refused:
-            self._odd_why = self._odd_why or refused[0][1]
             self._odd.add([row for row, _ in refused])
+            self._note(refused, self._odd.path)
+
+    def _note(self, refused: "list[Refusal]", path: Path) -> None:
+        if refused:
+            self._odd_rows += len(refused)
+            what = f"expected rows that a database can hold, got {self._odd_rows} others"
+            self._odd_words = f"{what} ({refused[0][1]}): they are in {path.with_suffix(REFUSED)}"
 
     def _fail(self, error: BaseException) -> None:
         self._close_store()
@@ -234,7 +242,6 @@ class Writer:
             found += [f"{outage.why}: {self._spill.rows} rows wait in {self._spill.path}"]
         if self.lost:
             found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
-        if self._odd.rows:
-            what = f"expected rows that a database can hold, got {self._odd.rows} others"
-            found += [f"{what} ({self._odd_why}): they are in {self._odd.path}"]
+        if self._odd_words:
+            found += [self._odd_words]
         return "; ".join(found)
