@@ -59,6 +59,27 @@ class _Outage:
         return time.monotonic() - self._since
 
 
+class _Aside:
+    """Rows that no database could hold, in a file of their own; `words` is "" without any."""
+
+    def __init__(self, url: str, run: Mapping[str, Any]) -> None:
+        self._file, self._rows, self.words = Spill(url, run, REFUSED), 0, ""
+        self.close = self._file.close
+
+    def add(self, refused: "list[Refusal]") -> None:
+        """Put rows of this run aside."""
+        if refused:
+            self._file.add([row for row, _ in refused])
+            self.note(refused, self._file.path)
+
+    def note(self, refused: "list[Refusal]", path: Path) -> None:
+        """Count rows that are aside already, beside a file."""
+        if refused:
+            self._rows += len(refused)
+            what = f"expected rows that a database can hold, got {self._rows} others"
+            self.words = f"{what} ({refused[0][1]}): they are in {path.with_suffix(REFUSED)}"
+
+
 class _Mark(threading.Event):
     """A place among the rows: set once those before it are written, or cannot be (not `ok`)."""
 
@@ -79,8 +100,7 @@ class Writer:
         self._numbers = itertools.count(1)
         self._wake, self._ends = threading.Event(), _NEVER
         self._outage = _Outage()
-        self._spill, self._odd = Spill(url, run), Spill(url, run, REFUSED)
-        self._odd_rows, self._odd_words = 0, ""
+        self._spill, self._odd = Spill(url, run), _Aside(url, run)
         self._store: Store | None = None
         self._thread = threading.Thread(target=self._live, name="database", daemon=True)
 
@@ -168,7 +188,7 @@ class Writer:
         if len(self._waiting) > MANY or time.monotonic() > self._ends or not self._open():
             return False
         try:
-            self._refuse(self._required().write(rows))
+            self._odd.add(self._required().write(rows))
         except _FAILURES as error:
             self._fail(error)
             return False
@@ -194,7 +214,7 @@ class Writer:
             store = self._store = Store(self._url, self._run)
             with spilled(self._url) as earlier:
                 for left in earlier:
-                    self._note(store.absorb(left), left.path)
+                    self._odd.note(store.absorb(left), left.path)
         except _FAILURES as error:
             self._fail(error)
             return False
@@ -205,7 +225,7 @@ class Writer:
         try:
             with closing(self._spill.left()) as left:
                 rows = self._spill.rows
-                self._note(self._required().absorb(left), left.path)
+                self._odd.note(self._required().absorb(left), left.path)
             self._spill.remove()
             self.written += rows
         except _FAILURES as error:
@@ -215,17 +235,6 @@ class Writer:
         if self._store is None:
             raise ConnError("expected an open database, got none")
         return self._store
-
-    def _refuse(self, refused: "list[Refusal]") -> None:
-        if refused:
-            self._odd.add([row for row, _ in refused])
-            self._note(refused, self._odd.path)
-
-    def _note(self, refused: "list[Refusal]", path: Path) -> None:
-        if refused:
-            self._odd_rows += len(refused)
-            what = f"expected rows that a database can hold, got {self._odd_rows} others"
-            self._odd_words = f"{what} ({refused[0][1]}): they are in {path.with_suffix(REFUSED)}"
 
     def _fail(self, error: BaseException) -> None:
         self._close_store()
@@ -242,6 +251,6 @@ class Writer:
             found += [f"{outage.why}: {self._spill.rows} rows wait in {self._spill.path}"]
         if self.lost:
             found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
-        if self._odd_words:
-            found += [self._odd_words]
+        if self._odd.words:
+            found += [self._odd.words]
         return "; ".join(found)
