@@ -31,7 +31,7 @@ MANY: Final = 50_000  # rows in memory, above which they go to the file: it is q
 MOST: Final = 500_000  # rows in memory, above which they are lost, and counted
 _PATIENCE_S: Final = 3.0  # a database that works again by then was no trouble
 _RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_END_S: Final = 5.0
+_END_S: Final = 10.0
 _NEVER: Final = float("inf")
 NUMBERED: Final = ("order_changes", "states", "configs")  # rows without a name of their own
 
@@ -247,8 +247,10 @@ class Writer:
 
     def _words(self, patience_s: float) -> str:
         found, outage = [], self._outage
-        if outage.why and (self._spill.rows or self.lost) and outage.lasted_s >= patience_s:
-            found += [f"{outage.why}: {self._spill.rows} rows wait in {self._spill.path}"]
+        over = patience_s == 0.0 and self._spill.rows
+        if over or (outage.why and self._spill.rows + self.lost and outage.lasted_s >= patience_s):
+            why = outage.why or "expected a database that follows, got one that is behind"
+            found += [f"{why}: {self._spill.rows} rows wait in {self._spill.path}"]
         if self.lost:
             found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
         if self._odd.words:
