@@ -37,6 +37,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
+from bot.changes import RELOAD, SOURCES, changes_of
 from bot.composition import Bot
 from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
@@ -202,15 +203,17 @@ def config_of(bot: Bot) -> dict[str, Any]:
 def config_row(entry: JournalEntry) -> Row:
     """Return a change of the configuration while the run goes on, or one that was refused."""
     act = entry.value
-    try:
-        changes = msgspec.json.decode(act.text)
-    except msgspec.MsgspecError:
-        changes = None
-    accepted = isinstance(changes, dict)
+    accepted = act.type == RELOAD
     return {
-        "at": entry.at, "who": act.link, "accepted": accepted, "changes": changes,
+        "at": entry.at, "who": act.link, "accepted": accepted,
+        "changes": changes_of(act.text) if accepted else None,
         "words": "" if accepted else clean(act.text),
     }  # fmt: skip
+
+
+def _is_reload(act: Frame) -> bool:
+    # What is wrong with a configuration is a note of who read it again.
+    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
 
 
 # === Equity ===
@@ -327,7 +330,7 @@ class Database:
         elif (found := _ENTRIES.get(event.kind)) is not None:
             table, make = found
             put(table, partial(make, event))
-            if event.kind == "act" and event.value.type in RELOADS:
+            if event.kind == "act" and _is_reload(event.value):
                 put("configs", partial(config_row, event))
 
     def note(self, frame: Frame) -> None:
@@ -376,4 +379,3 @@ class Database:
 
 
 _CONNECTIONS: Final = {"open": "connected", "close": "lost"}
-RELOADS: Final = ("reload", "reload refused")
