@@ -43,6 +43,7 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    new_file,
     positive,
     share,
     whole,
@@ -179,6 +180,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             option(
                 "--save-state",
+                type=new_file,
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
@@ -217,7 +219,9 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             *NETWORK,
             *TICKERS,
-            option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
+            option(
+                "--svg", type=new_file, metavar="PATH", help="write the dashboard to an SVG instead"
+            ),
             option(
                 "--size",
                 default="120x40",
@@ -477,9 +481,14 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 "(default: 0.5)",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
-            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--save", type=new_file, metavar="FILE", help="write the isotonic maps as JSON"),
             option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
-            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="write plots to a page (needs bot[plots])",
+            ),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -667,7 +676,7 @@ def parser() -> Parser:
         formatter_class=Shape,
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(
             name,
