@@ -441,6 +441,8 @@ def stored(url: str, address: str, **held: str) -> None:
             "process": str(len(held)),
         }
         connection.execute(tables["runs"].insert().values(**ours, **run))
+        state = {"run_id": 1, "n": 1, "seq": 1, "at": at, "what": "collateral", "state": "0"}
+        connection.execute(tables["states"].insert().values(state))
         for name, size in held.items():
             row: dict[str, Any] = {
                 "position_id": name,
@@ -487,11 +489,11 @@ def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     )
     assert lived["gate"]["reasons"] == {}
     assert [row["words"].partition(":")[0] for row in lived["samples"]["acts"]] == [
-        "note by reconcile", "halt by reconcile", "resume by command"
+        "note by reconcile", "note by reconcile", "halt by reconcile", "resume by command"
     ]  # fmt: skip
     assert replayed["run_hash"] == lived["run_hash"]
     noted = [word["why"] for word in words(tmp_path / "audit.jsonl") if word["event"] == "act"]
-    assert len(noted) == 3
+    assert len(noted) == 4
 
 
 def test_drill_leaked_key(

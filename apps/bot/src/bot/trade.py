@@ -244,7 +244,7 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
-    reconcile(net, subaccount, inbox)
+    reconcile(net, subaccount, inbox, arguments.database)
     options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     leave = Leave(
