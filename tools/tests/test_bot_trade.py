@@ -434,24 +434,18 @@ def stored(url: str, address: str, **held: str) -> None:
     tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
-        run: dict[str, Any] = {
-            "mode": "TRADE",
-            "began": at,
-            "state": "running",
-            "process": str(len(held)),
-        }
-        connection.execute(tables["runs"].insert().values(**ours, **run))
-        state = {"run_id": 1, "n": 1, "seq": 1, "at": at, "what": "collateral", "state": "0"}
-        connection.execute(tables["states"].insert().values(state))
+        run = {"mode": "trade", "state": "running", "process": "0"}
+        connection.execute(tables["runs"].insert().values(**ours, **run, began=at))
+        state = {"what": "collateral", "state": "0"}
+        connection.execute(tables["states"].insert().values(**state, run_id=1, n=1, seq=1, at=at))
         for name, size in held.items():
-            row: dict[str, Any] = {
-                "position_id": name,
-                "ticker": f"{name}-USD",
-                "side": "LONG",
-                "size": size,
-            }
-            row |= {"status": "OPEN", "opened": at, "updated": at, "run_id": 1, "ledger": 0}
-            connection.execute(tables["positions"].insert().values(**ours, **row))
+            row = {"position_id": name, "ticker": f"{name}-USD", "side": "LONG", "size": size}
+            row |= {**ours, "status": "OPEN"}
+            connection.execute(
+                tables["positions"]
+                .insert()
+                .values(**row, opened=at, updated=at, run_id=1, ledger=0)
+            )
     engine.dispose()
 
 
