@@ -38,6 +38,7 @@ from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
 from bot.composition import Bot
+from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
 from bot.journal import VERDICTS, JournalEntry
 from bot.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
@@ -254,8 +255,9 @@ def written_down(
 
     `DatabaseError` for what names no database, before anything of the run begins.
     """
-    named = {"network": net.name, "chain_id": net.chain_id, "name": arguments.tickers}
-    return _written_down(arguments, bot, mode=mode, recording=arguments.record or "", **named)
+    settings = loaded_of(arguments).settings
+    named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
+    return _written_down(arguments, bot, mode=mode, recording=settings.record or "", **named)
 
 
 def replay_written_down(
@@ -269,7 +271,7 @@ def replay_written_down(
 
 
 def _written_down(arguments: argparse.Namespace, bot: Bot, **run: str) -> list[Beside]:
-    url = arguments.database
+    url = opened_of(arguments).settings.database.url.get_secret_value()
     if url == "none":
         return []
     if url:
