@@ -88,7 +88,7 @@ def test_drill_lost_disk(
 ) -> None:  # fmt: skip
     """The recording ends, the run halts, and the doctor has it until there is room again."""
     page, inbox, bot = PAGES["Lost disk"], Inbox(), Bot(Options())
-    recording = Recorder(str(tmp_path / "run.jsonl.zst"), NETWORKS["local"])
+    recording = Recorder(tmp_path / "run.jsonl.zst", NETWORKS["local"])
     troubles = Troubles(bot, inbox, {"recorder": lambda: recording.trouble}, prints=True)
     request.getfixturevalue("small_files")
 
