@@ -516,7 +516,7 @@ def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str 
     for each in found:
         _tell(each.words)
         act(inbox, "reconcile", "note", each.words)
-    if not found:
+    if all(each.kind == "noted" for each in found):
         what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
         _tell(f"{subaccount} {what}: {where}")
     if why := reason(found):
