@@ -1191,7 +1191,7 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
     venue = Venue(answer=(400, '{"errors":[{"msg":"Not like this"}]}'))
     venue.behave = lambda connection, _: connection.close(1001)
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], both(count("http", 40), count("gap", 4)))
+        frames = listen(here, ["BTC-USD"], both(count("http", 16), count("gap", 4)))
 
     message = Counter(
         frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest"
