@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
-from bot.composition import Bot, Options, Paper
+from bot.composition import Bot, Options
+from bot.paper import Paper
 from bot.profiles import PROFILES, RECKLESS
 from crash_paths import CALM_S, DEPOSIT, Event, Path
 from crash_rivals import RIVALS, closing

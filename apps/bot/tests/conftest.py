@@ -1,11 +1,15 @@
 """What all tests here share: a machine on which nobody has chosen anything yet."""
 
+import itertools
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from dydx_conn import Frame, Recording, find_recording
+from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from hypothesis import HealthCheck, settings
+from servers import postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 # A property is about what comes out, not about how busy the machine was.
@@ -18,10 +22,13 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away what the shell that runs the tests may have set, and what other bots left."""
     for name in ("ENVIRONMENT", "MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "ADDRESS"):
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("DYDX__")]:
+        monkeypatch.delenv(name)
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
+        for name in ("STATE", "DATA", "CONFIG"):
+            monkeypatch.setenv(f"XDG_{name}_HOME", f"{folder}/{name.lower()}")
         yield
 
 
@@ -30,3 +37,44 @@ def frames() -> list[Frame]:
     """Return the bundled recording's frames up to the end of its crash."""
     frames = list(Recording(find_recording("quickstart")))
     return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """Return what makes an empty database on a server of its own; skips where there is none."""
+    server = postgresql_server()
+    try:
+        url = server.__enter__()
+    except OSError as error:
+        pytest.skip(f"no PostgreSQL: {error}")
+    import psycopg
+
+    numbers = itertools.count()
+
+    def made() -> str:
+        name = f"bot{next(numbers)}"
+        admin = url.replace("+psycopg", "") + "postgres"
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        return url + name
+
+    try:
+        yield made
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """Return the first minute of the bundled recording as a recording of its own."""
+    source = Recording(find_recording("quickstart"))
+    path = tmp_path / "short.jsonl.zst"
+    writer = RecordingWriter(path, source.header)
+    first = None
+    for frame in source:
+        first = frame.mono if first is None else first
+        if frame.mono - first > 60e9:
+            break
+        writer.write_frame(frame)
+    writer.close()
+    return path

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,33 @@ import msgspec
 import pytest
 from dydx_conn import (
     NETWORKS,
+    ChainAccount,
+    ChainPosition,
     ChainTip,
     ConnError,
     KeyProblem,
     Keys,
     NetworkError,
+    Subaccount,
+    chain_account,
     chain_tip,
     is_loopback,
     rotate,
+    seal,
+    unseal,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 from v4_proto.cosmos.base.tendermint.v1beta1 import query_pb2, query_pb2_grpc
+from v4_proto.dydxprotocol.perpetuals import query_pb2_grpc as perpetuals_grpc
+from v4_proto.dydxprotocol.perpetuals.perpetual_pb2 import Perpetual, PerpetualParams
+from v4_proto.dydxprotocol.perpetuals.query_pb2 import QueryPerpetualResponse
+from v4_proto.dydxprotocol.subaccounts import query_pb2_grpc as subaccounts_grpc
+from v4_proto.dydxprotocol.subaccounts.asset_position_pb2 import AssetPosition
+from v4_proto.dydxprotocol.subaccounts.perpetual_position_pb2 import PerpetualPosition
+from v4_proto.dydxprotocol.subaccounts.query_pb2 import QuerySubaccountResponse
+from v4_proto.dydxprotocol.subaccounts.subaccount_pb2 import Subaccount as Held
 
 # Vectors of BIP-39, known to everyone and holding nothing.
 MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
@@ -376,6 +391,70 @@ def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
     assert "of 8 or more characters" in message
 
 
+# === Other secrets ===
+
+
+@settings(max_examples=10)  # each derives a key, twice
+@given(st.binary(max_size=4096))
+def test_what_is_sealed_is_what_comes_out(plain: bytes) -> None:
+    """Any bytes, none among them, and nothing of them in what is written."""
+    sealed = seal(plain, PASSPHRASE)
+
+    assert unseal(sealed, PASSPHRASE) == plain
+    assert len(plain) < 4 or plain not in sealed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: b"", "expected sealed text, got"),
+        (lambda text: b"\xff" + text, "expected sealed text, got"),
+        (lambda text: b"[" * 10_000, "expected sealed text, got"),
+        (lambda text: text.replace(b"gAAAA", b"gAAAB"), "a damaged one"),
+        (lambda text: text.replace(b'"version": 1', b'"version": 2'), "got dydx-sealed 2"),
+        (lambda text: text.replace(b"dydx-sealed", b"dydx-keys"), "got dydx-keys 1"),
+    ],
+)
+def test_damaged_sealed_text_is_no_wrong_passphrase(
+    spoil: Callable[[bytes], bytes], message: str
+) -> None:
+    """Neither is a key file, which has another format."""
+    sealed = seal(b"postgresql://", PASSPHRASE)
+
+    with pytest.raises(KeyProblem) as caught:
+        unseal(spoil(sealed), PASSPHRASE)
+
+    assert message in str(caught.value)
+
+
+def test_another_passphrase_opens_no_sealed_text() -> None:
+    """The message names neither of them, nor what is sealed."""
+    sealed = seal(b"postgresql://bot:hunter2@db/bot", PASSPHRASE)
+
+    message = refused(lambda: unseal(sealed, SecretStr("battery horse correct")))
+
+    assert message == "expected the passphrase of the sealed text, got another"
+
+
+def test_a_short_passphrase_seals_nothing() -> None:
+    """Nor does its refusal show what was to be sealed."""
+    with pytest.raises(KeyProblem, match="of 8 or more characters") as caught:
+        seal(b"hunter2" * 3, SecretStr("1234567"))
+
+    assert "hunter2" not in _ours(caught.value)
+
+
+def test_a_key_of_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
+    """Somebody who knows the passphrase may seal anything into a key file."""
+    path = tmp_path / "key.json"
+    sealed = dydx_conn._Sealed.seal(
+        SecretBytes(b"\xff\xfe"), PASSPHRASE, format="dydx-keys", address="dydx1"
+    )
+    path.write_bytes(sealed.text())
+
+    assert "expected a mnemonic" in refused(lambda: Keys.from_file(path, PASSPHRASE))
+
+
 # === No way out ===
 
 
@@ -502,15 +581,43 @@ class Comet(query_pb2_grpc.ServiceServicer):  # type: ignore[misc]  # generated,
     def __init__(self) -> None:
         self.free = threading.Event()
         self.free.set()
+        self.height = 9
+        self.chain: Any = None
 
     def GetLatestBlock(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Return a block."""
         self.free.wait(60)
         response = query_pb2.GetLatestBlockResponse()
         response.block.header.chain_id = "dydx-testnet-4"
-        response.block.header.height = 9
+        response.block.header.height = self.height
         response.block.header.time.FromNanoseconds(1_767_225_600_000_000_000)
         return response
+
+
+class Chain(subaccounts_grpc.QueryServicer, perpetuals_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
+    """A chain on which one subaccount is short, and whose blocks may come while it answers."""
+
+    def __init__(self, comet: Comet) -> None:
+        self._comet, self.comes = comet, 0
+
+    def Subaccount(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Return what subaccount 0 holds; of any other, that it is empty."""
+        self._comet.height += self.comes
+        if request.number:
+            return QuerySubaccountResponse()
+        short = PerpetualPosition(
+            perpetual_id=5, quantums=bytes([3, 15, 66, 64]), funding_index=bytes([3, 42])
+        )
+        usdc = AssetPosition(asset_id=0, quantums=bytes([2, 1, 0, 0]))
+        other = AssetPosition(asset_id=1, quantums=bytes([2, 9]))
+        held = Held(perpetual_positions=[short], asset_positions=[other, usdc])
+        return QuerySubaccountResponse(subaccount=held)
+
+    def Perpetual(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Return a market with its funding index."""
+        params = PerpetualParams(id=request.id, ticker="SOL-USD", atomic_resolution=-7)
+        market = Perpetual(params=params, funding_index=bytes([2, 7]))
+        return QueryPerpetualResponse(perpetual=market)
 
 
 @pytest.fixture
@@ -518,6 +625,9 @@ def node() -> Iterator[tuple[Comet, str]]:
     """Run a node on the loopback."""
     comet, threads = Comet(), ThreadPoolExecutor(1)
     server = grpc.server(threads)
+    comet.chain = Chain(comet)
+    subaccounts_grpc.add_QueryServicer_to_server(comet.chain, server)
+    perpetuals_grpc.add_QueryServicer_to_server(comet.chain, server)
     query_pb2_grpc.add_ServiceServicer_to_server(comet, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -600,3 +710,30 @@ def test_the_chain_may_be_queried_from_a_thread_of_a_loop(node: tuple[Comet, str
     tip = asyncio.run(asyncio.to_thread(chain_tip, at(node[1])))
 
     assert tip.height == 9
+
+
+@pytest.mark.parametrize(("comes", "height"), [(0, 9), (1, 13)])
+def test_the_chain_reports_what_it_holds_of_a_subaccount(
+    node: tuple[Comet, str], comes: int, height: int
+) -> None:
+    """In signed quantums, with both funding indices; queried again while blocks come between."""
+    node[0].chain.comes = comes
+
+    account = chain_account(at(node[1]), Subaccount("dydx1", 0))
+
+    short = ChainPosition("SOL-USD", -1_000_000, -7, -42, 7)
+    assert account == ChainAccount(height, 65_536, (short,))
+    assert account.positions[0].size == Decimal("-0.1")
+
+
+def test_the_chain_holds_nothing_of_a_stranger(node: tuple[Comet, str]) -> None:
+    """It returns an empty subaccount, not an error."""
+    assert chain_account(at(node[1]), Subaccount("dydx1", 7)) == ChainAccount(9, 0)
+
+
+def test_a_chain_that_does_not_report_a_subaccount_is_named() -> None:
+    """With the subaccount, the node and what the transport reports."""
+    with pytest.raises(
+        NetworkError, match=r"expected dydx1/0 of the node 127\.0\.0\.1:9, got UNAV"
+    ):
+        chain_account(at("127.0.0.1:9"), Subaccount("dydx1", 0))

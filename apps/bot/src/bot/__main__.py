@@ -11,25 +11,43 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
-EPILOG = """\
-examples:
-  bot                                 watch the bundled recording on a dashboard
-  bot | less                          the same as a plain report, as fast as it can
-  bot replay account --json           the report as JSON
-  bot --profile reckless --no-guard   the same crash with four times as much, and no guard
-  bot paper --network testnet         live frames, paper orders, no keys
-  bot trade --network local           live frames, real orders, with a key
-  bot halt --why "a headline"         stop the entries of the bot that runs here
-  bot flatten                         close what the bot that runs here holds
-  bot why F3                          from a fill back to the wire text that caused it
-  bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
-
-bot COMMAND --help lists the options of a command.
-exit codes: 0 done, 1 a check failed or something went wrong on the way, 2 something you typed was
-not what was expected
-"""
+from bot.options import (
+    ACCOUNT,
+    CHOICES,
+    CONFIG,
+    DATABASE,
+    FROM_DATABASE,
+    JSON,
+    KEYS,
+    NETWORK,
+    OF_RUNS,
+    PAGES,
+    RECORD,
+    RECORDING,
+    RUN,
+    RUNNING,
+    SECONDS,
+    SIGNING,
+    SPEED,
+    TICKERS,
+    WHY,
+    Option,
+    option,
+)
+from bot.parsing import (
+    Parser,
+    Shape,
+    Version,
+    count,
+    examples_of,
+    horizons,
+    positive,
+    share,
+    whole,
+    words_of,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -63,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 
@@ -122,274 +141,37 @@ def shows_secret(typed: Sequence[str]) -> bool:
     return any(map(is_secret, whole)) or is_secret(" ".join(typed))
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors repeat no more of what was typed than they must."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse arguments; of those left over only options are named."""
-        options, left = self.parse_known_args(args, namespace)
-        if left:
-            named = [text.partition("=")[0] for text in left if text.startswith("-")]
-            words = len(left) - len(named)
-            got = [*named, *([f"{words} more word{'s' * (words > 1)}"] if words else [])]
-            self.error(f"expected no more arguments, got {' and '.join(got)}")
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        """Print how it is used and what is wrong, and exit with a 2."""
-        if not message.isprintable():
-            from bot.outlet import clean
-
-            message = clean(message)
-        super().error(message)
-
-
-class Verbatim(argparse.HelpFormatter):
-    """A formatter that leaves examples as they are, and fills what else it is given."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith("examples:"):
-            return text
-        return super()._fill_text(text, width, indent)
-
-
-# === Values ===
-# How the text of an option becomes a value, and what is refused.
-
-
-def positive(text: str) -> float:
-    """Read a number above 0."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return number
-
-
-def whole(text: str) -> int:
-    """Read a number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got {text!r}")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Read how many: 1 or more."""
-    number = whole(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("expected 1 or more, got 0")
-    return number
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Read numbers that commas part."""
-    return tuple(int(part) for part in text.split(","))
-
-
-def horizons(text: str) -> tuple[float, ...]:
-    """Read seconds that commas part, the shortest first."""
-    try:
-        found = sorted({positive(part) for part in text.split(",")})
-    except (ValueError, argparse.ArgumentTypeError):
-        what = f"expected seconds above 0 such as 10,60,300, got {text!r}"
-        raise argparse.ArgumentTypeError(what) from None
-    return tuple(found)
-
-
-def share(text: str) -> float:
-    """Read a share of a whole, above 0 and below 1."""
-    number = positive(text)
-    if number >= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, got {text}")
-    return number
-
-
-class Version(argparse.Action):
-    """Print the version; looked up only when it is wanted."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print and exit."""
-        from bot import __version__
-
-        print(f"bot {__version__}")
-        parser.exit()
-
-
-# === Options ===
-# Every option once, with its help; commands share them.
-
-Option = tuple[tuple[str, ...], dict[str, Any]]
-
-
-def option(*names: str, **how: Any) -> Option:
-    """Describe an option, or an argument, as argparse takes it."""
-    return names, how
-
-
-RECORDING: Final = option(
-    "recording",
-    nargs="?",
-    default="quickstart",
-    help="quickstart (default), sixty, account, or the path of a recording",
-)
-SECONDS: Final = option(
-    "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
-)
-JSON: Final = option("--json", action="store_true", help="print the report as JSON")
-SPEED: Final = option(
-    "--speed",
-    type=positive,
-    metavar="X",
-    help="times real time (default: 20 on a dashboard, else as fast as it can)",
-)
-TICKERS: Final = (
-    option(
-        "--tickers",
-        default="BTC-USD,ETH-USD,SOL-USD",
-        metavar="A,B,…",
-        help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
-    ),
-    # What it was called before.
-    option("--markets", dest="tickers", default=argparse.SUPPRESS, help=argparse.SUPPRESS),
-)
-RECORD: Final = option("--record", metavar="PATH", help="write the frames to a new recording")
-
-# Where to run: bot.environment has what each environment allows.
-NETWORK: Final = (
-    option(
-        "--environment",
-        choices=("development", "test", "staging", "production"),
-        help="what the run is for: decides which networks are allowed (or DYDX_ENVIRONMENT; "
-        "default: development)",
-    ),
-    option(
-        "--network",
-        metavar="NAME|FILE.toml",
-        help="testnet, mainnet, local or a TOML file (default: what --environment picks)",
-    ),
-    option("--rest", metavar="URL", help="REST address in place of the network's own"),
-    option("--ws", metavar="URL", help="WebSocket address in place of the network's own"),
-    option("--node", metavar="HOST:PORT", help="node in place of the network's own"),
-    option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
-)
-
-# Who signs, for which account, and where it is written down.
-KEYS: Final = option(
-    "--keys",
-    default="env",
-    metavar="WHERE",
-    help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
-    "an encrypted file, which is safest: a variable is taken out of the environment once read, "
-    "but the system's record of the process (/proc/PID/environ) keeps it",
-)
-SIGNING: Final = (
-    KEYS,
-    option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
-    option("--subaccount", type=int, default=0, metavar="N", help="its number (default: 0)"),
-    option(
-        "--authenticators",
-        type=numbers,
-        default=(),
-        metavar="IDS",
-        help="authenticator ids (1,2,…) by which the owner --address has permitted the key",
-    ),
-    option("--yes-orders", action="store_true", help="confirm that real orders may be sent"),
-    option(
-        "--audit", default="audit.jsonl", metavar="PATH", help="audit log (default: audit.jsonl)"
-    ),
-)
-
-# Which running bot, and the reason.
-RUNNING: Final = option(
-    "run",
-    nargs="?",
-    type=whole,
-    help="process number of the bot, needed where several run (the error lists them)",
-)
-WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
-
-# What changes how the bot acts, and so changes the run hash.
-ACCOUNT: Final = (
-    option(
-        "--profile",
-        default="steady",
-        metavar="NAME",
-        help="how much may be risked: steady (default; at most once the equity is entered) or "
-        "reckless (up to 4.5 times, which shows what the guard is for)",
-    ),
-    option(
-        "--no-guard",
-        action="store_true",
-        help="switch the guard off, and what closes at a loss: liquidation may come",
-    ),
-    option(
-        "--signals",
-        default="",
-        metavar="NAMES|FILE",
-        help="signals beside the standard six and those that the strategy names: all, some as "
-        "trend,basis or a Python file of your own (bot signals check FILE)",
-    ),
-    option(
-        "--state",
-        metavar="FILE",
-        help="begin with the day of each market that another run left (default: live runs go on "
-        "where the last one on that network ended, and leave theirs there; a replay has none)",
-    ),
-    option(
-        "--deposit",
-        type=int,
-        metavar="USDC",
-        help="size positions to this much (default: 10000; real orders: the account's equity)",
-    ),
-    option(
-        "--strict",
-        action="store_true",
-        help="end the run where the strategy raises (default: no entries from there on)",
-    ),
-    option(
-        "--hand-beside",
-        action="store_true",
-        help="somebody may trade the account beside the bot: their markets are left to them and "
-        "guarded (default: what somebody else does there halts the bot)",
-    ),
-)
-CHOICES: Final = (
-    option(
-        "--strategy",
-        default="rank",
-        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
-        "the profile close what you trade by hand, too), a .toml or .json file that lists several "
-        "for one account, or a Python file of your own: it runs with all rights of this program, "
-        "the key among them, so read what you did not write",
-    ),
-    *ACCOUNT,
-)
-RUN: Final = (
-    option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
-    option(
-        "--detectors",
-        action="store_true",
-        help="look for market makers, arbitrage and which price leads; nothing is decided by it",
-    ),
-    *CHOICES,
-)
-
 # === Commands ===
-# The table of all commands. A new command is one row.
+# The table of all commands. A new command is one row, in one of these groups.
+
+WATCH: Final = "Watch and replay"
+TRADE: Final = "Trade"
+BESIDE: Final = "While it runs"
+BACK: Final = "Look back"
+OWN: Final = "Write your own"
+MACHINE: Final = "This machine"
+GROUPS: Final = (WATCH, TRADE, BESIDE, BACK, OWN, MACHINE)
 
 
 class Command(NamedTuple):
-    """A command: its line in the help, `module:function` that does it, and what can be typed."""
+    """A command: where and how it stands in the help, what does it, and what can be typed.
 
+    `help` is its one line; `does` is `module:function`; `examples` pairs what is typed with what it
+    does; `more` stands at the end of its own help.
+    """
+
+    group: str
     help: str
     does: str
     options: tuple[Option, ...]
-    description: str | None = None
-    examples: str | None = None
+    description: str
+    examples: tuple[tuple[str, str], ...]
+    more: str = ""
 
 
 COMMANDS: Final[dict[str, Command]] = {
     "replay": Command(
+        WATCH,
         "play a recording (the default command)",
         "bot.commands:replay",
         (
@@ -400,89 +182,23 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
+            option("--journal", action="store_true", help="write the run down in the database"),
+            DATABASE,
             *RUN,
         ),
-    ),
-    "paper": Command(
-        "live frames, paper orders, no keys",
-        "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
-    ),
-    "trade": Command(
-        "live frames, real orders: read bot trade --help first",
-        "bot.trade:trade",
+        "A recording stands in for the network: the same frames always give the same decisions "
+        "and the same run hash. On a terminal it is played on the dashboard, in a pipe as fast as"
+        " it can be read.",
         (
-            *NETWORK,
-            *SIGNING,
-            *TICKERS,
-            SECONDS,
-            RECORD,
-            option("--flatten", action="store_true", help="close all positions when the run ends"),
-            *RUN,
-        ),
-        "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
-        "--yes-mainnet as well; at a terminal the words can be typed instead. Ctrl-C cancels the "
-        "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
-        "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
-        "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
-        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
-        "crash lets it lose as much again.",
-    ),
-    "halt": Command(
-        "stop the entries of a running bot; guard and exits go on",
-        "bot.handle:halt",
-        (RUNNING, WHY),
-        "The halt outlives the run: the next run of the same account starts halted, until bot "
-        "resume.",
-    ),
-    "resume": Command("let a halted bot enter again", "bot.handle:resume", (RUNNING, WHY)),
-    "status": Command(
-        "show a running bot; exit code 1 if it may not enter",
-        "bot.handle:status",
-        (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
-    ),
-    "flatten": Command(
-        "close all positions of a subaccount, and cancel its orders",
-        "bot.trade:flatten",
-        (RUNNING, WHY, *NETWORK, *SIGNING),
-        "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
-        "one they are closed from here. Where no network is typed, or there is no key, it is the "
-        "one bot that runs on this machine. What could not be closed is named, and the exit code "
-        "is 1.",
-    ),
-    "cancel-all": Command(
-        "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
-    ),
-    "keys": Command(
-        "show whose key it is, or store it in an encrypted file",
-        "bot.keys:keep_keys",
-        (
-            option(
-                "act",
-                choices=("address", "save", "rotate"),
-                help="address: print whose key it is; save: encrypt it into a new file; rotate: "
-                "give the file of --keys a new passphrase",
-            ),
-            option("file", nargs="?", help="with save: the new file"),
-            KEYS,
-            option("--address", help="refuse a key of any other address"),
-        ),
-    ),
-    "why": Command(
-        "trace an id of the report (D7, V3, F2 …) back to the wire",
-        "bot.commands:why",
-        (
-            option(
-                "id",
-                help="a decision (D7), verdict (V3), change of the gate (G1), order (O3), "
-                "fill (F2) or act (A1)",
-            ),
-            RECORDING,
-            *CHOICES,
+            ("bot replay", "the bundled recording"),
+            ("bot replay account --speed 60", "a minute a second"),
+            ("bot replay --profile reckless --no-guard", "the same crash, unguarded"),
+            ("bot replay sixty --json", "the report as JSON"),
         ),
     ),
     "panel": Command(
-        "show one panel of a recording or a network, live; in a pipe print it once",
+        WATCH,
+        "show one panel of a recording or a network",
         "bot.show:panel",
         (
             option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
@@ -516,8 +232,17 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             *RUN,
         ),
+        "One panel of the dashboard by itself: on a terminal it is drawn again while the "
+        "recording plays or the network sends, in a pipe it is printed as it stands at the end.",
+        (
+            ("bot panel safety", "how far from liquidation"),
+            ("bot panel candles --market ETH-USD --at 300", "after five minutes"),
+            ("bot panel flow testnet", "live, on paper"),
+            ("bot panel all --svg dashboard.svg", "a picture of all of them"),
+        ),
     ),
     "chaos": Command(
+        WATCH,
         "replay a recording with faults, see what survives",
         "bot.chaos:chaos",
         (
@@ -535,16 +260,191 @@ COMMANDS: Final[dict[str, Command]] = {
             JSON,
             *CHOICES,
         ),
+        "Every seed puts other faults into the same frames: gaps, stalls, wild prices, an account"
+        " that answers late. Reported is what was lost, and what did not hold.",
+        (
+            ("bot chaos quickstart --seeds 100", "a hundred bad days"),
+            ("bot chaos --seed 7", "one of them, with its faults"),
+            ("bot chaos --seed 7 --only 0,2", "two of its faults alone"),
+        ),
+    ),
+    "paper": Command(
+        TRADE,
+        "live frames, paper orders, no keys",
+        "bot.commands:paper",
+        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
+        "Frames come from the network and orders go to a paper account: nothing is signed, and no"
+        " key is needed. It goes on until Ctrl-C, or for --seconds.",
+        (
+            ("bot paper --network testnet", "until Ctrl-C"),
+            ("bot paper --network testnet --tickers BTC-USD --seconds 600", "ten minutes"),
+            ("bot paper --network testnet --record mine.jsonl.zst", "bot replay plays it"),
+        ),
+    ),
+    "trade": Command(
+        TRADE,
+        "live frames, real orders: read bot trade --help first",
+        "bot.trade:trade",
+        (
+            *NETWORK,
+            *SIGNING,
+            *TICKERS,
+            SECONDS,
+            RECORD,
+            option("--flatten", action="store_true", help="close all positions when the run ends"),
+            DATABASE,
+            *RUN,
+        ),
+        "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
+        "--yes-mainnet as well; at a terminal the words can be typed instead. Ctrl-C cancels the "
+        "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
+        "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
+        "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
+        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
+        "crash lets it lose as much again.",
+        (
+            ("bot trade --network local", "orders on the venue of this machine"),
+            ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
+        ),
+        """\
+from nothing, on a venue of this machine (made-up markets, made-up money):
+  uv run --all-packages --group dev tools/venue      # in another terminal
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
+  curl 127.0.0.1:3002/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "amount": 10000}'
+  bot trade --network local
+
+on the testnet, with paper money of its faucet, and the key in a file:
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)
+  bot keys save my.key                               # you choose a passphrase
+  curl https://faucet.v4testnet.dydx.exchange/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "subaccountNumber": 0, "amount": 1000}'
+  unset DYDX_PRIVATE_KEY
+  bot trade --network testnet --keys my.key --yes-orders""",
+    ),
+    "flatten": Command(
+        TRADE,
+        "close all positions of a subaccount, and cancel its orders",
+        "bot.trade:flatten",
+        (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
+        "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
+        "one they are closed from here. Where no network is typed, or there is no key, it is the "
+        "one bot that runs on this machine. What could not be closed is named, and the exit code "
+        "is 1.",
+        (
+            ("bot flatten", "what the bot that runs here holds"),
+            ("bot flatten --network local", "without a bot, with the key"),
+        ),
+    ),
+    "cancel-all": Command(
+        TRADE,
+        "cancel all open orders of a subaccount",
+        "bot.trade:withdraw_all",
+        (CONFIG, *NETWORK, *SIGNING),
+        "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
+        "stay: bot flatten closes them.",
+        (
+            ("bot cancel-all --network local", "with the key of the environment"),
+            ("bot cancel-all --network testnet --keys my.key --yes-orders", ""),
+        ),
+    ),
+    "keys": Command(
+        TRADE,
+        "show whose key it is, or store it in an encrypted file",
+        "bot.keys:keep_keys",
+        (
+            option(
+                "act",
+                choices=("address", "save", "rotate"),
+                help="address: print whose key it is; save: encrypt it into a new file; rotate: "
+                "give the file of --keys a new passphrase",
+            ),
+            option("file", nargs="?", help="with save: the new file"),
+            CONFIG,
+            KEYS,
+            option("--address", help="refuse a key of any other address"),
+        ),
+        "A key is read from where --keys points, never from the command line. In an encrypted "
+        "file it is safest; the passphrase is typed, or comes from DYDX_PASSPHRASE.",
+        (
+            ("bot keys address", "whose key the environment holds"),
+            ("bot keys save my.key", "encrypt it into a new file"),
+            ("bot keys rotate --keys my.key", "another passphrase for that file"),
+        ),
+    ),
+    "halt": Command(
+        BESIDE,
+        "stop the entries of a running bot; guard and exits go on",
+        "bot.handle:halt",
+        (RUNNING, WHY),
+        "The halt outlives the run: the next run of the same account starts halted, until bot "
+        "resume.",
+        (
+            ("bot halt", "the one bot that runs here"),
+            ('bot halt 4711 --why "a headline"', "one of several, and the reason"),
+        ),
+    ),
+    "resume": Command(
+        BESIDE,
+        "let a halted bot enter again",
+        "bot.handle:resume",
+        (RUNNING, WHY),
+        "Takes back a halt, whoever began it: a person, a strategy that raised, an order of "
+        "somebody else. The exit code is 1 if the bot is halted still.",
+        (
+            ("bot resume", "the one bot that runs here"),
+            ('bot resume --why "it was nothing"', "with the reason, which is recorded"),
+        ),
+    ),
+    "status": Command(
+        BESIDE,
+        "show a running bot; exit code 1 if it may not enter",
+        "bot.handle:status",
+        (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
+        "Shows whether it may enter and why not, the equity, the positions with their distance to "
+        "liquidation, and what is wrong around the run.",
+        (
+            ("bot status", "the one bot that runs here"),
+            ("bot status --json", "for a program"),
+        ),
+    ),
+    "why": Command(
+        BACK,
+        "trace an id of the report (D7, V3, F2 …) back to the wire",
+        "bot.commands:why",
+        (
+            option(
+                "id",
+                help="a decision (D7), verdict (V3), change of the gate (G1), order (O3), "
+                "fill (F2) or act (A1)",
+            ),
+            RECORDING,
+            *CHOICES,
+        ),
+        "Plays the recording again, with the same choices as the run, and prints the way from an "
+        "id back to the text of the wire that caused it.",
+        (
+            ("bot why F3", "the third fill of the bundled recording"),
+            ("bot why d7 account --profile reckless", "of another run: choose as it did"),
+        ),
     ),
     "signals": Command(
+        OWN,
         "check signals of your own, or the bot's, by what they declare",
         "bot.conformance:signals",
         (
             option("act", choices=("check",), help="check: try all that a signal has to hold"),
             option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
         ),
+        "Each signal is fed what it declares to read, and more: it has to stay between 0 and 100,"
+        " to be the same on the same frames, and to know when it knows nothing.",
+        (
+            ("bot signals check", "the bot's own"),
+            ("bot signals check mine.py", "those of a file: it is run"),
+        ),
     ),
     "calibrate": Command(
+        OWN,
         "measure what each score was worth on recordings",
         "bot.calibrate:calibrate",
         (
@@ -585,15 +485,15 @@ COMMANDS: Final[dict[str, Command]] = {
         "For each signal and horizon: how often the mid went up after a score and how far net of "
         "half the spread, the rank correlation with a 95 % interval, all of it and by the state of "
         "the market, and what an isotonic map that was fitted before a time is worth after it.",
-        """\
-examples:
-  bot calibrate                                    the bundled recording
-  bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60
-  bot calibrate mon.jsonl.zst --save maps.json     then, on another day:
-  bot calibrate tue.jsonl.zst --map maps.json --html tue.html
-""",
+        (
+            ("bot calibrate", "the bundled recording"),
+            ("bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60", ""),
+            ("bot calibrate mon.jsonl.zst --save maps.json", "then, on another day:"),
+            ("bot calibrate tue.jsonl.zst --map maps.json --html tue.html", ""),
+        ),
     ),
     "prove": Command(
+        OWN,
         "prove that a strategy does not see the future",
         "bot.prove:prove",
         (
@@ -610,14 +510,15 @@ examples:
         "The recording is played whole, and again up to random cuts, where nothing or another day "
         "follows: up to the cut the strategy must decide the same. Reported are also views that it "
         "reads after their frame, files that it opens and what it remembers beside itself.",
-        """\
-examples:
-  bot prove rank                      the bundled recording
-  bot prove mine.py sixty --cuts 10   your own, on another one
-exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it cannot be run
-""",
+        (
+            ("bot prove rank", "the bundled recording"),
+            ("bot prove mine.py sixty --cuts 10", "your own, on another one"),
+        ),
+        "exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it "
+        "cannot be run",
     ),
     "strategy": Command(
+        OWN,
         "check how a strategy of your own behaves",
         "bot.strategy:strategy",
         (
@@ -632,27 +533,107 @@ exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2
         "holds something. It should decide the same again, read what is scored, stay within the "
         "limits of the profile, enter nothing that is stale or unknown, leave what is in trouble, "
         "not turn round all the time and be quick.",
-        """\
-examples:
-  bot strategy check mine.py                       the bundled recording
-  bot strategy check mine.py sixty --profile reckless
-  bot prove mine.py                                does it see the future?
-exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run
-""",
+        (
+            ("bot strategy check mine.py", "the bundled recording"),
+            ("bot strategy check mine.py sixty --profile reckless", ""),
+            ("bot prove mine.py", "does it see the future?"),
+        ),
+        "exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run",
+    ),
+    "history": Command(
+        BACK,
+        "list the orders of all runs, or show all about one",
+        "bot.history:history",
+        (
+            option(
+                "order",
+                nargs="?",
+                help="O3, or the beginning of the venue's id: its changes, fills and reasons",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="orders of these statuses alone"),
+            *PAGES,
+            *FROM_DATABASE,
+        ),
+        "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
+        "is a day in whole. The database is opened read-only, also while a bot writes to it.",
+        (
+            ("bot history", "the last 50 orders"),
+            ("bot history --ticker BTC-USD --status filled --since 2h", "what was filled lately"),
+            ("bot history --page 3 --json", "the third page, for a program"),
+            ("bot history O3", "all about one order of the newest run that has it"),
+        ),
     ),
     "doctor": Command(
-        "check this machine and a network before a run", "bot.doctor:doctor", (*NETWORK, JSON)
+        MACHINE,
+        "check this machine and a network before a run",
+        "bot.doctor:doctor",
+        (
+            CONFIG,
+            *NETWORK,
+            KEYS,
+            option("--offline", action="store_true", help="look at this machine alone"),
+            JSON,
+        ),
+        "The network is received as a run receives it: what works here works in a run. Each check"
+        " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
+        "failed. With --keys FILE it is looked at who may read that file.",
+        (
+            ("bot doctor", "what --environment picks: the testnet"),
+            ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
+            ("bot doctor --network local --json", "for a program"),
+        ),
+    ),
+    "completion": Command(
+        MACHINE,
+        "print a script by which your shell completes what you type",
+        "bot.completion:completion",
+        (option("shell", choices=("bash", "zsh", "tcsh"), help="which shell it is for"),),
+        "Completes commands, options, names (of profiles, strategies, signals, panels, networks) "
+        "and files. Make it again when the bot is newer.",
+        (
+            ("bot completion bash", "see below where it goes"),
+            ("bot completion zsh > ~/.zfunc/_bot", ""),
+        ),
+        """\
+to install it, add a line to the file that your shell reads as it starts:
+  ~/.bashrc   source <(bot completion bash)
+  ~/.zshrc    fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+  ~/.tcshrc   bot completion tcsh > ~/.bot.tcsh && source ~/.bot.tcsh
+where bot is started by uv:  alias bot='uv run bot'  in the line above it""",
     ),
 }
 
 
-def parser() -> argparse.ArgumentParser:
+EPILOG: Final = (
+    examples_of(
+        (
+            ("bot", "watch the bundled recording on a dashboard"),
+            ("bot | less", "the same, each decision and fill a line"),
+            ("bot --profile reckless --no-guard", "the same crash, unguarded"),
+            ("bot why F3", "from a fill back to the text of the wire"),
+            ("bot paper --network testnet", "live frames, paper orders, no keys"),
+            ("bot trade --help", "how to get a key and paper money"),
+        )
+    )
+    + """
+
+bot alone, or with options alone, is bot replay. bot COMMAND --help lists what can be typed, with \
+examples.
+
+exit codes: 0 done, 1 a check failed or something went wrong on the way, 2 something you typed was \
+not what was expected"""
+)
+
+
+def parser() -> Parser:
     """Describe all commands and their options."""
     top = Parser(
         prog="bot",
+        usage="bot [COMMAND] [options]",
         description="A dYdX v4 perpetuals bot: it gives reasons and guards against liquidation.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Shape,
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -660,12 +641,17 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=row.help,
+            usage=" ".join(["bot", name, "[options]", *words_of(row.options)]),
             description=row.description,
-            epilog=row.examples,
-            formatter_class=Verbatim if row.examples else argparse.HelpFormatter,
+            epilog="\n\n".join(filter(None, [examples_of(row.examples), row.more])),
+            formatter_class=Shape,
         )
         for names, how in row.options:
             command.add_argument(*names, **how)
+    top.commands = commands
+    top.groups = {
+        group: [name for name, row in COMMANDS.items() if row.group == group] for group in GROUPS
+    }
     return top
 
 

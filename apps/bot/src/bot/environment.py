@@ -10,8 +10,6 @@ a run would; the one result it returns is what the doctor prints, what `bot trad
 and what a health endpoint can answer with.
 """
 
-import argparse
-import os
 import resource
 import sys
 import threading
@@ -196,18 +194,6 @@ _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
-    """Gather what was typed; what was not typed comes from the process's environment."""
-    given = {name: getattr(arguments, name, None) for name in EnvironmentSettings.model_fields}
-    given["environment"] = given["environment"] or os.environ.get(ENVIRONMENT)
-    try:
-        return EnvironmentSettings(**{name: value for name, value in given.items() if value})
-    except ValidationError:
-        known = ", ".join(RULES)
-        what = f"expected an environment among {known}, got {given['environment']!r}"
-        raise RefusalError(what) from None
-
-
 # === Confirmations ===
 # What a run needs before it may start: no objection, and each confirmation by flag or typed word.
 
@@ -303,11 +289,12 @@ HTTP_STATUS: Final[Mapping[Status, int]] = {
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at, and what was seen."""
+    """One thing that was looked at, what was seen, and what to do where that is not well."""
 
     name: str
     outcome: CheckOutcome
     seen: str
+    hint: str = ""
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):

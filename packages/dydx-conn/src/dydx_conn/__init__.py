@@ -36,9 +36,9 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
 - Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
-- Keys: `Keys`, one signing key that is never shown; `rotate`.
+- Keys: `Keys`, one signing key that is never shown; `rotate`; `seal` and `unseal` other secrets.
 - Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
-- Node: `chain_tip`, and the chain's own messages.
+- Node: `chain_tip`, `chain_account`, and the chain's own messages.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
@@ -126,11 +126,11 @@ __all__ = [
     # Live
     "live",
     # Keys
-    "Keys", "rotate",
+    "Keys", "rotate", "seal", "unseal",
     # Audit
     "AuditLog", "is_secret", "printable", "redact",
     # Node
-    "ChainTip", "chain_tip",
+    "ChainAccount", "ChainPosition", "ChainTip", "chain_account", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -215,7 +215,7 @@ if TYPE_CHECKING:
     import httpx
     from dydx_v4_client.key_pair import KeyPair
     from dydx_v4_client.wallet import Wallet
-    from pydantic import SecretStr
+    from pydantic import SecretBytes, SecretStr
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -2509,7 +2509,10 @@ _SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The first line of a recording; `source` is the real venue, or what stood in for it."""
+    """The first line of a recording; `source` is the real venue, or what stood in for it.
+
+    `run` and `settings` are whoever recorded's to read: what a run was, and by what it decided.
+    """
 
     v: int = VERSION
     network: str
@@ -2518,10 +2521,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     client: str
     source: str
     run: str = ""
+    settings: str = ""
     ns: int = 0
 
     @classmethod
-    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+    def of(
+        cls,
+        network: Network,
+        run: str = "",
+        *,
+        settings: str = "",
+        client: str = "dydx-v4-client",
+    ) -> "Header":
         """Make the header of a recording of a network that begins now."""
         source = network.source or f"{network.name}, chain {network.chain_id}"
         known = NETWORKS.get(network.name, network)
@@ -2530,7 +2541,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             source += f", by way of {network.rest}"  # which may be anything
         return cls(
             network=network.name, rest=network.rest, ws=network.ws, client=client,
-            source=source, run=run, ns=time.time_ns(),
+            source=source, run=run, settings=settings, ns=time.time_ns(),
         )  # fmt: skip
 
 
@@ -7271,18 +7282,39 @@ def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
 # One signing key, from the environment, a keyring or an encrypted file, and never shown again. A
 # secret in the clear is no local variable of a function that raises: a traceback may show those.
 # The file is one JSON object: how the passphrase becomes a key, whose key it is, the sealed text.
+# By the same scheme `seal` encrypts anything else, under a format of its own.
 
 _FORMAT: Final = "dydx-keys"
+_SEALED: Final = "dydx-sealed"
+_KINDS: Final = {_FORMAT: "an encrypted key file", _SEALED: "sealed text"}
 _VERSION: Final = 1
 _COST: Final = 2**17  # 128 MiB and a third of a second for each guess
 _COSTS: Final = range(2**14, 2**20 + 1)  # less protects nothing, more would never end
 _SHORTEST: Final = 8
 
 
+def seal(plain: bytes, passphrase: "SecretStr") -> bytes:
+    """Encrypt bytes as a key file encrypts its key; `KeyProblem` if the passphrase is too short.
+
+    What is returned is JSON in lines, a third longer, with all that `unseal` needs but the
+    passphrase.
+    """
+    from pydantic import SecretBytes
+
+    secret = SecretBytes(plain)
+    del plain
+    return _Sealed.seal(secret, passphrase, format=_SEALED).text()
+
+
+def unseal(sealed: bytes, passphrase: "SecretStr") -> bytes:
+    """Decrypt what `seal` made; `KeyProblem` separates a damaged text from a wrong passphrase."""
+    return _Sealed.parse(sealed, "unseal", format=_SEALED).open(passphrase).get_secret_value()
+
+
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     version: int
-    address: str
+    address: str  # whose key it is; empty where it is no key
     kdf: str
     cost: int
     salt: str
@@ -7290,13 +7322,15 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""  # over the rest: separates a damaged file from a wrong passphrase
 
     @classmethod
-    def seal(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
+    def seal(
+        cls, secret: "SecretBytes", passphrase: "SecretStr", *, format: str, address: str = ""
+    ) -> Self:
         if len(passphrase.get_secret_value()) < _SHORTEST:
             raise KeyProblem(f"expected a passphrase of {_SHORTEST} or more characters, got less")
         salt = secrets.token_bytes(16)
-        token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value().encode())
+        token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value())
         sealed = cls(
-            format=_FORMAT,
+            format=format,
             version=_VERSION,
             address=address,
             kdf="scrypt",
@@ -7307,26 +7341,45 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(sealed, sha256=sealed._sum())
 
     @classmethod
+    def seal_key(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
+        from pydantic import SecretBytes
+
+        plain = SecretBytes(secret.get_secret_value().encode())
+        return cls.seal(plain, passphrase, format=_FORMAT, address=address)
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         try:
-            sealed = msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise KeyProblem(f"expected an encrypted key file at {path}, got {error}") from None
-        if (sealed.format, sealed.kdf) != (_FORMAT, "scrypt") or sealed.version > _VERSION:
+            text = path.read_bytes()
+        except OSError as error:
+            raise KeyProblem(f"expected {_KINDS[_FORMAT]} at {path}, got {error}") from None
+        return cls.parse(text, str(path), format=_FORMAT)
+
+    @classmethod
+    def parse(cls, text: bytes, source: str, *, format: str) -> Self:
+        try:
+            sealed = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise KeyProblem(f"{source}: expected {_KINDS[format]}, got {error}") from None
+        if (sealed.format, sealed.kdf) != (format, "scrypt") or sealed.version > _VERSION:
             was = f"{sealed.format} {sealed.version} with {sealed.kdf}"
-            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, got {was}")
+            raise KeyProblem(f"{source}: expected {format} {_VERSION} with scrypt, got {was}")
         if sealed.sha256 != sealed._sum() or sealed.cost not in _COSTS:
-            raise KeyProblem(f"{path}: expected the file as it was written, got a damaged one")
+            raise KeyProblem(f"{source}: expected it as it was written, got a damaged one")
         return sealed
 
-    def open(self, passphrase: "SecretStr") -> "SecretStr":
+    def open(self, passphrase: "SecretStr") -> "SecretBytes":
         from cryptography.fernet import InvalidToken
-        from pydantic import SecretStr
+        from pydantic import SecretBytes
 
         with contextlib.suppress(InvalidToken, ValueError):
             fernet = _fernet(passphrase, base64.b64decode(self.salt), self.cost)
-            return SecretStr(fernet.decrypt(self.token).decode())
-        raise KeyProblem(f"expected the passphrase of the key of {self.address}, got another")
+            return SecretBytes(fernet.decrypt(self.token))
+        what = f"the key of {self.address}" if self.address else "the sealed text"
+        raise KeyProblem(f"expected the passphrase of {what}, got another")
+
+    def text(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def write(self, path: Path, *, new: bool) -> None:
         """Write it whole or not at all; a new file replaces none."""
@@ -7334,7 +7387,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         problem = ""
         try:
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+                file.write(self.text())
                 file.flush()
                 os.fsync(file.fileno())
             # A link fails where a file is, a rename would take its place.
@@ -7421,15 +7474,19 @@ class Keys:
     @classmethod
     def from_file(cls, path: Path | str, passphrase: "SecretStr", *, expected: str = "") -> Self:
         """Read a key from an encrypted file."""
+        from pydantic import SecretStr
+
         file = _Sealed.read(Path(path))
-        keys = cls(file.open(passphrase), source=str(path), expected=expected)
+        # What is no text is no mnemonic either, and is reported as such.
+        plain = SecretStr(file.open(passphrase).get_secret_value().decode(errors="replace"))
+        keys = cls(plain, source=str(path), expected=expected)
         if keys.address != file.address:
             raise KeyProblem(f"{path}: expected the key of {file.address}, got {keys.address}'s")
         return keys
 
     def save(self, path: Path | str, passphrase: "SecretStr") -> None:
         """Write the key to a new encrypted file that only its owner may read."""
-        _Sealed.seal(self._secret, self.address, passphrase).write(Path(path), new=True)
+        _Sealed.seal_key(self._secret, self.address, passphrase).write(Path(path), new=True)
 
     def wallet(self, account_number: int, sequence: int) -> "Wallet":
         """Return the official client's wallet; no request is sent to a node."""
@@ -7454,7 +7511,7 @@ class Keys:
 def rotate(path: Path | str, old: "SecretStr", new: "SecretStr") -> None:
     """Encrypt a key file with a new passphrase; until that is done the old file stands."""
     keys = Keys.from_file(path, old)
-    _Sealed.seal(keys._secret, keys.address, new).write(Path(path), new=False)
+    _Sealed.seal_key(keys._secret, keys.address, new).write(Path(path), new=False)
 
 
 def _key_pair(secret: "SecretStr", source: str) -> "KeyPair":
@@ -7762,17 +7819,62 @@ class ChainTip:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChainPosition:
+    """A perpetual position as the chain holds it: signed quantums of 10 ** `atomic_resolution`.
+
+    `funding_index` is where its funding was settled last, `index_now` where its market's stands.
+    """
+
+    ticker: str
+    quantums: int
+    atomic_resolution: int
+    funding_index: int
+    index_now: int
+
+    @property
+    def size(self) -> Decimal:
+        """Return the size in base units, negative for a short."""
+        return Decimal(self.quantums).scaleb(self.atomic_resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAccount:
+    """A subaccount as the chain holds it at a height, its funding not settled.
+
+    `collateral` is USDC in quote quantums, negative if owed.
+    """
+
+    height: int
+    collateral: int
+    positions: tuple[ChainPosition, ...] = ()
+
+
 def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     """Query the network's node for its newest block; `NetworkError` if none comes in time."""
+    return _answer(network, deadline_s, "a block", lambda node: node.latest_block())
+
+
+def chain_account(
+    network: Network, subaccount: Subaccount, *, deadline_s: float = 5.0
+) -> ChainAccount:
+    """Query the network's node for a subaccount, an empty one where none was funded.
+
+    `NetworkError` if none comes in time. Source: x/subaccounts and x/perpetuals, their queries.
+    """
+    return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
+
+
+def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_Node], _A]") -> _A:
     import grpc
 
     with contextlib.closing(_Node(network, deadline_s)) as node:
         try:
-            return node.latest_block()
+            return query(node)
         except grpc.RpcError as error:
             problem = _why(error)
     where = " or ".join(network.nodes)
-    raise NetworkError(f"expected a block of the node {where}, got {problem}")
+    raise NetworkError(f"expected {what} of the node {where}, got {problem}")
 
 
 class _Channel:
@@ -7813,6 +7915,21 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
         return returned.value
     call.close()
     raise RuntimeError("expected a call that does not suspend, got one that does")
+
+
+_BLOCKS_TRIED: Final = 5
+
+
+def _integer(packed: bytes) -> int:
+    """Read an integer as the chain packs it: 2, or 3 if it is negative, and its bytes.
+
+    Source: protocol/dtypes/serializable_int.go, which is Go's own encoding of a big integer.
+
+    >>> _integer(b""), _integer(bytes([2, 1, 0])), _integer(bytes([3, 1, 0]))
+    (0, 256, -256)
+    """
+    size = int.from_bytes(packed[1:])
+    return -size if packed[:1] == b"\3" else size
 
 
 class _Node:
@@ -7871,6 +7988,28 @@ class _Node:
     def _tip_of(self, address: str) -> ChainTip:
         header = _called(self._client_of(address).latest_block()).block.header
         return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
+
+    def subaccount(self, subaccount: Subaccount) -> ChainAccount:
+        """Return a subaccount at one height, or at that height or later if blocks come too fast."""
+        for _ in range(_BLOCKS_TRIED):
+            height, found = self.latest_block().height, self._subaccount(subaccount)
+            if self.latest_block().height == height:
+                break
+        return replace(found, height=height)
+
+    def _subaccount(self, subaccount: Subaccount) -> ChainAccount:
+        found = _called(self._client.get_subaccount(subaccount.owner, subaccount.number))
+        rows = found.perpetual_positions
+        usdc = [_integer(row.quantums) for row in found.asset_positions if row.asset_id == 0]
+        balances = [_integer(row.quote_balance) for row in rows]
+        return ChainAccount(0, sum(usdc + balances), tuple(map(self._position, rows)))  # integers
+
+    def _position(self, row: Any) -> ChainPosition:
+        market = _called(self._client.get_perpetual(row.perpetual_id)).perpetual
+        return ChainPosition(
+            market.params.ticker, _integer(row.quantums), market.params.atomic_resolution,
+            _integer(row.funding_index), _integer(market.funding_index),
+        )  # fmt: skip
 
     def account(self, address: str) -> tuple[int, int]:
         """Return an account's number and the sequence of its next transaction."""

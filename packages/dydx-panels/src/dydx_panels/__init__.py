@@ -53,7 +53,7 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "Picture", "dashboard", "panel", "selectable",
+    "PANELS", "Picture", "dashboard", "panel", "selectable",
     # Edges
     "Dashboard", "export_svg", "run_panel",
 ]
@@ -65,6 +65,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
@@ -2495,6 +2496,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
 }  # fmt: skip
+# The names that `panel` takes, and `View.panel`.
+PANELS: Final = tuple(_PANELS)
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -2507,7 +2510,9 @@ def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
 
 def _panel(name: str) -> _Panel:
     if name not in _PANELS:
-        raise PanelError(f"expected a panel among {', '.join(_PANELS)}, got {name!r}")
+        near = get_close_matches(name, PANELS, n=1)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise PanelError(f"expected a panel among {', '.join(PANELS)}, got {name!r}{hint}")
     return _PANELS[name]
 
 

@@ -24,7 +24,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Belief            what counts as a decision: types, bounds, an intent that can be meant
     Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
     Allocator         Allocator: several strategies on one account, scaled, bounded and netted
-    Loading           STRATEGIES, load_strategy: by name, from a file or from a module
+    Loading           STRATEGIES, SETTINGS, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
 
@@ -109,7 +109,7 @@ __all__ = [
     # Allocator
     "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
     # Loading
-    "STRATEGIES", "load_strategy",
+    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy",
     # Deciding
     "Decider",
     # Streams
@@ -297,7 +297,9 @@ class Strategy(Protocol):
 
     A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`. So
     is an attribute `signals`: the names of those that it reads; and `hedges`: the markets that it
-    holds against each other, in groups, of which an `Allocator` cuts none alone.
+    holds against each other, in groups, of which an `Allocator` cuts none alone. A method
+    `change(settings)` lets it go on by others than its attribute `settings`, of the same type,
+    without forgetting anything: `StrategyError` where it cannot, and then nothing has changed.
     """
 
     @property
@@ -361,6 +363,18 @@ class Pace(BaseModel):
         "cut one: the margin is shared, a move that strong lasts minutes, and what is bought "
         "back at once pays the exit twice",
     )  # fmt: skip
+
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return what stays as it is while a strategy runs, by what it is called."""
+        return {}
+
+    def refuse(self, other: Pace) -> None:
+        """Refuse other settings, as `StrategyError`, of which something is fixed."""
+        for name, value in self.fixed.items():
+            if (got := other.fixed.get(name)) != value:
+                words = f"expected no change of {name} while it runs, got {got}: restart for it"
+                raise StrategyError(words)
 
     def same(self, target: float, other: float) -> bool:
         """Return whether two targets are near enough to count as one."""
@@ -638,6 +652,22 @@ class RankSettings(Pace):
                 f"the smallest target, got {self.least_share:g}"
             )
         return self
+
+
+_S = TypeVar("_S", bound=BaseModel)
+
+
+def _validated(kind: type[_S], fields: _S | Mapping[str, Any], what: str) -> _S:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(_fault(dict(one)) for one in error.errors())
+        raise StrategyError(f"expected settings of {what} that can be meant: {wrong}") from None
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}: {error['msg']}, got {str(error['input'])[:80]}".removeprefix(": ")
 
 
 def _below(settings: RankSettings, low: str, high: str) -> None:
@@ -948,6 +978,10 @@ class RankAndTarget:
         self._next_look = scored.at + _ns(self.settings.look_s)
         return self._look(scored, held)
 
+    def change(self, settings: RankSettings) -> None:
+        """Go on by other settings."""
+        self.settings = self._pacing.pace = settings
+
     def learn(self, outcome: Outcome) -> None:
         """Take in what became of a decision, or that a position was cut."""
         self._pacing.learn(outcome)
@@ -1119,6 +1153,11 @@ def _round_trip_bps(book: Book, usdc: float, fee_ppm: int) -> float | None:
 # one step each, of event time.
 
 
+def _fading(half_life_s: float) -> float:
+    """Return the rate at which what is remembered fades, a second."""
+    return -math.log(2.0) / half_life_s
+
+
 # Samples of the distance at hand that count as if it never came back.
 _DOUBT: Final = 10.0
 _NEVER: Final = 1.0 - 1e-12
@@ -1132,10 +1171,10 @@ class _Return:
                   sample ago: where less was seen than is seen now, nothing is known to come back
     """
 
-    __slots__ = ("_at", "_count", "_products", "_rate", "_squares", "_time", "since", "x")
+    __slots__ = ("_at", "_count", "_products", "_squares", "_time", "rate", "since", "x")
 
     def __init__(self, half_life_s: float) -> None:
-        self._rate = -math.log(2.0) / half_life_s
+        self.rate = _fading(half_life_s)
         self._at = self.since = 0
         self.x = self._count = self._products = self._squares = self._time = 0.0
 
@@ -1144,7 +1183,7 @@ class _Return:
         if not self._at:
             self.since = at
         elif dt > 0.0:
-            decay = math.exp(dt * self._rate)
+            decay = math.exp(dt * self.rate)
             self._squares = self._squares * decay + self.x * self.x
             self._products = self._products * decay + self.x * x
             self._time, self._count = self._time * decay + dt, self._count * decay + 1.0
@@ -1177,10 +1216,10 @@ class _Drift:
     deviation over a minute.
     """
 
-    __slots__ = ("_at", "_log", "_rate", "_sum", "_time", "_time_2", "_variance", "since")
+    __slots__ = ("_at", "_log", "_sum", "_time", "_time_2", "_variance", "rate", "since")
 
     def __init__(self, half_life_s: float) -> None:
-        self._rate = -math.log(2.0) / half_life_s
+        self.rate = _fading(half_life_s)
         self._at = self.since = 0
         self._log = self._sum = self._variance = self._time = self._time_2 = 0.0
 
@@ -1189,7 +1228,7 @@ class _Drift:
         if not self._at:
             self.since = at
         elif dt > 0.0:
-            step, decay = log - self._log, math.exp(dt * self._rate)
+            step, decay = log - self._log, math.exp(dt * self.rate)
             self._sum = self._sum * decay + step
             self._time_2 = self._time_2 * decay * decay + dt
             self._variance = self._variance * decay + step * step
@@ -1261,9 +1300,10 @@ class _Watched:
 
 
 _W = TypeVar("_W", bound=_Watched)
+_L = TypeVar("_L", bound=WatchSettings)
 
 
-class _Watcher(Generic[_W]):
+class _Watcher(Generic[_W, _L]):
     """Look at each market every `look_s`: leave trouble, leave what is done, enter what is new.
 
     A look comes to a decision, or to the reason why there is none.
@@ -1271,17 +1311,22 @@ class _Watcher(Generic[_W]):
 
     name: ClassVar[str]
     signals: ClassVar[tuple[str, ...]] = ()
-    _asks_s = 15.0  # by then an order that takes has filled or failed
 
-    def __init__(self, settings: WatchSettings) -> None:
-        self._limits = settings
+    def __init__(self, settings: _L) -> None:
+        self.settings = settings
         self._markets: dict[str, _W] = {}
         self._reported_at: int | None = None
 
     @property
     def pace(self) -> Pace:
         """Return how often it may add risk."""
-        return self._limits
+        return self.settings
+
+    def change(self, settings: _L) -> None:
+        """Go on by other settings; what was seen fades by them from here on."""
+        self.settings = settings
+        for market in self._markets.values():
+            self._tune(market)
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Take in a market's newest scores; look at it when it is time."""
@@ -1291,7 +1336,7 @@ class _Watcher(Generic[_W]):
         market.take(scored)
         if scored.at < market.due:
             return ()
-        market.due = scored.at + _ns(self._limits.look_s)
+        market.due = scored.at + _ns(self.settings.look_s)
         looked = self._look(market, scored, held)
         if not isinstance(looked, str):
             self._reported_at = scored.at
@@ -1306,7 +1351,7 @@ class _Watcher(Generic[_W]):
 
     def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
         silent_since = self._reported_at
-        if silent_since is None or scored.at - silent_since < _ns(self._limits.report_s):
+        if silent_since is None or scored.at - silent_since < _ns(self.settings.report_s):
             self._reported_at = scored.at if silent_since is None else silent_since
             return ()
         self._reported_at = scored.at
@@ -1327,7 +1372,7 @@ class _Watcher(Generic[_W]):
             return f"it rests for {(market.rests_until - scored.at) / 1e9:.0f} s more"
         if wait := self._full(scored, held):
             return wait
-        size = self._limits.market_share * (held.equity_usdc or 0.0)
+        size = self.settings.market_share * (held.equity_usdc or 0.0)
         entered = self._enter(market, scored, size)
         if not isinstance(entered, str):
             market.asked_until = scored.at + _ns(self._asks_s)
@@ -1335,7 +1380,7 @@ class _Watcher(Generic[_W]):
 
     def _in_trouble(self, market: _W, scored: Scored, usdc: float, why: str) -> Decision | str:
         market.troubled_at = scored.at if market.troubled_at is None else market.troubled_at
-        lasted, patience = (scored.at - market.troubled_at) / 1e9, self._limits.patience_s
+        lasted, patience = (scored.at - market.troubled_at) / 1e9, self.settings.patience_s
         if not usdc:
             return f"not judged: {why}"
         if lasted < patience:
@@ -1350,16 +1395,23 @@ class _Watcher(Generic[_W]):
             return "no equity is left" if known else "the account's equity is not known"
         # What is on its way to be held takes its place, too.
         taken = {t for t, one in self._markets.items() if one.asked_until > scored.at}.union(held)
-        if len(taken - {scored.ticker}) >= self._limits.positions:
-            return f"no place: {len(taken)} of {self._limits.positions} markets held"
+        if len(taken - {scored.ticker}) >= self.settings.positions:
+            return f"no place: {len(taken)} of {self.settings.positions} markets held"
         return ""
 
     def _leave(self, market: _W, scored: Scored, rest_s: float, why: str) -> Decision:
         market.rests_until = scored.at + _ns(rest_s)
         return Decision.of(scored, 0.0, why)
 
+    @property
+    def _asks_s(self) -> float:
+        return 15.0  # by then an order that takes has filled or failed
+
     def _watch(self) -> _W:
         raise NotImplementedError
+
+    def _tune(self, market: _W) -> None:
+        """Take in that the settings are others."""
 
     def _judge(self, market: _W, scored: Scored) -> None:
         """Take in a market whose book and price are known, once a look."""
@@ -1430,7 +1482,7 @@ class _Target(_Watched):
         self.aim = aim
 
 
-class Sniper(_Watcher[_Target]):
+class Sniper(_Watcher[_Target, SniperSettings]):
     """Aim at a market that goes one way; bid when it comes back a little; stay while it goes on.
 
     Hypothesis: a price that has gone one way for minutes, far beyond what chance does, goes on a
@@ -1452,9 +1504,7 @@ class Sniper(_Watcher[_Target]):
     signals: ClassVar[tuple[str, ...]] = ("liquidity",)
 
     def __init__(self, settings: SniperSettings | None = None) -> None:
-        self.settings = settings or SniperSettings()
-        super().__init__(self.settings)
-        self._asks_s = 1.5 * self.settings.entry_patience_s
+        super().__init__(settings or SniperSettings())
         self._aims: dict[_Aim, Callable[[_Target, Scored, float], Decision | str]] = {
             "watching": self._watching, "armed": self._armed, "triggered": self._triggered,
             "entered": self._gone,
@@ -1469,8 +1519,15 @@ class Sniper(_Watcher[_Target]):
             # It takes another pullback.
             market.aim, market.best = "armed", 0.0
 
+    @property
+    def _asks_s(self) -> float:
+        return 1.5 * self.settings.entry_patience_s
+
     def _watch(self) -> _Target:
         return _Target(self.settings.trend_s)
+
+    def _tune(self, market: _Target) -> None:
+        market.drift.rate = _fading(self.settings.trend_s)
 
     def _judge(self, market: _Target, scored: Scored) -> None:
         market.drift.sample(_mid(scored), scored.at)
@@ -1522,7 +1579,7 @@ class Sniper(_Watcher[_Target]):
 
     def _triggered(self, market: _Target, scored: Scored, usdc: float) -> Decision | str:
         # Until it is filled, or fails; what was never sent, because it had to wait, fails in time.
-        out, most = (scored.at - market.shot_at) / 1e9, 1.5 * self.settings.entry_patience_s
+        out, most = (scored.at - market.shot_at) / 1e9, self._asks_s
         if out < most:
             return f"triggered: its bid is out for {out:.0f} s"
         market.be("armed")
@@ -1576,7 +1633,7 @@ class _Strayed(_Watched):
         super().__init__()
         self.back = _Return(settings.usual_s)
         self.entered_bps = 0.0
-        self._rate = -math.log(2.0) / settings.vwap_s
+        self.rate = _fading(settings.vwap_s)
         self._usd = self._size = 0.0
         self._at = 0
 
@@ -1584,7 +1641,7 @@ class _Strayed(_Watched):
         view = scored.view
         if view.changed != "trades" or not view.fresh:
             return
-        decay = math.exp(max(scored.at - self._at, 0) / 1e9 * self._rate) if self._at else 0.0
+        decay = math.exp(max(scored.at - self._at, 0) / 1e9 * self.rate) if self._at else 0.0
         self._at = scored.at
         self._usd *= decay
         self._size *= decay
@@ -1597,7 +1654,7 @@ class _Strayed(_Watched):
         return self._usd / self._size if self._size > 0.0 else None
 
 
-class Reversion(_Watcher[_Strayed]):
+class Reversion(_Watcher[_Strayed, ReversionSettings]):
     """Sell what is far above what was paid lately and buy what is far below, for the way back.
 
     Hypothesis: an order too large for the moment moves the price beyond what the news is worth, and
@@ -1617,11 +1674,14 @@ class Reversion(_Watcher[_Strayed]):
     name: ClassVar[str] = "reversion"
 
     def __init__(self, settings: ReversionSettings | None = None) -> None:
-        self.settings = settings or ReversionSettings()
-        super().__init__(self.settings)
+        super().__init__(settings or ReversionSettings())
 
     def _watch(self) -> _Strayed:
         return _Strayed(self.settings)
+
+    def _tune(self, market: _Strayed) -> None:
+        market.back.rate = _fading(self.settings.usual_s)
+        market.rate = _fading(self.settings.vwap_s)
 
     def _judge(self, market: _Strayed, scored: Scored) -> None:
         if (vwap := market.vwap) is not None:
@@ -1714,7 +1774,7 @@ class _Rate(_Watched):
         self.at = self.seen_since = 0
 
 
-class Carry(_Watcher[_Rate]):
+class Carry(_Watcher[_Rate, CarrySettings]):
     """Hold the side that funding pays, while what it pays is worth the way in and out.
 
     Hypothesis: where the book stands above the oracle for hours the crowd pays to be long, and it
@@ -1736,8 +1796,7 @@ class Carry(_Watcher[_Rate]):
     signals: ClassVar[tuple[str, ...]] = ("funding",)
 
     def __init__(self, settings: CarrySettings | None = None) -> None:
-        self.settings = settings or CarrySettings()
-        super().__init__(self.settings)
+        super().__init__(settings or CarrySettings())
 
     def _watch(self) -> _Rate:
         return _Rate()
@@ -1824,6 +1883,11 @@ class PairsSettings(_ReturnSettings):
         default=60.0, gt=0, description="silence after which a hold gives the reason"
     )
 
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return the pairs: what is held of one is of no other."""
+        return {"pairs": self.pairs}
+
     @field_validator("pairs")
     @classmethod
     def _apart(cls, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -1871,7 +1935,7 @@ class _Pair:
         self.failed = ""
         self._mean: float | None = None
         self._mean_at = 0
-        self._rate = -math.log(2.0) / settings.mean_s
+        self.rate = _fading(settings.mean_s)
 
     @property
     def legs(self) -> tuple[_Leg, _Leg]:
@@ -1903,7 +1967,7 @@ class _Pair:
         if self._mean is None:
             self._mean = log
         else:
-            decay = math.exp(max(at - self._mean_at, 0) / 1e9 * self._rate)
+            decay = math.exp(max(at - self._mean_at, 0) / 1e9 * self.rate)
             self._mean = log + (self._mean - log) * decay
         self._mean_at = at
         self.back.sample(log - self._mean, at)
@@ -1974,6 +2038,13 @@ class Pairs:
             pair.sample(scored.at)
         decided = self._phases[pair.phase](pair, scored, held)
         return self._report(scored, held, decided) if isinstance(decided, str) else decided
+
+    def change(self, settings: PairsSettings) -> None:
+        """Go on by other settings of the same pairs; what was seen fades by them from here on."""
+        self.settings.refuse(settings)
+        self.settings = settings
+        for pair in self._pairs.values():
+            pair.rate, pair.back.rate = _fading(settings.mean_s), _fading(settings.usual_s)
 
     def learn(self, outcome: Outcome) -> None:
         """Take in that a leg has failed, or was cut: the other cannot stay."""
@@ -2290,6 +2361,18 @@ class AllocatorSettings(Pace):
     )
     look_s: float = Field(default=5.0, gt=0, description="time between two looks at the losses")
 
+    @property
+    def fixed(self) -> Mapping[str, object]:
+        """Return who trades which markets, and the length of returns that were seen already."""
+        who = [(one.use, one.title, one.markets) for one in self.strategies]
+        return {"strategies and their markets": who, "sample_s": self.sample_s}
+
+    @property
+    def shares(self) -> list[tuple[Allocation, float]]:
+        """Return each strategy with its part of the account."""
+        whole = math.fsum(one.weight for one in self.strategies)
+        return [(one, one.weight / whole) for one in self.strategies]
+
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
         titles = [one.title for one in self.strategies]
@@ -2309,12 +2392,16 @@ class _Risks:
     """
 
     def __init__(self, settings: AllocatorSettings) -> None:
-        self._settings = settings
-        self._keeps: float = 0.5 ** (settings.sample_s / settings.half_life_s)
+        self.change(settings)
         self._due = 0
         self._logs: dict[str, float] = {}
         self._products: dict[tuple[str, str], list[float]] = {}  # sum, weight, count
         self.watched: set[str] = set()  # markets whose correlations matter
+
+    def change(self, settings: AllocatorSettings) -> None:
+        """Go on by other settings; what was seen fades by them from here on."""
+        self._settings = settings
+        self._keeps = 0.5 ** (settings.sample_s / settings.half_life_s)
 
     def sample(self, scored: Scored) -> None:
         """Take all markets' returns in, when it is time."""
@@ -2536,6 +2623,14 @@ class _Child:
         self.state = "trades"
         self._seen: tuple[Holdings, Holdings] | None = None
 
+    def change(self, was: Allocation, now: Allocation, share: float) -> None:
+        """Have another part of the account, and other settings where they are others."""
+        if was.settings != now.settings:
+            strategy: Any = self.strategy
+            strategy.change(_validated(type(strategy.settings), now.settings, self.title))
+        self.share = share
+        self.touch()
+
     def may(self, ticker: str) -> bool:
         return not self.markets or ticker in self.markets
 
@@ -2658,10 +2753,9 @@ class Allocator:
 
     def __init__(self, settings: AllocatorSettings, strategies: Sequence[Strategy]) -> None:
         self.settings = settings
-        whole = math.fsum(one.weight for one in settings.strategies)
         self._children = [
-            _Child(allocation, strategy, allocation.weight / whole)
-            for allocation, strategy in zip(settings.strategies, strategies, strict=True)
+            _Child(allocation, strategy, share)
+            for (allocation, share), strategy in zip(settings.shares, strategies, strict=True)
         ]
         names = (getattr(one, "signals", ()) for one in strategies)
         self.signals = tuple(sorted({name for row in names for name in row}))
@@ -2706,6 +2800,12 @@ class Allocator:
             self._expire(scored.at)
             moved |= self._losses(scored, held)
         return [*holds, *self._allocated(scored, held, moved)] if moved else holds
+
+    def change(self, settings: AllocatorSettings) -> None:
+        """Go on by other settings, shares and settings of the same strategies in their markets."""
+        _change_all(self._children, self.settings, settings)
+        self._risks.change(settings)
+        self.settings = settings
 
     def learn(self, outcome: Outcome) -> None:
         """Share out what was filled or paid; let those who wanted it learn what became of it."""
@@ -2926,6 +3026,19 @@ class Allocator:
         return msgspec.structs.replace(made, stop_loss=_NONE) if _disorder(made) else made
 
 
+def _change_all(children: Sequence[_Child], was: AllocatorSettings, now: AllocatorSettings) -> None:
+    """Give each its part and its settings by others of the allocator, or none of them."""
+    was.refuse(now)
+    rows = [*zip(children, was.shares, now.shares, strict=True)]
+    for number, (child, old, new) in enumerate(rows):
+        try:
+            child.change(old[0], *new)
+        except StrategyError:
+            for other, before, after in rows[:number]:
+                other.change(after[0], *before)
+            raise
+
+
 def _why(child: _Child, ticker: str) -> tuple[str, ...]:
     """Return what one of several wants of a market, in its words; nothing if it has none."""
     decided = child.decided.get(ticker)
@@ -2956,8 +3069,8 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
-# The settings that each takes, for whoever lists several.
-_SETTINGS: Final[dict[str, tuple[type[BaseModel], Callable[[Any], Strategy]]]] = {
+# The settings that each takes, for whoever chooses them.
+SETTINGS: Final[dict[str, tuple[type[BaseModel], Callable[[Any], Strategy]]]] = {
     "rank": (RankSettings, RankAndTarget),
     "sniper": (SniperSettings, Sniper),
     "reversion": (ReversionSettings, Reversion),
@@ -2982,7 +3095,7 @@ def load_strategy(
     if name in STRATEGIES:
         return STRATEGIES[name]
     if name.endswith(_LISTS):
-        return _load_allocator(_read_list(Path(name)), signals)
+        return load_allocator(_read_list(Path(name)), signals)
     module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
@@ -2995,8 +3108,8 @@ def load_strategy(
 _LISTS: Final = (".json", ".toml")
 
 
-def _load_allocator(
-    fields: Mapping[str, Any], signals: Collection[str] = _SIGNALS
+def load_allocator(
+    fields: AllocatorSettings | Mapping[str, Any], signals: Collection[str] = _SIGNALS
 ) -> Callable[[], Allocator]:
     """Find what makes several strategies on one account, by the fields of `AllocatorSettings`.
 
@@ -3011,30 +3124,14 @@ def _load_allocator(
 def _maker(allocation: Allocation, signals: Collection[str]) -> Callable[[], Strategy]:
     if not allocation.settings:
         return load_strategy(allocation.use, signals)
-    if allocation.use not in _SETTINGS:
+    if allocation.use not in SETTINGS:
         raise StrategyError(
-            f"expected settings of a built-in strategy ({', '.join(_SETTINGS)}), "
+            f"expected settings of a built-in strategy ({', '.join(SETTINGS)}), "
             f"got some of {allocation.use}"
         )
-    kind, make = _SETTINGS[allocation.use]
+    kind, make = SETTINGS[allocation.use]
     settings = _validated(kind, allocation.settings, allocation.title)
     return lambda: make(settings)
-
-
-_S = TypeVar("_S", bound=BaseModel)
-
-
-def _validated(kind: type[_S], fields: Mapping[str, Any], what: str) -> _S:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        wrong = "; ".join(_fault(dict(one)) for one in error.errors())
-        raise StrategyError(f"expected settings of {what} that can be meant: {wrong}") from None
-
-
-def _fault(error: Mapping[str, Any]) -> str:
-    where = ".".join(map(str, error["loc"]))
-    return f"{where}: {error['msg']}, got {str(error['input'])[:80]}".removeprefix(": ")
 
 
 def _read_list(path: Path) -> Mapping[str, Any]:
@@ -3131,7 +3228,7 @@ def _raised(error: BaseException) -> str:
 # A strategy, built in or a user's own, and what is done with whatever it decides: it is
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
-_Event = Scored | Holdings | Outcome
+_Event = Scored | Holdings | Outcome | BaseModel
 
 
 class Decider:
@@ -3163,7 +3260,13 @@ class Decider:
         self._count = 0
 
     def step(self, event: _Event) -> list[Decision]:
-        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
+        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", ….
+
+        Or other settings: it goes on by them, at their pace; `StrategyError` if it cannot.
+        """
+        if isinstance(event, BaseModel):
+            self._change(event)
+            return []
         if not isinstance(event, Scored):
             self._learn(event)
             return []
@@ -3178,6 +3281,14 @@ class Decider:
         if self._turns:
             decided += self._far_sides(event, {decision.ticker for decision in decided})
         return [*self._paced(decided)] if decided else decided
+
+    def _change(self, settings: BaseModel) -> None:
+        change = getattr(self.strategy, "change", None)
+        if change is None:
+            what = f"a strategy that takes other settings while it runs, got {self.strategy.name}"
+            raise StrategyError(f"expected {what}: restart for it")
+        change(settings)
+        self._pacing.pace = _pace_of(self.strategy)
 
     def _learn(self, event: Holdings | Outcome) -> None:
         if isinstance(event, Holdings):

@@ -1,0 +1,126 @@
+"""`bot completion`: a script by which a shell completes commands, options and what they take.
+
+    COMMANDS ──► parser ──► what each word can be (`_offers`) ──► shtab ──► bash, zsh, tcsh
+
+The script is made once and sourced by the shell: completing a word does not start the bot. What is
+offered by name is what the bot had when it was made; files are looked up as they are typed.
+"""
+
+import argparse
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import shtab
+from dydx_conn import NETWORKS, RecordingError, find_recording
+from dydx_panels import PANELS
+from dydx_strategy import STRATEGIES
+
+from bot.__main__ import parser
+from bot.profiles import PROFILES
+from bot.signals import known
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """Print the script for a shell."""
+    print(script(arguments.shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """Return the script for bash, zsh or tcsh."""
+    top, offers = parser(), _offers()
+    for command in top.commands.choices.values():
+        for action in command._actions:  # argparse has no other list of them
+            if (name := _offered(action, offers)) in offers:
+                action.complete = _completer(name, offers[name])  # type: ignore[attr-defined]
+    for action in top.commands.choices["replay"]._get_optional_actions():
+        if action.dest != "help":  # options alone are those of replay
+            top._add_action(action)
+    return shtab.complete(top, shell)
+
+
+class Offer(NamedTuple):
+    """What a word can be: one of some words (or several with commas between), or a file."""
+
+    words: Iterable[str] = ()
+    files: Sequence[str] = ()
+    several: bool = False
+
+
+_SUFFIX: Final = ".jsonl.zst"
+
+
+def _offers() -> dict[str, Offer]:
+    """Return by its `dest` what can be typed for an option or an argument."""
+    names: list[str] = []
+    with contextlib.suppress(RecordingError):  # none came with this bot
+        folder = find_recording("quickstart").parent
+        names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    recording = Offer(names, [f"*{_SUFFIX}"])
+    return {
+        "recording": recording,
+        "recordings": recording,
+        "recording|network": Offer([*names, *NETWORKS], [f"*{_SUFFIX}", "*.toml"]),
+        "network": Offer(NETWORKS, ["*.toml"]),
+        "profile": Offer(PROFILES),
+        "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
+        "signals": Offer(["all", *known("")], ["*.py"], several=True),
+        "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
+        "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
+        "panel": Offer(["all", *PANELS]),
+        "keys": Offer(["env", "keyring:"], ["*"]),
+        "": Offer(files=["*"]),
+    }
+
+
+def _offered(action: argparse.Action, offers: Mapping[str, Offer]) -> str | None:
+    """Return which offer is an action's; None where argparse knows, or nobody does."""
+    if action.nargs == 0 or action.choices or action.help == argparse.SUPPRESS:
+        return None
+    names = (str(action.metavar), action.dest)
+    if any(part in name.upper() for name in names for part in ("FILE", "PATH")):
+        return next((name for name in names if name in offers), "")
+    return next((name for name in names if name in offers), None)
+
+
+# === Shells ===
+# A function of the shell for each offer. shtab marks what is a file by the function's name.
+
+
+def _completer(name: str, offer: Offer) -> dict[str, Any]:
+    words = " ".join(offer.words)
+    function = f"_bot_{'file' if offer.files else 'word'}_{re.sub(r'[^a-z]', '_', name)}"
+    return {
+        "bash": function,
+        "zsh": function,
+        # It has no functions: files where there is nothing to be named.
+        "tcsh": f"({words})" if words else "f",
+        "preamble": {
+            "bash": _function(function, _bash(words, offer)),
+            "zsh": _function(function, _zsh(words, offer)),
+        },
+    }
+
+
+def _function(name: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"{name}() {{", *(f"  {line}" for line in lines), "}"])
+
+
+def _bash(words: str, offer: Offer) -> Iterator[str]:
+    if offer.several:
+        yield f'compgen -P "${{1%"${{1##*,}}"}}" -W "{words}" -- "${{1##*,}}"'
+    elif words:
+        yield f'compgen -W "{words}" -- "$1"'
+    for files in offer.files:
+        yield f"compgen -f -X '!{files}' -- \"$1\""
+    if offer.files and offer.files != ["*"]:
+        yield 'compgen -d -- "$1"'
+
+
+def _zsh(words: str, offer: Offer) -> Iterator[str]:
+    if words:
+        yield f"_values -s , word {words}" if offer.several else f"compadd -- {words}"
+    if offer.files:
+        yield f"_files -g '{' '.join(offer.files)}'"

@@ -1,0 +1,205 @@
+"""Every option once, with its help; commands share them (`COMMANDS` in bot.__main__).
+
+Only argparse is imported here, and bot.parsing: this is read for every word that is typed.
+"""
+
+import argparse
+from typing import Any, Final
+
+from bot.parsing import numbers, positive, rank, whole
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def option(*names: str, **how: Any) -> Option:
+    """Describe an option, or an argument, as argparse takes it."""
+    return names, how
+
+
+RECORDING: Final = option(
+    "recording",
+    nargs="?",
+    default="quickstart",
+    help="quickstart (default), sixty, account, or the path of a recording",
+)
+SECONDS: Final = option(
+    "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
+)
+JSON: Final = option("--json", action="store_true", help="print the report as JSON")
+SPEED: Final = option(
+    "--speed",
+    type=positive,
+    metavar="X",
+    help="times real time (default: 20 on a dashboard, else as fast as it can)",
+)
+TICKERS: Final = (
+    option(
+        "--tickers",
+        metavar="A,B,…",
+        help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
+    ),
+    # What it was called before.
+    option("--markets", dest="tickers", default=argparse.SUPPRESS, help=argparse.SUPPRESS),
+)
+RECORD: Final = option("--record", metavar="PATH", help="write the frames to a new recording")
+
+# Where to run: bot.environment has what each environment allows.
+NETWORK: Final = (
+    option(
+        "--environment",
+        choices=("development", "test", "staging", "production"),
+        help="what the run is for: decides which networks are allowed (or DYDX_ENVIRONMENT; "
+        "default: development)",
+    ),
+    option(
+        "--network",
+        metavar="NAME|FILE.toml",
+        help="testnet, mainnet, local or a TOML file (default: what --environment picks)",
+    ),
+    option("--rest", metavar="URL", help="REST address in place of the network's own"),
+    option("--ws", metavar="URL", help="WebSocket address in place of the network's own"),
+    option("--node", metavar="HOST:PORT", help="node in place of the network's own"),
+    option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
+)
+
+# Who signs, for which account, and where it is written down.
+KEYS: Final = option(
+    "--keys",
+    metavar="WHERE",
+    help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
+    "an encrypted file, which is safest: a variable is taken out of the environment once read, "
+    "but the system's record of the process (/proc/PID/environ) keeps it",
+)
+SIGNING: Final = (
+    KEYS,
+    option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
+    option("--subaccount", type=int, metavar="N", help="its number (default: 0)"),
+    option(
+        "--authenticators",
+        type=numbers,
+        metavar="IDS",
+        help="authenticator ids (1,2,…) by which the owner --address has permitted the key",
+    ),
+    option("--yes-orders", action="store_true", help="confirm that real orders may be sent"),
+    option("--audit", metavar="PATH", help="audit log (default: audit.jsonl)"),
+)
+
+# Which running bot, and the reason.
+RUNNING: Final = option(
+    "run",
+    nargs="?",
+    type=whole,
+    help="process number of the bot, needed where several run (the error lists them)",
+)
+WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
+
+CONFIG: Final = option(
+    "--config",
+    metavar="FILE|none",
+    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
+    "no file); what is typed goes over it",
+)
+
+# What changes how the bot acts, and so changes the run hash.
+ACCOUNT: Final = (
+    CONFIG,
+    option(
+        "--profile",
+        metavar="NAME",
+        help="how much may be risked: steady (default; at most once the equity is entered) or "
+        "reckless (up to 4.5 times, which shows what the guard is for)",
+    ),
+    option(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        help="--no-guard switches the guard off, and what closes at a loss: liquidation may come",
+    ),
+    option(
+        "--signals",
+        metavar="NAMES|FILE",
+        help="signals beside the standard six and those that the strategy names: all, some as "
+        "trend,basis or a Python file of your own (bot signals check FILE)",
+    ),
+    option(
+        "--state",
+        metavar="FILE",
+        help="begin with the day of each market that another run left (default: live runs go on "
+        "where the last one on that network ended, and leave theirs there; a replay has none)",
+    ),
+    option(
+        "--deposit",
+        type=int,
+        metavar="USDC",
+        help="size positions to this much (default: 10000; real orders: the account's equity)",
+    ),
+    option(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        help="end the run where the strategy raises (default: no entries from there on)",
+    ),
+    option(
+        "--hand-beside",
+        action=argparse.BooleanOptionalAction,
+        help="somebody may trade the account beside the bot: their markets are left to them and "
+        "guarded (default: what somebody else does there halts the bot)",
+    ),
+)
+CHOICES: Final = (
+    option(
+        "--strategy",
+        help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
+        "the profile close what you trade by hand, too), a .toml or .json file that lists several "
+        "for one account, or a Python file of your own: it runs with all rights of this program, "
+        "the key among them, so read what you did not write",
+    ),
+    *ACCOUNT,
+)
+DATABASE: Final = option(
+    "--database",
+    metavar="URL|none",
+    help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
+    "nowhere (default: dydx-bot/bot.db in your data directory)",
+)
+RUN: Final = (
+    option("--plain", action="store_true", help="no dashboard, even on a terminal"),
+    option(
+        "--quiet",
+        action="store_true",
+        help="no line for each decision, verdict and fill (they are printed where no dashboard is)",
+    ),
+    option(
+        "--report",
+        action="store_true",
+        help="print the long report at the end: counts, samples with their ids, limits, speed",
+    ),
+    option("--json", action="store_true", help="print the report as JSON, nothing else"),
+    option(
+        "--detectors",
+        action=argparse.BooleanOptionalAction,
+        help="look for market makers, arbitrage and which price leads; nothing is decided by it",
+    ),
+    *CHOICES,
+)
+
+# What is read from the database, and how it is printed.
+FROM_DATABASE: Final = (
+    option(
+        "--database",
+        metavar="URL|FILE",
+        help="the database (default: as configured, else the user's own file)",
+    ),
+    option("--csv", action="store_true", help="print the rows as CSV"),
+    option("--json", action="store_true", help="print the rows as JSON"),
+)
+OF_RUNS: Final = (
+    option("--ticker", metavar="A,B", help="of these tickers alone"),
+    option("--since", metavar="TIME", help="from 2026-11-30, 2026-11-30T07:15, 2h ago, yesterday"),
+    option("--until", metavar="TIME", help="before that time"),
+    option("--run", type=whole, metavar="N", help="of this run alone"),
+    option("--account", metavar="OWNER/N", help="of this account alone; its beginning will do"),
+    option("--network", metavar="NAME", help="of this network alone"),
+)
+PAGES: Final = (
+    option("--page", type=rank, default=1, metavar="N", help="which page (default: 1, the newest)"),
+    option("--limit", type=rank, default=50, metavar="N", help="rows a page (default: 50)"),
+)

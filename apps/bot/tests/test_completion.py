@@ -1,0 +1,116 @@
+"""What a shell completes: the script is sourced in bash, and words are typed."""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from bot.__main__ import COMMANDS, main, parser
+from bot.completion import script
+from bot.profiles import PROFILES
+
+# Each line of what is typed is completed at its end; the answers are printed, a line each.
+TYPE = """
+source completion.bash
+while IFS= read -r typed; do
+  read -ra COMP_WORDS <<< "$typed"
+  [[ $typed == *" " ]] && COMP_WORDS+=("")
+  COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+  _shtab_bot 2>/dev/null
+  echo "${COMPREPLY[*]}"
+done
+"""
+
+CASES = {
+    "bot pa": "panel paper",
+    "bot keys r": "rotate",
+    "bot replay --prof": "--profile",
+    "bot replay --profile ": " ".join(PROFILES),
+    "bot --profile r": "reckless",
+    "bot paper --strategy r": "rank reversion",
+    "bot paper --strategy m": "mine.py",
+    "bot paper --signals trend,ba": "trend,basis",
+    "bot panel sa": "safety",
+    "bot panel safety s": "sixty",
+    "bot panel safety te": "testnet",
+    "bot paper --network ": "mainnet testnet local fork.toml folder",
+    "bot paper --environment pro": "production",
+    "bot replay q": "quickstart",
+    "bot replay my": "my.jsonl.zst",
+    "bot calibrate sixty q": "quickstart",
+    "bot trade --tickers BTC-USD,E": "BTC-USD,ETH-USD",
+    "bot trade --keys f": "fork.toml folder",
+    "bot paper --record fo": "fork.toml folder",
+    "bot completion z": "zsh",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Type every case in one bash, in a folder with a few files."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("expected bash to complete in, got none")
+    folder = tmp_path_factory.mktemp("here")
+    (folder / "completion.bash").write_text(script("bash"))
+    (folder / "folder").mkdir()
+    for name in ("mine.py", "fork.toml", "my.jsonl.zst"):
+        (folder / name).touch()
+    typed = "".join(f"{line}\n" for line in CASES)
+    printed = subprocess.check_output(
+        [bash, "--norc", "-c", TYPE], input=typed, text=True, cwd=folder
+    )
+    return dict(zip(CASES, printed.splitlines(), strict=True))
+
+
+@pytest.mark.parametrize("typed", CASES)
+def test_bash_completes_what_is_typed(typed: str, answers: dict[str, str]) -> None:
+    """Commands, options, names and files, wherever the cursor is."""
+    assert sorted(answers[typed].split()) == sorted(CASES[typed].split())
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_the_script_of_another_shell_is_one_that_it_reads(shell: str, tmp_path: Path) -> None:
+    """Its own parser takes it, where it is installed."""
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"expected {shell} to read the script, got none")
+    path = tmp_path / "script"
+    path.write_text(script(shell))
+
+    read = subprocess.run([found, "-f", "-n", path], capture_output=True, text=True, check=False)
+
+    assert (read.returncode, read.stderr) == (0, "")
+
+
+def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command is in it."""
+    assert main(["completion", "tcsh"]) == 0
+
+    printed = capsys.readouterr().out
+    assert [name for name in COMMANDS if name not in printed] == []
+
+
+# What is neither one of some words nor a file: numbers, addresses, texts, ids.
+FREE = {
+    "address", "at", "authenticators", "cuts", "deposit", "every", "fit", "horizon", "id", "node",
+    "only", "rest", "run", "seconds", "seed", "seeds", "size", "speed", "subaccount", "why", "ws",
+}  # fmt: skip
+
+
+def test_every_option_that_takes_a_value_offers_some_or_is_known_to_have_none() -> None:
+    """A new option is thought of: it has a row, a metavar with FILE or PATH, or stands above."""
+    from bot.completion import _offered, _offers
+
+    offers = _offers()
+    missing = {
+        action.dest
+        for command in parser().commands.choices.values()
+        for action in command._actions
+        if action.nargs != 0
+        and not action.choices
+        and action.help != argparse.SUPPRESS
+        and _offered(action, offers) is None
+    }
+    assert missing - FREE == set()

@@ -1,0 +1,88 @@
+"""A PostgreSQL server for tests: Debian's own, on loopback, as a user that owns nothing else."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PASSWORD = "hunter2"
+
+
+def programs() -> Path | None:
+    """Return where the server's programs are: on the path, or where Debian puts them."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).parent
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+
+
+def unprivileged() -> str | None:
+    """Return who runs the server, which refuses root: us, or a user that is there for it."""
+    if os.getuid():
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    return None
+
+
+@contextlib.contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Run a server; yield its URL without a database. `OSError` where it cannot be."""
+    found, user = programs(), unprivileged()
+    if found is None:
+        raise OSError("expected PostgreSQL's programs, got none (Debian: apt install postgresql)")
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+        (place / "word").write_text(PASSWORD)
+        if user is not None:
+            for path in (place, place / "word"):
+                shutil.chown(path, user)
+        how: dict[str, Any] = {
+            "user": user,
+            "cwd": place,
+            "stdin": subprocess.DEVNULL,
+            "umask": 0o077,
+        }
+        made = subprocess.run(
+            [
+                found / "initdb", "-D", place / "db", "-U", "bot", "--auth=scram-sha-256",
+                "--pwfile", place / "word", "--no-sync", "--no-instructions", "-E", "UTF8",
+                "--locale=C",
+            ],
+            check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how,
+        )  # fmt: skip
+        if made.returncode:
+            raise OSError(f"expected initdb to make a database, got {made.stderr.strip()}")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        options = ("fsync=off", "full_page_writes=off", "unix_socket_directories=", f"port={port}")
+        server = subprocess.Popen(
+            [found / "postgres", "-D", place / "db", *(f"--{each}" for each in options)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how,
+        )  # fmt: skip
+        try:
+            _answering(server, port)
+            yield f"postgresql+psycopg://bot:{PASSWORD}@127.0.0.1:{port}/"
+        finally:
+            server.send_signal(signal.SIGINT)  # it closes every connection and ends
+            server.wait(10)
+
+
+def _answering(server: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(400):
+        if server.poll() is not None:
+            raise OSError(f"expected PostgreSQL to run, got exit code {server.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.025)
+    raise OSError("expected PostgreSQL to answer within ten seconds, got nothing")
