@@ -234,6 +234,8 @@ def _trade(
     claim: Claim,
     handle: Handle,
 ) -> int:
+    from bot.remains import carried
+
     tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
@@ -246,12 +248,13 @@ def _trade(
         act(inbox, "restart", "ids", range_words(claim.earlier))
     reconcile(net, subaccount, inbox)
     options = options_of(arguments, worth, budget=LIVE)
+    left = carried(arguments, net, subaccount)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
-    written = written_down(arguments, bot, net, mode="trade")
+    written = written_down(arguments, bot, net, left, mode="trade")
     with (
         recorder(arguments.record, net, recorded_as(subaccount, options)) as record,
         AuditLog(arguments.audit) as audit,
