@@ -38,25 +38,34 @@ from reactivex import from_iterable
 TOOLS: Final = Path(__file__).parent
 CHAIN: Final = "localdydxprotocol"
 NAME: Final = "killed"
+TICKERS: Final = "BTC-USD,ETH-USD,SOL-USD"
 SECOND_NS: Final = 1_000_000_000
-STRATEGY: Final = '''"""Turn a small position in each market every second."""
-from dydx_strategy import Decision
+STRATEGY: Final = '''"""Turn small positions all the time; some entries rest, some have stops."""
+from dydx_strategy import Decision, Pace
 
 
 class Busy:
     name = "busy"
+    pace = Pace(throttle_s=0.2, debounce_s=0.2, back_off_s=1.0, cool_down_s=0.0)
 
     def __init__(self):
         self.due, self.turn = {}, {}
 
     def step(self, scored, held):
-        # Whoever decides before a market is known is denied, and waits for ten seconds.
-        if scored.at < self.due.setdefault(scored.ticker, scored.at + 1_500_000_000):
+        oracle = scored.view.oracle
+        # Whoever decides before a market is known is denied.
+        start = scored.at + 1_500_000_000 + 250_000_000 * len(self.due)
+        if oracle is None or scored.at < self.due.setdefault(scored.ticker, start):
             return
-        self.due[scored.ticker] = scored.at + 1_000_000_000
+        self.due[scored.ticker] = scored.at + 900_000_000
         turn = self.turn[scored.ticker] = self.turn.get(scored.ticker, 0) + 1
-        target = (300.0, 500.0, -300.0, 0.0)[turn % 4]
-        yield Decision.of(scored, target, f"turn {turn}", urgency=1.0)
+        target = (300.0, 500.0, 200.0, 0.0, -400.0, 0.0)[(turn + len(scored.ticker)) % 6]
+        more = {}
+        if target > 0:
+            more = {"stop_loss": oracle.price * 0.8, "take_profit": oracle.price * 1.2}
+        if turn % 3 == 0 and target > 200:
+            more |= {"entry": "make", "entry_offset_bps": 30.0, "patience_s": 60.0}
+        yield Decision.of(scored, target, f"turn {turn}", urgency=1.0, **more)
 
 
 strategy = Busy
@@ -170,7 +179,15 @@ class Proof:
     def venue(self, seed: int) -> Iterator[None]:
         """Run a venue on free ports."""
         ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0", "--seed", str(seed))
-        command = [sys.executable, str(TOOLS / "venue"), "--scenario", "trend", *ports]
+        command = [
+            sys.executable,
+            str(TOOLS / "venue"),
+            "--scenario",
+            "trend",
+            "--count",
+            "8",
+            *ports,
+        ]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=os.environ
         ) as process:
@@ -195,7 +212,7 @@ class Proof:
         command = [
             sys.executable, "-m", "bot", "paper", "--network", "local", *self._addresses,
             "--account", NAME, "--database", self._url, "--record", str(recording), "--plain",
-            "--profile", "reckless", "--strategy", str(self._strategy),
+            "--tickers", TICKERS, "--profile", "reckless", "--strategy", str(self._strategy),
         ]  # fmt: skip
         places = {
             f"XDG_{name}_HOME": str(self._folder / name.lower())
@@ -238,6 +255,9 @@ class Proof:
         ledger = to_json(left.venue.ledger) if left.venue is not None else ""
         if found.seq < left.seq:
             self.ahead += 1  # the recording was killed with frames that it had not written
+        elif not left.seq and before is not None and before.venue is not None:
+            if to_json(before.venue.ledger) != ledger:
+                self._fault(number, "expected the ledger of the run before, got another")
         elif found.ledger != ledger:
             self._fault(number, f"expected the ledger of frame {left.seq}, got another")
         self.compared += found.seq >= left.seq
