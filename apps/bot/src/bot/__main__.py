@@ -24,6 +24,7 @@ from bot.options import (
     NETWORK,
     OF_RUNS,
     PAGES,
+    PAPER,
     RECORD,
     RECORDING,
     RUN,
@@ -276,9 +277,10 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
-        " key is needed. It goes on until Ctrl-C, or for --seconds.",
+        " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
+        "account as it was, also after a crash, and pays the funding of the hours between.",
         (
             ("bot paper --network testnet", "until Ctrl-C"),
             ("bot paper --network testnet --tickers BTC-USD --seconds 600", "ten minutes"),
@@ -304,8 +306,8 @@ COMMANDS: Final[dict[str, Command]] = {
         "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
         "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
         "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
-        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
-        "crash lets it lose as much again.",
+        "drawdown and cool-down count on from one run to the next: what a day may lose is lost "
+        "once, however often it is started.",
         (
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),

@@ -163,6 +163,19 @@ CHOICES: Final = (
     ),
     *ACCOUNT,
 )
+PAPER: Final = (
+    option(
+        "--account",
+        default="paper",
+        metavar="NAME",
+        help="which paper account, as several bots on one network need (default: paper)",
+    ),
+    option(
+        "--fresh",
+        action="store_true",
+        help="begin the account with a deposit (default: it goes on where its last run stopped)",
+    ),
+)
 DATABASE: Final = option(
     "--database",
     metavar="URL|none",
