@@ -542,6 +542,40 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot history O3", "all about one order of the newest run that has it"),
         ),
     ),
+    "backup": Command(
+        MACHINE,
+        "write what outlives a run into one encrypted file",
+        "bot.backup:backup",
+        (
+            option("file", metavar="FILE", help="the file to write"),
+            option("--force", action="store_true", help="replace the file if it is there"),
+            DATABASE[0],
+        ),
+        "The database, the halts, days and claims of the state directory, and the configuration. A "
+        "bot may run meanwhile: the database is copied as it stands at one moment. The passphrase "
+        "is typed at a terminal, or is in DYDX_PASSPHRASE; without it the file cannot be read.",
+        (
+            ("bot backup night.bak", "the user's own database and state"),
+            ("bot backup night.bak --database postgresql://me@host/bot", "of a server"),
+        ),
+    ),
+    "restore": Command(
+        MACHINE,
+        "put back what a backup has, all or nothing",
+        "bot.backup:restore",
+        (
+            option("file", metavar="FILE", help="a file that bot backup wrote"),
+            option("--check", action="store_true", help="check the file, and write nothing"),
+            DATABASE[0],
+        ),
+        "The file is checked whole before anything is written. No bot may run. What stood there "
+        "before stays beside it, as NAME.before-TIME. Into a database of PostgreSQL, which is to "
+        "be empty, the rows are copied.",
+        (
+            ("bot restore night.bak", "all of it"),
+            ("bot restore night.bak --check", "is it whole, and what is in it?"),
+        ),
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
