@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 from bot import spill, writer
 from bot.database import TABLES, engine_of
-from bot.store import process
+from bot.spill import process
 from bot.writer import Writer
 
 BEGAN = itertools.count(1)
@@ -368,7 +368,7 @@ def test_where_neither_takes_a_row_it_is_counted_as_lost(
 KILLED = """
 import sys, time
 from bot.writer import Writer
-from bot.store import process
+from bot.spill import process
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 for number in range(10**9):
@@ -413,7 +413,7 @@ def _seqs(file: str) -> list[int]:
 FULL = """
 import resource, sys
 from bot.writer import Writer
-from bot.store import process
+from bot.spill import process
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}

@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 from bot.options import (
     ACCOUNT,
     CHOICES,
+    CONFIG,
     DATABASE,
+    FROM_DATABASE,
     JSON,
     KEYS,
     NETWORK,
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 
@@ -179,6 +182,8 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
+            option("--journal", action="store_true", help="write the run down in the database"),
+            DATABASE,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -267,7 +272,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It goes on until Ctrl-C, or for --seconds.",
         (
@@ -287,6 +292,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
+            DATABASE,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
@@ -300,12 +306,27 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
         ),
+        """\
+from nothing, on a venue of this machine (made-up markets, made-up money):
+  uv run --all-packages --group dev tools/venue      # in another terminal
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
+  curl 127.0.0.1:3002/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "amount": 10000}'
+  bot trade --network local
+
+on the testnet, with paper money of its faucet, and the key in a file:
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)
+  bot keys save my.key                               # you choose a passphrase
+  curl https://faucet.v4testnet.dydx.exchange/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "subaccountNumber": 0, "amount": 1000}'
+  unset DYDX_PRIVATE_KEY
+  bot trade --network testnet --keys my.key --yes-orders""",
     ),
     "flatten": Command(
         TRADE,
         "close all positions of a subaccount, and cancel its orders",
         "bot.trade:flatten",
-        (RUNNING, WHY, *NETWORK, *SIGNING),
+        (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
         "one they are closed from here. Where no network is typed, or there is no key, it is the "
         "one bot that runs on this machine. What could not be closed is named, and the exit code "
@@ -319,7 +340,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "cancel all open orders of a subaccount",
         "bot.trade:withdraw_all",
-        (*NETWORK, *SIGNING),
+        (CONFIG, *NETWORK, *SIGNING),
         "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
         "stay: bot flatten closes them.",
         (
@@ -339,6 +360,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 "give the file of --keys a new passphrase",
             ),
             option("file", nargs="?", help="with save: the new file"),
+            CONFIG,
             KEYS,
             option("--address", help="refuse a key of any other address"),
         ),
@@ -531,7 +553,7 @@ COMMANDS: Final[dict[str, Command]] = {
             *OF_RUNS,
             option("--status", metavar="A,B", help="orders of these statuses alone"),
             *PAGES,
-            *DATABASE,
+            *FROM_DATABASE,
         ),
         "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
         "is a day in whole. The database is opened read-only, also while a bot writes to it.",
@@ -581,6 +603,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "check this machine and a network before a run",
         "bot.doctor:doctor",
         (
+            CONFIG,
             *NETWORK,
             KEYS,
             option("--offline", action="store_true", help="look at this machine alone"),

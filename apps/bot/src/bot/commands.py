@@ -8,19 +8,24 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
-from reactivex import Observable
+from reactivex import Observable, operators
 
 from bot.acts import among
+from bot.beside import begun, noted, warned
+from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
-from bot.environment import check_chain, enter, settings_of
+from bot.configured import environment_of
+from bot.environment import check_chain, enter
 from bot.outlet import as_lines
-from bot.report import print_report, report_of
+from bot.report import report_of
+from bot.rows import replay_written_down, written_down
 from bot.runs import (
     DEPOSIT,
     conduct,
@@ -29,13 +34,14 @@ from bot.runs import (
     lived,
     on_dashboard,
     options_of,
+    recorder_of,
+    run_plain,
     run_to_end,
     tickers_of,
     typed_words,
     until,
 )
 from bot.signals import write_state
-from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
 
@@ -55,7 +61,7 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
     run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
     if run is not None:
         venue, deposit = WireVenue(Subaccount(run[1], int(run[2]))), int(run[3])
-    options = options_of(arguments, deposit)
+    options = options_of(arguments, deposit, recorded=recording.header.settings)
     if run is not None and run[4] and run[4] != (now := typed_words(options)):
         what = "what it decides is not what was decided then"
         print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
@@ -73,33 +79,46 @@ def replay(arguments: argparse.Namespace) -> int:
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
-        return frames.pipe(among(inbox))
+        return frames.pipe(among(inbox), noting)
 
-    if speed or arguments.speed:
-        how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
-        complete = conduct(arguments, bot, source, inbox, **how)
-    else:
-        complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
+    beside = replay_written_down(arguments, bot, recording)
+    noting = operators.do_action(partial(noted, beside)) if beside else _as_they_come
+    with begun(beside, inbox):
+        if speed or arguments.speed:
+            how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
+            complete = conduct(arguments, bot, source, inbox, **how)
+        else:  # nobody could halt it so soon
+
+            def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+                return play(recording, pace=pace).pipe(noting)
+
+            complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
-    print_report(report, arguments.json)
+    print_report(report, arguments)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
-    return ended(bot)
+    return max(ended(bot), *map(warned, beside), 0)
+
+
+def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:
+    return frames
 
 
 def paper(arguments: argparse.Namespace) -> int:
     """Trade on paper against a live network until stopped, and report."""
-    net = enter(settings_of(arguments))
+    net = enter(environment_of(arguments))
     tickers = tickers_of(arguments)
-    bot, inbox = Bot(options_of(arguments, budget=LIVE)), Inbox()
-    with recorder(arguments.record, net) as record:
+    options = options_of(arguments, budget=LIVE)
+    bot, inbox = Bot(options), Inbox()
+    with recorder_of(options, net) as record:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=record)
+        beside = [*record, *written_down(arguments, bot, net, mode="paper")]
+        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside)
 
 
 def why(arguments: argparse.Namespace) -> int:

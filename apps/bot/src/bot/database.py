@@ -37,7 +37,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from bot.acts import private
+from bot.acts import default_database, private
 from bot.counting import FILL, TRIGGERS
 
 
@@ -223,14 +223,8 @@ _SECRETS: Final[tuple[str, ...]] = ("password", "sslpassword", "passfile")
 
 
 def default_url() -> str:
-    """Return the database of whoever chose none: XDG_DATA_HOME, or `.local/share` at home."""
-    return f"sqlite:///{_default_file()}"
-
-
-def _default_file() -> Path:
-    given = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".local/share"
-    return base / "dydx-bot" / "bot.db"
+    """Return the database of whoever chose none: a file in the user's data directory."""
+    return f"sqlite:///{default_database()}"
 
 
 def url_of(text: str) -> URL:
@@ -300,13 +294,20 @@ def engine_of(url: str | URL, *, patience_s: float = _PATIENCE_S) -> Engine:
         raise DatabaseError(f"{what}: install bot[postgres]") from None
 
 
+def require(url: str) -> None:
+    """Refuse what names no database, and a server without its driver; nothing is opened."""
+    found = url_of(url)
+    if file_of(found) is None:
+        engine_of(found).dispose()
+
+
 def _json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
 def _make(path: Path) -> None:
     try:
-        if path == _default_file() or not path.parent.exists():
+        if path == default_database() or not path.parent.exists():
             private(path.parent)
         # What SQLite makes beside it has the mode of the file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from bot.acts import private, state_directory
 Row = dict[str, Any]
 Named = tuple[str, Row]  # a row and its table
 
+_PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
 _AT_ONCE: Final = 500  # rows to hand back at a time
 _SUFFIX: Final = ".jsonl"
 REFUSED: Final = ".refused"  # of rows that no database could hold: nobody tries again
@@ -105,8 +107,23 @@ def directory() -> Path:
 
 
 def _prefix(database: str) -> str:
-    # Not its name, which may hold a password.
-    return hashlib.sha256(database.encode()).hexdigest()[:12] + "-"
+    # The same with another password, and however a file is named.
+    named = _PASSWORD.sub(r"\1@", database).removeprefix("sqlite:///")
+    return hashlib.sha256(named.encode()).hexdigest()[:12] + "-"
+
+
+def process() -> str:
+    """Return what names this process among all of all machines: host, number, when it began."""
+    return f"{socket.gethostname()} {os.getpid()} {started(os.getpid())}"
+
+
+def started(pid: int) -> str:
+    """Return when a process began, in ticks of its machine; "" if there is none."""
+    try:
+        # The name of a program may hold anything, brackets and blanks too.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 class Left:

@@ -6,7 +6,6 @@ Used by the writer's thread alone (bot.writer), which loads it: nothing here is 
 """
 
 import functools
-import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -24,11 +23,12 @@ from bot.database import (
     engine_of,
     explained,
     file_of,
+    positions,
     runs,
     upgrade,
     writing,
 )
-from bot.spill import Left, Named, Row
+from bot.spill import Left, Named, Row, started
 
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
@@ -38,6 +38,7 @@ _AT_ONCE: Final = 32  # rows a statement: the thread of the frames gets its turn
 # What a row that is there already takes from a newer one: all but what it began with, and nothing
 # from an older one. Rows of other tables are what they are.
 _BEGAN: Final = ("run_id", "id", "created", "opened", "verdict_id")
+LEFT: Final = "positions_left"  # no table: what earlier runs left open is another's row by now
 _NEWER: Final[dict[str, str]] = {
     "orders": "updated",
     "positions": "updated",
@@ -72,7 +73,7 @@ class Store:
         self._engine = writing(engine)
         with explained(url), self._engine.begin() as connection:
             bury(connection, run)
-            self.run_id, self.ledger = enter(connection, run)
+            self._own = enter(connection, run)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -82,7 +83,7 @@ class Store:
         """Write rows in order, all or none; return those that no database could hold, and why."""
         with explained(self._url):
             self._require_file()
-            return _written(self._engine, rows, self.run_id, self.ledger)
+            return _written(self._engine, rows, self._own)
 
     def absorb(self, left: Left) -> list[Refusal]:
         """Write what a run could not write, and remove its file."""
@@ -110,8 +111,8 @@ class Store:
 def absorb(engine: Engine, left: Left) -> list[Refusal]:
     """Write what a run could not write; none of it twice, however often this is tried."""
     with engine.begin() as connection:
-        run_id, ledger = enter(connection, left.run)
-    return [refusal for rows in left.rows() for refusal in _written(engine, rows, run_id, ledger)]
+        own = enter(connection, {"state": "killed", **left.run})  # what it ends with is a row
+    return [refusal for rows in left.rows() for refusal in _written(engine, rows, own)]
 
 
 # === Runs ===
@@ -120,8 +121,8 @@ def absorb(engine: Engine, left: Left) -> list[Refusal]:
 _IDENTITY: Final = ("began", "chain_id", "account", "process")
 
 
-def enter(connection: Connection, run: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the number of a run and the ledger of its account; a new run is written down."""
+def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
+    """Return what every row of a run has: its number, its account; a new run is written down."""
     known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in _IDENTITY))
     number = sqlalchemy.select(runs.c.id, runs.c.ledger).where(known)
     found = connection.execute(number).first()
@@ -131,22 +132,10 @@ def enter(connection: Connection, run: Mapping[str, Any]) -> tuple[int, int]:
         connection.execute(runs.insert().values(row))
         found = connection.execute(number).one()
         if run.get("ledger") is None:  # a paper account that begins with this run
-            connection.execute(runs.update().where(known).values(ledger=found.id))
-            return found.id, found.id
-    return found.id, found.ledger
-
-
-def process() -> str:
-    """Return what names this process among all of all machines: host, number, when it began."""
-    return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
-
-
-def _started(pid: int) -> str:
-    try:
-        # The name of a program may hold anything, brackets and blanks too.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+            connection.execute(runs.update().where(known).values(ledger=runs.c.id))
+            found = connection.execute(number).one()
+    account = {name: run[name] for name in ("chain_id", "account")}
+    return {"run_id": found.id, "ledger": found.ledger, **account}
 
 
 def is_over(run: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -155,10 +144,10 @@ def is_over(run: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     Of another machine that is known only of a run on our own account, which has one bot.
     """
     host, _, rest = str(run["process"]).partition(" ")
-    pid, _, started = rest.partition(" ")
+    pid, _, since = rest.partition(" ")
     if host != socket.gethostname() or not pid.isdecimal():
         return all(run[name] == ours.get(name) for name in ("chain_id", "account"))
-    return not Path(f"/proc/{pid}").exists() or _started(int(pid)) != started
+    return not Path(f"/proc/{pid}").exists() or started(int(pid)) != since
 
 
 def bury(connection: Connection, ours: Mapping[str, Any]) -> None:
@@ -177,16 +166,16 @@ def bury(connection: Connection, ours: Mapping[str, Any]) -> None:
 # Statements a table, rows by the dozen; a batch that is refused is tried row by row.
 
 
-def _written(engine: Engine, rows: Sequence[Named], run_id: int, ledger: int) -> list[Refusal]:
+def _written(engine: Engine, rows: Sequence[Named], own: Row) -> list[Refusal]:
     try:
         with engine.begin() as connection:
             for table, same in _batches(rows):
-                _write(connection, table, same, run_id, ledger)
+                _write(connection, table, same, own)
         return []
     except _REFUSALS as error:
         if not _is_refusal(error):
             raise
-    return _one_by_one(engine, rows, run_id, ledger)
+    return _one_by_one(engine, rows, own)
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -194,13 +183,13 @@ def _is_refusal(error: BaseException) -> bool:
     return not isinstance(error, sqlalchemy.exc.DBAPIError) or isinstance(error, _OF_A_ROW)
 
 
-def _one_by_one(engine: Engine, rows: Sequence[Named], run_id: int, ledger: int) -> list[Refusal]:
+def _one_by_one(engine: Engine, rows: Sequence[Named], own: Row) -> list[Refusal]:
     refused: list[Refusal] = []
     with engine.begin() as connection:
         for table, row in rows:
             try:
                 with connection.begin_nested():
-                    _write(connection, table, [row], run_id, ledger)
+                    _write(connection, table, [row], own)
             except _REFUSALS as error:
                 if not _is_refusal(error):
                     raise
@@ -222,17 +211,26 @@ def _batches(rows: Iterable[Named]) -> Iterator[tuple[str, list[Row]]]:
             yield table, [row for _, row in some]
 
 
-def _write(
-    connection: Connection, table: str, rows: Sequence[Row], run_id: int, ledger: int
-) -> None:
+def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) -> None:
     if table == "runs":
         for row in rows:
-            connection.execute(runs.update().where(runs.c.id == run_id).values(row))
+            connection.execute(runs.update().where(runs.c.id == own["run_id"]).values(row))
         return
-    own = {"run_id": run_id} | ({"ledger": ledger} if "ledger" in TABLES[table].c else {})
+    if table == LEFT:
+        for row in rows:
+            connection.execute(_left(own, row["at"]))
+        return
+    own = {name: value for name, value in own.items() if name in TABLES[table].c}
     names = tuple(own | rows[0])
     statement = _statement(connection.dialect.name, table, names)
     connection.execute(statement, [own | row for row in rows])
+
+
+def _left(own: Row, at: int) -> Any:
+    account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
+    earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
+    left = positions.update().where(*account, earlier)
+    return left.values(status="LEFT", updated=at)
 
 
 @functools.cache

@@ -81,7 +81,7 @@ __all__ = [
     "follow", "rebuild",
     # Saved state
     "Carried", "Digest", "Entry", "LedgerState", "VenueState", "from_json", "ledger_state",
-    "resumed", "to_json",
+    "restore", "resumed", "to_json",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
     "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
