@@ -156,17 +156,7 @@ def test_a_database_is_none_yet_then_of_this_version_with_its_last_run(tmp_path:
     engine = engine_of(url)
     assert "version none: the next run brings it to" in check_of("database", url).seen
     upgrade(engine)
-<<<<<<< HEAD
-    run = {
-        "mode": "TRADE",
-        "network": "local",
-        "chain_id": "c",
-        "account": "a/0",
-        "process": "vm 1 1",
-    }
-=======
     run = {"mode": "TRADE", "network": "local", "chain_id": "c", "account": "a/0", "process": "1"}
->>>>>>> main
     with engine.begin() as connection:
         connection.execute(TABLES["runs"].insert().values(**run, began=0, state="running"))
     engine.dispose()

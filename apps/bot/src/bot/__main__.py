@@ -31,6 +31,7 @@ from bot.options import (
     SECONDS,
     SIGNING,
     SPEED,
+    STORED,
     TICKERS,
     WHY,
     Option,
@@ -571,7 +572,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
         (
             option("file", metavar="FILE", help="the file to write"),
             option("--force", action="store_true", help="replace the file if it is there"),
-            DATABASE[0],
+            *STORED,
         ),
         "The database, the halts, days and claims of the state directory, and the configuration. A "
         "bot may run meanwhile: the database is copied as it stands at one moment. The passphrase "
@@ -588,7 +589,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
         (
             option("file", metavar="FILE", help="a file that bot backup wrote"),
             option("--check", action="store_true", help="check the file, and write nothing"),
-            DATABASE[0],
+            *STORED,
         ),
         "The file is checked whole before anything is written. No bot may run. What stood there "
         "before stays beside it, as NAME.before-TIME. Into a database of PostgreSQL, which is to "

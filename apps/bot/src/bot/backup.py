@@ -47,7 +47,7 @@ from bot.database import (
     writing,
 )
 from bot.handle import running
-from bot.keys import passphrase
+from bot.passphrase import passphrase
 from bot.reading import NothingYetError, chosen_url, reading
 from bot.sealed import BackupError, opened, sealing
 from bot.when import iso
