@@ -45,6 +45,7 @@ from bot.parsing import (
     examples_of,
     horizons,
     positive,
+    rank,
     share,
     whole,
     words_of,
@@ -563,6 +564,83 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot history --ticker BTC-USD --status filled --since 2h", "what was filled lately"),
             ("bot history --page 3 --json", "the third page, for a program"),
             ("bot history O3", "all about one order of the newest run that has it"),
+        ),
+    ),
+    "positions": Command(
+        BACK,
+        "sum up and list positions, or show all about one",
+        "bot.positions:show_positions",
+        (
+            option(
+                "position",
+                nargs="?",
+                help="a ticker (its newest position), or the beginning of an id: fills and funding",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="open, closed, liquidated"),
+            option("--side", metavar="SIDE", help="long or short"),
+            option(
+                "--sort",
+                default="opened",
+                metavar="COLUMN",
+                help="opened (default), net, realized, fees …: any column, the largest first",
+            ),
+            option("--ascending", action="store_true", help="the smallest first"),
+            *PAGES,
+            *FROM_DATABASE,
+        ),
+        "First come the sums of all that the filters leave: won and lost, realized, unrealized, "
+        "funding, fees. A position belongs to a time if it was open in it.",
+        (
+            ("bot positions", "the newest 50, and the sums of all"),
+            ("bot positions --status closed --sort net --ascending", "the worst first"),
+            ("bot positions BTC-USD", "the newest of a market: its fills and funding"),
+        ),
+    ),
+    "pnl": Command(
+        BACK,
+        "sum up what runs have earned, by day, run, market or strategy",
+        "bot.profits:pnl",
+        (
+            option(
+                "--by",
+                default="day",
+                metavar="GROUP",
+                help="day (default), run, market or strategy",
+            ),
+            *OF_RUNS,
+            *FROM_DATABASE,
+        ),
+        "Realized and unrealized are before funding and fees, net is after them. What is not "
+        "stored by a group is shown as -, and is null for a program.",
+        (
+            ("bot pnl", "a line a day"),
+            ("bot pnl --by market --since 7d", "which markets paid lately"),
+            ("bot pnl --by run --csv", "for a spreadsheet"),
+        ),
+    ),
+    "errors": Command(
+        BACK,
+        "show what went wrong on the wire, and how often",
+        "bot.failures:show_errors",
+        (
+            option(
+                "--by",
+                default="class",
+                metavar="GROUP",
+                help="class (default), endpoint, run, minute, hour or day",
+            ),
+            option("--class", metavar="NAME", help="of this class alone"),
+            option("--endpoint", metavar="PATH", help="of this endpoint alone"),
+            *(each for each in OF_RUNS if each[0] != ("--ticker",)),
+            option("--limit", type=rank, default=50, metavar="N", help="lines (default: 50)"),
+            *FROM_DATABASE,
+        ),
+        "Errors are counted by minute, class and endpoint while a run goes on; of each the newest "
+        "text is stored.",
+        (
+            ("bot errors", "the most frequent first"),
+            ("bot errors --by hour --since yesterday", "when it was"),
         ),
     ),
     "backup": Command(
