@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
 from dydx_conn import Frame
@@ -507,6 +508,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "dashboard": dashboard,
     "start": start,
     "live": live,
+    "history": history,
 }
 
 if __name__ == "__main__":

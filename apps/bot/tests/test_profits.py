@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from bot import failures, positions, profits
+from bot import failures, holdings, profits
 from bot.__main__ import COMMANDS, main
 from bot.database import TABLES, engine_of, upgrade, writing
 from stored import ACCOUNT, NOON, ROWS, SECOND
@@ -139,7 +139,7 @@ def test_positions_are_chosen_and_sorted(bot: Bot, typed: str, found: str) -> No
     assert "".join(row["position_id"][0] for row in json.loads(out)["rows"]) == found
 
 
-@pytest.mark.parametrize("sort", positions._SORTS)
+@pytest.mark.parametrize("sort", holdings._SORTS)
 def test_positions_are_sorted_by_any_column(bot: Bot, sort: str) -> None:
     """Also by one that some of them have nothing in."""
     assert bot("positions", "--sort", sort)[0] == 0
@@ -300,7 +300,7 @@ def test_errors_by_time_fit_a_terminal(bot: Bot) -> None:
 # === All of them ===
 
 READING = ("history", "positions", "pnl", "errors")
-FIELDS = {"positions": positions.FIELDS, "pnl": profits.FIELDS, "errors": failures.FIELDS}
+FIELDS = {"positions": holdings.FIELDS, "pnl": profits.FIELDS, "errors": failures.FIELDS}
 
 
 @pytest.mark.parametrize("command", FIELDS)

@@ -569,7 +569,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "positions": Command(
         BACK,
         "sum up and list positions, or show all about one",
-        "bot.positions:show_positions",
+        "bot.holdings:show_positions",
         (
             option(
                 "position",
