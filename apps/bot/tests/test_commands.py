@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bot.__main__ import COMMANDS, main, parser
 from bot.acts import Standstill
-from bot.paper import PAPER
+from bot.paper import PAPER, paper_account
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
 from dydx_panels import Snapshot, View
 from msgspec.structs import replace as with_fields
@@ -268,7 +268,7 @@ def test_a_halt_outlives_a_paper_run_until_somebody_resumes(
 ) -> None:
     """The next run begins with it, and its recording replays to the same bytes, halted."""
     recorded, paper = tmp_path / "run.jsonl.zst", ["paper", "--network", "local", "--json"]
-    standstill = Standstill(network("local"), PAPER)
+    standstill = Standstill(network("local"), paper_account(PAPER))
     standstill.note(Frame(1, 0, 0, "key", "act", "a headline", "halt"))
 
     assert main([*paper, "--record", str(recorded)]) == 0
