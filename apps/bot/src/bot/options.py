@@ -204,12 +204,16 @@ RUN: Final = (
 )
 
 # What is read from the database, and how it is printed.
-FROM_DATABASE: Final = (
+STORED: Final = (
     option(
         "--database",
         metavar="URL|FILE",
         help="the database (default: as configured, else the user's own file)",
     ),
+    CONFIG,
+)
+FROM_DATABASE: Final = (
+    *STORED,
     option("--csv", action="store_true", help="print the rows as CSV"),
     option("--json", action="store_true", help="print the rows as JSON"),
 )
