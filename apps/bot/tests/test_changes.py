@@ -148,9 +148,9 @@ def test_a_strategy_fixes_more(frames: list[Frame]) -> None:
     """Pairs stay; they are refused before anything is touched."""
     from dydx_strategy import PairsSettings
 
-    options = Options(strategy="pairs", settings=PairsSettings())  # type: ignore[arg-type]
+    options = Options(strategy="pairs", settings=PairsSettings())
     with pytest.raises(StrategyError, match="expected no change of pairs while it runs"):
-        options.changed({"strategies.pairs.pairs": [["SOL-USD", "ETH-USD"]]}, ())
+        options.changed({"strategies.pairs.pairs": [["SOL-USD", "ETH-USD"]]}, (), "file")
 
 
 def test_changes_survive_their_text() -> None:

@@ -13,9 +13,10 @@ from bot import reload as module
 from bot.acts import among
 from bot.changes import Reply
 from bot.composition import Bot, Options
-from bot.config import Loaded, load
+from bot.config import Settings, load
 from bot.reload import Reloader
-from dydx_conn import Frame, Inbox
+from dydx_conn import ConnError, Frame, Inbox
+from pydantic import BaseModel
 from reactivex import from_iterable, operators
 
 WAIT_S = 10.0  # for what comes at once
@@ -30,13 +31,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def reloader_of(path: Path | None, **typed: Any) -> Reloader:
+def reloader_of(path: Path | None, most: float | None = None, *, prints: bool = False) -> Reloader:
     """Make one for a run that began with what is in a file, and what was typed."""
-    given = {"policy.max_leverage": ("--most", most) for most in typed.values()}
-    loaded = load(given, path=path)
-    options = Options.of("steady")
-    policy = loaded.settings.policy
-    return Reloader(Bot(Options(policy=policy, settings=options.settings)), loaded)
+    typed = {} if most is None else {"policy.max_leverage": ("--most", most)}
+    loaded = load(typed, path=path)
+    found = loaded.settings
+    bot = Bot(Options(policy=found.policy, settings=found.of_strategy(), config=loaded))
+    return Reloader(bot, loaded, Inbox(), prints=prints)
 
 
 @pytest.fixture
@@ -44,12 +45,9 @@ def watched(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path,
     """Watch the file; what is not edited is looked at again soon."""
     monkeypatch.setattr(module, "_TICK_MS", 60)
     monkeypatch.setattr(module, "_STEP_MS", 20)
-    reloader, inbox = reloader_of(file), Inbox()
-    reloader.begin(inbox)
-    try:
-        yield file, inbox
-    finally:
-        reloader.end()
+    reloader = reloader_of(file)
+    with reloader.watching():
+        yield file, reloader._inbox
 
 
 def came(inbox: Inbox) -> tuple[str, str, str]:
@@ -215,13 +213,10 @@ def test_where_nothing_is_reported_the_clock_finds_it(
 
     monkeypatch.setattr("watchfiles.watch", refused)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    reloader, inbox = reloader_of(file), Inbox()
-    reloader.begin(inbox)
-    try:
+    reloader = reloader_of(file)
+    with reloader.watching():
         file.write_text("policy:\n  max_leverage: 1.25\n")
-        assert came(inbox)[:2] == ("file", "reload")
-    finally:
-        reloader.end()
+        assert came(reloader._inbox)[:2] == ("file", "reload")
 
 
 def test_a_hangup_is_a_reload_where_there_is_no_terminal(
@@ -231,14 +226,11 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     monkeypatch.setattr(module, "has_terminal", lambda: False)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    reloader, inbox = reloader_of(None), Inbox()
-    reloader.begin(inbox)
-    try:
+    reloader = reloader_of(None)
+    with reloader.watching():
         os.kill(os.getpid(), signal.SIGHUP)
-        who, what, _ = came(inbox)
-    finally:
-        reloader.end()
-        after = signal.signal(signal.SIGHUP, before)
+        who, what, _ = came(reloader._inbox)
+    after = signal.signal(signal.SIGHUP, before)
 
     assert (who, what) == ("signal", "note")
     assert after is signal.SIG_DFL
@@ -247,19 +239,19 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
 def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line each; other acts are not of it."""
-    loaded = load(path=file)
-    reloader = Reloader(Bot(Options()), loaded, prints=True)
-    for who, what, text in (
-        ("file", "reload", '{"policy.max_leverage":1.25}'),
-        ("signal", "note", "bot.yaml:2: expected a number"),
-        ("key", "halt", "a headline"),
-    ):
-        reloader.note(Frame(1, 1, 1, who, "act", text, what))
+    """A line each, as it takes effect; other acts are not of it."""
+    reloader = reloader_of(file, prints=True)
+    with reloader.watching():
+        for who, what, text in (
+            ("file", "reload", '{"policy.max_leverage":1.25}'),
+            ("signal", "note", "bot.yaml:2: expected a number"),
+            ("key", "halt", "a headline"),
+        ):
+            reloader._bot._act(Frame(1, 1, 1, who, "act", text, what))
 
     assert capsys.readouterr().err.splitlines() == [
         "bot: reload by file: policy.max_leverage 1.25",
-        "bot: bot.yaml:2: expected a number",
+        "bot: note by signal: bot.yaml:2: expected a number",
     ]
 
 
@@ -302,56 +294,67 @@ def test_a_hundred_edits_under_load_are_never_half_applied(
     """Frames flow at full speed: what the run goes by is always one whole edit; so it replays."""
     monkeypatch.setattr(module, "_STEP_MS", 1)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    edits = Edits(13, 100)
-    reloader, inbox = reloader_of(file), Inbox()
-    bot, lived = reloader._bot, list[Frame]()
-    whole = {_state(bot): "the first"}
-    over = threading.Event()
+    edits, reloader = Edits(13, 100), reloader_of(file)
+    bot, lived, seen = reloader._bot, list[Frame](), dict[str, None]()
+    first = bot.options
+    whole = {effective(bot), *(one for text in edits.texts for one in meant(file, text))}
+    file.write_text("policy:\n  max_leverage: 1.5\n")
 
     def edit() -> None:
-        chance = random.Random(13)
+        chance, between = random.Random(13), threading.Event()
         for text in edits.texts:
             chance.choice(WAYS)(file, text)
-            over.wait(0.012)
-        over.set()
+            if chance.random() < 0.5:
+                reloader.reload("command")  # as somebody may who does not wait for the watch
+            between.wait(0.01)
 
-    def followed(frame: Frame) -> None:
-        lived.append(frame)
-        seen.add(_state(bot))
-
-    seen: set[Any] = set()
-    bot.made.record = lived.append
-    editor = threading.Thread(target=edit)
-    reloader.begin(inbox)
-    editor.start()
-    try:
-        source = from_iterable(frames).pipe(among(inbox), operators.do_action(followed))
-        bot.run(source)
-    finally:
-        over.set()
+    def flowing() -> Iterator[Frame]:
+        editor = threading.Thread(target=edit)
+        editor.start()
+        known = None
+        for frame in frames:
+            if bot.options is not known:
+                known, seen[effective(bot)] = bot.options, None
+            yield frame
+            if not editor.is_alive():
+                break
         editor.join()
-        reloader.end()
-    for text in edits.texts:
-        whole |= _states(file, text)
 
-    assert seen <= whole.keys()
+    bot.made.record = lived.append
+    with reloader.watching():
+        source = from_iterable(flowing()).pipe(among(reloader._inbox))
+        bot.run(source.pipe(operators.do_action(lived.append)))
+    again = Bot(first)
+    again.run(from_iterable(lived))
+
+    assert seen.keys() <= whole
     assert len(seen) > 10
-    again = Bot(Options(policy=load_policy(lived), settings=Options().settings))
-    assert again is not None
+    assert bot.journal.counts["act"] > len(seen) + 10  # wrong ones came between
+    assert again.journal.hash == bot.journal.hash
+    assert effective(again) == effective(bot)
 
 
-def load_policy(_: list[Frame]) -> Any:
-    return Options().policy
+def effective(bot: Bot) -> str:
+    """Return by what a run judges and decides, having seen that all of it agrees."""
+    settings = bot.shown.strategy.settings  # type: ignore[union-attr]
+    assert bot.options.policy is bot.risk.policy
+    assert bot.options.settings is settings
+    assert bot.options.config is not None
+    assert bot.options.config.settings.policy == bot.risk.policy
+    return worded(bot.risk.policy, settings)
 
 
-def _state(bot: Bot) -> Any:
-    return bot.risk.policy.model_dump_json(), bot.shown.strategy.settings.model_dump_json()  # type: ignore
-
-
-def _states(file: Path, text: str) -> dict[Any, str]:
+def meant(file: Path, text: str) -> Iterator[str]:
+    """Yield by what a run would judge and decide, if an edit can be meant and needs no restart."""
     file.write_text(text)
     try:
         settings = load(path=file).settings
-    except Exception:
-        return {}
-    return {(settings.policy.model_dump_json(), settings.strategies.rank.model_dump_json()): text}
+    except ConnError:
+        return
+    if settings.markets == Settings().markets:
+        yield worded(settings.policy, settings.of_strategy())
+
+
+def worded(policy: BaseModel, settings: BaseModel) -> str:
+    """Return two models as one text."""
+    return policy.model_dump_json() + settings.model_dump_json()

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from bot.options import (
     ACCOUNT,
     CHOICES,
+    CONFIG,
     JSON,
     KEYS,
     NETWORK,
@@ -302,7 +303,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "close all positions of a subaccount, and cancel its orders",
         "bot.trade:flatten",
-        (RUNNING, WHY, *NETWORK, *SIGNING),
+        (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
         "one they are closed from here. Where no network is typed, or there is no key, it is the "
         "one bot that runs on this machine. What could not be closed is named, and the exit code "
@@ -316,7 +317,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "cancel all open orders of a subaccount",
         "bot.trade:withdraw_all",
-        (*NETWORK, *SIGNING),
+        (CONFIG, *NETWORK, *SIGNING),
         "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
         "stay: bot flatten closes them.",
         (
@@ -336,6 +337,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 "give the file of --keys a new passphrase",
             ),
             option("file", nargs="?", help="with save: the new file"),
+            CONFIG,
             KEYS,
             option("--address", help="refuse a key of any other address"),
         ),
@@ -369,6 +371,20 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot resume", "the one bot that runs here"),
             ('bot resume --why "it was nothing"', "with the reason, which is recorded"),
+        ),
+    ),
+    "reload": Command(
+        BESIDE,
+        "let a running bot read its settings again",
+        "bot.handle:reload",
+        (RUNNING,),
+        "The file is read whole and what is another value takes effect between two frames: limits "
+        "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
+        "(SIGHUP) does the same where the bot has no terminal. The exit code is 1 if something in "
+        "it needs a restart, 2 if something is wrong: then nothing changes.",
+        (
+            ("bot reload", "the one bot that runs here"),
+            ("bot reload 4711", "the one with this process number"),
         ),
     ),
     "status": Command(
@@ -519,7 +535,7 @@ COMMANDS: Final[dict[str, Command]] = {
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
-        (*NETWORK, JSON),
+        (CONFIG, *NETWORK, JSON),
         "The network is received as a run receives it: what works here works in a run. Each check"
         " has its outcome and what was seen; the exit code is 1 if one failed.",
         (

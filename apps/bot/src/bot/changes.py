@@ -11,7 +11,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import ConnError
+from dydx_strategy import Pace
 from pydantic import BaseModel, ValidationError
+
+from bot.config import Loaded
 
 RELOAD: Final = "reload"  # the type of the act
 SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
@@ -93,9 +96,14 @@ def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
         raise ConnError(f"{where}: {words}, got {_text(given)}") from None
 
 
-def require_scored(settings: BaseModel, scored: Collection[str]) -> None:
-    """Refuse weights of signals that the run does not score: engines are made when it starts."""
-    for name in _weighed(settings):
+def require_restartless(was: BaseModel, now: BaseModel, scored: Collection[str]) -> None:
+    """Refuse other settings of a strategy of which something stays as it is while it runs.
+
+    So do the signals: their engines are made when it starts, for what is `scored`.
+    """
+    if isinstance(was, Pace) and isinstance(now, Pace):
+        was.refuse(now)
+    for name in _weighed(now):
         if name not in scored:
             known = ", ".join(scored)
             raise RestartError(
@@ -107,6 +115,25 @@ def _weighed(settings: BaseModel) -> Iterator[str]:
     yield from getattr(settings, "weights", ())
     for member in getattr(settings, "strategies", ()):
         yield from member.settings.get("weights", ())
+
+
+def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
+    """Return what was loaded with settings changed since, and who did it as their origin."""
+    before = config.settings
+    strategies = {
+        name: changed(model, f"strategies.{name}", changes)
+        for name, model in before.strategies
+        if model is not None
+    }
+    settings = before.model_copy(
+        update={
+            "profile": changes.get("profile", before.profile),
+            "policy": changed(before.policy, "policy", changes),
+            "strategies": before.strategies.model_copy(update=strategies),
+        }
+    )
+    origins = config.origins | dict.fromkeys(changes, f"reload by {who}")
+    return msgspec.structs.replace(config, settings=settings, origins=origins)
 
 
 def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = None) -> str:

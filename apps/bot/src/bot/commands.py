@@ -18,7 +18,8 @@ from reactivex import Observable
 from bot.acts import among
 from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
-from bot.environment import check_chain, enter, settings_of
+from bot.configured import environment_of
+from bot.environment import check_chain, enter
 from bot.outlet import as_lines
 from bot.report import print_report, report_of
 from bot.runs import (
@@ -29,13 +30,13 @@ from bot.runs import (
     lived,
     on_dashboard,
     options_of,
+    recorder_of,
     run_to_end,
     tickers_of,
     typed_words,
     until,
 )
 from bot.signals import write_state
-from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
 
@@ -55,7 +56,7 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
     run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
     if run is not None:
         venue, deposit = WireVenue(Subaccount(run[1], int(run[2]))), int(run[3])
-    options = options_of(arguments, deposit)
+    options = options_of(arguments, deposit, recorded=recording.header.settings)
     if run is not None and run[4] and run[4] != (now := typed_words(options)):
         what = "what it decides is not what was decided then"
         print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
@@ -89,10 +90,11 @@ def replay(arguments: argparse.Namespace) -> int:
 
 def paper(arguments: argparse.Namespace) -> int:
     """Trade on paper against a live network until stopped, and report."""
-    net = enter(settings_of(arguments))
+    net = enter(environment_of(arguments))
     tickers = tickers_of(arguments)
-    bot, inbox = Bot(options_of(arguments, budget=LIVE)), Inbox()
-    with recorder(arguments.record, net) as record:
+    options = options_of(arguments, budget=LIVE)
+    bot, inbox = Bot(options), Inbox()
+    with recorder_of(options, net) as record:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:

@@ -52,14 +52,16 @@ from dydx_risk import (
 )
 from dydx_signals import Scored, Scorer, every, scores
 from dydx_strategy import (
+    SETTINGS,
+    AllocatorSettings,
     Decider,
     Decision,
-    RankAndTarget,
-    RankSettings,
     Strategy,
     StrategyError,
+    load_allocator,
     load_strategy,
 )
+from pydantic import BaseModel
 from reactivex import Observable, operators
 from reactivex.abc import DisposableBase
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -75,15 +77,17 @@ from bot.changes import (
     change_words,
     changed,
     changes_of,
+    reloaded,
     require_live,
-    require_scored,
+    require_restartless,
 )
+from bot.config import Loaded
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
-from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.paper import PAPER, Paper, PaperSettings
+from bot.passphrase import forget_secrets
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.shown import Shown
 from bot.signals import engines_of, known
@@ -159,9 +163,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
     standard six and what the strategy names (bot.signals), `state` what another run left for it,
-    where that is no frame of the source. `budget` is how long the strategy may
-    take: whoever trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for
-    whoever looks: nothing is decided by them.
+    where that is no frame of the source. `settings` are those of the strategy, `config` is all that
+    was loaded, with its origins. `budget` is how long the strategy may take: whoever trades on
+    frames as they come chooses `bot.budget.LIVE`. `detectors` are for whoever looks: nothing is
+    decided by them.
     """
 
     strategy: str = "rank"
@@ -172,10 +177,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
-    settings: RankSettings = PROFILES[STEADY].strategy
+    settings: BaseModel = PROFILES[STEADY].strategy
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
+    config: Loaded | None = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -183,19 +189,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         found = profile_of(profile)
         return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
 
-    def changed(self, changes: Mapping[str, Any], scored: Collection[str]) -> Self:
+    def changed(self, changes: Mapping[str, Any], scored: Collection[str], who: str) -> Self:
         """Return these with settings changed while it runs and `scored` is what it scores.
 
         `ConnError` or `StrategyError` where any of it cannot be meant, or needs a restart.
         """
         require_live(changes)
         settings = changed(self.settings, f"strategies.{self.strategy}", changes)
-        self.settings.refuse(settings)
-        require_scored(settings, scored)
-        policy = changed(self.policy, "policy", changes)
-        profile = changes.get("profile", self.profile)
+        require_restartless(self.settings, settings, scored)
+        config, profile = self.config, changes.get("profile", self.profile)
         profile_of(profile)
-        return msgspec.structs.replace(self, profile=profile, policy=policy, settings=settings)
+        return msgspec.structs.replace(
+            self, profile=profile, policy=changed(self.policy, "policy", changes),
+            settings=settings, config=None if config is None else reloaded(config, changes, who),
+        )  # fmt: skip
 
 
 class MadeActs:
@@ -460,7 +467,7 @@ class Bot:
         was = self.options
         try:
             changes = changes_of(act.text)
-            options = was.changed(changes, self.scorer.names)
+            options = was.changed(changes, self.scorer.names, act.link)
         except (ConnError, StrategyError) as error:
             self._make(act.link, "note", one_line(f"{error}: nothing changes"))
             return
@@ -519,7 +526,11 @@ def strategy_of(options: Options) -> Callable[[], Strategy] | None:
     """
     if options.strategy == "none":
         return None
-    if options.strategy != RankAndTarget.name:
+    if isinstance(options.settings, AllocatorSettings):
         forget_secrets()
-        return load_strategy(options.strategy, known(options.signals))
-    return lambda: RankAndTarget(options.settings)
+        return load_allocator(options.settings, known(options.signals))
+    kind, make = SETTINGS.get(options.strategy, (None, None))
+    if kind is not None and make is not None and isinstance(options.settings, kind):
+        return partial(make, options.settings)
+    forget_secrets()
+    return load_strategy(options.strategy, known(options.signals))

@@ -17,13 +17,14 @@ from typing import Any
 import msgspec
 
 from bot import __version__
-from bot.environment import Check, Validation, settings_of, validate
+from bot.configured import environment_of
+from bot.environment import Check, Validation, validate
 from bot.outlet import as_lines
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print every check with its outcome; return 1 if any failed."""
-    settings = settings_of(arguments)
+    settings = environment_of(arguments)
     net = settings.chosen()
     here = list(machine())
     if not arguments.json:

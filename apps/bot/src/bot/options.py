@@ -35,7 +35,6 @@ SPEED: Final = option(
 TICKERS: Final = (
     option(
         "--tickers",
-        default="BTC-USD,ETH-USD,SOL-USD",
         metavar="A,B,…",
         help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
     ),
@@ -66,7 +65,6 @@ NETWORK: Final = (
 # Who signs, for which account, and where it is written down.
 KEYS: Final = option(
     "--keys",
-    default="env",
     metavar="WHERE",
     help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
     "an encrypted file, which is safest: a variable is taken out of the environment once read, "
@@ -75,18 +73,15 @@ KEYS: Final = option(
 SIGNING: Final = (
     KEYS,
     option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
-    option("--subaccount", type=int, default=0, metavar="N", help="its number (default: 0)"),
+    option("--subaccount", type=int, metavar="N", help="its number (default: 0)"),
     option(
         "--authenticators",
         type=numbers,
-        default=(),
         metavar="IDS",
         help="authenticator ids (1,2,…) by which the owner --address has permitted the key",
     ),
     option("--yes-orders", action="store_true", help="confirm that real orders may be sent"),
-    option(
-        "--audit", default="audit.jsonl", metavar="PATH", help="audit log (default: audit.jsonl)"
-    ),
+    option("--audit", metavar="PATH", help="audit log (default: audit.jsonl)"),
 )
 
 # Which running bot, and the reason.
@@ -98,23 +93,29 @@ RUNNING: Final = option(
 )
 WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
+CONFIG: Final = option(
+    "--config",
+    metavar="FILE|none",
+    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
+    "no file); what is typed goes over it",
+)
+
 # What changes how the bot acts, and so changes the run hash.
 ACCOUNT: Final = (
+    CONFIG,
     option(
         "--profile",
-        default="steady",
         metavar="NAME",
         help="how much may be risked: steady (default; at most once the equity is entered) or "
         "reckless (up to 4.5 times, which shows what the guard is for)",
     ),
     option(
-        "--no-guard",
-        action="store_true",
-        help="switch the guard off, and what closes at a loss: liquidation may come",
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        help="--no-guard switches the guard off, and what closes at a loss: liquidation may come",
     ),
     option(
         "--signals",
-        default="",
         metavar="NAMES|FILE",
         help="signals beside the standard six and those that the strategy names: all, some as "
         "trend,basis or a Python file of your own (bot signals check FILE)",
@@ -133,12 +134,12 @@ ACCOUNT: Final = (
     ),
     option(
         "--strict",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="end the run where the strategy raises (default: no entries from there on)",
     ),
     option(
         "--hand-beside",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="somebody may trade the account beside the bot: their markets are left to them and "
         "guarded (default: what somebody else does there halts the bot)",
     ),
@@ -146,7 +147,6 @@ ACCOUNT: Final = (
 CHOICES: Final = (
     option(
         "--strategy",
-        default="rank",
         help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
         "the profile close what you trade by hand, too), a .toml or .json file that lists several "
         "for one account, or a Python file of your own: it runs with all rights of this program, "
@@ -159,7 +159,7 @@ RUN: Final = (
     option("--json", action="store_true", help="print the report as JSON, no dashboard"),
     option(
         "--detectors",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="look for market makers, arbitrage and which price leads; nothing is decided by it",
     ),
     *CHOICES,

@@ -70,6 +70,7 @@ def report_of(
             "strategy": bot.options.settings.model_dump(),
         },
         "guard": bot.options.guard,
+        "config": _config(bot),
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
         "troubles": dict(bot.shown.troubles),
@@ -82,6 +83,28 @@ def report_of(
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
     }
+
+
+def _config(bot: Bot) -> dict[str, Any] | None:
+    """Return all settings with their origins, and the hash over those by which a run decides."""
+    config = bot.options.config
+    if config is None:
+        return None
+    return {
+        "hash": config.hash,
+        "file": None if config.path is None else str(config.path),
+        "changed": config.changed,
+        "settings": config.settings.model_dump(mode="json"),
+        "origins": config.origins,
+    }
+
+
+def _config_lines(config: dict[str, Any] | None) -> list[str]:
+    if config is None:
+        return []
+    changed, file = len(config["changed"]), config["file"] or "no file"
+    others = f"{changed} setting{'s' * (changed != 1)} changed (bot config show), {file}"
+    return [f"config       {config['hash'][:16]}: {others}"]
 
 
 def gate_of(bot: Bot) -> dict[str, Any]:
@@ -208,6 +231,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         + ("deposited" if report["open"] is None else "at the start"),
         *_strategy_lines(report["strategies"]),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
+        *_config_lines(report["config"]),
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
