@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import bot.database
+import bot.reconcile
 import bot.trade
 import bot.wire
 import httpx
@@ -39,6 +41,7 @@ from dydx_conn import (
     rest_contents,
 )
 from pydantic import SecretStr
+from runbook import is_in, pages, typed
 
 VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
@@ -58,6 +61,8 @@ NAMES = (
     "leaves",
     "told",
     "bracketed",
+    "compared",
+    "fresh",
 )
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
@@ -193,7 +198,8 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
+        for what in ("state", "data", "config"):
+            monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
         yield
 
 
@@ -421,23 +427,112 @@ def test_a_hand_beside_the_bot_is_left_its_market(
     assert [row["ticker"] for row in stands["positions"]] == ["BTC-USD"]
 
 
-def test_flatten_closes_what_is_held_where_no_bot_runs(
+def stored(url: str, address: str, **held: str) -> None:
+    """Store that a run of an account left positions: sizes by ticker."""
+    engine = bot.database.engine_of(url)
+    bot.database.upgrade(engine)
+    tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
+    ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
+    with engine.begin() as connection:
+        run: dict[str, Any] = {
+            "mode": "TRADE",
+            "began": at,
+            "state": "running",
+            "process": str(len(held)),
+        }
+        connection.execute(tables["runs"].insert().values(**ours, **run))
+        for name, size in held.items():
+            row: dict[str, Any] = {
+                "position_id": name,
+                "ticker": f"{name}-USD",
+                "side": "LONG",
+                "size": size,
+            }
+            row |= {"status": "OPEN", "opened": at, "updated": at, "run_id": 1, "ledger": 0}
+            connection.execute(tables["positions"].insert().values(**ours, **row))
+    engine.dispose()
+
+
+def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By orders that only reduce."""
-    keys, log = key("leaves"), tmp_path / "hand.jsonl"
+    """What was traded since is explained by its fill; what is not explained begins halted."""
+    keys, recorded = key("compared"), tmp_path / "run.jsonl.zst"
+    us, none = Subaccount(keys.address, 0), str(tmp_path / "none.db")
+    by_hand(venue, keys, tmp_path / "hand.jsonl", 3_999_999_999)
+    [fill] = venue.filled(keys.address, 1)
+    stored(flat := str(tmp_path / "flat.db"), keys.address)
+    stored(bot.database.default_url(), keys.address, BTC="0.01", ETH="5")
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--audit"]
+    typed += [str(tmp_path / "audit.jsonl"), "--record", str(recorded)]
+
+    bot.reconcile.reconcile(venue.network, us, Inbox(), none)
+    alone = capsys.readouterr().err
+    bot.reconcile.reconcile(venue.network, us, Inbox(), flat)
+    explained = capsys.readouterr().err
+    bot_run = started("trade", *typed)
+    stands = standing(bot_run.pid)
+    assert main(["resume", str(bot_run.pid)]) == 0
+    lived = ended(bot_run)
+    capsys.readouterr()
+    assert main(["replay", str(recorded), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert fill.size == "0.01"
+    assert f"{us} was left by no run that is stored: the indexer at block" in alone
+    assert "BTC-USD: the last run left +0, the indexer has +0.01 at block" in explained
+    assert ": 0.01 was bought while no bot ran: fill " in explained
+    assert (
+        "ETH-USD: the last run left +5, the indexer has +0" in stands["gate"]["reasons"]["HALTED"]
+    )
+    assert lived["gate"]["reasons"] == {}
+    assert [row["words"].partition(":")[0] for row in lived["samples"]["acts"]] == [
+        "note by reconcile", "halt by reconcile", "resume by command"
+    ]  # fmt: skip
+    assert replayed["run_hash"] == lived["run_hash"]
+    noted = [word["why"] for word in words(tmp_path / "audit.jsonl") if word["event"] == "act"]
+    assert len(noted) == 3
+
+
+def test_drill_leaked_key(
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the runbook has it: what a thief bought is sold, what he placed is gone; a new key is made.
+
+    Without a bot that runs, by a key in a file.
+    """
+    page, keys, log = pages()["Leaked key"], key("leaves"), tmp_path / "hand.jsonl"
+    given = {"NETWORK": str(venue.file), "FILE": str(tmp_path / "old")}
+    given |= {"NEWFILE": str(tmp_path / "new")}
+    halt, *steps = [typed(command, **given)[1:] for command in page.commands]
+
+    def run(words: list[str], who: str = "leaves") -> int:
+        """Type a command, with a key and a passphrase at hand."""
+        monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX[who])
+        for variable in ("DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE"):
+            monkeypatch.setenv(variable, f"correct horse of {who}")
+        return main(words)
+
+    assert run(["keys", "save", given["FILE"]]) == 0
     path = f"/v4/perpetualPositions?address={keys.address}&subaccountNumber=0&status=OPEN"
     by_hand(venue, keys, log, 3_999_999_999)
     venue.wait(lambda: all(venue.answer(path, "{").positions for _ in range(16)))
 
-    assert main(["flatten", "--network", str(venue.file), "--audit", str(log)]) == 0
-
+    assert run(halt) == 2  # no bot runs here
+    assert [run([*step, "--audit", str(log)]) for step in steps[:2]] == [0, 0]
     printed = capsys.readouterr().out
+    assert [run(step, "fresh") for step in steps[2:]] == [0, 0]
+
+    assert is_in(page.over[1], printed)
     assert f"{keys.address}/0: 1 of 1 positions are closed" in printed
     venue.wait(lambda: not any(venue.answer(path, "{").positions for _ in range(16)))
-    assert [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)].count(
-        ("SELL", True)
-    ) == 1
+    sides = [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)]
+    assert sides.count(("SELL", True)) == 1
+    assert keys.address not in capsys.readouterr().out
 
 
 def test_flatten_is_done_by_the_bot_that_runs_there(

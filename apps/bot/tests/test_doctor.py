@@ -1,13 +1,21 @@
 """The doctor: each check with its outcome, and what would stop a run."""
 
 import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dydx_conn
 import pytest
+from bot import spill
 from bot.__main__ import main
-from bot.doctor import machine
+from bot.acts import private, state_directory
+from bot.database import TABLES, engine_of, upgrade
+from bot.doctor import HINTS
 from bot.environment import Check
+from bot.machine import Steps, machine
 from dydx_conn import ChainTip, Frame, Network, NetworkError, replay
 from reactivex import Observable
 
@@ -18,17 +26,202 @@ def outcomes(checks: Any) -> dict[str, str]:
 
 
 def test_the_machine_is_looked_at() -> None:
-    """Python, the bot's version, the clock, the terminal; none fails where the tests run."""
-    assert set(outcomes(machine())) == {"python", "bot", "clock", "terminal"}
+    """Python, what it may open, who may read what, disk, database, clock; none fails here."""
+    assert set(outcomes(machine())) == {
+        "python", "bot", "terminal", "files", "configuration", "permissions", "disk", "database",
+        "unwritten", "ntp", "clock",
+    }  # fmt: skip
     assert "failed" not in outcomes(machine()).values()
 
 
 def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard wants 80 columns and 24 rows."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("bot.doctor.shutil.get_terminal_size", lambda: (40, 10))
+    monkeypatch.setattr("bot.machine.shutil.get_terminal_size", lambda: (40, 10))
 
     assert outcomes(machine())["terminal"] == "warning"
+
+
+def check_of(name: str, url: str = "", keys: Sequence[Path] = ()) -> Check:
+    """Return the first check of a name."""
+    return next(check for check in machine(url, keys) if check.name == name)
+
+
+@pytest.mark.parametrize(("mb", "outcome"), [(99, "failed"), (1_023, "warning"), (1_024, "ok")])
+def test_a_disk_has_a_floor(monkeypatch: pytest.MonkeyPatch, mb: int, outcome: str) -> None:
+    """Of what stores anything: state, data, configuration, recordings."""
+    usage = SimpleNamespace(free=mb * 10**6)
+    monkeypatch.setattr("bot.machine.shutil.disk_usage", lambda _: usage)
+
+    found = check_of("disk")
+
+    assert found.outcome == outcome
+    assert found.seen.startswith(f"{mb:,} MB free for state")
+    assert bool(found.hint) is (outcome != "ok")
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "words"),
+    [
+        (0o700, "ok", "what is stored is ours alone"),
+        (0o755, "warning", "others may look into the state directory"),
+        (0o777, "failed", "to be ours alone, got mode 777"),
+    ],
+)
+def test_what_outlives_a_run_is_ours_alone(mode: int, outcome: str, words: str) -> None:
+    """Who else can write there could halt a bot, or let one enter; the command mends it."""
+    private(state_directory())
+    state_directory().chmod(mode)
+
+    found = check_of("permissions")
+
+    assert found.outcome == outcome
+    assert words in found.seen
+    assert found.hint == ("" if outcome == "ok" else f"chmod 700 {state_directory()}")
+
+
+def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key file that is named, and a bot.yaml where the bot would look for it."""
+    monkeypatch.chdir(tmp_path)
+    key, config = tmp_path / "my key", tmp_path / "bot.yaml"
+    for file in (key, config):
+        file.write_text("")
+        file.chmod(0o644)
+
+    found = [check for check in machine(keys=[key]) if check.name == "permissions"]
+
+    assert [check.outcome for check in found] == ["warning"] * 2
+    assert [check.hint for check in found] == [f"chmod 600 '{key}'", "chmod 600 bot.yaml"]
+
+
+def test_a_limit_of_files_that_is_too_low_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to type."""
+    monkeypatch.setattr("bot.machine.too_few_files", lambda: "expected 128, got 64")
+
+    found = check_of("files")
+
+    assert (found.outcome, found.seen, found.hint[:6]) == (
+        "failed",
+        "expected 128, got 64",
+        "ulimit",
+    )
+
+
+@pytest.mark.parametrize(("moved_ns", "outcome"), [(0, "ok"), (51 * 10**6, "warning")])
+def test_a_clock_that_is_set_while_it_is_looked_at_is_a_warning(
+    moved_ns: int, outcome: str
+) -> None:
+    """Against the one that only goes on."""
+    times = iter([(10**18, 5), (10**18 + 10**9 + moved_ns, 10**9 + 5)])
+
+    assert Steps(lambda: next(times)).check().outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        ((None, 0), "ok", "does not tell"),
+        ((0x40, 0), "warning", "nothing sets the clock"),
+        ((0x2000, 4_000), "ok", "wrong by 4 ms at most"),
+    ],
+)
+def test_whether_the_system_sets_its_clock(
+    monkeypatch: pytest.MonkeyPatch, answer: tuple[int | None, int], outcome: str, words: str
+) -> None:
+    """As the kernel has it; a system that does not tell is none to warn of."""
+    monkeypatch.setattr("bot.machine._adjusted", lambda: answer)
+
+    found = check_of("ntp")
+
+    assert (found.outcome, words in found.seen) == (outcome, True)
+
+
+def test_a_system_of_another_kind_tells_nothing_of_its_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The shape of the answer is that of 64-bit Linux."""
+    monkeypatch.setattr("bot.machine.sys.platform", "darwin")
+
+    assert "does not tell" in check_of("ntp").seen
+
+
+def test_a_database_is_none_yet_then_of_this_version_with_its_last_run(tmp_path: Path) -> None:
+    """It is looked at, and not made."""
+    url = str(tmp_path / "bot.db")
+    assert check_of("database", url).seen == f"none yet: the first run makes {url}"
+    assert not Path(url).exists()
+
+    engine = engine_of(url)
+    assert "version none: the next run brings it to" in check_of("database", url).seen
+    upgrade(engine)
+    run = {"mode": "TRADE", "network": "local", "chain_id": "c", "account": "a/0", "process": "1"}
+    with engine.begin() as connection:
+        connection.execute(TABLES["runs"].insert().values(**run, began=0, state="running"))
+    engine.dispose()
+
+    assert check_of("database", url).seen.startswith(f"{url} can be written, ")
+    words = "run 1, trade on local, of 1970-01-01 00:00 was killed, or still runs"
+    assert check_of("last run", url).seen == words
+
+
+def test_a_database_that_is_none_fails(tmp_path: Path) -> None:
+    """With what to do."""
+    (tmp_path / "bot.db").write_text("some text " * 999)
+
+    found = check_of("database", str(tmp_path / "bot.db"))
+
+    assert found.outcome == "failed"
+    assert "got a file that is no database" in found.seen
+    assert found.hint.startswith("bot restore")
+
+
+def test_a_configuration_is_named_and_its_first_fault_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how many more there are; without a file the defaults count."""
+    monkeypatch.chdir(tmp_path)
+    assert check_of("configuration").seen == "no bot.yaml: defaults"
+
+    (tmp_path / "bot.yaml").write_text(f"account:\n  keys: {tmp_path / 'key'}\n")
+    (tmp_path / "key").write_text("")
+    (tmp_path / "key").chmod(0o604)
+    assert check_of("configuration").seen == f"{tmp_path / 'bot.yaml'} is valid"
+    assert check_of("permissions").hint == f"chmod 600 {tmp_path / 'key'}"
+
+    (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\nprofil: steady\n")
+    found = check_of("configuration")
+    assert (found.outcome, found.hint[:16]) == ("failed", "bot config check")
+    assert found.seen.startswith("bot.yaml:2")
+    assert found.seen.endswith("(and 1 more)")
+
+
+def test_rows_that_no_database_took_are_counted() -> None:
+    """Those that wait, and those that none will ever take."""
+    private(spill.directory())
+    (spill.directory() / "a.jsonl").write_text("{}\n[]\n[]\n")
+    (spill.directory() / "b.refused").write_text("{}\n[]\n")
+
+    found = check_of("unwritten")
+
+    assert found.outcome == "warning"
+    assert found.seen == f"2 rows wait in {spill.directory()}, 1 were refused"
+
+
+def test_the_machine_alone_is_looked_at_without_a_network(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words and as JSON; what fails is a 1."""
+    assert main(["doctor", "--offline"]) == 0
+    assert re.search(r"this machine, 1[01] of 11 fine", capsys.readouterr().out)
+
+    monkeypatch.setattr("bot.machine.too_few_files", lambda: "expected 128, got 64")
+    assert main(["doctor", "--offline", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert [*answer] == ["machine"]
+    files = next(check for check in answer["machine"] if check["name"] == "files")
+    assert files["hint"] == "ulimit -n 1024"
 
 
 @pytest.fixture(params=[1, 10**18], ids=["just booted", "up for decades"])
@@ -66,7 +259,7 @@ def test_what_a_venue_really_sent_is_enough(capsys: pytest.CaptureFixture[str]) 
     """The beginning of a recording holds all that is looked for; exit code 0."""
     assert main(["doctor", "--network", "local"]) == 0
 
-    assert "local: ok, 12 of 12 fine" in capsys.readouterr().out
+    assert re.search("local: ok, 1[89] of 19 fine", capsys.readouterr().out)  # ntp may warn
 
 
 @pytest.mark.usefixtures("recorded")
@@ -109,6 +302,7 @@ def test_a_network_that_is_not_there_fails(
 
     assert main(["doctor", "--network", "local", *nowhere]) == 1
     assert "local: unreachable" in (printed := capsys.readouterr().out)
+    assert f"\n{'':<22} {HINTS['node']}\n" in printed
     assert "failed: node, rest, socket" in printed
 
 

@@ -1,6 +1,7 @@
 """The look-ahead proof: a cheat of each kind is planted and found, and who does not cheat passes."""
 
 import json
+import sys
 from pathlib import Path
 from random import Random
 
@@ -8,7 +9,7 @@ import pytest
 from bot.__main__ import main
 from bot.composition import Bot, Options
 from bot.prove import Proof, scrambled
-from bot.witness import Lease, lent, observed
+from bot.witness import Lease, lent, loaded, observed
 from dydx_conn import Frame, Recording, find_recording
 from dydx_signals import SignalError
 from dydx_strategy import RankAndTarget
@@ -135,6 +136,20 @@ def test_a_cheat_of_each_kind_is_found(kind: str, frames: list[Frame], tmp_path:
     found = {one.name: one.words for one in proof.findings() if one.verdict == "broken"}
     assert found.keys() == FOUND[kind].keys()
     assert all(words in found[name] for name, words in FOUND[kind].items())
+
+
+def test_byte_code_that_python_writes_is_nothing_that_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written under a passing name beside the file, where a shell does not forbid it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    path, reached = tmp_path / "cheat.py", list[str]()
+    path.write_text(HEAD)
+
+    loaded(Options(strategy=str(path)), reached)
+
+    assert ([*tmp_path.rglob("*.pyc")] != [], reached) == (True, [])
 
 
 def test_scrambled_frames_are_the_same_messages_in_another_order(frames: list[Frame]) -> None:

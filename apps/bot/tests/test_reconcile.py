@@ -1,9 +1,17 @@
 """What the last run left, the indexer and the chain: each difference in plain words."""
 
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from bot.database import TABLES, engine_of, upgrade
 from bot.reconcile import (
     Finding,
     Held,
@@ -13,10 +21,27 @@ from bot.reconcile import (
     Reported,
     Standing,
     compare,
+    held_by,
+    last_run,
+    look,
     reason,
+    reconcile,
+    reported,
+)
+from dydx_conn import (
+    NETWORKS,
+    ChainAccount,
+    ChainPosition,
+    Inbox,
+    Network,
+    NetworkError,
+    Rest,
+    Subaccount,
+    subaccount_id,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import REAL, Session
 
 ORDER = Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000")
 SOLD = Move(kind="fill", at=5, paid_in=600_000_000, id="f9", ticker="ETH-USD", size=Decimal("-0.2"))
@@ -191,3 +216,349 @@ def test_whatever_is_not_explained_is_found(
     )
 
     assert bool(reason(found)) is (not was == now == true or abs(before - after) > 1 + bool(true))
+
+
+# === The indexer and the chain ===
+
+
+class Venue:
+    """An indexer that answers by path, and counts what it was queried for."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.paths: list[str] = []
+
+    def get(self, target: str) -> tuple[int, bytes]:
+        """Answer a request; 404 for what there is not."""
+        path = target.partition("?")[0]
+        self.paths.append(path)
+        found = self.answers.get(path)
+        return (404, b'{"errors":[]}') if found is None else (200, msgspec.json.encode(found))
+
+
+@pytest.fixture(scope="module")
+def indexer() -> Iterator[tuple[Venue, Network]]:
+    """Run an indexer on the loopback."""
+    venue = Venue()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = venue.get(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            yield venue, dataclasses.replace(NETWORKS["local"], rest=address)
+        finally:
+            server.shutdown()
+
+
+def queried(net: Network, subaccount: Subaccount, since: int | None) -> Reported:
+    """Query the indexer."""
+
+    async def query() -> Reported:
+        async with Rest(net, patience_s=1.0) as rest:
+            return await reported(rest, subaccount, since)
+
+    return asyncio.run(query())
+
+
+ACCOUNTS = [(session, name) for session in REAL for name in session.truth["state"]]
+
+
+@pytest.mark.parametrize(("session", "name"), ACCOUNTS, ids=lambda part: str(part)[-24:])
+def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
+    indexer: tuple[Venue, Network], session: Session, name: str
+) -> None:
+    """To the quantum, from the answers of the real software: since the account was opened."""
+    venue, net = indexer
+    owner, _, number = name.partition("/")
+    venue.answers = answers_of(session.truth["state"][name], owner, number)
+
+    now = queried(net, Subaccount(owner, int(number)), 0)
+    chain = held_by(chain_of(session.truth, name))
+    nothing = Left(run="run 1", began=0, held=Held(collateral=0))
+
+    assert compare(None, now, chain) == []
+    assert {found.kind for found in compare(nothing, now, chain)} <= {"explained", "noted"}
+
+
+def answers_of(state: Any, owner: str, number: str) -> dict[str, Any]:
+    """Return what the indexer answers of an account, by path."""
+    fills = [
+        {**fill, "market": fill["ticker"], "marketType": "PERPETUAL",
+         "createdAt": fill["createdAt"].replace(" ", "T"), "createdAtHeight": str(fill["block"])}
+        for fill in state["fills"]
+    ]  # fmt: skip
+    own = subaccount_id(Subaccount(owner, int(number)))
+    ends = {"sender": {"address": "dydx1"}, "recipient": {"address": "dydx2"}, "symbol": "USDC"}
+    transfers = [
+        {"id": row["id"], "size": row["size"], "createdAt": "2026-11-29T00:00:00Z", **ends,
+         "type": "TRANSFER_IN" if row["t"] == own else "TRANSFER_OUT"}
+        for row in state["transfers"]
+    ]  # fmt: skip
+    return {
+        f"/v4/addresses/{owner}/subaccountNumber/{number}": state["comlink"]["subaccount"],
+        "/v4/orders": [o for o in state["comlink"]["orders"] if o["status"] == "OPEN"],
+        "/v4/fills": {"fills": fills},
+        "/v4/transfers": {"transfers": transfers},
+        "/v4/fundingPayments": {"fundingPayments": []},
+    }
+
+
+def chain_of(truth: Any, name: str) -> ChainAccount:
+    """Return what the node held of an account."""
+    state = truth["state"][name]
+    held = tuple(
+        ChainPosition(
+            row["ticker"], row["quantums"], truth["markets"][row["ticker"]]["atomic_resolution"],
+            row["funding_index"], truth["markets"][row["ticker"]]["funding_index"],
+        )
+        for row in state["positions"]
+    )  # fmt: skip
+    collateral = state["usdc_quantums"] + state["quote_balances"]
+    return ChainAccount(truth["true_at_block"], collateral, held)
+
+
+# === The database ===
+
+
+RUN = {"mode": "TRADE", "chain_id": "localdydxprotocol", "account": "dydx1/0", "process": "1"}
+US = Subaccount("dydx1", 0)
+BEGAN = 1_767_225_600_000_000_000
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return a database in which a run was killed that held ETH and had an order on the books."""
+    url = str(tmp_path / "bot.db")
+    engine = engine_of(url)
+    upgrade(engine)
+    ours = {"chain_id": "localdydxprotocol", "account": "dydx1/0", "ledger": 0, "run_id": 2}
+    position = {**ours, "opened": BEGAN, "updated": BEGAN}
+    order = {**ours, "created": BEGAN, "updated": BEGAN, "side": "SELL", "price": "3000"}
+    order |= {"ticker": "ETH-USD", "size": "0.2", "type": "LIMIT"}
+    rows = {
+        "runs": [
+            {**RUN, "id": 1, "began": BEGAN - 1, "state": "ended"},
+            {**RUN, "id": 2, "began": BEGAN, "state": "running"},
+            {**RUN, "id": 3, "began": BEGAN + 1, "state": "ended", "account": "dydx1/1"},
+            {**RUN, "id": 4, "began": BEGAN + 2, "state": "ended", "mode": "PAPER"},
+        ],
+        "positions": [
+            {**position, "position_id": "p1", "ticker": "ETH-USD", "size": "1.2",
+             "side": "SHORT", "status": "OPEN"},
+            {**position, "position_id": "p2", "ticker": "BTC-USD", "size": "9",
+             "side": "LONG", "status": "CLOSED"},
+        ],
+        "orders": [
+            {**order, "order_id": "o1", "client_id": "77", "status": "OPEN"},
+            {**order, "order_id": "o2", "client_id": "78", "status": "FILLED"},
+        ],
+        "checkpoints": [
+            {"run_id": 2, "seq": 9, "at": BEGAN,
+             "data": {"account": {"height": 800, "collateral": 1_000_000_000}}},
+        ],
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for table, each in rows.items():
+            for row in each:
+                connection.execute(TABLES[table].insert().values(**row))
+    engine.dispose()
+    return url
+
+
+def test_the_last_run_of_an_account_left_what_the_database_has_of_it(url: str) -> None:
+    """Not what runs of other accounts or on paper left; a run that did not end was killed."""
+    assert last_run(NETWORKS["local"], US, url) == Left(
+        run="run 2 of 2026-01-01 00:00, which was killed", began=BEGAN,
+        held=Held(height=800, sizes={"ETH-USD": Decimal("-1.2")}, collateral=1_000_000_000),
+        orders=(
+            Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000, LIMIT"),
+        ),
+    )  # fmt: skip
+
+
+def test_an_account_that_no_run_traded_has_no_last_run(url: str, tmp_path: Path) -> None:
+    """On another chain, of another owner, without a database, which none is made for."""
+    assert last_run(NETWORKS["testnet"], US, url) is None
+    assert last_run(NETWORKS["local"], Subaccount("dydx2"), url) is None
+    assert last_run(NETWORKS["local"], US, str(tmp_path / "none.db")) is None
+    assert not (tmp_path / "none.db").exists()
+
+
+# === Before a run ===
+
+
+class Clock:
+    """Time that passes by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@pytest.fixture
+def views(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let an indexer and a chain answer what is put in here, one after the other, the last again.
+
+    What is an error is raised.
+    """
+    given: dict[str, Any] = {"indexer": [], "chain": [], "since": []}
+
+    def take(name: str) -> Any:
+        found = given[name].pop(0) if len(given[name]) > 1 else given[name][0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def indexer(_: Network, __: Subaccount, since: int | None = None) -> Reported:
+        given["since"].append(since)
+        found: Reported = take("indexer")
+        return found
+
+    def chain(_: Network, __: Subaccount) -> ChainAccount:
+        found: ChainAccount = take("chain")
+        return found
+
+    monkeypatch.setattr("bot.reconcile._indexer", indexer)
+    monkeypatch.setattr("bot.reconcile.chain_account", chain)
+    return given
+
+
+def on_chain(height: int, eth: str, usdc: int = 1_000_000_000) -> ChainAccount:
+    """Return what the chain holds: ETH."""
+    quantums = int(Decimal(eth).scaleb(9))
+    return ChainAccount(height, usdc, (ChainPosition("ETH-USD", quantums, -9, 0, 0),))
+
+
+def test_an_indexer_that_is_behind_is_waited_for(views: dict[str, Any]) -> None:
+    """Until it has come to the chain's block: then nothing differs."""
+    views["indexer"] = [
+        Reported(held=held(h, "1.2" if h < 830 else "1.0")) for h in (790, 810, 830)
+    ]
+    views["chain"], clock = [on_chain(830, "1.0")], Clock()
+
+    found, where = look(NETWORKS["local"], US, None, clock=clock, sleep=clock.sleep)
+
+    assert (found, clock.now) == ([], 2.0)
+    assert where == "the indexer at block 830, the chain at 830"
+
+
+def test_an_indexer_that_stays_behind_halts_after_half_a_minute(views: dict[str, Any]) -> None:
+    """With how far it is behind."""
+    views["indexer"], views["chain"] = [Reported(held=held(800))], [on_chain(830, "1.0")]
+    clock = Clock()
+
+    found, _ = look(NETWORKS["local"], US, None, clock=clock, sleep=clock.sleep)
+
+    assert clock.now == 30.0
+    assert reason(found).endswith("the indexer is 30 blocks behind the chain")
+
+
+def test_what_moved_is_queried_only_where_something_did(views: dict[str, Any]) -> None:
+    """From the time at which the last run began."""
+    views["indexer"], views["chain"] = [Reported(held=held(830))], [on_chain(830, "1.2")]
+    clock = Clock()
+
+    assert look(NETWORKS["local"], US, left(), clock=clock, sleep=clock.sleep)[0] == []
+    look(NETWORKS["local"], US, left("1.1"), clock=clock, sleep=clock.sleep)
+
+    assert views["since"][:3] == [None, None, 1]
+
+
+def test_who_does_not_answer_is_queried_again_for_a_moment(views: dict[str, Any]) -> None:
+    """A node that comes back is as good as one that was there."""
+    views["indexer"], clock = [Reported(held=held(830))], Clock()
+    views["chain"] = [NetworkError("gone"), on_chain(830, "1.2")]
+
+    assert look(NETWORKS["local"], US, None, clock=clock, sleep=clock.sleep)[0] == []
+
+    views["chain"] = [NetworkError("gone")]
+    with pytest.raises(NetworkError, match="gone"):
+        look(NETWORKS["local"], US, None, clock=clock, sleep=clock.sleep)
+
+
+def acts_of(inbox: Inbox) -> list[tuple[str, str, str]]:
+    """Return the acts that wait: who, what, why."""
+    frames = iter(lambda: inbox.take(1, 0.0), None)
+    return [(frame.link, frame.type, frame.text) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("answers", "printed", "acts"),
+    [
+        (
+            [Reported(held=held(830, "-1.2"))],
+            "bot: dydx1/0 is as run 2 of 2026-01-01 00:00, which was killed, left it: the indexer "
+            "at block 830, the chain at 830",
+            [],
+        ),
+        (
+            [Reported(held=held(830, "-1.2", 0))],
+            "collateral: the last run left 1,000.000000 USDC",
+            ["note", "halt"],
+        ),
+    ],
+)
+def test_each_difference_is_printed_and_an_act_and_halts_if_nothing_explains_it(
+    url: str, views: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], answers: list[Reported], printed: str, acts: list[str],
+) -> None:  # fmt: skip
+    """Where nothing differs, it is printed which blocks were compared."""
+    inbox = Inbox()
+    monkeypatch.setattr("bot.reconcile._MOMENT_S", 0.0)
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.execute(TABLES["orders"].delete())
+    engine.dispose()
+    usdc = answers[0].held.collateral or 0
+    views["indexer"], views["chain"] = answers, [on_chain(830, "-1.2", usdc)]
+
+    reconcile(NETWORKS["local"], US, inbox, url)
+
+    assert printed in capsys.readouterr().err
+    assert [what for _, what, _ in acts_of(inbox)] == acts
+
+
+def test_a_database_that_cannot_be_read_is_reported_and_the_others_are_compared(
+    views: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no reason to halt."""
+    views["indexer"], views["chain"] = [Reported(held=held(830))], [on_chain(830, "1.2")]
+    (tmp_path / "bot.db").write_text("no database at all, but some text " * 99)
+
+    reconcile(NETWORKS["local"], US, inbox := Inbox(), str(tmp_path / "bot.db"))
+
+    reported = capsys.readouterr().err
+    assert "what the last run left is not known: expected a database in" in reported
+    assert "dydx1/0 was left by no run that is stored: the indexer at block 830" in reported
+    assert acts_of(inbox) == []
+
+
+def test_an_account_that_cannot_be_compared_begins_halted(
+    views: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is guarded from the first frame all the same."""
+    monkeypatch.setattr("bot.reconcile._MOMENT_S", 0.0)
+    views["indexer"], views["chain"] = [Reported(held=held(830))], [NetworkError("gone")]
+
+    reconcile(NETWORKS["local"], US, inbox := Inbox(), str(tmp_path / "bot.db"))
+
+    halt = ("reconcile", "halt", "the account is not compared: gone")
+    assert acts_of(inbox)[-1] == halt

@@ -44,7 +44,7 @@ class Desk(Exchange):
         ids = (1, self.risk.next_client_id)
         self.boot()
         self.risk.next_client_id = ids[1]
-        self.risk.remember([ids])
+        self.risk.account.remember([ids])
         rows = body(self.frames).get("orders", []) if self.frames else []
         standing = [row for row in rows if row["status"] in ("OPEN", "UNTRIGGERED")]
         contents = snapshot(self.venue.ledger, self.height, standing)

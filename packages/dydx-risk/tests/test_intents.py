@@ -612,7 +612,7 @@ def test_where_to_leave_is_forgotten_with_the_position() -> None:
 def restarted(*states: OrderState, size: str = "1") -> tuple[World, list[Any]]:
     """Return a world whose orders an earlier run sent, and what comes of them."""
     world = open_world()
-    world.risk.remember([(100, 200)])
+    world.risk.account.remember([(100, 200)])
     return world, hold(world, size, *states)
 
 

@@ -115,6 +115,52 @@ def test_one_objection_to_a_market_denies_new_risk(
     assert verdict.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("moves", "fall"),
+    [
+        ([(100, 0), (100, 0)], (0, 0.0)),
+        ([(100, 0), (120, 0), (90, 0), (110, 0), (100, 0)], (30, 0.25)),
+        # What is paid in or out is no profit and no loss.
+        ([(100, 0), (300, 200), (270, 200)], (30, 0.1)),
+        ([(100, 0), (50, -50), (25, -50)], (25, 0.5)),
+        # More is lost than was there.
+        ([(100, 0), (-20, 0)], (120, 1.2)),
+    ],
+)
+def test_the_deepest_fall_is_from_a_peak_to_what_came_after_it(
+    moves: list[tuple[int, int]], fall: tuple[int, float]
+) -> None:
+    """As money, and as a share of the equity that there was at the peak."""
+    course = Course()
+    for equity, paid_in in moves:
+        course.move(equity, paid_in, 0, Policy())
+
+    assert (course.falls.deepest, course.falls.share) == fall
+
+
+def test_a_fall_goes_on_where_a_course_begins_again() -> None:
+    """A person resumes: the limits are measured from there on, the run's figures are not."""
+    first = Course()
+    for equity in (100, 80):
+        first.move(equity, 0, 0, Policy())
+    second = Course(first.falls)
+    for equity in (80, 70, 95):
+        second.move(equity, 0, 0, Policy())
+
+    assert (second.falls.deepest, second.falls.depth, second.peak) == (30, 5, 95)
+
+
+def test_a_deposit_that_is_reported_late_is_no_peak() -> None:
+    """Once it is explained the profit has not fallen."""
+    course = Course()
+    course.move(100, 0, 0, Policy())
+    course.move(150, 0, 0, Policy())
+    course.explain(50)
+    course.move(150, 50, 0, Policy())
+
+    assert (course.falls.deepest, course.falls.depth) == (0, 0)
+
+
 def test_a_standing_names_the_gravest_first() -> None:
     """A person's word, then what is not known."""
     now = situation(valued(10_000), halted="lunch")

@@ -17,9 +17,13 @@ from bot.options import (
     ACCOUNT,
     CHOICES,
     CONFIG,
+    DATABASE,
+    FROM_DATABASE,
     JSON,
     KEYS,
     NETWORK,
+    OF_RUNS,
+    PAGES,
     RECORD,
     RECORDING,
     RUN,
@@ -70,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -77,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 
@@ -177,6 +182,8 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
+            option("--journal", action="store_true", help="write the run down in the database"),
+            DATABASE,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -265,7 +272,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It goes on until Ctrl-C, or for --seconds.",
         (
@@ -285,6 +292,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
+            DATABASE,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
@@ -298,6 +306,21 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
         ),
+        """\
+from nothing, on a venue of this machine (made-up markets, made-up money):
+  uv run --all-packages --group dev tools/venue      # in another terminal
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
+  curl 127.0.0.1:3002/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "amount": 10000}'
+  bot trade --network local
+
+on the testnet, with paper money of its faucet, and the key in a file:
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)
+  bot keys save my.key                               # you choose a passphrase
+  curl https://faucet.v4testnet.dydx.exchange/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "subaccountNumber": 0, "amount": 1000}'
+  unset DYDX_PRIVATE_KEY
+  bot trade --network testnet --keys my.key --yes-orders""",
     ),
     "flatten": Command(
         TRADE,
@@ -531,15 +554,47 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         "exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run",
     ),
+    "history": Command(
+        BACK,
+        "list the orders of all runs, or show all about one",
+        "bot.history:history",
+        (
+            option(
+                "order",
+                nargs="?",
+                help="O3, or the beginning of the venue's id: its changes, fills and reasons",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="orders of these statuses alone"),
+            *PAGES,
+            *FROM_DATABASE,
+        ),
+        "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
+        "is a day in whole. The database is opened read-only, also while a bot writes to it.",
+        (
+            ("bot history", "the last 50 orders"),
+            ("bot history --ticker BTC-USD --status filled --since 2h", "what was filled lately"),
+            ("bot history --page 3 --json", "the third page, for a program"),
+            ("bot history O3", "all about one order of the newest run that has it"),
+        ),
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
-        (CONFIG, *NETWORK, JSON),
+        (
+            CONFIG,
+            *NETWORK,
+            KEYS,
+            option("--offline", action="store_true", help="look at this machine alone"),
+            JSON,
+        ),
         "The network is received as a run receives it: what works here works in a run. Each check"
-        " has its outcome and what was seen; the exit code is 1 if one failed.",
+        " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
+        "failed. With --keys FILE it is looked at who may read that file.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
+            ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
             ("bot doctor --network local --json", "for a program"),
         ),
     ),

@@ -89,8 +89,22 @@ def is_ours(directory: Path) -> bool:
 
 def state_directory() -> Path:
     """Return where what outlives a run is stored: XDG_STATE_HOME, or `.local/state` at home."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(given) if given.startswith("/") else Path.home() / ".local/state") / "dydx-bot"
+    return _directory("XDG_STATE_HOME", ".local/state")
+
+
+def data_directory() -> Path:
+    """Return where what a person may want back is: XDG_DATA_HOME, or `.local/share` at home."""
+    return _directory("XDG_DATA_HOME", ".local/share")
+
+
+def default_database() -> Path:
+    """Return the file of the database of whoever chose none."""
+    return data_directory() / "bot.db"
+
+
+def _directory(name: str, at_home: str) -> Path:
+    given = os.environ.get(name, "")
+    return (Path(given) if given.startswith("/") else Path.home() / at_home) / "dydx-bot"
 
 
 def state_file(what: str, net: Network, subaccount: Subaccount) -> Path:

@@ -6,7 +6,9 @@ A run goes on whatever happens beside it: what fails is in `trouble`, in words, 
 between two frames (bot.troubles).
 """
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from dydx_conn import Frame, Inbox
@@ -35,3 +37,20 @@ def noted(beside: Sequence[Beside], frame: Frame) -> None:
     """Show a frame to each, in order."""
     for one in beside:
         one.note(frame)
+
+
+@contextlib.contextmanager
+def begun(beside: Sequence[Beside], inbox: Inbox) -> Iterator[None]:
+    """Begin each, in order, and end all of them however the run ends."""
+    with contextlib.ExitStack() as ends:
+        for one in beside:
+            ends.callback(one.end)
+            one.begin(inbox)
+        yield
+
+
+def warned(one: Beside) -> int:
+    """Print what is wrong with one at the end of a run; return the exit code, 0 if nothing is."""
+    if one.trouble:
+        print(f"bot: warning: {one.trouble}", file=sys.stderr)
+    return int(bool(one.trouble))

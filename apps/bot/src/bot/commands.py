@@ -8,20 +8,24 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
 from dydx_conn import replay as play
-from reactivex import Observable
+from reactivex import Observable, operators
 
 from bot.acts import among
+from bot.beside import begun, noted, warned
+from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
 from bot.composition import Bot
 from bot.configured import environment_of
 from bot.environment import check_chain, enter
 from bot.outlet import as_lines
-from bot.report import print_report, report_of
+from bot.report import report_of
+from bot.rows import replay_written_down, written_down
 from bot.runs import (
     DEPOSIT,
     conduct,
@@ -31,6 +35,7 @@ from bot.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    run_plain,
     run_to_end,
     tickers_of,
     typed_words,
@@ -74,18 +79,29 @@ def replay(arguments: argparse.Namespace) -> int:
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
-        return frames.pipe(among(inbox))
+        return frames.pipe(among(inbox), noting)
 
-    if speed or arguments.speed:
-        how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
-        complete = conduct(arguments, bot, source, inbox, **how)
-    else:
-        complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
+    beside = replay_written_down(arguments, bot, recording)
+    noting = operators.do_action(partial(noted, beside)) if beside else _as_they_come
+    with begun(beside, inbox):
+        if speed or arguments.speed:
+            how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
+            complete = conduct(arguments, bot, source, inbox, **how)
+        else:  # nobody could halt it so soon
+
+            def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+                return play(recording, pace=pace).pipe(noting)
+
+            complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
-    print_report(report, arguments.json)
+    print_report(report, arguments)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
-    return ended(bot)
+    return max(ended(bot), *map(warned, beside), 0)
+
+
+def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:
+    return frames
 
 
 def paper(arguments: argparse.Namespace) -> int:
@@ -101,7 +117,8 @@ def paper(arguments: argparse.Namespace) -> int:
             bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=record)
+        beside = [*record, *written_down(arguments, bot, net, mode="paper")]
+        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside)
 
 
 def why(arguments: argparse.Namespace) -> int:

@@ -56,12 +56,12 @@ from dydx_strategy import (
     AllocatorSettings,
     Decider,
     Decision,
+    Pace,
     Strategy,
     StrategyError,
     load_allocator,
     load_strategy,
 )
-from pydantic import BaseModel
 from reactivex import Observable, operators
 from reactivex.abc import DisposableBase
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -86,9 +86,10 @@ from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.meters import Meters
-from bot.paper import PAPER, Paper, PaperSettings
+from bot.paper import PAPER, Paper, PaperSettings, paper_account
 from bot.passphrase import forget_secrets
 from bot.profiles import PROFILES, STEADY, profile_of
+from bot.resume import ACCOUNT, carry_on
 from bot.shown import Shown
 from bot.signals import engines_of, known
 
@@ -163,21 +164,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
     standard six and what the strategy names (bot.signals), `state` what another run left for it,
-    where that is no frame of the source. `settings` are those of the strategy, `config` is all that
-    was loaded, with its origins. `budget` is how long the strategy may take: whoever trades on
-    frames as they come chooses `bot.budget.LIVE`. `detectors` are for whoever looks: nothing is
-    decided by them.
+    where that is no frame of the source, `account` the name of a paper account. `settings` are
+    those of the strategy, `config` is all that was loaded, with its origins. `budget` is how long
+    the strategy may take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    `detectors` are for whoever looks: nothing is decided by them.
     """
 
     strategy: str = "rank"
     signals: str = ""
     state: Frame | None = None
+    account: str = PAPER
     deposit: int = 10_000
     guard: bool = True
     strict: bool = False
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
-    settings: BaseModel = PROFILES[STEADY].strategy
+    settings: Pace = PROFILES[STEADY].strategy
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
@@ -257,7 +259,9 @@ class Bot:
     ) -> None:
         self.options = options
         self.data = data or DataState()
-        self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6, options.paper)
+        self.venue: Venue = venue or Paper(
+            paper_account(options.account), options.deposit * 10**6, options.paper
+        )
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
@@ -303,8 +307,12 @@ class Bot:
             raise error
 
     def begin(self, state: Frame) -> None:
-        """Begin with what another run left; `SignalError` if it is not that."""
-        self.scorer.restore(state)
+        """Begin with what another run left; `SignalError` or `ConnError` if it is not that."""
+        if state.link == ACCOUNT:
+            left = carry_on(state, self.venue, self.risk)
+            self.shown.carried = left.words(state.at)
+        else:
+            self.scorer.restore(state)
         self.journal.began(state)
 
     def follow(self) -> None:

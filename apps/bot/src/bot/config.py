@@ -27,6 +27,7 @@ from dydx_strategy import (
     SETTINGS,
     AllocatorSettings,
     CarrySettings,
+    Pace,
     PairsSettings,
     RankSettings,
     ReversionSettings,
@@ -99,7 +100,7 @@ class DatabaseSettings(Section):
 
     url: SecretStr = Field(
         default=SecretStr(""),
-        description="postgresql+psycopg://… or sqlite:///…; without one a file of the user's",
+        description="postgresql+psycopg://…, a file, or none; empty for a file of the user's",
     )
 
     @field_serializer("url")
@@ -165,10 +166,10 @@ class Settings(BaseSettings):
     api: Later = Later()
     log: Later = Later()
 
-    def of_strategy(self) -> BaseModel:
+    def of_strategy(self) -> Pace:
         """Return the settings of the strategy that trades; a file of the user's has none."""
         found = getattr(self.strategies, self.strategy, None)
-        return found if isinstance(found, BaseModel) else self.strategies.rank
+        return found if isinstance(found, Pace) else self.strategies.rank
 
     @field_validator("markets", mode="before")
     @classmethod

@@ -37,6 +37,7 @@ PATHS: Final[Mapping[str, str]] = {
     "audit": "audit",
     "tickers": "markets",
     "record": "record",
+    "database": "database.url",
     "strategy": "strategy",
     "profile": "profile",
     "signals": "signals.use",

@@ -37,7 +37,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from bot.acts import private
+from bot.acts import default_database, private
+from bot.counting import FILL, TRIGGERS
 
 
 class DatabaseError(ConnError):
@@ -92,8 +93,8 @@ runs = Table(
     _at("began"), Column("ended", BigInteger),
     *_text("state", "version"),
     _json("config"), *_text("config_hash"), Column("run_hash", Text),
-    *_money("deposit"), *_text("recording"), Column("pid", Integer),
-    UniqueConstraint("began", "chain_id", "account", "pid"),
+    *_money("deposit"), *_text("recording", "process"),
+    UniqueConstraint("began", "chain_id", "account", "process"),
 )  # fmt: skip
 decisions = Table(
     "decisions", metadata,
@@ -175,19 +176,33 @@ checkpoints = Table(
     _run(primary_key=True), Column("seq", BigInteger, nullable=False), _at(), _json("data"),
 )  # fmt: skip
 
+# How many orders there are, by blocks of time: bot.counting, which bot.pages reads.
+order_blocks = Table(
+    "order_blocks", metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+)  # fmt: skip
+order_counts = Table(
+    "order_counts", metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("ticker", Text, primary_key=True), Column("status", Text, primary_key=True),
+    Column("n", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
 TABLES: Final[dict[str, Table]] = dict(metadata.tables)
 
 # What is looked for: newest first, alone and by what narrows it down.
 _INDICES: Final = (
-    (orders, ("created", "order_id")),
-    (orders, ("status", "created", "order_id")),
-    (orders, ("ticker", "created", "order_id")),
-    (orders, ("ticker", "status", "created", "order_id")),
-    (orders, ("run_id", "created", "order_id")),
+    (orders, ("created", "run_id", "ticker", "status")),
+    (orders, ("run_id", "ticker", "status", "created")),
+    (orders, ("run_id", "id")),
     (order_changes, ("order_id", "at")),
     (fills, ("order_id",)),
     (fills, ("at", "fill_id")),
     (fills, ("run_id", "at")),
+    (fills, ("chain_id", "account", "ledger", "ticker", "at")),
     (positions, ("status", "opened")),
     (positions, ("ticker", "opened")),
     (positions, ("run_id",)),
@@ -208,14 +223,8 @@ _SECRETS: Final[tuple[str, ...]] = ("password", "sslpassword", "passfile")
 
 
 def default_url() -> str:
-    """Return the database of whoever chose none: XDG_DATA_HOME, or `.local/share` at home."""
-    return f"sqlite:///{_default_file()}"
-
-
-def _default_file() -> Path:
-    given = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".local/share"
-    return base / "dydx-bot" / "bot.db"
+    """Return the database of whoever chose none: a file in the user's data directory."""
+    return f"sqlite:///{default_database()}"
 
 
 def url_of(text: str) -> URL:
@@ -285,13 +294,20 @@ def engine_of(url: str | URL, *, patience_s: float = _PATIENCE_S) -> Engine:
         raise DatabaseError(f"{what}: install bot[postgres]") from None
 
 
+def require(url: str) -> None:
+    """Refuse what names no database, and a server without its driver; nothing is opened."""
+    found = url_of(url)
+    if file_of(found) is None:
+        engine_of(found).dispose()
+
+
 def _json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
 def _make(path: Path) -> None:
     try:
-        if path == _default_file() or not path.parent.exists():
+        if path == default_database() or not path.parent.exists():
             private(path.parent)
         # What SQLite makes beside it has the mode of the file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -364,7 +380,7 @@ def explained(url: str | URL) -> Iterator[None]:
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
@@ -381,6 +397,8 @@ def upgrade(engine: Engine, to: str = REVISIONS[-1]) -> str:
         was = revision_of(connection)
         if was == "" and to == REVISIONS[-1]:
             metadata.create_all(connection)
+            for statement in (*FILL, *TRIGGERS[connection.dialect.name]):
+                connection.exec_driver_sql(statement)
             version.metadata.create_all(connection)
             connection.execute(version.insert().values(version_num=to))
         elif was != to:

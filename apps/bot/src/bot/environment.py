@@ -289,11 +289,12 @@ HTTP_STATUS: Final[Mapping[Status, int]] = {
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at, and what was seen."""
+    """One thing that was looked at, what was seen, and what to do where that is not well."""
 
     name: str
     outcome: CheckOutcome
     seen: str
+    hint: str = ""
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ Only argparse is imported here, and bot.parsing: this is read for every word tha
 import argparse
 from typing import Any, Final
 
-from bot.parsing import numbers, positive, whole
+from bot.parsing import numbers, positive, rank, whole
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -154,13 +154,52 @@ CHOICES: Final = (
     ),
     *ACCOUNT,
 )
+DATABASE: Final = option(
+    "--database",
+    metavar="URL|none",
+    help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
+    "nowhere (default: dydx-bot/bot.db in your data directory)",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--quiet",
+        action="store_true",
+        help="no line for each decision, verdict and fill (they are printed where no dashboard is)",
+    ),
+    option(
+        "--report",
+        action="store_true",
+        help="print the long report at the end: counts, samples with their ids, limits, speed",
+    ),
+    option("--json", action="store_true", help="print the report as JSON, nothing else"),
     option(
         "--detectors",
         action=argparse.BooleanOptionalAction,
         help="look for market makers, arbitrage and which price leads; nothing is decided by it",
     ),
     *CHOICES,
+)
+
+# What is read from the database, and how it is printed.
+FROM_DATABASE: Final = (
+    option(
+        "--database",
+        metavar="URL|FILE",
+        help="the database (default: as configured, else the user's own file)",
+    ),
+    option("--csv", action="store_true", help="print the rows as CSV"),
+    option("--json", action="store_true", help="print the rows as JSON"),
+)
+OF_RUNS: Final = (
+    option("--ticker", metavar="A,B", help="of these tickers alone"),
+    option("--since", metavar="TIME", help="from 2026-11-30, 2026-11-30T07:15, 2h ago, yesterday"),
+    option("--until", metavar="TIME", help="before that time"),
+    option("--run", type=whole, metavar="N", help="of this run alone"),
+    option("--account", metavar="OWNER/N", help="of this account alone; its beginning will do"),
+    option("--network", metavar="NAME", help="of this network alone"),
+)
+PAGES: Final = (
+    option("--page", type=rank, default=1, metavar="N", help="which page (default: 1, the newest)"),
+    option("--limit", type=rank, default=50, metavar="N", help="rows a page (default: 50)"),
 )

@@ -3,15 +3,17 @@
 PaperSettings ──► Paper ──► account frames, as the venue would send them
 """
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
-from dydx_conn import Accounts, AccountUpdate, Fees, Frame, Stranger, Subaccount
+from dydx_conn import Accounts, AccountUpdate, ConnError, Fees, Frame, Stranger, Subaccount
 from dydx_paper import Latency, PaperVenue, QueuePosition
 from dydx_risk import LiquidationTerms, Risk
 from pydantic import BaseModel, ConfigDict, Field
 
-PAPER: Final = Subaccount("dydx1paper", 0)
+PAPER: Final = "paper"
+_NAME: Final = re.compile(r"[a-z0-9]{1,32}")
 _USDC: Final = 10**6
 
 # === Settings ===
@@ -123,6 +125,14 @@ class PaperSettings(Section):
 # === Venue ===
 
 AS_IT_IS: Final = PaperSettings()
+
+
+def paper_account(name: str) -> Subaccount:
+    """Return the subaccount of a paper account; `ConnError` for what is no name."""
+    if not _NAME.fullmatch(name):
+        what = "expected the name of a paper account, of up to 32 small letters and digits"
+        raise ConnError(f"{what}, got {name!r}")
+    return Subaccount(f"dydx1{name}", 0)
 
 
 class Paper(PaperVenue):

@@ -8,12 +8,41 @@
 bot ran: fills, transfers, funding. An indexer that is only behind is waited for.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from dydx_conn import (
+    ENDPOINTS,
+    ChainAccount,
+    ConnError,
+    FillFields,
+    FundingPaymentFields,
+    Inbox,
+    Network,
+    OrderFields,
+    Rest,
+    RestError,
+    Subaccount,
+    TransferFields,
+    chain_account,
+    instant,
+    number,
+)
+from dydx_risk import funding_settlement, funding_settlement_ppm
+
+from bot.acts import act
+from bot.outlet import as_lines
+
+if TYPE_CHECKING:
+    from dydx_conn import Answer
+    from sqlalchemy import Engine
 
 # === Values ===
 # What each of the three holds. Sizes are signed base units, money is in quote quantums.
@@ -216,3 +245,257 @@ def _named(what: str, ids: Sequence[str]) -> str:
     some = ", ".join(ids[:2])
     more = f" and {len(ids) - 2} more" if len(ids) > 2 else ""
     return f"{what}{'s' * (len(ids) > 1)} {some}{more}"
+
+
+# === The chain ===
+# What a node answers, as a view.
+
+
+def held_by(account: ChainAccount) -> Held:
+    """Return what the chain holds, its funding as if it were settled now."""
+    settlements = (
+        funding_settlement_ppm(each.quantums, each.index_now, each.funding_index)
+        for each in account.positions
+    )
+    return Held(
+        height=account.height,
+        sizes={each.ticker: each.size for each in account.positions if each.quantums},
+        collateral=account.collateral + funding_settlement(settlements),
+    )
+
+
+# === The indexer ===
+# What REST answers, as a view: its USDC is adjusted for funding that is not settled yet.
+
+_OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
+_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+_ROWS: Final = 1_000
+
+
+async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Reported:
+    """Query what the account holds and its open orders; with `since` (ns) what moved from then on.
+
+    `RestError` if what it holds is not answered; moves that are not are none.
+    """
+    fields = (await rest.subaccount(subaccount)).value
+    orders = (await rest.orders(subaccount, status=_OPEN)).value
+    heights = [fields.latest_processed_block_height, fields.updated_at_height]
+    height = next((int(each) for each in heights if each), 0)
+    sizes = {t: number(row.size) for t, row in fields.open_perpetual_positions.items()}
+    usdc = fields.asset_positions.get("USDC")
+    amount = number("0" if usdc is None else usdc.size)
+    owed = usdc is not None and usdc.side == "SHORT"
+    moves: list[Move] = []
+    if since is not None:
+        for endpoint, read in _MOVES.items():
+            rows = await _rows(rest, endpoint, subaccount)
+            moves += [move for move in map(read, rows) if move.at >= since]
+    return Reported(
+        held=Held(
+            height=height,
+            sizes={ticker: size for ticker, size in sizes.items() if size},
+            collateral=int((-amount if owed else amount).scaleb(6)),
+        ),
+        orders=tuple(map(_standing, orders)),
+        moves=tuple(moves),
+    )
+
+
+async def _rows(rest: Rest, endpoint: str, subaccount: Subaccount) -> Sequence[Any]:
+    try:
+        answer: Answer[list[Any]] = await rest.request(ENDPOINTS[endpoint], subaccount, limit=_ROWS)
+    except RestError:
+        return ()  # what they would explain is not explained then
+    return answer.value
+
+
+def _fill(row: FillFields) -> Move:
+    size = number(row.size)
+    quote, fee = int((size * number(row.price)).scaleb(6)), int(number(row.fee).scaleb(6))
+    bought = row.side == "BUY"
+    return Move(
+        kind="fill", at=instant(row.created_at), paid_in=(-quote if bought else quote) - fee,
+        id=row.id, ticker=row.ticker or row.market or "", size=size if bought else -size,
+        order_id=row.order_id or "", words="" if row.type in _TRADED else row.type,
+    )  # fmt: skip
+
+
+# What a fill is by its type, where it is not by an order of ours: LIQUIDATED, DELEVERAGED …
+_TRADED: Final = ("LIMIT", "MARKET", "TWAP_SUBORDER", "")
+
+
+def _transfer(row: TransferFields) -> Move:
+    amount = _PAID_IN.get(row.type, 0) * int(number(row.size).scaleb(6))
+    return Move(kind="transfer", at=instant(row.created_at), paid_in=amount, id=row.id)
+
+
+def _payment(row: FundingPaymentFields) -> Move:
+    amount = int(number(row.payment).scaleb(6))
+    return Move(kind="funding", at=instant(row.created_at), paid_in=amount, ticker=row.ticker)
+
+
+_MOVES: Final[Mapping[str, Callable[[Any], Move]]] = {
+    "fills": _fill,
+    "transfers": _transfer,
+    "funding_payments": _payment,
+}
+
+
+def _standing(row: OrderFields) -> Standing:
+    words = f"{row.side} {row.size} {row.ticker} at {row.price}, {row.type}"
+    return Standing(order_id=row.id, client_id=row.client_id or "", words=words)
+
+
+# === The database ===
+# What the last run of an account left there.
+
+_LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
+_ENDS: Final = {"ended": "which ended", "killed": "which was killed"}
+
+
+def last_run(net: Network, subaccount: Subaccount, url: str = "") -> Left | None:
+    """Return what the last run left in a database; None where there is none, or no such run."""
+    # Loaded by whoever has a database: it takes a third of a second.
+    from bot.database import default_url, engine_of, explained, file_of
+
+    url = url or default_url()
+    file = file_of(url)
+    if file is not None and not file.exists():
+        return None
+    engine = engine_of(url)
+    try:
+        with explained(url):
+            return left_in(engine, net.chain_id, str(subaccount))
+    finally:
+        engine.dispose()
+
+
+def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
+    """Return what the last run with real orders of an account left; None if there was none."""
+    from sqlalchemy import func, select
+
+    from bot.database import checkpoints, orders, positions, runs
+
+    def of_account(table: Any) -> Any:
+        return (table.c.chain_id == chain_id) & (table.c.account == account)
+
+    with engine.connect() as connection:
+        ours = of_account(runs) & (func.lower(runs.c.mode) == "trade")
+        run = connection.execute(
+            select(runs).where(ours).order_by(runs.c.began.desc(), runs.c.id.desc()).limit(1)
+        ).first()
+        if run is None:
+            return None
+        held = connection.execute(
+            select(positions).where(of_account(positions) & (positions.c.status == "OPEN"))
+        ).all()
+        live = connection.execute(
+            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE))
+        ).all()
+        point = connection.execute(
+            select(checkpoints.c.data).where(checkpoints.c.run_id == run.id)
+        ).scalar()
+    at = datetime.fromtimestamp(run.began / 1e9, UTC)
+    known = (point or {}).get("account") or {}
+    return Left(
+        run=f"run {run.id} of {at:%Y-%m-%d %H:%M}, {_ENDS.get(run.state, 'which was killed')}",
+        began=run.began,
+        held=Held(
+            height=int(known.get("height", 0)),
+            sizes={row.ticker: _signed(row) for row in held},
+            collateral=known.get("collateral"),
+        ),
+        orders=tuple(
+            Standing(
+                order_id=row.order_id, client_id=row.client_id,
+                words=f"{row.side} {row.size} {row.ticker} at {row.price}, {row.type}",
+            )
+            for row in live
+        ),
+    )  # fmt: skip
+
+
+def _signed(row: Any) -> Decimal:
+    size = abs(Decimal(row.size))
+    return -size if row.side == "SHORT" else size
+
+
+# === Before a run ===
+# Looked at until nothing is in doubt, or for no longer than is worth it.
+
+# An indexer may be 30 blocks behind its node; what is wrong for longer than a moment stays so.
+_PATIENCE_S: Final = 30.0
+_MOMENT_S: Final = 5.0
+_AGAIN_S: Final = 1.0
+
+
+def look(
+    net: Network,
+    subaccount: Subaccount,
+    left: Left | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[list[Finding], str]:
+    """Query indexer and chain and compare them with what was left; return where they stand too.
+
+    An indexer that is behind is waited for, for 30 s; what else is not explained is looked at
+    again for 5 s. `ConnError` if one of them does not answer for so long.
+    """
+    began = clock()
+    while True:
+        try:
+            found, where = _once(net, subaccount, left)
+        except ConnError:
+            if clock() - began >= _MOMENT_S:
+                raise
+        else:
+            behind = any(each.kind == "behind" for each in found)
+            patience_s = _PATIENCE_S if behind else _MOMENT_S
+            if not reason(found) or clock() - began >= patience_s:
+                return found, where
+        sleep(_AGAIN_S)
+
+
+def _once(net: Network, subaccount: Subaccount, left: Left | None) -> tuple[list[Finding], str]:
+    indexer, chain = asyncio.run(_indexer(net, subaccount)), held_by(chain_account(net, subaccount))
+    found = compare(left, indexer, chain)
+    if left is not None and reason(found):  # what moved is only of interest where something did
+        indexer = asyncio.run(_indexer(net, subaccount, left.began))
+        found = compare(left, indexer, chain)
+    return found, f"the indexer at block {indexer.held.height}, the chain at {chain.height}"
+
+
+async def _indexer(net: Network, subaccount: Subaccount, since: int | None = None) -> Reported:
+    async with Rest(net, patience_s=_MOMENT_S) as rest:
+        return await reported(rest, subaccount, since)
+
+
+def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> None:
+    """Compare the three, print each difference and let it be one of the run's first acts.
+
+    What nothing explains, and what could not be compared, lets the run begin halted. `database` is
+    a URL, by default the user's own.
+    """
+    try:
+        left = last_run(net, subaccount, database)
+    except ConnError as error:
+        left = None
+        _tell(f"what the last run left is not known: {error}")
+    try:
+        found, where = look(net, subaccount, left)
+    except ConnError as error:
+        found, where = [Finding("unexplained", f"the account is not compared: {error}")], ""
+    for each in found:
+        _tell(each.words)
+        act(inbox, "reconcile", "note", each.words)
+    if not found:
+        what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
+        _tell(f"{subaccount} {what}: {where}")
+    if why := reason(found):
+        _tell("the run begins halted: look at the account, then bot resume lets it enter")
+        act(inbox, "reconcile", "halt", why)
+
+
+def _tell(words: str) -> None:
+    print(as_lines([f"bot: {words}"]), file=sys.stderr)

@@ -32,14 +32,16 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.acts import Standstill
-from bot.beside import Beside, noted
+from bot.beside import Beside, begun, noted
+from bot.brief_report import print_report
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.reload import Reloader
-from bot.report import print_report, report_of
+from bot.report import report_of
 from bot.signals import Days, days_file, read_state
+from bot.stream import streaming
 from bot.troubles import Terminal, Troubles, recorder
 
 if TYPE_CHECKING:
@@ -185,10 +187,7 @@ def lived(
 
     bot.made.record = passing
     name = f"{net.name} {' '.join(tickers[:3])}"
-    with contextlib.ExitStack() as ends, terminal.held():
-        for one in beside:
-            ends.callback(one.end)
-            one.begin(inbox)
+    with begun(beside, inbox), terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=record_of(bot.options), lost=terminal.lose,
@@ -198,7 +197,7 @@ def lived(
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
-        print_report(report_of(bot, name=name, complete=complete or not shown), arguments.json)
+        print_report(report_of(bot, name=name, complete=complete or not shown), arguments)
     return ended(bot) or int(bool(bot.shown.troubles))
 
 
@@ -233,7 +232,9 @@ def conduct(
             stack.enter_context(reloader.watching())
         answer = handle.answer
         if not on_dashboard(arguments):
-            return run_to_end(bot, source(lambda _: answer() is None))
+            if panel:
+                arguments.quiet = True
+            return run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
         from bot.screen import Screen
 
         with Screen(
@@ -243,6 +244,27 @@ def conduct(
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
+
+
+def run_plain(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    source: Source,
+    *,
+    mode: str,
+    idle: Callable[[], object] = lambda: None,
+    lost: Callable[[str], None] | None = None,
+) -> bool:
+    """Run a source without a dashboard, with a line for each thing that happens; True at its end.
+
+    It ends where nobody reads these any more, but with real orders: what is held is guarded.
+    """
+    if arguments.json or arguments.quiet:
+        return run_to_end(bot, source(lambda _: idle() is None))
+    real = lost is not None and mode == "TRADE"
+    leaves = partial(lost, "a reader that went away") if lost is not None and real else lambda: None
+    with streaming(bot.journal, waits=mode == "REPLAY", lost=leaves) as stream:
+        return run_to_end(bot, source(lambda _: idle() is None and (real or not stream.gone)))
 
 
 def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:

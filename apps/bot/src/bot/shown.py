@@ -35,6 +35,7 @@ class Shown:
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
+        self.carried = ""  # with what of an earlier run this one goes on, in words
         # Who decides, in a run that has an opinion.
         self.strategy: Strategy | None = None
         # Event time and distance to liquidation, about once a second of event time.

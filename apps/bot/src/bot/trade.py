@@ -2,9 +2,10 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-One bot a subaccount (bot.claim). A run ends in steps: what is held leaves, with --flatten or if
-whoever is asked wants it (bot.leave); what is open is taken off the books; then the sources are let
-go. What is still held is in the report: nobody guards it any more.
+One bot a subaccount (bot.claim), which is as its last run left it, or it begins halted
+(bot.reconcile). A run ends in steps: what is held leaves, with --flatten or if whoever is asked
+wants it (bot.leave); what is open is taken off the books; then the sources are let go. What is
+still held is in the report: nobody guards it any more.
 """
 
 import argparse
@@ -45,7 +46,9 @@ from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
+from bot.reconcile import reconcile
 from bot.report import positions_of
+from bot.rows import written_down
 from bot.runs import (
     asks,
     history_of,
@@ -251,12 +254,14 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
+    reconcile(net, subaccount, inbox)
     options = options_of(arguments, worth, budget=LIVE)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
+    written = written_down(arguments, bot, net, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
         AuditLog(loaded_of(arguments).settings.audit) as audit,
@@ -274,7 +279,7 @@ def _trade(
 
         code = lived(
             arguments, bot, net, tickers, receive, inbox, mode="TRADE",
-            beside=[Audited(audit), *record], leave=leave, handle=handle,
+            beside=[Audited(audit), *record, *written], leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 

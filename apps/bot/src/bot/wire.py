@@ -119,7 +119,7 @@ class WireVenue:
         if frame.kind == "act" and frame.type == "ids":
             self.origins.earlier = ranges(frame.text)
             if self._risk is not None:
-                self._risk.remember(self.origins.earlier)
+                self._risk.account.remember(self.origins.earlier)
         return [frame]
 
     def learn(self, update: AccountUpdate) -> None:

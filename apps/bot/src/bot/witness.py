@@ -10,6 +10,7 @@ what it decides without it, more slowly.
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -158,7 +159,8 @@ _EVENTS: Final = {
     "gc.get_objects": "searched the memory",
     "gc.get_referrers": "searched the memory",
 }
-_CODE: Final = (".py", ".pyc", ".so", ".pyd", ".pth")
+# Byte code is written under a passing name: mine.cpython-311.pyc.140244…
+_CODE: Final = re.compile(r"\.(py|pyc(\.\d+)?|so|pyd|pth)\Z")
 # Python itself, its libraries, and what describes the machine.
 _OWN: Final = (
     sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), "/proc", "/sys", "/dev", "/etc",
@@ -194,7 +196,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_code(path: str) -> bool:
-    return path.endswith(_CODE) or os.path.abspath(path).startswith(_OWN)
+    return bool(_CODE.search(path)) or os.path.abspath(path).startswith(_OWN)
 
 
 # === What was seen ===

@@ -19,12 +19,14 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
+- Saved state: `VenueState` and what comes after it (`Digest`, `resumed`), as JSON, for a next run.
 - Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
   in the indexer's own order: what nodes saw, each match by what it left, then its fills.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
 - Recorded market: the recorded levels as a crowd on our book; `matches`.
-- Paper account, Paper market, Venue, Streams: our money, one market, all of it, the operator.
+- Paper account, Paper market: our money, one market. Enforcement, Return: what the chain takes, and
+  an account that an earlier run left. Venue, Streams: all of it, the operator.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long; a trigger price is an exact `Fraction` of subticks;
@@ -76,7 +78,10 @@ __all__ = [
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
-    "rebuild",
+    "follow", "rebuild",
+    # Saved state
+    "Carried", "Digest", "Entry", "LedgerState", "VenueState", "from_json", "ledger_state",
+    "restore", "resumed", "to_json",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
     "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
@@ -155,6 +160,7 @@ from dydx_risk import (
     bankruptcy_price,
     fillable_price,
     fillable_subticks,
+    funding_index_delta,
     funding_settlement,
     funding_settlement_ppm,
     index_delta,
@@ -741,6 +747,14 @@ class Desk:
         early = cancel.good_til_block_time < order.good_til_block_time
         return "ErrInvalidStatefulOrderCancellation" if early else ""
 
+    def stand(self, order: Order, *, waits: bool) -> None:
+        """Let an order stand again, of which a block took notice before."""
+        if waits:
+            placed, untriggered = self.waiting.placed, self.waiting.untriggered
+            self.waiting = Waiting(placed, (*untriggered, order))
+        else:
+            self.book.place(order)
+
     def see(self, subticks: int) -> None:
         """Take in the price of a trade."""
         low, high = self.traded or (subticks, subticks)
@@ -833,6 +847,7 @@ class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     client_metadata: int = 0
     condition_type: ConditionType = ""
     trigger_subticks: int = 0
+    builder_fee_ppm: int = 0
     twap: tuple[int, int, int] | None = None
     created: Stamp = NEVER
     updated: Stamp = NEVER
@@ -1173,6 +1188,31 @@ class History:
         self._fills[fill.id] = fill
         if len(self._fills) > self.caps.fills:
             self._fills.popitem(last=False)
+
+    def shelves(self) -> dict[str, list[Any]]:
+        """Return all that is remembered, by its name in a `LedgerState`."""
+        return {
+            "orders": [*self._orders.values()], "ended": [*self._ended],
+            "fills": [*self._fills.values()], "positions": [*self.ended],
+            "payments": [*self._payments], "transfers": [*self._transfers],
+            "points": [*self.points],
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, saved: Any) -> Self:
+        """Remember what `shelves` returned, as the fields of a state."""
+        history = cls(saved.caps)
+        history._orders.update((order.id, order) for order in saved.orders)
+        history._ended.update(dict.fromkeys(saved.ended))
+        history._fills.update((fill.id, fill) for fill in saved.fills)
+        for row in (*saved.positions, *saved.payments, *saved.transfers, *saved.points):
+            history.keep(row)
+        return history
+
+    @property
+    def live(self) -> list[OrderRecord]:
+        """Return the orders that have not ended, oldest first."""
+        return [order for order in self._orders.values() if order.status in _LIVE]
 
     def keep(self, row: PositionRecord | FundingRecord | TransferRecord | PnlPoint) -> None:
         """Remember what only ever comes once."""
@@ -1780,7 +1820,7 @@ class Ledger:
         self.paid, self.tally, self.volumes = Paid(), Tally(), Volumes()
         self.worth = Worth()
         self.history = History(caps or Caps())
-        self._journal = journal
+        self.journal = journal
         if deposit:
             self.history.keep(TransferRecord(quote_quantums=deposit))
         if journal is not None:
@@ -1794,7 +1834,7 @@ class Ledger:
 
     def _state(self) -> dict[str, object]:
         # A journal is no part of what a ledger holds.
-        return {name: what for name, what in vars(self).items() if name != "_journal"}
+        return {name: what for name, what in vars(self).items() if name != "journal"}
 
     # --- what happens to it
 
@@ -1938,8 +1978,8 @@ class Ledger:
         self.worth.oracles[ticker] = (price, exponent, interest)
         if (holding := self.holdings.get(ticker)) is not None:
             self.worth.hold(holding.market, holding.quantums)
-        if self._journal is not None:  # the hot path: no event is made for nobody
-            self._journal(Valued(ticker, price, exponent, interest))
+        if self.journal is not None:  # the hot path: no event is made for nobody
+            self.journal(Valued(ticker, price, exponent, interest))
 
     def regrade(self, market: PerpetualMarket) -> None:
         """Take in what governance changed of a market, if a position is open in it."""
@@ -2001,8 +2041,8 @@ class Ledger:
         return point
 
     def _record(self, event: Event) -> None:
-        if self._journal is not None:
-            self._journal(event)
+        if self.journal is not None:
+            self.journal(event)
 
     # --- how it stands
 
@@ -2256,11 +2296,16 @@ def rebuild(events: Iterable[Event], journal: Callable[[Event], object] | None =
     if not isinstance(first, Opened):
         raise LedgerError(f"expected a journal that begins with Opened, got {first}")
     ledger = Ledger(first.subaccount, first.deposit, caps=first.caps, journal=journal)
-    for event in rest:
+    follow(ledger, rest)
+    return ledger
+
+
+def follow(ledger: Ledger, events: Iterable[Event]) -> None:
+    """Let all that a journal has after its opening happen to a ledger; raises as `rebuild` does."""
+    for event in events:
         if isinstance(event, Opened):
             raise LedgerError(f"expected one Opened, got another: {event}")
         _REPLAY[type(event)](ledger, event)
-    return ledger
 
 
 def _book(ledger: Ledger, fill: Filled) -> None:
@@ -2281,6 +2326,171 @@ _REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
     ),
     OrderRecord: Ledger.note,
 }
+
+# === Saved state ===
+
+# What outlives a run of a paper venue, as JSON: the state it began with, and frame by frame what
+# happened since. Prices of markets in which nothing is held are the market's, and are not in it.
+
+
+class LedgerState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All that a ledger holds, paid and remembers, as of one moment.
+
+    `ended` are the ids of the orders that have, in that order; `oracles` those of what is held.
+    """
+
+    subaccount: Subaccount
+    caps: Caps
+    collateral: int
+    deposits: int
+    unsettled: int
+    touched: int
+    indices: dict[str, int]
+    holdings: list[LedgerPosition]
+    oracles: dict[str, tuple[int, int, int | None]]
+    paid: Paid
+    tally: Tally
+    volumes: Volumes
+    orders: list[OrderRecord]
+    ended: list[str]
+    fills: list[FillRecord]
+    positions: list[PositionRecord]
+    payments: list[FundingRecord]
+    transfers: list[TransferRecord]
+    points: list[PnlPoint]
+
+
+class Carried(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a venue has beside its ledger.
+
+    Hours of funding owed by ticker, what the insurance funds hold, and when each collateral pool
+    last had an account worth less than nothing.
+    """
+
+    owed: dict[str, int] = {}
+    funds: dict[str, int] = {}
+    negative_at: dict[str, int] = {}
+
+
+class VenueState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A paper venue as of one moment; what was on its way to it is over."""
+
+    ledger: LedgerState
+    carried: Carried = Carried()
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What one frame did to a venue: a ledger's events by the names of their types, in order."""
+
+    events: list[tuple[str, msgspec.Raw]]
+    carried: Carried = Carried()
+
+    @classmethod
+    def of(cls, events: Iterable[Event], carried: Carried) -> Self:
+        """Make the entry of these events."""
+        return cls([(type(e).__name__, msgspec.Raw(to_json(e).encode())) for e in events], carried)
+
+    def read(self) -> Iterator[Event]:
+        """Yield the events; `LedgerError` for what is none."""
+        for name, text in self.events:
+            if (kind := _EVENTS.get(name)) is None:
+                raise LedgerError(f"expected one of {', '.join(_EVENTS)}, got {name!r}")
+            yield from_json(bytes(text), kind)
+
+
+_EVENTS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in get_args(Event)}
+
+Saved = TypeVar("Saved")
+
+
+def to_json(what: object) -> str:
+    """Write a state, an entry or an event, exactly; `from_json` reads it."""
+    return msgspec.json.encode(what, enc_hook=str).decode()
+
+
+def from_json(text: str | bytes, kind: type[Saved]) -> Saved:
+    """Read what `to_json` wrote; `LedgerError` says what is wrong with it."""
+    try:
+        return msgspec.json.decode(text, type=kind, dec_hook=lambda type_, text: type_(text))
+    except (msgspec.MsgspecError, ValueError, ZeroDivisionError) as error:
+        raise LedgerError(f"expected a {kind.__name__} as it was saved, got {error}") from None
+
+
+def ledger_state(ledger: Ledger) -> LedgerState:
+    """Return a ledger's state as of now; it shares what may change with the ledger."""
+    history, worth = ledger.history, ledger.worth
+    return LedgerState(
+        subaccount=ledger.subaccount, caps=history.caps, collateral=ledger.collateral,
+        deposits=ledger.deposits, unsettled=ledger.unsettled, touched=ledger.touched,
+        indices=dict(ledger.indices), holdings=[*ledger.holdings.values()],
+        oracles={t: worth.oracles[t] for t in ledger.holdings if t in worth.oracles},
+        paid=ledger.paid, tally=ledger.tally, volumes=ledger.volumes, **history.shelves(),
+    )  # fmt: skip
+
+
+def restore(ledger: Ledger, state: LedgerState) -> None:
+    """Let a ledger hold, and remember, what a state has, which must be of its subaccount."""
+    if state.subaccount != ledger.subaccount:
+        raise LedgerError(f"expected a ledger of {ledger.subaccount}, got {state.subaccount}")
+    for name in ("collateral", "deposits", "unsettled", "touched", "paid", "tally", "volumes"):
+        setattr(ledger, name, getattr(state, name))
+    ledger.indices = dict(state.indices)
+    ledger.holdings = {holding.market.ticker: holding for holding in state.holdings}
+    ledger.history = History.of(state)
+    ledger.worth = Worth()
+    ledger.worth.oracles.update(state.oracles)
+    for holding in state.holdings:
+        ledger.worth.hold(holding.market, holding.quantums)
+
+
+def resumed(state: VenueState, entries: Iterable[Entry]) -> VenueState:
+    """Return what a venue became that began with a state, which is used up by it."""
+    ledger, carried = Ledger(state.ledger.subaccount, caps=state.ledger.caps), state.carried
+    restore(ledger, state.ledger)
+    for entry in entries:
+        follow(ledger, entry.read())
+        carried = entry.carried
+    return VenueState(ledger=ledger_state(ledger), carried=carried)
+
+
+class Digest:
+    """A journal for a ledger that stores what it needs to be the same again, and no more.
+
+    Of prices that is the newest of what is held, before an event and after the last one; most
+    are neither.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._events: list[Event] = []
+        self._valued: dict[str, tuple[int, int, int | None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def take(self, event: Event) -> None:
+        """Take an event in; the ledger's own journal, once it has happened."""
+        if type(event) is Valued:
+            return
+        also = (event.market.ticker,) if isinstance(event, Filled) else ()
+        self._value(also)
+        self._events.append(event)
+
+    def drain(self) -> list[Event]:
+        """Return what happened since the last call, and begin again."""
+        if self._events:
+            self._value()
+        events, self._events = self._events, []
+        return events
+
+    def _value(self, also: tuple[str, ...] = ()) -> None:
+        known = self._ledger.worth.oracles
+        for ticker in (*self._ledger.holdings, *also):
+            price = known.get(ticker)
+            if price is not None and price != self._valued.get(ticker):
+                self._valued[ticker] = price
+                self._events.append(Valued(ticker, *price))
+
 
 # === Text ===
 
@@ -2765,14 +2975,14 @@ class Backstop:
     """The insurance funds, and what the block at hand still lets liquidations take.
 
     It counts notional by position and what the funds lost by subaccount, and remembers by
-    collateral pool when an account was last seen worth less than nothing.
+    collateral pool when an account was last seen worth less than nothing (`negative_at`).
     """
 
     def __init__(self, terms: LiquidationTerms, funds: InsuranceFunds):
         self.terms, self.funds = terms, funds
         self._taken: dict[Subaccount, dict[str, int]] = {}
         self._lost: Counter[Subaccount] = Counter()
-        self._negative_at: dict[str, int] = {}
+        self.negative_at: dict[str, int] = {}
 
     def begin_block(self) -> None:
         """Forget what the last block took."""
@@ -2806,11 +3016,11 @@ class Backstop:
     def notice(self, ledger: Ledger, block: int) -> None:
         """Remember the block if the account is worth less than nothing."""
         if ledger.margin.net_collateral < 0:
-            self._negative_at[_pool_of(ledger)] = block
+            self.negative_at[_pool_of(ledger)] = block
 
     def blocks(self, ledger: Ledger, block: int) -> bool:
         """Return whether nothing may leave the account's collateral pool."""
-        return withdrawals_blocked(block, self._negative_at.get(_pool_of(ledger)))
+        return withdrawals_blocked(block, self.negative_at.get(_pool_of(ledger)))
 
 
 def _pool_of(ledger: Ledger) -> str:
@@ -3385,6 +3595,33 @@ class Seen:
         return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
 
 
+def missed_delta(view: MarketView, market: PerpetualMarket, hours: range) -> tuple[int, int]:
+    """Return how far hours moved a funding index, and how many of them nothing is known of.
+
+    By the rates that the venue answered, elsewhere by that of now; at the price of now.
+    """
+    rates = {at // _HOUR_NS: rate for at, rate in view.premium.rates.items()}
+    known = [round(rates[hour] * 8 * PPM) for hour in hours if hour in rates]
+    left, oracle = len(hours) - len(known), view.oracle
+    if oracle is None:
+        return 0, len(hours)
+    terms = oracle.digits, oracle.exponent, market.atomic_resolution
+    moved = sum(funding_index_delta(rate, 3_600, *terms) for rate in known)  # integers
+    rest = index_delta(view, market, left) if left else 0
+    return (moved, left) if rest is None else (moved + rest, 0)
+
+
+def standing_orders(ledger: Ledger) -> list[OrderRecord]:
+    """Return the orders of a ledger that stand on the venue for longer than some blocks."""
+    return [order for order in ledger.history.live if order.order_flags != SHORT_TERM]
+
+
+def order_of(subaccount: Subaccount, record: OrderRecord, market: PerpetualMarket) -> Order:
+    """Return an order as it stands in the records of an account."""
+    alike = {name: getattr(record, name) for name in _ALIKE}
+    return Order(subaccount=subaccount, clob_pair_id=market.clob_pair_id, **alike)
+
+
 class PaperAccount:
     """Our subaccount at a venue: its ledger, and what the event at hand did to it.
 
@@ -3442,6 +3679,34 @@ class PaperAccount:
             else:
                 indices[ticker] = indices.get(ticker, 0) + delta
         self.ledger.accrue(indices, self._seen.when)
+
+    def fund_missed(self, hours: range) -> None:
+        """Accrue hours in which nobody looked, by the rates they had, or that of now.
+
+        At the price of now, and where nothing is known they are owed.
+        """
+        indices = dict(self.ledger.indices)
+        for ticker, holding in self.ledger.holdings.items():
+            delta, left = missed_delta(self._seen.views[ticker], holding.market, hours)
+            if left:
+                self.owed[ticker] = self.owed.get(ticker, 0) + left
+            indices[ticker] = indices.get(ticker, 0) + delta
+        self.ledger.accrue(indices, self._seen.when)
+
+    @property
+    def carried(self) -> Carried:
+        """Return what stands beside the ledger."""
+        backstop = self.backstop
+        return Carried(
+            owed=dict(self.owed), funds=dict(backstop.funds.balances),
+            negative_at=dict(backstop.negative_at),
+        )  # fmt: skip
+
+    def carry_on(self, carried: Carried) -> None:
+        """Take over what stood beside the ledger of an earlier run."""
+        self.owed |= carried.owed
+        self.backstop.funds.balances |= carried.funds
+        self.backstop.negative_at |= carried.negative_at
 
     def fund_late(self, ticker: str, *, worst_for: int = 0) -> None:
         """Accrue the hours that are owed, if the rate is known or at the worst one for a size."""
@@ -3506,7 +3771,14 @@ class PaperAccount:
         if self.messages:
             return []
         # The block at hand is not over, and may yet change it: this is as of the one before.
-        return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
+        height, us = self._height - 1, self.ledger.subaccount
+        views = ((o, self._seen.views.get(o.ticker)) for o in standing_orders(self.ledger))
+        markets = ((order, view.market) for order, view in views if view is not None)
+        rows = [order_fields(us, market, order) for order, market in markets if market is not None]
+        contents = snapshot(self.ledger, height, rows)
+        if contents and self.ledger.touched > height + 1:  # another chain, by its blocks
+            contents["subaccount"] |= dict.fromkeys(_HEIGHTS, str(height))
+        return [self._frame("subscribed", contents)]
 
     def flush(self) -> list[Frame]:
         """Report what has changed, message by message."""
@@ -3528,6 +3800,7 @@ class PaperAccount:
         return self._seen.when.height
 
 
+_HEIGHTS: Final = ("updatedAtHeight", "latestProcessedBlockHeight")
 # What this venue alone refuses has a code that the chain cannot have.
 _OURS: Final = {"ErrTwapOrderNotSimulated": -1}
 
@@ -3644,6 +3917,12 @@ class PaperMarket:
             self.take(order)
         self.expire(view.chain.height, seconds)
 
+    def stand(self, order: Order, *, waits: bool) -> None:
+        """Let an order stand again as it stood, last in the queue of its price."""
+        self.desk.stand(order, waits=waits)
+        if order.key in self.desk.book.orders:
+            self._places.stand(order, self.market, self.view)
+
     def expire(self, height: int, time: int = 0) -> None:
         """End what was good until this block or time (unix seconds)."""
         for order in self.desk.book.expire(height, time):
@@ -3718,6 +3997,139 @@ class PaperMarket:
 _LATE_NS: Final = 2 * _SECOND_NS
 _SETTLED: Final = "FINAL_SETTLEMENT"
 
+# === Enforcement ===
+
+# What the chain takes of our account in its markets: who is in breach, worth less than nothing, or
+# in a market that is finally settled.
+
+
+class Enforcement:
+    """Liquidates, deleverages and finally settles what one account holds."""
+
+    __slots__ = ("_account", "_markets", "_seen")
+
+    def __init__(self, account: PaperAccount, seen: Seen, markets: Mapping[str, PaperMarket]):
+        self._account, self._seen, self._markets = account, seen, markets
+
+    def liquidate(self) -> None:
+        """Liquidate position after position, each once a block, until the account is safe."""
+        # The chain starts at a pseudo-random position; the oldest one is ours.
+        ledger, backstop = self._account.ledger, self._account.backstop
+        backstop.notice(ledger, self._seen.block)
+        for ticker in list(ledger.holdings):
+            market, left = self._markets[ticker], backstop.left(ledger.subaccount, ticker)
+            if left <= 0 or not matches(market.view):
+                continue
+            # What the book has run over fills first, and may be all that is needed.
+            market.cross()
+            if ledger.breached and ticker in ledger.holdings:
+                taken = self._liquidate_position(market, ledger.holdings[ticker], left)
+                backstop.took(ledger.subaccount, ticker, taken)
+
+    def _liquidate_position(self, market: PaperMarket, holding: LedgerPosition, left: int) -> int:
+        """Liquidate some of a position, at most `left`; return the notional it took."""
+        ledger, terms = self._account.ledger, self._account.backstop.terms
+        worthless = ledger.margin.net_collateral < 0
+        terms = msgspec.structs.replace(terms, max_subaccount_notional=left)
+        filled = market.take(liquidation_order(ledger, holding, terms)).filled
+        if filled:
+            ledger.liquidated()
+        elif worthless:
+            # Nobody buys, or at prices that the fund cannot make up for.
+            self._deleverage(holding)
+        return abs(ledger.worth.margin_of(market.market, filled).net_notional)
+
+    def settle_finally(self, market: PaperMarket) -> None:
+        """End all orders of a market that is finally settled, then what is held in it."""
+        ledger = self._account.ledger
+        holding = ledger.holdings.get(market.market.ticker)
+        for order in market.desk.clear():
+            market.report(order, "FINAL_SETTLEMENT")
+        if holding is not None and ledger.margin.known:
+            self._deleverage(holding)
+
+    def _deleverage(self, holding: LedgerPosition) -> None:
+        """Hand a whole position to a counterparty: the market that was recorded."""
+        account = self._account
+        account.backstop.notice(account.ledger, self._seen.block)
+        order, quote = deleveraging(account.ledger, holding)
+        account.book(order, Filled(
+            market=holding.market, quantums=order.sign * order.quantums, subticks=order.subticks,
+            quote=quote, type="DELEVERAGED",
+        ))  # fmt: skip
+
+
+# === Return ===
+
+# An account that an earlier run left: until its markets are known nothing is reported of it; then
+# it is, with what stands, after the funding of the hours in which nobody looked.
+
+_PATIENCE_NS: Final = 10 * _SECOND_NS  # until the rates of the hours are answered
+
+
+class Return:
+    """An account that comes back, until it does.
+
+    It does so when its markets are known, and of a position over missed hours their rates, which
+    are waited for no longer than 10 s.
+    """
+
+    __slots__ = ("_account", "_hour", "_seen", "_since")
+
+    def __init__(self, account: PaperAccount, seen: Seen) -> None:
+        self._account, self._seen, self._since = account, seen, 0
+        self._hour = account.ledger.tally.last_ns // _HOUR_NS  # the last one that was accrued
+
+    def is_due(self, now: MarketView) -> bool:
+        """Return whether all is known that the account needs to go on."""
+        self._since = self._since or now.at
+        needed, held = self._views, self._account.ledger.holdings
+        if any(view is None or view.market is None or view.oracle is None for view in needed):
+            return False
+        if now.at - self._since >= _PATIENCE_NS:
+            return True
+        missed = bool(held and self._hours)
+        known = all(self._seen.views[ticker].premium.rates for ticker in held)
+        return bool(now.chain.time_ns) and (known or not missed)
+
+    def finish(
+        self, market_of: Callable[[MarketView, PerpetualMarket], PaperMarket]
+    ) -> list[Frame]:
+        """Accrue what was missed, report the account, and let its orders stand again.
+
+        The short-term ones ended meanwhile, which is reported after it.
+        """
+        account, seen, hours = self._account, self._seen, self._hours
+        ledger, views = account.ledger, self._views
+        if seen.now is not None:
+            seen.block, seen.hour = _block_and_hour(seen.now)
+        if hours:
+            account.fund_missed(hours)
+            ledger.mark(seen.when)
+        first = account.greeting()
+        markets = {v.ticker: market_of(v, v.market) for v in views if v and v.market is not None}
+        for record in ledger.history.live:
+            market = markets[record.ticker]
+            order = order_of(ledger.subaccount, record, market.market)
+            if order.order_flags == SHORT_TERM:
+                market.report(order, "EXPIRED")
+            else:
+                market.stand(order, waits=record.status == "UNTRIGGERED")
+        return first
+
+    @property
+    def _views(self) -> list[MarketView | None]:
+        ledger = self._account.ledger
+        tickers = dict.fromkeys((*ledger.holdings, *(o.ticker for o in ledger.history.live)))
+        return [self._seen.views.get(ticker) for ticker in tickers]
+
+    @property
+    def _hours(self) -> range:
+        if not self._hour or self._seen.now is None:
+            return range(0)
+        return range(self._hour + 1, _block_and_hour(self._seen.now)[1] + 1)
+
+
 # === Venue ===
 
 # All of it joined: what arrives when, what a block does, and who is liquidated. It holds no rule of
@@ -3759,6 +4171,8 @@ class PaperVenue:
         self._busy: set[str] = set()
         self._idle = False
         self._valued_seq = -1
+        self._chain = Enforcement(self._account, self._seen, self.markets)
+        self._return: Return | None = None
 
     # --- what it shows
 
@@ -3791,7 +4205,27 @@ class PaperVenue:
         """Return what the account did and what it is worth."""
         return figures(self.ledger)
 
+    @property
+    def carried(self) -> Carried:
+        """Return what it has beside the ledger."""
+        return self._account.carried
+
+    @property
+    def state(self) -> VenueState:
+        """Return what a next run resumes; what is on its way, and short-term, is over then."""
+        return VenueState(ledger=ledger_state(self.ledger), carried=self.carried)
+
     # --- what it takes
+
+    def resume(self, state: VenueState) -> None:
+        """Go on, before the first event, where a venue of the same subaccount stopped.
+
+        The account is reported once its markets are known (`Return`). What the tape was to bear
+        out, what we took of recorded levels, and our places in queues are forgotten.
+        """
+        restore(self.ledger, state.ledger)
+        self._account.carry_on(state.carried)
+        self._return = Return(self._account, self._seen)
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
@@ -3801,9 +4235,10 @@ class PaperVenue:
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
             if self._idle and _block_and_hour(event)[1] <= seen.hour:
                 return []
-        first = None if self._account.messages else self._account.greeting()
+        first = None if self._account.messages else self._greet(event)
         if isinstance(event, MarketView):
-            self._see(event)
+            if first or self._return is None:
+                self._see(event)
         elif isinstance(event, OrderRequest):
             self._request(event)
         else:
@@ -3838,6 +4273,19 @@ class PaperVenue:
         watching = self.optimism.pending or self._account.owed
         self._idle = not (self.ledger.holdings or self._busy or watching)
         return self._account.flush()
+
+    def _greet(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
+        """Report the account, as soon as it is back."""
+        if (back := self._return) is None:
+            return self._account.greeting()
+        if not isinstance(event, MarketView) or not back.is_due(event):
+            return []
+        self._return, self._valued_seq = None, -1
+        self._value(event)
+        self._catch_up(event.seq)
+        first = back.finish(self._market)
+        self._busy.update(self.markets)
+        return first
 
     # --- messages of ours
 
@@ -3923,9 +4371,9 @@ class PaperVenue:
         if self.optimism.pending:
             self.optimism.settle(view.at)
         if view.status == _SETTLED and ticker in self.markets:
-            self._settle_finally(self.markets[ticker])
+            self._chain.settle_finally(self.markets[ticker])
         if self.ledger.breached:
-            self._liquidate()
+            self._chain.liquidate()
 
     def _value(self, view: MarketView) -> None:
         oracle, market = view.oracle, view.market
@@ -3971,53 +4419,6 @@ class PaperVenue:
             self.optimism.observe(view.ticker, trade.side, at, size, trade.at_ns)
             if market is not None:
                 market.observe(trade, at, size)
-
-    # --- what the chain takes
-
-    def _liquidate(self) -> None:
-        """Liquidate position after position, each once a block, until the account is safe."""
-        # The chain starts at a pseudo-random position; the oldest one is ours.
-        ledger, backstop = self.ledger, self._account.backstop
-        backstop.notice(ledger, self._seen.block)
-        for ticker in list(ledger.holdings):
-            market, left = self.markets[ticker], backstop.left(self.subaccount, ticker)
-            if left <= 0 or not matches(market.view):
-                continue
-            # What the book has run over fills first, and may be all that is needed.
-            market.cross()
-            if ledger.breached and ticker in ledger.holdings:
-                taken = self._liquidate_position(market, ledger.holdings[ticker], left)
-                backstop.took(self.subaccount, ticker, taken)
-
-    def _liquidate_position(self, market: PaperMarket, holding: LedgerPosition, left: int) -> int:
-        """Liquidate some of a position, at most `left`; return the notional it took."""
-        ledger, terms = self.ledger, self._account.backstop.terms
-        worthless = ledger.margin.net_collateral < 0
-        terms = msgspec.structs.replace(terms, max_subaccount_notional=left)
-        filled = market.take(liquidation_order(ledger, holding, terms)).filled
-        if filled:
-            ledger.liquidated()
-        elif worthless:
-            # Nobody buys, or at prices that the fund cannot make up for.
-            self._deleverage(holding)
-        return abs(ledger.worth.margin_of(market.market, filled).net_notional)
-
-    def _settle_finally(self, market: PaperMarket) -> None:
-        """End all orders of a market that is finally settled, then what is held in it."""
-        holding = self.ledger.holdings.get(market.market.ticker)
-        for order in market.desk.clear():
-            market.report(order, "FINAL_SETTLEMENT")
-        if holding is not None and self.ledger.margin.known:
-            self._deleverage(holding)
-
-    def _deleverage(self, holding: LedgerPosition) -> None:
-        """Hand a whole position to a counterparty: the market that was recorded."""
-        self._account.backstop.notice(self.ledger, self._seen.block)
-        order, quote = deleveraging(self.ledger, holding)
-        self._account.book(order, Filled(
-            market=holding.market, quantums=order.sign * order.quantums, subticks=order.subticks,
-            quote=quote, type="DELEVERAGED",
-        ))  # fmt: skip
 
 
 # === Streams ===

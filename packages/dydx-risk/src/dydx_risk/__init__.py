@@ -112,6 +112,8 @@ __all__ = [
     "Trigger",
     # Watch
     "Watch",
+    # Course and turns
+    "Memory",
     # Risk
     "Risk",
     # Streams
@@ -2155,12 +2157,25 @@ class Account:
         elif named.client_id in self._stood or is_of(named.client_id, self.earlier):
             self.strays[state.id] = state
 
+    def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Know the client ids of earlier runs: what of theirs still stands is looked after."""
+        self.earlier = (*ranges,)
+
     def stand(self, order: OrderRequest) -> str:
         """Note that an order of ours goes out to stand on the venue; return its id."""
         self._stood[order.client_id] = None
         if len(self._stood) > _MOST_STOOD:
             del self._stood[next(iter(self._stood))]
         return order_id(self.subaccount, order)
+
+    def reserve(self, order: OrderRequest, effect: MarginFigures, verdict_id: str) -> None:
+        """Note that an order goes out, and what it does to the margin at worst."""
+        id_ = order_id(self.subaccount, order)
+        if order.order_flags != SHORT_TERM:
+            self.stand(order)
+        self.reserved[id_] = Reservation(
+            order=order, order_id=id_, effect=effect, verdict_id=verdict_id, sent=self.height
+        )
 
     @property
     def stateful(self) -> int:
@@ -3840,6 +3855,74 @@ _DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
 
 
+class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What risk knows of the past that no account shows, for a next run of it: a frozen value.
+
+    Equities in quote quantums, as if nothing had been paid in yet; `paid_of_day` and
+    `paid_since_peak` are what of them was funding, or left for no cause. Times are event time in
+    ns; `rests` are by ticker, `rests_all` is of all; `sent` are the orders of the last minute. A
+    `Move` is in it no more than its prices are: where the distance is lost another begins.
+    """
+
+    now: int = 0
+    day: int = -1
+    opened: int = 0
+    peak: int = 0
+    equity: int = 0
+    withdrawn: int = 0
+    paid_of_day: int = 0
+    paid_since_peak: int = 0
+    lost: int | None = None
+    sunk: float | None = None
+    cause: str = ""
+    closest: float | None = None
+    rests_all: int = 0
+    rests: tuple[tuple[str, int], ...] = ()
+    sent: tuple[int, ...] = ()
+    levels: tuple[tuple[str, Levels], ...] = ()
+    next_client_id: int = 1
+
+    def beside(
+        self, now: int, closest: float | None, client_id: int, levels: Mapping[str, Levels]
+    ) -> Self:
+        """Return it with the closest distance, the next client id, and where positions leave."""
+        return msgspec.structs.replace(
+            self, now=now, closest=closest, next_client_id=client_id, levels=(*levels.items(),)
+        )
+
+
+class Falls:
+    """How deep the profit fell below its peak over a whole run, by what the market and fees took.
+
+    Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
+    that as a share of the equity there was at the peak.
+    """
+
+    __slots__ = ("deepest", "depth", "peak", "share")
+
+    def __init__(self) -> None:
+        self.peak = self.depth = self.deepest = 0
+        self.share = 0.0
+
+    def begin(self, profit: int) -> None:
+        """Count profit from another point on: what it fell until now, it has."""
+        self.peak = profit + self.depth
+
+    def move(self, profit: int, equity: int) -> None:
+        """Take the profit of the moment in, and the equity with it."""
+        if profit >= self.peak:
+            self.peak, self.depth = profit, 0
+            return
+        self.depth = self.peak - profit
+        if self.depth > self.deepest:
+            self.deepest = self.depth
+            self.share = self.depth / max(equity + self.depth, 1)
+
+    def explain(self, moved: int) -> None:
+        """Take out of the peak what was no profit, as is reported late."""
+        self.peak -= moved
+
+
 class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
@@ -3851,12 +3934,13 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "lost",
-        "opened", "peak", "profit", "room", "sunk", "tightest",
+        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "falls",
+        "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, falls: Falls | None = None) -> None:
         self.day = -1
+        self.falls = falls or Falls()  # of the run, which goes on where a course begins again
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
         self.sunk: float | None = None
@@ -3868,6 +3952,24 @@ class Course:
         self._found = 0  # what came while the account was unknown
         self._withdrawn = 0  # what of the day's loss went with withdrawals
         self._paid_in = 0  # what transfers had brought when it was known last
+
+    def memory(self, funding: int) -> Memory:
+        """Return what a next run has to know of it; `funding` is what was paid in all."""
+        had = self.paid_in
+        return Memory(
+            day=self.day, opened=self.opened + had, peak=self.peak + had, equity=self.profit + had,
+            withdrawn=self._withdrawn, paid_of_day=funding - self._funding[0],
+            paid_since_peak=funding - self._funding[1], lost=self.lost, sunk=self.sunk,
+            cause=self.cause,
+        )  # fmt: skip
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from what an earlier run knew, with nothing paid in since."""
+        self.day, self.opened, self.peak = memory.day, memory.opened, memory.peak
+        self.profit, self._withdrawn = memory.equity, memory.withdrawn
+        self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
+        self._funding = -memory.paid_of_day, -memory.paid_since_peak
+        self.falls.begin(memory.equity)
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -3881,6 +3983,7 @@ class Course:
             self._found = max(self._found - moved, 0)
         else:
             self.peak -= max(moved, 0)
+            self.falls.explain(max(moved, 0))
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
@@ -3894,12 +3997,14 @@ class Course:
         if self.day < 0:
             had = paid_in
             self.peak = self.profit = profit
+            self.falls.begin(profit)
             self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
             self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
+        self.falls.move(profit, equity)
         if paid_in < had and equity > 0:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:
@@ -4127,6 +4232,15 @@ class CoolDown:
         self._until |= dict.fromkeys(tickers, now + lasts_ns)
         if whole:
             self.all_until = now + lasts_ns
+
+    def memory(self, memory: Memory, now: int) -> Memory:
+        """Return a memory with the rests that are not over."""
+        rests = (each for each in self._until.items() if each[1] > now)
+        return msgspec.structs.replace(memory, rests_all=self.all_until, rests=(*rests,))
+
+    def recall(self, memory: Memory) -> None:
+        """Go on resting as an earlier run did."""
+        self.all_until, self._until = memory.rests_all, dict(memory.rests)
 
     def until(self, ticker: str) -> int:
         """Return when a market may be entered again."""
@@ -5712,6 +5826,13 @@ def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
     return "danger" if margin.distance < restore_to else "safe"
 
 
+def nearer(first: float | None, second: float | None) -> float | None:
+    """Return the smaller of two distances; None is of nothing held."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
 class Outbox:
     """What has gone out: how many verdicts and gate changes, the gate's state as last reported."""
 
@@ -5721,6 +5842,14 @@ class Outbox:
         self.verdicts = self.changes = 0
         self.state: GateState = "REDUCING"  # nothing is known yet
         self._sent: deque[int] = deque()
+
+    def memory(self, memory: Memory) -> Memory:
+        """Return a memory with the orders of the last minute."""
+        return msgspec.structs.replace(memory, sent=(*self._sent,))
+
+    def recall(self, memory: Memory) -> None:
+        """Count what went out of an earlier run."""
+        self._sent = deque(memory.sent)
 
     def order(self, at: int) -> None:
         """Count an order that goes out at this event time."""
@@ -5747,9 +5876,9 @@ class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
-    distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
-    and is there without it too. `halt` and `resume` are the kill switch; `standing` is what the
-    gate lets pass, and why.
+    distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
+    `flight_plan` is what it would fire, and is there without it too. `halt` and `resume` are the
+    kill switch; `standing` is what the gate lets pass, and why.
     """
 
     def __init__(
@@ -5761,7 +5890,8 @@ class Risk:
         self.closest: float | None = None
         self.next_client_id = 1
         self.valued = Valuation(self.account)
-        self._course = Course()
+        self.falls = Falls()
+        self._course = Course(self.falls)
         self._turns = Turns()
         self._move = Move()
         self._rest = CoolDown()
@@ -5789,11 +5919,10 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = self._keep_up(event)
-        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
-        until = self._rest.all_until
-        if gate_state(self.valued, self._course, self.policy, now, halted, until) == outbox.state:
-            return verdicts
-        return [outbox.change(event, self.standing), *verdicts]
+        now, halted, until = self._elapsed.now, self._halted, self._rest.all_until
+        state = gate_state(self.valued, self._course, self.policy, now, halted, until)
+        changed = state != self._outbox.state
+        return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
     @property
     def margin(self) -> MarginFigures:
@@ -5828,14 +5957,24 @@ class Risk:
         """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
         self.account.by_hand.add(ticker)
 
-    def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Know the client ids of earlier runs: what of theirs still stands is looked after."""
-        self.account.earlier = (*ranges,)
-
     def resume(self) -> None:
         """Take a halt back, and measure loss and drawdown from here on."""
-        self._halted, self._foreign, self._course = "", False, Course()
+        self._halted, self._foreign, self._course = "", False, Course(self.falls)
         self._settle()
+
+    @property
+    def memory(self) -> Memory:
+        """Return what a next run of the account has to know of this one."""
+        course, now = self._course.memory(self.account.funding), self._elapsed.now
+        course = course.beside(now, self.closest, self.next_client_id, self._upkeep.levels)
+        return self._outbox.memory(self._rest.memory(course, now))
+
+    def recall(self, memory: Memory, paid_in: int = 0) -> None:
+        """Begin with what an earlier run of the account left, and with what was paid in since."""
+        self.closest, self.next_client_id = memory.closest, memory.next_client_id
+        self.account.transferred, self._upkeep.levels = paid_in, dict(memory.levels)
+        for part in (self._course, self._rest, self._outbox):
+            part.recall(memory)
 
     def change(self, policy: Policy) -> None:
         """Judge by another policy from here on; nothing that happened is forgotten.
@@ -5924,9 +6063,7 @@ class Risk:
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
-        distance = margin.distance
-        if distance is not None and (self.closest is None or distance < self.closest):
-            self.closest = distance
+        self.closest = nearer(self.closest, margin.distance)
         # A balance may be reported before its cause: until then nothing is won or lost by it.
         if not (margin.unknown or account.trouble or account.unexplained):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
@@ -5938,8 +6075,7 @@ class Risk:
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":
             return []
-        upkeep = self._upkeep
-        if not upkeep.is_idle:
+        if not (upkeep := self._upkeep).is_idle:
             upkeep.decide(decision)
         if only_brackets(decision):
             levels = review_brackets(decision, self._situation())
@@ -5951,9 +6087,8 @@ class Risk:
         verdict = review(decision, self._situation())
         self._outbox.verdicts += 1
         if isinstance(verdict, Approved):
-            valued = self.valued
-            base = valued.margin if verdict.order.reduce_only else valued.reserved
-            self._reserve(verdict, base)
+            valued, reduces = self.valued, verdict.order.reduce_only
+            self._reserve(verdict, valued.margin if reduces else valued.reserved)
             target, held = decision.target_usdc, valued.size(decision.ticker)
             if target and target * held >= 0:  # of a turn, what is held goes as it was to go
                 upkeep.mean(decision.ticker, verdict.levels)
@@ -6031,16 +6166,12 @@ class Risk:
         return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
-        order, account = verdict.order, self.account
+        order = verdict.order
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
         self._outbox.order(self._elapsed.now)
-        id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
+        self.account.reserve(order, worsened(base, verdict.after), verdict.id)
         if order.order_flags != SHORT_TERM:
-            account.stand(order)
-            self._upkeep.pace.count(account.height, verdict.at)
-        account.reserved[id_] = Reservation(
-            order=order, order_id=id_, effect=effect, verdict_id=verdict.id, sent=account.height
-        )
+            self._upkeep.pace.count(self.account.height, verdict.at)
 
 
 # === Streams ===

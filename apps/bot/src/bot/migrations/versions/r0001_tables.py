@@ -27,9 +27,9 @@ def upgrade() -> None:
         sa.Column("run_hash", sa.Text(), nullable=True),
         sa.Column("deposit", sa.BigInteger(), nullable=True),
         sa.Column("recording", sa.Text(), server_default="", nullable=False),
-        sa.Column("pid", sa.Integer(), nullable=True),
+        sa.Column("process", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("began", "chain_id", "account", "pid"),
+        sa.UniqueConstraint("began", "chain_id", "account", "process"),
     )
     op.create_table(
         "checkpoints",

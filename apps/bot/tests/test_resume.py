@@ -1,0 +1,247 @@
+"""What a run carries over from the one before it: a kill loses no more than the frame at hand."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from bot.composition import Bot, Options
+from bot.database import engine_of
+from bot.paper import Paper, paper_account
+from bot.remains import left_of
+from bot.resume import ACCOUNT, Carrying, Left
+from bot.wire import WireVenue
+from bot.writer import Writer
+from dydx_conn import ConnError, Frame, Inbox, Subaccount
+from dydx_paper import Entry, LedgerState, VenueState, from_json, ledger_state, resumed, to_json
+from dydx_risk import Memory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import from_iterable
+
+CHAIN = "test"
+PAPER = paper_account("paper")
+BEGAN = itertools.count(1)
+Put = Callable[[str, Any], None]
+
+
+class Run:
+    """A bot on frames, with what is beside it; it is killed after the last: nothing is to end."""
+
+    def __init__(self, put: Put, left: Left | None = None, options: Options | None = None) -> None:
+        self.bot = Bot(options or Options.of("reckless"))
+        self.carrying, self.inbox = Carrying(self.bot.venue, self.bot.risk, put, left), Inbox()
+        self.rows: list[tuple[str, Any]] = []
+        self.first: list[Frame] = []
+        self.states: dict[int, str] = {}  # the ledger after each frame in which it changed
+
+    @property
+    def ledger(self) -> LedgerState:
+        """Return the ledger as it stands."""
+        assert isinstance(self.bot.venue, Paper)
+        return ledger_state(self.bot.venue.ledger)
+
+    def on(self, frames: Sequence[Frame]) -> "Run":
+        """Play frames, those of the inbox first."""
+        self.carrying.begin(self.inbox)
+        while (state := self.inbox.take(0, 0.0)) is not None:
+            at = {"at": frames[0].at, "mono": frames[0].mono} if frames else {}
+            self.first.append(msgspec.structs.replace(state, **at))
+
+        def passing() -> Iterator[Frame]:
+            last = 0
+            for frame in (*self.first, *frames):
+                if self.carrying._digest:
+                    self.states[last] = to_json(self.ledger)
+                self.carrying.note(frame)
+                last = frame.seq
+                yield frame
+
+        self.bot.run(from_iterable(passing()))
+        return self
+
+
+def row_of(left: Left | None, **more: Any) -> dict[str, Any]:
+    """Return the row of a run that begins now."""
+    return {
+        "mode": "paper", "network": "x", "chain_id": CHAIN, "account": str(PAPER), "name": "x",
+        "began": next(BEGAN), "process": "elsewhere 1 1",
+        "ledger": left.ledger if left else None,
+    } | more  # fmt: skip
+
+
+def stored(
+    url: str, frames: Sequence[Frame], left: Left | None = None, bot: Bot | None = None, **more: Any
+) -> Run:
+    """Run a bot whose rows go to a database."""
+    writer = Writer(url, row_of(left, **more))
+    writer.start()
+    try:
+        run = Run(writer.put, left)
+        if bot is not None:
+            run.bot, run.carrying = bot, Carrying(bot.venue, bot.risk, writer.put, left)
+        return run.on(frames)
+    finally:
+        writer.close()
+
+
+def required(url: str) -> Left:
+    """Return what the last run left."""
+    left = left_of(url, CHAIN, PAPER, paper=True)
+    assert left is not None
+    return left
+
+
+@pytest.fixture(scope="module")
+def whole(frames: list[Frame]) -> "Run":
+    """Return a run of the whole crash, with its rows."""
+    run = Run(lambda table, row: run.rows.append((table, row() if callable(row) else row)))
+    return run.on(frames)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_what_is_stored_up_to_a_frame_is_the_ledger_of_that_frame(
+    whole: Run, data: st.DataObject
+) -> None:
+    """To the quantum, in all that it holds, paid and remembers, whenever the run is killed."""
+    rows = [row for table, row in whole.rows if table == "ledger_events"]
+    assert len(rows) > 20
+    cut = data.draw(st.integers(1, len(rows) - 1))
+
+    state = from_json(rows[0]["data"], VenueState)
+    again = resumed(state, (from_json(row["data"], Entry) for row in rows[1 : cut + 1]))
+    assert whole.states[rows[cut]["seq"]] == to_json(again.ledger)
+
+
+def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """From the database, twice; a recording of it replays to the same hash without one."""
+    url, cut = str(tmp_path / "bot.db"), 3_000
+    assert left_of(url, CHAIN, PAPER, paper=True) is None
+    killed = stored(url, frames[:cut])
+
+    left = required(url)
+    assert left.venue is not None
+    assert to_json(left.venue.ledger) == [*killed.states.values()][-1]
+    assert (1, 1, False, 0) == (left.run, left.ledger, left.ended, left.lost)
+    assert left.memory is not None
+    assert killed.bot.risk.memory.opened == left.memory.opened
+
+    again = stored(url, frames[:5_500], left)
+    assert again.bot.shown.carried.startswith("goes on with equity ")
+    assert ", from run 1, which was killed " in again.bot.shown.carried
+    assert again.ledger.tally.fills > left.venue.ledger.tally.fills
+    following = required(url)
+    assert (2, 1) == (following.run, following.ledger)
+
+    replayed = Bot(Options.of("reckless"))
+    replayed.run(from_iterable([*again.first, *frames[:5_500]]))
+    assert replayed.journal.hash == again.bot.journal.hash
+
+
+def test_no_order_goes_out_twice_and_no_fill_is_counted_twice(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """Not by its client id, not by its fill."""
+    url, cut = str(tmp_path / "bot.db"), 3_000
+    first = stored(url, frames[:cut])
+    second = stored(url, frames[:5_500], required(url))
+
+    ids = [
+        {e.value.order.client_id for e in r.bot.journal.of_kind("approved", "reduce")}
+        for r in (first, second)
+    ]
+    fills = [{e.value.id for e in r.bot.journal.of_kind("fill")} for r in (first, second)]
+    assert all(ids)
+    assert all(fills)
+    assert set() == ids[0] & ids[1] == fills[0] & fills[1]
+    assert second.ledger.tally.fills == sum(map(len, fills))
+
+
+def test_the_day_of_real_orders_is_remembered_without_a_ledger(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """Its client ids go by the time, and what was paid in meanwhile is no profit."""
+    url, us = str(tmp_path / "bot.db"), Subaccount("dydx1abc", 0)
+    bot = Bot(Options.of("steady", strategy="none"), WireVenue(us))
+    day = Memory(now=1, day=20_000, opened=10**10, peak=10**10, equity=9 * 10**9, next_client_id=7)
+    stored(
+        url, (), Left(run=0, at=1, ended=True, memory=day), bot=bot,
+        mode="trade", account=str(us), ledger=0,
+    )  # fmt: skip
+
+    left = left_of(url, CHAIN, us, paper=False)
+    assert left is not None
+    assert (None, day) == (left.venue, left.memory)
+    begun = Bot(Options.of("steady", strategy="none"), WireVenue(us))
+    begun.run(from_iterable([*frames[:1], Frame(0, 1, 1, ACCOUNT, "state", left.text, id="1/x")]))
+    assert day.opened == begun.risk.memory.opened
+    assert begun.risk.next_client_id > 10_000
+    assert "the day's loss, the drawdown and rests count on" in begun.shown.carried
+
+
+def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:
+    """They would not fit; it is said how many they are."""
+    url = str(tmp_path / "bot.db")
+    stored(url, frames[:3_000])
+    whole = required(url)
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM ledger_events WHERE n = 5")
+
+    left = required(url)
+    assert left.seq < whole.seq
+    assert left.lost > 0
+    assert f"{left.lost} rows of it are missing" in left.words(left.at)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ledger_events SET data = '\"{\"'")
+    engine.dispose()
+    with pytest.raises(ConnError, match="expected what a run left in the database"):
+        required(url)
+
+
+def test_a_frame_of_another_account_is_refused(frames: list[Frame]) -> None:
+    """And one that is no state at all."""
+    other = Bot(Options.of("steady", account="second"))
+    assert isinstance(other.venue, Paper)
+    text = Left(run=1, at=1, ended=True, venue=other.venue.state).text
+    for wrong in (text, "{", '{"run":1}'):
+        with pytest.raises(ConnError, match="expected what a run of this account left"):
+            Bot(Options.of("steady", state=Frame(0, 1, 1, ACCOUNT, "state", wrong)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(5, "5 s ago"), (600, "10 min ago"), (7_300, "2 h ago"), (300_000, "3 days ago")],
+)
+def test_how_long_ago_is_in_words(seconds: int, words: str) -> None:
+    """By seconds, minutes, hours or days."""
+    assert words in Left(run=1, at=0, ended=True).words(seconds * 10**9)
+
+
+@pytest.mark.parametrize("name", ["", "Paper", "a/b", "x" * 33, "a-b"])
+def test_what_is_no_name_of_an_account_is_refused(name: str) -> None:
+    """It is a part of files, rows and frames."""
+    with pytest.raises(ConnError, match="expected the name of a paper account"):
+        paper_account(name)
+
+
+def test_a_state_is_stored_again_after_many_events(
+    frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a next run reads no more of them than that, and what it reads is the same."""
+    monkeypatch.setattr("bot.resume._EVENTS", 10)
+    rows: list[dict[str, Any]] = []
+    run = Run(lambda table, row: rows.append(row() if callable(row) else row)).on(frames[:3_000])
+    rows = [row for row in rows if "kind" in row]
+
+    states = [n for n, row in enumerate(rows) if row["kind"] == "state"]
+    assert len(states) > 2
+    last = rows[states[-1] :]
+    state = from_json(last[0]["data"], VenueState)
+    again = resumed(state, (from_json(row["data"], Entry) for row in last[1:]))
+    assert [*run.states.values()][-1] == to_json(again.ledger)

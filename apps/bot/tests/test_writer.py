@@ -1,0 +1,445 @@
+"""The thread that writes rows: in order, none twice, none lost in silence."""
+
+import contextlib
+import itertools
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from bot import spill, writer
+from bot.database import TABLES, engine_of
+from bot.spill import process
+from bot.writer import Writer
+
+BEGAN = itertools.count(1)
+
+
+def run_row(**more: Any) -> dict[str, Any]:
+    """Return the row of a run of this process; each has begun at another time."""
+    row = {"mode": "paper", "network": "test", "chain_id": "c", "account": "a/0", "name": "x"}
+    return {**row, "began": next(BEGAN), "process": process(), "ledger": None, **more}
+
+
+@contextlib.contextmanager
+def writing(url: str, **more: Any) -> Iterator[Writer]:
+    """Run a writer of a new run, and close it at the end."""
+    made = Writer(url, run_row(**more))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def state(number: int) -> dict[str, Any]:
+    """Return a row of the table of states."""
+    return {"seq": number, "at": number, "what": "act", "was": "", "state": "", "words": "ü"}
+
+
+def order(status: str, updated: int, **more: Any) -> dict[str, Any]:
+    """Return a row of an order."""
+    names = ("order_id", "id", "client_id", "ticker", "side", "type", "size", "price", "filled")
+    words = dict.fromkeys((*names, "reason", "verdict_id", "words"), "1")
+    common = {"chain_id": "c", "account": "a/0", "created": 1, "data": {"a": [1]}}
+    return {**words, **common, "status": status, "updated": updated, **more}
+
+
+def rows(url: str, table: str, *columns: str) -> list[Any]:
+    """Return some columns of a table, in order."""
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            found = [TABLES[table].c[name] for name in columns]
+            query = sqlalchemy.select(*found).order_by(*TABLES[table].primary_key)
+            return [tuple(row) for row in connection.execute(query)]
+    finally:
+        engine.dispose()
+
+
+def waiting() -> list[Path]:
+    """Return the files of rows that no database has taken."""
+    return sorted(spill.directory().glob("*"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return a database that is empty, of each kind."""
+    if request.param == "sqlite":
+        return str(tmp_path / "bot.db")
+    made: str = request.getfixturevalue("postgresql")()
+    return made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """Return a database of a file."""
+    return str(tmp_path / "bot.db")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a database again soon, and wait for no lock."""
+    monkeypatch.setattr(writer, "_RETRY_S", (0.0,))
+    monkeypatch.setattr(writer, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr("bot.store._PATIENCE_S", 0.01)
+
+
+def test_rows_are_in_the_database_in_their_order(url: str) -> None:
+    """Those without a name of their own are counted within their run."""
+    with writing(url) as made:
+        for number in range(1_000):
+            made.put("states", state(number))
+        assert made.flush()
+
+        assert rows(url, "states", "seq") == [(number,) for number in range(1_000)]
+    assert (made.trouble, made.written, waiting()) == ("", 1_000, [])
+
+
+def test_a_row_may_be_made_by_the_thread(file: str) -> None:
+    """What it costs to make is not paid by the frames."""
+    with writing(file) as made:
+        made.put("states", lambda: state(7))
+
+    assert rows(file, "states", "seq", "words") == [(7, "ü")]
+
+
+def test_a_row_that_cannot_be_made_is_counted(file: str) -> None:
+    """And all others are written."""
+    with writing(file) as made:
+        made.put("states", lambda: dict[str, Any]()["x"])
+        made.put("states", state(1))
+
+    assert len(rows(file, "states", "seq")) == 1
+    lost = "expected to write every row, got 1 lost: of states, by KeyError: 'x'"
+    assert made.trouble == lost
+
+
+def test_an_order_is_what_became_of_it_last(url: str) -> None:
+    """In one batch, in two, and where an older row comes late; what it began with stays."""
+    with writing(url) as made:
+        made.put("orders", order("OPEN", 1))
+        made.put("orders", order("FILLED", 3, id="O9", verdict_id="V9", filled="1.5"))
+        made.flush()
+        made.put("orders", order("BEST_EFFORT_OPENED", 2))
+
+    found = rows(url, "orders", "status", "updated", "filled", "id", "verdict_id", "data")
+    assert found == [("FILLED", 3, "1.5", "1", "1", {"a": [1]})]
+
+
+def test_two_runs_share_a_database_and_no_order(url: str) -> None:
+    """Paper accounts have the same orders, each of its own ledger, and write at a time."""
+    with writing(url) as one, writing(url) as other:
+        for number in range(100):
+            one.put("states", state(number))
+            other.put("states", state(number))
+        one.put("orders", order("OPEN", 1))
+        other.put("orders", order("FILLED", 1))
+
+    assert {status for (status,) in rows(url, "orders", "status")} == {"OPEN", "FILLED"}
+    assert len(rows(url, "states", "n")) == 200
+
+
+def test_an_account_of_the_chain_is_the_same_in_each_run(file: str) -> None:
+    """A run goes on with the orders of the one before."""
+    with writing(file, ledger=0) as made:
+        made.put("orders", order("OPEN", 1))
+    with writing(file, ledger=0) as made:
+        made.put("orders", order("FILLED", 2))
+
+    assert rows(file, "orders", "status", "run_id") == [("FILLED", 1)]
+
+
+def test_a_run_ends_with_its_hash(url: str) -> None:
+    """Its row is of the run itself."""
+    with writing(url) as made:
+        made.put("runs", {"state": "ended", "ended": 9, "run_hash": "abc"})
+
+    assert rows(url, "runs", "state", "ended", "run_hash", "ledger") == [("ended", 9, "abc", 1)]
+
+
+@pytest.mark.parametrize(
+    ("process_", "account", "state_"),
+    [
+        ("{host} 1 0", "b/0", "killed"),  # the number is another process's by now
+        ("{host} 999999999 5", "b/0", "killed"),
+        ("{ours}", "b/0", "running"),
+        ("elsewhere 1 5", "b/0", "running"),
+        ("elsewhere 1 5", "a/0", "killed"),  # one bot an account
+    ],
+)
+def test_a_run_that_was_killed_is_marked_by_the_next(
+    file: str, process_: str, account: str, state_: str
+) -> None:
+    """One that may still be there is left alone."""
+    named = process_.format(host=process().split()[0], ours=process())
+    with writing(file, process=named, account=account):
+        pass
+    with writing(file, process=process() + "x"):
+        pass
+
+    assert rows(file, "runs", "state")[0] == (state_,)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"words": "a\udc80b"}, {"seq": 2**63}, {"seq": None}, {"extra": 1}, {"at": object()}],
+    ids=["surrogate", "large", "absent", "unknown", "object"],
+)
+def test_a_row_that_no_database_can_hold_is_put_aside(file: str, odd: dict[str, Any]) -> None:
+    """It is counted, with why; its neighbours are written."""
+    with writing(file) as made:
+        made.put("states", state(1))
+        made.put("states", state(2) | odd)
+        made.put("states", state(3))
+
+    assert rows(file, "states", "seq") == [(1,), (3,)]
+    assert made.trouble.startswith("expected rows that a database can hold, got 1 others (")
+    assert [path.suffix for path in waiting()] == [".refused"]
+
+
+def test_a_text_that_postgresql_cannot_hold_is_put_aside(postgresql: Callable[[], str]) -> None:
+    """It has no character of number 0."""
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1) | {"words": "a\0b"})
+        made.put("states", state(2))
+
+    assert rows(url, "states", "seq") == [(2,)]
+    assert "NUL" in made.trouble
+
+
+def test_a_table_that_is_none_is_put_aside(file: str) -> None:
+    """A row of it, that is."""
+    with writing(file) as made:
+        made.put("cookies", {"a": 1})
+
+    assert "got 1 others ('cookies')" in made.trouble
+
+
+def test_rows_wait_in_a_file_while_a_database_is_locked(file: str, impatient: None) -> None:
+    """They are in it as soon as it works again, and the file is gone."""
+    with writing(file) as made:
+        made.put("states", state(1))
+        made.flush()
+        other = sqlite3.connect(file)
+        other.execute("BEGIN EXCLUSIVE")
+        made.put("states", state(2))
+        made.flush()
+        (path,) = waiting()
+        lines = path.read_text().splitlines()
+        mode = path.stat().st_mode & 0o777
+        made.flush()  # the turn in which it failed is over
+        trouble = made.trouble
+        other.rollback()
+        other.close()
+        made.put("states", state(3))
+
+    assert trouble == (
+        f"expected a database in {file}, got one that another program has locked: "
+        f"1 rows wait in {path}"
+    )
+    assert [json.loads(line)[1]["seq"] for line in lines[1:]] == [2]
+    assert mode == 0o600
+    assert sorted(rows(file, "states", "seq")) == [(1,), (2,), (3,)]
+    assert (made.trouble, waiting()) == ("", [])
+
+
+def test_what_one_run_could_not_write_the_next_one_does(file: str, impatient: None) -> None:
+    """Under the run that it is of."""
+    Path(file).write_text("no database at all, for some reason " * 40)
+    with writing(file) as made:
+        made.put("states", state(1))
+        made.put("orders", order("OPEN", 5))
+    trouble, left = made.trouble, len(waiting())
+    Path(file).unlink()
+    with writing(file, name="next") as made:
+        made.put("states", state(2))
+
+    assert "got a file that is no database: 2 rows wait in " in trouble
+    assert (left, waiting(), made.trouble) == (1, [], "")
+    names = dict(rows(file, "runs", "id", "name"))
+    found = [(names[run], seq) for run, seq in rows(file, "states", "run_id", "seq")]
+    assert sorted(found) == [("next", 2), ("x", 1)]
+
+
+def test_a_file_that_was_taken_half_is_taken_again_and_nothing_twice(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be killed in between; a line that was cut off is not a row."""
+    Path(file).write_text("no database " * 99)
+    with writing(file) as made:
+        for number in range(50):
+            made.put("states", state(number))
+    Path(file).unlink()
+    (path,) = waiting()
+    text = path.read_text()
+    path.write_text(text + '["states", {"seq": 99, "at')
+    for _ in range(2):
+        with writing(file):
+            pass
+        assert waiting() == []
+        path.write_text(text)
+
+    assert rows(file, "states", "seq") == [(number,) for number in range(50)]
+
+
+def test_a_file_of_rows_that_is_none_is_left_alone(file: str, impatient: None) -> None:
+    """Whatever else is in the directory stays."""
+    Path(file).write_text("no database " * 99)
+    with writing(file) as made:
+        made.put("states", state(1))
+    Path(file).unlink()
+    (path,) = waiting()
+    path.write_text("nonsense\n")
+    with writing(file) as made:
+        made.put("states", state(1))
+
+    assert (made.trouble, path.read_text()) == ("", "nonsense\n")
+
+
+def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
+    """What comes after is in it, and the loss is reported."""
+    with writing(file) as made:
+        made.put("states", state(1))
+        made.flush()
+        for path in Path(file).parent.glob("bot.db*"):
+            path.unlink()
+        made.put("states", state(2))
+        made.flush()
+        made.put("states", state(3))
+
+    assert rows(file, "states", "seq") == [(2,), (3,)]
+    assert rows(file, "runs", "name") == [("x",)]
+
+
+def test_rows_that_come_too_fast_go_to_the_file_first(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is quicker; the database has them all at the end."""
+    monkeypatch.setattr(writer, "MANY", 1_000)
+    made = Writer(file, run_row())
+    for number in range(5_000):
+        made.put("states", state(number))
+    made.start()
+    made.flush()
+    made.close()
+
+    assert len(rows(file, "states", "seq")) == 5_000
+    assert (made.trouble, waiting()) == ("", [])
+
+
+def test_rows_beyond_what_memory_may_hold_are_counted(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the newest: what is there already is written."""
+    monkeypatch.setattr(writer, "MOST", 10)
+    made = Writer(file, run_row())
+    for number in range(12):
+        made.put("states", state(number))
+    made.start()
+    made.close()
+
+    assert made.trouble == "expected to write every row, got 2 lost"
+    assert len(rows(file, "states", "seq")) == 10
+
+
+def test_where_neither_takes_a_row_it_is_counted_as_lost(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The run ends in time all the same."""
+    Path(file).write_text("no database " * 99)
+    (tmp_path / "state").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with writing(file) as made:
+        for number in range(3):
+            made.put("states", state(number))
+
+    assert made.trouble.startswith("expected to write ")
+    assert made.trouble.endswith("expected to write every row, got 3 lost")
+
+
+KILLED = """
+import sys, time
+from bot.writer import Writer
+from bot.spill import process
+made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
+made.start()
+for number in range(10**9):
+    row = {"seq": number, "at": time.time_ns(), "what": "", "was": "", "state": "", "words": ""}
+    made.put("states", row)
+    print(number, row["at"], flush=True)
+    time.sleep(0.001)
+"""
+
+
+def test_a_kill_loses_less_than_a_second(file: str) -> None:
+    """The database is whole, and all rows but the newest are in it."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, file], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line)
+            if len(lines) % 50 == 0 and len(_seqs(file)) > 100:
+                break
+        child.send_signal(signal.SIGKILL)
+        lines += child.stdout.read().splitlines()
+
+    stored = _seqs(file)
+    put = [tuple(map(int, line.split())) for line in lines if len(line.split()) == 2]
+    lost = [at for seq, at in put if seq >= len(stored)]
+    assert stored == list(range(len(stored)))
+    assert not lost or lost[-1] - lost[0] < 10**9
+    with writing(file):
+        pass
+    assert rows(file, "runs", "state")[0] == ("killed",)
+
+
+def _seqs(file: str) -> list[int]:
+    lost = contextlib.suppress(sqlite3.OperationalError)
+    with contextlib.closing(sqlite3.connect(file)) as connection, lost:
+        return [seq for (seq,) in connection.execute("SELECT seq FROM states ORDER BY n")]
+    return []
+
+
+FULL = """
+import resource, sys
+from bot.writer import Writer
+from bot.spill import process
+made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
+made.start()
+row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}
+made.put("states", dict(row))
+made.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+for number in range(600):
+    made.put("states", dict(row))
+    if number % 100 == 0:
+        made.flush()
+made.close()
+print(made.written, made.lost, made.trouble)
+"""
+
+
+@pytest.mark.parametrize("size", [400_000, 250_000])
+def test_a_full_disk_loses_no_row_in_silence(file: str, size: int) -> None:
+    """What is neither in the database nor in the file is counted; the database stays whole."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, file, str(size)], capture_output=True, text=True, check=True
+    )
+    written, lost, trouble = done.stdout.split(" ", 2)
+    with writing(file) as made:
+        pass
+
+    assert made.trouble == ""
+    assert len(_seqs(file)) == 601 - int(lost)
+    assert int(written) < 601
+    assert trouble.startswith("expected ")
