@@ -238,3 +238,9 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
 def test_every_setting_has_a_path_of_its_own() -> None:
     """No setting is a section."""
     assert not {*PATHS} & {*SECTIONS}
+
+
+def test_every_setting_says_what_it_is() -> None:
+    """In the layer that has it: the schema, and the file that begins, say it again."""
+    assert [path for path, field in PATHS.items() if not field.description] == []
+    assert [path for path, model in SECTIONS.items() if not model.__doc__] == []

@@ -598,6 +598,37 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot doctor --network local --json", "for a program"),
         ),
     ),
+    "config": Command(
+        MACHINE,
+        "show, check or begin the file of settings",
+        "bot.config_command:config",
+        (
+            option(
+                "act",
+                choices=("show", "check", "schema", "init", "seal"),
+                help="show: every value, and where it comes from; check: all that is wrong; schema: "
+                "JSON Schema for an editor; init: a new file, every setting a comment; seal: "
+                "encrypt a secret",
+            ),
+            option(
+                "name",
+                nargs="?",
+                help="with show: a setting or a section; with check, init and schema: a file; with "
+                "seal: the secret",
+            ),
+            CONFIG,
+            JSON,
+        ),
+        "Settings come from what is typed, over variables such as DYDX__POLICY__MAX_LEVERAGE, over "
+        "bot.yaml in this directory or the user's configuration directory, over the profile. What "
+        "is wrong is reported with file, line and the nearest name, all of it at once.",
+        (
+            ("bot config init", "writes bot.yaml"),
+            ("bot config check", "its exit code is 1 if anything is wrong"),
+            ("bot config show policy", "what counts, and where it comes from"),
+            ("bot config schema bot.schema.json", "for an editor"),
+        ),
+    ),
     "completion": Command(
         MACHINE,
         "print a script by which your shell completes what you type",

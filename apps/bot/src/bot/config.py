@@ -76,7 +76,7 @@ class AccountSettings(Section):
 class StrategiesSettings(Section):
     """The settings of each strategy; `strategy` names the one that trades."""
 
-    rank: RankSettings = RankSettings()
+    rank: RankSettings = PROFILES[STEADY].strategy
     sniper: SniperSettings = SniperSettings()
     reversion: ReversionSettings = ReversionSettings()
     carry: CarrySettings = CarrySettings()
@@ -208,17 +208,17 @@ class Settings(BaseSettings):
 # What can be set, by its dotted path.
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a section, which may be left out; None for a setting."""
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
-        return _model_of(parts[0]) if len(parts) == 1 else None
+        return model_of(parts[0]) if len(parts) == 1 else None
     return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
 
 
 def _leaves(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        section = _model_of(field.annotation)
+        section = model_of(field.annotation)
         if section is None:
             yield before + name, field
         else:
@@ -228,7 +228,7 @@ def _leaves(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Fie
 def _sections(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield before.removesuffix("."), model
     for name, field in model.model_fields.items():
-        section = _model_of(field.annotation)
+        section = model_of(field.annotation)
         if section is not None:
             yield from _sections(section, f"{before}{name}.")
 

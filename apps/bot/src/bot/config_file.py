@@ -42,9 +42,8 @@ class ConfigError(ConnError):
 
 def _in_order(fault: Fault) -> list[tuple[int, str]]:
     # Line 9 before line 10.
-    return [
-        (int(part), "") if part.isdecimal() else (0, part) for part in _NUMBERS.split(fault.where)
-    ]
+    parts = [*_NUMBERS.split(fault.where), fault.words]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 _NUMBERS: Final = re.compile(r":(\d+)")
