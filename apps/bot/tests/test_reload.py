@@ -4,19 +4,25 @@ import os
 import random
 import signal
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bot import reload as module
+from bot.__main__ import main
 from bot.acts import among
 from bot.changes import Reply
 from bot.composition import Bot, Options
-from bot.config import Settings, load
-from bot.reload import Reloader
+from bot.config import DatabaseSettings, Settings, load
+from bot.handle import status_of, within_reach
+from bot.reload import Reloader, differences, has_terminal
+from bot.report import report_of
+from bot.runs import conduct
 from dydx_conn import ConnError, Frame, Inbox
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from reactivex import from_iterable, operators
 
 WAIT_S = 10.0  # for what comes at once
@@ -144,7 +150,102 @@ def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
     """Said to whoever requests it."""
     reply = reloader_of(None).reload("command")
 
-    assert reply.refused == ("expected a configuration file that may change, got a run without one")
+    assert reply.restart
+    assert reply.refused == "expected a run that began with a file of settings, got none: restart"
+
+
+def test_no_edit_ends_who_reads_the_next_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it is noted as what is wrong with it."""
+    reloader = reloader_of(file)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "differences", lambda *_: 1 / 0)
+        reply = reloader.reload("file")
+
+    assert reply.refused == "expected settings, got ZeroDivisionError: division by zero"
+    assert requested(reloader, file, "policy: {max_leverage: 1.25}").now
+
+
+def test_a_secret_is_no_difference() -> None:
+    """It is opened when a run begins, and sealed still where it is read again."""
+    opened = Settings(database=DatabaseSettings(url=SecretStr("sqlite:///x")))
+
+    assert differences(opened, Settings()) == {}
+
+
+# === The whole way ===
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("policy: {max_leverage: 1.25}", 0, "policy.max_leverage 1.5 → 1.25\n"),
+        ("policy: {max_leverage: 1.5}", 0, "nothing changes\n"),
+        ("policy: {max_leverage: 1.25}\nguard: false", 1, "no change of guard while it runs"),
+        ("policy: {max_leverage: x}", 2, "got 'x': nothing changes"),
+    ],
+)
+def test_bot_reload_prints_what_came_of_it(
+    file: Path, capsys: pytest.CaptureFixture[str], text: str, code: int, words: str
+) -> None:
+    """0 if it has its effect, 1 if it needs a restart, 2 if something is wrong."""
+    reloader, over = reloader_of(file), threading.Event()
+    bot, inbox = reloader._bot, reloader._inbox
+    bot.shown.last_frames.append(Frame(1, 1, 1, "c1", "tick"))
+
+    def play() -> None:
+        while not over.is_set():
+            if (frame := inbox.take(1, 0.002)) is not None:
+                bot._act(frame)
+            handle.answer()
+
+    file.write_text(text)
+    with within_reach(Inbox(), {}) as handle, reloader.watching():
+        handle.begin(partial(status_of, bot, "PAPER", "x"), lambda: bot.reload("command"))
+        run = threading.Thread(target=play)
+        run.start()
+        assert main(["reload"]) == code
+        over.set()
+        run.join()
+
+    assert words in "".join(capsys.readouterr())
+
+
+def test_an_edit_takes_effect_while_the_frames_flow(
+    frames: list[Frame], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the way of every command that runs a bot; nobody but the editor does anything."""
+    loaded, inbox = load(path=file), Inbox()
+    bot = Bot(Options(policy=loaded.settings.policy, config=loaded))
+
+    def flowing() -> Iterator[Frame]:
+        for n, frame in enumerate(frames[:400]):
+            if n == 200:
+                file.write_text("policy:\n  max_leverage: 1.25\n")
+                act = inbox.take(frame.seq, WAIT_S)
+                assert act is not None
+                yield act
+            yield frame
+
+    def source(pace: Any) -> Any:
+        return from_iterable(flowing()).pipe(operators.take_while(pace))
+
+    arguments = Namespace(plain=True, json=True, quiet=True)
+    assert conduct(arguments, bot, source, inbox, mode="PAPER", name="x")
+    assert bot.risk.policy.max_leverage == 1.25
+    report = report_of(bot, name="x", complete=True)
+    assert "gross at most 1.25 times the equity" in report["profile"]["limits"]
+    assert report["config"]["origins"]["policy.max_leverage"] == "reload by file"
+    assert "bot: reload by file: policy.max_leverage 1.25" in capsys.readouterr().err
+
+
+def test_a_process_knows_whether_it_has_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon has none that could hang up."""
+    found = []
+    for name in (os.devnull, "/nowhere/tty"):
+        monkeypatch.setattr(module, "_TERMINAL", name)
+        found.append(has_terminal())
+
+    assert found == [True, False]
 
 
 # === Ways to write a file ===

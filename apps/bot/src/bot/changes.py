@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import ConnError
-from dydx_strategy import Pace
+from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from bot.config import Loaded
 
@@ -45,7 +46,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
 
 
-UNWATCHED: Final = Reply(refused="expected a run with settings in a file, got one without")
+UNWATCHED: Final = Reply(refused="expected a run that goes by settings, got one that has not begun")
 
 
 def may_change(path: str) -> bool:
@@ -87,13 +88,18 @@ def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
     }
     if not given:
         return model
+    return validated(type(model), dict(model) | given, section)
+
+
+def validated(kind: type[_M], fields: Mapping[str, Any], section: str) -> _M:
+    """Return a model of these fields; `ConnError` names the first that cannot be meant."""
     try:
-        return type(model).model_validate(dict(model) | given)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (section, *first["loc"])))
         words = first["msg"].removeprefix("Value error, ")
-        raise ConnError(f"{where}: {words}, got {_text(given)}") from None
+        raise ConnError(f"{where}: {words}, got {_text(first['input'])[:80]}") from None
 
 
 def require_restartless(was: BaseModel, now: BaseModel, scored: Collection[str]) -> None:
@@ -103,6 +109,10 @@ def require_restartless(was: BaseModel, now: BaseModel, scored: Collection[str])
     """
     if isinstance(was, Pace) and isinstance(now, Pace):
         was.refuse(now)
+    for member in getattr(now, "strategies", ()):
+        kind, _ = SETTINGS.get(member.use, (None, None))
+        if kind is not None:
+            validated(kind, member.settings, member.title)
     for name in _weighed(now):
         if name not in scored:
             known = ", ".join(scored)
@@ -147,4 +157,4 @@ def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = Non
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else to_json(value).decode()

@@ -138,7 +138,9 @@ class Reloader:
         before = self._edition
         path = before.loaded.path
         if path is None:
-            raise ConnError("expected a configuration file that may change, got a run without one")
+            raise RestartError(
+                "expected a run that began with a file of settings, got none: restart"
+            )
         if path.is_file() and not path.read_bytes().strip():
             raise ConnError(f"{path}: expected settings, got an empty file")
         edition = _Edition.of(before.loaded.again())
@@ -224,10 +226,13 @@ def content_of(path: Path) -> bytes | None:
         return None
 
 
+_TERMINAL: Final = "/dev/tty"  # whichever controls this process
+
+
 def has_terminal() -> bool:
     """Return whether this process has a terminal that could hang up; a daemon has none."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return False
     return True
