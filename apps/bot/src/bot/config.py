@@ -18,11 +18,12 @@ import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
 from dydx_conn import unseal
 from dydx_risk import Policy
+from dydx_signals import ALL, SignalError
 from dydx_strategy import (
     SETTINGS,
     AllocatorSettings,
@@ -33,7 +34,15 @@ from dydx_strategy import (
     ReversionSettings,
     SniperSettings,
 )
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    field_serializer,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -86,12 +95,60 @@ class StrategiesSettings(Section):
     )
 
 
-class SignalSettings(Section):
+class ScoredSettings(Section):
     """What is scored, beside the standard six and what the strategy names."""
 
     use: str = Field(
         default="",
         description="all, names with commas between such as trend,basis, or a Python file of yours",
+    )
+
+    def tuned(self) -> dict[str, dict[str, float]]:
+        """Return of each signal that is not as its layer has it by what it is made."""
+        return {
+            name: dict(value)
+            for name, value in dict(self).items()
+            if isinstance(value, BaseModel) and value != type(value)()
+        }
+
+
+# What the arguments of the engines are, which have no models.
+_ARGUMENTS: Final = {
+    "fast": "half-life of the fast average, in s",
+    "slow": "half-life of the slow average, in s",
+    "variance": "half-life of the variance that it is measured in, in s",
+    "now": "half-life of what counts as now, in s",
+    "half_life": "half-life of its average, in s",
+    "scale_bps": "how far from nothing scores as far from 50 as one deviation does, in bps",
+    "distance_bps": "how far from the mid price is looked, in bps",
+}
+
+
+def _engine_settings() -> Iterator[tuple[str, tuple[type[BaseModel], BaseModel]]]:
+    for make in ALL:
+        fields = {
+            name: (
+                float,
+                Field(default=one.default, gt=0, description=_ARGUMENTS.get(name)),
+            )
+            for name, one in inspect.signature(make).parameters.items()
+        }
+        if fields:
+            words = (make.__doc__ or "").partition("\n")[0]
+            kind: Any = create_model(
+                make.__name__, __base__=Section, __doc__=words, **cast(Any, fields)
+            )
+            yield make().name, (kind, kind())
+
+
+if TYPE_CHECKING:
+    SignalSettings = ScoredSettings
+else:
+    SignalSettings = create_model(
+        "SignalSettings",
+        __base__=ScoredSettings,
+        __doc__=ScoredSettings.__doc__,
+        **dict(_engine_settings()),
     )
 
 
@@ -629,14 +686,17 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
 
 def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tuple[str, str]:
     """Return where the settings that contradict each other come from, and say it of each."""
-    named = [
-        path
-        for path in PATHS
-        if path.startswith(f"{section}.") and re.search(rf"\b{path.rpartition('.')[2]}\b", words)
-    ]
+    below = [path for path in PATHS if path.startswith(f"{section}.")]
+    named = [path for path in below if re.search(rf"\b{path.rpartition('.')[2]}\b", words)]
+    named = named or [path for path in below if path in given]
     places = {path: _at(given, path) for path in named}
     said = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
-    return next(iter(places.values()), section), f"{words} ({said})" if said else words
+    return _foremost([*places.values()] or [section]), f"{words} ({said})" if said else words
+
+
+def _foremost(places: Sequence[str]) -> str:
+    """Return where a person chose before where a profile did."""
+    return min(places, key=lambda place: place == DEFAULT or place.startswith(PROFILE))
 
 
 def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
@@ -650,10 +710,18 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
             paths = f"{name}.{setting}", f"policy.{limit}"
             places = [_at(given, path) for path in paths]
             words = f"expected {paths[0]} <= {paths[1]}, got {wanted:g} and {most:g}"
-            # What a person chose before what a profile did.
-            where = min(places, key=lambda place: place == DEFAULT or place.startswith(PROFILE))
-            yield Fault(where, f"{words} ({setting}: {places[0]}, {limit}: {places[1]})")
+            yield Fault(
+                _foremost(places), f"{words} ({setting}: {places[0]}, {limit}: {places[1]})"
+            )
     yield from _of_mix(settings.strategies.mix, given)
+    for make in ALL:
+        fields = settings.signals.tuned().get(name := make().name)
+        if fields is not None:
+            try:
+                make(**fields)
+            except SignalError as error:
+                where, words = _contradiction(f"signals.{name}", str(error), given)
+                yield Fault(where, f"signals.{name}: {words}")
 
 
 def _of_mix(mix: AllocatorSettings | None, given: Mapping[str, Given]) -> Iterator[Fault]:

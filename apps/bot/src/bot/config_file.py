@@ -113,7 +113,7 @@ def read(content: bytes, source: str) -> Document:
         raise ConfigError([_syntax(error, source)]) from None
     except yaml.reader.ReaderError as error:
         where = _place(text, error.position, source)
-        what = f"expected text, got the control character {ord(str(error.character)):#04x}"
+        what = f"expected text, got the control character {error.character:#04x}"
         raise ConfigError([Fault(where, what)]) from None
     except RecursionError:
         words = f"expected at most {_DEPTH} levels, got more"

@@ -79,6 +79,7 @@ def options_of(
     return Options(
         strategy=settings.strategy,
         signals=settings.signals.use,
+        tuned=settings.signals.tuned(),
         state=state,
         deposit=settings.deposit or deposit,
         guard=settings.guard,
