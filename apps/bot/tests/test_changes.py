@@ -11,7 +11,7 @@ from bot.config import PATHS, Settings
 from bot.report import report_of
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
 from dydx_strategy import Allocation, Allocator, AllocatorSettings, PairsSettings, StrategyError
-from reactivex import from_iterable
+from reactivex import from_iterable, operators
 
 MIDDLE_S = 300.0
 
@@ -88,10 +88,12 @@ def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: P
     path, source = tmp_path / "run.jsonl.zst", changing(frames[:20_000], *texts, at_s=20.0)
     lived = Bot(Options())
     with contextlib.closing(RecordingWriter(path, Header.of(NETWORKS["local"]))) as writer:
-        lived.made.record = writer.write_frame
-        for frame in source:
+
+        def written(frame: Frame) -> None:
             writer.write_frame(frame)
-            lived._take(frame)
+
+        lived.made.record = written
+        lived.run(from_iterable(source).pipe(operators.do_action(written)))
     again = played([*Recording(path)])
 
     assert again.journal.hash == lived.journal.hash
@@ -148,8 +150,7 @@ def test_sections_that_change_while_it_runs() -> None:
 
 def test_members_of_a_mix_get_their_parts_by_the_act(frames: list[Frame]) -> None:
     """Weights and settings of its members at once; who is a member stays."""
-    members = [{"use": "rank"}, {"use": "sniper"}]
-    mix = AllocatorSettings(strategies=tuple(Allocation(**one) for one in members))
+    mix = AllocatorSettings(strategies=(Allocation(use="rank"), Allocation(use="sniper")))
     heavier = [{"use": "rank", "weight": 3.0}, {"use": "sniper", "settings": {"arm": 5.0}}]
     texts = [
         text_of({"strategies.mix.strategies": rows})
