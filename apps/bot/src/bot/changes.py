@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
-from dydx_conn import ConnError
+from dydx_conn import ConnError, Frame
 from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -63,6 +63,11 @@ def require_live(changes: Mapping[str, Any]) -> None:
         raise RestartError(
             f"expected no change of {names} while it runs, got {got}: restart for it"
         )
+
+
+def is_of_settings(act: Frame) -> bool:
+    """Return whether an act changes settings, or is the note that it could not."""
+    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
 
 
 def text_of(changes: Mapping[str, Any]) -> str:

@@ -71,12 +71,12 @@ from bot.acts import one_line
 from bot.budget import REPLAYED, Budget, Supervisor
 from bot.changes import (
     RELOAD,
-    SOURCES,
     UNWATCHED,
     Reply,
     change_words,
     changed,
     changes_of,
+    is_of_settings,
     reloaded,
     require_live,
     require_restartless,
@@ -491,7 +491,7 @@ class Bot:
         self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
 
     def _note(self, act: Frame, _: str) -> None:
-        if act.link in SOURCES:
+        if is_of_settings(act):
             self.shown.notice = act.text
 
     def _stop(self, who: str, error: Exception) -> None:

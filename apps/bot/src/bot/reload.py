@@ -26,7 +26,7 @@ from dydx_strategy import StrategyError
 from pydantic_core import to_jsonable_python
 
 from bot.acts import act
-from bot.changes import RELOAD, SOURCES, Reply, RestartError, text_of
+from bot.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.composition import Bot
 from bot.config import PATHS, SECRETS, Loaded, Settings, of_document, read_file, value_of
 from bot.journal import JournalEntry
@@ -111,7 +111,7 @@ class Reloader:
     def _print(self, entry: JournalEntry | AccountUpdate) -> None:
         if not self._prints or isinstance(entry, AccountUpdate) or entry.kind != "act":
             return
-        if entry.value.link in SOURCES:
+        if is_of_settings(entry.value):
             print(f"bot: {entry.words}", file=sys.stderr)
 
     def reload(self, who: str, *, doubtful: bool = False) -> Reply:

@@ -37,6 +37,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
+from bot.changes import is_of_settings
 from bot.composition import Bot
 from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
@@ -327,7 +328,7 @@ class Database:
         elif (found := _ENTRIES.get(event.kind)) is not None:
             table, make = found
             put(table, partial(make, event))
-            if event.kind == "act" and event.value.type in RELOADS:
+            if event.kind == "act" and is_of_settings(event.value):
                 put("configs", partial(config_row, event))
 
     def note(self, frame: Frame) -> None:
@@ -376,4 +377,3 @@ class Database:
 
 
 _CONNECTIONS: Final = {"open": "connected", "close": "lost"}
-RELOADS: Final = ("reload", "reload refused")
