@@ -404,6 +404,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ('bot resume --why "it was nothing"', "with the reason, which is recorded"),
         ),
     ),
+    "reload": Command(
+        BESIDE,
+        "let a running bot read its settings again",
+        "bot.handle:reload",
+        (RUNNING,),
+        "The file is read whole and what is another value takes effect between two frames: limits "
+        "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
+        "(SIGHUP) does the same where the bot has no terminal. The exit code is 1 if something in "
+        "it needs a restart, 2 if something is wrong: then nothing changes.",
+        (
+            ("bot reload", "the one bot that runs here"),
+            ("bot reload 4711", "the one with this process number"),
+        ),
+    ),
     "status": Command(
         BESIDE,
         "show a running bot; exit code 1 if it may not enter",

@@ -37,7 +37,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
-from bot.changes import RELOAD, SOURCES, changes_of
+from bot.changes import RELOAD, changes_of, is_of_settings
 from bot.composition import Bot
 from bot.config import NONE
 from bot.configured import loaded_of, opened_of
@@ -215,11 +215,6 @@ def config_row(entry: JournalEntry) -> Row:
     }  # fmt: skip
 
 
-def _is_reload(act: Frame) -> bool:
-    # What is wrong with a configuration is a note of who read it again.
-    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
-
-
 # === Equity ===
 
 
@@ -350,7 +345,7 @@ class Database:
         elif (found := _ENTRIES.get(event.kind)) is not None:
             table, make = found
             put(table, partial(make, event))
-            if event.kind == "act" and _is_reload(event.value):
+            if event.kind == "act" and is_of_settings(event.value):
                 put("configs", partial(config_row, event))
 
     def _balance(self, update: AccountUpdate) -> None:
