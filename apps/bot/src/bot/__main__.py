@@ -43,6 +43,7 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    new_file,
     positive,
     share,
     whole,
@@ -179,6 +180,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             option(
                 "--save-state",
+                type=new_file,
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
@@ -217,7 +219,9 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             *NETWORK,
             *TICKERS,
-            option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
+            option(
+                "--svg", type=new_file, metavar="PATH", help="write the dashboard to an SVG instead"
+            ),
             option(
                 "--size",
                 default="120x40",
@@ -477,9 +481,14 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 "(default: 0.5)",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
-            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--save", type=new_file, metavar="FILE", help="write the isotonic maps as JSON"),
             option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
-            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="write plots to a page (needs bot[plots])",
+            ),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -584,6 +593,37 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot doctor --network local --json", "for a program"),
         ),
     ),
+    "config": Command(
+        MACHINE,
+        "show, check or begin the file of settings",
+        "bot.config_command:config",
+        (
+            option(
+                "act",
+                choices=("show", "check", "schema", "init", "seal"),
+                help="show: every value, and where it comes from; check: all that is wrong; "
+                "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
+                "seal: encrypt a secret into the file",
+            ),
+            option(
+                "name",
+                nargs="?",
+                help="with show: a setting or a section; with check, init and schema: a file; with "
+                "seal: the secret",
+            ),
+            CONFIG,
+            JSON,
+        ),
+        "Settings come from what is typed, over variables such as DYDX__POLICY__MAX_LEVERAGE, over "
+        "bot.yaml in this directory or the user's configuration directory, over the profile. What "
+        "is wrong is reported with file, line and the nearest name, all of it at once.",
+        (
+            ("bot config init", "writes bot.yaml"),
+            ("bot config check", "its exit code is 1 if anything is wrong"),
+            ("bot config show policy", "what counts, and where it comes from"),
+            ("bot config schema bot.schema.json", "for an editor"),
+        ),
+    ),
     "completion": Command(
         MACHINE,
         "print a script by which your shell completes what you type",
@@ -636,7 +676,7 @@ def parser() -> Parser:
         formatter_class=Shape,
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(
             name,

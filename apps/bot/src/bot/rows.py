@@ -52,6 +52,8 @@ _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _LOOK_NS: Final = 10 * _SECOND_NS  # between two looks at what open positions are worth
 
+BALANCE: Final = "collateral"  # a state of an account: its USDC in quote quantums, as text
+
 # === Entries ===
 # A row of each entry of the journal, made by the writer's thread.
 
@@ -295,6 +297,7 @@ class Database:
         self._due, self._looks = 0, 0
         self._troubles: dict[str, str] = {}
         self._links: dict[str, str] = {}
+        self._collateral = ""
         self._holdings: Holdings = (
             PaperHoldings(bot.venue.ledger)
             if isinstance(bot.venue, PaperVenue)
@@ -321,6 +324,7 @@ class Database:
         if isinstance(event, AccountUpdate):
             for moved in event.transfers:
                 put("transfers", partial(transfer_row, moved, event.at))
+            self._balance(event)
             for table, row in self._holdings.take(event):
                 put(table, row)
         elif event.kind == "order":
@@ -332,6 +336,14 @@ class Database:
             put(table, partial(make, event))
             if event.kind == "act" and _is_reload(event.value):
                 put("configs", partial(config_row, event))
+
+    def _balance(self, update: AccountUpdate) -> None:
+        # What the next run compares the account with (bot.reconcile).
+        was, self._collateral = self._collateral, str(update.collateral)
+        if update.collateral is not None and was != self._collateral:
+            words = f"{update.collateral / 1e6:,.6f} USDC at block {update.height}"
+            row = state_row(update.seq, update.at, BALANCE, was, self._collateral, words)
+            self.writer.put("states", row)
 
     def note(self, frame: Frame) -> None:
         """Count what is wrong with a frame, and look at the account once a second."""
