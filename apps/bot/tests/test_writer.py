@@ -317,6 +317,10 @@ def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) ->
 
     assert rows(file, "states", "seq") == [(2,), (3,)]
     assert rows(file, "runs", "name") == [("x",)]
+    assert made.trouble == (
+        f"expected the database in {file}, got a file that is gone, and 1 rows with it: "
+        "a new one goes on from there"
+    )
 
 
 def test_rows_that_come_too_fast_go_to_the_file_first(

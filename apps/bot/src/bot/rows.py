@@ -310,7 +310,7 @@ class Database:
         self._links: dict[str, str] = {}
         self._collateral = ""
         self._holdings: Holdings = (
-            PaperHoldings(bot.venue.ledger)
+            PaperHoldings(bot.venue)
             if isinstance(bot.venue, PaperVenue)
             else WireHoldings(str(bot.venue.subaccount), bot.risk.positions)
         )

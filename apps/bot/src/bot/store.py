@@ -67,6 +67,7 @@ class Store:
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
         self._path, self._url = file_of(url), url
+        self.gone = False  # whether its file is not there any more
         engine = engine_of(url, patience_s=_PATIENCE_S)
         upgrade(engine)
         self._made = self._file()
@@ -103,6 +104,7 @@ class Store:
         except OSError:
             found = (0, 0)
         if found != self._made:
+            self.gone = True
             raise DatabaseError(f"expected the database in {self._path}, got a file that is gone")
 
 
