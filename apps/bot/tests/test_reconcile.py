@@ -395,6 +395,7 @@ def url(tmp_path: Path) -> str:
         "orders": [
             {**order, "order_id": "o1", "client_id": "77", "status": "OPEN"},
             {**order, "order_id": "o2", "client_id": "78", "status": "FILLED"},
+            {**order, "order_id": "o3", "client_id": "79", "status": "OPEN", "updated": BEGAN - 1},
         ],
         "states": [
             {**state, "run_id": 1, "n": 9, "state": "1"},

@@ -421,8 +421,10 @@ def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
         held = connection.execute(
             select(positions).where(of_account(positions) & (positions.c.status == "OPEN"))
         ).all()
+        # What no run has seen since an earlier one left it, that run has reported.
+        seen = orders.c.updated >= run.began
         live = connection.execute(
-            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE))
+            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE) & seen)
         ).all()
     at = datetime.fromtimestamp(run.began / 1e9, UTC)
     ended = "ended" if run.state == "ended" else "was killed"
