@@ -198,6 +198,7 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("DYDX_CONFIG", "none")
         for what in ("state", "data", "config"):
             monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
         yield

@@ -13,7 +13,7 @@ from bot import reload as module
 from bot.acts import among
 from bot.changes import Reply
 from bot.composition import Bot, Options
-from bot.config import Loaded, load
+from bot.config import load
 from bot.reload import Reloader
 from dydx_conn import Frame, Inbox
 from reactivex import from_iterable, operators

@@ -162,15 +162,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
-    standard six and what the strategy names (bot.signals), `state` what another run left for it,
-    where that is no frame of the source, `account` the name of a paper account. `settings` are
-    those of the strategy, `config` is all that was loaded, with its origins. `budget` is how long
-    the strategy may take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
-    `detectors` are for whoever looks: nothing is decided by them.
+    standard six and what the strategy names (bot.signals), `tuned` by what a signal is made that is
+    not as its layer has it, `state` what another run left for it, where that is no frame of the
+    source, `account` the name of a paper account. `settings` are those of the strategy, `config` is
+    all that was loaded, with its origins. `budget` is how long the strategy may take: whoever
+    trades on frames as they come chooses `bot.budget.LIVE`. `detectors` are for whoever looks:
+    nothing is decided by them.
     """
 
     strategy: str = "rank"
     signals: str = ""
+    tuned: Mapping[str, Mapping[str, float]] = {}
     state: Frame | None = None
     account: str = PAPER
     deposit: int = 10_000
@@ -279,7 +281,7 @@ class Bot:
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = strategy or strategy_of(options)
-            self.scorer = Scorer(engines_of(options.signals, strategy))
+            self.scorer = Scorer(engines_of(options.signals, strategy, options.tuned))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._subscriptions = self._compose(strategy)
         if options.state is not None:
