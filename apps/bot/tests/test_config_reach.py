@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import dydx_paper
 import dydx_signals
 import dydx_strategy
 import msgspec
@@ -369,4 +368,3 @@ def test_a_model_is_no_setting() -> None:
         for path, field in PATHS.items()
         if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)
     ]
-    assert dydx_paper.QueuePosition == PATHS["paper.queue"].annotation

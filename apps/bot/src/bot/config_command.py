@@ -62,14 +62,13 @@ def show(arguments: argparse.Namespace) -> int:
         print(json.dumps({"hash": loaded.hash, "settings": values}, indent=2))
         return 0
     rows = [(path, written(plain_value(loaded, path)), loaded.origins[path]) for path in paths]
-    widths = [max(len(row[n]) for row in rows) for n in (0, 1)]
-    width = min(widths[1], _WIDEST)
-    lines = [f"{path:<{widths[0]}}  {text:<{width}}  {where}" for path, text, where in rows]
+    widths = [min(most, max(len(row[n]) for row in rows)) for n, most in enumerate(_WIDEST)]
+    lines = [f"{path:<{widths[0]}}  {text:<{widths[1]}}  {where}" for path, text, where in rows]
     print(as_lines([*lines, f"config hash {loaded.hash}"]))
     return 0
 
 
-_WIDEST: Final = 40
+_WIDEST: Final = (44, 16)  # of a path and a value, so that most lines fit a terminal
 
 
 def _named(name: str | None) -> list[str]:

@@ -38,10 +38,16 @@ class NothingYetError(DatabaseError):
 
 def chosen_url(arguments: argparse.Namespace) -> str:
     """Return the URL of the database: as typed, as configured, or the user's own file."""
+    if arguments.database:
+        return str(arguments.database)
     from bot.configured import opened_of
 
-    url = opened_of(arguments).settings.database.url.get_secret_value()
-    return default_url() if url in ("", "none") else url
+    # Of what was typed only the file of settings is one: a network here is a filter.
+    settings = opened_of(argparse.Namespace(config=arguments.config)).settings
+    url = settings.database.url.get_secret_value()
+    if url == "none":
+        raise DatabaseError("expected a database, got none as configured: --database names one")
+    return url or default_url()
 
 
 @contextlib.contextmanager
