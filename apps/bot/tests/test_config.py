@@ -281,6 +281,9 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
         ("paper: {latency: {samples_ms: [1, -2]}}", "1:35: expected paper.latency.samples_ms.1 to "
          "be greater than or equal to 0, got -2"),
         ("policy: {max_leverage: .nan}", "1:24: expected policy.max_leverage to be a finite"),
+        ("strategy: snipper", "1:11: expected one of rank, sniper, reversion, carry, pairs, mix, "
+         "none, or a file, got 'snipper': did you mean sniper?"),
+        ("signals: {use: 'trend, bases'}", "or a file, got 'bases': did you mean basis?"),
         ("notify: 5", "1:9: expected names and values in notify, got 5"),
     ],
 )  # fmt: skip
@@ -334,6 +337,17 @@ def test_a_path_of_a_recording_has_the_time_at_which_it_begins() -> None:
     assert path is not None
     assert re.fullmatch(r"mine-\d{8}-\d{6}\.jsonl\.zst", path.name)
     assert record_of(options_of(typed)) == path
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell stands between a file and the bot."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+
+    settings = from_file(tmp_path, "account: {keys: ~/my.key}\nrecord: ~/x.zst\n").settings
+
+    assert (settings.account.keys, settings.record) == (
+        "/home/somebody/my.key", "/home/somebody/x.zst",
+    )  # fmt: skip
 
 
 def test_the_paper_venue_is_as_it_is_configured() -> None:

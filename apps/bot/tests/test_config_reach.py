@@ -74,6 +74,7 @@ BESIDE = {"strategies.mix": {"strategies": [{"use": "rank"}]}}
 OTHERS: dict[str, Any] = {
     "profile": "reckless",
     "strategy": "sniper",
+    "signals.use": "trend",
     "markets": ["XRP-USD"],
     "policy.market_usdc": {"BTC-USD": 5.0},
     "strategies.rank.weights": {"trend": 1.0},

@@ -187,13 +187,18 @@ def init(arguments: argparse.Namespace) -> int:
     """Write a file in which every setting stands as a comment, with what it means."""
     path = Path(arguments.name or FILE)
     try:
-        with path.open("x", encoding="utf-8") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It may hold what is sealed: nobody else needs to read it.
+        with open(os.open(path, _NEW, 0o600), "w", encoding="utf-8") as file:
             file.write(template())
     except FileExistsError:
         words = "expected a path where nothing is yet, got a file: it is left as it is"
         raise ConfigError([Fault(str(path), words)]) from None
     print(f"{path}: {len(PATHS)} settings, all as comments; bot config check {path}")
     return 0
+
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def template() -> str:
@@ -285,7 +290,7 @@ def _replace(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        with open(os.open(part, _NEW, mode), "w") as file:
             file.write(text)
         part.replace(path)
     finally:
