@@ -756,7 +756,7 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
 
 
 def _unknown_names(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
-    """Find what is no name of a strategy or a signal, nor a file; what is typed is loaded at once."""
+    """Find what is no name of a strategy or a signal, nor a file; not of what is typed."""
     strategy, use = settings.strategy, settings.signals.use
     known = [*SETTINGS, "mix", "none"]
     wanted = [part.strip() for part in use.split(",") if part.strip()]
