@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_database import database
+from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
@@ -513,6 +514,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "database": database,
     "live": live,
     "run": run,
+    "history": history,
 }
 
 if __name__ == "__main__":

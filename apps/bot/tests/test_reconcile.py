@@ -169,7 +169,22 @@ def test_each_difference_is_one_finding(
     was: Left | None, indexer: Reported, chain: Held, kind: Kind, words: str
 ) -> None:
     """With what each of the three has, at which block, and what explains it."""
-    assert Finding(kind, words) in compare(was, indexer, chain)
+    assert (kind, words) in [(each.kind, each.words) for each in compare(was, indexer, chain)]
+
+
+def test_what_was_paid_in_while_no_bot_ran_is_known() -> None:
+    """It is no gain of the next run; a fill is."""
+    moves = (
+        Move(kind="transfer", at=9, paid_in=5_000_000, id="t1"),
+        Move(kind="transfer", at=8, paid_in=-1_000_000, id="t2"),
+        Move(kind="fill", at=7, paid_in=300_000, id="f1", ticker="BTC-USD"),
+        Move(kind="transfer", at=6, paid_in=99_000_000, id="known to the last run"),
+    )
+    now = held(830, usdc=1_004_300_000)
+
+    [found] = compare(left(), Reported(held=now, moves=moves), now)
+
+    assert (found.kind, found.paid_in) == ("explained", 4_000_000)
 
 
 def test_three_that_agree_are_no_finding() -> None:
@@ -395,6 +410,7 @@ def url(tmp_path: Path) -> str:
         "orders": [
             {**order, "order_id": "o1", "client_id": "77", "status": "OPEN"},
             {**order, "order_id": "o2", "client_id": "78", "status": "FILLED"},
+            {**order, "order_id": "o3", "client_id": "79", "status": "OPEN", "updated": BEGAN - 1},
         ],
         "states": [
             {**state, "run_id": 1, "n": 9, "state": "1"},

@@ -163,6 +163,19 @@ CHOICES: Final = (
     ),
     *ACCOUNT,
 )
+PAPER: Final = (
+    option(
+        "--account",
+        default="paper",
+        metavar="NAME",
+        help="which paper account, as several bots on one network need (default: paper)",
+    ),
+    option(
+        "--fresh",
+        action="store_true",
+        help="begin the account with a deposit (default: it goes on where its last run stopped)",
+    ),
+)
 DATABASE: Final = option(
     "--database",
     metavar="URL|none",
@@ -191,12 +204,16 @@ RUN: Final = (
 )
 
 # What is read from the database, and how it is printed.
-FROM_DATABASE: Final = (
+STORED: Final = (
     option(
         "--database",
         metavar="URL|FILE",
         help="the database (default: as configured, else the user's own file)",
     ),
+    CONFIG,
+)
+FROM_DATABASE: Final = (
+    *STORED,
     option("--csv", action="store_true", help="print the rows as CSV"),
     option("--json", action="store_true", help="print the rows as JSON"),
 )

@@ -99,10 +99,14 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One difference, in words; `noted` is what matters and needs no explanation."""
+    """One difference, in words; `noted` is what matters and needs no explanation.
+
+    `paid_in` is what transfers have to do with it, in quote quantums.
+    """
 
     kind: Kind
     words: str
+    paid_in: int = 0
 
 
 # === Comparison ===
@@ -193,7 +197,8 @@ def _account_for(words: str, change: int, moves: Sequence[Move], rounding: int) 
         if abs(rest) <= rounding + count + funding:
             parts = [_counted(causes[:count], kind) for kind in ("fill", "transfer")]
             parts += [f"funding {_usdc(rest, '+')}"] * (abs(rest) > rounding + count)
-            return Finding("explained", f"{words}: {', '.join(filter(None, parts))}")
+            paid_in = sum(m.paid_in for m in causes[:count] if m.kind == "transfer")  # integers
+            return Finding("explained", f"{words}: {', '.join(filter(None, parts))}", paid_in)
     what = "no fill, transfer or funding is reported that explains"
     return Finding("unexplained", f"{words}: {what} {_usdc(change, '+')}")
 
@@ -421,8 +426,10 @@ def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
         held = connection.execute(
             select(positions).where(of_account(positions) & (positions.c.status == "OPEN"))
         ).all()
+        # What no run has seen since an earlier one left it, that run has reported.
+        seen = orders.c.updated >= run.began
         live = connection.execute(
-            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE))
+            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE) & seen)
         ).all()
     at = datetime.fromtimestamp(run.began / 1e9, UTC)
     ended = "ended" if run.state == "ended" else "was killed"
@@ -498,11 +505,12 @@ async def _indexer(net: Network, subaccount: Subaccount, since: int | None = Non
         return await reported(rest, subaccount, since)
 
 
-def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> None:
+def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> int:
     """Compare the three, print each difference and let it be one of the run's first acts.
 
-    What nothing explains, and what could not be compared, lets the run begin halted. `database` is
-    a URL, by default the user's own, or "none".
+    What nothing explains, and what could not be compared, lets the run begin halted. Return what
+    was paid in since the last run, in quote quantums, as far as that is known. `database` is a
+    URL, by default the user's own, or "none".
     """
     try:
         left = last_run(net, subaccount, database)
@@ -522,6 +530,7 @@ def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str 
     if why := reason(found):
         _tell("the run begins halted: look at the account, then bot resume lets it enter")
         act(inbox, "reconcile", "halt", why)
+    return sum(each.paid_in for each in found)  # integers
 
 
 def _tell(words: str) -> None:

@@ -37,12 +37,14 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
-from bot.changes import RELOAD, SOURCES, changes_of
+from bot.changes import RELOAD, changes_of, is_of_settings
 from bot.composition import Bot
+from bot.config import NONE
 from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
 from bot.journal import VERDICTS, JournalEntry
 from bot.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
+from bot.resume import Carrying, Left
 from bot.spill import process
 from bot.writer import Writer
 
@@ -213,11 +215,6 @@ def config_row(entry: JournalEntry) -> Row:
     }  # fmt: skip
 
 
-def _is_reload(act: Frame) -> bool:
-    # What is wrong with a configuration is a note of who read it again.
-    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
-
-
 # === Equity ===
 
 
@@ -252,15 +249,19 @@ class Equity:
 
 
 def written_down(
-    arguments: argparse.Namespace, bot: Bot, net: Network, *, mode: str
+    arguments: argparse.Namespace, bot: Bot, net: Network, left: Left | None = None, *, mode: str
 ) -> list[Beside]:
-    """Return what writes a run on a network down, where that is wanted: one, or none.
+    """Return what writes a run on a network down, where that is wanted, and what it carries over.
 
-    `DatabaseError` for what names no database, before anything of the run begins.
+    `left` is what it goes on with. `DatabaseError` for what names no database, before anything of
+    the run begins.
     """
     settings = loaded_of(arguments).settings
     named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
-    return _written_down(arguments, bot, mode=mode, recording=settings.record or "", **named)
+    path = settings.record or ""
+    made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
+    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
+    return [*made, *carrying]
 
 
 def replay_written_down(
@@ -270,19 +271,29 @@ def replay_written_down(
     if not arguments.journal:
         return []
     named = {"network": recording.header.network, "chain_id": "", "name": arguments.recording}
-    return _written_down(arguments, bot, mode="replay", recording=str(recording.path), **named)
+    made = _written_down(arguments, bot, mode="replay", recording=str(recording.path), **named)
+    return [*made]
 
 
-def _written_down(arguments: argparse.Namespace, bot: Bot, **run: str) -> list[Beside]:
-    url = opened_of(arguments).settings.database.url.get_secret_value()
-    if url == "none":
+def _written_down(
+    arguments: argparse.Namespace, bot: Bot, left: Left | None = None, **run: str
+) -> "list[Database]":
+    if not (url := database_of(arguments)):
         return []
-    if url:
+    if url != str(default_database()):
         from bot.database import require
 
         require(url)
     row = run_row(bot, config=config_of(bot), **run)
-    return [Database(bot, url or str(default_database()), row)]
+    if left is not None:  # a paper account goes on
+        row["ledger"] = left.ledger
+    return [Database(bot, url, row)]
+
+
+def database_of(arguments: argparse.Namespace) -> str:
+    """Return the database of a run, "" for none."""
+    chosen = opened_of(arguments).settings.database.url.get_secret_value()
+    return "" if chosen == NONE else chosen or str(default_database())
 
 
 class Database:
@@ -334,7 +345,7 @@ class Database:
         elif (found := _ENTRIES.get(event.kind)) is not None:
             table, make = found
             put(table, partial(make, event))
-            if event.kind == "act" and _is_reload(event.value):
+            if event.kind == "act" and is_of_settings(event.value):
                 put("configs", partial(config_row, event))
 
     def _balance(self, update: AccountUpdate) -> None:

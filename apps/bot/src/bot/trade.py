@@ -244,6 +244,8 @@ def _trade(
     claim: Claim,
     handle: Handle,
 ) -> int:
+    from bot.remains import carried
+
     tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
@@ -257,12 +259,13 @@ def _trade(
     database = opened_of(arguments).settings.database.url
     reconcile(net, subaccount, inbox, database.get_secret_value())
     options = options_of(arguments, worth, budget=LIVE)
+    left = carried(arguments, net, subaccount)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
-    written = written_down(arguments, bot, net, mode="trade")
+    written = written_down(arguments, bot, net, left, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
         AuditLog(loaded_of(arguments).settings.audit) as audit,
