@@ -108,6 +108,10 @@ def _words_first(typed: Sequence[str], words: Sequence[str]) -> list[str]:
 class Shape(argparse.HelpFormatter):
     """How help looks: texts are filled a paragraph at a time, what is indented stays as it is."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._width = min(self._width, 98)  # lines that are longer are read badly
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         filled = [
             part if "\n " in part else super(Shape, self)._fill_text(part, width, indent)
