@@ -105,8 +105,8 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which
 CONFIG: Final = option(
     "--config",
     metavar="FILE|none",
-    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
-    "no file); what is typed goes over it",
+    help="file of settings (or DYDX_CONFIG; default: bot.yaml here or in the user's configuration "
+    "directory; none: no file); what is typed goes over it",
 )
 
 # What changes how the bot acts, and so changes the run hash.
@@ -163,6 +163,19 @@ CHOICES: Final = (
     ),
     *ACCOUNT,
 )
+PAPER: Final = (
+    option(
+        "--account",
+        default="paper",
+        metavar="NAME",
+        help="which paper account, as several bots on one network need (default: paper)",
+    ),
+    option(
+        "--fresh",
+        action="store_true",
+        help="begin the account with a deposit (default: it goes on where its last run stopped)",
+    ),
+)
 DATABASE: Final = option(
     "--database",
     metavar="URL|none",
@@ -191,12 +204,16 @@ RUN: Final = (
 )
 
 # What is read from the database, and how it is printed.
-FROM_DATABASE: Final = (
+STORED: Final = (
     option(
         "--database",
         metavar="URL|FILE",
         help="the database (default: as configured, else the user's own file)",
     ),
+    CONFIG,
+)
+FROM_DATABASE: Final = (
+    *STORED,
     option("--csv", action="store_true", help="print the rows as CSV"),
     option("--json", action="store_true", help="print the rows as JSON"),
 )

@@ -4018,9 +4018,10 @@ class Lifecycle:
         if state.final:
             self._undated.pop(state.id, None)
         if len(self.orders) > _MOST_ORDERS:
-            for id in [id for id, known in self.orders.items() if known.final][:1]:
-                del self.orders[id]
-                self._fills.pop(id, None)
+            over = (id for id, known in self.orders.items() if known.final)
+            if (oldest := next(over, None)) is not None:
+                del self.orders[oldest]
+                self._fills.pop(oldest, None)
         return state
 
 
