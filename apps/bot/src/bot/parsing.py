@@ -227,6 +227,27 @@ def share(text: str) -> float:
     return number
 
 
+def rest_address(text: str) -> str:
+    """Read the address of an indexer's REST."""
+    return _address(text, r"https?://[^\s/]+.*", "https://indexer.example.com")
+
+
+def socket_address(text: str) -> str:
+    """Read the address of an indexer's WebSocket."""
+    return _address(text, r"wss?://[^\s/]+.*", "wss://indexer.example.com/v4/ws")
+
+
+def node_address(text: str) -> str:
+    """Read the address of a node."""
+    return _address(text, r"[^\s/]+:\d+", "grpc.example.com:443")
+
+
+def _address(text: str, shape: str, such_as: str) -> str:
+    if not re.fullmatch(shape, text):
+        raise argparse.ArgumentTypeError(f"expected an address such as {such_as}, got {text!r}")
+    return text
+
+
 def new_file(text: str) -> str:
     """Read the path of a file that is to be written: what is wrong is refused before a run."""
     folder = os.path.dirname(text) or "."
