@@ -26,6 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
@@ -479,7 +480,7 @@ def dashboard(recording: str) -> Iterator[Row]:
 def start(_: str) -> Iterator[Row]:
     """Start the program: help, and a whole plain run of the bundled recording."""
     bot = [sys.executable, "-m", "bot"]
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": "", "DYDX_CONFIG": "none"}
 
     def run(*words: str) -> Callable[[], Any]:
         return lambda: subprocess.run(
@@ -510,6 +511,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "start": start,
     "live": live,
     "run": run,
+    "history": history,
 }
 
 if __name__ == "__main__":
