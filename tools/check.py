@@ -6,7 +6,7 @@
     uv run --all-packages --group dev tools/check.py --list         their names
 
     lock · environment · ruff · format · types · imports · structure · versions
-        ──►  venue · wire · tools  ──►  eight gates         three of them side by side
+        ──►  venue · wire · tools  ──►  eight gates          four of them side by side
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
 all of them exit with 0, and is skipped if one exits with 77. A failure is shown in full when
@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Command = list[str]
 
-# Of two cores each gate uses one, and those that wait for a process or a socket use less.
-SIDE_BY_SIDE = 3
+# Of two cores each gate uses one; venue and wire wait for a process or a socket most of the time.
+SIDE_BY_SIDE = 4
 
 # What a command exits with that could not do its work here and prints why, as automake has it.
 SKIPPED = 77
@@ -112,6 +112,7 @@ LONG = {
     "soak": "the connection through ten minutes of faults",
     "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",
+    "recovery": "bot paper killed fifty times, and what came back: ten minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
@@ -128,6 +129,7 @@ def long_checks() -> dict[str, list[Command]]:
         "chaos": [
             [*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100", "--profile", "reckless"]
         ],
+        "recovery": [[*tool, "tools/killed.py"]],
         "calibration": [[*tool, "tools/calibration.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }

@@ -29,7 +29,7 @@ from typing import Final
 
 import msgspec
 from bot.composition import Bot, Options
-from bot.paper import PAPER, Paper
+from bot.paper import PAPER, Paper, paper_account
 from dydx_conn import AccountUpdate, Frame, Recording
 from dydx_data import DataState, step
 from dydx_strategy import STRATEGIES
@@ -89,7 +89,7 @@ class _Desk(Paper):
     """A paper venue that notes what its fills cost beside the middle of the book."""
 
     def __init__(self, data: DataState) -> None:
-        super().__init__(PAPER, DEPOSIT * USDC)
+        super().__init__(paper_account(PAPER), DEPOSIT * USDC)
         self.slipped = self.volume = 0.0
         self._data = data
 

@@ -41,6 +41,7 @@ from dydx_conn import (
     rest_contents,
 )
 from pydantic import SecretStr
+from runbook import is_in, pages, typed
 
 VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
@@ -61,6 +62,7 @@ NAMES = (
     "told",
     "bracketed",
     "compared",
+    "fresh",
 )
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
@@ -432,7 +434,12 @@ def stored(url: str, address: str, **held: str) -> None:
     tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
-        run: dict[str, Any] = {"mode": "TRADE", "began": at, "state": "running", "pid": len(held)}
+        run: dict[str, Any] = {
+            "mode": "TRADE",
+            "began": at,
+            "state": "running",
+            "process": str(len(held)),
+        }
         connection.execute(tables["runs"].insert().values(**ours, **run))
         for name, size in held.items():
             row: dict[str, Any] = {
@@ -487,23 +494,45 @@ def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     assert len(noted) == 3
 
 
-def test_flatten_closes_what_is_held_where_no_bot_runs(
-    venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_drill_leaked_key(
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By orders that only reduce."""
-    keys, log = key("leaves"), tmp_path / "hand.jsonl"
+    """As the runbook has it: what a thief bought is sold, what he placed is gone; a new key is made.
+
+    Without a bot that runs, by a key in a file.
+    """
+    page, keys, log = pages()["Leaked key"], key("leaves"), tmp_path / "hand.jsonl"
+    given = {"NETWORK": str(venue.file), "FILE": str(tmp_path / "old")}
+    given |= {"NEWFILE": str(tmp_path / "new")}
+    halt, *steps = [typed(command, **given)[1:] for command in page.commands]
+
+    def run(words: list[str], who: str = "leaves") -> int:
+        """Type a command, with a key and a passphrase at hand."""
+        monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX[who])
+        for variable in ("DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE"):
+            monkeypatch.setenv(variable, f"correct horse of {who}")
+        return main(words)
+
+    assert run(["keys", "save", given["FILE"]]) == 0
     path = f"/v4/perpetualPositions?address={keys.address}&subaccountNumber=0&status=OPEN"
     by_hand(venue, keys, log, 3_999_999_999)
     venue.wait(lambda: all(venue.answer(path, "{").positions for _ in range(16)))
 
-    assert main(["flatten", "--network", str(venue.file), "--audit", str(log)]) == 0
-
+    assert run(halt) == 2  # no bot runs here
+    assert [run([*step, "--audit", str(log)]) for step in steps[:2]] == [0, 0]
     printed = capsys.readouterr().out
+    assert [run(step, "fresh") for step in steps[2:]] == [0, 0]
+
+    assert is_in(page.over[1], printed)
     assert f"{keys.address}/0: 1 of 1 positions are closed" in printed
     venue.wait(lambda: not any(venue.answer(path, "{").positions for _ in range(16)))
-    assert [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)].count(
-        ("SELL", True)
-    ) == 1
+    sides = [(o.side, o.reduce_only) for o in venue.filled(keys.address, 2)]
+    assert sides.count(("SELL", True)) == 1
+    assert keys.address not in capsys.readouterr().out
 
 
 def test_flatten_is_done_by_the_bot_that_runs_there(

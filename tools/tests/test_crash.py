@@ -13,7 +13,7 @@ import pytest
 from bot.composition import Bot, Options
 from bot.profiles import RECKLESS
 from crash_paths import CALM_S, DEPOSIT, FAMILIES, KINDS, Asset, Event, Path, path_of
-from crash_recorded import on_recording
+from crash_recorded import RecordedOutcome, on_recording
 from crash_rivals import RIVALS, Rival, closing
 from crash_runs import (
     GUARD,
@@ -456,26 +456,32 @@ def test_hindsight_sells_before_the_fall() -> None:
 # === On a recording ===
 
 
-def test_on_a_recording_the_guard_is_the_bot_itself_and_a_rival_stands_in_its_place() -> None:
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, RecordedOutcome]:
+    """Play the bundled recording once under each rule, and under the guard with protections."""
+    return on_recording("quickstart", Options.of(RECKLESS), ("none", "all", "half", "stop", "both"))
+
+
+def test_on_a_recording_the_guard_is_the_bot_itself_and_a_rival_stands_in_its_place(
+    recorded: dict[str, RecordedOutcome],
+) -> None:
     """The same strategy; what has sold all holds nothing at the end, and was worth selling."""
-    options = Options.of(RECKLESS)
-    bot = Bot(options)
+    bot = Bot(Options.of(RECKLESS))
     bot.run(replay("quickstart"))
-    found = on_recording("quickstart", options, ("all", "both"))
 
-    assert found["both"].left == (bot.venue.figures().equity or 0) / USDC
-    assert found["both"].orders == bot.journal.counts["reduce"]
-    assert found["all"].orders >= 1
-    assert not found["all"].lost
-    assert found["all"].left != found["both"].left
+    assert recorded["both"].left == (bot.venue.figures().equity or 0) / USDC
+    assert recorded["both"].orders == bot.journal.counts["reduce"]
+    assert recorded["all"].orders >= 1
+    assert not recorded["all"].lost
+    assert recorded["all"].left != recorded["both"].left
 
 
-def test_reckless_ends_no_worse_on_the_recording_than_any_simple_rule() -> None:
+def test_reckless_ends_no_worse_on_the_recording_than_any_simple_rule(
+    recorded: dict[str, RecordedOutcome],
+) -> None:
     """Guard and protections together: what `--profile reckless` promises."""
-    found = on_recording("quickstart", Options.of("reckless"))
-
-    assert found["none"].lost
-    assert found["both"].left >= max(found[rule].left for rule in ("all", "half", "stop"))
+    assert recorded["none"].lost
+    assert recorded["both"].left >= max(recorded[rule].left for rule in ("all", "half", "stop"))
 
 
 # === Table ===

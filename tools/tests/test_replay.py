@@ -174,11 +174,14 @@ def test_the_official_client_receives_what_was_recorded_word_for_word(name: str)
     # The longer list was the first connection's: live fills one before it opens another.
     tickers = [ticker for ids in sorted(books.values(), key=len)[::-1] for ticker in ids]
     received: list[Frame] = []
+    ended: list[Frame] = []
 
     def to_the_last_close(frame: Frame) -> bool:
         received.append(frame)
         # A connection that has ended is tried again, in vain: that end counts for nothing.
-        return sum((one.kind, one.type) == ("close", "1000") for one in received) < len(books)
+        if (frame.kind, frame.type) == ("close", "1000"):
+            ended.append(frame)
+        return len(ended) < len(books)
 
     with Served(name, "--speed", "max") as served:
         collect(live(served.network, tickers, pace=to_the_last_close))

@@ -4,9 +4,10 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from dydx_conn import Frame, Recording, find_recording
+from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from hypothesis import HealthCheck, settings
 from servers import postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
@@ -61,3 +62,19 @@ def postgresql() -> Iterator[Callable[[], str]]:
         yield made
     finally:
         server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """Return the first minute of the bundled recording as a recording of its own."""
+    source = Recording(find_recording("quickstart"))
+    path = tmp_path / "short.jsonl.zst"
+    writer = RecordingWriter(path, source.header)
+    first = None
+    for frame in source:
+        first = frame.mono if first is None else first
+        if frame.mono - first > 60e9:
+            break
+        writer.write_frame(frame)
+    writer.close()
+    return path

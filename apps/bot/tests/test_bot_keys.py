@@ -145,8 +145,9 @@ def test_a_strategy_file_finds_no_key_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     """Also where the bot itself needs none; the rest of the environment is as it was."""
-    for name in ("MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "NEW_PASSPHRASE", "ENVIRONMENT"):
+    for name in ("MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "NEW_PASSPHRASE", "_DATABASE__URL"):
         monkeypatch.setenv(f"DYDX_{name}", "hunter2")
+    monkeypatch.setenv("DYDX_ENVIRONMENT", "staging")
     monkeypatch.setenv("HOME", "home")
     monkeypatch.setenv("SPIED", str(tmp_path / "spied"))
     (tmp_path / "spy.py").write_text(SPY)

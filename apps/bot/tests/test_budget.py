@@ -170,7 +170,7 @@ def test_a_strategy_that_takes_most_of_the_time_is_stopped(
     frames: list[Frame], slow: Callable[..., str]
 ) -> None:
     """Each call is short enough, and the guard still has less than a third of the time."""
-    budget = Budget(call_s=10.0, first_s=0.1, busy_s=0.5)
+    budget = Budget(call_s=2.0, first_s=0.1, busy_s=0.5)
     bot = Bot(Options(strategy=slow("time.sleep(0.3)"), budget=budget))
 
     words = stopped(bot, frames[:4_000])

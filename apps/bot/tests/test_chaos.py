@@ -792,7 +792,7 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is(
         (["--seconds", "1"], "expected a recording of books with 100 frames or more"),
         (["--only", "3"], "expected --seed N beside --only 3, got none"),
         (["--seed", "3", "--only", "1,99"], "such as --only 1,2, got 99"),
-        (["--deposit", "0"], "expected a deposit above 0 USDC"),
+        (["--deposit", "0"], "expected deposit to be greater than 0"),
     ],
 )
 def test_a_wrong_word_is_an_error_in_one_line(

@@ -1,11 +1,14 @@
 """The configuration: which value counts, where it comes from, and what is refused in which words."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bot.__main__ import parser
 from bot.config import PATHS, SECTIONS, Loaded, load, value_of
 from bot.config_file import ConfigError
+from bot.configured import environment_of, loaded_of, typed_again
 from bot.profiles import PROFILES
 
 
@@ -101,6 +104,92 @@ def test_an_empty_variable_gives_nothing() -> None:
     assert load(environment={"DYDX__DEPOSIT": ""}).settings.deposit is None
 
 
+def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is typed comes first; a wrong word is refused with a list of the right ones."""
+    monkeypatch.setenv("DYDX_ENVIRONMENT", "production")
+
+    assert environment_of(parser().parse_args(["doctor"])).environment == "production"
+    typed = parser().parse_args(["doctor", "--environment", "staging"])
+    assert environment_of(typed).environment == "staging"
+    monkeypatch.setenv("DYDX_ENVIRONMENT", "prod")
+    with pytest.raises(ConfigError, match=r"DYDX_ENVIRONMENT: .*'production', got 'prod'"):
+        environment_of(parser().parse_args(["doctor"]))
+
+
+def test_a_file_is_found_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the working directory before that of the user, and --config names another, or none."""
+    monkeypatch.chdir(tmp_path)
+    home = Path(os.environ["XDG_CONFIG_HOME"]) / "dydx-bot"
+    home.mkdir(parents=True)
+    written(home, "deposit: 1")
+    other = written(home.parent, "deposit: 3")
+
+    def deposit(*typed: str) -> int | None:
+        return loaded_of(parser().parse_args(["replay", *typed])).settings.deposit
+
+    assert deposit() == 1
+    assert f"bot: configuration: {home}/bot.yaml (--config none: " in capsys.readouterr().err
+    written(tmp_path, "deposit: 2")
+    assert [deposit(), deposit("--config", str(other)), deposit("--config", "none")] == [2, 3, None]
+    assert capsys.readouterr().err.splitlines() == [
+        "bot: configuration: bot.yaml (--config none: without it)"
+    ]
+    with pytest.raises(ConfigError, match="expected a file of settings, or none, got no file"):
+        deposit("--config", "nowhere.yaml")
+
+
+def test_only_what_is_typed_goes_over_the_file(tmp_path: Path) -> None:
+    """A default of the command line is no choice of anybody's."""
+    path = written(tmp_path, "guard: false\nstrict: true\npolicy: {hand_beside: true}\n")
+
+    words = ["paper", "--config", str(path), "--guard", "--no-hand-beside", "--tickers", "eth-usd"]
+    loaded = loaded_of(parser().parse_args(words))
+
+    settings, origins = loaded.settings, loaded.origins
+    assert (settings.guard, settings.strict, settings.policy.hand_beside) == (True, True, False)
+    assert settings.markets == ("ETH-USD",)
+    assert [origins[name] for name in ("guard", "policy.hand_beside", "markets")] == [
+        "--guard", "--no-hand-beside", "--tickers",
+    ]  # fmt: skip
+    assert typed_again(parser().parse_args(words)) == [
+        "--tickers", "eth-usd", "--guard", "--no-hand-beside", "--config", str(path),
+    ]  # fmt: skip
+
+
+# === What is recorded ===
+
+
+def test_a_recorded_run_is_replayed_with_what_was_recorded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither a variable nor a file of today changes it; what is typed does."""
+    then = load({"profile": ("--profile", "reckless"), "deposit": ("--deposit", 7)}, environment={})
+
+    again = loaded_of(parser().parse_args(["replay"]), then.text())
+    typed = loaded_of(parser().parse_args(["replay", "--profile", "steady"]), then.text())
+
+    assert again.hash == then.hash
+    assert again.settings.policy == PROFILES["reckless"].policy
+    assert again.origins["policy.max_leverage"] == "recording"
+    assert (typed.settings.policy, typed.settings.deposit) == (PROFILES["steady"].policy, 7)
+    assert "bot: configuration: as recorded" in capsys.readouterr().err
+
+
+def test_what_stands_beside_a_run_is_no_part_of_its_identity() -> None:
+    """Where it is recorded, where the database is, whose account it is."""
+    beside = {
+        "DYDX__RECORD": "x.jsonl.zst", "DYDX__DATABASE__URL": "sqlite:///x",
+        "DYDX__ACCOUNT__SUBACCOUNT": "3", "DYDX__NETWORK": "local",
+    }  # fmt: skip
+
+    hashes = {load(environment=given).hash for given in ({}, beside, {"DYDX__DEPOSIT": "5"})}
+
+    assert load(environment=beside).hash == load(environment={}).hash
+    assert len(hashes) == 2
+
+
 # === What is refused ===
 
 
@@ -122,7 +211,7 @@ profile: stedy
         "bot.yaml:5:1: expected no name 'max_leverage': did you mean policy.max_leverage?",
         "bot.yaml:6:10: expected nothing in notify, which has no settings in this version, got "
         "telegram",
-        "bot.yaml:7:10: profile: expected a profile (steady, reckless), got 'stedy'",
+        "bot.yaml:7:10: expected a profile (steady, reckless), got 'stedy'",
         "DYDX__POLICY__MAX_LEVRAGE: expected the name of a setting: did you mean "
         "DYDX__POLICY__MAX_LEVERAGE?",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import dydx_conn
 import pytest
+from bot import spill
 from bot.__main__ import main
 from bot.acts import private, state_directory
 from bot.database import TABLES, engine_of, upgrade
@@ -27,7 +28,8 @@ def outcomes(checks: Any) -> dict[str, str]:
 def test_the_machine_is_looked_at() -> None:
     """Python, what it may open, who may read what, disk, database, clock; none fails here."""
     assert set(outcomes(machine())) == {
-        "python", "bot", "terminal", "files", "permissions", "disk", "database", "ntp", "clock"
+        "python", "bot", "terminal", "files", "configuration", "permissions", "disk", "database",
+        "unwritten", "ntp", "clock",
     }  # fmt: skip
     assert "failed" not in outcomes(machine()).values()
 
@@ -154,7 +156,7 @@ def test_a_database_is_none_yet_then_of_this_version_with_its_last_run(tmp_path:
     engine = engine_of(url)
     assert "version none: the next run brings it to" in check_of("database", url).seen
     upgrade(engine)
-    run = {"mode": "TRADE", "network": "local", "chain_id": "c", "account": "a/0", "pid": 1}
+    run = {"mode": "TRADE", "network": "local", "chain_id": "c", "account": "a/0", "process": "1"}
     with engine.begin() as connection:
         connection.execute(TABLES["runs"].insert().values(**run, began=0, state="running"))
     engine.dispose()
@@ -175,12 +177,44 @@ def test_a_database_that_is_none_fails(tmp_path: Path) -> None:
     assert found.hint.startswith("bot restore")
 
 
+def test_a_configuration_is_named_and_its_first_fault_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how many more there are; without a file the defaults count."""
+    monkeypatch.chdir(tmp_path)
+    assert check_of("configuration").seen == "no bot.yaml: defaults"
+
+    (tmp_path / "bot.yaml").write_text(f"account:\n  keys: {tmp_path / 'key'}\n")
+    (tmp_path / "key").write_text("")
+    (tmp_path / "key").chmod(0o604)
+    assert check_of("configuration").seen == f"{tmp_path / 'bot.yaml'} is valid"
+    assert check_of("permissions").hint == f"chmod 600 {tmp_path / 'key'}"
+
+    (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\nprofil: steady\n")
+    found = check_of("configuration")
+    assert (found.outcome, found.hint[:16]) == ("failed", "bot config check")
+    assert found.seen.startswith("bot.yaml:2")
+    assert found.seen.endswith("(and 1 more)")
+
+
+def test_rows_that_no_database_took_are_counted() -> None:
+    """Those that wait, and those that none will ever take."""
+    private(spill.directory())
+    (spill.directory() / "a.jsonl").write_text("{}\n[]\n[]\n")
+    (spill.directory() / "b.refused").write_text("{}\n[]\n")
+
+    found = check_of("unwritten")
+
+    assert found.outcome == "warning"
+    assert found.seen == f"2 rows wait in {spill.directory()}, 1 were refused"
+
+
 def test_the_machine_alone_is_looked_at_without_a_network(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In words and as JSON; what fails is a 1."""
     assert main(["doctor", "--offline"]) == 0
-    assert re.search(r"this machine, \d of 9 fine", capsys.readouterr().out)
+    assert re.search(r"this machine, 1[01] of 11 fine", capsys.readouterr().out)
 
     monkeypatch.setattr("bot.machine.too_few_files", lambda: "expected 128, got 64")
     assert main(["doctor", "--offline", "--json"]) == 1
@@ -225,7 +259,7 @@ def test_what_a_venue_really_sent_is_enough(capsys: pytest.CaptureFixture[str]) 
     """The beginning of a recording holds all that is looked for; exit code 0."""
     assert main(["doctor", "--network", "local"]) == 0
 
-    assert re.search("local: ok, 1[67] of 17 fine", capsys.readouterr().out)  # ntp may warn
+    assert re.search("local: ok, 1[89] of 19 fine", capsys.readouterr().out)  # ntp may warn
 
 
 @pytest.mark.usefixtures("recorded")

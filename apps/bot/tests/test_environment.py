@@ -1,6 +1,5 @@
 """Where a run may go: environments, networks, confirmations, and what is checked at start."""
 
-import argparse
 import dataclasses
 import io
 import subprocess
@@ -26,7 +25,6 @@ from bot.environment import (
     network_type,
     objection,
     read_network,
-    settings_of,
     too_few_files,
     validate,
 )
@@ -207,18 +205,6 @@ def test_a_process_of_few_files_ends_with_one_line(command: str) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("bot: expected a limit of 128 or more open files")
     assert ended.stderr.count("\n") == 1
-
-
-def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is typed comes first; a wrong word is refused with a list of the right ones."""
-    monkeypatch.setenv("DYDX_ENVIRONMENT", "production")
-    typed = argparse.Namespace(environment="staging", network=None)
-
-    assert settings_of(argparse.Namespace()).environment == "production"
-    assert settings_of(typed).environment == "staging"
-    monkeypatch.setenv("DYDX_ENVIRONMENT", "prod")
-    with pytest.raises(RefusalError, match=r"development, test, staging, production, got 'prod'"):
-        settings_of(argparse.Namespace())
 
 
 @pytest.mark.parametrize(

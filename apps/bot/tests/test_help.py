@@ -7,6 +7,7 @@ import shlex
 import pytest
 from bot.__main__ import COMMANDS, EPILOG, GROUPS, parser
 from bot.parsing import Parser
+from dydx_conn import network
 
 WIDTH = 80
 
@@ -69,3 +70,13 @@ def test_every_example_is_one_that_the_parser_takes(name: str, typed: str, top: 
         assert isinstance(top.parse_args(words[1:]), argparse.Namespace)
     else:  # options alone are those of replay
         assert name == ""
+
+
+def test_the_help_of_trade_leads_from_nothing_to_a_run(top: Parser) -> None:
+    """A key, paper money from the faucet of the venue that is `local`, and commands that exist."""
+    more = COMMANDS["trade"].more
+
+    typed = [re.sub(" +#.*", "", line).strip() for line in more.splitlines()]
+    commands = [shlex.split(line)[1:] for line in typed if line.startswith("bot ")]
+    assert [top.parse_args(words).command for words in commands] == ["trade", "keys", "trade"]
+    assert f"{network('local').rest.removeprefix('http://')}/faucet/tokens" in more

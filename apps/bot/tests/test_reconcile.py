@@ -331,7 +331,7 @@ def chain_of(truth: Any, name: str) -> ChainAccount:
 # === The database ===
 
 
-RUN = {"mode": "TRADE", "chain_id": "localdydxprotocol", "account": "dydx1/0", "pid": 1}
+RUN = {"mode": "TRADE", "chain_id": "localdydxprotocol", "account": "dydx1/0", "process": "1"}
 US = Subaccount("dydx1", 0)
 BEGAN = 1_767_225_600_000_000_000
 

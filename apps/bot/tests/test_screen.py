@@ -627,7 +627,7 @@ def on_a_terminal(*typed: str) -> tuple[int, int, "subprocess.Popen[bytes]"]:
 
 def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
     """It needs a yes; the first row shows what came of it."""
-    master, slave, bot = on_a_terminal("replay", "--speed", "5")
+    master, slave, bot = on_a_terminal("replay", "--speed", "5", "--report")
 
     read_until(master, b"liquidation")
     seen = b""

@@ -25,6 +25,8 @@ from bot.acts import among
 from bot.claim import claimed
 from bot.commands import bot_for
 from bot.composition import Bot, Options
+from bot.config import AccountSettings
+from bot.configured import loaded_of
 from bot.environment import EnvironmentSettings, RefusalError, Validation
 from bot.runs import options_of, require_tickers
 from bot.trade import (
@@ -709,7 +711,7 @@ def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
         stops: ClassVar[dict[int, Frame]] = {}
 
         class header:  # noqa: N801 - as a recording has it
-            run = f"trade {US} 1234"
+            run, settings = f"trade {US} 1234", ""
 
     typed = parser().parse_args(["replay", "x"])
 
@@ -737,6 +739,7 @@ def test_a_real_run_that_is_replayed_otherwise_is_warned_about(
 
         class header:  # noqa: N801 - as a recording has it
             run = f"trade {US} 1234 --profile reckless --strategy rank --hand-beside"
+            settings = ""
 
     bot_for(parser().parse_args(["replay", "x", *typed]), Recorded())  # type: ignore[arg-type]  # as above
 
@@ -814,8 +817,10 @@ def test_a_cancel_goes_the_same_way() -> None:
 def test_options_name_who_signs() -> None:
     """Each with its default."""
     options: argparse.Namespace = parser().parse_args(["trade"])
+    settings = loaded_of(options).settings
 
-    assert (options.keys, options.subaccount, options.audit) == ("env", 0, "audit.jsonl")
+    assert settings.account == AccountSettings(keys="env", subaccount=0)
+    assert settings.audit == "audit.jsonl"
     assert (options.yes_orders, options.yes_mainnet) == (False, False)
 
 

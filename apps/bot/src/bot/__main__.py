@@ -16,10 +16,14 @@ from typing import Final, NamedTuple
 from bot.options import (
     ACCOUNT,
     CHOICES,
+    CONFIG,
     DATABASE,
+    FROM_DATABASE,
     JSON,
     KEYS,
     NETWORK,
+    OF_RUNS,
+    PAGES,
     PAPER,
     RECORD,
     RECORDING,
@@ -71,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    code = 0
     try:
         with guarded():
             code = run(options)
@@ -78,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
-        return 0
+        return code
     except KeyboardInterrupt:
         return 130
 
@@ -303,12 +308,27 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
         ),
+        """\
+from nothing, on a venue of this machine (made-up markets, made-up money):
+  uv run --all-packages --group dev tools/venue      # in another terminal
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
+  curl 127.0.0.1:3002/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "amount": 10000}'
+  bot trade --network local
+
+on the testnet, with paper money of its faucet, and the key in a file:
+  export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)
+  bot keys save my.key                               # you choose a passphrase
+  curl https://faucet.v4testnet.dydx.exchange/faucet/tokens --json '
+    {"address": "'$(bot keys address)'", "subaccountNumber": 0, "amount": 1000}'
+  unset DYDX_PRIVATE_KEY
+  bot trade --network testnet --keys my.key --yes-orders""",
     ),
     "flatten": Command(
         TRADE,
         "close all positions of a subaccount, and cancel its orders",
         "bot.trade:flatten",
-        (RUNNING, WHY, *NETWORK, *SIGNING),
+        (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
         "one they are closed from here. Where no network is typed, or there is no key, it is the "
         "one bot that runs on this machine. What could not be closed is named, and the exit code "
@@ -322,7 +342,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "cancel all open orders of a subaccount",
         "bot.trade:withdraw_all",
-        (*NETWORK, *SIGNING),
+        (CONFIG, *NETWORK, *SIGNING),
         "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
         "stay: bot flatten closes them.",
         (
@@ -342,6 +362,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 "give the file of --keys a new passphrase",
             ),
             option("file", nargs="?", help="with save: the new file"),
+            CONFIG,
             KEYS,
             option("--address", help="refuse a key of any other address"),
         ),
@@ -521,11 +542,36 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         "exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run",
     ),
+    "history": Command(
+        BACK,
+        "list the orders of all runs, or show all about one",
+        "bot.history:history",
+        (
+            option(
+                "order",
+                nargs="?",
+                help="O3, or the beginning of the venue's id: its changes, fills and reasons",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="orders of these statuses alone"),
+            *PAGES,
+            *FROM_DATABASE,
+        ),
+        "Orders stand newest first, 50 a page. Times are typed and shown in UTC; a day as --until "
+        "is a day in whole. The database is opened read-only, also while a bot writes to it.",
+        (
+            ("bot history", "the last 50 orders"),
+            ("bot history --ticker BTC-USD --status filled --since 2h", "what was filled lately"),
+            ("bot history --page 3 --json", "the third page, for a program"),
+            ("bot history O3", "all about one order of the newest run that has it"),
+        ),
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
         "bot.doctor:doctor",
         (
+            CONFIG,
             *NETWORK,
             KEYS,
             option("--offline", action="store_true", help="look at this machine alone"),

@@ -27,6 +27,7 @@ from dydx_data import Book, Candle, Candles, DataState, Flow, Level, MarketView,
 from dydx_paper import Ledger, PaperVenue
 
 from bot.composition import Bot, Options
+from bot.configured import typed_again
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import JournalEntry
 from bot.outlet import as_lines, progress
@@ -579,10 +580,8 @@ def _plans(arguments: argparse.Namespace, tape: Tape) -> dict[int, list[Fault]]:
 def _failure_row(failure: Failure, tape: Tape, arguments: argparse.Namespace) -> dict[str, Any]:
     only = ",".join(str(fault.number) for fault in failure.faults)
     typed = {"--seed": failure.seed, "--only": only, "--seconds": arguments.seconds}
-    chosen = {"--strategy": arguments.strategy, "--deposit": arguments.deposit}
-    typed |= {name: value for name, value in chosen.items() if value not in ("rank", 10_000)}
     words = [str(word) for pair in typed.items() if pair[1] not in (None, "") for word in pair]
-    words += ["--no-guard"] if arguments.no_guard else []
+    words += typed_again(arguments)
     faults = [
         {**msgspec.to_builtins(fault), "at_s": tape.second(fault.index), "words": words_of(fault)}
         for fault in failure.faults

@@ -13,20 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import Frame, Inbox, Network, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from msgspec.structs import replace
 from reactivex import Observable, operators
 
 from bot.acts import among
 from bot.beside import begun, noted, warned
+from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
 from bot.claim import ClaimedError, claimed
 from bot.composition import Bot
-from bot.environment import check_chain, enter, settings_of
+from bot.configured import environment_of
+from bot.environment import check_chain, enter
 from bot.outlet import as_lines
 from bot.paper import paper_account
-from bot.report import print_report, report_of
+from bot.report import report_of
 from bot.rows import replay_written_down, written_down
 from bot.runs import (
     DEPOSIT,
@@ -36,13 +38,14 @@ from bot.runs import (
     lived,
     on_dashboard,
     options_of,
+    recorder_of,
+    run_plain,
     run_to_end,
     tickers_of,
     typed_words,
     until,
 )
 from bot.signals import write_state
-from bot.troubles import recorder
 from bot.why import chain
 from bot.wire import WireVenue
 
@@ -64,7 +67,7 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
         deposit = int(run[4])
         if run[1] == "trade":
             venue = WireVenue(Subaccount(run[2], int(run[3])))
-    options = options_of(arguments, deposit)
+    options = options_of(arguments, deposit, recorded=recording.header.settings)
     if run is not None and run[1] == "paper":
         options = replace(options, account=run[2].removeprefix("dydx1"))
     elif run is not None and run[5] and run[5] != (now := typed_words(options)):
@@ -93,9 +96,13 @@ def replay(arguments: argparse.Namespace) -> int:
             how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
             complete = conduct(arguments, bot, source, inbox, **how)
         else:  # nobody could halt it so soon
-            complete = run_to_end(bot, play(recording).pipe(noting))
+
+            def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+                return play(recording, pace=pace).pipe(noting)
+
+            complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
-    print_report(report, arguments.json)
+    print_report(report, arguments)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)
@@ -110,7 +117,7 @@ def paper(arguments: argparse.Namespace) -> int:
 
     The account goes on where its last run stopped, and nobody else is at it.
     """
-    net = enter(settings_of(arguments))
+    net = enter(environment_of(arguments))
     with claimed_on_paper(net, paper_account(arguments.account)):
         return _paper(arguments, net)
 
@@ -125,7 +132,7 @@ def _paper(arguments: argparse.Namespace, net: Network) -> int:
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()
-    with recorder(arguments.record, net, f"paper {us} {options.deposit}") as record:
+    with recorder_of(options, net, f"paper {us} {options.deposit}") as record:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
@@ -145,6 +152,8 @@ def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[None]:
         except ClaimedError as error:
             what = f"{error}: --account NAME is another account"
             raise ClaimedError(what, error.pid) from None
+        except ConnError as error:  # a full disk stops no paper
+            print(f"bot: warning: {error}", file=sys.stderr)
         yield
 
 

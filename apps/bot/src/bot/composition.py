@@ -20,7 +20,7 @@ import re
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -30,6 +30,7 @@ from dydx_conn import (
     Accounts,
     AccountUpdate,
     CancelRequest,
+    ConnError,
     Frame,
     OrderRequest,
     Stranger,
@@ -51,12 +52,14 @@ from dydx_risk import (
 )
 from dydx_signals import Scored, Scorer, every, scores
 from dydx_strategy import (
+    SETTINGS,
+    AllocatorSettings,
     Decider,
     Decision,
-    RankAndTarget,
-    RankSettings,
+    Pace,
     Strategy,
     StrategyError,
+    load_allocator,
     load_strategy,
 )
 from reactivex import Observable, operators
@@ -66,12 +69,24 @@ from reactivex.subject import Subject
 
 from bot.acts import one_line
 from bot.budget import REPLAYED, Budget, Supervisor
+from bot.changes import (
+    RELOAD,
+    SOURCES,
+    UNWATCHED,
+    Reply,
+    change_words,
+    changed,
+    changes_of,
+    require_live,
+    require_scored,
+)
+from bot.config import Loaded
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
-from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.paper import PAPER, Paper, PaperSettings, paper_account
+from bot.passphrase import forget_secrets
 from bot.profiles import PROFILES, STEADY, profile_of
 from bot.resume import ACCOUNT, carry_on
 from bot.shown import Shown
@@ -148,8 +163,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
     those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
     standard six and what the strategy names (bot.signals), `state` what another run left for it,
-    where that is no frame of the source, `account` the name of a paper account. `budget` is how
-    long the strategy may take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
+    where that is no frame of the source, `account` the name of a paper account. `settings` are
+    those of the strategy, `config` is all that was loaded, with its origins. `budget` is how long
+    the strategy may take: whoever trades on frames as they come chooses `bot.budget.LIVE`.
     `detectors` are for whoever looks: nothing is decided by them.
     """
 
@@ -162,16 +178,31 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     profile: str = STEADY
     policy: Policy = PROFILES[STEADY].policy
-    settings: RankSettings = PROFILES[STEADY].strategy
+    settings: Pace = PROFILES[STEADY].strategy
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
+    config: Loaded | None = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
         """Return the options of a profile; `ConnError` lists the known ones."""
         found = profile_of(profile)
         return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
+
+    def changed(self, changes: Mapping[str, Any], scored: Collection[str]) -> Self:
+        """Return these with settings changed while it runs and `scored` is what it scores.
+
+        `ConnError` or `StrategyError` where any of it cannot be meant, or needs a restart.
+        """
+        require_live(changes)
+        settings = changed(self.settings, f"strategies.{self.strategy}", changes)
+        self.settings.refuse(settings)
+        require_scored(settings, scored)
+        policy = changed(self.policy, "policy", changes)
+        profile = changes.get("profile", self.profile)
+        profile_of(profile)
+        return msgspec.structs.replace(self, profile=profile, policy=policy, settings=settings)
 
 
 class MadeActs:
@@ -236,6 +267,8 @@ class Bot:
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
         self.made = MadeActs()
+        # Who reads the settings again, where somebody may (bot.reload).
+        self.reload: Callable[[str], Reply] = lambda _: UNWATCHED
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
         self._followed: Hub | None = None
@@ -435,6 +468,28 @@ class Bot:
             )  # fmt: skip
             self._hubs.to_risk.on_next(leave)
 
+    def _reload(self, act: Frame, _: str) -> None:
+        # All of it is read and validated before any of it is set.
+        was = self.options
+        try:
+            changes = changes_of(act.text)
+            options = was.changed(changes, self.scorer.names)
+        except (ConnError, StrategyError) as error:
+            self._make(act.link, "note", one_line(f"{error}: nothing changes"))
+            return
+        self.options = options
+        if options.settings != was.settings:
+            self._hubs.to_strategy.on_next(options.settings)
+        self.risk.change(options.policy)
+        self._hubs.to_risk.on_next(act)
+        before = {f"policy.{name}": value for name, value in was.policy}
+        before |= {f"strategies.{was.strategy}.{name}": value for name, value in was.settings}
+        self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
+
+    def _note(self, act: Frame, _: str) -> None:
+        if act.link in SOURCES:
+            self.shown.notice = act.text
+
     def _stop(self, who: str, error: Exception) -> None:
         # A bug in what makes opinions must not leave the positions to themselves.
         if self.options.strict:
@@ -454,6 +509,8 @@ _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "halt": Bot._halt,
     "resume": Bot._resume,
     "flatten": Bot._flatten,
+    RELOAD: Bot._reload,
+    "note": Bot._note,
 }
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 _LONGEST: Final = 300
@@ -475,7 +532,11 @@ def strategy_of(options: Options) -> Callable[[], Strategy] | None:
     """
     if options.strategy == "none":
         return None
-    if options.strategy != RankAndTarget.name:
+    if isinstance(options.settings, AllocatorSettings):
         forget_secrets()
-        return load_strategy(options.strategy, known(options.signals))
-    return lambda: RankAndTarget(options.settings)
+        return load_allocator(options.settings, known(options.signals))
+    kind, make = SETTINGS.get(options.strategy, (None, None))
+    if kind is not None and make is not None and isinstance(options.settings, kind):
+        return partial(make, options.settings)
+    forget_secrets()
+    return load_strategy(options.strategy, known(options.signals))

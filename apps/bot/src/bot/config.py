@@ -9,7 +9,9 @@ theirs to say. A dotted path names a setting everywhere: `policy.max_leverage` i
 such as the weights of signals is one setting, and is replaced as a whole.
 """
 
+import hashlib
 import inspect
+import json
 import os
 import re
 import types
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
+from dydx_conn import unseal
 from dydx_risk import Policy
 from dydx_strategy import (
+    SETTINGS,
     AllocatorSettings,
     CarrySettings,
+    Pace,
     PairsSettings,
     RankSettings,
     ReversionSettings,
@@ -36,10 +41,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from bot.config_file import KEY, ConfigError, Document, Fault, near, read, read_text, shown
+from bot.config_file import KEY, SEALED, ConfigError, Document, Fault, near, read, read_text, shown
 from bot.environment import ENVIRONMENT, Environment
 from bot.paper import PaperSettings, Section
-from bot.profiles import PROFILES, STEADY
+from bot.profiles import PROFILES, STEADY, beyond
 
 # === Tree ===
 # The sections in the order of a file. What a layer has a model for is that model.
@@ -95,7 +100,7 @@ class DatabaseSettings(Section):
 
     url: SecretStr = Field(
         default=SecretStr(""),
-        description="postgresql+psycopg://… or sqlite:///…; without one a file of the user's",
+        description="postgresql+psycopg://…, a file, or none; empty for a file of the user's",
     )
 
     @field_serializer("url")
@@ -125,7 +130,7 @@ class Settings(BaseSettings):
     endpoints: EndpointSettings = EndpointSettings()
     account: AccountSettings = AccountSettings()
     markets: tuple[str, ...] = Field(
-        default=("BTC-USD", "ETH-USD", "SOL-USD"), min_length=1, description="tickers to trade"
+        default=("BTC-USD", "ETH-USD", "SOL-USD"), description="tickers to trade"
     )
     profile: str = Field(
         default=STEADY,
@@ -161,11 +166,18 @@ class Settings(BaseSettings):
     api: Later = Later()
     log: Later = Later()
 
+    def of_strategy(self) -> Pace:
+        """Return the settings of the strategy that trades; a file of the user's has none."""
+        found = getattr(self.strategies, self.strategy, None)
+        return found if isinstance(found, Pace) else self.strategies.rank
+
     @field_validator("markets", mode="before")
     @classmethod
     def _listed(cls, given: Any) -> Any:
         if isinstance(given, str):
             given = [part for part in given.split(",") if part.strip()]
+        if given in ([], ()):
+            raise ValueError("expected tickers such as BTC-USD and ETH-USD, got none")
         if isinstance(given, list | tuple):
             given = [part.strip().upper() if isinstance(part, str) else part for part in given]
         return given
@@ -278,9 +290,12 @@ class _Source(PydanticBaseSettingsSource):
         return nested
 
 
+PROFILE: Final = "profile "
+
+
 def of_profile(name: str) -> Layer:
     """Return what a profile decides."""
-    profile, where = PROFILES.get(name, PROFILES[STEADY]), f"profile {name}"
+    profile, where = PROFILES.get(name, PROFILES[STEADY]), f"{PROFILE}{name}"
     fields = {"policy": profile.policy, "strategies.rank": profile.strategy}
     return {
         f"{section}.{field}": Given(value, where)
@@ -402,16 +417,51 @@ NONE: Final = "none"
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings, where each comes from, and the file that was read, if one was."""
+    """Settings, where each comes from, and the file that was read, if one was.
+
+    `sealed` has of each secret that is encrypted its text and where it is (see `opened`).
+    """
 
     settings: Settings
     origins: dict[str, str]
     path: Path | None = None
+    sealed: Mapping[str, Given] = {}
     typed: Mapping[str, tuple[str, Any]] = {}
+    variables: Mapping[str, str] = {}
 
-    def again(self, environment: Mapping[str, str] = os.environ) -> "Loaded":
-        """Load the same again: what was typed stays, the file may have changed."""
-        return load(self.typed, path=self.path, environment=environment)
+    def again(self) -> "Loaded":
+        """Load the same again: what was typed and the variables stay, the file may have changed."""
+        return load(self.typed, path=self.path, environment=self.variables)
+
+    @property
+    def changed(self) -> list[str]:
+        """Return the paths that are not as profile and defaults have them."""
+        return [
+            path for path, where in self.origins.items()
+            if where != DEFAULT and not where.startswith(PROFILE)
+        ]  # fmt: skip
+
+    @property
+    def hash(self) -> str:
+        """Return the SHA-256 over all by which a run decides."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def text(self, deposit: int | None = None) -> str:
+        """Return as JSON all by which a run decides: what stands beside it is left out.
+
+        `deposit` stands for one that nobody chose.
+        """
+        values = self.settings.model_dump(mode="json", exclude=_BESIDE)
+        # Of a file of the user's the name alone, as of a strategy everywhere else.
+        for section, name in ((values, "strategy"), (values["signals"], "use")):
+            section[name] = section[name].replace("\\", "/").rpartition("/")[2]
+        values["deposit"] = values["deposit"] or deposit
+        return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
+
+
+_BESIDE: Final = {
+    "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
+}  # fmt: skip
 
 
 def found() -> Path | None:
@@ -425,19 +475,58 @@ def load(
     typed: Mapping[str, tuple[str, Any]] = {},
     *,
     path: Path | None = None,
+    recorded: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Loaded:
     """Load the settings: `typed` over variables over the file at `path` over the profile.
 
-    `typed` has of each path the option that gave it, and the value. `ConfigError` has all faults.
+    `typed` has of each path the option that gave it, and the value; `recorded` is what a recording
+    holds of its run. `ConfigError` has all faults.
     """
     faults: list[Fault] = []
-    layers = [of_options(typed), of_variables(environment, faults)]
+    variables = {name: environment[name] for name in environment if _is_ours(name)}
+    layers, sealed = [of_options(typed), of_variables(variables, faults)], dict[str, Given]()
+    if recorded is not None:
+        layers.append(_of_recording(recorded, typed, faults))
     if path is not None:
         document = read_file(path)
         faults += document.faults
+        sealed = _sealed(document, faults)
         layers.append(of_document(document, faults))
-    return _loaded(layers, faults, path, typed)
+    settings, origins = _settled(layers, faults)
+    for name, one in sealed.items():
+        if origins[name] == DEFAULT:
+            origins[name] = one.where + _SEALED
+        elif origins[name].startswith(str(path)):
+            faults.append(Fault(one.where, f"expected {name} once, got it in the clear as well"))
+    if faults:
+        raise ConfigError(faults)
+    return Loaded(
+        settings=settings, origins=origins, path=path, sealed=sealed, typed=typed,
+        variables=variables,
+    )  # fmt: skip
+
+
+def _is_ours(name: str) -> bool:
+    return name in _SHORT or name.upper().startswith(PREFIX)
+
+
+def _of_recording(
+    recorded: Mapping[str, Any], typed: Mapping[str, tuple[str, Any]], faults: list[Fault]
+) -> Layer:
+    document = Document(source=RECORDING, value=recorded, places={(): RECORDING})
+    layer = of_document(document, faults)
+    if "profile" not in typed:
+        return layer
+    # Whoever types another profile means all of it.
+    return {
+        path: given for path, given in layer.items()
+        if not path.startswith(("policy.", "strategies.rank."))
+    }  # fmt: skip
+
+
+RECORDING: Final = "recording"
+_SEALED: Final = ", sealed"
 
 
 def read_file(path: Path) -> Document:
@@ -449,12 +538,7 @@ def read_file(path: Path) -> Document:
         raise ConfigError([Fault(str(path), words)]) from None
 
 
-def _loaded(
-    layers: list[Layer],
-    faults: list[Fault],
-    path: Path | None,
-    typed: Mapping[str, tuple[str, Any]],
-) -> Loaded:
+def _settled(layers: list[Layer], faults: list[Fault]) -> tuple[Settings, dict[str, str]]:
     above: Mapping[str, Given] = ChainMap(*cast(Any, layers))
     name = above["profile"].value if "profile" in above else STEADY
     layers = [*layers, of_profile(name if isinstance(name, str) else STEADY)]
@@ -465,10 +549,20 @@ def _loaded(
         settings = Settings(layers=layers)  # type: ignore[call-arg]  # see its sources
     except ValidationError as error:
         raise ConfigError([*wrong, *_faults(error, given)]) from None
-    if wrong:
+    if wrong := [*wrong, *_disagreements(settings, given)]:
         raise ConfigError(wrong)
-    origins = {path: given[path].where if path in given else "default" for path in PATHS}
-    return Loaded(settings=settings, origins=origins, path=path, typed=typed)
+    return settings, {path: _line(given, path) for path in PATHS}
+
+
+def _line(given: Mapping[str, Given], path: str) -> str:
+    return given[path].where if path in given else DEFAULT
+
+
+def _at(given: Mapping[str, Given], path: str, part: tuple[str | int, ...] = ()) -> str:
+    return given[path].at(part) if path in given else DEFAULT
+
+
+DEFAULT: Final = "default"
 
 
 def _shadowed(layers: list[Layer]) -> Iterator[Fault]:
@@ -505,7 +599,7 @@ def _faults(error: ValidationError, given: Mapping[str, Given]) -> Iterator[Faul
         path, part = _split(one["loc"])
         words = _words(".".join(map(str, one["loc"])), dict(one))
         if path in PATHS:
-            where = given[path].at(part) if path in given else "default"
+            where = _at(given, path, part)
         else:
             where, words = _contradiction(path, words, given)
         yield Fault(where, words)
@@ -523,7 +617,8 @@ def _split(loc: Sequence[str | int]) -> tuple[str, tuple[str | int, ...]]:
 def _words(path: str, error: Mapping[str, Any]) -> str:
     what = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{path}: {what}".removeprefix(": ")
+        named = path.rpartition(".")[2] in what
+        return what if named else f"{path}: {what}".removeprefix(": ")
     if error["type"] == "missing":
         return f"expected {path}, got nothing"
     if error["type"] == "extra_forbidden":
@@ -539,6 +634,95 @@ def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tupl
         for path in PATHS
         if path.startswith(f"{section}.") and re.search(rf"\b{path.rpartition('.')[2]}\b", words)
     ]
-    places = {path: given[path].at() if path in given else "default" for path in named}
+    places = {path: _at(given, path) for path in named}
     said = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
     return next(iter(places.values()), section), f"{words} ({said})" if said else words
+
+
+def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
+    """Find what agrees with its own section, and not with another one."""
+    if settings.strategy == "mix" and settings.strategies.mix is None:
+        words = "expected strategies.mix beside strategy mix, got nothing"
+        yield Fault(_at(given, "strategy"), words)
+    if settings.strategy in StrategiesSettings.model_fields:
+        name = f"strategies.{settings.strategy}"
+        for setting, wanted, limit, most in beyond(settings.policy, settings.of_strategy()):
+            paths = f"{name}.{setting}", f"policy.{limit}"
+            places = [_at(given, path) for path in paths]
+            words = f"expected {paths[0]} <= {paths[1]}, got {wanted:g} and {most:g}"
+            # What a person chose before what a profile did.
+            where = min(places, key=lambda place: place == DEFAULT or place.startswith(PROFILE))
+            yield Fault(where, f"{words} ({setting}: {places[0]}, {limit}: {places[1]})")
+    yield from _of_mix(settings.strategies.mix, given)
+
+
+def _of_mix(mix: AllocatorSettings | None, given: Mapping[str, Given]) -> Iterator[Fault]:
+    """Find what is wrong with the settings of one of several strategies."""
+    path = "strategies.mix.strategies"
+    for n, one in enumerate(mix.strategies if mix is not None else ()):
+        kind, _ = SETTINGS.get(one.use, (None, None))
+        if kind is None:
+            if one.settings:
+                words = f"expected settings of {', '.join(SETTINGS)} alone, got some of {one.use}"
+                yield Fault(_at(given, path, (n, "settings")), words)
+            continue
+        try:
+            kind.model_validate(one.settings)
+        except ValidationError as error:
+            for wrong in error.errors():
+                below = (n, "settings", *wrong["loc"])
+                words = _words(".".join(map(str, (path, *below))), dict(wrong))
+                yield Fault(_at(given, path, below), words)
+
+
+# === Sealed ===
+# Secrets that are in the file, encrypted: opened where they are needed, and not before.
+
+SECRETS: Final = tuple(path for path, field in PATHS.items() if field.annotation is SecretStr)
+
+
+def _sealed(document: Document, faults: list[Fault]) -> dict[str, Given]:
+    """Take the encrypted section out of a file: of each secret its text, and where it is."""
+    value, found = document.value, dict[str, Given]()
+    given = value.pop(SEALED, None) if isinstance(value, dict) else None
+    if given is not None and not isinstance(given, dict):
+        words = f"expected names and sealed texts in {SEALED}, got {_kind(given)}"
+        faults.append(Fault(document.place((SEALED,)), words))
+        return found
+    for name, text in (given or {}).items():
+        where = document.place((SEALED, name, KEY))
+        if name not in SECRETS:
+            words = f"expected a secret ({', '.join(SECRETS)}), got {shown(name)}"
+            faults.append(Fault(where, words + near(name, SECRETS)))
+        elif not isinstance(text, str) or '"dydx-sealed"' not in text:
+            faults.append(Fault(where, "expected what `bot config seal` has made, got other text"))
+        else:
+            found[name] = Given(text, document.line((SEALED, name, KEY)))
+    return found
+
+
+def opened(loaded: Loaded, passphrase: Callable[[], SecretStr]) -> Loaded:
+    """Return the settings with what is sealed in them; `KeyProblem` if that is not the passphrase.
+
+    What goes over the file goes over what is sealed in it, too.
+    """
+    wanted = {
+        path: given for path, given in loaded.sealed.items()
+        if path in loaded.origins and loaded.origins[path].endswith(_SEALED)
+    }  # fmt: skip
+    if not wanted:
+        return loaded
+    word, settings, origins = passphrase(), loaded.settings, dict(loaded.origins)
+    for path, given in wanted.items():
+        secret = SecretStr(unseal(given.value.encode(), word).decode(errors="replace"))
+        *sections, name = path.split(".")
+        settings = _replaced(settings, sections, name, secret)
+        origins[path] = given.where
+    return msgspec.structs.replace(loaded, settings=settings, origins=origins, sealed={})
+
+
+def _replaced(settings: Any, sections: Sequence[str], name: str, value: Any) -> Any:
+    if sections:
+        inner = _replaced(getattr(settings, sections[0]), sections[1:], name, value)
+        return settings.model_copy(update={sections[0]: inner})
+    return settings.model_copy(update={name: value})

@@ -11,7 +11,7 @@ migration 0003 makes, and a database that is new: a later change is another migr
 from typing import Final
 
 # No `%` in any of it: one driver takes that for a parameter, the other one does not.
-_MOST: Final = 65_536  # orders of a block: then it is parted
+_MOST: Final = 32_768  # orders of a block: then it is parted
 _HALF: Final = _MOST // 2
 _FIRST: Final = -(2**63) + 1
 _LAST: Final = 2**63 - 1
@@ -26,8 +26,8 @@ FILL: Final = (
     SELECT created, row_number() OVER (ORDER BY created) AS place FROM orders
 ) AS placed WHERE place / {_MOST // 3 * 2} * {_MOST // 3 * 2} = place""",
     """INSERT INTO order_counts (since, run_id, ticker, status, n)
-SELECT (SELECT max(since) FROM order_blocks WHERE since <= created), run_id, ticker, status, count(*)
-FROM orders GROUP BY 1, 2, 3, 4""",
+SELECT (SELECT max(since) FROM order_blocks WHERE since <= created),
+    run_id, ticker, status, count(*) FROM orders GROUP BY 1, 2, 3, 4""",
     """UPDATE order_blocks SET n = coalesce(
     (SELECT sum(c.n) FROM order_counts AS c WHERE c.since = order_blocks.since), 0)""",
 )
@@ -83,8 +83,8 @@ BEGIN
 END""",
 )
 
-# There a row's trigger comes after the whole statement, which may have changed more rows: parted is
-# before the next statement, when every row is counted.
+# There a row's trigger comes after the whole statement, which may have changed more rows: a block
+# is parted before the next statement, when every row is counted.
 _POSTGRESQL: Final = (
     f"""CREATE FUNCTION part_orders() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

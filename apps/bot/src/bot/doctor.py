@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.environment import Check, Validation, settings_of, validate
+from bot.configured import account_settings, environment_of
+from bot.environment import Check, Validation, validate
 from bot.machine import machine
 from bot.outlet import as_lines
 
@@ -22,9 +23,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     With --offline it is the machine alone.
     """
-    settings = None if arguments.offline else settings_of(arguments)
+    settings = None if arguments.offline else environment_of(arguments)
     net = None if settings is None else settings.chosen()
-    keys = [] if arguments.keys.startswith(_NO_FILES) else [Path(arguments.keys)]
+    where = account_settings(arguments).keys
+    keys = [] if where.startswith(_NO_FILES) else [Path(where)]
     here = []
     for check in machine(keys=keys):
         here.append(check)

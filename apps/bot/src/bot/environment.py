@@ -10,8 +10,6 @@ a run would; the one result it returns is what the doctor prints, what `bot trad
 and what a health endpoint can answer with.
 """
 
-import argparse
-import os
 import resource
 import sys
 import threading
@@ -194,18 +192,6 @@ _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ws": ("other_rest", "other_ws"),
     "node": ("other_nodes",),
 }
-
-
-def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
-    """Gather what was typed; what was not typed comes from the process's environment."""
-    given = {name: getattr(arguments, name, None) for name in EnvironmentSettings.model_fields}
-    given["environment"] = given["environment"] or os.environ.get(ENVIRONMENT)
-    try:
-        return EnvironmentSettings(**{name: value for name, value in given.items() if value})
-    except ValidationError:
-        known = ", ".join(RULES)
-        what = f"expected an environment among {known}, got {given['environment']!r}"
-        raise RefusalError(what) from None
 
 
 # === Confirmations ===

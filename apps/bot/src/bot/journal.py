@@ -6,6 +6,7 @@ The hash covers every decision, verdict, change of the gate, order, fill and act
 in order: two runs with the same hash did the same things for the same reasons.
 """
 
+import contextlib
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
+from dydx_conn import AccountFill, AccountUpdate, ConnError, Frame, OrderState
 from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
 from dydx_strategy import Decision
+
+from bot.changes import RELOAD, change_words, changes_of
 
 CAPACITY: Final = 5_000
 VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
@@ -178,7 +181,11 @@ def _decision_of(verdict: Verdict) -> str:
 
 def act_words(act: Frame) -> str:
     """Put in one line who did what, and why."""
-    return f"{act.type} by {act.link}: {act.text or 'no reason was given'}"
+    why = act.text
+    if act.type == RELOAD:
+        with contextlib.suppress(ConnError):
+            why = change_words(changes_of(act.text))
+    return f"{act.type} by {act.link}: {why or 'no reason was given'}"
 
 
 def decision_words(decision: Decision) -> str:

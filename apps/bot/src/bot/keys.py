@@ -3,28 +3,25 @@
     env · keyring:NAME · FILE ──► keys_of ──► Keys
     bot keys address | save FILE | rotate
 
-A passphrase comes from the environment or is typed at a terminal; it is never an argument,
-which every process of the machine could read. What was in the environment is taken out of it, and
-before a strategy of a user's is loaded all of it is: its code runs with all rights of the process.
+A passphrase is typed, or comes from the environment (bot.passphrase).
 """
 
 import argparse
-import getpass
 import os
-import sys
 from pathlib import Path
-from typing import Final
 
 from dydx_conn import KeyProblem, Keys, rotate
-from pydantic import SecretStr
+
+from bot.config import AccountSettings
+from bot.configured import account_settings
+from bot.passphrase import KEYS, new_passphrase, passphrase
 
 
-def keys_of(arguments: argparse.Namespace) -> Keys:
-    """Read the key from where `--keys` points: env, keyring:NAME, or an encrypted file."""
-    where = arguments.keys
+def keys_of(account: AccountSettings) -> Keys:
+    """Read the key from where the account's settings point: env, keyring:NAME, or a file."""
+    where = account.keys
     # A permissioned key signs for an account that is not its own.
-    own = not getattr(arguments, "authenticators", ())
-    expected = address_of(arguments) if own else ""
+    expected = "" if account.authenticators else account.address
     if where == "env":
         return Keys.from_environment(expected=expected)
     if where.startswith("keyring:"):
@@ -36,33 +33,9 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
 
 
-def has_key(arguments: argparse.Namespace) -> bool:
-    """Return whether anything names a key: `--keys`, or the environment."""
-    return arguments.keys != "env" or any(os.environ.get(name) for name in _KEYS)
-
-
-def address_of(arguments: argparse.Namespace) -> str:
-    """Return whose account it must be, as typed or from the environment; "" for whoever's."""
-    return arguments.address or os.environ.get("DYDX_ADDRESS", "")
-
-
-def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:
-    """Return a passphrase from the environment, or from whoever is at the terminal."""
-    if os.environ.get(variable):
-        return SecretStr(os.environ.pop(variable))
-    if not sys.stdin.isatty():
-        raise KeyProblem(f"expected a passphrase in {variable} or typed at a terminal, got neither")
-    return SecretStr(getpass.getpass(prompt))
-
-
-def forget_secrets() -> None:
-    """Take keys and passphrases out of the environment, read or not."""
-    for name in _SECRETS:
-        os.environ.pop(name, None)
-
-
-_KEYS: Final = ("DYDX_MNEMONIC", "DYDX_PRIVATE_KEY")
-_SECRETS: Final = (*_KEYS, "DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE")
+def has_key(account: AccountSettings) -> bool:
+    """Return whether anything names a key: the settings, or the environment."""
+    return account.keys != "env" or any(os.environ.get(name) for name in KEYS)
 
 
 def keep_keys(arguments: argparse.Namespace) -> int:
@@ -71,24 +44,15 @@ def keep_keys(arguments: argparse.Namespace) -> int:
         wanted = "a file to write" if arguments.act == "save" else "no file besides --keys"
         got = arguments.file or "none"
         raise KeyProblem(f"expected {wanted} for bot keys {arguments.act}, got {got}")
+    account = account_settings(arguments)
     if arguments.act == "rotate":
-        rotate(arguments.keys, passphrase("old passphrase: "), _new_passphrase())
-        print(f"{arguments.keys}: encrypted with the new passphrase")
+        rotate(account.keys, passphrase("old passphrase: "), new_passphrase())
+        print(f"{account.keys}: encrypted with the new passphrase")
         return 0
-    keys = keys_of(arguments)
+    keys = keys_of(account)
     if arguments.act == "save":
-        keys.save(arguments.file, _new_passphrase())
+        keys.save(arguments.file, new_passphrase())
         print(f"{arguments.file}: the key of {keys.address}")
     else:
         print(keys.address)
     return 0
-
-
-def _new_passphrase() -> SecretStr:
-    typed = not os.environ.get("DYDX_NEW_PASSPHRASE")
-    new = passphrase("new passphrase: ", "DYDX_NEW_PASSPHRASE")
-    if typed:
-        again = passphrase("and again: ", "DYDX_NEW_PASSPHRASE")
-        if again != new:
-            raise KeyProblem("expected the same passphrase twice, got two that differ")
-    return new

@@ -19,6 +19,7 @@ from typing import Final
 from dydx_conn import Frame
 
 from bot.composition import Bot
+from bot.configured import typed_again
 from bot.report import held_words, positions_of
 
 # For whoever presses Ctrl-C and walks away: then all stays as it is.
@@ -100,13 +101,8 @@ def typed() -> str | None:
 
 def command_words(arguments: argparse.Namespace) -> str:
     """Return the command that closes what a run leaves open, as it is to be typed."""
-    words = ["bot", "flatten"]
-    for name in ("environment", "network", "rest", "ws", "node", "keys", "address", "subaccount"):
-        value = getattr(arguments, name)
-        if value not in (None, "env", 0):
-            words += [f"--{name}", str(value)]
-    if arguments.authenticators:
-        words += ["--authenticators", ",".join(map(str, arguments.authenticators))]
+    names = ("environment", "network", "rest", "ws", "node", "keys", "address", "subaccount")
+    words = ["bot", "flatten", *typed_again(arguments, *names, "authenticators")]
     words += [
         f"--yes-{what}" for what in ("orders", "mainnet") if getattr(arguments, f"yes_{what}")
     ]

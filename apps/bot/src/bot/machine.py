@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dydx_conn import ConnError
 
@@ -26,19 +26,32 @@ from bot import __version__
 from bot.acts import is_ours, state_directory
 from bot.environment import Check, CheckOutcome, too_few_files
 
+if TYPE_CHECKING:
+    from bot.config import Loaded
+
 # === All of it ===
 
 
 def machine(url: str = "", keys: Sequence[Path] = ()) -> Iterator[Check]:
-    """Look at what is here; `url` is the database's, `keys` are files that nobody else may read."""
+    """Look at what is here; `url` is the database's, `keys` are files that nobody else may read.
+
+    Both are of the configuration as well, where they are not given.
+    """
     steps = Steps()
     yield from _python()
     yield from _terminal()
     yield from _files()
+    check, configured = _configuration()
+    yield check
+    if configured is not None:
+        settings = configured.settings
+        url = url or settings.database.url.get_secret_value()
+        keys = [*keys, Path(settings.account.keys)]
     places = _places(url)
     yield from _permissions(places, keys)
     yield from _disk(places)
     yield from _database(url)
+    yield _unwritten()
     yield from _ntp()
     yield steps.check()
 
@@ -67,6 +80,22 @@ def _files() -> Iterator[Check]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     seen = few or f"up to {soft} open at a time, {hard} if need be"
     yield Check("files", "failed" if few else "ok", seen, "ulimit -n 1024" if few else "")
+
+
+def _configuration() -> tuple[Check, "Loaded | None"]:
+    """Load the configuration as a run does that names no file."""
+    from bot.config import found, load
+    from bot.config_file import ConfigError
+
+    path = found()
+    try:
+        configured = load(path=path)
+    except ConfigError as error:
+        fault, more = error.faults[0], len(error.faults) - 1
+        seen = f"{fault.where}: {fault.words}" + (f" (and {more} more)" if more else "")
+        return Check("configuration", "failed", seen, "bot config check lists all of it"), None
+    seen = "no bot.yaml: defaults" if path is None else f"{path.absolute()} is valid"
+    return Check("configuration", "ok", seen), configured
 
 
 # === Clock ===
@@ -250,6 +279,20 @@ def _stored(engine: Any, where: str) -> Iterator[Check]:
         began = datetime.fromtimestamp(last.began / 1e9, UTC)
         words = f"run {last.id}, {last.mode.lower()} on {last.network}, of {began:%Y-%m-%d %H:%M}"
         yield Check("last run", "ok", f"{words} {_ENDED.get(last.state, last.state)}")
+
+
+def _unwritten() -> Check:
+    """Count what no database has taken yet (bot.spill): a header and a row a line in each file."""
+    from bot.spill import REFUSED, directory
+
+    rows = dict.fromkeys(("waiting", "refused"), 0)
+    for file in directory().glob("*"):
+        lines = file.read_bytes().count(b"\n") if file.is_file() else 0
+        rows["refused" if file.suffix == REFUSED else "waiting"] += max(lines - 1, 0)
+    if not any(rows.values()):
+        return Check("unwritten", "ok", "no row waits for the database")
+    seen = f"{rows['waiting']} rows wait in {directory()}, {rows['refused']} were refused"
+    return Check("unwritten", "warning", seen, "the next run writes those that wait")
 
 
 def _size_mb(engine: Any) -> float:

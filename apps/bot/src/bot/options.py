@@ -6,7 +6,7 @@ Only argparse is imported here, and bot.parsing: this is read for every word tha
 import argparse
 from typing import Any, Final
 
-from bot.parsing import numbers, positive, whole
+from bot.parsing import numbers, positive, rank, whole
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -35,7 +35,6 @@ SPEED: Final = option(
 TICKERS: Final = (
     option(
         "--tickers",
-        default="BTC-USD,ETH-USD,SOL-USD",
         metavar="A,B,…",
         help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
     ),
@@ -66,7 +65,6 @@ NETWORK: Final = (
 # Who signs, for which account, and where it is written down.
 KEYS: Final = option(
     "--keys",
-    default="env",
     metavar="WHERE",
     help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
     "an encrypted file, which is safest: a variable is taken out of the environment once read, "
@@ -75,18 +73,15 @@ KEYS: Final = option(
 SIGNING: Final = (
     KEYS,
     option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
-    option("--subaccount", type=int, default=0, metavar="N", help="its number (default: 0)"),
+    option("--subaccount", type=int, metavar="N", help="its number (default: 0)"),
     option(
         "--authenticators",
         type=numbers,
-        default=(),
         metavar="IDS",
         help="authenticator ids (1,2,…) by which the owner --address has permitted the key",
     ),
     option("--yes-orders", action="store_true", help="confirm that real orders may be sent"),
-    option(
-        "--audit", default="audit.jsonl", metavar="PATH", help="audit log (default: audit.jsonl)"
-    ),
+    option("--audit", metavar="PATH", help="audit log (default: audit.jsonl)"),
 )
 
 # Which running bot, and the reason.
@@ -98,23 +93,29 @@ RUNNING: Final = option(
 )
 WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
+CONFIG: Final = option(
+    "--config",
+    metavar="FILE|none",
+    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
+    "no file); what is typed goes over it",
+)
+
 # What changes how the bot acts, and so changes the run hash.
 ACCOUNT: Final = (
+    CONFIG,
     option(
         "--profile",
-        default="steady",
         metavar="NAME",
         help="how much may be risked: steady (default; at most once the equity is entered) or "
         "reckless (up to 4.5 times, which shows what the guard is for)",
     ),
     option(
-        "--no-guard",
-        action="store_true",
-        help="switch the guard off, and what closes at a loss: liquidation may come",
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        help="--no-guard switches the guard off, and what closes at a loss: liquidation may come",
     ),
     option(
         "--signals",
-        default="",
         metavar="NAMES|FILE",
         help="signals beside the standard six and those that the strategy names: all, some as "
         "trend,basis or a Python file of your own (bot signals check FILE)",
@@ -133,12 +134,12 @@ ACCOUNT: Final = (
     ),
     option(
         "--strict",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="end the run where the strategy raises (default: no entries from there on)",
     ),
     option(
         "--hand-beside",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="somebody may trade the account beside the bot: their markets are left to them and "
         "guarded (default: what somebody else does there halts the bot)",
     ),
@@ -146,7 +147,6 @@ ACCOUNT: Final = (
 CHOICES: Final = (
     option(
         "--strategy",
-        default="rank",
         help="rank (default), sniper, reversion, carry, pairs, none (nothing enters; the limits of "
         "the profile close what you trade by hand, too), a .toml or .json file that lists several "
         "for one account, or a Python file of your own: it runs with all rights of this program, "
@@ -169,18 +169,50 @@ PAPER: Final = (
 )
 DATABASE: Final = option(
     "--database",
-    default="",
     metavar="URL|none",
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
+    option(
+        "--quiet",
+        action="store_true",
+        help="no line for each decision, verdict and fill (they are printed where no dashboard is)",
+    ),
+    option(
+        "--report",
+        action="store_true",
+        help="print the long report at the end: counts, samples with their ids, limits, speed",
+    ),
+    option("--json", action="store_true", help="print the report as JSON, nothing else"),
     option(
         "--detectors",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="look for market makers, arbitrage and which price leads; nothing is decided by it",
     ),
     *CHOICES,
+)
+
+# What is read from the database, and how it is printed.
+FROM_DATABASE: Final = (
+    option(
+        "--database",
+        metavar="URL|FILE",
+        help="the database (default: as configured, else the user's own file)",
+    ),
+    option("--csv", action="store_true", help="print the rows as CSV"),
+    option("--json", action="store_true", help="print the rows as JSON"),
+)
+OF_RUNS: Final = (
+    option("--ticker", metavar="A,B", help="of these tickers alone"),
+    option("--since", metavar="TIME", help="from 2026-11-30, 2026-11-30T07:15, 2h ago, yesterday"),
+    option("--until", metavar="TIME", help="before that time"),
+    option("--run", type=whole, metavar="N", help="of this run alone"),
+    option("--account", metavar="OWNER/N", help="of this account alone; its beginning will do"),
+    option("--network", metavar="NAME", help="of this network alone"),
+)
+PAGES: Final = (
+    option("--page", type=rank, default=1, metavar="N", help="which page (default: 1, the newest)"),
+    option("--limit", type=rank, default=50, metavar="N", help="rows a page (default: 50)"),
 )

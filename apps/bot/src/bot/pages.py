@@ -3,11 +3,11 @@
     what is wanted ──► order_counts: how many of them each block of time has ──► which blocks
     the page lies in ──► one look into each ──► its rows
 
-The database counts its orders by block, run, ticker and status as they come (bot.database), a block
-being at most some ten thousands of orders that follow one another. Those counts say in which blocks
-a page lies, and how many there are in all. Then it is short work: where a block has many of the
-wanted, the index by time is walked within the block from its nearer end; where blocks have few, each
-is fetched by its group. The order of rows is newest first; of one time, by run, ticker and status.
+The database counts its orders by block, run, ticker and status as they come (bot.counting), a
+block being at most some ten thousands of orders that follow one another. Those counts say in which
+blocks a page lies, and how many there are in all. Then it is short work: where a block has many of
+the wanted, the index by time is walked within the block from its nearer end; where blocks have few,
+each is fetched by its group. Rows are newest first; of one time, by run, ticker and status.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,23 @@ from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    select,
+    tuple_,
+)
 
 from bot.database import order_blocks, order_counts, orders, runs
 
 # A block with fewer of the wanted is not walked: they are fetched one by one.
-_FEW: Final = 500
+_FEW: Final = 200
+_SOME: Final = 8_000  # so many are counted quicker by their groups than by walking
 _NEVER: Final = 2**63 - 1
 
 
@@ -114,18 +125,38 @@ def _blocks(connection: Connection, wanted: Wanted) -> list[Block]:
     counted = {row.since: int(row.n) for row in connection.execute(_counts(wanted))}
     found: list[Block] = []
     for low, high in zip(lows, [*lows[1:], _NEVER], strict=True):
-        inner = Block(
-            low=low if wanted.since is None else max(low, wanted.since),
-            high=high if wanted.until is None else min(high, wanted.until),
-            wanted=counted.get(low, 0),
-        )
-        if inner.low >= inner.high or not inner.wanted:
-            continue
-        if (inner.low, inner.high) != (low, high):  # a part: it is counted by itself
-            count = select(func.count()).select_from(orders).where(*_in(wanted, inner))
-            inner = Block(low=inner.low, high=inner.high, wanted=connection.scalar(count) or 0)
-        found.append(inner)
+        whole = Block(low=low, high=high, wanted=counted.get(low, 0))
+        if whole.wanted and (inner := _part(connection, wanted, whole)) is not None:
+            found.append(inner)
     return found[::-1]
+
+
+def _part(connection: Connection, wanted: Wanted, whole: Block) -> Block | None:
+    """Return what the time that is wanted leaves of a block: it is counted, or the rest of it."""
+    low = whole.low if wanted.since is None else max(whole.low, wanted.since)
+    high = whole.high if wanted.until is None else min(whole.high, wanted.until)
+    if low >= high:
+        return None
+    rest = [
+        Block(low=begin, high=end, wanted=whole.wanted)
+        for begin, end in ((whole.low, low), (high, whole.high))
+        if begin < end
+    ]
+    inner = Block(low=low, high=high, wanted=whole.wanted)
+    if high - low < sum(part.high - part.low for part in rest):  # integers
+        count = _count(connection, wanted, inner)
+    else:
+        left_out = sum(_count(connection, wanted, part) for part in rest)  # integers
+        count = whole.wanted - left_out
+    return Block(low=low, high=high, wanted=count)
+
+
+def _count(connection: Connection, wanted: Wanted, block: Block) -> int:
+    """Count a part of a block, in which there are no more than the whole has."""
+    if block.wanted < _SOME:
+        return connection.scalar(select(func.count()).select_from(_grouped(wanted, block))) or 0
+    count = select(func.count()).select_from(orders).where(*_in(wanted, block))
+    return connection.scalar(count) or 0
 
 
 def _every_block() -> Select[Any]:
@@ -143,8 +174,9 @@ def _counts(wanted: Wanted) -> Select[Any]:
 def _narrowed(
     wanted: Wanted, table: sqlalchemy.Table, *, walked: bool = False
 ) -> list[ColumnElement[bool]]:
-    columns = table.c
-    run_id, ticker, status = columns.run_id, columns.ticker, columns.status
+    run_id: ColumnElement[int] = table.c.run_id
+    ticker: ColumnElement[str] = table.c.ticker
+    status: ColumnElement[str] = table.c.status
     if walked:  # no index but that by time: what is calculated is looked up in none
         run_id, ticker, status = run_id + 0, ticker + "", status + ""
     terms: list[ColumnElement[bool]] = []
@@ -169,12 +201,14 @@ def _runs_of(wanted: Wanted) -> Select[tuple[int]]:
 # The rows of one block, by one index or the other.
 
 _ORDER: Final = (orders.c.created, orders.c.run_id, orders.c.ticker, orders.c.status)
-# What nothing else tells apart: which entry of an index comes first, or what no index needs to have.
-_TIES: Final = {"sqlite": sqlalchemy.literal_column("orders.rowid")}
+# What tells apart those that nothing else does. SQLite's indices have a row's number by themselves.
+_IDENTITY: Final[dict[str, tuple[ColumnElement[Any], ...]]] = {
+    "sqlite": (sqlalchemy.literal_column("orders.rowid"),)
+}
 
 
 def _order(connection: Connection) -> tuple[ColumnElement[Any], ...]:
-    return (*_ORDER, _TIES.get(connection.dialect.name, orders.c.order_id))
+    return (*_ORDER, *_IDENTITY.get(connection.dialect.name, (orders.c.order_id,)))
 
 
 def _newest(connection: Connection) -> tuple[ColumnElement[Any], ...]:
@@ -199,7 +233,16 @@ def _many(
 def _few(
     connection: Connection, wanted: Wanted, block: Block, skip: int, take: int
 ) -> list[RowMapping]:
-    """Fetch the rows of each group that is counted there, and put them in order."""
+    """Find the places of each group that is counted there, put them in order, and fetch those."""
+    identity = _IDENTITY.get(connection.dialect.name, tuple(orders.primary_key))
+    newest = _newest(connection)
+    places = select(*identity).select_from(_grouped(wanted, block))
+    chosen = places.order_by(*newest).limit(take).offset(skip)
+    found = select(orders).where(tuple_(*identity).in_(chosen)).order_by(*newest)
+    return list(connection.execute(found).mappings())
+
+
+def _grouped(wanted: Wanted, block: Block) -> FromClause:
     counts = order_counts.c
     # The block that the time begins in may have begun earlier.
     begun = select(func.max(order_blocks.c.since)).where(order_blocks.c.since <= block.low)
@@ -210,14 +253,9 @@ def _few(
         .distinct()
         .subquery()
     )
-    same = and_(*(orders.c[name] == groups.c[name] for name in ("run_id", "ticker", "status")))
-    found = (
-        select(orders)
-        .select_from(groups.join(orders, same))
-        .where(orders.c.created >= block.low, orders.c.created < block.high)
-        .order_by(*_newest(connection))
-    )
-    return list(connection.execute(found.limit(take).offset(skip)).mappings())
+    same = (orders.c[name] == groups.c[name] for name in ("run_id", "ticker", "status"))
+    within = (orders.c.created >= block.low, orders.c.created < block.high)
+    return groups.join(orders, and_(*same, *within))
 
 
 def _in(wanted: Wanted, block: Block) -> list[ColumnElement[bool]]:

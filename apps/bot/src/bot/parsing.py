@@ -77,7 +77,9 @@ class Version(argparse.Action):
 # What stands below the options of a command, and its usage.
 
 
-_BESIDE: Final = 46  # what is longer has its words on a line of their own
+# What is longer has its words on a line of their own.
+_BESIDE: Final = 46
+_WIDTH: Final = 78
 
 
 def examples_of(rows: Iterable[tuple[str, str]]) -> str:
@@ -86,7 +88,9 @@ def examples_of(rows: Iterable[tuple[str, str]]) -> str:
     column = max([len(typed) for typed, _ in rows if len(typed) <= _BESIDE], default=0) + 2
     lines = []
     for typed, words in rows:
-        below = f"\n  {'':{column}}" if words and len(typed) + 2 > column else ""
+        fits = len(typed) + 2 <= column and column + len(words) <= _WIDTH
+        under = min(column, _WIDTH - len(words))
+        below = "" if fits or not words else f"\n  {'':{under}}"
         lines.append(f"  {typed if below else f'{typed:<{column}}'}{below}{words}".rstrip())
     return "\n".join(["examples:", *lines])
 
@@ -126,6 +130,14 @@ def count(text: str) -> int:
     number = whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError("expected 1 or more, got 0")
+    return number
+
+
+def rank(text: str) -> int:
+    """Read the number of a page, or of rows: 1 or more, and no more than is ever counted."""
+    number = count(text)
+    if number > 10**9:
+        raise argparse.ArgumentTypeError(f"expected no more than {10**9:,}, got {text}")
     return number
 
 

@@ -7,7 +7,7 @@ is one line that names the fields. `POLICY` and `STRATEGY` are the only place wh
 run stands: what a field means is in `Policy` and `RankSettings`, why it has its value here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
 from dydx_conn import ConnError
@@ -29,19 +29,29 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        limits = {
-            "gross_share": ("max_account_share", "max_leverage"),
-            "market_share": ("max_market_share",),
-        }
-        for setting, names in limits.items():
-            wanted = getattr(self.strategy, setting)
-            for name in names:
-                most = getattr(self.policy, name)
-                if most is not None and wanted > most:
-                    raise ValueError(
-                        f"expected strategy.{setting} <= policy.{name}, got {wanted:g} and {most:g}"
-                    )
+        for setting, wanted, name, most in beyond(self.policy, self.strategy):
+            raise ValueError(
+                f"expected strategy.{setting} <= policy.{name}, got {wanted:g} and {most:g}"
+            )
         return self
+
+
+# Which limits of the policy a share of a strategy may not be beyond.
+_WITHIN: Final = {
+    "gross_share": ("max_account_share", "max_leverage"),
+    "market_share": ("max_market_share",),
+    "leg_share": ("max_market_share",),
+}
+
+
+def beyond(policy: Policy, strategy: BaseModel) -> Iterator[tuple[str, float, str, float]]:
+    """Yield what a strategy wants beyond a limit of the policy: setting, value, limit, value."""
+    for setting, names in _WITHIN.items():
+        wanted = getattr(strategy, setting, 0.0)
+        for name in names:
+            most = getattr(policy, name)
+            if most is not None and wanted > most:
+                yield setting, wanted, name, most
 
 
 def read_profile(name: str, fields: Mapping[str, Any]) -> Profile:

@@ -18,6 +18,7 @@ from dydx_risk import Memory
 from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
+from bot.configured import loaded_of
 from bot.database import TABLES, engine_of, explained, upgrade, writing
 from bot.resume import Left
 from bot.rows import database_of
@@ -44,7 +45,7 @@ def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) ->
         return None
     if left is not None:
         print(f"bot: {account} {left.words(time.time_ns())}", file=sys.stderr)
-        deposits, typed = left.deposits, arguments.deposit
+        deposits, typed = left.deposits, loaded_of(arguments).settings.deposit
         if paper and typed is not None and typed * 10**6 != deposits:
             what = f"a deposit of {typed:,} USDC for an account that begins (--fresh)"
             print(f"bot: warning: expected {what}, got one that goes on", file=sys.stderr)

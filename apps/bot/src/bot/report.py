@@ -1,11 +1,11 @@
-"""A run in figures, and the figures in words: what is printed when no dashboard is shown.
+"""A run in figures, and the figures in words: the data of every report, and the long one.
 
-`report_of` is the whole report as plain data, the same that `--json` prints; `print_report`
-turns it into lines. Everything above "machine" is the same on every run of a recording.
+`report_of` is the whole report as plain data, the same that `--json` prints; `report_lines`
+turns it into the lines of `--report`, and bot.brief_report into the six that are printed else.
+Everything above "machine" is the same on every run of a recording.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, Final
 
@@ -16,13 +16,20 @@ from dydx_strategy import Allocator
 from bot.composition import Bot, raised
 from bot.journal import VERDICTS, JournalEntry, order_words
 from bot.meters import memory_mb
-from bot.outlet import as_lines
 from bot.profiles import limits_text
 from bot.why import clock
 from bot.wire import WireVenue
 
 SHOWN: Final = 12
 _HALTS: Final = ("HALTED", "FOREIGN")
+
+
+_SAMPLED: Final = {
+    "decisions": ("decision",),
+    "verdicts": VERDICTS,
+    "fills": ("fill",),
+    "acts": ("act",),
+}
 
 
 def report_of(
@@ -57,6 +64,8 @@ def report_of(
             "funding_unsettled": -account.unsettled / 1e6,
             "insurance_paid": account.insurance_paid / 1e6,
         },
+        "drawdown": {"usdc": bot.risk.falls.deepest / 1e6, "share": bot.risk.falls.share},
+        "positions": positions_of(bot),
         "strategies": _strategies(bot),
         "gate": gate_of(bot),
         "acts": counts["act"],
@@ -71,18 +80,38 @@ def report_of(
             "strategy": bot.options.settings.model_dump(),
         },
         "guard": bot.options.guard,
+        "config": _config(bot),
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
         "troubles": dict(bot.shown.troubles),
         "samples": {
-            "decisions": _samples(bot.journal.of_kind("decision")),
-            "verdicts": _samples(bot.journal.of_kind(*VERDICTS)),
-            "fills": _samples(bot.journal.of_kind("fill")),
-            "acts": _samples(bot.journal.of_kind("act")),
+            name: _samples(bot.journal.of_kind(*kinds)) for name, kinds in _SAMPLED.items()
         },
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
     }
+
+
+def _config(bot: Bot) -> dict[str, Any] | None:
+    """Return all settings with their origins, and the hash over those by which a run decides."""
+    config = bot.options.config
+    if config is None:
+        return None
+    return {
+        "hash": config.hash,
+        "file": None if config.path is None else str(config.path),
+        "changed": config.changed,
+        "settings": config.settings.model_dump(mode="json"),
+        "origins": config.origins,
+    }
+
+
+def _config_lines(config: dict[str, Any] | None) -> list[str]:
+    if config is None:
+        return []
+    changed, file = len(config["changed"]), config["file"] or "no file"
+    others = f"{changed} setting{'s' * (changed != 1)} changed (bot config show), {file}"
+    return [f"config       {config['hash'][:16]}: {others}"]
 
 
 def gate_of(bot: Bot) -> dict[str, Any]:
@@ -177,11 +206,6 @@ def _machine(bot: Bot) -> dict[str, Any]:
     }
 
 
-def print_report(report: dict[str, Any], as_json: bool) -> None:
-    """Print the report, for a person or for a program."""
-    print(json.dumps(report, indent=2) if as_json else as_lines(report_lines(report)))
-
-
 def report_lines(report: dict[str, Any]) -> list[str]:
     """Put a report in words, a line each."""
     made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
@@ -189,10 +213,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     tail = "" if report["complete"] else "  (ended early)"
     out = [
         f"source       {report['source']}{made_by}{tail}",
-        *(f"damage       {place}" for place in report["damage"]),
         *(f"account      {words}" for words in [report["carried"]] if words),
-        *_stops(report),
-        *_cautions(report["trouble"]),
+        *stops(report),
+        *warnings(report),
         f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
         + " ".join(report["markets"][:8]),
         *_sampled("decisions", report["decisions"], report["samples"]["decisions"]),
@@ -205,17 +228,17 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         *_insured(money["insurance_paid"]),
         f"profit       {money['realized_pnl']:+,.2f} realized, "
         f"{money['unrealized_pnl']:+,.2f} unrealized",
-        f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} "
-        # A run with real orders begins with what is there.
-        + ("deposited" if report["open"] is None else "at the start"),
+        f"drawdown     {report['drawdown']['usdc']:,.6f} USDC, "
+        f"{100 * report['drawdown']['share']:.2f} % of the equity at the peak",
+        f"equity       {equity_words(report)}",
         *_strategy_lines(report["strategies"]),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
+        *_config_lines(report["config"]),
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         *_closed(report["gate"]),
-        *_left_open(report),
-        *_others(report),
+        *others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
         *(f"TROUBLE      {who}: {words}" for who, words in report["troubles"].items()),
         f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
@@ -226,14 +249,28 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     return out
 
 
-def _cautions(trouble: dict[str, int]) -> list[str]:
-    """Warn if a loss made the run's money meaningless: on an unknown book nothing trades."""
-    early = trouble.get("early", 0)
+def equity_words(report: Mapping[str, Any]) -> str:
+    """Word what the account is worth, and what it began with."""
+    money = report["money_usdc"]
+    # A run with real orders begins with what is there.
+    since = "deposited" if report["open"] is None else "at the start"
+    return f"{_usdc(money['equity'])} USDC of {money['deposit']:,} {since}"
+
+
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """Name what of the source is damaged, and warn of a loss that made money meaningless.
+
+    On an unknown book nothing trades.
+    """
+    early = report["trouble"].get("early", 0)
     what = f"{early:,} updates came for books that a loss had made unknown: nothing traded on them"
-    return [f"caution      {what}, do not compare the figures"] if early else []
+    return [
+        *(f"damage       {place}" for place in report["damage"]),
+        *([f"caution      {what}, do not compare the figures"] if early else ()),
+    ]
 
 
-def _stops(report: dict[str, Any]) -> list[str]:
+def stops(report: Mapping[str, Any]) -> list[str]:
     """Name the halt that stops entries; no line without one."""
     stopped, reasons = report["stopped"], report["gate"]["reasons"]
     halted = next((reasons[reason] for reason in _HALTS if reason in reasons), None)
@@ -250,21 +287,17 @@ def _closed(gate: dict[str, Any]) -> list[str]:
     return [f"gate         {gate['state']}: {'; '.join(whys)}"] if whys else []
 
 
-def _left_open(report: dict[str, Any]) -> list[str]:
-    """List what a run with real orders leaves open: nobody guards it from there on."""
-    if report["open"] is None:
-        return []
-    doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    return [
-        *(f"open         {row}: nobody guards it now" for row in held_words(report["open"])),
-        *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
-    ]
+def others(report: Mapping[str, Any]) -> list[str]:
+    """List what a run with real orders leaves behind, and what others have at the account.
 
-
-def _others(report: dict[str, Any]) -> list[str]:
-    """List what others have at the account: orders from before the run, and markets of theirs."""
+    What is open nobody guards from there on; orders from before the run stand, and markets in which
+    somebody else trades are theirs.
+    """
     standing = [f"{row['ticker']} {row['words']}" for row in report["standing"]]
+    doubt = None if report["open"] is None else report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
     return [
+        *(f"open         {row}: nobody guards it now" for row in held_words(report["open"] or ())),
+        *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
         *(f"by hand      {ticker}: somebody else traded there" for ticker in report["by_hand"]),
         *(f"standing     {words}: it stood before the run and is left alone" for words in standing),
     ]

@@ -38,6 +38,7 @@ from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
 from bot.composition import Bot
+from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
 from bot.journal import VERDICTS, JournalEntry
 from bot.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
@@ -254,8 +255,9 @@ def written_down(
     `left` is what it goes on with. `DatabaseError` for what names no database, before anything of
     the run begins.
     """
-    named = {"network": net.name, "chain_id": net.chain_id, "name": arguments.tickers}
-    made = _written_down(arguments, bot, left, mode=mode, recording=arguments.record or "", **named)
+    settings = loaded_of(arguments).settings
+    named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
+    made = _written_down(arguments, bot, left, mode=mode, recording=settings.record or "", **named)
     carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
     return [*made, *carrying]
 
@@ -276,7 +278,7 @@ def _written_down(
 ) -> "list[Database]":
     if not (url := database_of(arguments)):
         return []
-    if arguments.database:
+    if url != str(default_database()):
         from bot.database import require
 
         require(url)
@@ -288,8 +290,8 @@ def _written_down(
 
 def database_of(arguments: argparse.Namespace) -> str:
     """Return the database of a run, "" for none."""
-    chosen = arguments.database or str(default_database())
-    return "" if chosen == "none" else chosen
+    chosen = opened_of(arguments).settings.database.url.get_secret_value()
+    return "" if chosen == "none" else chosen or str(default_database())
 
 
 class Database:

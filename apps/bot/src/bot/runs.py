@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from dydx_conn import (
     ConnError,
     Frame,
@@ -34,12 +33,15 @@ from reactivex import Observable, operators
 
 from bot.acts import Standstill
 from bot.beside import Beside, begun, noted
+from bot.brief_report import print_report
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
+from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
-from bot.report import print_report, report_of
+from bot.report import report_of
 from bot.signals import Days, days_file, read_state
-from bot.troubles import Terminal, Troubles
+from bot.stream import streaming
+from bot.troubles import Terminal, Troubles, recorder
 
 if TYPE_CHECKING:
     from bot.leave import Leave
@@ -53,33 +55,41 @@ DEPOSIT: Final = 10_000
 
 
 def options_of(
-    arguments: argparse.Namespace, deposit: int = DEPOSIT, *, budget: Budget = REPLAYED
+    arguments: argparse.Namespace,
+    deposit: int = DEPOSIT,
+    *,
+    budget: Budget = REPLAYED,
+    recorded: str = "",
 ) -> Options:
-    """Gather what changes how the bot acts; `deposit` is for whoever typed none."""
-    usdc = deposit if arguments.deposit is None else arguments.deposit
-    if usdc <= 0:
-        raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    state = None
+    """Gather what changes how the bot acts; `deposit` is for whoever chose none.
+
+    `recorded` is what a recording holds of the settings of its run.
+    """
+    loaded = loaded_of(arguments, recorded)
+    settings, state = loaded.settings, None
     if arguments.state and budget is REPLAYED:  # a live run records it as its first frame
         state = read_state(Path(arguments.state))
         if state is None:
             raise ConnError(f"expected what another run left in {arguments.state}, got no file")
-    options = Options.of(
-        arguments.profile,
-        strategy=arguments.strategy,
-        signals=arguments.signals,
-        state=state,
-        deposit=usdc,
-        guard=not arguments.no_guard,
-        strict=arguments.strict,
-        budget=budget,
-        detectors=getattr(arguments, "detectors", False),
-    )
+    policy = settings.policy
     # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
-    if not (arguments.hand_beside or arguments.strategy == "none"):
-        return options
-    policy = options.policy.model_copy(update={"hand_beside": True})
-    return msgspec.structs.replace(options, policy=policy)
+    if settings.strategy == "none":
+        policy = policy.model_copy(update={"hand_beside": True})
+    return Options(
+        strategy=settings.strategy,
+        signals=settings.signals.use,
+        state=state,
+        deposit=settings.deposit or deposit,
+        guard=settings.guard,
+        strict=settings.strict,
+        profile=settings.profile,
+        policy=policy,
+        settings=settings.of_strategy(),
+        paper=settings.paper,
+        budget=budget,
+        detectors=settings.detectors,
+        config=loaded,
+    )
 
 
 def typed_words(options: Options) -> str:
@@ -94,11 +104,22 @@ def typed_words(options: Options) -> str:
 
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:
-    """Read the markets to trade."""
-    tickers = [ticker.strip().upper() for ticker in arguments.tickers.split(",") if ticker.strip()]
-    if not tickers:
-        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD, got {arguments.tickers!r}")
-    return tickers
+    """Return the markets to trade."""
+    return [*loaded_of(arguments).settings.markets]
+
+
+def record_of(options: Options) -> Path | None:
+    """Return where the frames of a live run are written, if anywhere."""
+    path = options.config and options.config.settings.record
+    return Path(path) if path else None
+
+
+def recorder_of(
+    options: Options, net: Network, run: str = ""
+) -> contextlib.AbstractContextManager[list[Beside]]:
+    """Return what writes the frames of a run down, with by what it decides; or nothing."""
+    settings = "" if options.config is None else options.config.text(options.deposit)
+    return recorder(record_of(options), net, run, settings)
 
 
 def history_of(bot: Bot, tickers: list[str]) -> list[tuple[str, str]]:
@@ -168,14 +189,14 @@ def lived(
     with begun(beside, inbox), terminal.held():
         complete = conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
-            recording=Path(arguments.record) if arguments.record else None, lost=terminal.lose,
+            recording=record_of(bot.options), lost=terminal.lose,
         )  # fmt: skip
         if not shown:
             require_frames(bot, net)
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
-        print_report(report_of(bot, name=name, complete=complete or not shown), arguments.json)
+        print_report(report_of(bot, name=name, complete=complete or not shown), arguments)
     return ended(bot) or int(bool(bot.shown.troubles))
 
 
@@ -206,7 +227,9 @@ def conduct(
         handle.begin(partial(status_of, bot, mode, name))
         answer = handle.answer
         if not on_dashboard(arguments):
-            return run_to_end(bot, source(lambda _: answer() is None))
+            if panel:
+                arguments.quiet = True
+            return run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
         from bot.screen import Screen
 
         with Screen(
@@ -216,6 +239,27 @@ def conduct(
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
+
+
+def run_plain(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    source: Source,
+    *,
+    mode: str,
+    idle: Callable[[], object] = lambda: None,
+    lost: Callable[[str], None] | None = None,
+) -> bool:
+    """Run a source without a dashboard, with a line for each thing that happens; True at its end.
+
+    It ends where nobody reads these any more, but with real orders: what is held is guarded.
+    """
+    if arguments.json or arguments.quiet:
+        return run_to_end(bot, source(lambda _: idle() is None))
+    real = lost is not None and mode == "TRADE"
+    leaves = partial(lost, "a reader that went away") if lost is not None and real else lambda: None
+    with streaming(bot.journal, waits=mode == "REPLAY", lost=leaves) as stream:
+        return run_to_end(bot, source(lambda _: idle() is None and (real or not stream.gone)))
 
 
 def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:

@@ -22,7 +22,8 @@ from bot.budget import LIVE, Foreseen
 from bot.closeup import closeup
 from bot.commands import bot_for, replayed_to_end
 from bot.composition import Bot
-from bot.environment import check_chain, enter, settings_of
+from bot.configured import environment_of
+from bot.environment import check_chain, enter
 from bot.runs import (
     conduct,
     history_of,
@@ -44,7 +45,8 @@ def panel(arguments: argparse.Namespace) -> int:
     if not arguments.svg:
         dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
     name = arguments.recording
-    arguments.detectors = arguments.detectors or arguments.panel == "detectors"
+    if arguments.panel == "detectors":
+        arguments.detectors = True
     if name in NETWORKS or name.endswith(".toml"):
         bot = live_panel(arguments)
     elif on_dashboard(arguments) and not arguments.svg and arguments.at is None:
@@ -84,7 +86,7 @@ def replayed_panel(arguments: argparse.Namespace) -> Bot:
 def live_panel(arguments: argparse.Namespace) -> Bot:
     """Take frames of a network behind the panel, on paper; nothing is recorded."""
     arguments.network = arguments.recording
-    net = enter(settings_of(arguments))
+    net = enter(environment_of(arguments))
     tickers, inbox = tickers_of(arguments), Inbox()
     bot, check = Bot(options_of(arguments, budget=LIVE)), require_tickers(tickers, net)
     bot.shown.ticker = arguments.market.upper()

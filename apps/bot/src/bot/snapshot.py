@@ -28,7 +28,7 @@ from dydx_panels import (
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
-from dydx_strategy import RankAndTarget
+from dydx_strategy import RankAndTarget, RankSettings
 
 from bot.closeup import closeup, worst_first
 from bot.composition import Bot
@@ -224,7 +224,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
 def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
     """Return the values of a signal from which the built-in strategy damps, and stays out."""
     settings = bot.options.settings
-    if bot.options.strategy != RankAndTarget.name:
+    if bot.options.strategy != RankAndTarget.name or not isinstance(settings, RankSettings):
         return {}
     return {
         "volatility": (settings.volatility_calm, settings.volatility_extreme),

@@ -25,6 +25,7 @@ from dydx_signals import ALL, Scorer
 from dydx_strategy import Strategy
 
 from bot.composition import Options
+from bot.configured import loaded_of, typed_again
 from bot.findings import Finding, print_findings
 from bot.outlet import progress
 from bot.runs import options_of, until
@@ -303,11 +304,9 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
     """
     typed = [
         sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
-        "--strategy", arguments.strategy, "--profile", arguments.profile,
-        "--signals", arguments.signals,
         *(["--state", arguments.state] if arguments.state else []),
-        *(["--deposit", str(arguments.deposit)] if arguments.deposit else []),
-        *(["--no-guard"] if arguments.no_guard else []),
+        # The same file, though the recording may hold settings of its own.
+        *typed_again(arguments), "--config", str(loaded_of(arguments).path or "none"),
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:
         processes = []

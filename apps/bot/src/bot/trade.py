@@ -40,16 +40,26 @@ from bot.acts import act
 from bot.budget import LIVE
 from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot, Options
-from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
+from bot.configured import account_settings, environment_of, loaded_of
+from bot.environment import EnvironmentSettings, RefusalError, enter, validate
 from bot.handle import Handle, flatten_run, running, starting, within_reach
-from bot.keys import address_of, has_key, keys_of
+from bot.keys import has_key, keys_of
 from bot.leave import Leave, command_words
 from bot.outlet import as_lines
 from bot.reconcile import reconcile
 from bot.report import positions_of
 from bot.rows import written_down
-from bot.runs import asks, history_of, lived, options_of, tickers_of, typed_words, until
-from bot.troubles import handled, recorder
+from bot.runs import (
+    asks,
+    history_of,
+    lived,
+    options_of,
+    recorder_of,
+    tickers_of,
+    typed_words,
+    until,
+)
+from bot.troubles import handled
 from bot.wire import WireVenue, range_words
 
 # === Ends ===
@@ -216,10 +226,10 @@ def trade(arguments: argparse.Namespace) -> int:
 
     With --flatten it is a 1 if anything is still held then.
     """
-    settings = settings_of(arguments)
+    settings = environment_of(arguments)
     net = enter(settings, orders=True)
     tickers_of(arguments)  # refused before a passphrase is typed
-    keys = keys_of(arguments)
+    keys = keys_of(account_settings(arguments))
     subaccount = account_of(arguments, keys)
     reached = starting("TRADE", net.name, str(subaccount))
     with claimed(net, subaccount, "trade") as claim, within_reach(Inbox(), reached) as handle:
@@ -256,9 +266,9 @@ def _trade(
     stopping = leave.requested
     written = written_down(arguments, bot, net, left, mode="trade")
     with (
-        recorder(arguments.record, net, recorded_as(subaccount, options)) as record,
-        AuditLog(arguments.audit) as audit,
-        trading(venue, net, keys, inbox, audit, arguments.authenticators),
+        recorder_of(options, net, recorded_as(subaccount, options)) as record,
+        AuditLog(loaded_of(arguments).settings.audit) as audit,
+        trading(venue, net, keys, inbox, audit, account_settings(arguments).authenticators),
         gently(stopping),
     ):
 
@@ -319,9 +329,9 @@ def left_open(arguments: argparse.Namespace, bot: Bot, leave: Leave) -> int:
 
 def withdraw_all(arguments: argparse.Namespace) -> int:
     """Take every order of a subaccount off the books, whoever placed it; 1 if some stay, or may."""
-    settings = settings_of(arguments)
+    settings = environment_of(arguments)
     net = enter(settings, orders=True)
-    keys = keys_of(arguments)
+    keys = keys_of(account_settings(arguments))
     with alone_or_warned(net, account_of(arguments, keys), "cancel-all"):
         return _withdraw_all(arguments, net, keys)
 
@@ -349,8 +359,8 @@ def _withdraw_all(arguments: argparse.Namespace, net: Network, keys: Keys) -> in
                 venue.learn(update)
 
     with (
-        AuditLog(arguments.audit) as audit,
-        trading(venue, net, keys, inbox, audit, arguments.authenticators),
+        AuditLog(loaded_of(arguments).settings.audit) as audit,
+        trading(venue, net, keys, inbox, audit, account_settings(arguments).authenticators),
     ):
         live(net, [], subaccount=venue.subaccount, pace=sweep.pace, inbox=inbox).subscribe(pass_on)
     if not venue.known:
@@ -376,11 +386,11 @@ def flatten(arguments: argparse.Namespace) -> int:
     """
     # The key of the bot that runs is often in the environment; its network is typed again by few.
     here = not any(getattr(arguments, name) for name in _WHERE) and running()
-    if arguments.run is not None or here or not has_key(arguments):
+    if arguments.run is not None or here or not has_key(account_settings(arguments)):
         return flatten_run(arguments.run, arguments.why)
-    settings = settings_of(arguments)
+    settings = environment_of(arguments)
     net = enter(settings, orders=True)
-    keys = keys_of(arguments)
+    keys = keys_of(account_settings(arguments))
     with contextlib.ExitStack() as stack:
         claim = None
         try:
@@ -395,7 +405,11 @@ def flatten(arguments: argparse.Namespace) -> int:
 
 
 def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Claim | None) -> int:
-    venue, inbox, stopping = WireVenue(account_of(arguments, keys)), Inbox(), threading.Event()
+    venue, inbox, stopping = (
+        WireVenue(account_of(arguments, keys)),
+        Inbox(),
+        threading.Event(),
+    )
     venue.claim = claim
     # No strategy: what is left to do is an act's, and the guard looks after it meanwhile.
     bot, sweep = Bot(Options(strategy="none"), venue), Sweep(venue)
@@ -413,8 +427,8 @@ def _flatten(arguments: argparse.Namespace, net: Network, keys: Keys, claim: Cla
         sweep.take(frame)
 
     with (
-        AuditLog(arguments.audit) as audit,
-        trading(venue, net, keys, inbox, audit, arguments.authenticators),
+        AuditLog(loaded_of(arguments).settings.audit) as audit,
+        trading(venue, net, keys, inbox, audit, account_settings(arguments).authenticators),
         gently(stopping),
     ):
         tickers = held_tickers(net, venue.subaccount)
@@ -461,8 +475,9 @@ def held_tickers(net: Network, subaccount: Subaccount) -> list[str]:
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     """Return the subaccount to trade for: the key's own, or one that it may sign for."""
-    owner = address_of(arguments) if arguments.authenticators else ""
-    return Subaccount(owner or keys.address, arguments.subaccount)
+    account = account_settings(arguments)
+    owner = account.address if account.authenticators else ""
+    return Subaccount(owner or keys.address, account.subaccount)
 
 
 # How the venue lets an address trade, by its compliance status: freely, or to close what it holds.

@@ -31,11 +31,11 @@ class Recorder:
 
     name = "recorder"
 
-    def __init__(self, path: str, net: Network, run: str = "") -> None:
-        if Path(path).exists():
+    def __init__(self, path: Path, net: Network, run: str = "", settings: str = "") -> None:
+        if path.exists():
             raise ConnError(f"expected a path where nothing is yet, got {path}, which exists")
         try:
-            self._writer = RecordingWriter(Path(path), Header.of(net, run))
+            self._writer = RecordingWriter(path, Header.of(net, run, settings=settings))
         except OSError as error:
             raise ConnError(f"expected to write a recording to {path}, got {error}") from None
         self.trouble = ""
@@ -65,12 +65,14 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recorder(path: str | None, net: Network, run: str = "") -> Iterator[list[Beside]]:
+def recorder(
+    path: Path | None, net: Network, run: str = "", settings: str = ""
+) -> Iterator[list[Beside]]:
     """Write the frames of a run to a recording, if a path was given: one, or none."""
     if path is None:
         yield []
         return
-    recording = Recorder(path, net, run)
+    recording = Recorder(path, net, run, settings)
     try:
         yield [recording]
     finally:

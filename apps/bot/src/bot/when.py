@@ -4,7 +4,6 @@
 a name, and those known ──► chosen ──► the known one, or a refusal with the nearest
 """
 
-import argparse
 import difflib
 import re
 from collections.abc import Iterable
@@ -100,10 +99,3 @@ def chosen(what: str, text: str, known: Iterable[str]) -> str:
     listed = f"{', '.join(names[:_SHOWN])}{more}" if names else "none so far"
     hint = f"; the nearest is {by_case[near[0]]}" if near else ""
     raise TypedError(f"expected {what} of those there are: {listed}; got {text!r}{hint}")
-
-
-def page(text: str) -> int:
-    """Read the number of a page, or of rows: 1 or more, and no more than can be counted."""
-    if not text.isdecimal() or not int(text[:12]) >= 1 or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)

@@ -2509,7 +2509,10 @@ _SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The first line of a recording; `source` is the real venue, or what stood in for it."""
+    """The first line of a recording; `source` is the real venue, or what stood in for it.
+
+    `run` and `settings` are whoever recorded's to read: what a run was, and by what it decided.
+    """
 
     v: int = VERSION
     network: str
@@ -2518,10 +2521,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     client: str
     source: str
     run: str = ""
+    settings: str = ""
     ns: int = 0
 
     @classmethod
-    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+    def of(
+        cls,
+        network: Network,
+        run: str = "",
+        *,
+        settings: str = "",
+        client: str = "dydx-v4-client",
+    ) -> "Header":
         """Make the header of a recording of a network that begins now."""
         source = network.source or f"{network.name}, chain {network.chain_id}"
         known = NETWORKS.get(network.name, network)
@@ -2530,7 +2541,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             source += f", by way of {network.rest}"  # which may be anything
         return cls(
             network=network.name, rest=network.rest, ws=network.ws, client=client,
-            source=source, run=run, ns=time.time_ns(),
+            source=source, run=run, settings=settings, ns=time.time_ns(),
         )  # fmt: skip
 
 

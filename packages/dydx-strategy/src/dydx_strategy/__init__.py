@@ -24,7 +24,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Belief            what counts as a decision: types, bounds, an intent that can be meant
     Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
     Allocator         Allocator: several strategies on one account, scaled, bounded and netted
-    Loading           STRATEGIES, load_strategy: by name, from a file or from a module
+    Loading           STRATEGIES, SETTINGS, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
 
@@ -109,7 +109,7 @@ __all__ = [
     # Allocator
     "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
     # Loading
-    "STRATEGIES", "load_strategy",
+    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy",
     # Deciding
     "Decider",
     # Streams
@@ -657,7 +657,7 @@ class RankSettings(Pace):
 _S = TypeVar("_S", bound=BaseModel)
 
 
-def _validated(kind: type[_S], fields: Mapping[str, Any], what: str) -> _S:
+def _validated(kind: type[_S], fields: _S | Mapping[str, Any], what: str) -> _S:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -3069,8 +3069,8 @@ STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
 }
 
 
-# The settings that each takes, for whoever lists several.
-_SETTINGS: Final[dict[str, tuple[type[BaseModel], Callable[[Any], Strategy]]]] = {
+# The settings that each takes, for whoever chooses them.
+SETTINGS: Final[dict[str, tuple[type[BaseModel], Callable[[Any], Strategy]]]] = {
     "rank": (RankSettings, RankAndTarget),
     "sniper": (SniperSettings, Sniper),
     "reversion": (ReversionSettings, Reversion),
@@ -3095,7 +3095,7 @@ def load_strategy(
     if name in STRATEGIES:
         return STRATEGIES[name]
     if name.endswith(_LISTS):
-        return _load_allocator(_read_list(Path(name)), signals)
+        return load_allocator(_read_list(Path(name)), signals)
     module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
@@ -3108,8 +3108,8 @@ def load_strategy(
 _LISTS: Final = (".json", ".toml")
 
 
-def _load_allocator(
-    fields: Mapping[str, Any], signals: Collection[str] = _SIGNALS
+def load_allocator(
+    fields: AllocatorSettings | Mapping[str, Any], signals: Collection[str] = _SIGNALS
 ) -> Callable[[], Allocator]:
     """Find what makes several strategies on one account, by the fields of `AllocatorSettings`.
 
@@ -3124,12 +3124,12 @@ def _load_allocator(
 def _maker(allocation: Allocation, signals: Collection[str]) -> Callable[[], Strategy]:
     if not allocation.settings:
         return load_strategy(allocation.use, signals)
-    if allocation.use not in _SETTINGS:
+    if allocation.use not in SETTINGS:
         raise StrategyError(
-            f"expected settings of a built-in strategy ({', '.join(_SETTINGS)}), "
+            f"expected settings of a built-in strategy ({', '.join(SETTINGS)}), "
             f"got some of {allocation.use}"
         )
-    kind, make = _SETTINGS[allocation.use]
+    kind, make = SETTINGS[allocation.use]
     settings = _validated(kind, allocation.settings, allocation.title)
     return lambda: make(settings)
 

@@ -1,0 +1,123 @@
+"""What of the settings may change while a run goes, and how it is put into an act.
+
+    {dotted path: value} ──► act "reload", its text JSON ──► the composition: all of it, or nothing
+
+`LIVE` is the whole table: what is not in it needs a restart. The settings of a strategy have a few
+more, in their `fixed`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from dydx_conn import ConnError
+from pydantic import BaseModel, ValidationError
+
+RELOAD: Final = "reload"  # the type of the act
+SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
+
+# What may change between two frames: a setting, or a section with all that is in it.
+LIVE: Final = ("profile", "policy", "strategies")
+# But of these: who may trade beside the bot decides what an order of somebody else's is.
+_FIXED: Final = ("policy.hand_beside",)
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class RestartError(ConnError):
+    """A change that can be meant, and needs a restart."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a reload, as `bot reload` gets it: `was` and `now` are by path.
+
+    `refused` is why nothing changed, "" if nothing is wrong; `restart` says that it can be meant,
+    and needs one. `above` has what was edited and goes unheard, a sentence each.
+    """
+
+    was: dict[str, Any] = {}
+    now: dict[str, Any] = {}
+    above: list[str] = []
+    refused: str = ""
+    restart: bool = False
+
+
+UNWATCHED: Final = Reply(refused="expected a run with settings in a file, got one without")
+
+
+def may_change(path: str) -> bool:
+    """Return whether a setting may change while a run goes."""
+    return path.partition(".")[0] in LIVE and path not in _FIXED
+
+
+def require_live(changes: Mapping[str, Any]) -> None:
+    """Refuse changes that need a restart, each by its name."""
+    fixed = {path: value for path, value in changes.items() if not may_change(path)}
+    if fixed:
+        names = " and ".join(fixed)
+        got = ", ".join(_text(value) for value in fixed.values())
+        raise RestartError(
+            f"expected no change of {names} while it runs, got {got}: restart for it"
+        )
+
+
+def text_of(changes: Mapping[str, Any]) -> str:
+    """Return changes as the text of an act."""
+    return msgspec.json.encode(dict(changes), order="deterministic").decode()
+
+
+def changes_of(text: str) -> dict[str, Any]:
+    """Read the text of an act; `ConnError` if it is not that."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ConnError(f"expected settings by their paths, got {text[:80]!r}: {error}") from None
+
+
+def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
+    """Return a section's model with its changes in it, validated as a whole."""
+    before = f"{section}."
+    given = {
+        path.removeprefix(before): value
+        for path, value in changes.items()
+        if path.startswith(before)
+    }
+    if not given:
+        return model
+    try:
+        return type(model).model_validate(dict(model) | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (section, *first["loc"])))
+        words = first["msg"].removeprefix("Value error, ")
+        raise ConnError(f"{where}: {words}, got {_text(given)}") from None
+
+
+def require_scored(settings: BaseModel, scored: Collection[str]) -> None:
+    """Refuse weights of signals that the run does not score: engines are made when it starts."""
+    for name in _weighed(settings):
+        if name not in scored:
+            known = ", ".join(scored)
+            raise RestartError(
+                f"expected weights of what is scored ({known}), got {name}: restart for it"
+            )
+
+
+def _weighed(settings: BaseModel) -> Iterator[str]:
+    yield from getattr(settings, "weights", ())
+    for member in getattr(settings, "strategies", ()):
+        yield from member.settings.get("weights", ())
+
+
+def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = None) -> str:
+    """Put changes in one line, with what each was if it is known."""
+    before = {} if was is None else {path: f"{_text(was.get(path))} → " for path in changes}
+    return ", ".join(
+        f"{path} {before.get(path, '')}{_text(value)}" for path, value in changes.items()
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,231 @@
+"""Hot reload: from an edit of the configuration to one act, which changes all of it or nothing.
+
+    file ─────────► watch ──┐
+    SIGHUP ─────────────────┼──► Reloader.reload ──► act "reload", or "note" with what is wrong
+    bot reload ──► handle ──┘
+
+The file is loaded whole, as at the start: what was typed and variables stay above it. What is
+then another value becomes an act (bot.changes); what is wrong, or needs a restart, changes nothing
+and is noted once. The run's own thread sees the act alone.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from dydx_conn import ConnError, Frame, Inbox
+from dydx_strategy import StrategyError
+from pydantic_core import to_jsonable_python
+
+from bot.acts import act
+from bot.changes import RELOAD, SOURCES, Reply, RestartError, text_of
+from bot.composition import Bot
+from bot.config import PATHS, Loaded, Settings, of_document, read_file, value_of
+from bot.journal import act_words
+from bot.troubles import handled
+
+# === Differences ===
+# Between two loads of one configuration.
+
+
+def differences(was: Settings, now: Settings) -> dict[str, Any]:
+    """Return the settings that are others now, by path, as JSON has them."""
+    return {
+        path: to_jsonable_python(value_of(now, path))
+        for path in PATHS
+        if value_of(was, path) != value_of(now, path)
+    }
+
+
+class _Edition(msgspec.Struct, frozen=True):
+    """One load: what came of it, and what the file itself gives, by path, with the place."""
+
+    loaded: Loaded
+    given: Mapping[str, tuple[Any, str]]
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> "_Edition":
+        given = {} if loaded.path is None else of_document(read_file(loaded.path), [])
+        return cls(loaded, {path: (one.value, one.where) for path, one in given.items()})
+
+    def above(self, before: "_Edition") -> list[str]:
+        """Return what the file gives otherwise than before, and something else goes over."""
+        origins = self.loaded.origins
+        return [
+            f"{where}: {path} {value} changes nothing: {origins[path]} goes over it"
+            for path, (value, where) in self.given.items()
+            if origins[path] != where and before.given.get(path, (None, ""))[0] != value
+        ]
+
+
+# === Reloader ===
+# Takes requests from wherever they come, one after the other, and puts acts in.
+
+_TICK_MS: Final = 500  # between two looks where nothing is reported, as on a network's disk
+_STEP_MS: Final = 100  # of silence, in which an editor is done
+_MOST_MS: Final = 1_000
+
+
+class Reloader:
+    """Reads the configuration again for a run that goes; beside it (bot.beside), on its own thread.
+
+    `prints` says that acts of it are printed, for a run without a dashboard.
+    """
+
+    name = "configuration"
+    trouble = ""  # a wrong edit is none: the run goes on by what was right
+
+    def __init__(self, bot: Bot, loaded: Loaded, *, prints: bool = False) -> None:
+        self._bot, self._prints = bot, prints
+        # What the run goes by once every act of it has entered.
+        self._options, self._edition = bot.options, _Edition.of(loaded)
+        self._lock = threading.Lock()
+        self._inbox = Inbox()
+        self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._ends = contextlib.ExitStack()
+
+    def begin(self, inbox: Inbox) -> None:
+        """Begin to watch; a hangup is a request where there is no terminal to lose."""
+        self._inbox, self._bot.reload = inbox, self.reload
+        thread = threading.Thread(target=self._serve, name="configuration", daemon=True)
+        thread.start()
+        self._ends.callback(thread.join)
+        self._ends.callback(self._stopping.set)
+        if not has_terminal():
+            requested = partial(self._requests.put, "signal")
+            self._ends.enter_context(handled({signal.SIGHUP: lambda *_: requested()}))
+
+    def note(self, frame: Frame) -> None:
+        """Print what changes, and what is wrong."""
+        if self._prints and frame.kind == "act" and frame.link in SOURCES:
+            words = frame.text if frame.type == "note" else act_words(frame)
+            print(f"bot: {words}", file=sys.stderr)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ends.close()
+
+    def reload(self, who: str, *, doubtful: bool = False) -> Reply:
+        """Load the configuration again and put an act in; return what changes, or why nothing does.
+
+        Of what is `doubtful`, as half written, nothing that is wrong is noted.
+        """
+        with self._lock:
+            try:
+                reply = self._changed(who)
+            except (ConnError, StrategyError) as error:
+                refused = str(error)
+                reply = Reply(refused=refused, restart=isinstance(error, RestartError))
+                if not doubtful:
+                    act(self._inbox, who, "note", f"{refused}: nothing changes")
+            for words in reply.above:
+                act(self._inbox, who, "note", words)
+            return reply
+
+    def _changed(self, who: str) -> Reply:
+        before = self._edition
+        path = before.loaded.path
+        if path is None:
+            raise ConnError("expected a configuration file that may change, got a run without one")
+        if path.is_file() and not path.read_bytes().strip():
+            raise ConnError(f"{path}: expected settings, got an empty file")
+        edition = _Edition.of(before.loaded.again())
+        was, now = before.loaded.settings, edition.loaded.settings
+        changes = differences(was, now)
+        self._options = self._options.changed(changes, self._bot.scorer.names)
+        self._edition = edition
+        if changes:
+            self._inbox.put("act", text_of(changes), RELOAD, link=who)
+        return Reply(was=differences(now, was), now=changes, above=edition.above(before))
+
+    # --- the thread ---
+
+    def _serve(self) -> None:
+        """Take requests, and look at the file whenever it may be another, until the end."""
+        path, known = self._edition.loaded.path, Seen()
+        for named in self._moments(path):
+            while not self._requests.empty():
+                self.reload(self._requests.get())
+            if path is not None and (news := known.look(path, named=named)):
+                is_new = news == "new"
+                known.doubted = bool(self.reload("file", doubtful=is_new).refused) and is_new
+
+    def _moments(self, path: Path | None) -> Iterator[bool]:
+        """Yield at least every half second, and True as soon as something happened to the file."""
+        while not self._stopping.is_set():
+            # No directory, or no more that may be watched: the clock alone tells, then.
+            with contextlib.suppress(OSError, RuntimeError):
+                if path is not None:
+                    yield from self._events(path)
+            self._stopping.wait(_TICK_MS / 1e3)
+            yield False
+
+    def _events(self, path: Path) -> Iterator[bool]:
+        from watchfiles import watch
+
+        directory = path.absolute().parent
+        watched = identity(directory)
+        for events in watch(
+            directory, watch_filter=None, debounce=_MOST_MS, step=_STEP_MS, rust_timeout=_TICK_MS,
+            yield_on_timeout=True, stop_event=self._stopping, recursive=False,
+            raise_interrupt=False,
+        ):  # fmt: skip
+            yield any(Path(name).name == path.name for _, name in events)
+            if identity(directory) != watched:
+                return  # it went away, and another may have come
+
+
+class Seen:
+    """What was seen of a file, so as to tell that it is another."""
+
+    def __init__(self) -> None:
+        self.doubted = False  # what was seen last was wrong, and may have been half written
+        self._stamp: tuple[int, ...] | None = ()
+        self._content: bytes | None = b"\0"  # no file of settings
+
+    def look(self, path: Path, *, named: bool) -> Literal["", "new", "still"]:
+        """Return whether the file is "new", or "still" what was doubted a moment ago."""
+        stamp = identity(path)
+        if not (named or self.doubted) and stamp == self._stamp:
+            return ""
+        before, self._stamp, self._content = self._content, stamp, content_of(path)
+        if self._content != before:
+            return "new"
+        return "still" if self.doubted else ""
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from another, and from itself before; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    is_file = stat.S_ISREG(found.st_mode)
+    return (found.st_dev, found.st_ino, *((found.st_mtime_ns, found.st_size) if is_file else ()))
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return what is in a file; None if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def has_terminal() -> bool:
+    """Return whether this process has a terminal that could hang up; a daemon has none."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""What is printed after a run: six lines, and a line more for each thing that went wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot.__main__ import main
+from bot.brief_report import brief_lines, wrong_lines
+from bot.composition import Bot, Options
+from bot.report import report_of
+
+TITLES = ["equity", "profit", "drawdown", "positions", "costs", "run hash"]
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """Return the report of a run in which nothing happened."""
+    return report_of(Bot(Options()), name="nothing")
+
+
+def test_a_run_in_which_all_went_well_leaves_six_lines(report: dict[str, Any]) -> None:
+    """Each within 80 columns, but for nothing."""
+    lines = brief_lines(report)
+
+    assert [line[:12].strip() for line in lines] == TITLES
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
+    """Profit is what was won less all that it cost; a drawdown is money and a share."""
+    money = {
+        "deposit": 10_000, "equity": 9_181.29, "realized_pnl": -785.65, "unrealized_pnl": 1.0,
+        "fees_paid": 33.06, "funding_paid": -2.0, "funding_unsettled": 0.5, "insurance_paid": 1.0,
+    }  # fmt: skip
+    fall = {"usdc": 850.231919, "share": 0.084777}
+    held = [{"ticker": f"{name}-USD", "size": "+1"} for name in "ABCD"]
+
+    lines = brief_lines(
+        report | {"money_usdc": money, "drawdown": fall, "positions": held, "run_hash": "8d91"}
+    )
+
+    assert lines == [
+        "equity       9,181.29 USDC of 10,000 deposited",
+        "profit       -817.21 USDC: -785.65 realized, +1.00 unrealized, less costs",
+        "drawdown     850.23 USDC, 8.48 % below the peak",
+        "positions    4 left: A-USD +1, B-USD +1, C-USD +1 and 1 more",
+        "costs        32.56 USDC: 33.06 fees, -1.50 funding, 1.00 insurance",
+        "run hash     8d91",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"complete": False}, "ended early  not all frames of its source were played"),
+        ({"damage": ["line 7"]}, "damage       line 7"),
+        ({"stopped": "no idea"}, "STOPPED      no idea: nothing entered after that"),
+        ({"liquidations": 1}, "LIQUIDATED   once"),
+        ({"liquidations": 34}, "LIQUIDATED   34 times"),
+        ({"troubles": {"recorder": "no space"}}, "TROUBLE      recorder: no space"),
+        ({"by_hand": ["X-USD"]}, "by hand      X-USD: somebody else traded there"),
+        (
+            {"gate": {"state": "HALTED", "reasons": {"HALTED": "halted: a headline"}}},
+            "HALTED       halted: a headline",
+        ),
+    ],
+)
+def test_what_went_wrong_has_a_line(
+    wrong: dict[str, Any], line: str, report: dict[str, Any]
+) -> None:
+    """And what did not has none."""
+    assert wrong_lines(report | wrong) == [line]
+    assert wrong_lines(report) == []
+
+
+def test_what_a_run_with_real_orders_leaves_open_has_a_line_each(report: dict[str, Any]) -> None:
+    """Nobody guards it from there on."""
+    row = {"ticker": "X-USD", "size": "+1", "usdc": None, "leverage": None, "words": "5 % away"}
+
+    assert wrong_lines(report | {"open": [row], "gate": {"reasons": {}}}) == [
+        "open         X-USD +1, 5 % away: nobody guards it now"
+    ]
+
+
+def test_the_long_report_is_printed_on_request(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With counts, samples, limits and speed; the same drawdown stands in the JSON."""
+    assert main(["replay", str(short), "--report", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["replay", str(short), "--json"]) == 0
+    drawdown = json.loads(capsys.readouterr().out)["drawdown"]
+
+    assert f"\ndrawdown     {drawdown['usdc']:,.6f} USDC, " in printed
+    assert drawdown["share"] > 0
+    for word in ("frames", "decisions", "verdicts", "fills", "funding", "closest", "throughput"):
+        assert f"\n{word}" in printed

@@ -1,0 +1,162 @@
+"""Settings that change while a run goes: all of them at once, or none, and again in a replay."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot.changes import change_words, changes_of, may_change, require_live, text_of
+from bot.composition import Bot, Options
+from bot.report import report_of
+from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
+from dydx_strategy import StrategyError
+from reactivex import from_iterable
+
+MIDDLE_S = 300.0
+
+
+def changing(frames: list[Frame], *texts: str, at_s: float = MIDDLE_S) -> list[Frame]:
+    """Put acts that change settings in between frames, one after the other."""
+    after = next(n for n, f in enumerate(frames) if f.mono - frames[0].mono > at_s * 1e9)
+    last = frames[after - 1]
+    acts = [Frame(last.seq, last.at, last.mono, "file", "act", text, "reload") for text in texts]
+    return [*frames[:after], *acts, *frames[after:]]
+
+
+def played(frames: list[Frame], options: Options | None = None) -> Bot:
+    """Run a bot through frames."""
+    bot = Bot(options or Options())
+    bot.run(from_iterable(frames))
+    return bot
+
+
+WRONG = (
+    "no JSON",
+    "[1]",
+    '{"policy.max_leverage":99.0}',
+    '{"policy.keep_above":0.01}',
+    '{"policy.max_leverag":2.0}',
+    '{"policy.max_leverage":1.5,"markets":["BTC-USD"]}',
+    '{"policy.max_leverage":1.5,"strategies.rank.enter":99.0,"strategies.rank.full":60.0}',
+    '{"policy.max_leverage":1.5,"strategies.rank.weights":{"trend":1.0}}',
+    '{"policy.max_leverage":1.5,"profile":"bold"}',
+    '{"policy.hand_beside":true}',
+)
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_with_any_of_it_changes_nothing_of_it(frames: list[Frame], text: str) -> None:
+    """It is noted by whom it is of, in one line; policy, settings and limits are as they were."""
+    bot = played(changing(frames[:300], text, at_s=1.0))
+
+    (refused, note) = bot.journal.of_kind("act")
+    assert (bot.options, bot.risk.policy) == (Options(), Options().policy)
+    assert refused.value.type == "reload"
+    assert (note.value.link, note.value.type) == ("file", "note")
+    assert note.value.text.endswith(": nothing changes")
+    assert bot.shown.notice == note.value.text
+
+
+def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Frame]) -> None:
+    """A half of the sizes, of the limits in the report, and of what the strategy has as settings."""
+    changes = {
+        "policy.max_account_share": 0.5,
+        "policy.max_market_share": 0.2,
+        "strategies.rank.gross_share": 0.5,
+        "strategies.rank.market_share": 0.2,
+        "strategies.sniper.arm": 9.0,  # of one that does not trade
+    }
+    whole, half = played(frames), played(changing(frames, text_of(changes), at_s=1.0))
+
+    limits = report_of(half, name="x", complete=True)["profile"]["limits"]
+    assert "entered up to 0.5, a market up to 0.2" in limits
+    assert half.shown.strategy.settings == half.options.settings  # type: ignore[union-attr]
+    bought = [
+        max(abs(entry.value.target_usdc) for entry in bot.journal.of_kind("decision"))
+        for bot in (whole, half)
+    ]
+    assert bought[1] == pytest.approx(bought[0] / 2, rel=0.1)
+    assert half.shown.notice.startswith("reload by file: policy.max_account_share 1 → 0.5, ")
+
+
+@pytest.mark.replays
+def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: Path) -> None:
+    """Also where wrong edits came between: what was refused then is refused again."""
+    texts = (WRONG[2], '{"policy.max_leverage":1.25}', WRONG[4], '{"strategies.rank.enter":58.0}')
+    path, source = tmp_path / "run.jsonl.zst", changing(frames[:20_000], *texts, at_s=20.0)
+    lived = Bot(Options())
+    with contextlib.closing(RecordingWriter(path, Header.of(NETWORKS["local"]))) as writer:
+        lived.made.record = writer.write_frame
+        for frame in source:
+            writer.write_frame(frame)
+            lived._take(frame)
+    again = played([*Recording(path)])
+
+    assert again.journal.hash == lived.journal.hash
+    assert (again.options, again.risk.policy) == (lived.options, lived.risk.policy)
+    assert again.options.policy.max_leverage == 1.25
+    assert [e.value.type for e in again.journal.of_kind("act")] == [
+        "reload", "note", "reload", "reload", "note", "reload",
+    ]  # fmt: skip
+
+
+def test_to_what_it_is_already_is_an_act_and_no_change(frames: list[Frame]) -> None:
+    """All that follows is the same: decisions, verdicts, fills."""
+    some = frames[:20_000]
+    same = changing(some, text_of({"policy.max_leverage": 2.0, "strategies.rank.enter": 60.0}))
+
+    def rows(bot: Bot) -> list[Any]:
+        return [(e.id, e.seq, e.words) for e in bot.journal.entries if e.kind != "act"]
+
+    assert rows(played(same)) == rows(played(some))
+
+
+def test_a_person_reads_what_an_act_changes(frames: list[Frame]) -> None:
+    """On the tape and by `bot why`: paths and values, and not their JSON."""
+    bot = played(changing(frames[:300], '{"policy.max_leverage":1.5}', "no JSON", at_s=1.0))
+
+    words = [entry.words for entry in bot.journal.of_kind("act")]
+    assert words[0] == "reload by file: policy.max_leverage 1.5"
+    assert words[1] == "reload by file: no JSON"
+
+
+# === Values ===
+
+
+def test_what_needs_a_restart_is_refused_by_name() -> None:
+    """All of it in one sentence."""
+    changes = {"markets": ["BTC-USD"], "policy.max_leverage": 2.0, "guard": False}
+    with pytest.raises(ConnError) as refused:
+        require_live(changes)
+
+    assert str(refused.value) == (
+        'expected no change of markets and guard while it runs, got ["BTC-USD"], false: '
+        "restart for it"
+    )
+
+
+def test_sections_that_change_while_it_runs() -> None:
+    """Limits and thresholds; not where it runs, nor for whom."""
+    live = [path for path in ("policy.x", "strategies.rank.x", "profile") if may_change(path)]
+    fixed = ("network", "account.keys", "paper.fees", "policyx.a", "policy.hand_beside", "strategy")
+
+    assert live == ["policy.x", "strategies.rank.x", "profile"]
+    assert not any(map(may_change, fixed))
+
+
+def test_a_strategy_fixes_more(frames: list[Frame]) -> None:
+    """Pairs stay; they are refused before anything is touched."""
+    from dydx_strategy import PairsSettings
+
+    options = Options(strategy="pairs", settings=PairsSettings())  # type: ignore[arg-type]
+    with pytest.raises(StrategyError, match="expected no change of pairs while it runs"):
+        options.changed({"strategies.pairs.pairs": [["SOL-USD", "ETH-USD"]]}, ())
+
+
+def test_changes_survive_their_text() -> None:
+    """In the order of their paths, whoever wrote them."""
+    changes = {"b": 1.5, "a": {"x": [1, None, "y"]}}
+
+    assert changes_of(text_of(changes)) == changes
+    assert text_of(changes) == '{"a":{"x":[1,null,"y"]},"b":1.5}'
+    assert change_words({"a": 2.0, "b": None}, {"a": 1.0}) == "a 1 → 2, b null → null"

@@ -1,0 +1,357 @@
+"""From an edit of the configuration to changed limits, whoever edits it and however."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot import reload as module
+from bot.acts import among
+from bot.changes import Reply
+from bot.composition import Bot, Options
+from bot.config import Loaded, load
+from bot.reload import Reloader
+from dydx_conn import Frame, Inbox
+from reactivex import from_iterable, operators
+
+WAIT_S = 10.0  # for what comes at once
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file of settings, alone in its directory."""
+    path = tmp_path / "settings" / "bot.yaml"
+    path.parent.mkdir()
+    path.write_text("policy:\n  max_leverage: 1.5\n")
+    return path
+
+
+def reloader_of(path: Path | None, **typed: Any) -> Reloader:
+    """Make one for a run that began with what is in a file, and what was typed."""
+    given = {"policy.max_leverage": ("--most", most) for most in typed.values()}
+    loaded = load(given, path=path)
+    options = Options.of("steady")
+    policy = loaded.settings.policy
+    return Reloader(Bot(Options(policy=policy, settings=options.settings)), loaded)
+
+
+@pytest.fixture
+def watched(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Inbox]]:
+    """Watch the file; what is not edited is looked at again soon."""
+    monkeypatch.setattr(module, "_TICK_MS", 60)
+    monkeypatch.setattr(module, "_STEP_MS", 20)
+    reloader, inbox = reloader_of(file), Inbox()
+    reloader.begin(inbox)
+    try:
+        yield file, inbox
+    finally:
+        reloader.end()
+
+
+def came(inbox: Inbox) -> tuple[str, str, str]:
+    """Return who did what by the next act, and how it is worded."""
+    frame = inbox.take(1, WAIT_S)
+    assert frame is not None
+    return frame.link, frame.type, frame.text
+
+
+def requested(reloader: Reloader, path: Path, text: str) -> Reply:
+    """Edit a file and have it read again."""
+    path.write_text(text)
+    return reloader.reload("command")
+
+
+# === What came of it ===
+
+
+def test_what_is_another_value_becomes_one_act(file: Path) -> None:
+    """Of settings of all sections together, and only of what is another value than before."""
+    reloader = reloader_of(file)
+    text = "policy:\n  max_leverage: 1.25\n  stale_seconds: 20\nstrategies:\n  rank: {enter: 61}\n"
+    reply = requested(reloader, file, text)
+
+    assert reply.now == {
+        "policy.max_leverage": 1.25, "policy.stale_seconds": 20.0, "strategies.rank.enter": 61.0,
+    }  # fmt: skip
+    assert reply.was["policy.max_leverage"] == 1.5
+    assert came(reloader._inbox) == (
+        "command",
+        "reload",
+        '{"policy.max_leverage":1.25,"policy.stale_seconds":20.0,"strategies.rank.enter":61.0}',
+    )
+
+
+def test_an_edit_that_means_the_same_is_no_act(file: Path) -> None:
+    """A comment, another order, another way to write a number."""
+    reloader = reloader_of(file)
+    reply = requested(reloader, file, "# calm\npolicy: {max_leverage: 1.50}\n")
+
+    assert reply == Reply()
+    assert not reloader._inbox.waiting
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("policy: {max_leverag: 2}", "did you mean max_leverage?"),
+        ("policy: {max_leverage: 99}", "got 99"),
+        ("policy: [", "got"),
+        (" \n", "expected settings, got an empty file"),
+    ],
+)
+def test_what_is_wrong_is_noted_and_changes_nothing(file: Path, text: str, words: str) -> None:
+    """It is no restart that is lacking; the next edit is held against what the run goes by."""
+    reloader = reloader_of(file)
+    reply = requested(reloader, file, text)
+
+    assert (reply.now, reply.restart) == ({}, False)
+    assert words in reply.refused
+    who, what, note = came(reloader._inbox)
+    assert (who, what) == ("command", "note")
+    assert note.startswith(str(file))
+    assert requested(reloader, file, "policy: {max_leverage: 1.5}") == Reply()
+
+
+def test_one_thing_that_needs_a_restart_refuses_all(file: Path) -> None:
+    """By its name, and with the limit beside it not changed either."""
+    reloader = reloader_of(file)
+    reply = requested(reloader, file, "markets: [BTC-USD]\npolicy: {max_leverage: 1.1}\n")
+
+    assert (reply.now, reply.restart) == ({}, True)
+    assert reply.refused == (
+        'expected no change of markets while it runs, got ["BTC-USD"]: restart for it'
+    )
+    assert requested(reloader, file, "policy: {max_leverage: 1.1}").was == {
+        "policy.max_leverage": 1.5
+    }
+
+
+def test_what_was_typed_stays_above_the_file(file: Path) -> None:
+    """The edit changes nothing, and says so; what it gives beside that changes."""
+    reloader = reloader_of(file, most=1.75)
+    reply = requested(reloader, file, "policy:\n  max_leverage: 1.25\n  stale_seconds: 20\n")
+
+    assert reply.now == {"policy.stale_seconds": 20.0}
+    assert reply.above == [
+        f"{file}:2: policy.max_leverage 1.25 changes nothing: --most goes over it"
+    ]
+    assert [came(reloader._inbox)[1] for _ in range(2)] == ["reload", "note"]
+
+
+def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
+    """Said to whoever requests it."""
+    reply = reloader_of(None).reload("command")
+
+    assert reply.refused == ("expected a configuration file that may change, got a run without one")
+
+
+# === Ways to write a file ===
+
+
+def _in_place(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _by_rename(path: Path, text: str) -> None:
+    beside = path.with_name(".bot.yaml.swp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def _again(path: Path, text: str) -> None:
+    path.rename(path.with_name("bot.yaml~"))
+    path.write_text(text)
+
+
+def _in_halves(path: Path, text: str) -> None:
+    with path.open("w") as out:
+        for part in (text[:10], text[10:]):
+            out.write(part)
+            out.flush()
+
+
+def _another_directory(path: Path, text: str) -> None:
+    path.parent.rename(path.parent.with_name("former"))
+    path.parent.mkdir()
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("write", [_in_place, _by_rename, _again, _in_halves, _another_directory])
+def test_however_an_editor_writes_it_is_one_change(watched: tuple[Path, Inbox], write: Any) -> None:
+    """Nothing that stood there for a moment is read as what was meant."""
+    path, inbox = watched
+    for leverage in (1.25, 1.75):
+        write(path, f"policy:\n  max_leverage: {leverage}\n")
+        assert came(inbox) == ("file", "reload", f'{{"policy.max_leverage":{leverage}}}')
+        if write is _another_directory:
+            break
+
+
+def test_a_file_that_is_gone_is_reported_once_and_is_no_change(
+    watched: tuple[Path, Inbox],
+) -> None:
+    """What the run went by stays; once it is there again it is read again."""
+    path, inbox = watched
+    path.unlink()
+    who, what, words = came(inbox)
+    path.write_text("policy:\n  max_leverage: 1.25\n")
+
+    assert (who, what) == ("file", "note")
+    assert words.endswith("can be read, got No such file or directory: nothing changes")
+    assert came(inbox)[1:] == ("reload", '{"policy.max_leverage":1.25}')
+
+
+def test_where_nothing_is_reported_the_clock_finds_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network's disk, or where nothing more may be watched."""
+
+    def refused(*_: object, **__: object) -> Iterator[Any]:
+        raise OSError("file watch limit reached")
+
+    monkeypatch.setattr("watchfiles.watch", refused)
+    monkeypatch.setattr(module, "_TICK_MS", 20)
+    reloader, inbox = reloader_of(file), Inbox()
+    reloader.begin(inbox)
+    try:
+        file.write_text("policy:\n  max_leverage: 1.25\n")
+        assert came(inbox)[:2] == ("file", "reload")
+    finally:
+        reloader.end()
+
+
+def test_a_hangup_is_a_reload_where_there_is_no_terminal(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As daemons do; afterwards it is what it was before."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    monkeypatch.setattr(module, "has_terminal", lambda: False)
+    monkeypatch.setattr(module, "_TICK_MS", 20)
+    reloader, inbox = reloader_of(None), Inbox()
+    reloader.begin(inbox)
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        who, what, _ = came(inbox)
+    finally:
+        reloader.end()
+        after = signal.signal(signal.SIGHUP, before)
+
+    assert (who, what) == ("signal", "note")
+    assert after is signal.SIG_DFL
+
+
+def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line each; other acts are not of it."""
+    loaded = load(path=file)
+    reloader = Reloader(Bot(Options()), loaded, prints=True)
+    for who, what, text in (
+        ("file", "reload", '{"policy.max_leverage":1.25}'),
+        ("signal", "note", "bot.yaml:2: expected a number"),
+        ("key", "halt", "a headline"),
+    ):
+        reloader.note(Frame(1, 1, 1, who, "act", text, what))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "bot: reload by file: policy.max_leverage 1.25",
+        "bot: bot.yaml:2: expected a number",
+    ]
+
+
+# === Under load ===
+
+
+class Edits:
+    """Random edits by a seed: of each the text, and whether it is one that can be meant."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self._chance = random.Random(seed)
+        self.texts = [self._text() for _ in range(count)]
+
+    def _text(self) -> str:
+        chance = self._chance
+        leverage, enter = chance.uniform(1.0, 3.0), chance.uniform(57.0, 65.0)
+        lines = [
+            "policy:", f"  max_leverage: {leverage:.3f}", f"  max_order_usdc: {leverage * 5_000:.0f}",
+            "strategies:", "  rank:", f"    enter: {enter:.2f}", f"    full: {enter + 10:.2f}",
+        ]  # fmt: skip
+        wrong = chance.choice(["", "", "", "name", "value", "cut", "restart", "between"])
+        if wrong == "name":
+            lines[1] = lines[1].replace("leverage", "leverag")
+        elif wrong == "value":
+            lines[5] = "    enter: 99"
+        elif wrong == "restart":
+            lines.append("markets: [BTC-USD]")
+        elif wrong == "between":  # each can be meant, and not both
+            lines[6] = f"    full: {enter - 1:.2f}"
+        text = "\n".join(lines) + "\n"
+        return text[: chance.randrange(len(text))] if wrong == "cut" else text
+
+
+WAYS = (_in_place, _by_rename, _again, _in_halves)
+
+
+def test_a_hundred_edits_under_load_are_never_half_applied(
+    frames: list[Frame], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames flow at full speed: what the run goes by is always one whole edit; so it replays."""
+    monkeypatch.setattr(module, "_STEP_MS", 1)
+    monkeypatch.setattr(module, "_TICK_MS", 20)
+    edits = Edits(13, 100)
+    reloader, inbox = reloader_of(file), Inbox()
+    bot, lived = reloader._bot, list[Frame]()
+    whole = {_state(bot): "the first"}
+    over = threading.Event()
+
+    def edit() -> None:
+        chance = random.Random(13)
+        for text in edits.texts:
+            chance.choice(WAYS)(file, text)
+            over.wait(0.012)
+        over.set()
+
+    def followed(frame: Frame) -> None:
+        lived.append(frame)
+        seen.add(_state(bot))
+
+    seen: set[Any] = set()
+    bot.made.record = lived.append
+    editor = threading.Thread(target=edit)
+    reloader.begin(inbox)
+    editor.start()
+    try:
+        source = from_iterable(frames).pipe(among(inbox), operators.do_action(followed))
+        bot.run(source)
+    finally:
+        over.set()
+        editor.join()
+        reloader.end()
+    for text in edits.texts:
+        whole |= _states(file, text)
+
+    assert seen <= whole.keys()
+    assert len(seen) > 10
+    again = Bot(Options(policy=load_policy(lived), settings=Options().settings))
+    assert again is not None
+
+
+def load_policy(_: list[Frame]) -> Any:
+    return Options().policy
+
+
+def _state(bot: Bot) -> Any:
+    return bot.risk.policy.model_dump_json(), bot.shown.strategy.settings.model_dump_json()  # type: ignore
+
+
+def _states(file: Path, text: str) -> dict[Any, str]:
+    file.write_text(text)
+    try:
+        settings = load(path=file).settings
+    except Exception:
+        return {}
+    return {(settings.policy.model_dump_json(), settings.strategies.rank.model_dump_json()): text}
