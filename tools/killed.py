@@ -175,6 +175,7 @@ class Proof:
         self._left: Left | None = None
         self._names: dict[str, int] = {}  # of orders and fills, and whose they are
         self._addresses: list[str] = []
+        self._venue: subprocess.Popen[str] | None = None
         self._last = ""
 
     @contextlib.contextmanager
@@ -200,7 +201,7 @@ class Proof:
                     break
             rest = printed[printed.index("REST") + 1]
             ws = printed[printed.index("WebSocket") + 1]
-            self._addresses = ["--rest", rest, "--ws", ws]
+            self._addresses, self._venue = ["--rest", rest, "--ws", ws], process
             try:
                 yield
             finally:
@@ -209,6 +210,8 @@ class Proof:
 
     def kill(self, number: int) -> None:
         """Let a run live for a while, kill it, and compare what it left."""
+        if (code := self._venue.poll() if self._venue else 0) is not None:
+            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
         recording = self._folder / f"{number}.jsonl.zst"
         lives_s, starts = self._chance.uniform(0, self._longest), self._chance.random() < _STARTING
         command = [
