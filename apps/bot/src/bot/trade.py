@@ -40,7 +40,7 @@ from bot.acts import act
 from bot.budget import LIVE
 from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot, Options
-from bot.configured import account_settings, environment_of, loaded_of
+from bot.configured import account_settings, environment_of, loaded_of, opened_of
 from bot.environment import EnvironmentSettings, RefusalError, enter, validate
 from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import has_key, keys_of
@@ -256,7 +256,8 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
-    reconcile(net, subaccount, inbox)
+    database = opened_of(arguments).settings.database.url
+    reconcile(net, subaccount, inbox, database.get_secret_value())
     options = options_of(arguments, worth, budget=LIVE)
     left = carried(arguments, net, subaccount)
     bot = Bot(options, venue)
