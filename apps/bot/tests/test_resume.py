@@ -179,11 +179,15 @@ def test_the_day_of_real_orders_is_remembered_without_a_ledger(
     left = left_of(url, CHAIN, us, paper=False)
     assert left is not None
     assert (None, day) == (left.venue, left.memory)
+    left = msgspec.structs.replace(left, paid_in=-5 * 10**9)
     begun = Bot(Options.of("steady", strategy="none"), WireVenue(us))
     begun.run(from_iterable([*frames[:1], Frame(0, 1, 1, ACCOUNT, "state", left.text, id="1/x")]))
     assert day.opened == begun.risk.memory.opened
     assert begun.risk.next_client_id > 10_000
-    assert "the day's loss, the drawdown and rests count on" in begun.shown.carried
+    assert -5 * 10**9 == begun.risk.account.transferred
+    assert begun.shown.carried.endswith(
+        "the day's loss, the drawdown and rests count on, but for -5,000.00 USDC paid in"
+    )
 
 
 def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:

@@ -26,9 +26,12 @@ from bot.spill import spilled
 from bot.store import absorb
 
 
-def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) -> Left | None:
+def carried(
+    arguments: argparse.Namespace, net: Network, account: Subaccount, paid_in: int = 0
+) -> Left | None:
     """Return what the last run of an account left, and report it in a line; None to begin without.
 
+    `paid_in` is what came since, as far as that is known: it is no profit, and no loss.
     A paper account whose money cannot be read does not begin: `ConnError`. With real orders the
     account is the chain's, and what risk remembered is warned about.
     """
@@ -44,6 +47,7 @@ def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) ->
         print(f"bot: warning: {error}: {what}", file=sys.stderr)
         return None
     if left is not None:
+        left = replace(left, paid_in=paid_in)
         print(f"bot: {account} {left.words(time.time_ns())}", file=sys.stderr)
         deposits, typed = left.deposits, loaded_of(arguments).settings.deposit
         if paper and typed is not None and typed * 10**6 != deposits:
