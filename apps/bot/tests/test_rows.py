@@ -474,17 +474,17 @@ def test_a_transfer_is_what_came_or_went_and_its_other_end(
 
 
 @pytest.mark.parametrize(
-    ("text", "accepted", "changes", "words"),
+    ("type_", "text", "accepted", "changes", "words"),
     [
-        ('{"policy.max_leverage": 2}', True, {"policy.max_leverage": 2}, ""),
-        ("expected a number, got x", False, None, "expected a number, got x"),
+        ("reload", '{"policy.max_leverage": 2}', True, {"policy.max_leverage": 2}, ""),
+        ("note", "expected a number, got x", False, None, "expected a number, got x"),
     ],
 )
 def test_a_change_of_the_configuration_is_written_down(
-    text: str, accepted: bool, changes: object, words: str
+    type_: str, text: str, accepted: bool, changes: object, words: str
 ) -> None:
     """Accepted or refused."""
-    act = Frame(1, 2, 3, "file", "act", text, "reload")
+    act = Frame(1, 2, 3, "file", "act", text, type_)
     entry = JournalEntry(id="A1", kind="act", seq=1, at=2, ticker="", words="w", value=act)
     row = config_row(entry)
 

@@ -24,6 +24,7 @@ from bot.options import (
     NETWORK,
     OF_RUNS,
     PAGES,
+    PAPER,
     RECORD,
     RECORDING,
     RUN,
@@ -44,6 +45,7 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    new_file,
     positive,
     rank,
     share,
@@ -181,6 +183,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             option(
                 "--save-state",
+                type=new_file,
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
@@ -219,7 +222,9 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             *NETWORK,
             *TICKERS,
-            option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
+            option(
+                "--svg", type=new_file, metavar="PATH", help="write the dashboard to an SVG instead"
+            ),
             option(
                 "--size",
                 default="120x40",
@@ -274,9 +279,10 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
-        " key is needed. It goes on until Ctrl-C, or for --seconds.",
+        " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
+        "account as it was, also after a crash, and pays the funding of the hours between.",
         (
             ("bot paper --network testnet", "until Ctrl-C"),
             ("bot paper --network testnet --tickers BTC-USD --seconds 600", "ten minutes"),
@@ -302,8 +308,8 @@ COMMANDS: Final[dict[str, Command]] = {
         "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
         "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
         "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
-        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
-        "crash lets it lose as much again.",
+        "drawdown and cool-down count on from one run to the next: what a day may lose is lost "
+        "once, however often it is started.",
         (
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
@@ -398,6 +404,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ('bot resume --why "it was nothing"', "with the reason, which is recorded"),
         ),
     ),
+    "reload": Command(
+        BESIDE,
+        "let a running bot read its settings again",
+        "bot.handle:reload",
+        (RUNNING,),
+        "The file is read whole and what is another value takes effect between two frames: limits "
+        "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
+        "(SIGHUP) does the same where the bot has no terminal. The exit code is 1 if something in "
+        "it needs a restart, 2 if something is wrong: then nothing changes.",
+        (
+            ("bot reload", "the one bot that runs here"),
+            ("bot reload 4711", "the one with this process number"),
+        ),
+    ),
     "status": Command(
         BESIDE,
         "show a running bot; exit code 1 if it may not enter",
@@ -479,9 +499,14 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 "(default: 0.5)",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
-            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--save", type=new_file, metavar="FILE", help="write the isotonic maps as JSON"),
             option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
-            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="write plots to a page (needs bot[plots])",
+            ),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -697,6 +722,37 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot doctor --network local --json", "for a program"),
         ),
     ),
+    "config": Command(
+        MACHINE,
+        "show, check or begin the file of settings",
+        "bot.config_command:config",
+        (
+            option(
+                "act",
+                choices=("show", "check", "schema", "init", "seal"),
+                help="show: every value, and where it comes from; check: all that is wrong; "
+                "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
+                "seal: encrypt a secret into the file",
+            ),
+            option(
+                "name",
+                nargs="?",
+                help="with show: a setting or a section; with check, init and schema: a file; with "
+                "seal: the secret",
+            ),
+            CONFIG,
+            JSON,
+        ),
+        "Settings come from what is typed, over variables such as DYDX__POLICY__MAX_LEVERAGE, over "
+        "bot.yaml in this directory or the user's configuration directory, over the profile. What "
+        "is wrong is reported with file, line and the nearest name, all of it at once.",
+        (
+            ("bot config init", "writes bot.yaml"),
+            ("bot config check", "its exit code is 1 if anything is wrong"),
+            ("bot config show policy", "what counts, and where it comes from"),
+            ("bot config schema bot.schema.json", "for an editor"),
+        ),
+    ),
     "completion": Command(
         MACHINE,
         "print a script by which your shell completes what you type",
@@ -749,7 +805,7 @@ def parser() -> Parser:
         formatter_class=Shape,
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(
             name,

@@ -18,11 +18,12 @@ import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
 from dydx_conn import unseal
 from dydx_risk import Policy
+from dydx_signals import ALL, SignalError
 from dydx_strategy import (
     SETTINGS,
     AllocatorSettings,
@@ -33,7 +34,15 @@ from dydx_strategy import (
     ReversionSettings,
     SniperSettings,
 )
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    field_serializer,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -76,7 +85,7 @@ class AccountSettings(Section):
 class StrategiesSettings(Section):
     """The settings of each strategy; `strategy` names the one that trades."""
 
-    rank: RankSettings = RankSettings()
+    rank: RankSettings = PROFILES[STEADY].strategy
     sniper: SniperSettings = SniperSettings()
     reversion: ReversionSettings = ReversionSettings()
     carry: CarrySettings = CarrySettings()
@@ -86,12 +95,60 @@ class StrategiesSettings(Section):
     )
 
 
-class SignalSettings(Section):
+class ScoredSettings(Section):
     """What is scored, beside the standard six and what the strategy names."""
 
     use: str = Field(
         default="",
         description="all, names with commas between such as trend,basis, or a Python file of yours",
+    )
+
+    def tuned(self) -> dict[str, dict[str, float]]:
+        """Return of each signal that is not as its layer has it by what it is made."""
+        return {
+            name: dict(value)
+            for name, value in dict(self).items()
+            if isinstance(value, BaseModel) and value != type(value)()
+        }
+
+
+# What the arguments of the engines are, which have no models.
+_ARGUMENTS: Final = {
+    "fast": "half-life of the fast average, in s",
+    "slow": "half-life of the slow average, in s",
+    "variance": "half-life of the variance that it is measured in, in s",
+    "now": "half-life of what counts as now, in s",
+    "half_life": "half-life of its average, in s",
+    "scale_bps": "how far from nothing scores as far from 50 as one deviation does, in bps",
+    "distance_bps": "how far from the mid price is looked, in bps",
+}
+
+
+def _engine_settings() -> Iterator[tuple[str, tuple[type[BaseModel], BaseModel]]]:
+    for make in ALL:
+        fields = {
+            name: (
+                float,
+                Field(default=one.default, gt=0, description=_ARGUMENTS.get(name)),
+            )
+            for name, one in inspect.signature(make).parameters.items()
+        }
+        if fields:
+            words = (make.__doc__ or "").partition("\n")[0]
+            kind: Any = create_model(
+                make.__name__, __base__=Section, __doc__=words, **cast(Any, fields)
+            )
+            yield make().name, (kind, kind())
+
+
+if TYPE_CHECKING:
+    SignalSettings = ScoredSettings
+else:
+    SignalSettings = create_model(
+        "SignalSettings",
+        __base__=ScoredSettings,
+        __doc__=ScoredSettings.__doc__,
+        **dict(_engine_settings()),
     )
 
 
@@ -158,7 +215,8 @@ class Settings(BaseSettings):
         default=False, description="look for market makers and arbitrage; decides nothing"
     )
     record: str | None = Field(
-        default=None, description="path of a new recording of a live run's frames"
+        default=None,
+        description="path of a new recording of a live run's frames; {time} in it is when it began",
     )
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
@@ -208,17 +266,17 @@ class Settings(BaseSettings):
 # What can be set, by its dotted path.
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a section, which may be left out; None for a setting."""
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
-        return _model_of(parts[0]) if len(parts) == 1 else None
+        return model_of(parts[0]) if len(parts) == 1 else None
     return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
 
 
 def _leaves(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        section = _model_of(field.annotation)
+        section = model_of(field.annotation)
         if section is None:
             yield before + name, field
         else:
@@ -228,7 +286,7 @@ def _leaves(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Fie
 def _sections(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield before.removesuffix("."), model
     for name, field in model.model_fields.items():
-        section = _model_of(field.annotation)
+        section = model_of(field.annotation)
         if section is not None:
             yield from _sections(section, f"{before}{name}.")
 
@@ -435,11 +493,20 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changed(self) -> list[str]:
-        """Return the paths that are not as profile and defaults have them."""
-        return [
+        """Return the paths of what is not as the profile and the defaults have it."""
+        usual, _ = _settled([of_profile(self.settings.profile)], [])
+        given = [
             path for path, where in self.origins.items()
-            if where != DEFAULT and not where.startswith(PROFILE)
+            if path != "profile" and where != DEFAULT and not where.startswith(PROFILE)
         ]  # fmt: skip
+        return [path for path in given if value_of(self.settings, path) != value_of(usual, path)]
+
+    @property
+    def file(self) -> str:
+        """Return in words which file the settings are from."""
+        if RECORDING in self.origins.values():
+            return "as recorded"
+        return "no file" if self.path is None else str(self.path)
 
     @property
     def hash(self) -> str:
@@ -629,14 +696,17 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
 
 def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tuple[str, str]:
     """Return where the settings that contradict each other come from, and say it of each."""
-    named = [
-        path
-        for path in PATHS
-        if path.startswith(f"{section}.") and re.search(rf"\b{path.rpartition('.')[2]}\b", words)
-    ]
+    below = [path for path in PATHS if path.startswith(f"{section}.")]
+    named = [path for path in below if re.search(rf"\b{path.rpartition('.')[2]}\b", words)]
+    named = named or [path for path in below if path in given]
     places = {path: _at(given, path) for path in named}
     said = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
-    return next(iter(places.values()), section), f"{words} ({said})" if said else words
+    return _foremost([*places.values()] or [section]), f"{words} ({said})" if said else words
+
+
+def _foremost(places: Sequence[str]) -> str:
+    """Return where a person chose before where a profile did."""
+    return min(places, key=lambda place: place == DEFAULT or place.startswith(PROFILE))
 
 
 def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
@@ -650,10 +720,18 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
             paths = f"{name}.{setting}", f"policy.{limit}"
             places = [_at(given, path) for path in paths]
             words = f"expected {paths[0]} <= {paths[1]}, got {wanted:g} and {most:g}"
-            # What a person chose before what a profile did.
-            where = min(places, key=lambda place: place == DEFAULT or place.startswith(PROFILE))
-            yield Fault(where, f"{words} ({setting}: {places[0]}, {limit}: {places[1]})")
+            yield Fault(
+                _foremost(places), f"{words} ({setting}: {places[0]}, {limit}: {places[1]})"
+            )
     yield from _of_mix(settings.strategies.mix, given)
+    for make in ALL:
+        fields = settings.signals.tuned().get(name := make().name)
+        if fields is not None:
+            try:
+                make(**fields)
+            except SignalError as error:
+                where, words = _contradiction(f"signals.{name}", str(error), given)
+                yield Fault(where, f"signals.{name}: {words}")
 
 
 def _of_mix(mix: AllocatorSettings | None, given: Mapping[str, Given]) -> Iterator[Fault]:

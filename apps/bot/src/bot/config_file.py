@@ -42,9 +42,8 @@ class ConfigError(ConnError):
 
 def _in_order(fault: Fault) -> list[tuple[int, str]]:
     # Line 9 before line 10.
-    return [
-        (int(part), "") if part.isdecimal() else (0, part) for part in _NUMBERS.split(fault.where)
-    ]
+    parts = [*_NUMBERS.split(fault.where), fault.words]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 _NUMBERS: Final = re.compile(r":(\d+)")
@@ -114,7 +113,7 @@ def read(content: bytes, source: str) -> Document:
         raise ConfigError([_syntax(error, source)]) from None
     except yaml.reader.ReaderError as error:
         where = _place(text, error.position, source)
-        what = f"expected text, got the control character {ord(str(error.character)):#04x}"
+        what = f"expected text, got the control character {error.character:#04x}"
         raise ConfigError([Fault(where, what)]) from None
     except RecursionError:
         words = f"expected at most {_DEPTH} levels, got more"

@@ -12,9 +12,10 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
+from bot.reload import Reloader
 from bot.report import report_of
 from bot.signals import Days, days_file, read_state
 from bot.stream import streaming
@@ -78,6 +80,7 @@ def options_of(
     return Options(
         strategy=settings.strategy,
         signals=settings.signals.use,
+        tuned=settings.signals.tuned(),
         state=state,
         deposit=settings.deposit or deposit,
         guard=settings.guard,
@@ -111,7 +114,13 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
 def record_of(options: Options) -> Path | None:
     """Return where the frames of a live run are written, if anywhere."""
     path = options.config and options.config.settings.record
-    return Path(path) if path else None
+    return _begun(path) if path else None
+
+
+@lru_cache
+def _begun(path: str) -> Path:
+    # Once: the same file is meant when the run begins, and by its dashboard.
+    return Path(path.replace("{time}", time.strftime("%Y%m%d-%H%M%S", time.gmtime())))
 
 
 def recorder_of(
@@ -224,7 +233,11 @@ def conduct(
         if handle is None:
             account = str(bot.venue.subaccount)
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
-        handle.begin(partial(status_of, bot, mode, name))
+        handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
+        if bot.options.config is not None:
+            prints = not on_dashboard(arguments)
+            reloader = Reloader(bot, bot.options.config, inbox, prints=prints)
+            stack.enter_context(reloader.watching())
         answer = handle.answer
         if not on_dashboard(arguments):
             if panel:

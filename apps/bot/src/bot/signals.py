@@ -13,8 +13,10 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -29,14 +31,20 @@ Make = Callable[[], Engine]
 # From words to what makes engines; a wrong word is refused with the nearest right one.
 
 
-def engines_of(words: str, strategy: Callable[[], Any] | None) -> Sequence[Make]:
+def engines_of(
+    words: str,
+    strategy: Callable[[], Any] | None,
+    tuned: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> Sequence[Make]:
     """Return the standard engines, those that the strategy names and those that were typed.
 
-    `words` is "all", names with commas between, or the path of a Python file.
+    `words` is "all", names with commas between, or the path of a Python file; `tuned` has of some
+    names by what they are made.
     """
     makes = known(words)
+    makes |= {name: partial(makes[name], **fields) for name, fields in tuned.items()}
     if words == "all":
-        return ALL
+        return [makes[_name(make)] for make in ALL]
     named = () if strategy is None else tuple(getattr(strategy(), "signals", ()))
     typed = [*makes][len(ALL) :]
     if not words.endswith(".py"):

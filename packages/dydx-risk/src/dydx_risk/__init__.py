@@ -3181,13 +3181,33 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    act_below: float = Field(default=0.06, gt=0, lt=1)
-    restore_to: float = Field(default=0.10, gt=0, lt=1)
-    keep_above: float = Field(default=0.12, gt=0, lt=1)
-    max_leverage: float = Field(default=5.0, gt=0, le=50)
-    max_order_usdc: float = Field(default=20_000.0, gt=0)
-    slippage_bps: int = Field(default=30, ge=0, le=1_000)
-    guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    act_below: float = Field(
+        default=0.06, gt=0, lt=1,
+        description="distance to liquidation below which the guard leaves nothing, 0.06 is 6 %",
+    )  # fmt: skip
+    restore_to: float = Field(
+        default=0.10, gt=0, lt=1, description="distance that the guard defends, step by step"
+    )
+    keep_above: float = Field(
+        default=0.12,
+        gt=0,
+        lt=1,
+        description="distance below which no order that adds risk may come",
+    )
+    max_leverage: float = Field(
+        default=5.0, gt=0, le=50, description="gross notional of the account, in equities"
+    )
+    max_order_usdc: float = Field(
+        default=20_000.0, gt=0, description="notional of one order, USDC: it is cut to that"
+    )
+    slippage_bps: int = Field(
+        default=30, ge=0, le=1_000,
+        description="how far beyond the best price an order may trade, in bps",
+    )  # fmt: skip
+    guard_slippage_bps: int = Field(
+        default=100, ge=0, le=1_000,
+        description="how far beyond the best price an order of the guard may trade, in bps",
+    )  # fmt: skip
     max_oracle_bps: int = Field(
         default=200, gt=0, lt=10_000,
         description="how much worse than the oracle price an order may trade, in bps: all but the "
@@ -3198,10 +3218,18 @@ class Policy(BaseModel):
         description="how much worse than its trigger, or the oracle price beyond it, a stop on the "
         "venue may trade, in bps: it is to leave in a fall, whose books are thin",
     )  # fmt: skip
-    guard_cuts: int = Field(default=4, ge=1, le=10)
-    taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
-    good_til_blocks: int = Field(default=5, ge=1, le=20)
-    stale_seconds: float = Field(default=30.0, gt=0)
+    guard_cuts: int = Field(
+        default=4, ge=1, le=10, description="steps in which the guard goes from keeping to nothing"
+    )
+    taker_fee_ppm: int = Field(
+        default=500, ge=0, le=100_000, description="what taking costs, in parts per million"
+    )
+    good_til_blocks: int = Field(
+        default=5, ge=1, le=20, description="blocks for which an order that crosses is good"
+    )
+    stale_seconds: float = Field(
+        default=30.0, gt=0, description="how long a price is believed without a confirmation, in s"
+    )
     warm_up_s: float = Field(
         default=0.0, ge=0, le=3_000,  # a step of 10 s may take 12, and counts for 10
         description="how many seconds of a market's last hour must be known before it is entered: "
@@ -3222,8 +3250,14 @@ class Policy(BaseModel):
         "equity lost since 00:00 UTC, of what the day opened with", lt=1
     )
     max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent", lt=1)
-    protect: bool = False
-    cool_down_s: float = Field(default=0.0, ge=0, le=7 * 86_400)
+    protect: bool = Field(
+        default=False,
+        description="limits on loss, drawdown and leverage close what is held, not entries alone",
+    )
+    cool_down_s: float = Field(
+        default=0.0, ge=0, le=7 * 86_400,
+        description="s of event time without an entry where guard or protection acted",
+    )  # fmt: skip
     bear_move: float | None = _limit(
         "an order is cut to what survives this move of every market against its position", lt=1
     )
@@ -3934,12 +3968,13 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "falls",
-        "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
+        "_begun", "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day",
+        "falls", "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self, falls: Falls | None = None) -> None:
         self.day = -1
+        self._begun = False  # whether the equity was ever known, in this run
         self.falls = falls or Falls()  # of the run, which goes on where a course begins again
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
@@ -3973,7 +4008,7 @@ class Course:
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
-        if self.day >= 0:
+        if self._begun:
             self._doubted = equity - self._paid_in
 
     def explain(self, moved: int) -> None:
@@ -3991,7 +4026,7 @@ class Course:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
-        had, self._paid_in = self.paid_in, paid_in
+        had, self._paid_in, self._begun = self.paid_in, paid_in, True
         paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:
