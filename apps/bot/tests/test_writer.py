@@ -304,6 +304,41 @@ def test_a_file_of_rows_that_is_none_is_left_alone(file: str, impatient: None) -
     assert (made.trouble, path.read_text()) == ("", "nonsense\n")
 
 
+def test_rows_wait_for_a_server_that_is_not_there(impatient: None) -> None:
+    """Its password is in no word, and in no file."""
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/bot"
+    with writing(url) as made:
+        made.put("states", state(1))
+
+    (path,) = waiting()
+    assert made.trouble.startswith(
+        "expected a database in postgresql+psycopg://me:***@127.0.0.1:1/bot, got connection failed"
+    )
+    assert "refused" in made.trouble
+    assert "hunter2" not in made.trouble + path.read_text() + path.name
+
+
+def test_a_connection_that_is_cut_is_made_again(
+    postgresql: Callable[[], str], impatient: None
+) -> None:
+    """A server that was restarted has lost nothing, and rows wait meanwhile."""
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1))
+        made.flush()
+        engine = engine_of(url)
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"{others} AND application_name = 'dydx-bot'")
+        engine.dispose()
+        made.put("states", state(2))
+
+    assert rows(url, "states", "seq") == [(1,), (2,)]
+    assert (made.trouble, waiting()) == ("", [])
+
+
 def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
     """What comes after is in it, and the loss is reported."""
     with writing(file) as made:
