@@ -75,7 +75,7 @@ def postgresql_server() -> Iterator[str]:
             **how,
         )  # fmt: skip
         try:
-            _answering(server, port)
+            _answering(server, place / "db" / "postmaster.pid")
             yield f"postgresql+psycopg://bot:{PASSWORD}@127.0.0.1:{port}/"
         finally:
             server.send_signal(signal.SIGQUIT)  # at once: nobody will want what is in it
@@ -87,11 +87,13 @@ def _end_with_us() -> None:
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGQUIT)
 
 
-def _answering(server: subprocess.Popen[bytes], port: int) -> None:
+def _answering(server: subprocess.Popen[bytes], status: Path) -> None:
+    # It listens before it is ready: on a busy machine whoever connects then is refused.
     for _ in range(400):
         if server.poll() is not None:
             raise OSError(f"expected PostgreSQL to run, got exit code {server.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-            return
+        with contextlib.suppress(OSError):
+            if status.read_text().split()[-1:] == ["ready"]:
+                return
         time.sleep(0.025)
     raise OSError("expected PostgreSQL to answer within ten seconds, got nothing")
