@@ -75,6 +75,7 @@ class _Edition(msgspec.Struct, frozen=True):
 _TICK_MS: Final = 500  # between two looks where nothing is reported, as on a network's disk
 _STEP_MS: Final = 100  # of silence, in which an editor is done
 _MOST_MS: Final = 1_000
+_LOOKS: Final = 20  # at a file that does not stand still
 
 
 class Reloader:
@@ -135,15 +136,7 @@ class Reloader:
             return reply
 
     def _changed(self, who: str) -> Reply:
-        before = self._edition
-        path = before.loaded.path
-        if path is None:
-            raise RestartError(
-                "expected a run that began with a file of settings, got none: restart"
-            )
-        if path.is_file() and not path.read_bytes().strip():
-            raise ConnError(f"{path}: expected settings, got an empty file")
-        edition = _Edition.of(before.loaded.again())
+        before, edition = self._edition, self._still()
         was, now = before.loaded.settings, edition.loaded.settings
         changes = differences(was, now)
         self._options = self._options.changed(changes, self._bot.scorer.names, who)
@@ -151,6 +144,28 @@ class Reloader:
         if changes:
             self._inbox.put("act", text_of(changes), RELOAD, link=who)
         return Reply(was=differences(now, was), now=changes, above=edition.above(before))
+
+    def _still(self) -> _Edition:
+        """Load the file once it stands still: what is written just now may be half of it."""
+        before = self._edition.loaded
+        if (path := before.path) is None:
+            raise RestartError(
+                "expected a run that began with a file of settings, got none: restart"
+            )
+        for _ in range(_LOOKS):
+            content = content_of(path)
+            self._stopping.wait(_STEP_MS / 1e3)
+            try:
+                if content is not None and not content.strip():
+                    raise ConnError(f"{path}: expected settings, got an empty file")
+                found = _Edition.of(before.again())
+            except ConnError:
+                if content_of(path) == content:
+                    raise
+            else:
+                if content_of(path) == content:
+                    return found
+        raise ConnError(f"{path}: expected a file that stands still, got one that does not")
 
     # --- the thread ---
 
