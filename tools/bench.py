@@ -3,6 +3,7 @@
     uv run --all-packages --group dev tools/bench.py                 everything
     uv run --all-packages --group dev tools/bench.py pipeline margin   these
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
+    uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
 
 A benchmark reports; it never fails on a slow machine. The floor of a row is the least work
 that any program must do for it (reading and decoding the envelope, for a pipeline), measured
@@ -25,8 +26,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
+from bench_run import run
 from dydx_conn import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -477,7 +480,7 @@ def dashboard(recording: str) -> Iterator[Row]:
 def start(_: str) -> Iterator[Row]:
     """Start the program: help, and a whole plain run of the bundled recording."""
     bot = [sys.executable, "-m", "bot"]
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = {**os.environ, "PYTHONPATH": "", "DYDX_CONFIG": "none"}
 
     def run(*words: str) -> Callable[[], Any]:
         return lambda: subprocess.run(
@@ -507,6 +510,8 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "dashboard": dashboard,
     "start": start,
     "live": live,
+    "run": run,
+    "history": history,
 }
 
 if __name__ == "__main__":

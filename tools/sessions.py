@@ -46,14 +46,16 @@ REAL: Final = tuple(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
-    """Replay recordings without the tracer, which takes longer than all else together.
+    """Replay recordings and try properties without the tracer, which takes as long as they do.
 
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
     In a file of another name a test that plays a recording whole says so by the mark `replays`.
-    Where a run notes which test reaches which line, it wants to know it of these as well.
+    What a property comes to is chance, and no coverage. Where a run notes which test reaches
+    which line, it wants to know it of these as well.
     """
     if not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
         for item in items:
             whole = item.path.name.startswith(("test_sessions", "test_recording"))
-            if whole or item.get_closest_marker("replays"):
+            chance = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+            if whole or chance or item.get_closest_marker("replays"):
                 item.add_marker("no_cover")

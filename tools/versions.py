@@ -69,7 +69,7 @@ def replays(python: Path) -> dict[str, str]:
 
 def run_hash(python: Path, recording: str) -> str:
     """Replay a recording and return the hash over all that the bot did."""
-    command = [str(python), "-m", "bot", "replay", recording, "--json"]
+    command = [str(python), "-m", "bot", "replay", recording, "--json", "--config", "none"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return str(json.loads(done.stdout)["run_hash"])
 

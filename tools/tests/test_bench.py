@@ -16,6 +16,7 @@ from bench import (
 )
 from bench_layers import Stopwatch, detectors, engines, layers
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
+from bench_run import rows
 from dydx_conn import find_recording
 
 
@@ -208,3 +209,19 @@ def test_the_memory_of_full_rings_is_flat_over_a_day() -> None:
 
     assert before <= full
     assert later == pytest.approx(full, rel=0.02)
+
+
+def test_a_whole_run_stands_beside_a_bare_one() -> None:
+    """Each figure of both; what only the whole one does is 0 in the other."""
+    latency = {"p50": 50.0, "p99": 1_500.0, "p99.9": 3_000.0, "max": 9_000.0}
+    machine = {"frames_per_s": 2_000.0, "latency_us": latency}
+    bare = {"machine": machine, "cpu": 0.081, "memory_mb": 121.04, "stored": 0, "reloads": 0}
+    whole = bare | {"cpu": 0.1, "stored": 260_000, "reloads": 4}
+
+    found = {figure.strip(): (ours, theirs) for figure, ours, theirs, _ in rows("60", whole, bare)}
+
+    assert found["CPU, of a core"] == ("10.0%", "8.1%")
+    assert found["memory"] == ("121.0 MB", "121.0 MB")
+    assert found["frame to order, p99"] == ("1,500 µs", "1,500 µs")
+    assert found["reloads"] == ("4", "0")
+    assert found["database, with its log"] == ("0.26 MB", "0.00 MB")

@@ -198,6 +198,7 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("DYDX_CONFIG", "none")
         for what in ("state", "data", "config"):
             monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
         yield
@@ -434,22 +435,18 @@ def stored(url: str, address: str, **held: str) -> None:
     tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
-        run: dict[str, Any] = {
-            "mode": "TRADE",
-            "began": at,
-            "state": "running",
-            "process": str(len(held)),
-        }
-        connection.execute(tables["runs"].insert().values(**ours, **run))
+        run = {"mode": "trade", "state": "running", "process": "0"}
+        connection.execute(tables["runs"].insert().values(**ours, **run, began=at))
+        state = {"what": "collateral", "state": "0"}
+        connection.execute(tables["states"].insert().values(**state, run_id=1, n=1, seq=1, at=at))
         for name, size in held.items():
-            row: dict[str, Any] = {
-                "position_id": name,
-                "ticker": f"{name}-USD",
-                "side": "LONG",
-                "size": size,
-            }
-            row |= {"status": "OPEN", "opened": at, "updated": at, "run_id": 1, "ledger": 0}
-            connection.execute(tables["positions"].insert().values(**ours, **row))
+            row = {"position_id": name, "ticker": f"{name}-USD", "side": "LONG", "size": size}
+            row |= {**ours, "status": "OPEN"}
+            connection.execute(
+                tables["positions"]
+                .insert()
+                .values(**row, opened=at, updated=at, run_id=1, ledger=0)
+            )
     engine.dispose()
 
 
@@ -487,11 +484,11 @@ def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     )
     assert lived["gate"]["reasons"] == {}
     assert [row["words"].partition(":")[0] for row in lived["samples"]["acts"]] == [
-        "note by reconcile", "halt by reconcile", "resume by command"
+        "note by reconcile", "note by reconcile", "halt by reconcile", "resume by command"
     ]  # fmt: skip
     assert replayed["run_hash"] == lived["run_hash"]
     noted = [word["why"] for word in words(tmp_path / "audit.jsonl") if word["event"] == "act"]
-    assert len(noted) == 3
+    assert len(noted) == 4
 
 
 def test_drill_leaked_key(

@@ -24,6 +24,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
     for name in [name for name in os.environ if name.startswith("DYDX__")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("DYDX_CONFIG", "none")  # whatever lies in the working directory
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)

@@ -92,20 +92,20 @@ def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str]) -> No
     assert [name for name in COMMANDS if name not in printed] == []
 
 
-# What is neither one of some words nor a file: numbers, addresses, texts, ids.
+# What is neither one of some words nor a file, by its metavar, or by its name where it has none.
 FREE = {
-    "address", "at", "authenticators", "cuts", "deposit", "every", "fit", "horizon", "id", "node",
-    "only", "rest", "run", "seconds", "seed", "seeds", "size", "speed", "subaccount", "why", "ws",
-}  # fmt: skip
+    *("N", "N,N", "S", "S,S,…", "X", "SHARE", "USDC", "IDS", "COLSxROWS"),
+    *("URL", "HOST:PORT", "TEXT", "TIME", "OWNER/N", "address", "id", "order", "run"),
+}
 
 
 def test_every_option_that_takes_a_value_offers_some_or_is_known_to_have_none() -> None:
-    """A new option is thought of: it has a row, a metavar with FILE or PATH, or stands above."""
+    """A new option is thought of: it has a row, a metavar with FILE or PATH, or one from above."""
     from bot.completion import _offered, _offers
 
     offers = _offers()
     missing = {
-        action.dest
+        action.metavar or action.dest
         for command in parser().commands.choices.values()
         for action in command._actions
         if action.nargs != 0

@@ -121,6 +121,7 @@ def test_a_file_is_found_and_reported(
 ) -> None:
     """In the working directory before that of the user, and --config names another, or none."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYDX_CONFIG")
     home = Path(os.environ["XDG_CONFIG_HOME"]) / "dydx-bot"
     home.mkdir(parents=True)
     written(home, "deposit: 1")
@@ -136,6 +137,8 @@ def test_a_file_is_found_and_reported(
     assert capsys.readouterr().err.splitlines() == [
         "bot: configuration: bot.yaml (--config none: without it)"
     ]
+    monkeypatch.setenv("DYDX_CONFIG", str(other))
+    assert [deposit(), deposit("--config", "none")] == [3, None]
     with pytest.raises(ConfigError, match="expected a file of settings, or none, got no file"):
         deposit("--config", "nowhere.yaml")
 
@@ -173,6 +176,7 @@ def test_a_recorded_run_is_replayed_with_what_was_recorded(
     assert again.hash == then.hash
     assert again.settings.policy == PROFILES["reckless"].policy
     assert again.origins["policy.max_leverage"] == "recording"
+    assert (again.file, again.changed) == ("as recorded", ["deposit"])
     assert (typed.settings.policy, typed.settings.deposit) == (PROFILES["steady"].policy, 7)
     assert "bot: configuration: as recorded" in capsys.readouterr().err
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +27,8 @@ def outcomes(checks: Any) -> dict[str, str]:
 def test_the_machine_is_looked_at() -> None:
     """Python, what it may open, who may read what, disk, database, clock; none fails here."""
     assert set(outcomes(machine())) == {
-        "python", "bot", "terminal", "files", "configuration", "permissions", "disk", "database",
-        "unwritten", "ntp", "clock",
+        "python", "bot", "terminal", "files", "permissions", "disk", "database", "unwritten",
+        "ntp", "clock",
     }  # fmt: skip
     assert "failed" not in outcomes(machine()).values()
 
@@ -42,9 +41,9 @@ def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes(machine())["terminal"] == "warning"
 
 
-def check_of(name: str, url: str = "", keys: Sequence[Path] = ()) -> Check:
+def check_of(name: str, url: str = "") -> Check:
     """Return the first check of a name."""
-    return next(check for check in machine(url, keys) if check.name == name)
+    return next(check for check in machine(url) if check.name == name)
 
 
 @pytest.mark.parametrize(("mb", "outcome"), [(99, "failed"), (1_023, "warning"), (1_024, "ok")])
@@ -80,20 +79,32 @@ def test_what_outlives_a_run_is_ours_alone(mode: int, outcome: str, words: str) 
     assert found.hint == ("" if outcome == "ok" else f"chmod 700 {state_directory()}")
 
 
+def offline(capsys: pytest.CaptureFixture[str], *typed: str) -> tuple[int, dict[str, Any]]:
+    """Look at the machine alone; return the exit code, and the last check of each name."""
+    code = main(["doctor", "--offline", "--json", *typed])
+    checks = json.loads(capsys.readouterr().out)["machine"]
+    return code, {check["name"]: check for check in checks}
+
+
 def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The key file that is named, and a bot.yaml where the bot would look for it."""
+    """The key file and the file of settings, with the command that mends it."""
     monkeypatch.chdir(tmp_path)
     key, config = tmp_path / "my key", tmp_path / "bot.yaml"
-    for file in (key, config):
-        file.write_text("")
-        file.chmod(0o644)
+    key.write_text("")
+    config.write_text(f"account:\n  keys: {key}\n")
+    key.chmod(0o600)
+    config.chmod(0o640)
 
-    found = [check for check in machine(keys=[key]) if check.name == "permissions"]
-
-    assert [check.outcome for check in found] == ["warning"] * 2
-    assert [check.hint for check in found] == [f"chmod 600 '{key}'", "chmod 600 bot.yaml"]
+    assert offline(capsys)[1]["permissions"]["hint"] == "chmod 600 bot.yaml"
+    key.chmod(0o604)
+    config.chmod(0o600)
+    code, found = offline(capsys)
+    assert (code, found["permissions"]["outcome"]) == (0, "warning")
+    assert found["permissions"]["hint"] == f"chmod 600 '{key}'"
+    key.chmod(0o600)
+    assert offline(capsys, "--keys", "env")[1]["permissions"]["outcome"] == "ok"
 
 
 def test_a_limit_of_files_that_is_too_low_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,23 +189,23 @@ def test_a_database_that_is_none_fails(tmp_path: Path) -> None:
 
 
 def test_a_configuration_is_named_and_its_first_fault_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With how many more there are; without a file the defaults count."""
+    """With how many more there are; all else that needs no settings is looked at as ever."""
     monkeypatch.chdir(tmp_path)
-    assert check_of("configuration").seen == "no bot.yaml: defaults"
+    assert offline(capsys)[1]["configuration"]["seen"] == "no bot.yaml: defaults"
 
-    (tmp_path / "bot.yaml").write_text(f"account:\n  keys: {tmp_path / 'key'}\n")
-    (tmp_path / "key").write_text("")
-    (tmp_path / "key").chmod(0o604)
-    assert check_of("configuration").seen == f"{tmp_path / 'bot.yaml'} is valid"
-    assert check_of("permissions").hint == f"chmod 600 {tmp_path / 'key'}"
+    (tmp_path / "bot.yaml").write_text("database:\n  url: none\n")
+    code, found = offline(capsys)
+    assert (code, found["configuration"]["seen"]) == (0, f"{tmp_path / 'bot.yaml'} is valid")
+    assert found["database"]["seen"].startswith("none is wanted")
 
     (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\nprofil: steady\n")
-    found = check_of("configuration")
-    assert (found.outcome, found.hint[:16]) == ("failed", "bot config check")
-    assert found.seen.startswith("bot.yaml:2")
-    assert found.seen.endswith("(and 1 more)")
+    assert main(["doctor", "--json"]) == 1
+    [failed, *_] = json.loads(capsys.readouterr().out)["machine"]
+    assert (failed["outcome"], failed["hint"][:16]) == ("failed", "bot config check")
+    assert failed["seen"].startswith("bot.yaml:2")
+    assert failed["seen"].endswith("(and 1 more)")
 
 
 def test_rows_that_no_database_took_are_counted() -> None:

@@ -102,7 +102,7 @@ def test_what_is_left_over_is_counted_and_not_repeated(capsys: pytest.CaptureFix
         main(["replay", "quickstart", "hunter2", "--sped=9", "correct horse"])
 
     printed = capsys.readouterr().err
-    assert "expected no more arguments, got --sped and 2 more words" in printed
+    assert "got --sped (the nearest is --speed) and 2 more words" in printed
     assert "hunter2" not in printed
     assert "horse" not in printed
 

@@ -37,7 +37,13 @@ def small_blocks(
 
 def run_row(id_: int) -> dict[str, Any]:
     """Return a run: every third one is of another account."""
-    return {"id": id_, "chain_id": "c", "account": f"a/{id_ % 3}", "began": id_, "pid": id_}
+    return {
+        "id": id_,
+        "chain_id": "c",
+        "account": f"a/{id_ % 3}",
+        "began": id_,
+        "process": f"vm {id_} 1",
+    }
 
 
 def order_row(number: int, **fields: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from bot.composition import Bot, Options
 from bot.database import TABLES, engine_of, upgrade
 from bot.reconcile import (
     Finding,
@@ -28,15 +29,22 @@ from bot.reconcile import (
     reconcile,
     reported,
 )
+from bot.rows import Database, run_row
+from bot.spill import Spill
+from bot.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
+    AccountUpdate,
     ChainAccount,
     ChainPosition,
+    ConnError,
     Inbox,
     Network,
     NetworkError,
+    PositionState,
     Rest,
     Subaccount,
+    WireError,
     subaccount_id,
 )
 from hypothesis import given
@@ -161,7 +169,22 @@ def test_each_difference_is_one_finding(
     was: Left | None, indexer: Reported, chain: Held, kind: Kind, words: str
 ) -> None:
     """With what each of the three has, at which block, and what explains it."""
-    assert Finding(kind, words) in compare(was, indexer, chain)
+    assert (kind, words) in [(each.kind, each.words) for each in compare(was, indexer, chain)]
+
+
+def test_what_was_paid_in_while_no_bot_ran_is_known() -> None:
+    """It is no gain of the next run; a fill is."""
+    moves = (
+        Move(kind="transfer", at=9, paid_in=5_000_000, id="t1"),
+        Move(kind="transfer", at=8, paid_in=-1_000_000, id="t2"),
+        Move(kind="fill", at=7, paid_in=300_000, id="f1", ticker="BTC-USD"),
+        Move(kind="transfer", at=6, paid_in=99_000_000, id="known to the last run"),
+    )
+    now = held(830, usdc=1_004_300_000)
+
+    [found] = compare(left(), Reported(held=now, moves=moves), now)
+
+    assert (found.kind, found.paid_in) == ("explained", 4_000_000)
 
 
 def test_three_that_agree_are_no_finding() -> None:
@@ -291,6 +314,29 @@ def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
     assert {found.kind for found in compare(nothing, now, chain)} <= {"explained", "noted"}
 
 
+SHAPE = {"address": "dydx1", "subaccountNumber": 0, "equity": "1", "assetPositions": {}}
+WHERE = "/v4/addresses/dydx1/subaccountNumber/0"
+
+
+def test_rows_that_cannot_be_read_explain_nothing(indexer: tuple[Venue, Network]) -> None:
+    """Nor do lists that are not answered; an account that cannot be read is an error."""
+    venue, net = indexer
+    owed = {"USDC": {"symbol": "USDC", "side": "SHORT", "size": "2.5"}}
+    account = {**SHAPE, "openPerpetualPositions": {}, "assetPositions": owed}
+    fill = {"id": "f", "side": "BUY", "size": "1", "price": "2", "type": "LIMIT", "createdAt": "?"}
+    venue.answers = {
+        WHERE: {"subaccount": {**account, "updatedAtHeight": "7"}}, "/v4/orders": [],
+        "/v4/fills": {"fills": [{**fill, "liquidity": "TAKER", "market": "ETH-USD"}]},
+    }  # fmt: skip
+
+    found = queried(net, Subaccount("dydx1", 0), 0)
+    venue.answers[WHERE] = {"subaccount": {**account, "latestProcessedBlockHeight": "high"}}
+
+    assert found == Reported(held=Held(height=7, collateral=-2_500_000))
+    with pytest.raises(WireError, match="expected what dydx1/0 holds, got invalid literal"):
+        queried(net, Subaccount("dydx1", 0), 0)
+
+
 def answers_of(state: Any, owner: str, number: str) -> dict[str, Any]:
     """Return what the indexer answers of an account, by path."""
     fills = [
@@ -331,7 +377,7 @@ def chain_of(truth: Any, name: str) -> ChainAccount:
 # === The database ===
 
 
-RUN = {"mode": "TRADE", "chain_id": "localdydxprotocol", "account": "dydx1/0", "process": "1"}
+RUN = {"mode": "trade", "chain_id": "localdydxprotocol", "account": "dydx1/0", "process": "1"}
 US = Subaccount("dydx1", 0)
 BEGAN = 1_767_225_600_000_000_000
 
@@ -346,12 +392,14 @@ def url(tmp_path: Path) -> str:
     position = {**ours, "opened": BEGAN, "updated": BEGAN}
     order = {**ours, "created": BEGAN, "updated": BEGAN, "side": "SELL", "price": "3000"}
     order |= {"ticker": "ETH-USD", "size": "0.2", "type": "LIMIT"}
+    state = {"seq": 1, "at": BEGAN, "what": "collateral"}
     rows = {
         "runs": [
             {**RUN, "id": 1, "began": BEGAN - 1, "state": "ended"},
             {**RUN, "id": 2, "began": BEGAN, "state": "running"},
             {**RUN, "id": 3, "began": BEGAN + 1, "state": "ended", "account": "dydx1/1"},
-            {**RUN, "id": 4, "began": BEGAN + 2, "state": "ended", "mode": "PAPER"},
+            {**RUN, "id": 4, "began": BEGAN + 2, "state": "ended", "mode": "paper"},
+            {**RUN, "id": 5, "began": BEGAN + 3, "state": "killed"},
         ],
         "positions": [
             {**position, "position_id": "p1", "ticker": "ETH-USD", "size": "1.2",
@@ -362,10 +410,15 @@ def url(tmp_path: Path) -> str:
         "orders": [
             {**order, "order_id": "o1", "client_id": "77", "status": "OPEN"},
             {**order, "order_id": "o2", "client_id": "78", "status": "FILLED"},
+            {**order, "order_id": "o3", "client_id": "79", "status": "OPEN", "updated": BEGAN - 1},
         ],
-        "checkpoints": [
-            {"run_id": 2, "seq": 9, "at": BEGAN,
-             "data": {"account": {"height": 800, "collateral": 1_000_000_000}}},
+        "states": [
+            {**state, "run_id": 1, "n": 9, "state": "1"},
+            {**state, "run_id": 2, "n": 1, "state": "2"},
+            {**state, "run_id": 2, "n": 2, "state": "1000000000"},
+            {**state, "run_id": 3, "n": 1, "state": "4"},
+            {**state, "run_id": 4, "n": 1, "state": "5"},
+            {**state, "run_id": 5, "n": 1, "state": "ACTIVE", "what": "gate"},
         ],
     }  # fmt: skip
     with engine.begin() as connection:
@@ -377,14 +430,25 @@ def url(tmp_path: Path) -> str:
 
 
 def test_the_last_run_of_an_account_left_what_the_database_has_of_it(url: str) -> None:
-    """Not what runs of other accounts or on paper left; a run that did not end was killed."""
+    """Not what other accounts or paper runs left, nor one that was killed before it knew any."""
     assert last_run(NETWORKS["local"], US, url) == Left(
         run="run 2 of 2026-01-01 00:00, which was killed", began=BEGAN,
-        held=Held(height=800, sizes={"ETH-USD": Decimal("-1.2")}, collateral=1_000_000_000),
+        held=Held(sizes={"ETH-USD": Decimal("-1.2")}, collateral=1_000_000_000),
         orders=(
             Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000, LIMIT"),
         ),
     )  # fmt: skip
+
+
+def test_a_database_with_a_size_that_is_none_is_an_error(url: str) -> None:
+    """In words, and the run goes on without it."""
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.execute(TABLES["positions"].update().values(size="many"))
+    engine.dispose()
+
+    with pytest.raises(ConnError, match="expected sizes and a balance in"):
+        last_run(NETWORKS["local"], US, url)
 
 
 def test_an_account_that_no_run_traded_has_no_last_run(url: str, tmp_path: Path) -> None:
@@ -393,6 +457,41 @@ def test_an_account_that_no_run_traded_has_no_last_run(url: str, tmp_path: Path)
     assert last_run(NETWORKS["local"], Subaccount("dydx2"), url) is None
     assert last_run(NETWORKS["local"], US, str(tmp_path / "none.db")) is None
     assert not (tmp_path / "none.db").exists()
+
+
+def test_what_a_run_wrote_down_is_what_the_next_one_finds(tmp_path: Path) -> None:
+    """Positions and the newest balance, from the updates of its account, though it was killed."""
+    url = str(tmp_path / "bot.db")
+    bot = Bot(Options(strategy="none"), WireVenue(US))
+    about = {"network": "local", "chain_id": "localdydxprotocol", "name": "", "recording": ""}
+    written = Database(bot, url, run_row(bot, mode="trade", config={}, **about))
+    held = PositionState(ticker="ETH-USD", size=Decimal("-1.2"), entry_price=Decimal(3000))
+    update = AccountUpdate(seq=1, at=BEGAN, subaccount=US, height=800, positions=(held,))
+
+    written.begin(Inbox())
+    for usdc in (5, 7, 7):
+        bot.journal.accounted(msgspec.structs.replace(update, collateral=usdc))
+    assert written.writer.flush()
+    found = last_run(NETWORKS["local"], US, url)
+    written.end()
+
+    assert found is not None
+    assert found.held == Held(sizes={"ETH-USD": Decimal("-1.2")}, collateral=7)
+    assert found.run.endswith("which was killed")
+
+
+def test_rows_that_could_not_be_written_are_found_all_the_same(url: str) -> None:
+    """They are brought into the database first; without a database there is nothing to find."""
+    row = {**RUN, "began": BEGAN + 9, "process": "9", "ledger": 0}
+    waiting = Spill(url, row)
+    waiting.add([("states", {"seq": 1, "at": 1, "what": "collateral", "state": "9", "n": 1})])
+    waiting.close()
+
+    found = last_run(NETWORKS["local"], US, url)
+
+    assert found is not None
+    assert found.held.collateral == 9
+    assert last_run(NETWORKS["local"], US, "none") is None
 
 
 # === Before a run ===

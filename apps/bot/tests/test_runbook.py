@@ -66,6 +66,22 @@ def commands(title: str, *words: str) -> list[list[str]]:
     return [found[1:] for found in every if found[1 : 1 + len(words)] == [*words]]
 
 
+def test_what_is_wrong_with_settings_is_shown_as_the_page_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A start is refused, and the doctor names the file that is right again."""
+    page = PAGES["Wrong edit of bot.yaml"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\n")
+
+    assert main(["paper", "--network", "local"]) == 2
+    assert is_in(page.shows[0], capsys.readouterr().err)
+    (tmp_path / "bot.yaml").write_text("policy:\n  max_leverage: 3\n")
+    [mended] = commands(page.title, "doctor")
+    assert main(mended) == 0
+    assert is_in(page.over[1], capsys.readouterr().out)
+
+
 # === Lost disk ===
 
 
@@ -88,7 +104,7 @@ def test_drill_lost_disk(
 ) -> None:  # fmt: skip
     """The recording ends, the run halts, and the doctor has it until there is room again."""
     page, inbox, bot = PAGES["Lost disk"], Inbox(), Bot(Options())
-    recording = Recorder(str(tmp_path / "run.jsonl.zst"), NETWORKS["local"])
+    recording = Recorder(tmp_path / "run.jsonl.zst", NETWORKS["local"])
     troubles = Troubles(bot, inbox, {"recorder": lambda: recording.trouble}, prints=True)
     request.getfixturevalue("small_files")
 

@@ -317,6 +317,10 @@ def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) ->
 
     assert rows(file, "states", "seq") == [(2,), (3,)]
     assert rows(file, "runs", "name") == [("x",)]
+    assert made.trouble == (
+        f"expected the database in {file}, got a file that is gone, and 1 rows with it: "
+        "a new one goes on from there"
+    )
 
 
 def test_rows_that_come_too_fast_go_to_the_file_first(
@@ -333,6 +337,21 @@ def test_rows_that_come_too_fast_go_to_the_file_first(
 
     assert len(rows(file, "states", "seq")) == 5_000
     assert (made.trouble, waiting()) == ("", [])
+
+
+def test_rows_for_which_no_time_is_left_at_the_end_wait_in_the_file(file: str) -> None:
+    """It is reported, and the next run writes them."""
+    made = Writer(file, run_row())
+    made.put("states", state(1))
+    made._ends = 0.0  # its time is over before it begins
+    made.start()
+    made._thread.join()
+    made.close()
+    with writing(file):
+        pass
+
+    assert made.trouble.startswith("expected a database that follows, got one that is behind: ")
+    assert rows(file, "states", "seq") == [(1,)]
 
 
 def test_rows_beyond_what_memory_may_hold_are_counted(

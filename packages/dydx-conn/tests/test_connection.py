@@ -339,6 +339,7 @@ def test_whatever_comes_each_transition_begins_where_the_last_ended(frames: list
     assert made == transitions(*frames, end=True)
 
 
+@pytest.mark.replays
 def test_a_recording_shows_how_its_links_stood() -> None:
     """Without the ticks of attempts, which a proxy does not see."""
     made = collect(replay("quickstart").pipe(connection_states()))

@@ -265,6 +265,7 @@ def test_only_the_newest_that_were_judged_are_remembered(monkeypatch: pytest.Mon
 # === The real software ===
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.parent.name)
 def test_the_real_software_raises_no_false_alarm(path: Path) -> None:
     """With the session's own ids nothing is a stranger's; without, each live order, once.

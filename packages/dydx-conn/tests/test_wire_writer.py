@@ -78,6 +78,7 @@ def test_each_message_of_a_recording_is_written_letter_for_letter(recorded: list
         assert written.text == frame.text.replace(its_id, event_id("link", "c1"))
 
 
+@pytest.mark.replays
 def test_books_and_blocks_of_a_recording_are_written_letter_for_letter(
     recorded: list[Frame],
 ) -> None:

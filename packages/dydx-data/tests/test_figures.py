@@ -181,6 +181,7 @@ def test_closes_that_go_one_way_trend_and_others_range() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.replays
 def test_the_crash_is_disorderly_and_what_came_before_it_is_not() -> None:
     """On the recording, of each market."""
     state = DataState()

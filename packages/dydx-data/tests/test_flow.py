@@ -162,6 +162,7 @@ def test_time_passes_a_window_though_nothing_is_traded() -> None:
     assert (before, view.flow.over("10S").trades, view.flow.over("1MIN").trades) == (1, 0, 1)
 
 
+@pytest.mark.replays
 def test_a_recordings_windows_are_recounted_to_the_last_trade() -> None:
     """Each window of each market, ever and again through the crash."""
     state, seen = DataState(), defaultdict[str, list[Trade]](list)

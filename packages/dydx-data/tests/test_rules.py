@@ -163,6 +163,7 @@ def test_blocks_that_are_slow_or_late_are_suspect() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.replays
 def test_nothing_in_a_crash_is_suspect() -> None:
     """A fall of 30 % with a gap and a thin book is a market, not an error."""
     state = DataState()

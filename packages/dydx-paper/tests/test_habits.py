@@ -17,6 +17,7 @@ def reported(frames: Iterable[Frame]) -> list[Frame]:
     return [frame for frame in frames if '"removalReason":"clob ' not in frame.text]
 
 
+@pytest.mark.replays
 def test_what_a_recording_brings_is_reported_as_by_the_real_indexer() -> None:
     """A whole crash, traded by turns."""
     _, frames = trade()
@@ -35,6 +36,7 @@ def test_whatever_happens_is_reported_as_by_the_real_indexer(seed: int) -> None:
     assert set() == forms(frames) - KNOWN
 
 
+@pytest.mark.replays
 def test_twenty_lives_show_most_of_what_the_recordings_show() -> None:
     """All but what only transfers, TWAPs, restarts and several accounts bring."""
     seen = forms(frame for seed in range(20) for frame in live(random.Random(seed)))

@@ -503,6 +503,7 @@ def test_a_refusal_leaves_no_event() -> None:
     assert 2 == len(journal)
 
 
+@pytest.mark.replays
 def test_a_recorded_crash_is_rebuilt_from_its_journal() -> None:
     """A venue's ledger over a whole recording: bought in a dozen pieces, and what became of it."""
     state, journal, books = DataState(), list[Any](), 0

@@ -684,6 +684,7 @@ def test_who_follows_the_plan_is_not_liquidated(
         assert after is None or after >= POLICY.act_below
 
 
+@pytest.mark.replays
 def test_a_recording_moves_the_plan_book_by_book() -> None:
     """Over the bundled recording: drawn again where a frame moved it, equal to drawn from nothing."""
     state, ladder, compared, sighted = DataState(), FlightPlan(), 0, 0

@@ -27,6 +27,19 @@ def _price(world: Any, price: float) -> None:
     world.oracle("ETH-USD", f"{price:.1f}")
 
 
+def test_an_account_that_is_not_known_yet_has_paid_nothing_in() -> None:
+    """All of its equity is what the run before had."""
+    from world import World
+
+    world = World(DAILY)
+    world.risk.recall(Memory(day=0, opened=10**10, peak=10**10, equity=10**10))
+    world.update(collateral=10**10)
+
+    assert 1.0 == world.risk._course.room
+    assert 0 == world.risk._course.paid_in
+    assert "" == _reason(world)
+
+
 def _report(world: Any, at: int = 0) -> None:
     world.at = max(world.at, at)
     world.account(f"{world.usdc:g}", {"ETH-USD": ("10", "3000")})

@@ -1132,6 +1132,7 @@ def frames() -> list[Frame]:
     return collect(load_recorded_stream("quickstart"))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(("ticker", "leverage"), [("BTC-USD", 5), ("ETH-USD", 5), ("SOL-USD", 5)])
 def test_in_the_recorded_crash_only_the_guarded_account_survives(
     make_world: Any, frames: list[Frame], ticker: str, leverage: int

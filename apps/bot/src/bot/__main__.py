@@ -24,6 +24,7 @@ from bot.options import (
     NETWORK,
     OF_RUNS,
     PAGES,
+    PAPER,
     RECORD,
     RECORDING,
     RUN,
@@ -31,6 +32,7 @@ from bot.options import (
     SECONDS,
     SIGNING,
     SPEED,
+    STORED,
     TICKERS,
     WHY,
     Option,
@@ -43,7 +45,9 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    new_file,
     positive,
+    rank,
     share,
     whole,
     words_of,
@@ -179,6 +183,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             option(
                 "--save-state",
+                type=new_file,
                 metavar="FILE",
                 help="write the day of each market at the end, for the --state of another run",
             ),
@@ -217,7 +222,9 @@ COMMANDS: Final[dict[str, Command]] = {
             SECONDS,
             *NETWORK,
             *TICKERS,
-            option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
+            option(
+                "--svg", type=new_file, metavar="PATH", help="write the dashboard to an SVG instead"
+            ),
             option(
                 "--size",
                 default="120x40",
@@ -272,9 +279,10 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
-        " key is needed. It goes on until Ctrl-C, or for --seconds.",
+        " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
+        "account as it was, also after a crash, and pays the funding of the hours between.",
         (
             ("bot paper --network testnet", "until Ctrl-C"),
             ("bot paper --network testnet --tickers BTC-USD --seconds 600", "ten minutes"),
@@ -300,8 +308,8 @@ COMMANDS: Final[dict[str, Command]] = {
         "open orders and reports which positions stay open, unguarded: at a terminal it offers to "
         "close them, --flatten does without a question. A second Ctrl-C ends at once. One bot "
         "trades a subaccount; what somebody else does there halts it, unless --hand-beside. Loss, "
-        "drawdown and cool-down are counted from the start of a run: whoever starts again in a "
-        "crash lets it lose as much again.",
+        "drawdown and cool-down count on from one run to the next: what a day may lose is lost "
+        "once, however often it is started.",
         (
             ("bot trade --network local", "orders on the venue of this machine"),
             ("bot trade --network testnet --keys my.key --yes-orders", "on the testnet"),
@@ -491,9 +499,14 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 "(default: 0.5)",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
-            option("--save", metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--save", type=new_file, metavar="FILE", help="write the isotonic maps as JSON"),
             option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
-            option("--html", metavar="FILE", help="write plots to a page (needs bot[plots])"),
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="write plots to a page (needs bot[plots])",
+            ),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -578,6 +591,117 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot history O3", "all about one order of the newest run that has it"),
         ),
     ),
+    "positions": Command(
+        BACK,
+        "sum up and list positions, or show all about one",
+        "bot.holdings:show_positions",
+        (
+            option(
+                "position",
+                nargs="?",
+                help="a ticker (its newest position), or the beginning of an id: fills and funding",
+            ),
+            *OF_RUNS,
+            option("--status", metavar="A,B", help="open, closed, liquidated"),
+            option("--side", metavar="SIDE", help="long or short"),
+            option(
+                "--sort",
+                default="opened",
+                metavar="COLUMN",
+                help="opened (default), net, realized, fees …: any column, the largest first",
+            ),
+            option("--ascending", action="store_true", help="the smallest first"),
+            *PAGES,
+            *FROM_DATABASE,
+        ),
+        "First come the sums of all that the filters leave: won and lost, realized, unrealized, "
+        "funding, fees. A position belongs to a time if it was open in it.",
+        (
+            ("bot positions", "the newest 50, and the sums of all"),
+            ("bot positions --status closed --sort net --ascending", "the worst first"),
+            ("bot positions BTC-USD", "the newest of a market: its fills and funding"),
+        ),
+    ),
+    "pnl": Command(
+        BACK,
+        "sum up what runs have earned, by day, run, market or strategy",
+        "bot.profits:pnl",
+        (
+            option(
+                "--by",
+                default="day",
+                metavar="GROUP",
+                help="day (default), run, market or strategy",
+            ),
+            *OF_RUNS,
+            *FROM_DATABASE,
+        ),
+        "Realized and unrealized are before funding and fees, net is after them. What is not "
+        "stored by a group is shown as -, and is null for a program.",
+        (
+            ("bot pnl", "a line a day"),
+            ("bot pnl --by market --since 7d", "which markets paid lately"),
+            ("bot pnl --by run --csv", "for a spreadsheet"),
+        ),
+    ),
+    "errors": Command(
+        BACK,
+        "show what went wrong on the wire, and how often",
+        "bot.failures:show_errors",
+        (
+            option(
+                "--by",
+                default="class",
+                metavar="GROUP",
+                help="class (default), endpoint, run, minute, hour or day",
+            ),
+            option("--class", metavar="NAME", help="of this class alone"),
+            option("--endpoint", metavar="PATH", help="of this endpoint alone"),
+            *(each for each in OF_RUNS if each[0] != ("--ticker",)),
+            option("--limit", type=rank, default=50, metavar="N", help="lines (default: 50)"),
+            *FROM_DATABASE,
+        ),
+        "Errors are counted by minute, class and endpoint while a run goes on; of each the newest "
+        "text is stored.",
+        (
+            ("bot errors", "the most frequent first"),
+            ("bot errors --by hour --since yesterday", "when it was"),
+        ),
+    ),
+    "backup": Command(
+        MACHINE,
+        "write what outlives a run into one encrypted file",
+        "bot.backup:backup",
+        (
+            option("file", metavar="FILE", help="the file to write"),
+            option("--force", action="store_true", help="replace the file if it is there"),
+            *STORED,
+        ),
+        "The database, the halts, days and claims of the state directory, and the configuration. A "
+        "bot may run meanwhile: the database is copied as it stands at one moment. The passphrase "
+        "is typed at a terminal, or is in DYDX_PASSPHRASE; without it the file cannot be read.",
+        (
+            ("bot backup night.bak", "the user's own database and state"),
+            ("bot backup night.bak --database postgresql://me@host/bot", "of a server"),
+        ),
+    ),
+    "restore": Command(
+        MACHINE,
+        "put back what a backup has, all or nothing",
+        "bot.backup:restore",
+        (
+            option("file", metavar="FILE", help="a file that bot backup wrote"),
+            option("--check", action="store_true", help="check the file, and write nothing"),
+            *STORED,
+        ),
+        "The file is checked whole before anything is written. No bot may run. What stood there "
+        "before stays beside it, as NAME.before-TIME. Into a database of PostgreSQL, which is to "
+        "be empty, the rows are copied.",
+        (
+            ("bot restore night.bak", "all of it"),
+            ("bot restore night.bak --check", "is it whole, and what is in it?"),
+        ),
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
@@ -606,9 +730,9 @@ on the testnet, with paper money of its faucet, and the key in a file:
             option(
                 "act",
                 choices=("show", "check", "schema", "init", "seal"),
-                help="show: every value, and where it comes from; check: all that is wrong; schema: "
-                "JSON Schema for an editor; init: a new file, every setting a comment; seal: "
-                "encrypt a secret",
+                help="show: every value, and where it comes from; check: all that is wrong; "
+                "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
+                "seal: encrypt a secret into the file",
             ),
             option(
                 "name",
@@ -681,7 +805,7 @@ def parser() -> Parser:
         formatter_class=Shape,
     )
     top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(
             name,

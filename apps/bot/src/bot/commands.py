@@ -5,25 +5,29 @@ why           ──► the same run, at full speed, then one answer from it
 """
 
 import argparse
+import contextlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import Frame, Inbox, Subaccount, find_recording, live
+from dydx_conn import Frame, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
+from msgspec.structs import replace
 from reactivex import Observable, operators
 
 from bot.acts import among
 from bot.beside import begun, noted, warned
 from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
+from bot.claim import ClaimedError, claimed
 from bot.composition import Bot
 from bot.configured import environment_of
 from bot.environment import check_chain, enter
 from bot.outlet import as_lines
+from bot.paper import paper_account
 from bot.report import report_of
 from bot.rows import replay_written_down, written_down
 from bot.runs import (
@@ -45,9 +49,9 @@ from bot.signals import write_state
 from bot.why import chain
 from bot.wire import WireVenue
 
-# What the header of a recording holds of a run with real orders: for whom, with what worth, and
-# by what it decided.
-RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)(?: (.+))?")
+# What the header of a recording holds of a run on a network: of real orders or paper ones, for
+# whom, with what worth, and of real ones by what it decided.
+RUN: Final = re.compile(r"(trade|paper) (\w+)/(\d+) (\d+)(?: (.+))?")
 
 
 LOOK_FRAMES: Final = 250
@@ -60,11 +64,15 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
     """
     run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
     if run is not None:
-        venue, deposit = WireVenue(Subaccount(run[1], int(run[2]))), int(run[3])
+        deposit = int(run[4])
+        if run[1] == "trade":
+            venue = WireVenue(Subaccount(run[2], int(run[3])))
     options = options_of(arguments, deposit, recorded=recording.header.settings)
-    if run is not None and run[4] and run[4] != (now := typed_words(options)):
+    if run is not None and run[1] == "paper":
+        options = replace(options, account=run[2].removeprefix("dydx1"))
+    elif run is not None and run[5] and run[5] != (now := typed_words(options)):
         what = "what it decides is not what was decided then"
-        print(f"bot: warning: recorded with {run[4]}, got {now}: {what}", file=sys.stderr)
+        print(f"bot: warning: recorded with {run[5]}, got {now}: {what}", file=sys.stderr)
     bot = Bot(options, venue)
     bot.supervisor.stops = recording.stops
     return bot
@@ -105,20 +113,46 @@ def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:
 
 
 def paper(arguments: argparse.Namespace) -> int:
-    """Trade on paper against a live network until stopped, and report."""
+    """Trade on paper against a live network until stopped, and report.
+
+    The account goes on where its last run stopped, and nobody else is at it.
+    """
     net = enter(environment_of(arguments))
-    tickers = tickers_of(arguments)
-    options = options_of(arguments, budget=LIVE)
+    with claimed_on_paper(net, paper_account(arguments.account)):
+        return _paper(arguments, net)
+
+
+def _paper(arguments: argparse.Namespace, net: Network) -> int:
+    from bot.remains import carried
+
+    us, tickers = paper_account(arguments.account), tickers_of(arguments)
+    left, options = carried(arguments, net, us), options_of(arguments, budget=LIVE)
+    options = replace(options, account=arguments.account)
+    if left is not None:
+        options = replace(options, deposit=left.deposits // 10**6)
+        tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()
-    with recorder_of(options, net) as record:
+    with recorder_of(options, net, f"paper {us} {options.deposit}") as record:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        beside = [*record, *written_down(arguments, bot, net, mode="paper")]
+        beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
         return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside)
+
+
+@contextlib.contextmanager
+def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[None]:
+    """Hold a paper account for one run; `ClaimedError` if another one of ours has it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(claimed(net, account, "paper"))
+        except ClaimedError as error:
+            what = f"{error}: --account NAME is another account"
+            raise ClaimedError(what, error.pid) from None
+        yield
 
 
 def why(arguments: argparse.Namespace) -> int:

@@ -215,7 +215,8 @@ class Settings(BaseSettings):
         default=False, description="look for market makers and arbitrage; decides nothing"
     )
     record: str | None = Field(
-        default=None, description="path of a new recording of a live run's frames"
+        default=None,
+        description="path of a new recording of a live run's frames; {time} in it is when it began",
     )
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
@@ -492,11 +493,20 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changed(self) -> list[str]:
-        """Return the paths that are not as profile and defaults have them."""
-        return [
+        """Return the paths of what is not as the profile and the defaults have it."""
+        usual, _ = _settled([of_profile(self.settings.profile)], [])
+        given = [
             path for path, where in self.origins.items()
-            if where != DEFAULT and not where.startswith(PROFILE)
+            if path != "profile" and where != DEFAULT and not where.startswith(PROFILE)
         ]  # fmt: skip
+        return [path for path in given if value_of(self.settings, path) != value_of(usual, path)]
+
+    @property
+    def file(self) -> str:
+        """Return in words which file the settings are from."""
+        if RECORDING in self.origins.values():
+            return "as recorded"
+        return "no file" if self.path is None else str(self.path)
 
     @property
     def hash(self) -> str:

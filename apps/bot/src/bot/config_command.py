@@ -114,7 +114,7 @@ def check(arguments: argparse.Namespace) -> int:
         return 1
     changed = len(loaded.changed)
     what = f"{changed} setting{'s' * (changed != 1)} changed" if changed else "nothing changed"
-    print(f"{loaded.path or 'no file'}: {what}, config hash {loaded.hash}")
+    print(f"{loaded.file}: {what}, config hash {loaded.hash}")
     return 0
 
 

@@ -5,7 +5,8 @@
     what was recorded ─────┘
 
 An option counts only where it was typed. A file is looked for in the working directory and in the
-user's configuration directory, and is reported on stderr, in a line.
+user's configuration directory, and is reported on stderr, in a line; DYDX_CONFIG names another, or
+none, as --config does.
 """
 
 import argparse
@@ -78,6 +79,8 @@ def typed_again(arguments: argparse.Namespace, *names: str) -> list[str]:
 
 # === Settings ===
 
+CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
+
 
 def loaded_of(arguments: argparse.Namespace, recorded: str = "") -> Loaded:
     """Return the settings of a command; read once, and said where a file has part in it.
@@ -93,9 +96,10 @@ def loaded_of(arguments: argparse.Namespace, recorded: str = "") -> Loaded:
 
 def _loaded(arguments: argparse.Namespace, recorded: str) -> Loaded:
     named: str | None = getattr(arguments, "config", None)
-    if recorded and named is None:
+    if recorded and named is None:  # a variable is of today
         print("bot: configuration: as recorded (--config FILE or none: another)", file=sys.stderr)
         return load(typed_of(arguments), recorded=json.loads(recorded), environment={})
+    named = named or os.environ.get(CONFIG)
     path = found() if named is None else None if named == NONE else Path(named)
     if named is None and path is not None:
         print(f"bot: configuration: {path} (--config none: without it)", file=sys.stderr)

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.configured import account_settings, environment_of
+from bot.config import Loaded
+from bot.config_file import ConfigError
+from bot.configured import environment_of, loaded_of
 from bot.environment import Check, Validation, validate
 from bot.machine import machine
 from bot.outlet import as_lines
@@ -21,18 +23,19 @@ from bot.outlet import as_lines
 def doctor(arguments: argparse.Namespace) -> int:
     """Print every check with its outcome and what to do; return 1 if any failed.
 
-    With --offline it is the machine alone.
+    With --offline it is the machine alone, and so where the settings name no network.
     """
-    settings = None if arguments.offline else environment_of(arguments)
-    net = None if settings is None else settings.chosen()
-    where = account_settings(arguments).keys
-    keys = [] if where.startswith(_NO_FILES) else [Path(where)]
     here = []
-    for check in machine(keys=keys):
+    configuration, loaded = configured(arguments)
+    url, secrets = ("", []) if loaded is None else _stored(loaded)
+    for check in (configuration, *machine(url, secrets)):
         here.append(check)
         if not arguments.json:
             _print([check])
-    found = None if settings is None or net is None else hinted(validate(settings, net)[0])
+    found = None
+    if loaded is not None and not arguments.offline:
+        settings = environment_of(arguments)
+        found = hinted(validate(settings, settings.chosen())[0])
     checks = [*here, *(() if found is None else found.checks)]
     if arguments.json:
         print(json.dumps(health_of(here, found), indent=2))
@@ -40,6 +43,27 @@ def doctor(arguments: argparse.Namespace) -> int:
         _print(checks[len(here) :])
         print(_summary(checks, found))
     return 1 if any(check.outcome == "failed" for check in checks) else 0
+
+
+def configured(arguments: argparse.Namespace) -> tuple[Check, Loaded | None]:
+    """Load the settings as a run does; what is wrong with them is a check as any other."""
+    try:
+        loaded = loaded_of(arguments)
+    except ConfigError as error:
+        fault, more = error.faults[0], len(error.faults) - 1
+        seen = f"{fault.where}: {fault.words}" + (f" (and {more} more)" if more else "")
+        return Check("configuration", "failed", seen, "bot config check lists all of it"), None
+    path = loaded.path
+    seen = "no bot.yaml: defaults" if path is None else f"{path.absolute()} is valid"
+    return Check("configuration", "ok", seen), loaded
+
+
+def _stored(loaded: Loaded) -> tuple[str, list[Path]]:
+    """Return where runs are written down, and the files that nobody else may read."""
+    where, settings = loaded.settings.account.keys, loaded.settings
+    files = [] if where.startswith(_NO_FILES) else [Path(where)]
+    files += [] if loaded.path is None else [loaded.path]
+    return settings.database.url.get_secret_value(), files
 
 
 _NO_FILES: Final = ("env", "keyring:")

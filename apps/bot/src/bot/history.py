@@ -24,7 +24,7 @@ from bot.database import (
     shown,
     verdicts,
 )
-from bot.listing import WIDTH, Column, Listing, as_csv, as_json, printed, table
+from bot.listing import WIDTH, Column, Listing, as_csv, as_json, labelled, printed, table
 from bot.outlet import as_lines
 from bot.pages import Page, Wanted, page_of
 from bot.reading import (
@@ -207,7 +207,7 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
     verdict = _of_run(connection, verdicts, run, order["verdict_id"])
     decision = _of_run(connection, decisions, run, verdict["decision_id"] if verdict else "")
     if arguments.csv:
-        print(as_csv(FILL_FIELDS, [_fill_fields(fill) for fill in filled]), end="")
+        print(as_csv(FILL_FIELDS, [fill_fields(fill) for fill in filled]), end="")
     elif arguments.json:
         print(as_json("bot.order/1", _detail(order, changes, filled, verdict, decision)))
     else:
@@ -278,7 +278,8 @@ FILL_FIELDS: Final = (
 )  # fmt: skip
 
 
-def _fill_fields(fill: RowMapping) -> dict[str, Any]:
+def fill_fields(fill: RowMapping) -> dict[str, Any]:
+    """Return what a program gets of a fill."""
     shown = {
         "at": iso(fill["at"]),
         "quote_usdc": usdc(fill["quote"]),
@@ -308,7 +309,7 @@ def _detail(
             {"at": iso(row["at"]), **{name: row[name] for name in ("status", "filled", "reason")}}
             for row in changes
         ],
-        "fills": [_fill_fields(fill) for fill in filled],
+        "fills": [fill_fields(fill) for fill in filled],
         "average_price": None if average is None else f"{average:f}",
         "fees_usdc": usdc(_fees(filled)),
         "verdict": None if verdict is None else {name: verdict[name] for name in _CAUSE},
@@ -331,21 +332,21 @@ def _words(
     verdict: RowMapping | None,
     decision: RowMapping | None,
 ) -> Iterator[str]:
-    yield from _named("order", f"{order['id'] or 'without a number'} of {run_words(run)}")
-    yield from _named("venue's id", order["order_id"])
-    yield from _named("account", f"{order['account']} on {order['chain_id']}")
+    yield from labelled("order", f"{order['id'] or 'without a number'} of {run_words(run)}")
+    yield from labelled("venue's id", order["order_id"])
+    yield from labelled("account", f"{order['account']} on {order['chain_id']}")
     what = f"{order['side']} {order['size']} {order['ticker']} at {order['price']}"
-    yield from _named("what", f"{what}, {order['type'].lower().replace('_', ' ')}")
+    yield from labelled("what", f"{what}, {order['type'].lower().replace('_', ' ')}")
     reason = f" ({order['reason']})" if order["reason"] else ""
-    yield from _named("status", f"{order['status']}{reason}, {_filled_words(order, filled)}")
-    yield from _named("created", f"{utc(order['created'])} UTC, changed {utc(order['updated'])}")
+    yield from labelled("status", f"{order['status']}{reason}, {_filled_words(order, filled)}")
+    yield from labelled("created", f"{utc(order['created'])} UTC, changed {utc(order['updated'])}")
     if verdict is None:
-        yield from _named("verdict", "none is stored: the order is not of this bot's risk")
+        yield from labelled("verdict", "none is stored: the order is not of this bot's risk")
     else:
-        yield from _named("verdict", f"{verdict['id']} {verdict['kind']}: {verdict['words']}")
+        yield from labelled("verdict", f"{verdict['id']} {verdict['kind']}: {verdict['words']}")
     if decision is not None:
-        yield from _named("decision", f"{decision['id']} {decision['words']}")
-    yield from _named("why", _why(order, run))
+        yield from labelled("decision", f"{decision['id']} {decision['words']}")
+    yield from labelled("why", _why(order, run))
     yield ""
     yield from table(
         (
@@ -390,10 +391,3 @@ def _why(order: RowMapping, run: RowMapping) -> str:
     if run["recording"]:
         return f"bot why {order['id']} {run['recording']} (with the choices of the run)"
     return "no recording of that run: start one with --record, and bot why walks to the wire"
-
-
-def _named(name: str, words: str) -> list[str]:
-    indent = " " * 12
-    return textwrap.wrap(
-        f"{name:<12}{words}", WIDTH, subsequent_indent=indent, break_on_hyphens=False
-    )

@@ -22,6 +22,9 @@ def keys_of(account: AccountSettings) -> Keys:
     where = account.keys
     # A permissioned key signs for an account that is not its own.
     expected = "" if account.authenticators else account.address
+    if not has_key(account):
+        got = f"expected a key in {' or '.join(KEYS)}, or --keys FILE, got none"
+        raise KeyProblem(f"{got} (bot trade --help: how to get one)")
     if where == "env":
         return Keys.from_environment(expected=expected)
     if where.startswith("keyring:"):
@@ -46,6 +49,8 @@ def keep_keys(arguments: argparse.Namespace) -> int:
         raise KeyProblem(f"expected {wanted} for bot keys {arguments.act}, got {got}")
     account = account_settings(arguments)
     if arguments.act == "rotate":
+        if not Path(account.keys).is_file():  # before anybody types a passphrase for it
+            raise KeyProblem(f"expected --keys FILE for bot keys rotate, got {account.keys}")
         rotate(account.keys, passphrase("old passphrase: "), new_passphrase())
         print(f"{account.keys}: encrypted with the new passphrase")
         return 0

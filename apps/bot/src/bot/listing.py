@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,6 +56,14 @@ def _cell(column: Column, text: str, width: int) -> str:
     if len(text) > width:
         text = text[: width - 1] + "…"
     return text.rjust(width) if column.right else text.ljust(width)
+
+
+def labelled(name: str, words: str) -> list[str]:
+    """Return what stands beside a name, wrapped to 80 columns."""
+    indent = " " * 12
+    return textwrap.wrap(
+        f"{name:<12}{words}", WIDTH, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dydx_conn import ConnError
 
@@ -26,29 +26,17 @@ from bot import __version__
 from bot.acts import is_ours, state_directory
 from bot.environment import Check, CheckOutcome, too_few_files
 
-if TYPE_CHECKING:
-    from bot.config import Loaded
-
 # === All of it ===
 
 
-def machine(url: str = "", keys: Sequence[Path] = ()) -> Iterator[Check]:
-    """Look at what is here; `url` is the database's, `keys` are files that nobody else may read.
-
-    Both are of the configuration as well, where they are not given.
-    """
+def machine(url: str = "", secrets: Sequence[Path] = ()) -> Iterator[Check]:
+    """Look at what is here; `url` is the database's, `secrets` are files that only we may read."""
     steps = Steps()
     yield from _python()
     yield from _terminal()
     yield from _files()
-    check, configured = _configuration()
-    yield check
-    if configured is not None:
-        settings = configured.settings
-        url = url or settings.database.url.get_secret_value()
-        keys = [*keys, Path(settings.account.keys)]
     places = _places(url)
-    yield from _permissions(places, keys)
+    yield from _permissions(places, secrets)
     yield from _disk(places)
     yield from _database(url)
     yield _unwritten()
@@ -80,22 +68,6 @@ def _files() -> Iterator[Check]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     seen = few or f"up to {soft} open at a time, {hard} if need be"
     yield Check("files", "failed" if few else "ok", seen, "ulimit -n 1024" if few else "")
-
-
-def _configuration() -> tuple[Check, "Loaded | None"]:
-    """Load the configuration as a run does that names no file."""
-    from bot.config import found, load
-    from bot.config_file import ConfigError
-
-    path = found()
-    try:
-        configured = load(path=path)
-    except ConfigError as error:
-        fault, more = error.faults[0], len(error.faults) - 1
-        seen = f"{fault.where}: {fault.words}" + (f" (and {more} more)" if more else "")
-        return Check("configuration", "failed", seen, "bot config check lists all of it"), None
-    seen = "no bot.yaml: defaults" if path is None else f"{path.absolute()} is valid"
-    return Check("configuration", "ok", seen), configured
 
 
 # === Clock ===
@@ -172,12 +144,14 @@ def _places(url: str) -> dict[str, Path]:
 def _file(url: str) -> Path | None:
     from bot.database import default_url, file_of
 
-    return file_of(url or default_url())
+    return None if url == NONE else file_of(url or default_url())
 
 
-def _permissions(places: Mapping[str, Path], keys: Sequence[Path]) -> Iterator[Check]:
+def _permissions(places: Mapping[str, Path], secrets: Sequence[Path]) -> Iterator[Check]:
     ours = [(name, place) for name, place in places.items() if name != "recordings"]
-    yield from _verdict([*_strangers(ours), *_readable(_secrets(places, keys))])
+    data = [places["data"] / "bot.db"] if "data" in places else []
+    files = [path for path in (*secrets, *data) if path.is_file()]
+    yield from _verdict([*_strangers(ours), *_readable(files)])
 
 
 def _verdict(found: Sequence[tuple[CheckOutcome, str, str]]) -> Iterator[Check]:
@@ -201,12 +175,6 @@ def _strangers(places: Iterable[tuple[str, Path]]) -> Iterator[tuple[CheckOutcom
 
 def _only_ours(place: Path) -> str:
     return f"chmod {'700' if place.is_dir() else '600'} {shlex.quote(str(place))}"
-
-
-def _secrets(places: Mapping[str, Path], keys: Sequence[Path]) -> list[Path]:
-    configs = [Path("bot.yaml"), places["configuration"] / "bot.yaml"]
-    data = [places["data"] / "bot.db"] if "data" in places else []
-    return [path for path in (*keys, *configs, *data) if path.is_file()]
 
 
 def _readable(files: Iterable[Path]) -> Iterator[tuple[CheckOutcome, str, str]]:
@@ -236,6 +204,7 @@ def _disk(places: Mapping[str, Path]) -> Iterator[Check]:
 # === Database ===
 # Whether it is there, of this version, and can be written; and how the last run ended.
 
+NONE: Final = "none"
 _LOCK_S: Final = 2.0
 _ENDED: Final = {"ended": "ended", "running": "was killed, or still runs", "killed": "was killed"}
 
@@ -244,6 +213,9 @@ def _database(url: str) -> Iterator[Check]:
     from bot.database import default_url, engine_of, explained, shown
 
     url = url or default_url()
+    if url == NONE:
+        yield Check("database", "ok", "none is wanted: runs are not written down")
+        return
     file = _file(url)
     if file is not None and not file.exists():
         yield Check("database", "ok", f"none yet: the first run makes {file}")

@@ -6,7 +6,7 @@ Only argparse is imported here, and bot.parsing: this is read for every word tha
 import argparse
 from typing import Any, Final
 
-from bot.parsing import numbers, positive, rank, whole
+from bot.parsing import Tickers, new_file, numbers, positive, rank, whole
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -35,13 +35,22 @@ SPEED: Final = option(
 TICKERS: Final = (
     option(
         "--tickers",
+        action=Tickers,
         metavar="A,B,…",
         help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
     ),
     # What it was called before.
-    option("--markets", dest="tickers", default=argparse.SUPPRESS, help=argparse.SUPPRESS),
+    option(
+        "--markets",
+        dest="tickers",
+        action=Tickers,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    ),
 )
-RECORD: Final = option("--record", metavar="PATH", help="write the frames to a new recording")
+RECORD: Final = option(
+    "--record", type=new_file, metavar="PATH", help="write the frames to a new recording"
+)
 
 # Where to run: bot.environment has what each environment allows.
 NETWORK: Final = (
@@ -73,7 +82,7 @@ KEYS: Final = option(
 SIGNING: Final = (
     KEYS,
     option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
-    option("--subaccount", type=int, metavar="N", help="its number (default: 0)"),
+    option("--subaccount", type=whole, metavar="N", help="its number (default: 0)"),
     option(
         "--authenticators",
         type=numbers,
@@ -96,8 +105,8 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which
 CONFIG: Final = option(
     "--config",
     metavar="FILE|none",
-    help="file of settings (default: bot.yaml here or in the user's configuration directory; none: "
-    "no file); what is typed goes over it",
+    help="file of settings (or DYDX_CONFIG; default: bot.yaml here or in the user's configuration "
+    "directory; none: no file); what is typed goes over it",
 )
 
 # What changes how the bot acts, and so changes the run hash.
@@ -128,7 +137,7 @@ ACCOUNT: Final = (
     ),
     option(
         "--deposit",
-        type=int,
+        type=whole,
         metavar="USDC",
         help="size positions to this much (default: 10000; real orders: the account's equity)",
     ),
@@ -153,6 +162,19 @@ CHOICES: Final = (
         "the key among them, so read what you did not write",
     ),
     *ACCOUNT,
+)
+PAPER: Final = (
+    option(
+        "--account",
+        default="paper",
+        metavar="NAME",
+        help="which paper account, as several bots on one network need (default: paper)",
+    ),
+    option(
+        "--fresh",
+        action="store_true",
+        help="begin the account with a deposit (default: it goes on where its last run stopped)",
+    ),
 )
 DATABASE: Final = option(
     "--database",
@@ -182,12 +204,16 @@ RUN: Final = (
 )
 
 # What is read from the database, and how it is printed.
-FROM_DATABASE: Final = (
+STORED: Final = (
     option(
         "--database",
         metavar="URL|FILE",
         help="the database (default: as configured, else the user's own file)",
     ),
+    CONFIG,
+)
+FROM_DATABASE: Final = (
+    *STORED,
     option("--csv", action="store_true", help="print the rows as CSV"),
     option("--json", action="store_true", help="print the rows as JSON"),
 )

@@ -5,7 +5,9 @@ is loaded once something is wrong.
 """
 
 import argparse
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 
@@ -35,20 +37,72 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments; of those left over only options are named."""
         options, left = self.parse_known_args(args, namespace)
+        words = [text for text in left if not text.startswith("-")]
+        if words and args and (moved := _words_first(args, words)) != args:
+            return self.parse_args(moved, namespace)
         if left:
-            named = [text.partition("=")[0] for text in left if text.startswith("-")]
-            words = len(left) - len(named)
-            got = [*named, *([f"{words} more word{'s' * (words > 1)}"] if words else [])]
-            self.error(f"expected no more arguments, got {' and '.join(got)}")
+            own = self.commands.choices[options.command]
+            own.refuse([text.partition("=")[0] for text in left if text.startswith("-")], words)
         return options
 
+    def refuse(self, options: list[str], words: list[str]) -> NoReturn:
+        """Report what this command does not take: options by their names, words by their number."""
+        count, known = len(words), [*self._option_string_actions]
+        near = [f"{name}{_hint(_near(name, known))}" for name in options]
+        got = [*near, *([f"{count} more word{'s' * (count > 1)}"] if words else [])]
+        self.error(f"expected no more arguments, got {' and '.join(got)}")
+
     def error(self, message: str) -> NoReturn:
-        """Print how it is used and what is wrong, and exit with a 2."""
+        """Print in one line what is wrong, and exit with a 2."""
+        for was, words in _REWORDED:
+            message = re.sub(was, words, message)
         if not message.isprintable():
             from bot.outlet import clean
 
             message = clean(message)
-        super().error(message)
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists what can be typed\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        if isinstance(action, argparse._SubParsersAction):
+            what, played = "a command", f"bot replay {value}"
+            hint = f" ({played} plays a recording)" if value.endswith(".zst") else ""
+        else:
+            what, hint = f"one of {', '.join(action.choices)}", ""
+        hint = hint or _hint(_near(str(value), action.choices))
+        raise argparse.ArgumentError(action, f"expected {what}, got {value!r}{hint}")
+
+
+# argparse's own words, and what is printed in their place: expected, got.
+_REWORDED: Final = (
+    (r"^argument COMMAND: ", ""),
+    (r"^argument (\S+): ", r"\1: "),
+    (r"expected (one|at least one) argument$", "expected a value, got none"),
+    (r"ignored explicit argument (.+)$", r"expected no value, got \1"),
+    (r"^the following arguments are required: (.+)$", r"expected \1, got none"),
+    (r"^ambiguous option: (\S+) could match (.+)$", r"expected one of \2, got \1"),
+)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like one that is not, "" if none is."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
+def _hint(near: str) -> str:
+    return f" (the nearest is {near})" if near else ""
+
+
+def _words_first(typed: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Move words from behind the options to those before: argparse takes none after an option."""
+    moved = list(typed)
+    for word in reversed(words):
+        del moved[len(moved) - 1 - moved[::-1].index(word)]
+    first = next((n for n, text in enumerate(moved) if text.startswith("-")), len(moved))
+    return [*moved[:first], *words, *moved[first:]]
 
 
 class Shape(argparse.HelpFormatter):
@@ -112,7 +166,10 @@ def words_of(options: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> list[
 
 def positive(text: str) -> float:
     """Read a number above 0."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number
@@ -143,6 +200,8 @@ def rank(text: str) -> int:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Read numbers that commas part."""
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"expected whole numbers such as 1,2, got {text!r}")
     return tuple(int(part) for part in text.split(","))
 
 
@@ -162,3 +221,33 @@ def share(text: str) -> float:
     if number >= 1:
         raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, got {text}")
     return number
+
+
+def new_file(text: str) -> str:
+    """Read the path of a file that is to be written: what is wrong is refused before a run."""
+    folder = os.path.dirname(text) or "."
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"expected a file to write, got {text}, a directory")
+    if not os.path.isdir(folder):
+        what = f"expected a file to write, got {text}: there is no directory {folder}"
+        raise argparse.ArgumentTypeError(what)
+    if not os.access(text if os.path.exists(text) else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"expected a file to write, got {text}: no permission")
+    return text
+
+
+class Tickers(argparse.Action):
+    """Tickers with commas between: each once, and the option once."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:  # fmt: skip
+        """Take what was typed, if nothing in it is there twice."""
+        names = [name.strip().upper() for name in values.split(",")]
+        twice = [name for n, name in enumerate(names) if name and name in names[:n]]
+        if twice:
+            parser.error(f"{option_string}: expected each ticker once, got {twice[0]} twice")
+        if hasattr(namespace, "tickers_typed"):
+            parser.error(f"expected --tickers once, as in --tickers A,B, got it twice: {values}")
+        namespace.tickers, namespace.tickers_typed = values, True

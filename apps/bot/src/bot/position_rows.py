@@ -7,8 +7,10 @@ A row is a position from its opening to its end. Money is in quote quantums; `re
 closing has earned, before fees and funding, which have columns of their own.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
+from operator import add
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -21,7 +23,7 @@ from dydx_conn import (
     event_id,
     instant,
 )
-from dydx_paper import FundingRecord, Ledger, LedgerPosition, PositionRecord
+from dydx_paper import FundingRecord, LedgerPosition, PaperVenue, PositionRecord
 from dydx_risk import PositionFigures
 
 Row = dict[str, Any]
@@ -59,8 +61,8 @@ def quote(usdc: Decimal | str) -> int:
 class PaperHoldings:
     """What a paper account holds."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, venue: PaperVenue) -> None:
+        self._venue = venue  # whose ledger is another one once it goes on where a run stopped
         self._open: dict[str, LedgerPosition] = {}
         self._markets: dict[str, PerpetualMarket] = {}
         self._paid_until, self._due = 0, 0
@@ -77,15 +79,16 @@ class PaperHoldings:
 
     def look(self, at: int) -> Iterator[Named]:
         """Return the rows of what is open, or was when this was called last."""
-        holdings = self._ledger.holdings
+        ledger = self._venue.ledger
+        holdings = ledger.holdings
         ended = [each for each in self._open.values() if each.ended is not None]
         for holding in (*ended, *holdings.values()):
             self._markets[holding.market.ticker] = holding.market
-            yield "positions", _paper_row(self._ledger.standing(holding), holding, at)
+            yield "positions", _paper_row(ledger.standing(holding), holding, at)
         self._open = dict(holdings)
 
     def _payments(self) -> Sequence[FundingRecord]:
-        return self._ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows
+        return self._venue.ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows
 
     def _payment(self, paid: FundingRecord) -> Row:
         market = self._markets.get(paid.ticker)
@@ -124,18 +127,65 @@ def _paper_row(record: PositionRecord, holding: LedgerPosition, at: int) -> Row:
 # what closing earned. A position that was held before the run begins with it.
 
 
+_ZERO: Final = Decimal(0)
+_Change = tuple[Decimal, Decimal, Decimal]  # a size that was closed, for how much, and its gain
+_NOTHING: Final[_Change] = (_ZERO, _ZERO, _ZERO)
+_LATE_BLOCKS: Final = 64  # as dydx_conn has it
+_MOST_CLOSES: Final = 4_096
+
+
 class _Open(msgspec.Struct, kw_only=True):
     ticker: str
     opened: int
     size: Decimal
     entry: Decimal
     peak: Decimal
-    out: Decimal = Decimal(0)  # how much was closed, and for what
-    taken: Decimal = Decimal(0)
-    realized: Decimal = Decimal(0)
-    funding: Decimal = Decimal(0)
+    out: Decimal = _ZERO  # how much was closed, and for what
+    taken: Decimal = _ZERO
+    realized: Decimal = _ZERO
+    funding: Decimal = _ZERO
     fees: int = 0
+    closed: int | None = None
     id: str = ""
+
+
+class _Lot:
+    """What the fills of a market add up to, in their order on the chain, in whichever they come."""
+
+    def __init__(self, size: Decimal = _ZERO, entry: Decimal = _ZERO) -> None:
+        self.size = size
+        self._base = size, entry
+        self._fills: list[AccountFill] = []  # the newest: an earlier one may still come
+        self._closed: dict[str, _Change] = {}
+
+    def take(self, fill: AccountFill) -> list[tuple[str, _Change]]:
+        """Return by which fills more, or less, was closed than before; each is named by its id."""
+        insort(self._fills, fill, key=lambda each: (each.height, each.event_id))
+        while self._fills[0].height < self._fills[-1].height - _LATE_BLOCKS:
+            oldest = self._fills.pop(0)
+            self._base = _folded(*self._base, oldest)[:2]
+            self._closed.pop(oldest.id, None)
+        (self.size, entry), changes = self._base, []
+        for each in self._fills:
+            self.size, entry, closed = _folded(self.size, entry, each)
+            before = self._closed.get(each.id, _NOTHING)
+            self._closed[each.id] = closed
+            if closed != before:
+                changes.append(
+                    (each.id, (closed[0] - before[0], closed[1] - before[1], closed[2] - before[2]))
+                )
+        return changes
+
+
+def _folded(size: Decimal, entry: Decimal, fill: AccountFill) -> tuple[Decimal, Decimal, _Change]:
+    """Return size and entry price after a fill, and what it closed, for how much, and its gain."""
+    after = size + fill.signed
+    if size * fill.signed >= 0:
+        return after, (abs(size) * entry + fill.size * fill.price) / (abs(after) or 1), _NOTHING
+    closed = min(abs(size), fill.size)
+    gain = fill.price - entry if size > 0 else entry - fill.price
+    turned = size * after < 0
+    return after, fill.price if turned else entry, (closed, closed * fill.price, closed * gain)
 
 
 class WireHoldings:
@@ -144,28 +194,34 @@ class WireHoldings:
     def __init__(self, account: str, figures: Callable[[], Iterable[PositionFigures]]) -> None:
         self._account, self._figures = account, figures
         self._open: dict[str, _Open] = {}
-        self._fees: dict[str, int] = {}  # of fills that come before their position
+        # The fills that end a position are reported after its end, or before its beginning.
+        self._ended: dict[str, _Open] = {}
+        self._fees: dict[str, int] = {}
+        # Size and entry price as the fills add up: sizes are reported before them, and after.
+        self._lots: dict[str, _Lot] = {}
+        self._closes: dict[str, _Open | None] = {}  # what a fill of the newest has closed
         self._known = False
 
     def take(self, update: AccountUpdate) -> Iterator[Named]:
         """Return the positions that changed, those that ended, and payments."""
-        if not self._known and update.collateral is not None:
+        if (
+            not self._known and update.collateral is not None
+        ):  # the snapshot, which has what was held before the run
             self._known = True
+            for state in update.positions:
+                self._lots[state.ticker] = _Lot(state.size, state.entry_price)
             # What an earlier run left open goes on as a row of this one, or has ended since.
             yield "positions_left", {"at": update.at}
-        changed = {fill.ticker for fill in update.fills}
-        for fill in update.fills:
-            self._fill(fill)
+        touched = {held.id: held for fill in update.fills for held in self._fill(fill)}
         for payment in update.funding:
-            if (held := self._open.get(payment.ticker)) is not None:
-                held.funding += Decimal(payment.payment)
-                changed.add(payment.ticker)
+            if (open_ := self._open.get(payment.ticker)) is not None:
+                open_.funding += Decimal(payment.payment)
+                touched[open_.id] = open_
             yield "funding_payments", _payment_row(payment)
         for state in update.positions:
-            changed.discard(state.ticker)
-            yield from self._move(state, update.at)
-        for ticker in sorted(changed & self._open.keys()):
-            yield "positions", _wire_row(self._open[ticker], update.at)
+            touched |= {held.id: held for held in self._move(state, update.at)}
+        for held in touched.values():
+            yield "positions", _wire_row(held, update.at)
 
     def look(self, at: int) -> Iterator[Named]:
         """Return the rows of what is open, at its present value."""
@@ -176,40 +232,50 @@ class WireHoldings:
             gain = gains.get(held.ticker)
             yield "positions", _wire_row(held, at, None if gain is None else quote(gain))
 
-    def _fill(self, fill: AccountFill) -> None:
-        held = self._open.get(fill.ticker)
+    def _fill(self, fill: AccountFill) -> Iterator[_Open]:
+        # Yield the positions that it changes: those that have ended, too.
+        lot = self._lots.setdefault(fill.ticker, _Lot())
+        closes = lot.size * fill.signed < 0
+        held = self._of(fill.ticker, lot.size if closes else fill.signed)
+        for each, change in lot.take(fill):
+            if (of := self._closes.setdefault(each, held)) is not None:
+                of.out, of.taken, of.realized = map(add, (of.out, of.taken, of.realized), change)
+                yield of
+        while len(self._closes) > _MOST_CLOSES:
+            del self._closes[next(iter(self._closes))]
         if held is None:
             self._fees[fill.ticker] = self._fees.get(fill.ticker, 0) + fill.fee
-            return
-        held.fees += fill.fee
-        before = held.size if fill.held is None else fill.held
-        if before * fill.signed < 0:
-            closed = min(abs(before), fill.size)
-            held.out += closed
-            held.taken += closed * fill.price
-            apart = fill.price - held.entry
-            held.realized += closed * (apart if before > 0 else -apart)
+        else:
+            held.fees += fill.fee
+            yield held
 
-    def _move(self, state: PositionState, at: int) -> Iterator[Named]:
+    def _of(self, ticker: str, size: Decimal) -> _Open | None:
+        # Which position a size is of, by its side: one that has turned has ended.
+        both = self._open.get(ticker), self._ended.get(ticker)
+        return next((held for held in both if held is not None and held.peak * size > 0), None)
+
+    def _move(self, state: PositionState, at: int) -> Iterator[_Open]:
         held = self._open.get(state.ticker)
         if held is not None and held.size * state.size <= 0:  # it ended, or turned
-            yield "positions", _wire_row(held, at, 0, ended=True)
-            del self._open[state.ticker]
+            held.closed = at
+            yield held
+            self._ended[state.ticker] = self._open.pop(state.ticker)
             held = None
         if not state.size:
             return
         if held is None:
-            name = event_id(self._account, state.ticker, at)
             held = self._open[state.ticker] = _Open(
                 ticker=state.ticker, opened=at, size=state.size, entry=state.entry_price,
-                peak=state.size, fees=self._fees.pop(state.ticker, 0), id=name,
+                peak=state.size, fees=self._fees.pop(state.ticker, 0),
+                id=event_id(self._account, state.ticker, at),
             )  # fmt: skip
         held.size, held.entry = state.size, state.entry_price or held.entry
         held.peak = max(held.peak, held.size, key=abs)
-        yield "positions", _wire_row(held, at)
+        yield held
 
 
-def _wire_row(held: _Open, at: int, gain: int | None = None, *, ended: bool = False) -> Row:
+def _wire_row(held: _Open, at: int, gain: int | None = None) -> Row:
+    ended = held.closed is not None
     return {
         "position_id": held.id,
         "ticker": held.ticker,
@@ -220,11 +286,11 @@ def _wire_row(held: _Open, at: int, gain: int | None = None, *, ended: bool = Fa
         "entry_price": text(held.entry),
         "exit_price": text(held.taken / held.out) if held.out else "",
         "realized": quote(held.realized),
-        "unrealized": gain,
+        "unrealized": 0 if ended else gain,
         "funding": quote(held.funding),
         "fees": held.fees,
         "opened": held.opened,
-        "closed": at if ended else None,
+        "closed": held.closed,
         "updated": at,
     }
 

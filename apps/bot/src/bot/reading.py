@@ -40,10 +40,14 @@ def chosen_url(arguments: argparse.Namespace) -> str:
     """Return the URL of the database: as typed, as configured, or the user's own file."""
     if arguments.database:
         return str(arguments.database)
-    from bot.config import found, load
+    from bot.configured import opened_of
 
-    configured = load(path=found()).settings.database.url.get_secret_value()
-    return configured or default_url()
+    # Of what was typed only the file of settings is one: a network here is a filter.
+    settings = opened_of(argparse.Namespace(config=arguments.config)).settings
+    url = settings.database.url.get_secret_value()
+    if url == "none":
+        raise DatabaseError("expected a database, got none as configured: --database names one")
+    return url or default_url()
 
 
 @contextlib.contextmanager

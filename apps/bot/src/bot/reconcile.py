@@ -9,6 +9,7 @@ bot ran: fills, transfers, funding. An indexer that is only behind is waited for
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from dydx_conn import (
     RestError,
     Subaccount,
     TransferFields,
+    WireError,
     chain_account,
     instant,
     number,
@@ -97,10 +99,14 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One difference, in words; `noted` is what matters and needs no explanation."""
+    """One difference, in words; `noted` is what matters and needs no explanation.
+
+    `paid_in` is what transfers have to do with it, in quote quantums.
+    """
 
     kind: Kind
     words: str
+    paid_in: int = 0
 
 
 # === Comparison ===
@@ -191,7 +197,8 @@ def _account_for(words: str, change: int, moves: Sequence[Move], rounding: int) 
         if abs(rest) <= rounding + count + funding:
             parts = [_counted(causes[:count], kind) for kind in ("fill", "transfer")]
             parts += [f"funding {_usdc(rest, '+')}"] * (abs(rest) > rounding + count)
-            return Finding("explained", f"{words}: {', '.join(filter(None, parts))}")
+            paid_in = sum(m.paid_in for m in causes[:count] if m.kind == "transfer")  # integers
+            return Finding("explained", f"{words}: {', '.join(filter(None, parts))}", paid_in)
     what = "no fill, transfer or funding is reported that explains"
     return Finding("unexplained", f"{words}: {what} {_usdc(change, '+')}")
 
@@ -278,26 +285,32 @@ async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Rep
     `RestError` if what it holds is not answered; moves that are not are none.
     """
     fields = (await rest.subaccount(subaccount)).value
+    try:
+        held = _held_in(fields)
+    except ValueError as error:
+        raise WireError(f"expected what {subaccount} holds, got {error}") from None
     orders = (await rest.orders(subaccount, status=_OPEN)).value
+    moves: list[Move] = []
+    if since is not None:
+        for endpoint, read in _MOVES.items():
+            for row in await _rows(rest, endpoint, subaccount):
+                # What cannot be read explains nothing.
+                with contextlib.suppress(ConnError, ValueError):
+                    moves.append(read(row))
+    moves = [move for move in moves if since is not None and move.at >= since]
+    return Reported(held=held, orders=tuple(map(_standing, orders)), moves=tuple(moves))
+
+
+def _held_in(fields: Any) -> Held:
     heights = [fields.latest_processed_block_height, fields.updated_at_height]
-    height = next((int(each) for each in heights if each), 0)
     sizes = {t: number(row.size) for t, row in fields.open_perpetual_positions.items()}
     usdc = fields.asset_positions.get("USDC")
     amount = number("0" if usdc is None else usdc.size)
     owed = usdc is not None and usdc.side == "SHORT"
-    moves: list[Move] = []
-    if since is not None:
-        for endpoint, read in _MOVES.items():
-            rows = await _rows(rest, endpoint, subaccount)
-            moves += [move for move in map(read, rows) if move.at >= since]
-    return Reported(
-        held=Held(
-            height=height,
-            sizes={ticker: size for ticker, size in sizes.items() if size},
-            collateral=int((-amount if owed else amount).scaleb(6)),
-        ),
-        orders=tuple(map(_standing, orders)),
-        moves=tuple(moves),
+    return Held(
+        height=next((int(each) for each in heights if each), 0),
+        sizes={ticker: size for ticker, size in sizes.items() if size},
+        collateral=int((-amount if owed else amount).scaleb(6)),
     )
 
 
@@ -350,60 +363,81 @@ def _standing(row: OrderFields) -> Standing:
 # What the last run of an account left there.
 
 _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
-_ENDS: Final = {"ended": "which ended", "killed": "which was killed"}
+NONE: Final = "none"
 
 
 def last_run(net: Network, subaccount: Subaccount, url: str = "") -> Left | None:
-    """Return what the last run left in a database; None where there is none, or no such run."""
+    """Return what the last run left in a database; None where there is none, or no such run.
+
+    What it could not write is taken from its file first. `url` "none" is no database.
+    """
     # Loaded by whoever has a database: it takes a third of a second.
-    from bot.database import default_url, engine_of, explained, file_of
+    from bot.database import (
+        default_url,
+        engine_of,
+        explained,
+        file_of,
+        shown,
+        upgrade,
+        writing,
+    )
+    from bot.spill import spilled
+    from bot.store import absorb
 
     url = url or default_url()
-    file = file_of(url)
-    if file is not None and not file.exists():
+    file = None if url == NONE else file_of(url)
+    if url == NONE or (file is not None and not file.exists()):
         return None
     engine = engine_of(url)
     try:
-        with explained(url):
+        upgrade(engine)
+        with explained(url), spilled(url) as earlier:
+            for waiting in earlier:
+                absorb(writing(engine), waiting)
+                waiting.remove()
             return left_in(engine, net.chain_id, str(subaccount))
+    except (ValueError, ArithmeticError) as error:
+        raise ConnError(f"expected sizes and a balance in {shown(url)}, got {error}") from None
     finally:
         engine.dispose()
 
 
 def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
-    """Return what the last run with real orders of an account left; None if there was none."""
-    from sqlalchemy import func, select
+    """Return what the last run with real orders that knew its account left; None without one."""
+    from sqlalchemy import select
 
-    from bot.database import checkpoints, orders, positions, runs
+    from bot.database import orders, positions, runs, states
+    from bot.rows import BALANCE
 
     def of_account(table: Any) -> Any:
         return (table.c.chain_id == chain_id) & (table.c.account == account)
 
+    known = (
+        select(runs.c.id, runs.c.began, runs.c.state, states.c.state.label("collateral"))
+        .join(states, states.c.run_id == runs.c.id)
+        .where(of_account(runs) & (runs.c.mode == "trade") & (states.c.what == BALANCE))
+        .order_by(runs.c.id.desc(), states.c.n.desc())
+        .limit(1)
+    )
     with engine.connect() as connection:
-        ours = of_account(runs) & (func.lower(runs.c.mode) == "trade")
-        run = connection.execute(
-            select(runs).where(ours).order_by(runs.c.began.desc(), runs.c.id.desc()).limit(1)
-        ).first()
+        run = connection.execute(known).first()
         if run is None:
             return None
         held = connection.execute(
             select(positions).where(of_account(positions) & (positions.c.status == "OPEN"))
         ).all()
+        # What no run has seen since an earlier one left it, that run has reported.
+        seen = orders.c.updated >= run.began
         live = connection.execute(
-            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE))
+            select(orders).where(of_account(orders) & orders.c.status.in_(_LIVE) & seen)
         ).all()
-        point = connection.execute(
-            select(checkpoints.c.data).where(checkpoints.c.run_id == run.id)
-        ).scalar()
     at = datetime.fromtimestamp(run.began / 1e9, UTC)
-    known = (point or {}).get("account") or {}
+    ended = "ended" if run.state == "ended" else "was killed"
     return Left(
-        run=f"run {run.id} of {at:%Y-%m-%d %H:%M}, {_ENDS.get(run.state, 'which was killed')}",
+        run=f"run {run.id} of {at:%Y-%m-%d %H:%M}, which {ended}",
         began=run.began,
         held=Held(
-            height=int(known.get("height", 0)),
-            sizes={row.ticker: _signed(row) for row in held},
-            collateral=known.get("collateral"),
+            sizes={row.ticker: _signed(row) for row in held}, collateral=int(run.collateral)
         ),
         orders=tuple(
             Standing(
@@ -471,11 +505,12 @@ async def _indexer(net: Network, subaccount: Subaccount, since: int | None = Non
         return await reported(rest, subaccount, since)
 
 
-def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> None:
+def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str = "") -> int:
     """Compare the three, print each difference and let it be one of the run's first acts.
 
-    What nothing explains, and what could not be compared, lets the run begin halted. `database` is
-    a URL, by default the user's own.
+    What nothing explains, and what could not be compared, lets the run begin halted. Return what
+    was paid in since the last run, in quote quantums, as far as that is known. `database` is a
+    URL, by default the user's own, or "none".
     """
     try:
         left = last_run(net, subaccount, database)
@@ -489,12 +524,13 @@ def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str 
     for each in found:
         _tell(each.words)
         act(inbox, "reconcile", "note", each.words)
-    if not found:
+    if all(each.kind == "noted" for each in found):
         what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
         _tell(f"{subaccount} {what}: {where}")
     if why := reason(found):
         _tell("the run begins halted: look at the account, then bot resume lets it enter")
         act(inbox, "reconcile", "halt", why)
+    return sum(each.paid_in for each in found)  # integers
 
 
 def _tell(words: str) -> None:

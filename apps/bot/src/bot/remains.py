@@ -1,14 +1,18 @@
 """What the last run of an account left in the database, read before the next one begins.
 
     database, and what a run could not write to it ──► left_of ──► Left (bot.resume)
+    what was typed ──► carried ──► Left, or none, and a line on stderr
 
 Nothing of an account is no error; rows that are missing are counted, and what is after them is not
 read: it would not fit.
 """
 
+import argparse
+import sys
+import time
 from typing import Any
 
-from dydx_conn import ConnError, Subaccount
+from dydx_conn import ConnError, Network, Subaccount
 from dydx_paper import Entry, LedgerError, VenueState, from_json, resumed
 from dydx_risk import Memory
 from msgspec.structs import replace
@@ -16,8 +20,35 @@ from sqlalchemy import Connection, select
 
 from bot.database import TABLES, engine_of, explained, upgrade, writing
 from bot.resume import Left
+from bot.rows import database_of
 from bot.spill import spilled
 from bot.store import absorb
+
+
+def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) -> Left | None:
+    """Return what the last run of an account left, and report it in a line; None to begin without.
+
+    A paper account whose money cannot be read does not begin: `ConnError`. With real orders the
+    account is the chain's, and what risk remembered is warned about.
+    """
+    url, paper = database_of(arguments), arguments.command == "paper"
+    if not url or (paper and arguments.fresh):
+        return None
+    try:
+        left = left_of(url, net.chain_id, account, paper=paper)
+    except ConnError as error:
+        if paper:
+            raise ConnError(f"{error}: --fresh begins a paper account without it") from None
+        what = "loss, drawdown and rests are counted from now"
+        print(f"bot: warning: {error}: {what}", file=sys.stderr)
+        return None
+    if left is not None:
+        print(f"bot: {account} {left.words(time.time_ns())}", file=sys.stderr)
+        deposits, typed = left.deposits, arguments.deposit
+        if paper and typed is not None and typed * 10**6 != deposits:
+            what = f"a deposit of {typed:,} USDC for an account that begins (--fresh)"
+            print(f"bot: warning: expected {what}, got one that goes on", file=sys.stderr)
+    return left
 
 
 def left_of(url: str, chain_id: str, subaccount: Subaccount, *, paper: bool) -> Left | None:

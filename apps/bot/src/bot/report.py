@@ -94,7 +94,7 @@ def _config(bot: Bot) -> dict[str, Any] | None:
         return None
     return {
         "hash": config.hash,
-        "file": None if config.path is None else str(config.path),
+        "file": config.file,
         "changed": config.changed,
         "settings": config.settings.model_dump(mode="json"),
         "origins": config.origins,
@@ -104,7 +104,7 @@ def _config(bot: Bot) -> dict[str, Any] | None:
 def _config_lines(config: dict[str, Any] | None) -> list[str]:
     if config is None:
         return []
-    changed, file = len(config["changed"]), config["file"] or "no file"
+    changed, file = len(config["changed"]), config["file"]
     others = f"{changed} setting{'s' * (changed != 1)} changed (bot config show), {file}"
     return [f"config       {config['hash'][:16]}: {others}"]
 

@@ -64,6 +64,11 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         return to_json(self)
 
     @property
+    def deposits(self) -> int:
+        """Return what was ever deposited, in quote quantums."""
+        return 0 if self.venue is None else self.venue.ledger.deposits
+
+    @property
     def tickers(self) -> list[str]:
         """Return the markets in which something is held, or stands."""
         if self.venue is None:

@@ -37,12 +37,14 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
-from bot.changes import is_of_settings
+from bot.changes import RELOAD, changes_of, is_of_settings
 from bot.composition import Bot
+from bot.config import NONE
 from bot.configured import loaded_of, opened_of
 from bot.error_rows import Errors
 from bot.journal import VERDICTS, JournalEntry
 from bot.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
+from bot.resume import Carrying, Left
 from bot.spill import process
 from bot.writer import Writer
 
@@ -51,6 +53,8 @@ Row = dict[str, Any]
 _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _LOOK_NS: Final = 10 * _SECOND_NS  # between two looks at what open positions are worth
+
+BALANCE: Final = "collateral"  # a state of an account: its USDC in quote quantums, as text
 
 # === Entries ===
 # A row of each entry of the journal, made by the writer's thread.
@@ -203,13 +207,10 @@ def config_of(bot: Bot) -> dict[str, Any]:
 def config_row(entry: JournalEntry) -> Row:
     """Return a change of the configuration while the run goes on, or one that was refused."""
     act = entry.value
-    try:
-        changes = msgspec.json.decode(act.text)
-    except msgspec.MsgspecError:
-        changes = None
-    accepted = isinstance(changes, dict)
+    accepted = act.type == RELOAD
     return {
-        "at": entry.at, "who": act.link, "accepted": accepted, "changes": changes,
+        "at": entry.at, "who": act.link, "accepted": accepted,
+        "changes": changes_of(act.text) if accepted else None,
         "words": "" if accepted else clean(act.text),
     }  # fmt: skip
 
@@ -248,15 +249,19 @@ class Equity:
 
 
 def written_down(
-    arguments: argparse.Namespace, bot: Bot, net: Network, *, mode: str
+    arguments: argparse.Namespace, bot: Bot, net: Network, left: Left | None = None, *, mode: str
 ) -> list[Beside]:
-    """Return what writes a run on a network down, where that is wanted: one, or none.
+    """Return what writes a run on a network down, where that is wanted, and what it carries over.
 
-    `DatabaseError` for what names no database, before anything of the run begins.
+    `left` is what it goes on with. `DatabaseError` for what names no database, before anything of
+    the run begins.
     """
     settings = loaded_of(arguments).settings
     named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
-    return _written_down(arguments, bot, mode=mode, recording=settings.record or "", **named)
+    path = settings.record or ""
+    made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
+    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
+    return [*made, *carrying]
 
 
 def replay_written_down(
@@ -266,19 +271,29 @@ def replay_written_down(
     if not arguments.journal:
         return []
     named = {"network": recording.header.network, "chain_id": "", "name": arguments.recording}
-    return _written_down(arguments, bot, mode="replay", recording=str(recording.path), **named)
+    made = _written_down(arguments, bot, mode="replay", recording=str(recording.path), **named)
+    return [*made]
 
 
-def _written_down(arguments: argparse.Namespace, bot: Bot, **run: str) -> list[Beside]:
-    url = opened_of(arguments).settings.database.url.get_secret_value()
-    if url == "none":
+def _written_down(
+    arguments: argparse.Namespace, bot: Bot, left: Left | None = None, **run: str
+) -> "list[Database]":
+    if not (url := database_of(arguments)):
         return []
-    if url:
+    if url != str(default_database()):
         from bot.database import require
 
         require(url)
     row = run_row(bot, config=config_of(bot), **run)
-    return [Database(bot, url or str(default_database()), row)]
+    if left is not None:  # a paper account goes on
+        row["ledger"] = left.ledger
+    return [Database(bot, url, row)]
+
+
+def database_of(arguments: argparse.Namespace) -> str:
+    """Return the database of a run, "" for none."""
+    chosen = opened_of(arguments).settings.database.url.get_secret_value()
+    return "" if chosen == NONE else chosen or str(default_database())
 
 
 class Database:
@@ -293,8 +308,9 @@ class Database:
         self._due, self._looks = 0, 0
         self._troubles: dict[str, str] = {}
         self._links: dict[str, str] = {}
+        self._collateral = ""
         self._holdings: Holdings = (
-            PaperHoldings(bot.venue.ledger)
+            PaperHoldings(bot.venue)
             if isinstance(bot.venue, PaperVenue)
             else WireHoldings(str(bot.venue.subaccount), bot.risk.positions)
         )
@@ -319,6 +335,7 @@ class Database:
         if isinstance(event, AccountUpdate):
             for moved in event.transfers:
                 put("transfers", partial(transfer_row, moved, event.at))
+            self._balance(event)
             for table, row in self._holdings.take(event):
                 put(table, row)
         elif event.kind == "order":
@@ -330,6 +347,14 @@ class Database:
             put(table, partial(make, event))
             if event.kind == "act" and is_of_settings(event.value):
                 put("configs", partial(config_row, event))
+
+    def _balance(self, update: AccountUpdate) -> None:
+        # What the next run compares the account with (bot.reconcile).
+        was, self._collateral = self._collateral, str(update.collateral)
+        if update.collateral is not None and was != self._collateral:
+            words = f"{update.collateral / 1e6:,.6f} USDC at block {update.height}"
+            row = state_row(update.seq, update.at, BALANCE, was, self._collateral, words)
+            self.writer.put("states", row)
 
     def note(self, frame: Frame) -> None:
         """Count what is wrong with a frame, and look at the account once a second."""

@@ -12,9 +12,10 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -113,7 +114,13 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
 def record_of(options: Options) -> Path | None:
     """Return where the frames of a live run are written, if anywhere."""
     path = options.config and options.config.settings.record
-    return Path(path) if path else None
+    return _begun(path) if path else None
+
+
+@lru_cache
+def _begun(path: str) -> Path:
+    # Once: the same file is meant when the run begins, and by its dashboard.
+    return Path(path.replace("{time}", time.strftime("%Y%m%d-%H%M%S", time.gmtime())))
 
 
 def recorder_of(

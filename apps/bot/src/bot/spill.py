@@ -151,8 +151,12 @@ class Left:
             if some:
                 yield some
 
-    def remove(self) -> None:
-        """Remove it: all that is in it is in the database."""
+    def remove(self, refused: Sequence[Named] = ()) -> None:
+        """Remove it: all is in the database but what no database could hold, which is put aside."""
+        if refused:
+            aside = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            with open(os.open(self.path.with_suffix(REFUSED), aside, 0o600), "wb") as file:
+                file.writelines(_line(row) + b"\n" for row in refused)
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:

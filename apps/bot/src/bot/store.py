@@ -67,6 +67,7 @@ class Store:
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
         self._path, self._url = file_of(url), url
+        self.gone = False  # whether its file is not there any more
         engine = engine_of(url, patience_s=_PATIENCE_S)
         upgrade(engine)
         self._made = self._file()
@@ -88,9 +89,7 @@ class Store:
     def absorb(self, left: Left) -> list[Refusal]:
         """Write what a run could not write, and remove its file."""
         with explained(self._url):
-            refused = absorb(self._engine, left)
-        left.remove()
-        return refused
+            return absorb(self._engine, left)
 
     def _file(self) -> tuple[int, int] | None:
         if self._path is None:
@@ -105,14 +104,20 @@ class Store:
         except OSError:
             found = (0, 0)
         if found != self._made:
+            self.gone = True
             raise DatabaseError(f"expected the database in {self._path}, got a file that is gone")
 
 
 def absorb(engine: Engine, left: Left) -> list[Refusal]:
-    """Write what a run could not write; none of it twice, however often this is tried."""
+    """Write what a run could not write, and remove its file; return what no database could hold.
+
+    Nothing is written twice, however often this is tried.
+    """
     with engine.begin() as connection:
         own = enter(connection, {"state": "killed", **left.run})  # what it ends with is a row
-    return [refusal for rows in left.rows() for refusal in _written(engine, rows, own)]
+    refused = [refusal for rows in left.rows() for refusal in _written(engine, rows, own)]
+    left.remove([row for row, _ in refused])
+    return refused
 
 
 # === Runs ===

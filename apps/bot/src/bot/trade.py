@@ -40,7 +40,7 @@ from bot.acts import act
 from bot.budget import LIVE
 from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot, Options
-from bot.configured import account_settings, environment_of, loaded_of
+from bot.configured import account_settings, environment_of, loaded_of, opened_of
 from bot.environment import EnvironmentSettings, RefusalError, enter, validate
 from bot.handle import Handle, flatten_run, running, starting, within_reach
 from bot.keys import has_key, keys_of
@@ -244,6 +244,8 @@ def _trade(
     claim: Claim,
     handle: Handle,
 ) -> int:
+    from bot.remains import carried
+
     tickers, subaccount = tickers_of(arguments), account_of(arguments, keys)
     limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
@@ -254,14 +256,16 @@ def _trade(
         act(inbox, "compliance", "halt", limited)
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
-    reconcile(net, subaccount, inbox)
+    database = opened_of(arguments).settings.database.url
+    reconcile(net, subaccount, inbox, database.get_secret_value())
     options = options_of(arguments, worth, budget=LIVE)
+    left = carried(arguments, net, subaccount)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
-    written = written_down(arguments, bot, net, mode="trade")
+    written = written_down(arguments, bot, net, left, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
         AuditLog(loaded_of(arguments).settings.audit) as audit,

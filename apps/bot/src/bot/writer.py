@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dydx_conn import ConnError
@@ -30,7 +31,7 @@ MANY: Final = 50_000  # rows in memory, above which they go to the file: it is q
 MOST: Final = 500_000  # rows in memory, above which they are lost, and counted
 _PATIENCE_S: Final = 3.0  # a database that works again by then was no trouble
 _RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_END_S: Final = 5.0
+_END_S: Final = 10.0
 _NEVER: Final = float("inf")
 NUMBERED: Final = ("order_changes", "states", "configs")  # rows without a name of their own
 
@@ -58,6 +59,27 @@ class _Outage:
         return time.monotonic() - self._since
 
 
+class _Aside:
+    """Rows that no database could hold, in a file of their own; `words` is "" without any."""
+
+    def __init__(self, url: str, run: Mapping[str, Any]) -> None:
+        self._file, self._rows, self.words = Spill(url, run, REFUSED), 0, ""
+        self.close = self._file.close
+
+    def add(self, refused: "list[Refusal]") -> None:
+        """Put rows of this run aside."""
+        if refused:
+            self._file.add([row for row, _ in refused])
+            self.note(refused, self._file.path)
+
+    def note(self, refused: "list[Refusal]", path: Path) -> None:
+        """Count rows that are aside already, beside a file."""
+        if refused:
+            self._rows += len(refused)
+            what = f"expected rows that a database can hold, got {self._rows} others"
+            self.words = f"{what} ({refused[0][1]}): they are in {path.with_suffix(REFUSED)}"
+
+
 class _Mark(threading.Event):
     """A place among the rows: set once those before it are written, or cannot be (not `ok`)."""
 
@@ -73,12 +95,12 @@ class Writer:
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
         self.trouble, self.written, self.lost, self._lost_why = "", 0, 0, ""
-        self._url, self._run = url, dict(run)
+        self._of, self._gone = (url, dict(run)), ""
         self._waiting: deque[tuple[str, Made] | _Mark] = deque()
         self._numbers = itertools.count(1)
         self._wake, self._ends = threading.Event(), _NEVER
         self._outage = _Outage()
-        self._spill, self._odd, self._odd_why = Spill(url, run), Spill(url, run, REFUSED), ""
+        self._spill, self._odd = Spill(url, run), _Aside(url, run)
         self._store: Store | None = None
         self._thread = threading.Thread(target=self._live, name="database", daemon=True)
 
@@ -166,7 +188,7 @@ class Writer:
         if len(self._waiting) > MANY or time.monotonic() > self._ends or not self._open():
             return False
         try:
-            self._refuse(self._required().write(rows))
+            self._odd.add(self._required().write(rows))
         except _FAILURES as error:
             self._fail(error)
             return False
@@ -189,10 +211,10 @@ class Writer:
         try:
             from bot.store import Store
 
-            store = self._store = Store(self._url, self._run)
-            with spilled(self._url) as earlier:
+            store = self._store = Store(*self._of)
+            with spilled(self._of[0]) as earlier:
                 for left in earlier:
-                    self._refuse(store.absorb(left))
+                    self._odd.note(store.absorb(left), left.path)
         except _FAILURES as error:
             self._fail(error)
             return False
@@ -203,7 +225,7 @@ class Writer:
         try:
             with closing(self._spill.left()) as left:
                 rows = self._spill.rows
-                self._refuse(self._required().absorb(left))
+                self._odd.note(self._required().absorb(left), left.path)
             self._spill.remove()
             self.written += rows
         except _FAILURES as error:
@@ -214,12 +236,9 @@ class Writer:
             raise ConnError("expected an open database, got none")
         return self._store
 
-    def _refuse(self, refused: "list[Refusal]") -> None:
-        if refused:
-            self._odd_why = self._odd_why or refused[0][1]
-            self._odd.add([row for row, _ in refused])
-
     def _fail(self, error: BaseException) -> None:
+        if self._store is not None and self._store.gone:
+            self._gone = f"{error}, and {self.written} rows with it: a new one goes on from there"
         self._close_store()
         self._outage.begin(str(error))
 
@@ -229,12 +248,13 @@ class Writer:
             store.close()
 
     def _words(self, patience_s: float) -> str:
-        found, outage = [], self._outage
-        if outage.why and (self._spill.rows or self.lost) and outage.lasted_s >= patience_s:
-            found += [f"{outage.why}: {self._spill.rows} rows wait in {self._spill.path}"]
+        found, outage = [self._gone] * bool(self._gone), self._outage
+        over = patience_s == 0.0 and self._spill.rows
+        if over or (outage.why and self._spill.rows + self.lost and outage.lasted_s >= patience_s):
+            why = outage.why or "expected a database that follows, got one that is behind"
+            found += [f"{why}: {self._spill.rows} rows wait in {self._spill.path}"]
         if self.lost:
             found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
-        if self._odd.rows:
-            what = f"expected rows that a database can hold, got {self._odd.rows} others"
-            found += [f"{what} ({self._odd_why}): they are in {self._odd.path}"]
+        if self._odd.words:
+            found += [self._odd.words]
         return "; ".join(found)

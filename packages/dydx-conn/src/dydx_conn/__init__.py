@@ -179,6 +179,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache, partial
 from importlib.util import find_spec
@@ -2803,7 +2804,12 @@ def find_recording(name: str) -> Path:
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
-        raise RecordingError(f"expected the path of a recording or one of {known}, got {name!r}")
+        near = get_close_matches(name, found, n=1)
+        hint = f" (the nearest is {near[0]})" if near else ""
+        if Path(name).exists():
+            hint = ", which is there, but no file that ends in .jsonl.zst"
+        expected = f"expected the path of a recording or one of {known}"
+        raise RecordingError(f"{expected}, got {name!r}{hint}")
     return found[name]
 
 
@@ -4012,9 +4018,10 @@ class Lifecycle:
         if state.final:
             self._undated.pop(state.id, None)
         if len(self.orders) > _MOST_ORDERS:
-            for id in [id for id, known in self.orders.items() if known.final][:1]:
-                del self.orders[id]
-                self._fills.pop(id, None)
+            over = (id for id, known in self.orders.items() if known.final)
+            if (oldest := next(over, None)) is not None:
+                del self.orders[oldest]
+                self._fills.pop(oldest, None)
         return state
 
 

@@ -3968,12 +3968,13 @@ class Course:
     """
 
     __slots__ = (
-        "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day", "falls",
-        "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
+        "_begun", "_doubted", "_found", "_funding", "_paid_in", "_withdrawn", "cause", "day",
+        "falls", "lost", "opened", "peak", "profit", "room", "sunk", "tightest",
     )  # fmt: skip
 
     def __init__(self, falls: Falls | None = None) -> None:
         self.day = -1
+        self._begun = False  # whether the equity was ever known, in this run
         self.falls = falls or Falls()  # of the run, which goes on where a course begins again
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
@@ -4007,7 +4008,7 @@ class Course:
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
-        if self.day >= 0:
+        if self._begun:
             self._doubted = equity - self._paid_in
 
     def explain(self, moved: int) -> None:
@@ -4025,7 +4026,7 @@ class Course:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
-        had, self._paid_in = self.paid_in, paid_in
+        had, self._paid_in, self._begun = self.paid_in, paid_in, True
         paid_in = self.paid_in
         profit = equity - paid_in
         if self.day < 0:

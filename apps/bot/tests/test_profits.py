@@ -1,0 +1,340 @@
+"""What a person reads of positions, profit and loss, and errors."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from bot import failures, holdings, profits
+from bot.__main__ import COMMANDS, main
+from bot.database import TABLES, engine_of, upgrade, writing
+from stored import ACCOUNT, NOON, ROWS, SECOND
+
+DAY = 86_400 * SECOND
+MINUTE = 60 * SECOND
+
+
+def position(number: int, **fields: Any) -> dict[str, Any]:
+    """Return a position that was won: 12 USDC after 1 of funding and 3 of fees."""
+    return {
+        **ACCOUNT, "position_id": f"{number}{number}-f00d", "run_id": 1, "ticker": "BTC-USD",
+        "side": "LONG", "status": "CLOSED", "size": "0", "max_size": "0.02",
+        "entry_price": "65005", "exit_price": "65705", "realized": 14_000_000, "unrealized": 0,
+        "funding": 1_000_000, "fees": 3_000_000, "opened": NOON, "closed": NOON + MINUTE,
+        "updated": NOON + MINUTE, **fields,
+    }  # fmt: skip
+
+
+MORE: dict[str, list[dict[str, Any]]] = {
+    "positions": [
+        position(1),
+        position(2, ticker="ETH-USD", side="SHORT", realized=-20_000_000, max_size="9.5",
+                 opened=NOON + 1, closed=NOON + DAY, updated=NOON + DAY),
+        position(3, run_id=2, status="OPEN", size="0.1", max_size="0.1", exit_price="",
+                 realized=0, unrealized=None, opened=NOON + DAY, closed=None,
+                 updated=NOON + DAY + 1),
+    ],
+    "funding_payments": [
+        {**ACCOUNT, "run_id": 1, "ticker": "BTC-USD", "at": NOON + 30 * SECOND, "size": "0.02",
+         "rate": None, "quote": 1_000_000},
+    ],
+    "transfers": [
+        {**ACCOUNT, "transfer_id": "t", "run_id": 1, "at": NOON, "type": "DEPOSIT",
+         "quote": 50_000_000, "other": "x"},
+    ],
+    "equity_points": [
+        {"run_id": run, "at": NOON + at, "equity": equity, "free": 1, "drawdown": drawdown}
+        for run, at, equity, drawdown in (
+            (1, 0, 1_000_000_000, 0.0), (1, MINUTE, 1_012_000_000, 0.01),
+            (1, DAY, 990_000_000, 0.02), (2, DAY + SECOND, 980_000_000, 0.0),
+        )
+    ],
+    "errors": [
+        {"run_id": 1, "minute": NOON + minute * MINUTE, "class": kind, "endpoint": endpoint,
+         "count": count, "sample": f"{kind} at {minute}"}
+        for minute, kind, endpoint, count in (
+            (0, "RateLimited", "/v4/orders", 3), (1, "RateLimited", "/v4/fills", 4),
+            (61, "ServerError", "/v4/orders", 1),
+        )
+    ],
+}  # fmt: skip
+
+Bot = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stored: str) -> Bot:
+    """Return what types a command of this database, and returns code, output and errors."""
+    monkeypatch.setattr("time.time_ns", lambda: NOON)
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        code = main([*words, "--database", stored])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a database with a few rows of each kind."""
+    path = tmp_path_factory.mktemp("profits") / "bot.db"
+    engine = engine_of(str(path))
+    upgrade(engine)
+    with writing(engine).begin() as connection:
+        for name, rows in (ROWS | MORE).items():
+            connection.execute(TABLES[name].insert(), rows)
+    engine.dispose()
+    return str(path)
+
+
+# === Positions ===
+
+
+def test_positions_are_summed_up_and_listed(bot: Bot) -> None:
+    """Won and lost by what is left after fees and funding."""
+    _, out, _ = bot("positions")
+
+    assert out.splitlines() == [
+        "3 positions: 1 open, 2 closed",
+        "closed       1 won, 1 lost, 0 neither",
+        "realized     -6.00 USDC before fees and funding",
+        "unrealized   +0.00 USDC (1 not valued yet)",
+        "funding      +3.00 USDC (+ received)",
+        "fees         9.00 USDC paid",
+        "net          -12.00 USDC",
+        "",
+        "opened          ticker   side   size   entry    exit  net USDC  status",
+        "25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
+        "25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
+        "25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
+        "",
+        "times are UTC; all about one: bot positions 33-f00d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("--ticker eth-usd", "2"),
+        ("--status open", "3"),
+        ("--side short", "2"),
+        ("--run 1", "21"),
+        ("--account dydx1me --network testnet", "321"),
+        ("--until 2025-11-30", "21"),
+        ("--since 2025-12-01", "32"),
+        ("--sort net", "132"),
+        ("--sort max_size --ascending", "132"),
+        ("--sort Ticker", "231"),
+        ("--page 2 --limit 2", "1"),
+    ],
+)
+def test_positions_are_chosen_and_sorted(bot: Bot, typed: str, found: str) -> None:
+    """A number that is stored as text is sorted as a number."""
+    _, out, _ = bot("positions", "--json", *typed.split())
+
+    assert "".join(row["position_id"][0] for row in json.loads(out)["rows"]) == found
+
+
+@pytest.mark.parametrize("sort", holdings._SORTS)
+def test_positions_are_sorted_by_any_column(bot: Bot, sort: str) -> None:
+    """Also by one that some of them have nothing in."""
+    assert bot("positions", "--sort", sort)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("--sort profit", "expected a column to sort by of those there are: account, closed,"),
+        ("--side up", "expected a side of those there are: LONG, SHORT; got 'up'"),
+        ("--status opened", "got 'opened'; the nearest is OPEN"),
+        ("--page 2", "expected a page from 1 to 1, got 2"),
+        ("SOL-USD", "expected a position by its id, or a ticker of those there are: BTC-USD"),
+    ],
+)
+def test_positions_that_cannot_be_meant_are_refused(bot: Bot, typed: str, words: str) -> None:
+    """With those that can."""
+    code, _, err = bot("positions", *typed.split())
+
+    assert code == 2
+    assert words in err
+
+
+@pytest.mark.parametrize("typed", ["11", "11-f00d"])
+def test_a_position_is_shown_with_its_fills_and_its_funding(bot: Bot, typed: str) -> None:
+    """Those of its market, from its opening to its end."""
+    _, out, _ = bot("positions", typed)
+
+    assert out.splitlines() == [
+        "position    long BTC-USD, closed",
+        "id          11-f00d of run 1",
+        "size        0, 0.02 at most",
+        "price       entered at 65005, left at 65705",
+        "time        opened 2025-11-30 12:00:00, closed 2025-11-30 12:01:00 UTC",
+        "realized    +14.00 USDC",
+        "unrealized  +0.00 USDC",
+        "funding     +1.00 USDC",
+        "fees        3.00 USDC",
+        "net         +12.00 USDC",
+        "",
+        "fill  at                   side   size  price   fee",
+        "F1    2025-11-30 12:00:01  buy   0.005  64990  0.16",
+        "F2    2025-11-30 12:00:01  buy   0.015  65010  0.16",
+        "",
+        "funding              size  rate   USDC",
+        "2025-11-30 12:00:30  0.02     ?  +1.00",
+    ]
+
+
+def test_a_program_gets_a_position_whole(bot: Bot) -> None:
+    """Of a ticker the newest; what is not known is null."""
+    _, out, _ = bot("positions", "btc-usd", "--json")
+    body = json.loads(out)
+    assert body["position"]["unrealized_usdc"] is None
+    _, out, _ = bot("positions", "11", "--csv")
+    assert [row["id"] for row in csv.DictReader(io.StringIO(out))] == ["F1", "F2"]
+
+
+# === Profit and loss ===
+
+
+def test_profit_is_summed_by_day(bot: Bot) -> None:
+    """A position counts when it closed, fees and funding when they were paid."""
+    _, out, _ = bot("pnl")
+
+    assert out.splitlines() == [
+        "profit and loss by day, in USDC; days are UTC",
+        "",
+        "day         realized  unreal.  funding  fees     net    equity  drawdn",
+        "2025-11-30    +14.00    +0.00    +1.00  0.32  +14.68  1,012.00    1.0%",
+        "2025-12-01    -20.00    +0.00    +0.00  0.00  -20.00    980.00    2.0%",
+        "total          -6.00    +0.00    +1.00  0.32   -5.32    980.00    2.0%",
+        "",
+        "equity       1,000.00 at first, 980.00 at last",
+        "transfers    +50.00 paid in or out",
+        "realized     counts when a position closed, unrealized where it stands",
+        "unrealized   is not known of 1 open positions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "groups"),
+    [
+        ("--by run", {1: "-5.325000", 2: "0.000000"}),
+        ("--by market", {"BTC-USD": "14.675000", "ETH-USD": "-20.000000"}),
+        ("--by strategy", {"not stored": "-5.325000"}),
+        ("--by market --ticker eth-usd", {"ETH-USD": "-20.000000"}),
+        ("--until 2025-11-30", {"2025-11-30": "14.675000"}),
+        ("--since 2025-12-01", {"2025-12-01": "-20.000000"}),
+        ("--by run --run 2 --account dydx1me --network testnet", {2: "0.000000"}),
+    ],
+)
+def test_profit_is_summed_by_what_is_chosen(bot: Bot, typed: str, groups: dict[Any, str]) -> None:
+    """Exact, as text, and the groups add up to the total."""
+    _, out, _ = bot("pnl", "--json", *typed.split())
+    body = json.loads(out)
+
+    assert {row["group"]: row["net_usdc"] for row in body["rows"]} == groups
+    assert sum(map(Decimal, groups.values()), Decimal(0)) == Decimal(body["total"]["net_usdc"])
+
+
+def test_equity_of_a_market_is_not_known(bot: Bot) -> None:
+    """It is null for a program, and said so to a person."""
+    _, out, _ = bot("pnl", "--by", "market", "--ticker", "BTC-USD")
+    assert "equity       not known: an account's is stored, not a market's" in out
+    _, out, _ = bot("pnl", "--by", "market", "--json")
+    assert {row["equity_end_usdc"] for row in json.loads(out)["rows"]} == {None}
+
+
+# === Errors ===
+
+
+def test_errors_are_counted_by_class(bot: Bot) -> None:
+    """The most frequent first, with the newest text of each."""
+    _, out, _ = bot("errors")
+
+    assert out.splitlines() == [
+        "8 errors by class; times are UTC, to the minute",
+        "",
+        "count  class        endpoint    first        last",
+        "    7  RateLimited  /v4/fills   11-30 12:00  11-30 12:01",
+        "    1  ServerError  /v4/orders  11-30 13:01  11-30 13:01",
+        "",
+        "RateLimited: RateLimited at 1",
+        "ServerError: ServerError at 61",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "counts"),
+    [
+        ("--by endpoint", [4, 3, 1]),
+        ("--by minute", [1, 4, 3]),
+        ("--by hour", [1, 7]),
+        ("--by day", [7, 1]),
+        ("--by run --run 1 --account dydx1me --network testnet", [7, 1]),
+        ("--class ratelimited", [7]),
+        ("--by endpoint --endpoint /v4/orders", [3, 1]),
+        ("--since 2025-11-30T12:01:30", [4, 1]),
+        ("--until 2025-11-30T12:01", [3]),
+        ("--limit 1", [7]),
+    ],
+)
+def test_errors_are_counted_by_what_is_chosen(bot: Bot, typed: str, counts: list[int]) -> None:
+    """Times stand newest first."""
+    _, out, _ = bot("errors", "--json", *typed.split())
+
+    assert [row["count"] for row in json.loads(out)["rows"]] == counts
+
+
+def test_errors_by_time_fit_a_terminal(bot: Bot) -> None:
+    """Whatever they are grouped by."""
+    for by in failures._GROUPS:
+        _, out, _ = bot("errors", "--by", by)
+        assert max(map(len, out.splitlines())) <= 80
+
+
+# === All of them ===
+
+READING = ("history", "positions", "pnl", "errors")
+FIELDS = {"positions": holdings.FIELDS, "pnl": profits.FIELDS, "errors": failures.FIELDS}
+
+
+@pytest.mark.parametrize("command", FIELDS)
+def test_csv_has_the_fields_of_json(bot: Bot, command: str) -> None:
+    """In an order that does not change."""
+    _, as_csv, _ = bot(command, "--csv")
+    _, as_json, _ = bot(command, "--json")
+    body = json.loads(as_json)
+
+    assert body["schema"] == f"bot.{command}/1"
+    assert {tuple(row) for row in body["rows"]} == {FIELDS[command]}
+    assert tuple(next(csv.reader(io.StringIO(as_csv)))) == FIELDS[command]
+
+
+@pytest.mark.parametrize("command", READING)
+def test_where_no_bot_has_run_each_command_says_how_to_begin(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a program there are no rows."""
+    assert main([command]) == 0
+    assert "bot paper --network testnet" in capsys.readouterr().out
+    assert main([command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == []
+
+
+@pytest.mark.parametrize("command", ["positions", "pnl", "errors"])
+def test_where_nothing_is_left_by_the_filters_that_is_no_error(bot: Bot, command: str) -> None:
+    """The filters are named, so that nobody believes that nothing was lost."""
+    code, out, _ = bot(command, "--since", "2030-01-01")
+
+    assert code == 0
+    assert "from 2030-01-01 00:00:00 UTC" in out
+
+
+def test_each_of_them_has_an_example() -> None:
+    """And says that it reads."""
+    assert all(COMMANDS[name].examples for name in (*READING, "backup", "restore"))

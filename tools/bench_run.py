@@ -1,0 +1,101 @@
+"""Run the bot itself on the local venue, bare and with all that stands beside a run, and compare.
+
+    venue (TLS, a process) ──► bot paper (a process): bare │ whole  ──► rows
+
+`bare` has no file of settings and no database; `whole` reads, watches and reloads a file, and
+writes all that happens to a database. Both decide the same; one runs after the other, since
+together they would share the cores that they are to measure. CPU and memory are the kernel's own
+counts, from when the start is over; latencies are those of the bot's report, start included.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+Row = tuple[str, str, str, str]
+
+_NOTHING: Final = ("--config", "none", "--database", "none")
+# The file of settings at first, and what it is changed to while the bot runs.
+_EDITS: Final = tuple(f"policy:\n  max_leverage: {1.5 + n / 10:.1f}\n" for n in range(5))
+
+
+def run(
+    _: str, markets: Sequence[int] = (60, 250), seconds: float = 60.0, warm_s: float = 30.0
+) -> Iterator[Row]:
+    """Run the whole bot live at some sizes: CPU, memory, latency, beside the same run bare."""
+    from soak import a_venue
+
+    for count in markets:
+        with a_venue("--count", str(count)) as venue:
+            tickers = list(venue.query("/v4/perpetualMarkets")["markets"])
+            where = ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(tickers)]
+            trust = {"SSL_CERT_FILE": venue.authority}
+            bare = measured([*where, *_NOTHING], trust, (), seconds, warm_s)
+            whole = measured(where, trust, _EDITS, seconds, warm_s)
+        yield from rows(f"bot paper, {count} markets, {seconds:.0f} s", whole, bare)
+
+
+def measured(
+    typed: Sequence[str],
+    environment: Mapping[str, str],
+    edits: Sequence[str],
+    seconds: float,
+    warm_s: float,
+) -> dict[str, Any]:
+    """Run one bot to its end, its file edited meanwhile; return its report and what it used."""
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        places = ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "RUNTIME_DIR")
+        at = {f"XDG_{place}": str(Path(folder, place.lower())) for place in places}
+        for place in at.values():
+            Path(place, "dydx-bot").mkdir(parents=True, mode=0o700)
+        file = Path(at["XDG_CONFIG_HOME"], "dydx-bot", "bot.yaml")
+        if edits:
+            file.write_text(edits[0])
+        command = [sys.executable, "-m", "bot", "paper", "--network", "local", "--json", *typed]
+        command += ["--seconds", str(warm_s + seconds)]
+        with subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment | at, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # where its settings are, and that no node was given
+        ) as process:  # fmt: skip
+            bot = psutil.Process(process.pid)
+            time.sleep(warm_s)
+            began, before = time.monotonic(), sum(bot.cpu_times()[:2])
+            for text in edits[1:]:
+                time.sleep(seconds / (len(edits) + 1))
+                file.write_text(text)
+            time.sleep(max(began + 0.9 * seconds - time.monotonic(), 0))
+            cpu_s, memory = sum(bot.cpu_times()[:2]) - before, bot.memory_info().rss
+            took_s = time.monotonic() - began
+            report = json.loads(process.communicate(timeout=60 + seconds)[0])
+        stored = sum(each.stat().st_size for each in Path(at["XDG_DATA_HOME"]).rglob("*.db*"))
+    used = {"cpu": cpu_s / took_s, "memory_mb": memory / 2**20, "stored": stored}
+    reloads = sum(act["words"].startswith("reload") for act in report["samples"]["acts"])
+    return {"machine": report["machine"], "reloads": reloads, **used}
+
+
+def rows(label: str, whole: Mapping[str, Any], bare: Mapping[str, Any]) -> Iterator[Row]:
+    """Write what the two runs measured, the whole one's figures beside those of the bare one."""
+
+    def row(figure: str, write: Callable[[Any], str], budget: str = "") -> Row:
+        return figure, write(whole), write(bare), budget
+
+    yield row(label, lambda run: f"{run['machine']['frames_per_s']:,.0f} f/s")
+    yield row("  CPU, of a core", lambda run: f"{run['cpu']:.1%}")
+    yield row("  memory", lambda run: f"{run['memory_mb']:.1f} MB")
+    for share in ("p50", "p99", "p99.9", "max"):
+        budget = "< 1 ms" if share == "p99" else ""
+        yield row(
+            f"  frame to order, {share}",
+            lambda run: f"{run['machine']['latency_us'][share]:,.0f} µs",  # noqa: B023 - called at once
+            budget,
+        )
+    yield row("  reloads", lambda run: str(run["reloads"]))
+    yield row("  database, with its log", lambda run: f"{run['stored'] / 1e6:.2f} MB")

@@ -1,0 +1,306 @@
+"""Kill `bot paper` again and again, and hold what comes back against its recordings.
+
+    uv run --all-packages --group dev tools/killed.py                 fifty kills: seven minutes
+    uv run --all-packages --group dev tools/killed.py --kills 3 --seed 2
+
+    venue ◄──► bot paper ──► database, recording     kill -9 at a random moment, and the next one
+                                 └── compared: ledger, orders, fills, what was lost, what goes on
+
+After each kill the ledger in the database must equal, to the quantum, that of a replay of the
+recording up to the same frame; what the recording has beyond it must be younger than a second; no
+client id and no fill may be of two runs; and the next run must begin with what was left. Moments
+are drawn from the first frames of a run on, some from the start of its process. Exit code 1 if
+anything is not so.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bot.budget import Foreseen
+from bot.composition import Bot, Options
+from bot.paper import Paper, paper_account
+from bot.remains import left_of
+from bot.resume import ACCOUNT, Left
+from dydx_conn import Frame, RecordingError
+from dydx_paper import Digest, ledger_state, to_json
+from reactivex import from_iterable
+
+TOOLS: Final = Path(__file__).parent
+CHAIN: Final = "localdydxprotocol"
+NAME: Final = "killed"
+TICKERS: Final = "BTC-USD,ETH-USD,SOL-USD"
+SECOND_NS: Final = 1_000_000_000
+STRATEGY: Final = '''"""Turn small positions all the time; some entries rest, some have stops."""
+from dydx_strategy import Decision, Pace
+
+
+class Busy:
+    name = "busy"
+    pace = Pace(throttle_s=0.2, debounce_s=0.2, back_off_s=1.0, cool_down_s=0.0)
+
+    def __init__(self):
+        self.due, self.turn = {}, {}
+
+    def step(self, scored, held):
+        oracle = scored.view.oracle
+        # Whoever decides before a market is known is denied.
+        start = scored.at + 1_500_000_000 + 250_000_000 * len(self.due)
+        if oracle is None or scored.at < self.due.setdefault(scored.ticker, start):
+            return
+        self.due[scored.ticker] = scored.at + 900_000_000
+        turn = self.turn[scored.ticker] = self.turn.get(scored.ticker, 0) + 1
+        target = (300.0, 500.0, 200.0, 0.0, -400.0, 0.0)[(turn + len(scored.ticker)) % 6]
+        more = {}
+        if target > 0:
+            more = {"stop_loss": oracle.price * 0.8, "take_profit": oracle.price * 1.2}
+        if turn % 3 == 0 and target > 200:
+            more |= {"entry": "make", "entry_offset_bps": 30.0, "patience_s": 60.0}
+        yield Decision.of(scored, target, f"turn {turn}", urgency=1.0, **more)
+
+
+strategy = Busy
+'''
+
+# === Command line ===
+
+
+def main() -> int:
+    """Kill, compare and report; return the exit code."""
+    options = parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="killed-") as folder:
+        proof = Proof(Path(folder), random.Random(options.seed), options.longest)
+        with proof.venue(options.seed):
+            for number in range(options.kills):
+                proof.kill(number)
+                print(proof.line(), flush=True)
+    print(proof.summary())
+    return 1 if proof.faults else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser."""
+    made = argparse.ArgumentParser(
+        prog="tools/killed.py", description=(__doc__ or "").split("\n")[0]
+    )
+    made.add_argument("--kills", type=int, default=50, help="how many (default 50)")
+    made.add_argument("--seed", type=int, default=7, help="of the moments (default 7)")
+    made.add_argument(
+        "--longest", type=float, default=8.0, metavar="S", help="seconds a run lives at most"
+    )
+    return made
+
+
+# === Replay ===
+# What the recording of a killed run has, up to a frame and beyond it.
+
+
+@dataclass
+class Replayed:
+    """A recording played again: its ledger as of a frame, and when what is beyond it began."""
+
+    ledger: str = ""
+    first_beyond: int | None = None
+    last_at: int = 0
+    state: str = ""
+    client_ids: set[int] = field(default_factory=set)
+    fills: set[str] = field(default_factory=set)
+    seq: int = 0
+
+
+def replayed(path: Path, options: Options, seq: int) -> Replayed:
+    """Play a recording; its ledger is noted as of the frame of this number."""
+    recording = Foreseen(path)
+    bot, found = Bot(options), Replayed()
+    bot.supervisor.stops = recording.stops
+    venue = bot.venue
+    if not isinstance(venue, Paper):
+        raise TypeError(f"expected a paper venue, got {venue}")
+    digest = Digest(venue.ledger)
+    venue.ledger.journal = digest.take
+
+    def passing() -> Iterator[Frame]:
+        for frame in recording:
+            if digest.drain() and found.seq > seq and found.first_beyond is None:
+                found.first_beyond = found.last_at
+            if frame.seq > seq and not found.ledger:
+                found.ledger = to_json(ledger_state(venue.ledger))
+            if frame.kind == "state" and frame.link == ACCOUNT:
+                found.state = frame.text
+            found.seq, found.last_at = frame.seq, frame.at
+            yield frame
+
+    bot.run(from_iterable(passing()))
+    found.ledger = found.ledger or to_json(ledger_state(venue.ledger))
+    for entry in bot.journal.of_kind("approved", "reduce", "bracket"):
+        found.client_ids.add(entry.value.order.client_id)
+    found.fills = {entry.value.id for entry in bot.journal.of_kind("fill")}
+    return found
+
+
+# === Proof ===
+
+_STARTING: Final = 0.15  # the share of runs whose lives are counted from the start of the process
+_HEADER: Final = 2_000  # bytes; with frames a recording has more
+
+
+def _has_frames(recording: Path) -> bool:
+    return recording.exists() and recording.stat().st_size > _HEADER
+
+
+class Proof:
+    """Runs that are killed, one after the other, and what was found of them."""
+
+    def __init__(self, folder: Path, chance: random.Random, longest: float) -> None:
+        self.faults: list[str] = []
+        self.lost_s: list[float] = []
+        self.compared = self.early = self.ahead = self.fills = 0
+        self._folder, self._chance, self._longest = folder, chance, longest
+        self._url = str(folder / "bot.db")
+        self._strategy = folder / "busy.py"
+        self._strategy.write_text(STRATEGY)
+        self._options = Options.of("reckless", strategy=str(self._strategy), account=NAME)
+        self._left: Left | None = None
+        self._client_ids: dict[int, int] = {}
+        self._fills: dict[str, int] = {}
+        self._addresses: list[str] = []
+        self._last = ""
+
+    @contextlib.contextmanager
+    def venue(self, seed: int) -> Iterator[None]:
+        """Run a venue on free ports."""
+        ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0", "--seed", str(seed))
+        command = [
+            sys.executable,
+            str(TOOLS / "venue"),
+            "--scenario",
+            "trend",
+            "--count",
+            "8",
+            *ports,
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ
+        ) as process:
+            printed: list[str] = []
+            for line in process.stdout or ():
+                printed += line.split()
+                if line.startswith("Ctrl-C"):
+                    break
+            rest = printed[printed.index("REST") + 1]
+            ws = printed[printed.index("WebSocket") + 1]
+            self._addresses = ["--rest", rest, "--ws", ws]
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait(20)
+
+    def kill(self, number: int) -> None:
+        """Let a run live for a while, kill it, and compare what it left."""
+        recording = self._folder / f"{number}.jsonl.zst"
+        lives_s, starts = self._chance.uniform(0, self._longest), self._chance.random() < _STARTING
+        command = [
+            sys.executable, "-m", "bot", "paper", "--network", "local", *self._addresses,
+            "--account", NAME, "--database", self._url, "--record", str(recording), "--plain",
+            "--tickers", TICKERS, "--profile", "reckless", "--strategy", str(self._strategy),
+        ]  # fmt: skip
+        places = {
+            f"XDG_{name}_HOME": str(self._folder / name.lower())
+            for name in ("STATE", "DATA", "CONFIG")
+        }
+        places["XDG_RUNTIME_DIR"] = str(self._folder)
+        with subprocess.Popen(
+            command, env=os.environ | places, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            while not starts and process.poll() is None and not _has_frames(recording):
+                time.sleep(0.01)
+            time.sleep(lives_s)
+            ended = process.poll()
+            process.kill()
+            if ended is not None:
+                self._fault(number, f"expected a run that goes on, got exit code {ended}")
+                print((process.stderr.read() if process.stderr else b"").decode())
+        when = " of its start" if starts else ""
+        self._last = f"{number:>3}  after {lives_s:4.1f} s{when}"
+        self._compare(number, recording)
+
+    def _compare(self, number: int, recording: Path) -> None:
+        before, left = self._left, left_of(self._url, CHAIN, paper_account(NAME), paper=True)
+        if left is None or (before is not None and left.run == before.run):
+            self.early += 1
+            self._last += ": had not begun"
+            if left is not None and before is not None and left.text != before.text:
+                self._fault(number, "expected what the run before left, got something else")
+            return
+        self._left = left
+        try:
+            found = replayed(recording, self._options, left.seq)
+        except (RecordingError, FileNotFoundError) as error:
+            self._last += f": no frame was recorded ({error})"
+            self.early += 1
+            return
+        self._against(number, found, before, left)
+
+    def _against(self, number: int, found: Replayed, before: Left | None, left: Left) -> None:
+        ledger = to_json(left.venue.ledger) if left.venue is not None else ""
+        if found.seq < left.seq:
+            self.ahead += 1  # the recording was killed with frames that it had not written
+        elif not left.seq and before is not None and before.venue is not None:
+            if to_json(before.venue.ledger) != ledger:
+                self._fault(number, "expected the ledger of the run before, got another")
+        elif found.ledger != ledger:
+            self._fault(number, f"expected the ledger of frame {left.seq}, got another")
+        self.compared += found.seq >= left.seq
+        lost = found.last_at - found.first_beyond if found.first_beyond is not None else 0
+        self.lost_s.append(lost / SECOND_NS)
+        if lost >= SECOND_NS:
+            self._fault(number, f"expected less than 1 s to be lost, got {lost / SECOND_NS:.3f} s")
+        if before is not None and found.state and found.state != before.text:
+            self._fault(number, "expected the run to begin with what was left, got something else")
+        if before is not None and not found.state:
+            self._last += ", without its first frame"
+        for what, ids, known in (
+            ("client id", found.client_ids, self._client_ids),
+            ("fill", found.fills, self._fills),
+        ):
+            for again in ids & known.keys():
+                self._fault(number, f"expected no {what} twice, got {again} of run {known[again]}")
+            known |= dict.fromkeys(ids, number)
+        self.fills += len(found.fills)
+        fills = left.venue.ledger.tally.fills if left.venue is not None else 0
+        held = len(left.venue.ledger.holdings) if left.venue is not None else 0
+        self._last += (
+            f": {len(found.fills):>3} fills, {fills:>4} in all, {held} held, frame {left.seq}, "
+            f"{lost / SECOND_NS:.3f} s lost"
+        )
+
+    def _fault(self, number: int, words: str) -> None:
+        self.faults.append(f"kill {number}: {words}")
+
+    def line(self) -> str:
+        """Return what the last kill found."""
+        return self._last
+
+    def summary(self) -> str:
+        """Return all of it in words."""
+        most = max(self.lost_s, default=0.0)
+        lines = [
+            f"{self.compared} ledgers equal to their replay's, but for {len(self.faults)} faults; "
+            f"{self.early} runs had not begun, {self.ahead} recordings ended before the database",
+            f"lost at most {most:.3f} s; {len(self._client_ids)} client ids, {self.fills} fills",
+        ]
+        return "\n".join([*self.faults, *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
