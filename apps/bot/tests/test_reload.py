@@ -292,6 +292,26 @@ def test_however_an_editor_writes_it_is_one_change(watched: tuple[Path, Inbox], 
             break
 
 
+def test_a_link_is_followed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leads to is in another directory, of which nothing is reported."""
+    monkeypatch.setattr(module, "_TICK_MS", 60)
+    target = file.rename(file.parent.parent / "target.yaml")
+    file.symlink_to(target)
+    reloader = reloader_of(file)
+    with reloader.watching():
+        target.write_text("policy:\n  max_leverage: 1.25\n")
+        assert came(reloader._inbox)[:2] == ("file", "reload")
+
+
+def test_a_file_that_went_away_before_the_run_began_is_no_reason_not_to(file: Path) -> None:
+    """It was read; what the run goes by is known."""
+    loaded = load(path=file)
+    file.unlink()
+    reloader = Reloader(Bot(Options(config=loaded)), loaded, Inbox())
+
+    assert "No such file" in reloader.reload("command").refused
+
+
 def test_a_file_that_is_written_all_the_time_is_not_read(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

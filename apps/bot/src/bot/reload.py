@@ -28,7 +28,16 @@ from pydantic_core import to_jsonable_python
 from bot.acts import act
 from bot.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.composition import Bot
-from bot.config import PATHS, SECRETS, Loaded, Settings, of_document, read_file, value_of
+from bot.config import (
+    PATHS,
+    SECRETS,
+    Layer,
+    Loaded,
+    Settings,
+    of_document,
+    read_file,
+    value_of,
+)
 from bot.journal import JournalEntry
 from bot.troubles import Handler, handled
 
@@ -56,7 +65,9 @@ class _Edition(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "_Edition":
-        given = {} if loaded.path is None else of_document(read_file(loaded.path), [])
+        given: Layer = {}
+        with contextlib.suppress(ConnError):  # gone again: nobody can say what was in it
+            given = {} if loaded.path is None else of_document(read_file(loaded.path), [])
         return cls(loaded, {path: (one.value, one.where) for path, one in given.items()})
 
     def above(self, before: "_Edition") -> list[str]:
