@@ -20,7 +20,7 @@ from bot.changes import Reply
 from bot.composition import Bot, Options
 from bot.config import DatabaseSettings, Settings, load
 from bot.handle import status_of, within_reach
-from bot.reload import Reloader, differences, has_terminal
+from bot.reload import Reloader, differences, has_terminal, place_of
 from bot.report import report_of
 from bot.runs import conduct
 from dydx_conn import ConnError, Frame, Inbox
@@ -153,7 +153,7 @@ def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
     reply = reloader_of(None).reload("command")
 
     assert reply.restart
-    assert reply.refused == "expected a run that began with a file of settings, got none: restart"
+    assert reply.refused == "expected a run that goes by a file of settings, got none: restart"
 
 
 def test_no_edit_ends_who_reads_the_next_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +290,27 @@ def test_however_an_editor_writes_it_is_one_change(watched: tuple[Path, Inbox], 
         assert came(inbox) == ("file", "reload", f'{{"policy.max_leverage":{leverage}}}')
         if write is _another_directory:
             break
+
+
+def test_who_began_without_a_file_may_begin_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `bot config init` while the run goes; that there was none is nothing to report."""
+    monkeypatch.setattr(module, "_TICK_MS", 20)
+    loaded, place = load(path=None), tmp_path / "bot.yaml"
+    reloader = Reloader(Bot(Options(config=loaded)), loaded, Inbox(), place=place)
+    with reloader.watching():
+        assert reloader._inbox.take(1, 0.1) is None
+        place.write_text("policy:\n  max_leverage: 1.25\n")
+        assert came(reloader._inbox)[:2] == ("file", "reload")
+
+
+def test_who_named_no_file_or_has_a_recordings_settings_waits_for_none() -> None:
+    """They stay as they are."""
+    plain, recorded = load(), load(recorded={"deposit": 5_000})
+
+    assert place_of(plain, None) == Path("bot.yaml")
+    assert [place_of(plain, "none"), place_of(recorded, None)] == [None, None]
 
 
 def test_a_link_is_followed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
