@@ -18,6 +18,8 @@ from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
 from bot.__main__ import parser
+from bot.config import PATHS as SETTINGS
+from bot.config import SECTIONS
 from bot.profiles import PROFILES
 from bot.signals import known
 
@@ -76,6 +78,7 @@ def _offers() -> dict[str, Offer]:
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
+        "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
         "": Offer(files=["*"]),
     }
 
