@@ -686,7 +686,10 @@ def _faults(error: ValidationError, given: Mapping[str, Given]) -> Iterator[Faul
         path, part = _split(one["loc"])
         words = _words(".".join(map(str, one["loc"])), dict(one))
         if path in PATHS:
-            where = _at(given, path, part)
+            # What is missing is so where its section was given.
+            beside = f"{path.rpartition('.')[0]}."
+            near_it = (other for other in PATHS if other.startswith(beside) and other in given)
+            where = _at(given, path if path in given else next(near_it, path), part)
         else:
             where, words = _contradiction(path, words, given)
         yield Fault(where, words)
