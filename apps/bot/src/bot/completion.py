@@ -72,6 +72,8 @@ def _offers() -> dict[str, Offer]:
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "status": Offer(["OPEN", "FILLED", "CANCELED", "UNTRIGGERED"], several=True),
+        "side": Offer(["long", "short"]),
+        "by": Offer(["run", "market", "strategy", "class", "endpoint", "minute", "hour", "day"]),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
         "panel": Offer(["all", *PANELS]),
