@@ -735,8 +735,8 @@ def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tupl
     named = [path for path in below if re.search(rf"\b{path.rpartition('.')[2]}\b", words)]
     named = named or [path for path in below if path in given]
     places = {path: _at(given, path) for path in named}
-    said = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
-    return _foremost([*places.values()] or [section]), f"{words} ({said})" if said else words
+    listed = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
+    return _foremost([*places.values()] or [section]), f"{words} ({listed})" if listed else words
 
 
 def _foremost(places: Sequence[str]) -> str:
