@@ -112,6 +112,7 @@ LONG = {
     "soak": "the connection through ten minutes of faults",
     "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",
+    "recovery": "bot paper killed fifty times, and what came back: ten minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
@@ -128,6 +129,7 @@ def long_checks() -> dict[str, list[Command]]:
         "chaos": [
             [*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100", "--profile", "reckless"]
         ],
+        "recovery": [[*tool, "tools/killed.py"]],
         "calibration": [[*tool, "tools/calibration.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }

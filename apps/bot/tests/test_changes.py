@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from bot.changes import change_words, changes_of, may_change, require_live, text_of
 from bot.composition import Bot, Options
+from bot.config import PATHS, Settings
 from bot.report import report_of
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
-from dydx_strategy import StrategyError
-from reactivex import from_iterable
+from dydx_strategy import Allocation, Allocator, AllocatorSettings, PairsSettings, StrategyError
+from reactivex import from_iterable, operators
 
 MIDDLE_S = 300.0
 
@@ -66,7 +67,8 @@ def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Fra
         "strategies.rank.market_share": 0.2,
         "strategies.sniper.arm": 9.0,  # of one that does not trade
     }
-    whole, half = played(frames), played(changing(frames, text_of(changes), at_s=1.0))
+    some = [frame for frame in frames if frame.mono - frames[0].mono < 400e9]
+    whole, half = played(some), played(changing(some, text_of(changes), at_s=1.0))
 
     limits = report_of(half, name="x", complete=True)["profile"]["limits"]
     assert "entered up to 0.5, a market up to 0.2" in limits
@@ -86,10 +88,12 @@ def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: P
     path, source = tmp_path / "run.jsonl.zst", changing(frames[:20_000], *texts, at_s=20.0)
     lived = Bot(Options())
     with contextlib.closing(RecordingWriter(path, Header.of(NETWORKS["local"]))) as writer:
-        lived.made.record = writer.write_frame
-        for frame in source:
+
+        def written(frame: Frame) -> None:
             writer.write_frame(frame)
-            lived._take(frame)
+
+        lived.made.record = written
+        lived.run(from_iterable(source).pipe(operators.do_action(written)))
     again = played([*Recording(path)])
 
     assert again.journal.hash == lived.journal.hash
@@ -100,6 +104,7 @@ def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: P
     ]  # fmt: skip
 
 
+@pytest.mark.replays
 def test_to_what_it_is_already_is_an_act_and_no_change(frames: list[Frame]) -> None:
     """All that follows is the same: decisions, verdicts, fills."""
     some = frames[:20_000]
@@ -144,13 +149,44 @@ def test_sections_that_change_while_it_runs() -> None:
     assert not any(map(may_change, fixed))
 
 
-def test_a_strategy_fixes_more(frames: list[Frame]) -> None:
-    """Pairs stay; they are refused before anything is touched."""
-    from dydx_strategy import PairsSettings
+def test_members_of_a_mix_get_their_parts_by_the_act(frames: list[Frame]) -> None:
+    """Weights and settings of its members at once; who is a member stays."""
+    mix = AllocatorSettings(strategies=(Allocation(use="rank"), Allocation(use="sniper")))
+    heavier = [{"use": "rank", "weight": 3.0}, {"use": "sniper", "settings": {"arm": 5.0}}]
+    texts = [
+        text_of({"strategies.mix.strategies": rows})
+        for rows in (
+            heavier[:1],
+            [{"use": "rank", "settings": {"weights": {"trend": 1.0}}}, *heavier[1:]],
+            [{"use": "rank"}, {"use": "sniper", "settings": {"arm": 0.5}}],
+            heavier,
+        )
+    ]
+    bot = played(changing(frames[:300], *texts, at_s=1.0), Options(strategy="mix", settings=mix))
 
-    options = Options(strategy="pairs", settings=PairsSettings())  # type: ignore[arg-type]
+    allocator = bot.shown.strategy
+    assert isinstance(allocator, Allocator)
+    assert [result.share for result in allocator.results()] == [0.75, 0.25]
+    assert [one.settings.arm for one in allocator.strategies[1:]] == [5.0]  # type: ignore[attr-defined]
+    assert [entry.value.type for entry in bot.journal.of_kind("act")] == [
+        "reload", "note", "reload", "note", "reload", "note", "reload",
+    ]  # fmt: skip
+
+
+def test_every_setting_may_change_or_needs_a_restart() -> None:
+    """And what a strategy fixes is named as in its settings."""
+    live = {path.partition(".")[0] for path in PATHS if may_change(path)}
+    fixed = {path.partition(".")[0] for path in PATHS if not may_change(path)}
+
+    assert live == {"profile", "policy", "strategies"}
+    assert fixed - {"policy"} == {*Settings.model_fields} - live - {"notify", "api", "log"}
+
+
+def test_a_strategy_fixes_more() -> None:
+    """Pairs stay; they are refused before anything is touched."""
+    options = Options(strategy="pairs", settings=PairsSettings())
     with pytest.raises(StrategyError, match="expected no change of pairs while it runs"):
-        options.changed({"strategies.pairs.pairs": [["SOL-USD", "ETH-USD"]]}, ())
+        options.changed({"strategies.pairs.pairs": [["SOL-USD", "ETH-USD"]]}, (), "file")
 
 
 def test_changes_survive_their_text() -> None:

@@ -123,7 +123,7 @@ def test_what_is_no_request_is_refused(line: bytes) -> None:
             reply = caller.recv(4096)
         assert request(path, "status") == {"status": STATUS}
 
-    assert b"expected status, halt, resume or flatten, got" in reply
+    assert b"expected status, halt, resume, flatten or reload, got" in reply
 
 
 def test_a_caller_that_hangs_up_is_forgotten() -> None:

@@ -4,18 +4,25 @@ import os
 import random
 import signal
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bot import reload as module
+from bot.__main__ import main
 from bot.acts import among
 from bot.changes import Reply
 from bot.composition import Bot, Options
-from bot.config import load
-from bot.reload import Reloader
-from dydx_conn import Frame, Inbox
+from bot.config import DatabaseSettings, Settings, load
+from bot.handle import status_of, within_reach
+from bot.reload import Reloader, differences, has_terminal
+from bot.report import report_of
+from bot.runs import conduct
+from dydx_conn import ConnError, Frame, Inbox
+from pydantic import BaseModel, SecretStr
 from reactivex import from_iterable, operators
 
 WAIT_S = 10.0  # for what comes at once
@@ -30,13 +37,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def reloader_of(path: Path | None, **typed: Any) -> Reloader:
+def reloader_of(path: Path | None, most: float | None = None, *, prints: bool = False) -> Reloader:
     """Make one for a run that began with what is in a file, and what was typed."""
-    given = {"policy.max_leverage": ("--most", most) for most in typed.values()}
-    loaded = load(given, path=path)
-    options = Options.of("steady")
-    policy = loaded.settings.policy
-    return Reloader(Bot(Options(policy=policy, settings=options.settings)), loaded)
+    typed = {} if most is None else {"policy.max_leverage": ("--most", most)}
+    loaded = load(typed, path=path)
+    found = loaded.settings
+    bot = Bot(Options(policy=found.policy, settings=found.of_strategy(), config=loaded))
+    return Reloader(bot, loaded, Inbox(), prints=prints)
 
 
 @pytest.fixture
@@ -44,12 +51,9 @@ def watched(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path,
     """Watch the file; what is not edited is looked at again soon."""
     monkeypatch.setattr(module, "_TICK_MS", 60)
     monkeypatch.setattr(module, "_STEP_MS", 20)
-    reloader, inbox = reloader_of(file), Inbox()
-    reloader.begin(inbox)
-    try:
-        yield file, inbox
-    finally:
-        reloader.end()
+    reloader = reloader_of(file)
+    with reloader.watching():
+        yield file, reloader._inbox
 
 
 def came(inbox: Inbox) -> tuple[str, str, str]:
@@ -146,7 +150,102 @@ def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
     """Said to whoever requests it."""
     reply = reloader_of(None).reload("command")
 
-    assert reply.refused == ("expected a configuration file that may change, got a run without one")
+    assert reply.restart
+    assert reply.refused == "expected a run that began with a file of settings, got none: restart"
+
+
+def test_no_edit_ends_who_reads_the_next_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it is noted as what is wrong with it."""
+    reloader = reloader_of(file)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "differences", lambda *_: 1 / 0)
+        reply = reloader.reload("file")
+
+    assert reply.refused == "expected settings, got ZeroDivisionError: division by zero"
+    assert requested(reloader, file, "policy: {max_leverage: 1.25}").now
+
+
+def test_a_secret_is_no_difference() -> None:
+    """It is opened when a run begins, and sealed still where it is read again."""
+    opened = Settings(database=DatabaseSettings(url=SecretStr("sqlite:///x")))
+
+    assert differences(opened, Settings()) == {}
+
+
+# === The whole way ===
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("policy: {max_leverage: 1.25}", 0, "policy.max_leverage 1.5 → 1.25\n"),
+        ("policy: {max_leverage: 1.5}", 0, "nothing changes\n"),
+        ("policy: {max_leverage: 1.25}\nguard: false", 1, "no change of guard while it runs"),
+        ("policy: {max_leverage: x}", 2, "got 'x': nothing changes"),
+    ],
+)
+def test_bot_reload_prints_what_came_of_it(
+    file: Path, capsys: pytest.CaptureFixture[str], text: str, code: int, words: str
+) -> None:
+    """0 if it has its effect, 1 if it needs a restart, 2 if something is wrong."""
+    reloader, over = reloader_of(file), threading.Event()
+    bot, inbox = reloader._bot, reloader._inbox
+    bot.shown.last_frames.append(Frame(1, 1, 1, "c1", "tick"))
+
+    def play() -> None:
+        while not over.is_set():
+            if (frame := inbox.take(1, 0.002)) is not None:
+                bot._act(frame)
+            handle.answer()
+
+    file.write_text(text)
+    with within_reach(Inbox(), {}) as handle, reloader.watching():
+        handle.begin(partial(status_of, bot, "PAPER", "x"), lambda: bot.reload("command"))
+        run = threading.Thread(target=play)
+        run.start()
+        assert main(["reload"]) == code
+        over.set()
+        run.join()
+
+    assert words in "".join(capsys.readouterr())
+
+
+def test_an_edit_takes_effect_while_the_frames_flow(
+    frames: list[Frame], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the way of every command that runs a bot; nobody but the editor does anything."""
+    loaded, inbox = load(path=file), Inbox()
+    bot = Bot(Options(policy=loaded.settings.policy, config=loaded))
+
+    def flowing() -> Iterator[Frame]:
+        for n, frame in enumerate(frames[:400]):
+            if n == 200:
+                file.write_text("policy:\n  max_leverage: 1.25\n")
+                act = inbox.take(frame.seq, WAIT_S)
+                assert act is not None
+                yield act
+            yield frame
+
+    def source(pace: Any) -> Any:
+        return from_iterable(flowing()).pipe(operators.take_while(pace))
+
+    arguments = Namespace(plain=True, json=True, quiet=True)
+    assert conduct(arguments, bot, source, inbox, mode="PAPER", name="x")
+    assert bot.risk.policy.max_leverage == 1.25
+    report = report_of(bot, name="x", complete=True)
+    assert "gross at most 1.25 times the equity" in report["profile"]["limits"]
+    assert report["config"]["origins"]["policy.max_leverage"] == "reload by file"
+    assert "bot: reload by file: policy.max_leverage 1.25" in capsys.readouterr().err
+
+
+def test_a_process_knows_whether_it_has_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon has none that could hang up."""
+    found = []
+    for name in (os.devnull, "/nowhere/tty"):
+        monkeypatch.setattr(module, "_TERMINAL", name)
+        found.append(has_terminal())
+
+    assert found == [True, False]
 
 
 # === Ways to write a file ===
@@ -215,13 +314,10 @@ def test_where_nothing_is_reported_the_clock_finds_it(
 
     monkeypatch.setattr("watchfiles.watch", refused)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    reloader, inbox = reloader_of(file), Inbox()
-    reloader.begin(inbox)
-    try:
+    reloader = reloader_of(file)
+    with reloader.watching():
         file.write_text("policy:\n  max_leverage: 1.25\n")
-        assert came(inbox)[:2] == ("file", "reload")
-    finally:
-        reloader.end()
+        assert came(reloader._inbox)[:2] == ("file", "reload")
 
 
 def test_a_hangup_is_a_reload_where_there_is_no_terminal(
@@ -231,14 +327,11 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     monkeypatch.setattr(module, "has_terminal", lambda: False)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    reloader, inbox = reloader_of(None), Inbox()
-    reloader.begin(inbox)
-    try:
+    reloader = reloader_of(None)
+    with reloader.watching():
         os.kill(os.getpid(), signal.SIGHUP)
-        who, what, _ = came(inbox)
-    finally:
-        reloader.end()
-        after = signal.signal(signal.SIGHUP, before)
+        who, what, _ = came(reloader._inbox)
+    after = signal.signal(signal.SIGHUP, before)
 
     assert (who, what) == ("signal", "note")
     assert after is signal.SIG_DFL
@@ -247,19 +340,19 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
 def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A line each; other acts are not of it."""
-    loaded = load(path=file)
-    reloader = Reloader(Bot(Options()), loaded, prints=True)
-    for who, what, text in (
-        ("file", "reload", '{"policy.max_leverage":1.25}'),
-        ("signal", "note", "bot.yaml:2: expected a number"),
-        ("key", "halt", "a headline"),
-    ):
-        reloader.note(Frame(1, 1, 1, who, "act", text, what))
+    """A line each, as it takes effect; other acts are not of it."""
+    reloader = reloader_of(file, prints=True)
+    with reloader.watching():
+        for who, what, text in (
+            ("file", "reload", '{"policy.max_leverage":1.25}'),
+            ("signal", "note", "bot.yaml:2: expected a number"),
+            ("key", "halt", "a headline"),
+        ):
+            reloader._bot._act(Frame(1, 1, 1, who, "act", text, what))
 
     assert capsys.readouterr().err.splitlines() == [
         "bot: reload by file: policy.max_leverage 1.25",
-        "bot: bot.yaml:2: expected a number",
+        "bot: note by signal: bot.yaml:2: expected a number",
     ]
 
 
@@ -302,56 +395,67 @@ def test_a_hundred_edits_under_load_are_never_half_applied(
     """Frames flow at full speed: what the run goes by is always one whole edit; so it replays."""
     monkeypatch.setattr(module, "_STEP_MS", 1)
     monkeypatch.setattr(module, "_TICK_MS", 20)
-    edits = Edits(13, 100)
-    reloader, inbox = reloader_of(file), Inbox()
-    bot, lived = reloader._bot, list[Frame]()
-    whole = {_state(bot): "the first"}
-    over = threading.Event()
+    edits, reloader = Edits(13, 100), reloader_of(file)
+    bot, lived, seen = reloader._bot, list[Frame](), dict[str, None]()
+    first = bot.options
+    whole = {effective(bot), *(one for text in edits.texts for one in meant(file, text))}
+    file.write_text("policy:\n  max_leverage: 1.5\n")
 
     def edit() -> None:
-        chance = random.Random(13)
+        chance, between = random.Random(13), threading.Event()
         for text in edits.texts:
             chance.choice(WAYS)(file, text)
-            over.wait(0.012)
-        over.set()
+            if chance.random() < 0.5:
+                reloader.reload("command")  # as somebody may who does not wait for the watch
+            between.wait(0.01)
 
-    def followed(frame: Frame) -> None:
-        lived.append(frame)
-        seen.add(_state(bot))
-
-    seen: set[Any] = set()
-    bot.made.record = lived.append
-    editor = threading.Thread(target=edit)
-    reloader.begin(inbox)
-    editor.start()
-    try:
-        source = from_iterable(frames).pipe(among(inbox), operators.do_action(followed))
-        bot.run(source)
-    finally:
-        over.set()
+    def flowing() -> Iterator[Frame]:
+        editor = threading.Thread(target=edit)
+        editor.start()
+        known = None
+        for frame in frames:
+            if bot.options is not known:
+                known, seen[effective(bot)] = bot.options, None
+            yield frame
+            if not editor.is_alive():
+                break
         editor.join()
-        reloader.end()
-    for text in edits.texts:
-        whole |= _states(file, text)
 
-    assert seen <= whole.keys()
+    bot.made.record = lived.append
+    with reloader.watching():
+        source = from_iterable(flowing()).pipe(among(reloader._inbox))
+        bot.run(source.pipe(operators.do_action(lived.append)))
+    again = Bot(first)
+    again.run(from_iterable(lived))
+
+    assert seen.keys() <= whole
     assert len(seen) > 10
-    again = Bot(Options(policy=load_policy(lived), settings=Options().settings))
-    assert again is not None
+    assert bot.journal.counts["act"] > len(seen) + 10  # wrong ones came between
+    assert again.journal.hash == bot.journal.hash
+    assert effective(again) == effective(bot)
 
 
-def load_policy(_: list[Frame]) -> Any:
-    return Options().policy
+def effective(bot: Bot) -> str:
+    """Return by what a run judges and decides, having seen that all of it agrees."""
+    settings = bot.shown.strategy.settings  # type: ignore[union-attr]
+    assert bot.options.policy is bot.risk.policy
+    assert bot.options.settings is settings
+    assert bot.options.config is not None
+    assert bot.options.config.settings.policy == bot.risk.policy
+    return worded(bot.risk.policy, settings)
 
 
-def _state(bot: Bot) -> Any:
-    return bot.risk.policy.model_dump_json(), bot.shown.strategy.settings.model_dump_json()  # type: ignore
-
-
-def _states(file: Path, text: str) -> dict[Any, str]:
+def meant(file: Path, text: str) -> Iterator[str]:
+    """Yield by what a run would judge and decide, if an edit can be meant and needs no restart."""
     file.write_text(text)
     try:
         settings = load(path=file).settings
-    except Exception:
-        return {}
-    return {(settings.policy.model_dump_json(), settings.strategies.rank.model_dump_json()): text}
+    except ConnError:
+        return
+    if settings.markets == Settings().markets:
+        yield worded(settings.policy, settings.of_strategy())
+
+
+def worded(policy: BaseModel, settings: BaseModel) -> str:
+    """Return two models as one text."""
+    return policy.model_dump_json() + settings.model_dump_json()

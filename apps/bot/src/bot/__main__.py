@@ -56,10 +56,7 @@ from bot.parsing import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A wrong word is one line of error and a 2."""
-    # Python has no stream where there is no file (2>&-), and all else here counts on one.
-    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115 - to the end
+    begin_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if shows_secret(typed):
         print(f"bot: {_SHOWN}", file=sys.stderr)
@@ -70,9 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(typed)
     from bot.outlet import guarded, uncaught
 
-    # A terminal that cannot show an arrow gets a question mark, not a traceback.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     sys.excepthook = uncaught
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -89,6 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return 130
+
+
+def begin_streams() -> None:
+    """See to it that there are streams, and that they take any text."""
+    # Python has no stream where there is no file (2>&-), and all else here counts on one.
+    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115 - to the end
+    # A terminal that cannot show an arrow gets a question mark, not a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def flushed(code: int) -> int:
@@ -402,6 +407,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
         (
             ("bot resume", "the one bot that runs here"),
             ('bot resume --why "it was nothing"', "with the reason, which is recorded"),
+        ),
+    ),
+    "reload": Command(
+        BESIDE,
+        "let a running bot read its settings again",
+        "bot.handle:reload",
+        (RUNNING,),
+        "The file is read whole and what is another value takes effect between two frames: limits "
+        "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
+        "(SIGHUP) does the same where the bot has no terminal. The exit code is 1 if something in "
+        "it needs a restart, 2 if something is wrong: then nothing changes.",
+        (
+            ("bot reload", "the one bot that runs here"),
+            ("bot reload 4711", "the one with this process number"),
         ),
     ),
     "status": Command(

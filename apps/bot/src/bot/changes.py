@@ -10,8 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
-from dydx_conn import ConnError
+from dydx_conn import ConnError, Frame
+from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from bot.config import Loaded
 
 RELOAD: Final = "reload"  # the type of the act
 SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
@@ -42,7 +46,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
 
 
-UNWATCHED: Final = Reply(refused="expected a run with settings in a file, got one without")
+UNWATCHED: Final = Reply(refused="expected a run that goes by settings, got one that has not begun")
 
 
 def may_change(path: str) -> bool:
@@ -59,6 +63,11 @@ def require_live(changes: Mapping[str, Any]) -> None:
         raise RestartError(
             f"expected no change of {names} while it runs, got {got}: restart for it"
         )
+
+
+def is_of_settings(act: Frame) -> bool:
+    """Return whether an act changes settings, or is the note that it could not."""
+    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
 
 
 def text_of(changes: Mapping[str, Any]) -> str:
@@ -84,18 +93,32 @@ def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
     }
     if not given:
         return model
+    return validated(type(model), dict(model) | given, section)
+
+
+def validated(kind: type[_M], fields: Mapping[str, Any], section: str) -> _M:
+    """Return a model of these fields; `ConnError` names the first that cannot be meant."""
     try:
-        return type(model).model_validate(dict(model) | given)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (section, *first["loc"])))
         words = first["msg"].removeprefix("Value error, ")
-        raise ConnError(f"{where}: {words}, got {_text(given)}") from None
+        raise ConnError(f"{where}: {words}, got {_text(first['input'])[:80]}") from None
 
 
-def require_scored(settings: BaseModel, scored: Collection[str]) -> None:
-    """Refuse weights of signals that the run does not score: engines are made when it starts."""
-    for name in _weighed(settings):
+def require_restartless(was: BaseModel, now: BaseModel, scored: Collection[str]) -> None:
+    """Refuse other settings of a strategy of which something stays as it is while it runs.
+
+    So do the signals: their engines are made when it starts, for what is `scored`.
+    """
+    if isinstance(was, Pace) and isinstance(now, Pace):
+        was.refuse(now)
+    for member in getattr(now, "strategies", ()):
+        kind, _ = SETTINGS.get(member.use, (None, None))
+        if kind is not None:
+            validated(kind, member.settings, member.title)
+    for name in _weighed(now):
         if name not in scored:
             known = ", ".join(scored)
             raise RestartError(
@@ -109,6 +132,25 @@ def _weighed(settings: BaseModel) -> Iterator[str]:
         yield from member.settings.get("weights", ())
 
 
+def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
+    """Return what was loaded with settings changed since, and who did it as their origin."""
+    before = config.settings
+    strategies = {
+        name: changed(model, f"strategies.{name}", changes)
+        for name, model in before.strategies
+        if model is not None
+    }
+    settings = before.model_copy(
+        update={
+            "profile": changes.get("profile", before.profile),
+            "policy": changed(before.policy, "policy", changes),
+            "strategies": before.strategies.model_copy(update=strategies),
+        }
+    )
+    origins = config.origins | dict.fromkeys(changes, f"reload by {who}")
+    return msgspec.structs.replace(config, settings=settings, origins=origins)
+
+
 def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = None) -> str:
     """Put changes in one line, with what each was if it is known."""
     before = {} if was is None else {path: f"{_text(was.get(path))} → " for path in changes}
@@ -120,4 +162,4 @@ def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = Non
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else to_json(value).decode()

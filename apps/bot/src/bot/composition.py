@@ -71,14 +71,15 @@ from bot.acts import one_line
 from bot.budget import REPLAYED, Budget, Supervisor
 from bot.changes import (
     RELOAD,
-    SOURCES,
     UNWATCHED,
     Reply,
     change_words,
     changed,
     changes_of,
+    is_of_settings,
+    reloaded,
     require_live,
-    require_scored,
+    require_restartless,
 )
 from bot.config import Loaded
 from bot.costs import cost_words, worst_case
@@ -192,19 +193,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         found = profile_of(profile)
         return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
 
-    def changed(self, changes: Mapping[str, Any], scored: Collection[str]) -> Self:
+    def changed(self, changes: Mapping[str, Any], scored: Collection[str], who: str) -> Self:
         """Return these with settings changed while it runs and `scored` is what it scores.
 
         `ConnError` or `StrategyError` where any of it cannot be meant, or needs a restart.
         """
         require_live(changes)
         settings = changed(self.settings, f"strategies.{self.strategy}", changes)
-        self.settings.refuse(settings)
-        require_scored(settings, scored)
-        policy = changed(self.policy, "policy", changes)
-        profile = changes.get("profile", self.profile)
+        require_restartless(self.settings, settings, scored)
+        config, profile = self.config, changes.get("profile", self.profile)
         profile_of(profile)
-        return msgspec.structs.replace(self, profile=profile, policy=policy, settings=settings)
+        return msgspec.structs.replace(
+            self, profile=profile, policy=changed(self.policy, "policy", changes),
+            settings=settings, config=None if config is None else reloaded(config, changes, who),
+        )  # fmt: skip
 
 
 class MadeActs:
@@ -475,7 +477,7 @@ class Bot:
         was = self.options
         try:
             changes = changes_of(act.text)
-            options = was.changed(changes, self.scorer.names)
+            options = was.changed(changes, self.scorer.names, act.link)
         except (ConnError, StrategyError) as error:
             self._make(act.link, "note", one_line(f"{error}: nothing changes"))
             return
@@ -489,7 +491,7 @@ class Bot:
         self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
 
     def _note(self, act: Frame, _: str) -> None:
-        if act.link in SOURCES:
+        if is_of_settings(act):
             self.shown.notice = act.text
 
     def _stop(self, who: str, error: Exception) -> None:

@@ -29,6 +29,7 @@ import msgspec
 from dydx_conn import ConnError, Inbox
 
 from bot.acts import act, is_ours, private, state_directory
+from bot.changes import UNWATCHED, Reply, change_words
 from bot.composition import Bot
 from bot.outlet import as_lines
 from bot.report import away, gate_of, positions_of
@@ -46,7 +47,7 @@ STARTING: Final = "STARTING"  # the state of a gate that is not there yet
 class Request(msgspec.Struct, frozen=True):
     """What a caller requests of a run."""
 
-    what: Literal["status", "halt", "resume", "flatten"]
+    what: Literal["status", "halt", "resume", "flatten", "reload"]
     why: str = ""
 
 
@@ -63,11 +64,15 @@ class Handle:
     def __init__(self, inbox: Inbox, starting: dict[str, Any]) -> None:
         self.inbox, self._starting = inbox, starting
         self._status: Callable[[], dict[str, Any]] | None = None
+        self._reload: Callable[[], Reply] = lambda: UNWATCHED
         self._callers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
-    def begin(self, status: Callable[[], dict[str, Any]]) -> None:
-        """Answer with a status of the run from now on."""
+    def begin(
+        self, status: Callable[[], dict[str, Any]], reload: Callable[[], Reply] | None = None
+    ) -> None:
+        """Answer with a status of the run from now on, and with what a reload changes."""
+        self._reload = reload or self._reload
         self._status = status
 
     def answer(self) -> None:
@@ -104,9 +109,10 @@ class Handle:
         try:
             request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
-            return {
-                "error": f"expected status, halt, resume or flatten, got {line[:80]!r}: {error}"
-            }
+            known = "status, halt, resume, flatten or reload"
+            return {"error": f"expected {known}, got {line[:80]!r}: {error}"}
+        if request.what == "reload":
+            return {"reload": self._reload()}
         if request.what != "status":
             act(self.inbox, "command", request.what, request.why)
             return {"taken": request.what}
@@ -292,7 +298,7 @@ def _named(path: Path) -> str:
 
 
 # === Commands ===
-# `bot halt`, `bot resume` and `bot status`, and the words of a status.
+# `bot halt`, `bot resume`, `bot reload` and `bot status`, and the words of a status.
 
 _EFFECT_S: Final = 5.0
 _LEAVE_S: Final = 60.0
@@ -313,17 +319,42 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
     path = chosen(arguments.run)
     before = status_from(path)["acts"]
     request(path, what, arguments.why)
+    found = _after(path, before, what)
+    if found is None:
+        return 1
+    state = found["gate"]["state"]
+    starts = [f"{what}: takes effect as the run begins"] * (state == STARTING)
+    print(as_lines([*status_lines(found), *starts]))
+    return 0 if state == STARTING or (state == "HALTED") == (what == "halt") else 1
+
+
+def _after(path: Path, acts: int, what: str) -> dict[str, Any] | None:
+    """Wait until there are more acts; return the status then, None if none has come in time."""
     ends = time.monotonic() + _EFFECT_S
-    while (found := status_from(path))["acts"] <= before:
-        if found["gate"]["state"] == STARTING:
-            print(as_lines([*status_lines(found), f"{what}: takes effect as the run begins"]))
-            return 0
+    while (found := status_from(path))["acts"] <= acts and found["gate"]["state"] != STARTING:
         if time.monotonic() > ends:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
-            return 1
+            return None
         time.sleep(0.05)
-    print(as_lines(status_lines(found)))
-    return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
+    return found
+
+
+def reload(arguments: argparse.Namespace) -> int:
+    """Let a running bot read its settings again, and print what changes.
+
+    1 if that needs a restart or has no effect in time, 2 if something in it is wrong.
+    """
+    path = chosen(arguments.run)
+    acts = status_from(path)["acts"]
+    reply = msgspec.convert(request(path, "reload")["reload"], Reply)
+    if reply.refused:
+        print(f"bot: {reply.refused}: nothing changes", file=sys.stderr)
+        return 1 if reply.restart else 2
+    if reply.now and _after(path, acts, "reload") is None:
+        return 1
+    rows = [change_words({name: value}, reply.was) for name, value in reply.now.items()]
+    print(as_lines([*(rows or ["nothing changes"]), *reply.above]))
+    return 0
 
 
 def flatten_run(number: int | None, why: str) -> int:

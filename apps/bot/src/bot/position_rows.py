@@ -23,7 +23,7 @@ from dydx_conn import (
     event_id,
     instant,
 )
-from dydx_paper import FundingRecord, Ledger, LedgerPosition, PositionRecord
+from dydx_paper import FundingRecord, LedgerPosition, PaperVenue, PositionRecord
 from dydx_risk import PositionFigures
 
 Row = dict[str, Any]
@@ -61,8 +61,8 @@ def quote(usdc: Decimal | str) -> int:
 class PaperHoldings:
     """What a paper account holds."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, venue: PaperVenue) -> None:
+        self._venue = venue  # whose ledger is another one once it goes on where a run stopped
         self._open: dict[str, LedgerPosition] = {}
         self._markets: dict[str, PerpetualMarket] = {}
         self._paid_until, self._due = 0, 0
@@ -79,15 +79,16 @@ class PaperHoldings:
 
     def look(self, at: int) -> Iterator[Named]:
         """Return the rows of what is open, or was when this was called last."""
-        holdings = self._ledger.holdings
+        ledger = self._venue.ledger
+        holdings = ledger.holdings
         ended = [each for each in self._open.values() if each.ended is not None]
         for holding in (*ended, *holdings.values()):
             self._markets[holding.market.ticker] = holding.market
-            yield "positions", _paper_row(self._ledger.standing(holding), holding, at)
+            yield "positions", _paper_row(ledger.standing(holding), holding, at)
         self._open = dict(holdings)
 
     def _payments(self) -> Sequence[FundingRecord]:
-        return self._ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows
+        return self._venue.ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows
 
     def _payment(self, paid: FundingRecord) -> Row:
         market = self._markets.get(paid.ticker)

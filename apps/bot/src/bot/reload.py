@@ -17,32 +17,34 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from dydx_conn import ConnError, Frame, Inbox
+from dydx_conn import AccountUpdate, ConnError, Inbox
 from dydx_strategy import StrategyError
 from pydantic_core import to_jsonable_python
 
 from bot.acts import act
-from bot.changes import RELOAD, SOURCES, Reply, RestartError, text_of
+from bot.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.composition import Bot
-from bot.config import PATHS, Loaded, Settings, of_document, read_file, value_of
-from bot.journal import act_words
-from bot.troubles import handled
+from bot.config import PATHS, SECRETS, Loaded, Settings, of_document, read_file, value_of
+from bot.journal import JournalEntry
+from bot.troubles import Handler, handled
 
 # === Differences ===
 # Between two loads of one configuration.
 
 
 def differences(was: Settings, now: Settings) -> dict[str, Any]:
-    """Return the settings that are others now, by path, as JSON has them."""
+    """Return the settings that are others now, by path, as JSON has them.
+
+    A secret is none: here it is opened in the one and sealed in the other.
+    """
     return {
         path: to_jsonable_python(value_of(now, path))
         for path in PATHS
-        if value_of(was, path) != value_of(now, path)
+        if path not in SECRETS and value_of(was, path) != value_of(now, path)
     }
 
 
@@ -76,44 +78,41 @@ _MOST_MS: Final = 1_000
 
 
 class Reloader:
-    """Reads the configuration again for a run that goes; beside it (bot.beside), on its own thread.
+    """Reads the settings of a run again, on a thread of its own; its acts go into the `inbox`.
 
-    `prints` says that acts of it are printed, for a run without a dashboard.
+    `prints` says that what they change, or what is wrong, is printed as they take effect.
     """
 
-    name = "configuration"
-    trouble = ""  # a wrong edit is none: the run goes on by what was right
-
-    def __init__(self, bot: Bot, loaded: Loaded, *, prints: bool = False) -> None:
-        self._bot, self._prints = bot, prints
+    def __init__(self, bot: Bot, loaded: Loaded, inbox: Inbox, *, prints: bool = False) -> None:
+        self._bot, self._inbox, self._prints = bot, inbox, prints
         # What the run goes by once every act of it has entered.
         self._options, self._edition = bot.options, _Edition.of(loaded)
         self._lock = threading.Lock()
-        self._inbox = Inbox()
         self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._ends = contextlib.ExitStack()
 
-    def begin(self, inbox: Inbox) -> None:
-        """Begin to watch; a hangup is a request where there is no terminal to lose."""
-        self._inbox, self._bot.reload = inbox, self.reload
-        thread = threading.Thread(target=self._serve, name="configuration", daemon=True)
-        thread.start()
-        self._ends.callback(thread.join)
-        self._ends.callback(self._stopping.set)
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch while the run goes; a hangup is a request where there is no terminal to lose."""
+        self._bot.reload = self.reload
+        self._bot.journal.listeners.append(self._print)
+        thread = threading.Thread(target=self._serve, name="settings", daemon=True)
+        signals: dict[int, Handler] = {}
         if not has_terminal():
-            requested = partial(self._requests.put, "signal")
-            self._ends.enter_context(handled({signal.SIGHUP: lambda *_: requested()}))
+            signals = {signal.SIGHUP: lambda *_: self._requests.put("signal")}
+        with handled(signals):
+            thread.start()
+            try:
+                yield
+            finally:
+                self._stopping.set()
+                thread.join()
 
-    def note(self, frame: Frame) -> None:
-        """Print what changes, and what is wrong."""
-        if self._prints and frame.kind == "act" and frame.link in SOURCES:
-            words = frame.text if frame.type == "note" else act_words(frame)
-            print(f"bot: {words}", file=sys.stderr)
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._ends.close()
+    def _print(self, entry: JournalEntry | AccountUpdate) -> None:
+        if not self._prints or isinstance(entry, AccountUpdate) or entry.kind != "act":
+            return
+        if is_of_settings(entry.value):
+            print(f"bot: {entry.words}", file=sys.stderr)
 
     def reload(self, who: str, *, doubtful: bool = False) -> Reply:
         """Load the configuration again and put an act in; return what changes, or why nothing does.
@@ -124,10 +123,13 @@ class Reloader:
             try:
                 reply = self._changed(who)
             except (ConnError, StrategyError) as error:
-                refused = str(error)
-                reply = Reply(refused=refused, restart=isinstance(error, RestartError))
-                if not doubtful:
-                    act(self._inbox, who, "note", f"{refused}: nothing changes")
+                needs = isinstance(error, RestartError | StrategyError)
+                reply = Reply(refused=str(error), restart=needs)
+            except Exception as error:  # noqa: BLE001 - no edit may end who reads the next one
+                words = f"expected settings, got {type(error).__name__}: {error}"
+                reply = Reply(refused=words)
+            if reply.refused and not doubtful:
+                act(self._inbox, who, "note", f"{reply.refused}: nothing changes")
             for words in reply.above:
                 act(self._inbox, who, "note", words)
             return reply
@@ -136,13 +138,15 @@ class Reloader:
         before = self._edition
         path = before.loaded.path
         if path is None:
-            raise ConnError("expected a configuration file that may change, got a run without one")
+            raise RestartError(
+                "expected a run that began with a file of settings, got none: restart"
+            )
         if path.is_file() and not path.read_bytes().strip():
             raise ConnError(f"{path}: expected settings, got an empty file")
         edition = _Edition.of(before.loaded.again())
         was, now = before.loaded.settings, edition.loaded.settings
         changes = differences(was, now)
-        self._options = self._options.changed(changes, self._bot.scorer.names)
+        self._options = self._options.changed(changes, self._bot.scorer.names, who)
         self._edition = edition
         if changes:
             self._inbox.put("act", text_of(changes), RELOAD, link=who)
@@ -222,10 +226,13 @@ def content_of(path: Path) -> bytes | None:
         return None
 
 
+_TERMINAL: Final = "/dev/tty"  # whichever controls this process
+
+
 def has_terminal() -> bool:
     """Return whether this process has a terminal that could hang up; a daemon has none."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return False
     return True

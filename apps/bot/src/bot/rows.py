@@ -37,7 +37,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.acts import default_database
 from bot.beside import Beside
-from bot.changes import RELOAD, SOURCES, changes_of
+from bot.changes import RELOAD, changes_of, is_of_settings
 from bot.composition import Bot
 from bot.config import NONE
 from bot.configured import loaded_of, opened_of
@@ -193,15 +193,15 @@ def run_row(
 
 
 def config_of(bot: Bot) -> dict[str, Any]:
-    """Return the options of a run as plain data."""
+    """Return all by which a run decides, as plain data: as its recording has it."""
     options = bot.options
-    found = {
-        name: getattr(options, name)
-        for name in ("strategy", "signals", "deposit", "guard", "strict", "profile")
-    }
-    for name in ("policy", "settings"):
-        found[name] = getattr(options, name).model_dump(mode="json")
-    return found
+    if options.config is not None:
+        config: dict[str, Any] = msgspec.json.decode(options.config.text(options.deposit))
+        return config
+    return {
+        "profile": options.profile, "strategy": options.strategy, "deposit": options.deposit,
+        "guard": options.guard, "policy": options.policy.model_dump(mode="json"),
+    }  # fmt: skip
 
 
 def config_row(entry: JournalEntry) -> Row:
@@ -213,11 +213,6 @@ def config_row(entry: JournalEntry) -> Row:
         "changes": changes_of(act.text) if accepted else None,
         "words": "" if accepted else clean(act.text),
     }  # fmt: skip
-
-
-def _is_reload(act: Frame) -> bool:
-    # What is wrong with a configuration is a note of who read it again.
-    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
 
 
 # === Equity ===
@@ -315,7 +310,7 @@ class Database:
         self._links: dict[str, str] = {}
         self._collateral = ""
         self._holdings: Holdings = (
-            PaperHoldings(bot.venue.ledger)
+            PaperHoldings(bot.venue)
             if isinstance(bot.venue, PaperVenue)
             else WireHoldings(str(bot.venue.subaccount), bot.risk.positions)
         )
@@ -350,7 +345,7 @@ class Database:
         elif (found := _ENTRIES.get(event.kind)) is not None:
             table, make = found
             put(table, partial(make, event))
-            if event.kind == "act" and _is_reload(event.value):
+            if event.kind == "act" and is_of_settings(event.value):
                 put("configs", partial(config_row, event))
 
     def _balance(self, update: AccountUpdate) -> None:

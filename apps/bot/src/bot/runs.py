@@ -39,6 +39,7 @@ from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
 from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
+from bot.reload import Reloader
 from bot.report import report_of
 from bot.signals import Days, days_file, read_state
 from bot.stream import streaming
@@ -232,7 +233,11 @@ def conduct(
         if handle is None:
             account = str(bot.venue.subaccount)
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
-        handle.begin(partial(status_of, bot, mode, name))
+        handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
+        if bot.options.config is not None:
+            prints = not on_dashboard(arguments)
+            reloader = Reloader(bot, bot.options.config, inbox, prints=prints)
+            stack.enter_context(reloader.watching())
         answer = handle.answer
         if not on_dashboard(arguments):
             if panel:

@@ -28,7 +28,7 @@ from bot.database import (
     upgrade,
     writing,
 )
-from bot.spill import Left, Named, Row, started
+from bot.spill import IDENTITY, Left, Named, Row, started
 
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
@@ -67,6 +67,7 @@ class Store:
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
         self._path, self._url = file_of(url), url
+        self.gone = False  # whether its file is not there any more
         engine = engine_of(url, patience_s=_PATIENCE_S)
         upgrade(engine)
         self._made = self._file()
@@ -103,6 +104,7 @@ class Store:
         except OSError:
             found = (0, 0)
         if found != self._made:
+            self.gone = True
             raise DatabaseError(f"expected the database in {self._path}, got a file that is gone")
 
 
@@ -121,12 +123,10 @@ def absorb(engine: Engine, left: Left) -> list[Refusal]:
 # === Runs ===
 # A run is known by when it began and by its process; its number is the database's.
 
-_IDENTITY: Final = ("began", "chain_id", "account", "process")
-
 
 def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
     """Return what every row of a run has: its number, its account; a new run is written down."""
-    known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in _IDENTITY))
+    known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in IDENTITY))
     number = sqlalchemy.select(runs.c.id, runs.c.ledger).where(known)
     found = connection.execute(number).first()
     if found is None:

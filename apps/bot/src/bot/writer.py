@@ -95,7 +95,7 @@ class Writer:
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
         self.trouble, self.written, self.lost, self._lost_why = "", 0, 0, ""
-        self._url, self._run = url, dict(run)
+        self._of, self._gone = (url, dict(run)), ""
         self._waiting: deque[tuple[str, Made] | _Mark] = deque()
         self._numbers = itertools.count(1)
         self._wake, self._ends = threading.Event(), _NEVER
@@ -141,16 +141,22 @@ class Writer:
                 self._wake.wait(EVERY_S)
                 self._wake.clear()
                 ends = self._ends < _NEVER
-                if not self._turn() and ends:
-                    break
+                try:
+                    taken = self._turn()
+                except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+                    self._lost_why, taken = f": {type(error).__name__}: {error}", True
                 self.trouble = self._words(_PATIENCE_S)
+                if ends and not taken:
+                    break
 
     def _turn(self) -> bool:
         """Write what waits; False if neither a database nor a file takes it."""
         self._open()
         while self._waiting:
             rows, mark = self._take()
+            self.lost += len(rows)  # until something has them
             taken = not rows or self._write(rows) or self._put_by(rows)
+            self.lost -= len(rows)
             if not taken:
                 self._waiting.extendleft(reversed(rows))
             for each in [mark] if taken else [mark, *self._waiting]:
@@ -211,8 +217,8 @@ class Writer:
         try:
             from bot.store import Store
 
-            store = self._store = Store(self._url, self._run)
-            with spilled(self._url) as earlier:
+            store = self._store = Store(*self._of)
+            with spilled(self._of[0]) as earlier:
                 for left in earlier:
                     self._odd.note(store.absorb(left), left.path)
         except _FAILURES as error:
@@ -237,6 +243,8 @@ class Writer:
         return self._store
 
     def _fail(self, error: BaseException) -> None:
+        if self._store is not None and self._store.gone:
+            self._gone = f"{error}, and {self.written} rows with it: a new one goes on from there"
         self._close_store()
         self._outage.begin(str(error))
 
@@ -246,7 +254,7 @@ class Writer:
             store.close()
 
     def _words(self, patience_s: float) -> str:
-        found, outage = [], self._outage
+        found, outage = [self._gone] * bool(self._gone), self._outage
         over = patience_s == 0.0 and self._spill.rows
         if over or (outage.why and self._spill.rows + self.lost and outage.lasted_s >= patience_s):
             why = outage.why or "expected a database that follows, got one that is behind"
