@@ -28,7 +28,18 @@ from pydantic_core import to_jsonable_python
 from bot.acts import act
 from bot.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.composition import Bot
-from bot.config import PATHS, SECRETS, Loaded, Settings, of_document, read_file, value_of
+from bot.config import (
+    FILE,
+    PATHS,
+    RECORDING,
+    SECRETS,
+    Layer,
+    Loaded,
+    Settings,
+    of_document,
+    read_file,
+    value_of,
+)
 from bot.journal import JournalEntry
 from bot.troubles import Handler, handled
 
@@ -56,7 +67,9 @@ class _Edition(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, loaded: Loaded) -> "_Edition":
-        given = {} if loaded.path is None else of_document(read_file(loaded.path), [])
+        given: Layer = {}
+        with contextlib.suppress(ConnError):  # gone again: nobody can say what was in it
+            given = {} if loaded.path is None else of_document(read_file(loaded.path), [])
         return cls(loaded, {path: (one.value, one.where) for path, one in given.items()})
 
     def above(self, before: "_Edition") -> list[str]:
@@ -75,16 +88,28 @@ class _Edition(msgspec.Struct, frozen=True):
 _TICK_MS: Final = 500  # between two looks where nothing is reported, as on a network's disk
 _STEP_MS: Final = 100  # of silence, in which an editor is done
 _MOST_MS: Final = 1_000
+_LOOKS: Final = 20  # at a file that does not stand still
 
 
 class Reloader:
     """Reads the settings of a run again, on a thread of its own; its acts go into the `inbox`.
 
-    `prints` says that what they change, or what is wrong, is printed as they take effect.
+    `place` is where a file may come for a run that began without one. `prints` says that what they
+    change, or what is wrong, is printed as they take effect.
     """
 
-    def __init__(self, bot: Bot, loaded: Loaded, inbox: Inbox, *, prints: bool = False) -> None:
+    def __init__(
+        self,
+        bot: Bot,
+        loaded: Loaded,
+        inbox: Inbox,
+        *,
+        place: Path | None = None,
+        prints: bool = False,
+    ) -> None:
         self._bot, self._inbox, self._prints = bot, inbox, prints
+        self._seen = Seen(began=loaded.path is not None)
+        loaded = msgspec.structs.replace(loaded, path=loaded.path or place)
         # What the run goes by once every act of it has entered.
         self._options, self._edition = bot.options, _Edition.of(loaded)
         self._lock = threading.Lock()
@@ -135,15 +160,7 @@ class Reloader:
             return reply
 
     def _changed(self, who: str) -> Reply:
-        before = self._edition
-        path = before.loaded.path
-        if path is None:
-            raise RestartError(
-                "expected a run that began with a file of settings, got none: restart"
-            )
-        if path.is_file() and not path.read_bytes().strip():
-            raise ConnError(f"{path}: expected settings, got an empty file")
-        edition = _Edition.of(before.loaded.again())
+        before, edition = self._edition, self._still()
         was, now = before.loaded.settings, edition.loaded.settings
         changes = differences(was, now)
         self._options = self._options.changed(changes, self._bot.scorer.names, who)
@@ -152,11 +169,31 @@ class Reloader:
             self._inbox.put("act", text_of(changes), RELOAD, link=who)
         return Reply(was=differences(now, was), now=changes, above=edition.above(before))
 
+    def _still(self) -> _Edition:
+        """Load the file once it stands still: what is written just now may be half of it."""
+        before = self._edition.loaded
+        if (path := before.path) is None:
+            raise RestartError("expected a run that goes by a file of settings, got none: restart")
+        for _ in range(_LOOKS):
+            content = content_of(path)
+            self._stopping.wait(_STEP_MS / 1e3)
+            try:
+                if content is not None and not content.strip():
+                    raise ConnError(f"{path}: expected settings, got an empty file")
+                found = _Edition.of(before.again())
+            except ConnError:
+                if content_of(path) == content:
+                    raise
+            else:
+                if content_of(path) == content:
+                    return found
+        raise ConnError(f"{path}: expected a file that stands still, got one that does not")
+
     # --- the thread ---
 
     def _serve(self) -> None:
         """Take requests, and look at the file whenever it may be another, until the end."""
-        path, known = self._edition.loaded.path, Seen()
+        path, known = self._edition.loaded.path, self._seen
         for named in self._moments(path):
             while not self._requests.empty():
                 self.reload(self._requests.get())
@@ -190,12 +227,12 @@ class Reloader:
 
 
 class Seen:
-    """What was seen of a file, so as to tell that it is another."""
+    """What was seen of a file, so as to tell that it is another; `began` if there was one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, began: bool) -> None:
         self.doubted = False  # what was seen last was wrong, and may have been half written
-        self._stamp: tuple[int, ...] | None = ()
-        self._content: bytes | None = b"\0"  # no file of settings
+        self._stamp: tuple[int, ...] | None = () if began else None
+        self._content: bytes | None = b"\0" if began else None  # what no file of settings has
 
     def look(self, path: Path, *, named: bool) -> Literal["", "new", "still"]:
         """Return whether the file is "new", or "still" what was doubted a moment ago."""
@@ -227,6 +264,15 @@ def content_of(path: Path) -> bytes | None:
 
 
 _TERMINAL: Final = "/dev/tty"  # whichever controls this process
+
+
+def place_of(loaded: Loaded, named: str | None) -> Path | None:
+    """Return where a file is looked for, unless another one or none was `named`, or a recording's.
+
+    Who has none yet may begin one while the run goes.
+    """
+    recorded = RECORDING in loaded.origins.values()
+    return None if named is not None or recorded else Path(FILE)
 
 
 def has_terminal() -> bool:

@@ -37,9 +37,10 @@ from bot.beside import Beside, begun, noted
 from bot.brief_report import print_report
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
+from bot.config import CONFIG
 from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
-from bot.reload import Reloader
+from bot.reload import Reloader, place_of
 from bot.report import report_of
 from bot.signals import Days, days_file, read_state
 from bot.stream import streaming
@@ -234,9 +235,10 @@ def conduct(
             account = str(bot.venue.subaccount)
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
-        if bot.options.config is not None:
+        if (loaded := bot.options.config) is not None:
+            place = place_of(loaded, getattr(arguments, "config", None) or os.environ.get(CONFIG))
             prints = not on_dashboard(arguments)
-            reloader = Reloader(bot, bot.options.config, inbox, prints=prints)
+            reloader = Reloader(bot, loaded, inbox, place=place, prints=prints)
             stack.enter_context(reloader.watching())
         answer = handle.answer
         if not on_dashboard(arguments):
