@@ -206,7 +206,7 @@ def _narrowed(
     return terms
 
 
-def _runs_of(wanted: Wanted) -> Select[tuple[int]]:
+def _runs_of(wanted: Wanted) -> Select[Any]:
     terms = [runs.c.chain_id.in_(wanted.chain_ids)] if wanted.chain_ids else []
     terms += [runs.c.account.in_(wanted.accounts)] if wanted.accounts else []
     return select(runs.c.id).where(*terms)
