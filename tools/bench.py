@@ -2,6 +2,7 @@
 
     uv run --all-packages --group dev tools/bench.py                 everything
     uv run --all-packages --group dev tools/bench.py pipeline margin   these
+    uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
 
@@ -26,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_database import database
 from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
@@ -509,6 +511,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "paper": paper,
     "dashboard": dashboard,
     "start": start,
+    "database": database,
     "live": live,
     "run": run,
     "history": history,

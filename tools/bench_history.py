@@ -22,8 +22,8 @@ MARKETS = 60
 RUNS = 100
 BEGAN_NS = 1_700_000_000_000_000_000
 STATUSES = {
-    "FILLED": 70.0, "CANCELED": 20.0, "BEST_EFFORT_CANCELED": 7.0, "OPEN": 2.0,
-    "BEST_EFFORT_OPENED": 0.95, "UNTRIGGERED": 0.05,
+    "FILLED": 70.0, "CANCELLED": 20.0, "PARTIALLY_FILLED": 7.0, "OPEN": 2.0, "REJECTED": 0.95,
+    "UNRESOLVED": 0.05,
 }  # fmt: skip
 TICKERS = [f"M{number:02}-USD" for number in range(MARKETS)]
 Row = tuple[str, str, str, str]

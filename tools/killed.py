@@ -112,8 +112,9 @@ class Replayed:
     first_beyond: int | None = None
     last_at: int = 0
     state: str = ""
-    client_ids: set[int] = field(default_factory=set)
-    fills: set[str] = field(default_factory=set)
+    orders: int = 0
+    fills: int = 0
+    names: set[str] = field(default_factory=set)
     seq: int = 0
 
 
@@ -141,9 +142,11 @@ def replayed(path: Path, options: Options, seq: int) -> Replayed:
 
     bot.run(from_iterable(passing()))
     found.ledger = found.ledger or to_json(ledger_state(venue.ledger))
-    for entry in bot.journal.of_kind("approved", "reduce", "bracket"):
-        found.client_ids.add(entry.value.order.client_id)
-    found.fills = {entry.value.id for entry in bot.journal.of_kind("fill")}
+    orders = bot.journal.of_kind("approved", "reduce", "bracket")
+    fills = bot.journal.of_kind("fill")
+    found.orders, found.fills = len(orders), len(fills)
+    found.names = {f"client id {entry.value.order.client_id}" for entry in orders}
+    found.names |= {f"fill {entry.value.id}" for entry in fills}
     return found
 
 
@@ -163,16 +166,16 @@ class Proof:
     def __init__(self, folder: Path, chance: random.Random, longest: float) -> None:
         self.faults: list[str] = []
         self.lost_s: list[float] = []
-        self.compared = self.early = self.ahead = self.fills = 0
+        self.compared = self.early = self.ahead = self.fills = self.orders = 0
         self._folder, self._chance, self._longest = folder, chance, longest
         self._url = str(folder / "bot.db")
         self._strategy = folder / "busy.py"
         self._strategy.write_text(STRATEGY)
         self._options = Options.of("reckless", strategy=str(self._strategy), account=NAME)
         self._left: Left | None = None
-        self._client_ids: dict[int, int] = {}
-        self._fills: dict[str, int] = {}
+        self._names: dict[str, int] = {}  # of orders and fills, and whose they are
         self._addresses: list[str] = []
+        self._venue: subprocess.Popen[str] | None = None
         self._last = ""
 
     @contextlib.contextmanager
@@ -198,7 +201,7 @@ class Proof:
                     break
             rest = printed[printed.index("REST") + 1]
             ws = printed[printed.index("WebSocket") + 1]
-            self._addresses = ["--rest", rest, "--ws", ws]
+            self._addresses, self._venue = ["--rest", rest, "--ws", ws], process
             try:
                 yield
             finally:
@@ -207,6 +210,8 @@ class Proof:
 
     def kill(self, number: int) -> None:
         """Let a run live for a while, kill it, and compare what it left."""
+        if (code := self._venue.poll() if self._venue else 0) is not None:
+            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
         recording = self._folder / f"{number}.jsonl.zst"
         lives_s, starts = self._chance.uniform(0, self._longest), self._chance.random() < _STARTING
         command = [
@@ -269,18 +274,15 @@ class Proof:
             self._fault(number, "expected the run to begin with what was left, got something else")
         if before is not None and not found.state:
             self._last += ", without its first frame"
-        for what, ids, known in (
-            ("client id", found.client_ids, self._client_ids),
-            ("fill", found.fills, self._fills),
-        ):
-            for again in ids & known.keys():
-                self._fault(number, f"expected no {what} twice, got {again} of run {known[again]}")
-            known |= dict.fromkeys(ids, number)
-        self.fills += len(found.fills)
+        for name in sorted(found.names):
+            if (other := self._names.setdefault(name, number)) != number:
+                self._fault(number, f"expected no {name} twice, got one of run {other}")
+        self.fills += found.fills
+        self.orders += found.orders
         fills = left.venue.ledger.tally.fills if left.venue is not None else 0
         held = len(left.venue.ledger.holdings) if left.venue is not None else 0
         self._last += (
-            f": {len(found.fills):>3} fills, {fills:>4} in all, {held} held, frame {left.seq}, "
+            f": {found.fills:>3} fills, {fills:>4} in all, {held} held, frame {left.seq}, "
             f"{lost / SECOND_NS:.3f} s lost"
         )
 
@@ -297,7 +299,7 @@ class Proof:
         lines = [
             f"{self.compared} ledgers equal to their replay's, but for {len(self.faults)} faults; "
             f"{self.early} runs had not begun, {self.ahead} recordings ended before the database",
-            f"lost at most {most:.3f} s; {len(self._client_ids)} client ids, {self.fills} fills",
+            f"lost at most {most:.3f} s; {self.orders} orders, {self.fills} fills",
         ]
         return "\n".join([*self.faults, *lines])
 

@@ -1,6 +1,7 @@
 """A PostgreSQL server for tests: Debian's own, on loopback, as a user that owns nothing else."""
 
 import contextlib
+import ctypes
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PASSWORD = "hunter2"
+_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def programs() -> Path | None:
@@ -68,21 +70,30 @@ def postgresql_server() -> Iterator[str]:
         options = ("fsync=off", "full_page_writes=off", "unix_socket_directories=", f"port={port}")
         server = subprocess.Popen(
             [found / "postgres", "-D", place / "db", *(f"--{each}" for each in options)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=_end_with_us,  # noqa: PLW1509 - it takes no lock
+            **how,
         )  # fmt: skip
         try:
-            _answering(server, port)
+            _answering(server, place / "db" / "postmaster.pid")
             yield f"postgresql+psycopg://bot:{PASSWORD}@127.0.0.1:{port}/"
         finally:
-            server.send_signal(signal.SIGINT)  # it closes every connection and ends
-            server.wait(10)
+            server.send_signal(signal.SIGQUIT)  # at once: nobody will want what is in it
+            server.wait(30)
 
 
-def _answering(server: subprocess.Popen[bytes], port: int) -> None:
+def _end_with_us() -> None:
+    # Tests that are killed leave no server behind.
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGQUIT)
+
+
+def _answering(server: subprocess.Popen[bytes], status: Path) -> None:
+    # It listens before it is ready: on a busy machine whoever connects then is refused.
     for _ in range(400):
         if server.poll() is not None:
             raise OSError(f"expected PostgreSQL to run, got exit code {server.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-            return
+        with contextlib.suppress(OSError):
+            if status.read_text().split()[-1:] == ["ready"]:
+                return
         time.sleep(0.025)
     raise OSError("expected PostgreSQL to answer within ten seconds, got nothing")

@@ -34,8 +34,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "orders": [
         order_row(1, verdict_id="V3"),
-        order_row(2, ticker="ETH-USD", status="CANCELED", filled="", reason="USER_CANCELED"),
-        order_row(3, run_id=2, id="O1", status="BEST_EFFORT_CANCELED", filled="0.005"),
+        order_row(2, ticker="ETH-USD", status="CANCELLED", filled="", reason="USER_CANCELED"),
+        order_row(3, run_id=2, id="O1", status="PARTIALLY_FILLED", filled="0.005"),
     ],
     "order_changes": [
         {**ACCOUNT, "order_id": "1-0000-cafe", "run_id": 1, "n": 1, "seq": 41, "at": NOON,

@@ -94,6 +94,7 @@ def at_s(bot: Bot, frames: list[Frame], kind: str) -> list[float]:
 # === Halt and resume ===
 
 
+@pytest.mark.replays
 def test_nothing_enters_after_a_halt_and_the_guard_goes_on(frames: list[Frame]) -> None:
     """What is held is still looked after; each refusal names who halted, and why."""
     halted = played(with_acts(frames, halt=CRASH_S), Options.of("reckless"))
@@ -148,6 +149,7 @@ def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:
     assert chain(entry, once.journal, None)[0].startswith("A1   act · 20")
 
 
+@pytest.mark.replays
 def test_flatten_halts_and_closes_each_position(frames: list[Frame]) -> None:
     """Through the gate, reduce-only, at once; nothing enters after it."""
     flat = played(with_acts(frames, flatten=CRASH_S))
@@ -165,6 +167,7 @@ def test_flatten_halts_and_closes_each_position(frames: list[Frame]) -> None:
 # === A strategy that raises ===
 
 
+@pytest.mark.replays
 def test_a_strategy_that_raises_stops_entries_and_not_the_guard(
     frames: list[Frame], failing: Options
 ) -> None:
@@ -184,6 +187,7 @@ def test_a_strategy_that_raises_stops_entries_and_not_the_guard(
     assert max(at_s(bot, frames, "decision")) < CRASH_S + 10
 
 
+@pytest.mark.replays
 def test_a_strict_run_ends_where_the_strategy_raises(frames: list[Frame], failing: Options) -> None:
     """As a test wants it."""
     strict = with_fields(failing, strict=True)

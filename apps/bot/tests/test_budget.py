@@ -107,6 +107,7 @@ def test_a_step_that_does_not_return_is_interrupted(
     assert bot.data.frames == 4_000
 
 
+@pytest.mark.replays
 def test_the_guard_goes_on_where_the_strategy_loops(
     frames: list[Frame], slow: Callable[..., str]
 ) -> None:
@@ -138,6 +139,7 @@ def test_whatever_a_strategy_raises_the_run_goes_on(
     assert bot.data.frames == 4_000
 
 
+@pytest.mark.replays
 def test_what_was_decided_before_the_interruption_is_discarded(
     frames: list[Frame], slow: Callable[..., str]
 ) -> None:

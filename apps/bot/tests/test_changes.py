@@ -106,6 +106,7 @@ def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: P
     ]  # fmt: skip
 
 
+@pytest.mark.replays
 def test_to_what_it_is_already_is_an_act_and_no_change(frames: list[Frame]) -> None:
     """All that follows is the same: decisions, verdicts, fills."""
     some = frames[:20_000]

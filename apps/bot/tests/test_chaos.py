@@ -310,6 +310,7 @@ def test_a_storm_closes_and_opens_and_subscribes_to_everything(minute: Tape) -> 
 # === Survival ===
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("seed", [1, 2], ids=["an edge that reports holes", "a silent edge"])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_the_bot_survives_each_kind_of_fault(minute: Tape, kind: str, seed: int) -> None:
@@ -353,6 +354,7 @@ def test_a_day_without_faults_is_the_replay() -> None:
     assert result.run_hash == replayed.journal.hash
 
 
+@pytest.mark.replays
 def test_a_stall_that_begins_while_a_connection_is_down_is_no_calm() -> None:
     """The connection that opens into it is silent until it ends, and books are rightly unknown."""
     tape = tape_of(120)

@@ -5,15 +5,18 @@ import importlib
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Final
 
 import pytest
 from bot.__main__ import COMMANDS, main, parser
 from bot.acts import Standstill
+from bot.claim import claimed
 from bot.paper import PAPER, paper_account
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
 from dydx_panels import Snapshot, View
@@ -536,3 +539,73 @@ def test_authenticators_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert refused.value.code == 2
     assert "--authenticators" in capsys.readouterr().err
+
+
+PAPER_RUN: Final = ("paper", "--network", "local", "--json")
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_a_paper_run_goes_on_where_the_last_one_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is reported in a line, and its recording replays to the same hash without a database."""
+    recorded = tmp_path / "run.jsonl.zst"
+    assert main([*PAPER_RUN, "--deposit", "5000", "--profile", "reckless"]) == 0
+    first = json.loads(capsys.readouterr().out)
+
+    typed = ["--record", str(recorded), "--deposit", "7000", "--profile", "reckless"]
+    assert main([*PAPER_RUN, *typed]) == 0
+    printed = capsys.readouterr()
+    second = json.loads(printed.out)
+    assert main(["replay", str(recorded), "--profile", "reckless", "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert "bot: dydx1paper/0 goes on with equity" in printed.err
+    assert ", from run 1, which ended" in printed.err
+    assert "expected a deposit of 7,000 USDC for an account that begins (--fresh)" in printed.err
+    assert (5_000, 5_000) == (first["money_usdc"]["deposit"], second["money_usdc"]["deposit"])
+    assert second["carried"].startswith("goes on with equity")
+    assert "" == first["carried"]
+    assert replayed["run_hash"] == second["run_hash"] != first["run_hash"]
+
+
+@pytest.mark.usefixtures("live_frames")
+@pytest.mark.parametrize("typed", [["--fresh"], ["--account", "second"], ["--database", "none"]])
+def test_a_paper_account_begins_where_there_is_none_to_go_on_with(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Because somebody wants it so, under another name, or without a database."""
+    assert main([*PAPER_RUN, "--deposit", "5000"]) == 0
+    capsys.readouterr()
+
+    assert main([*PAPER_RUN, *typed]) == 0
+    printed = capsys.readouterr()
+    assert "goes on" not in printed.err
+    assert 10_000 == json.loads(printed.out)["money_usdc"]["deposit"]
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_two_bots_do_not_share_a_paper_account(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused, with what helps."""
+    with claimed(network("local"), paper_account(PAPER), "paper"):
+        assert main(list(PAPER_RUN)) == 2
+
+    refused = capsys.readouterr().err
+    assert "expected nobody else at dydx1paper/0" in refused
+    assert "--account NAME is another account" in refused
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_a_paper_account_whose_money_cannot_be_read_does_not_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no empty one; --fresh begins without it."""
+    broken = tmp_path / "bot.db"
+    assert main([*PAPER_RUN, "--database", str(broken)]) == 0
+    with sqlite3.connect(broken) as connection:
+        connection.execute("UPDATE ledger_events SET data = '\"{\"'")
+    capsys.readouterr()
+
+    assert main([*PAPER_RUN, "--database", str(broken)]) == 2
+    assert "--fresh begins a paper account without it" in capsys.readouterr().err
+    assert main([*PAPER_RUN, "--database", str(broken), "--fresh"]) == 0

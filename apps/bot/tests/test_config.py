@@ -1,15 +1,21 @@
 """The configuration: which value counts, where it comes from, and what is refused in which words."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.__main__ import parser
+from bot.composition import Bot, Options
 from bot.config import PATHS, SECTIONS, Loaded, load, value_of
 from bot.config_file import ConfigError
 from bot.configured import environment_of, loaded_of, typed_again
+from bot.paper import FeeSettings, Paper, PaperSettings
 from bot.profiles import PROFILES
+from bot.runs import options_of, record_of
+from dydx_conn import Fees
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -234,6 +240,149 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
     assert refused(tmp_path, "deposit: -5", DYDX__DEPOSIT="5") == [
         "bot.yaml:1:10: expected deposit to be greater than 0, got -5"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("strategy: mix", "1:11: expected strategies.mix beside strategy mix, got nothing"),
+        (
+            "policy:\n  max_market_share: 0.3\n  max_leverage: 1\n",
+            "2:21: expected strategies.rank.market_share <= policy.max_market_share, got 0.4 and "
+            "0.3 (market_share: profile steady, max_market_share: bot.yaml:2:21)",
+        ),
+        (
+            "strategies:\n  mix:\n    strategies:\n      - use: rank\n        settings:\n"
+            "          entr: 5\n",
+            "6:11: strategies.mix.strategies.0.settings: expected no setting entr, got 5: did you mean 'enter'?",
+        ),
+        (
+            "strategies: {mix: {strategies: [{use: sniper, settings: {arm: 0}}]}}",
+            "1:63: expected strategies.mix.strategies.0.settings.arm to be greater than 0, got 0",
+        ),
+        (
+            "strategies: {mix: {strategies: [{use: mine.py, settings: {x: 1}}]}}",
+            "1:58: expected settings of rank, sniper, reversion, carry, pairs alone, got some of "
+            "mine.py",
+        ),
+        ("strategies: {mix: {gross_share: 1}}", "expected strategies.mix.strategies, got nothing"),
+        ("signals: {momentum: {fast: 50}}", "1:28: signals.momentum: expected half-lives of which"),
+        ("policy: 5", "1:9: expected names and values in policy, got 5"),
+        ("- 1", "1:1: expected names and values in the file, got a list"),
+        ("markets: []", "1:10: markets: expected tickers such as BTC-USD and ETH-USD, got none"),
+        ("strategies: {rank: {weights: {momentum: true}}}", "expected strategies.rank.weights to "
+         "be no true or false, got one"),
+        ("sealed: 5", "1:9: expected names and sealed texts in sealed, got 5"),
+        ("sealed: {databas.url: x}", "1:10: expected a secret (database.url), got 'databas.url': "
+         "did you mean database.url?"),
+        ("sealed: {database.url: x}", "1:10: expected what `bot config seal` has made, got other"),
+        ("strategies: {rank: {zzzz: 1}}", "1:21: expected no name 'strategies.rank.zzzz': known "
+         "are throttle_s, debounce_s,"),
+        ("paper: {latency: {samples_ms: [1, -2]}}", "1:35: expected paper.latency.samples_ms.1 to "
+         "be greater than or equal to 0, got -2"),
+        ("policy: {max_leverage: .nan}", "1:24: expected policy.max_leverage to be a finite"),
+        ("strategy: snipper", "1:11: expected one of rank, sniper, reversion, carry, pairs, mix, "
+         "none, or a file, got 'snipper': did you mean sniper?"),
+        ("signals: {use: 'trend, bases'}", "or a file, got 'bases': did you mean basis?"),
+        ("notify: 5", "1:9: expected names and values in notify, got 5"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_in_words_of_its_own(tmp_path: Path, text: str, fault: str) -> None:
+    """With the place of the value, or of the name where that is wrong."""
+    (found,) = refused(tmp_path, text)
+
+    assert fault in found
+
+
+def test_what_is_in_the_clear_is_not_sealed_as_well(tmp_path: Path) -> None:
+    """One of both is old."""
+    sealed = "{database.url: '\"dydx-sealed\"'}"
+
+    (found,) = refused(tmp_path, f"sealed: {sealed}\ndatabase: {{url: x}}")
+
+    assert found == "bot.yaml:1: expected database.url once, got it in the clear as well"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("DYDX__POLICY__MARKET_USDC", "{", "DYDX__POLICY__MARKET_USDC: expected YAML, got "),
+        ("DYDX__POLICY", "5", "DYDX__POLICY: expected names and values in policy, got 5"),
+        ("DYDX__POLICY", '{"x": 5}', "DYDX__POLICY: expected no name 'policy.x'"),
+        ("DYDX__", "5", "DYDX__: expected the name of a setting"),
+        ("DYDX__SEALED", "5", "DYDX__SEALED: expected the name of a setting"),
+        ("DYDX__DEPOSIT", "many", "DYDX__DEPOSIT: expected deposit to be a valid integer, "),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, text: str, fault: str) -> None:
+    """With what was expected of it."""
+    with pytest.raises(ConfigError) as caught:
+        load(environment={name: text})
+
+    assert str(caught.value).startswith(fault)
+
+
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    """With the reason of the system."""
+    with pytest.raises(ConfigError, match="expected a configuration that can be read, got Is a di"):
+        load(path=tmp_path, environment={})
+
+
+def test_a_path_of_a_recording_has_the_time_at_which_it_begins() -> None:
+    """Or it could be used once."""
+    typed = parser().parse_args(["paper", "--record", "mine-{time}.jsonl.zst"])
+
+    path = record_of(options_of(typed))
+
+    assert path is not None
+    assert re.fullmatch(r"mine-\d{8}-\d{6}\.jsonl\.zst", path.name)
+    assert record_of(options_of(typed)) == path
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell stands between a file and the bot."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+
+    settings = from_file(tmp_path, "account: {keys: ~/my.key}\nrecord: ~/x.zst\n").settings
+
+    assert (settings.account.keys, settings.record) == (
+        "/home/somebody/my.key", "/home/somebody/x.zst",
+    )  # fmt: skip
+
+
+def test_the_paper_venue_is_as_it_is_configured() -> None:
+    """Its fees, its queue and its insurance fund."""
+    options = options_of(parser().parse_args(["replay"]))
+    settings = PaperSettings(
+        queue="optimistic", fees=FeeSettings(taker_ppm=400), insurance_fund_usdc=None
+    )
+
+    venue = Bot(msgspec.structs.replace(options, paper=settings)).venue
+
+    assert isinstance(venue, Paper)
+    assert (venue.queue, venue.fees) == ("optimistic", Fees(taker_ppm=400))
+
+
+def test_a_signal_is_made_as_it_is_configured() -> None:
+    """The others as their layer has them."""
+    loaded = load(environment={"DYDX__SIGNALS__MOMENTUM__SLOW": "90"})
+
+    tuned = loaded.settings.signals.tuned()
+
+    assert tuned == {"momentum": {"fast": 10.0, "slow": 90.0, "variance": 120.0}}
+    usual, slower = (Bot(Options(tuned=one)).scorer for one in ({}, tuned))
+    assert usual.names == slower.names
+
+
+@pytest.mark.parametrize("name", ["rank", "sniper", "reversion", "carry", "pairs"])
+def test_each_strategy_trades_by_its_own_settings(name: str) -> None:
+    """As the file has them, and not as the layer does."""
+    given = {"DYDX__STRATEGY": name, f"DYDX__STRATEGIES__{name.upper()}__REPORT_S": "7"}
+    settings = load(environment=given).settings
+
+    bot = Bot(Options(strategy=name, settings=settings.of_strategy()))
+
+    assert bot.shown.strategy.settings.report_s == 7  # type: ignore[union-attr]  # each has some
 
 
 # === Every setting ===

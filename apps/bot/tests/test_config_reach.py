@@ -3,16 +3,16 @@
 import inspect
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import dydx_paper
 import dydx_signals
 import dydx_strategy
 import msgspec
 import pytest
 from bot.__main__ import parser
-from bot.config import PATHS, SECTIONS, load, value_of
+from bot.config import PATHS, SECTIONS, Settings, load, value_of
 from bot.config_file import ConfigError, read
 from bot.configured import environment_of
 from bot.environment import EnvironmentSettings, objection
@@ -74,6 +74,7 @@ BESIDE = {"strategies.mix": {"strategies": [{"use": "rank"}]}}
 OTHERS: dict[str, Any] = {
     "profile": "reckless",
     "strategy": "sniper",
+    "signals.use": "trend",
     "markets": ["XRP-USD"],
     "policy.market_usdc": {"BTC-USD": 5.0},
     "strategies.rank.weights": {"trend": 1.0},
@@ -84,9 +85,20 @@ OTHERS: dict[str, Any] = {
 }
 
 
+@lru_cache
+def usual_settings() -> Settings:
+    """Return the settings that nobody changed."""
+    return load(environment={}).settings
+
+
+def usual(path: str) -> Any:
+    """Return a value that nobody changed."""
+    return value_of(usual_settings(), path)
+
+
 def candidates(path: str) -> list[Any]:
     """Return values that a setting may have, and has not by default."""
-    kind, default = PATHS[path].annotation, value_of(load(environment={}).settings, path)
+    kind, default = PATHS[path].annotation, usual(path)
     if path in OTHERS:
         return [OTHERS[path]]
     if get_origin(kind) is Literal:
@@ -120,7 +132,7 @@ def test_every_setting_is_reached_by_the_file_and_by_a_variable(
     for path in PATHS:
         if path.rpartition(".")[0] != section:
             continue
-        before = value_of(load(environment={}).settings, path)
+        before = usual(path)
         for value in candidates(path):
             file.write_text(json.dumps(nested(path, value)))
             name = f"DYDX__{path.upper().replace('.', '__')}"
@@ -331,12 +343,15 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(text: str, tmp_path: P
 
 def test_a_variable_may_hold_a_password_and_nothing_shows_it() -> None:
     """The environment is where a container has it."""
-    url = "postgresql+psycopg://bot:hunter2@db/bot"
+    url = "postgresql+psycopg://bot:hunt@er2@db/bot?sslpassword=hunt@er2&x=1"
 
     loaded = load(environment={"DYDX__DATABASE__URL": url})
 
     assert loaded.settings.database.url.get_secret_value() == url
-    assert "hunter2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+    assert "er2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+    assert loaded.settings.model_dump(mode="json")["database"] == {
+        "url": "postgresql+psycopg://bot:***@db/bot?sslpassword=***&x=1"
+    }
 
 
 def test_what_is_wrong_with_a_secret_is_not_repeated(tmp_path: Path) -> None:
@@ -354,4 +369,3 @@ def test_a_model_is_no_setting() -> None:
         for path, field in PATHS.items()
         if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)
     ]
-    assert dydx_paper.QueuePosition == PATHS["paper.queue"].annotation

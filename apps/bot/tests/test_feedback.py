@@ -115,6 +115,7 @@ def test_what_the_guard_sold_is_a_cut_without_a_decision(run: tuple[Bot, Buyer])
     assert {o.why for o in cuts} == {e.value.why for e in bot.journal.of_kind("reduce")}
 
 
+@pytest.mark.replays
 def test_what_is_held_is_what_the_account_holds_at_the_present_price() -> None:
     """The last holdings are the account's, to the base unit and to the cent."""
     bot, buyer = bought(500)

@@ -3,9 +3,10 @@
 import argparse
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from bot.__main__ import COMMANDS, EPILOG, GROUPS, parser
+from bot.__main__ import COMMANDS, EPILOG, GROUPS, main, parser
 from bot.parsing import Parser
 from dydx_conn import network
 
@@ -70,6 +71,27 @@ def test_every_example_is_one_that_the_parser_takes(name: str, typed: str, top: 
         assert isinstance(top.parse_args(words[1:]), argparse.Namespace)
     else:  # options alone are those of replay
         assert name == ""
+
+
+# What needs no network, no key and no run of seconds.
+CHEAP = [
+    typed
+    for _, typed in EXAMPLES
+    if typed.startswith(("bot completion bash", "bot doctor --offline", "bot history"))
+]
+
+
+@pytest.mark.parametrize("typed", CHEAP)
+def test_a_cheap_example_does_what_it_shows(
+    typed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is typed for real; nothing is wrong with its words."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    code = main(shlex.split(typed)[1:])
+
+    assert code in (0, 1)
+    assert "expected" not in capsys.readouterr().err
 
 
 def test_the_help_of_trade_leads_from_nothing_to_a_run(top: Parser) -> None:

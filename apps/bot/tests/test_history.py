@@ -53,8 +53,8 @@ def test_orders_stand_newest_first_with_how_many_there_are(bot: Bot, stored: str
         "orders 1 to 3 of 3, newest first; times are UTC of 2025",
         "",
         "run  id  created         ticker   side  size  price  filled  status",
-        "  2  O1  11-30 12:03:00  BTC-USD  BUY   0.02  65000     25%  canceling",
-        "  1  O2  11-30 12:02:00  ETH-USD  BUY   0.02  65000          canceled",
+        "  2  O1  11-30 12:03:00  BTC-USD  BUY   0.02  65000     25%  partially filled",
+        "  1  O2  11-30 12:02:00  ETH-USD  BUY   0.02  65000          cancelled",
         "  1  O1  11-30 12:01:00  BTC-USD  BUY   0.02  65000    100%  filled",
         "",
         "all about one: bot history O1 --run 2",
@@ -65,7 +65,7 @@ def test_orders_stand_newest_first_with_how_many_there_are(bot: Bot, stored: str
     ("filters", "found"),
     [
         ("--status filled", ["1"]),
-        ("--status filled,canceled", ["2", "1"]),
+        ("--status filled,cancelled", ["2", "1"]),
         ("--ticker eth-usd", ["2"]),
         ("--run 2", ["3"]),
         ("--account dydx1m --network testnet", ["3", "2", "1"]),
@@ -175,6 +175,24 @@ def test_orders_are_read_while_a_bot_writes(bot: Bot, stored: str) -> None:
         _, out, _ = bot("history", "--database", stored)
         connection.rollback()
     engine.dispose()
+
+    assert out.startswith("orders 1 to 3 of 3")
+
+
+def test_what_a_killed_bot_has_committed_is_read(bot: Bot, tmp_path: Path) -> None:
+    """Its log is there, and nobody who could put it into the file."""
+    engine = engine_of(str(tmp_path / "bot.db"))
+    upgrade(engine)
+    with writing(engine).connect() as connection:
+        for name in ("runs", "orders"):
+            connection.execute(TABLES[name].insert(), ROWS[name])
+        connection.commit()
+        (tmp_path / "killed").mkdir()
+        for path in tmp_path.glob("bot.db*"):
+            if not path.name.endswith("-shm"):
+                (tmp_path / "killed" / path.name).write_bytes(path.read_bytes())
+    engine.dispose()
+    _, out, _ = bot("history", "--database", str(tmp_path / "killed" / "bot.db"))
 
     assert out.startswith("orders 1 to 3 of 3")
 

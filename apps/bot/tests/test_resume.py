@@ -12,6 +12,7 @@ from bot.database import engine_of
 from bot.paper import Paper, paper_account
 from bot.remains import left_of
 from bot.resume import ACCOUNT, Carrying, Left
+from bot.spill import Spill
 from bot.wire import WireVenue
 from bot.writer import Writer
 from dydx_conn import ConnError, Frame, Inbox, Subaccount
@@ -178,11 +179,15 @@ def test_the_day_of_real_orders_is_remembered_without_a_ledger(
     left = left_of(url, CHAIN, us, paper=False)
     assert left is not None
     assert (None, day) == (left.venue, left.memory)
+    left = msgspec.structs.replace(left, paid_in=-5 * 10**9)
     begun = Bot(Options.of("steady", strategy="none"), WireVenue(us))
     begun.run(from_iterable([*frames[:1], Frame(0, 1, 1, ACCOUNT, "state", left.text, id="1/x")]))
     assert day.opened == begun.risk.memory.opened
     assert begun.risk.next_client_id > 10_000
-    assert "the day's loss, the drawdown and rests count on" in begun.shown.carried
+    assert -5 * 10**9 == begun.risk.account.transferred
+    assert begun.shown.carried.endswith(
+        "the day's loss, the drawdown and rests count on, but for -5,000.00 USDC paid in"
+    )
 
 
 def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:
@@ -246,3 +251,18 @@ def test_a_state_is_stored_again_after_many_events(
     state = from_json(last[0]["data"], VenueState)
     again = resumed(state, (from_json(row["data"], Entry) for row in last[1:]))
     assert [*run.states.values()][-1] == to_json(again.ledger)
+
+
+def test_what_a_run_could_not_write_is_read_too(tmp_path: Path, frames: list[Frame]) -> None:
+    """Its database was locked to the end: its rows wait in a file."""
+    url = str(tmp_path / "bot.db")
+    run = Run(lambda table, row: run.rows.append((table, row() if callable(row) else row)))
+    run.on(frames[:3_000])
+    spill = Spill(url, row_of(None))
+    spill.add(run.rows)
+    spill.close()
+
+    left = required(url)
+    assert left.venue is not None
+    assert [*run.states.values()][-1] == to_json(left.venue.ledger)
+    assert required(url).text == left.text

@@ -172,6 +172,7 @@ def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Pat
     assert again.journal.hash == quickstart.journal.hash
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce", "gate"])
 def test_why_walks_from_anything_back_to_the_wire(reckless: Bot, kind: str) -> None:
     """The chain names its links, its frames, and quotes the wire's own text."""
@@ -261,6 +262,7 @@ def bad_frames() -> list[Frame]:
     return frames
 
 
+@pytest.mark.replays
 def test_bad_frames_are_counted_and_nothing_around_them_is_lost() -> None:
     """The same decisions come out, with every bad frame on the quality panel."""
     good, bad = Bot(Options()), Bot(Options())
@@ -334,6 +336,7 @@ def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
     assert list(bot.scorer.views) == ["BTC-USD"]
 
 
+@pytest.mark.replays
 def test_a_run_that_was_late_replays_to_its_hash(tmp_path: Path) -> None:
     """What was folded together, and what was denied for it, is in the frames; and it is not nothing."""
     header = Header(network="local", rest="r", ws="w", client="t", source="a slow run")

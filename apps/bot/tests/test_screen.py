@@ -84,6 +84,7 @@ def test_frames_are_held_until_they_are_due(
     assert waited == pytest.approx((last.mono - frames[0].mono) / 1e9 / 20, abs=0.05)
 
 
+@pytest.mark.replays
 def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> None:
     """What is on the screen is the run: its mode, its markets, its decisions."""
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))

@@ -24,6 +24,7 @@ def faults() -> dict[str, list[str]]:
     return conform(ALL)
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("name", [make().name for make in ALL])
 def test_an_engine_holds_what_it_has_to(faults: dict[str, list[str]], name: str) -> None:
     """On the scale, recomputable, of its own market alone, and what it declares."""
@@ -192,6 +193,7 @@ def left(part: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.replays
 def test_a_run_goes_on_with_the_days_that_another_left(part: list[Frame], left: Path) -> None:
     """They are in the run hash, and in what each level is measured against."""
     plain, told = Bot(Options()), Bot(Options())

@@ -79,6 +79,7 @@ def test_before_the_first_frame_nothing_is_known() -> None:
     assert () == fresh.venue.fills
 
 
+@pytest.mark.replays
 def test_looking_changes_nothing_of_what_the_bot_does(paper: Bot) -> None:
     """A run that is looked at all the time has the same hash."""
     assert paper.journal.hash == played(Bot(Options()), every=50).journal.hash
@@ -161,6 +162,7 @@ def test_the_screen_sees_what_the_gate_lets_pass() -> None:
 # === Panels shown alone ===
 
 
+@pytest.mark.replays
 def test_detectors_decide_nothing() -> None:
     """Looked for or not, the run is the same; and nobody pays for what nobody asked for."""
     without, with_ = (played(Bot(Options(detectors=on)), 1_500) for on in (False, True))

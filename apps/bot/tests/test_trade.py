@@ -827,6 +827,7 @@ def test_options_name_who_signs() -> None:
 SESSIONS = sorted(find_recording("account").parent.glob("localnet/*/frames.jsonl.zst"))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.parent.name)
 def test_no_fill_of_the_real_venue_stops_the_gate(path: Path) -> None:
     """Only lost frames do, for a while: of what it reports itself nothing leaves a doubt."""

@@ -16,6 +16,7 @@ import sqlalchemy
 from bot import spill, writer
 from bot.database import TABLES, engine_of
 from bot.spill import process
+from bot.store import Store
 from bot.writer import Writer
 
 BEGAN = itertools.count(1)
@@ -290,18 +291,77 @@ def test_a_file_that_was_taken_half_is_taken_again_and_nothing_twice(
     assert rows(file, "states", "seq") == [(number,) for number in range(50)]
 
 
-def test_a_file_of_rows_that_is_none_is_left_alone(file: str, impatient: None) -> None:
+def test_a_writer_goes_on_after_what_nobody_expected(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows in hand are counted as lost, with why."""
+    faults = iter([ZeroDivisionError("a bug")])
+
+    def broken(store: Store, rows: list[Any]) -> list[Any]:
+        for fault in faults:
+            raise fault
+        return write(store, rows)
+
+    write = Store.write
+    monkeypatch.setattr(Store, "write", broken)
+    with writing(file) as made:
+        made.put("states", state(1))
+        made.put("states", state(2))
+        made.flush(0.3)
+        made.put("states", state(3))
+
+    assert made.trouble == "expected to write every row, got 2 lost: ZeroDivisionError: a bug"
+    assert rows(file, "states", "seq") == [(3,)]
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", '{"run":{"began":1}}\n["states",{}]\n'])
+def test_a_file_of_rows_that_is_none_is_left_alone(file: str, impatient: None, text: str) -> None:
     """Whatever else is in the directory stays."""
     Path(file).write_text("no database " * 99)
     with writing(file) as made:
         made.put("states", state(1))
     Path(file).unlink()
     (path,) = waiting()
-    path.write_text("nonsense\n")
+    path.write_text(text)
     with writing(file) as made:
         made.put("states", state(1))
 
-    assert (made.trouble, path.read_text()) == ("", "nonsense\n")
+    assert (made.trouble, path.read_text()) == ("", text)
+
+
+def test_rows_wait_for_a_server_that_is_not_there(impatient: None) -> None:
+    """Its password is in no word, and in no file."""
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/bot"
+    with writing(url) as made:
+        made.put("states", state(1))
+
+    (path,) = waiting()
+    assert made.trouble.startswith(
+        "expected a database in postgresql+psycopg://me:***@127.0.0.1:1/bot, got connection failed"
+    )
+    assert "refused" in made.trouble
+    assert "hunter2" not in made.trouble + path.read_text() + path.name
+
+
+def test_a_connection_that_is_cut_is_made_again(
+    postgresql: Callable[[], str], impatient: None
+) -> None:
+    """A server that was restarted has lost nothing, and rows wait meanwhile."""
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1))
+        made.flush()
+        engine = engine_of(url)
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"{others} AND application_name = 'dydx-bot'")
+        engine.dispose()
+        made.put("states", state(2))
+
+    assert rows(url, "states", "seq") == [(1,), (2,)]
+    assert (made.trouble, waiting()) == ("", [])
 
 
 def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
@@ -388,6 +448,7 @@ KILLED = """
 import sys, time
 from bot.writer import Writer
 from bot.spill import process
+from bot.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 for number in range(10**9):
@@ -433,6 +494,7 @@ FULL = """
 import resource, sys
 from bot.writer import Writer
 from bot.spill import process
+from bot.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}

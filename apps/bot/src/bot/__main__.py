@@ -56,10 +56,7 @@ from bot.parsing import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A wrong word is one line of error and a 2."""
-    # Python has no stream where there is no file (2>&-), and all else here counts on one.
-    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115 - to the end
+    begin_streams()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if shows_secret(typed):
         print(f"bot: {_SHOWN}", file=sys.stderr)
@@ -70,9 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(typed)
     from bot.outlet import guarded, uncaught
 
-    # A terminal that cannot show an arrow gets a question mark, not a traceback.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     sys.excepthook = uncaught
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -89,6 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return 130
+
+
+def begin_streams() -> None:
+    """See to it that there are streams, and that they take any text."""
+    # Python has no stream where there is no file (2>&-), and all else here counts on one.
+    for name, how in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, how, encoding="utf-8"))  # noqa: SIM115 - to the end
+    # A terminal that cannot show an arrow gets a question mark, not a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def flushed(code: int) -> int:

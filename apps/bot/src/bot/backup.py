@@ -211,7 +211,8 @@ def _taken_words(sums: dict[str, dict[str, Any]]) -> Iterator[str]:
     else:
         yield "database       none yet"
     count = len([name for name in sums if name.startswith(_STATE)])
-    yield f"state          {count} file{'s' * (count != 1)}: halts, days, claims"
+    files = f"{count} file{'s' * (count > 1)}: halts, days, claims" if count else "none"
+    yield f"state          {files}"
     found = [name for name in sums if name in _CONFIGURATIONS]
     yield f"configuration  {'bot.yaml' if found else 'none'}"
 

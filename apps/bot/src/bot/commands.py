@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import Frame, Inbox, Network, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from msgspec.structs import replace
 from reactivex import Observable, operators
@@ -152,6 +152,8 @@ def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[None]:
         except ClaimedError as error:
             what = f"{error}: --account NAME is another account"
             raise ClaimedError(what, error.pid) from None
+        except ConnError as error:  # a full disk stops no paper
+            print(f"bot: warning: {error}", file=sys.stderr)
         yield
 
 

@@ -18,6 +18,8 @@ from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
 from bot.__main__ import parser
+from bot.config import PATHS as SETTINGS
+from bot.config import SECTIONS
 from bot.profiles import PROFILES
 from bot.signals import known
 
@@ -70,10 +72,13 @@ def _offers() -> dict[str, Offer]:
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "status": Offer(["OPEN", "FILLED", "CANCELED", "UNTRIGGERED"], several=True),
+        "side": Offer(["long", "short"]),
+        "by": Offer(["run", "market", "strategy", "class", "endpoint", "minute", "hour", "day"]),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
+        "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
         "": Offer(files=["*"]),
     }
 

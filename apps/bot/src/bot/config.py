@@ -17,6 +17,7 @@ import re
 import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
@@ -67,6 +68,11 @@ class EndpointSettings(Section):
     node: str = Field(default="", description="node, as HOST:PORT")
 
 
+def _expanded(path: str | None) -> str | None:
+    """Return a path as a shell would have it, which a file does not pass through."""
+    return os.path.expanduser(path) if path is not None and path.startswith("~/") else path
+
+
 class AccountSettings(Section):
     """Whose account is traded with real orders, and who signs."""
 
@@ -80,6 +86,8 @@ class AccountSettings(Section):
     authenticators: tuple[int, ...] = Field(
         default=(), description="ids by which the owner has permitted the key"
     )
+
+    _at_home = field_validator("keys")(_expanded)
 
 
 class StrategiesSettings(Section):
@@ -102,6 +110,8 @@ class ScoredSettings(Section):
         default="",
         description="all, names with commas between such as trend,basis, or a Python file of yours",
     )
+
+    _at_home = field_validator("use")(_expanded)
 
     def tuned(self) -> dict[str, dict[str, float]]:
         """Return of each signal that is not as its layer has it by what it is made."""
@@ -162,10 +172,10 @@ class DatabaseSettings(Section):
 
     @field_serializer("url")
     def _without_password(self, url: SecretStr) -> str:
-        return _PASSWORD.sub(r"\1***@", url.get_secret_value())
+        return _PASSWORD.sub(r"\1\2***", url.get_secret_value())
 
 
-_PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^@\s]*@")
+_PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^/\s]*(?=@)|([?&]\w*password=)[^&\s]*")
 
 
 class Later(Section):
@@ -223,6 +233,8 @@ class Settings(BaseSettings):
     notify: Later = Later()
     api: Later = Later()
     log: Later = Later()
+
+    _at_home = field_validator("network", "strategy", "record", "audit")(_expanded)
 
     def of_strategy(self) -> Pace:
         """Return the settings of the strategy that trades; a file of the user's has none."""
@@ -449,7 +461,7 @@ def of_variables(environment: Mapping[str, str], faults: list[Fault]) -> Layer:
 def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
     path = name[len(PREFIX) :].lower().replace("__", ".")
     field = PATHS.get(path)
-    if field is None and path not in SECTIONS:
+    if field is None and (path not in SECTIONS or not path):
         known = {PREFIX + known.upper().replace(".", "__"): known for known in (*PATHS, *SECTIONS)}
         words = f"expected the name of a setting{near(name.upper(), known)}"
         faults.append(Fault(name, words))
@@ -472,6 +484,7 @@ def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
 
 FILE: Final = "bot.yaml"
 NONE: Final = "none"
+CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -532,9 +545,16 @@ _BESIDE: Final = {
 
 
 def found() -> Path | None:
-    """Return the file that is used where none is named: of the directory, or of the user."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    places = (Path(FILE), Path(home) / "dydx-bot" / FILE)
+    """Return the file that is used where none is typed: as DYDX_CONFIG says, or the first found.
+
+    It is looked for in the working directory and in the configuration directory of the user.
+    """
+    if named := os.environ.get(CONFIG):
+        return None if named == NONE else Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    if not home.is_absolute():  # as the standard of these directories has it
+        home = Path.home() / ".config"
+    places = (Path(FILE), home / "dydx-bot" / FILE)
     return next((path for path in places if path.is_file()), None)
 
 
@@ -711,6 +731,7 @@ def _foremost(places: Sequence[str]) -> str:
 
 def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
     """Find what agrees with its own section, and not with another one."""
+    yield from _unknown_names(settings, given)
     if settings.strategy == "mix" and settings.strategies.mix is None:
         words = "expected strategies.mix beside strategy mix, got nothing"
         yield Fault(_at(given, "strategy"), words)
@@ -732,6 +753,37 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
             except SignalError as error:
                 where, words = _contradiction(f"signals.{name}", str(error), given)
                 yield Fault(where, f"signals.{name}: {words}")
+
+
+def _unknown_names(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
+    """Find what is no name of a strategy or a signal, nor a file; not of what is typed."""
+    strategy, use = settings.strategy, settings.signals.use
+    known = [*SETTINGS, "mix", "none"]
+    wanted = [part.strip() for part in use.split(",") if part.strip()]
+    signals = [*(make().name for make in ALL), "all"]
+    for path, name, names in (
+        ("strategy", strategy, known),
+        *(("signals.use", name, signals) for name in wanted if not use.endswith(".py")),
+    ):
+        typed = _at(given, path).startswith("--")
+        if name not in names and not typed and not _FILE.search(name) and not _module(path, name):
+            words = f"expected one of {', '.join(names)}, or a file, got {shown(name)}"
+            yield Fault(_at(given, path), words + near(name, names))
+
+
+_FILE: Final = re.compile(r"[/\\]|\.(py|toml|json)$")
+
+
+def _module(path: str, name: str) -> bool:
+    """Return whether a strategy may be an importable module."""
+    if path != "strategy" or not name.replace(".", "").isidentifier():
+        return False
+    if "." in name:  # to look for it would import the package that it is in
+        return True
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # one that is no module like others, as __main__
+        return False
 
 
 def _of_mix(mix: AllocatorSettings | None, given: Mapping[str, Given]) -> Iterator[Fault]:

@@ -62,14 +62,13 @@ def show(arguments: argparse.Namespace) -> int:
         print(json.dumps({"hash": loaded.hash, "settings": values}, indent=2))
         return 0
     rows = [(path, written(plain_value(loaded, path)), loaded.origins[path]) for path in paths]
-    widths = [max(len(row[n]) for row in rows) for n in (0, 1)]
-    width = min(widths[1], _WIDEST)
-    lines = [f"{path:<{widths[0]}}  {text:<{width}}  {where}" for path, text, where in rows]
+    widths = [min(most, max(len(row[n]) for row in rows)) for n, most in enumerate(_WIDEST)]
+    lines = [f"{path:<{widths[0]}}  {text:<{widths[1]}}  {where}" for path, text, where in rows]
     print(as_lines([*lines, f"config hash {loaded.hash}"]))
     return 0
 
 
-_WIDEST: Final = 40
+_WIDEST: Final = (44, 16)  # of a path and a value, so that most lines fit a terminal
 
 
 def _named(name: str | None) -> list[str]:
@@ -188,13 +187,18 @@ def init(arguments: argparse.Namespace) -> int:
     """Write a file in which every setting stands as a comment, with what it means."""
     path = Path(arguments.name or FILE)
     try:
-        with path.open("x", encoding="utf-8") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It may hold what is sealed: nobody else needs to read it.
+        with open(os.open(path, _NEW, 0o600), "w", encoding="utf-8") as file:
             file.write(template())
     except FileExistsError:
         words = "expected a path where nothing is yet, got a file: it is left as it is"
         raise ConfigError([Fault(str(path), words)]) from None
     print(f"{path}: {len(PATHS)} settings, all as comments; bot config check {path}")
     return 0
+
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 def template() -> str:
@@ -286,7 +290,7 @@ def _replace(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        with open(os.open(part, _NEW, mode), "w") as file:
             file.write(text)
         part.replace(path)
     finally:

@@ -79,8 +79,6 @@ def typed_again(arguments: argparse.Namespace, *names: str) -> list[str]:
 
 # === Settings ===
 
-CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
-
 
 def loaded_of(arguments: argparse.Namespace, recorded: str = "") -> Loaded:
     """Return the settings of a command; read once, and said where a file has part in it.
@@ -99,7 +97,6 @@ def _loaded(arguments: argparse.Namespace, recorded: str) -> Loaded:
     if recorded and named is None:  # a variable is of today
         print("bot: configuration: as recorded (--config FILE or none: another)", file=sys.stderr)
         return load(typed_of(arguments), recorded=json.loads(recorded), environment={})
-    named = named or os.environ.get(CONFIG)
     path = found() if named is None else None if named == NONE else Path(named)
     if named is None and path is not None:
         print(f"bot: configuration: {path} (--config none: without it)", file=sys.stderr)

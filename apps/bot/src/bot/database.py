@@ -285,6 +285,7 @@ def engine_of(url: str | URL, *, patience_s: float = _PATIENCE_S) -> Engine:
             found, pool_pre_ping=True,
             connect_args={
                 "connect_timeout": max(2, round(patience_s)),
+                "tcp_user_timeout": 10_000,  # ms; a server that is cut off answers nothing
                 "options": f"-c lock_timeout={round(patience_s * 1_000)}",
                 "application_name": "dydx-bot",
             }, **how,

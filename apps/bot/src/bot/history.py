@@ -41,9 +41,9 @@ from bot.reading import (
 )
 from bot.when import TypedError, chosen, iso, span, span_words, utc
 
-# What an order may be, as the venue has it; the database may have others.
+# What an order may be (dydx_conn, Lifecycle); that none is so yet is no mistake.
 _STATUSES: Final = (
-    "OPEN", "FILLED", "CANCELED", "BEST_EFFORT_OPENED", "BEST_EFFORT_CANCELED", "UNTRIGGERED",
+    "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED",
 )  # fmt: skip
 
 FIELDS: Final = (
@@ -161,12 +161,8 @@ def _cells(row: RowMapping, *, year: bool) -> list[str]:
     return [
         str(row["run_id"]), row["id"], utc(row["created"], year=year), row["ticker"], row["side"],
         row["size"], row["price"], _share(row["filled"], row["size"]),
-        _SHORT.get(row["status"], row["status"].lower().replace("_", " ")),
+        row["status"].lower().replace("_", " "),
     ]  # fmt: skip
-
-
-# What is on its way, and not yet in a block.
-_SHORT: Final = {"BEST_EFFORT_OPENED": "opening", "BEST_EFFORT_CANCELED": "canceling"}
 
 
 def _share(filled: str, size: str) -> str:
@@ -334,7 +330,7 @@ def _words(
 ) -> Iterator[str]:
     yield from labelled("order", f"{order['id'] or 'without a number'} of {run_words(run)}")
     yield from labelled("venue's id", order["order_id"])
-    yield from labelled("account", f"{order['account']} on {order['chain_id']}")
+    yield from labelled("account", f"{order['account']} on {order['chain_id'] or run['network']}")
     what = f"{order['side']} {order['size']} {order['ticker']} at {order['price']}"
     yield from labelled("what", f"{what}, {order['type'].lower().replace('_', ' ')}")
     reason = f" ({order['reason']})" if order["reason"] else ""

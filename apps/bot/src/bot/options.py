@@ -6,7 +6,17 @@ Only argparse is imported here, and bot.parsing: this is read for every word tha
 import argparse
 from typing import Any, Final
 
-from bot.parsing import Tickers, new_file, numbers, positive, rank, whole
+from bot.parsing import (
+    Tickers,
+    new_file,
+    node_address,
+    numbers,
+    positive,
+    rank,
+    rest_address,
+    socket_address,
+    whole,
+)
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -65,9 +75,21 @@ NETWORK: Final = (
         metavar="NAME|FILE.toml",
         help="testnet, mainnet, local or a TOML file (default: what --environment picks)",
     ),
-    option("--rest", metavar="URL", help="REST address in place of the network's own"),
-    option("--ws", metavar="URL", help="WebSocket address in place of the network's own"),
-    option("--node", metavar="HOST:PORT", help="node in place of the network's own"),
+    option(
+        "--rest",
+        type=rest_address,
+        metavar="URL",
+        help="REST address in place of the network's own",
+    ),
+    option(
+        "--ws",
+        type=socket_address,
+        metavar="URL",
+        help="WebSocket address in place of the network's own",
+    ),
+    option(
+        "--node", type=node_address, metavar="HOST:PORT", help="node in place of the network's own"
+    ),
     option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
 )
 

@@ -108,6 +108,10 @@ def _words_first(typed: Sequence[str], words: Sequence[str]) -> list[str]:
 class Shape(argparse.HelpFormatter):
     """How help looks: texts are filled a paragraph at a time, what is indented stays as it is."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._width = min(self._width, 98)  # lines that are longer are read badly
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         filled = [
             part if "\n " in part else super(Shape, self)._fill_text(part, width, indent)
@@ -221,6 +225,27 @@ def share(text: str) -> float:
     if number >= 1:
         raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, got {text}")
     return number
+
+
+def rest_address(text: str) -> str:
+    """Read the address of an indexer's REST."""
+    return _address(text, r"https?://[^\s/]+.*", "https://indexer.example.com")
+
+
+def socket_address(text: str) -> str:
+    """Read the address of an indexer's WebSocket."""
+    return _address(text, r"wss?://[^\s/]+.*", "wss://indexer.example.com/v4/ws")
+
+
+def node_address(text: str) -> str:
+    """Read the address of a node."""
+    return _address(text, r"[^\s/]+:\d+", "grpc.example.com:443")
+
+
+def _address(text: str, shape: str, such_as: str) -> str:
+    if not re.fullmatch(shape, text):
+        raise argparse.ArgumentTypeError(f"expected an address such as {such_as}, got {text!r}")
+    return text
 
 
 def new_file(text: str) -> str:

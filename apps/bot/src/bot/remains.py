@@ -18,6 +18,7 @@ from dydx_risk import Memory
 from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
+from bot.configured import loaded_of
 from bot.database import TABLES, engine_of, explained, upgrade, writing
 from bot.resume import Left
 from bot.rows import database_of
@@ -25,9 +26,12 @@ from bot.spill import spilled
 from bot.store import absorb
 
 
-def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) -> Left | None:
+def carried(
+    arguments: argparse.Namespace, net: Network, account: Subaccount, paid_in: int = 0
+) -> Left | None:
     """Return what the last run of an account left, and report it in a line; None to begin without.
 
+    `paid_in` is what came since, as far as that is known: it is no profit, and no loss.
     A paper account whose money cannot be read does not begin: `ConnError`. With real orders the
     account is the chain's, and what risk remembered is warned about.
     """
@@ -43,8 +47,9 @@ def carried(arguments: argparse.Namespace, net: Network, account: Subaccount) ->
         print(f"bot: warning: {error}: {what}", file=sys.stderr)
         return None
     if left is not None:
+        left = replace(left, paid_in=paid_in)
         print(f"bot: {account} {left.words(time.time_ns())}", file=sys.stderr)
-        deposits, typed = left.deposits, arguments.deposit
+        deposits, typed = left.deposits, loaded_of(arguments).settings.deposit
         if paper and typed is not None and typed * 10**6 != deposits:
             what = f"a deposit of {typed:,} USDC for an account that begins (--fresh)"
             print(f"bot: warning: expected {what}, got one that goes on", file=sys.stderr)

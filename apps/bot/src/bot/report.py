@@ -24,6 +24,14 @@ SHOWN: Final = 12
 _HALTS: Final = ("HALTED", "FOREIGN")
 
 
+_SAMPLED: Final = {
+    "decisions": ("decision",),
+    "verdicts": VERDICTS,
+    "fills": ("fill",),
+    "acts": ("act",),
+}
+
+
 def report_of(
     bot: Bot, *, name: str, recording: Recording | None = None, complete: bool = True
 ) -> dict[str, Any]:
@@ -77,10 +85,7 @@ def report_of(
         "trouble": data.counts(),
         "troubles": dict(bot.shown.troubles),
         "samples": {
-            "decisions": _samples(bot.journal.of_kind("decision")),
-            "verdicts": _samples(bot.journal.of_kind(*VERDICTS)),
-            "fills": _samples(bot.journal.of_kind("fill")),
-            "acts": _samples(bot.journal.of_kind("act")),
+            name: _samples(bot.journal.of_kind(*kinds)) for name, kinds in _SAMPLED.items()
         },
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),

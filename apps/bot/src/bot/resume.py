@@ -86,7 +86,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
         since = f"run {self.run}, which {how} {ago} ago{lost}"
         if self.venue is None:
-            return f"goes on from {since}: the day's loss, the drawdown and rests count on"
+            paid = f", but for {self.paid_in / 1e6:+,.2f} USDC paid in" if self.paid_in else ""
+            return f"goes on from {since}: the day's loss, the drawdown and rests count on{paid}"
         ledger = ledger_of(self.venue)
         worth = "unknown" if ledger.equity is None else f"{ledger.equity / 1e6:,.2f} USDC"
         held = [
@@ -122,8 +123,8 @@ def carry_on(frame: Frame, venue: object, risk: Risk) -> Left:
         raise ConnError(f"expected what a run of this account left, got: {error}") from None
     memory = left.memory or Memory()
     if not isinstance(venue, PaperVenue):  # whose numbers go by time
-        risk.recall(msgspec.structs.replace(memory, next_client_id=risk.next_client_id))
-        risk.account.transferred = left.paid_in
+        ours = msgspec.structs.replace(memory, next_client_id=risk.next_client_id)
+        risk.recall(ours, left.paid_in)
         return left
     risk.recall(msgspec.structs.replace(memory, next_client_id=unused_id(left)), left.paid_in)
     risk.account.remember([(1, risk.next_client_id)])

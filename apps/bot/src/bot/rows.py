@@ -193,15 +193,15 @@ def run_row(
 
 
 def config_of(bot: Bot) -> dict[str, Any]:
-    """Return the options of a run as plain data."""
+    """Return all by which a run decides, as plain data: as its recording has it."""
     options = bot.options
-    found = {
-        name: getattr(options, name)
-        for name in ("strategy", "signals", "deposit", "guard", "strict", "profile")
-    }
-    for name in ("policy", "settings"):
-        found[name] = getattr(options, name).model_dump(mode="json")
-    return found
+    if options.config is not None:
+        config: dict[str, Any] = msgspec.json.decode(options.config.text(options.deposit))
+        return config
+    return {
+        "profile": options.profile, "strategy": options.strategy, "deposit": options.deposit,
+        "guard": options.guard, "policy": options.policy.model_dump(mode="json"),
+    }  # fmt: skip
 
 
 def config_row(entry: JournalEntry) -> Row:

@@ -28,6 +28,7 @@ Named = tuple[str, Row]  # a row and its table
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
 _AT_ONCE: Final = 500  # rows to hand back at a time
 _SUFFIX: Final = ".jsonl"
+IDENTITY: Final = ("began", "chain_id", "account", "process")  # what a run is known by
 REFUSED: Final = ".refused"  # of rows that no database could hold: nobody tries again
 
 
@@ -134,6 +135,8 @@ class Left:
         os.lseek(file, 0, os.SEEK_SET)
         with open(os.dup(file), "rb") as lines:
             self.run = msgspec.json.decode(next(lines, b""), type=Header).run
+        if not self.run.keys() >= {*IDENTITY}:
+            raise msgspec.ValidationError(f"expected a run in {path}, got {[*self.run]}")
 
     def rows(self) -> Iterator[list[Named]]:
         """Yield the rows, some at a time."""
@@ -142,7 +145,7 @@ class Left:
             next(lines)
             some: list[Named] = []
             for line in lines:
-                with contextlib.suppress(ValueError):  # the run was killed in this line
+                with contextlib.suppress(ValueError, TypeError):  # the run was killed in this line
                     table, row = json.loads(line)
                     some.append((table, row))
                 if len(some) == _AT_ONCE:

@@ -28,7 +28,7 @@ from bot.database import (
     upgrade,
     writing,
 )
-from bot.spill import Left, Named, Row, started
+from bot.spill import IDENTITY, Left, Named, Row, started
 
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
@@ -123,12 +123,10 @@ def absorb(engine: Engine, left: Left) -> list[Refusal]:
 # === Runs ===
 # A run is known by when it began and by its process; its number is the database's.
 
-_IDENTITY: Final = ("began", "chain_id", "account", "process")
-
 
 def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
     """Return what every row of a run has: its number, its account; a new run is written down."""
-    known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in _IDENTITY))
+    known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in IDENTITY))
     number = sqlalchemy.select(runs.c.id, runs.c.ledger).where(known)
     found = connection.execute(number).first()
     if found is None:

@@ -257,9 +257,9 @@ def _trade(
     if claim.earlier:
         act(inbox, "restart", "ids", range_words(claim.earlier))
     database = opened_of(arguments).settings.database.url
-    reconcile(net, subaccount, inbox, database.get_secret_value())
+    paid_in = reconcile(net, subaccount, inbox, database.get_secret_value())
     options = options_of(arguments, worth, budget=LIVE)
-    left = carried(arguments, net, subaccount)
+    left = carried(arguments, net, subaccount, paid_in)
     bot = Bot(options, venue)
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)

@@ -141,16 +141,22 @@ class Writer:
                 self._wake.wait(EVERY_S)
                 self._wake.clear()
                 ends = self._ends < _NEVER
-                if not self._turn() and ends:
-                    break
+                try:
+                    taken = self._turn()
+                except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+                    self._lost_why, taken = f": {type(error).__name__}: {error}", True
                 self.trouble = self._words(_PATIENCE_S)
+                if ends and not taken:
+                    break
 
     def _turn(self) -> bool:
         """Write what waits; False if neither a database nor a file takes it."""
         self._open()
         while self._waiting:
             rows, mark = self._take()
+            self.lost += len(rows)  # until something has them
             taken = not rows or self._write(rows) or self._put_by(rows)
+            self.lost -= len(rows)
             if not taken:
                 self._waiting.extendleft(reversed(rows))
             for each in [mark] if taken else [mark, *self._waiting]:
