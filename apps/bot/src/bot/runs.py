@@ -37,7 +37,8 @@ from bot.beside import Beside, begun, noted
 from bot.brief_report import print_report
 from bot.budget import REPLAYED, Budget
 from bot.composition import Bot, Options
-from bot.configured import CONFIG, loaded_of
+from bot.config import CONFIG
+from bot.configured import loaded_of
 from bot.handle import Handle, starting, status_of, within_reach
 from bot.reload import Reloader, place_of
 from bot.report import report_of
