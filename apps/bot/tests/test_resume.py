@@ -191,7 +191,7 @@ def test_the_day_of_real_orders_is_remembered_without_a_ledger(
 
 
 def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:
-    """They would not fit; it is said how many they are."""
+    """They would not fit; how many they are is reported."""
     url = str(tmp_path / "bot.db")
     stored(url, frames[:3_000])
     whole = required(url)
