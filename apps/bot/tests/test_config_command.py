@@ -164,6 +164,7 @@ def test_a_sealed_secret_is_opened_with_its_passphrase(
     assert closed.settings.database.url.get_secret_value() == ""
     assert closed.origins["database.url"] == "bot.yaml:5, sealed"
     assert found.settings.database.url.get_secret_value() == URL
+    assert found.again().settings == found.settings
     assert "hunter2" not in repr(found) + found.text() + json.dumps(
         found.settings.model_dump(mode="json")
     )

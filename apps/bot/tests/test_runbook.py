@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import bot.environment
+import bot.reconcile
 import bot.trade
 import dydx_conn
 import msgspec
@@ -71,15 +72,35 @@ def test_what_is_wrong_with_settings_is_shown_as_the_page_has_it(
 ) -> None:
     """A start is refused, and the doctor names the file that is right again."""
     page = PAGES["Wrong edit of bot.yaml"]
+    monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\n")
 
-    assert main(["paper", "--network", "local"]) == 2
+    assert main(["paper", "--network", "local", "--seconds", "1"]) == 2
     assert is_in(page.shows[0], capsys.readouterr().err)
     (tmp_path / "bot.yaml").write_text("policy:\n  max_leverage: 3\n")
     [mended] = commands(page.title, "doctor")
     assert main(mended) == 0
     assert is_in(page.over[1], capsys.readouterr().out)
+
+
+def test_drill_lost_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no database is named by the doctor; away with it, and the next run makes one."""
+    page, file = PAGES["Lost database"], tmp_path / "bot.db"
+    file.write_text("some text " * 999)
+    [look] = commands(page.title, "doctor")
+
+    assert main([*look, "--database", str(file)]) == 1
+    monkeypatch.setattr("bot.reconcile.look", lambda *_: ([], "the indexer at block 9"))
+    bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1", 0), Inbox(), str(file))
+    shown = capsys.readouterr()
+    assert all(is_in(words, shown.out + shown.err) for words in page.shows)
+    file.rename(tmp_path / "away")
+    assert main([*look, "--database", str(file)]) == 0
+    over = capsys.readouterr().out
+    assert all(is_in(words, over) for words in page.over[1:])
 
 
 # === Lost disk ===
