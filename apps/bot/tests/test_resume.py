@@ -275,3 +275,14 @@ def test_no_id_that_an_earlier_run_has_claimed_serves_again() -> None:
     assert unused_id(left) > 7
     assert unused_id(beyond(left, [(1, 1_025), (5_000, 6_024)])) > 6_024
     assert unused_id(beyond(Left(run=1, at=1, ended=False), [])) > 0
+
+
+def test_a_server_gives_back_the_same(postgresql: Callable[[], str], frames: list[Frame]) -> None:
+    """To the quantum, as the file does."""
+    url = postgresql()
+    run = stored(url, frames[:2_000])
+
+    left = required(url)
+    assert left.venue is not None
+    assert [*run.states.values()][-1] == to_json(left.venue.ledger)
+    assert left.memory is not None
