@@ -184,6 +184,28 @@ def test_what_a_server_says_is_repeated_without_a_password() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reported", "got"),
+    [
+        ("attempt to write a readonly database", "one that is read-only"),
+        ("cannot execute INSERT in a read-only transaction", "one that is read-only"),
+        ("database or disk is full", "no space left on its disk"),
+        ("unable to open database file", "none that can be opened"),
+        ("disk I/O error", "a disk that fails to read or write"),
+        (
+            "database disk image is malformed",
+            "a damaged database (bot restore brings a backup back)",
+        ),
+        ("", "OperationalError"),
+    ],
+)
+def test_what_a_database_reports_is_put_in_plain_words(reported: str, got: str) -> None:
+    """Whoever reads it knows what to do."""
+    words = words_of(sqlite3.OperationalError(reported), "/x/bot.db")
+
+    assert words == f"expected a database in /x/bot.db, got {got}"
+
+
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """And so is what brings it."""
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
