@@ -28,12 +28,22 @@ from typing import Final
 
 from bot.budget import Foreseen
 from bot.composition import Bot, Options
+from bot.database import TABLES, engine_of
 from bot.paper import Paper, paper_account
 from bot.remains import left_of
 from bot.resume import ACCOUNT, Left
 from dydx_conn import Frame, RecordingError
-from dydx_paper import Digest, ledger_state, to_json
+from dydx_paper import (
+    Digest,
+    Entry,
+    VenueState,
+    from_json,
+    ledger_state,
+    resumed,
+    to_json,
+)
 from reactivex import from_iterable
+from sqlalchemy import select
 
 TOOLS: Final = Path(__file__).parent
 CHAIN: Final = "localdydxprotocol"
@@ -118,8 +128,8 @@ class Replayed:
     seq: int = 0
 
 
-def replayed(path: Path, options: Options, seq: int) -> Replayed:
-    """Play a recording; its ledger is noted as of the frame of this number."""
+def replayed(path: Path, options: Options, seq: int, stored: int) -> Replayed:
+    """Play a recording; its ledger is noted as of the frame `seq`; up to `stored` it is stored."""
     recording = Foreseen(path)
     bot, found = Bot(options), Replayed()
     bot.supervisor.stops = recording.stops
@@ -131,7 +141,7 @@ def replayed(path: Path, options: Options, seq: int) -> Replayed:
 
     def passing() -> Iterator[Frame]:
         for frame in recording:
-            if digest.drain() and found.seq > seq and found.first_beyond is None:
+            if digest.drain() and found.seq > stored and found.first_beyond is None:
                 found.first_beyond = found.last_at
             if frame.seq > seq and not found.ledger:
                 found.ledger = to_json(ledger_state(venue.ledger))
@@ -249,28 +259,41 @@ class Proof:
             return
         self._left = left
         try:
-            found = replayed(recording, self._options, left.seq)
+            last = max((frame.seq for frame in Foreseen(recording)), default=0)
+            ledger, seq = self._stored(left, last)
+            found = replayed(recording, self._options, seq, left.seq)
         except (RecordingError, FileNotFoundError) as error:
             self._last += f": no frame was recorded ({error})"
             self.early += 1
             return
+        self.ahead += last < left.seq  # the recording had frames that it had not written
+        expected = found.ledger
+        if not seq and before is not None and before.venue is not None:
+            expected = to_json(before.venue.ledger)
+        if ledger != expected:
+            self._fault(number, f"expected the ledger of frame {seq}, got another")
+        self.compared += 1
         self._against(number, found, before, left)
 
+    def _stored(self, left: Left, most: int) -> tuple[str, int]:
+        """Return the ledger that is stored of a run as of a frame, the last up to this number."""
+        table = TABLES["ledger_events"]
+        query = select(table).where(table.c.run_id == left.run, table.c.seq <= most)
+        engine = engine_of(self._url)
+        with engine.connect() as connection:
+            first, *rows = connection.execute(query.order_by(table.c.n)).mappings()
+        engine.dispose()
+        entries = (from_json(row["data"], Entry) for row in rows)
+        state = resumed(from_json(first["data"], VenueState), entries)
+        return to_json(state.ledger), (rows or [first])[-1]["seq"]
+
     def _against(self, number: int, found: Replayed, before: Left | None, left: Left) -> None:
-        ledger = to_json(left.venue.ledger) if left.venue is not None else ""
-        if found.seq < left.seq:
-            self.ahead += 1  # the recording was killed with frames that it had not written
-        elif not left.seq and before is not None and before.venue is not None:
-            if to_json(before.venue.ledger) != ledger:
-                self._fault(number, "expected the ledger of the run before, got another")
-        elif found.ledger != ledger:
-            self._fault(number, f"expected the ledger of frame {left.seq}, got another")
-        self.compared += found.seq >= left.seq
         lost = found.last_at - found.first_beyond if found.first_beyond is not None else 0
         self.lost_s.append(lost / SECOND_NS)
         if lost >= SECOND_NS:
             self._fault(number, f"expected less than 1 s to be lost, got {lost / SECOND_NS:.3f} s")
-        if before is not None and found.state and found.state != before.text:
+        began = from_json(found.state, Left).venue if found.state else None
+        if before is not None and began is not None and began != before.venue:
             self._fault(number, "expected the run to begin with what was left, got something else")
         if before is not None and not found.state:
             self._last += ", without its first frame"

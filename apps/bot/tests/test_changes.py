@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bot.changes import change_words, changes_of, may_change, require_live, text_of
 from bot.composition import Bot, Options
-from bot.config import PATHS, Settings
+from bot.config import PATHS, Settings, load
 from bot.report import report_of
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
 from dydx_strategy import Allocation, Allocator, AllocatorSettings, PairsSettings, StrategyError
@@ -68,7 +68,8 @@ def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Fra
         "strategies.sniper.arm": 9.0,  # of one that does not trade
     }
     some = [frame for frame in frames if frame.mono - frames[0].mono < 400e9]
-    whole, half = played(some), played(changing(some, text_of(changes), at_s=1.0))
+    options = Options(config=load())
+    whole, half = played(some), played(changing(some, text_of(changes), at_s=1.0), options)
 
     limits = report_of(half, name="x", complete=True)["profile"]["limits"]
     assert "entered up to 0.5, a market up to 0.2" in limits
@@ -79,6 +80,7 @@ def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Fra
     ]
     assert bought[1] == pytest.approx(bought[0] / 2, rel=0.1)
     assert half.shown.notice.startswith("reload by file: policy.max_account_share 1 → 0.5, ")
+    assert half.shown.notice.endswith(", strategies.sniper.arm 3 → 9")
 
 
 @pytest.mark.replays
@@ -195,4 +197,4 @@ def test_changes_survive_their_text() -> None:
 
     assert changes_of(text_of(changes)) == changes
     assert text_of(changes) == '{"a":{"x":[1,null,"y"]},"b":1.5}'
-    assert change_words({"a": 2.0, "b": None}, {"a": 1.0}) == "a 1 → 2, b null → null"
+    assert change_words({"a": 2.0, "b": None}, {"a": 1.0}) == "a 1 → 2, b null"

@@ -265,7 +265,8 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
             "1:58: expected settings of rank, sniper, reversion, carry, pairs alone, got some of "
             "mine.py",
         ),
-        ("strategies: {mix: {gross_share: 1}}", "expected strategies.mix.strategies, got nothing"),
+        ("strategies: {mix: {gross_share: 1}}", "1:33: expected strategies.mix.strategies, got "
+         "nothing"),
         ("signals: {momentum: {fast: 50}}", "1:28: signals.momentum: expected half-lives of which"),
         ("policy: 5", "1:9: expected names and values in policy, got 5"),
         ("- 1", "1:1: expected names and values in the file, got a list"),

@@ -164,10 +164,15 @@ def test_a_sealed_secret_is_opened_with_its_passphrase(
     assert closed.settings.database.url.get_secret_value() == ""
     assert closed.origins["database.url"] == "bot.yaml:5, sealed"
     assert found.settings.database.url.get_secret_value() == URL
+    assert found.again().settings == found.settings
     assert "hunter2" not in repr(found) + found.text() + json.dumps(
         found.settings.model_dump(mode="json")
     )
     assert main(["config", "check"]) == 0
+    monkeypatch.delenv("DYDX__DATABASE__URL")
+    capsys.readouterr()
+    assert main(["config", "show", "database"]) == 0
+    assert "(encrypted)" in capsys.readouterr().out
 
 
 def test_a_section_that_is_written_otherwise_is_left_alone(

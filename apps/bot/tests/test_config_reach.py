@@ -348,7 +348,7 @@ def test_a_variable_may_hold_a_password_and_nothing_shows_it() -> None:
     loaded = load(environment={"DYDX__DATABASE__URL": url})
 
     assert loaded.settings.database.url.get_secret_value() == url
-    assert "er2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+    assert "er2" not in repr(loaded) + repr(loaded.settings) + loaded.settings.model_dump_json()
     assert loaded.settings.model_dump(mode="json")["database"] == {
         "url": "postgresql+psycopg://bot:***@db/bot?sslpassword=***&x=1"
     }

@@ -90,8 +90,8 @@ def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The key file and the file of settings, with the command that mends it."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DYDX_CONFIG")
+    monkeypatch.chdir(tmp_path)
     key, config = tmp_path / "my key", tmp_path / "bot.yaml"
     key.write_text("")
     config.write_text(f"account:\n  keys: {key}\n")
@@ -193,8 +193,8 @@ def test_a_configuration_is_named_and_its_first_fault_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With how many more there are; all else that needs no settings is looked at as ever."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DYDX_CONFIG")
+    monkeypatch.chdir(tmp_path)
     assert offline(capsys)[1]["configuration"]["seen"] == "no bot.yaml: defaults"
 
     (tmp_path / "bot.yaml").write_text("database:\n  url: none\n")

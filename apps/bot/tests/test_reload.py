@@ -149,7 +149,7 @@ def test_what_was_typed_stays_above_the_file(file: Path) -> None:
 
 
 def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
-    """Said to whoever requests it."""
+    """Whoever requests it gets that as the answer."""
     reply = reloader_of(None).reload("command")
 
     assert reply.restart

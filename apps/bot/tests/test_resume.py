@@ -11,7 +11,7 @@ from bot.composition import Bot, Options
 from bot.database import engine_of
 from bot.paper import Paper, paper_account
 from bot.remains import left_of
-from bot.resume import ACCOUNT, Carrying, Left
+from bot.resume import ACCOUNT, Carrying, Left, beyond, unused_id
 from bot.spill import Spill
 from bot.wire import WireVenue
 from bot.writer import Writer
@@ -191,7 +191,7 @@ def test_the_day_of_real_orders_is_remembered_without_a_ledger(
 
 
 def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:
-    """They would not fit; it is said how many they are."""
+    """They would not fit; how many they are is reported."""
     url = str(tmp_path / "bot.db")
     stored(url, frames[:3_000])
     whole = required(url)
@@ -266,3 +266,23 @@ def test_what_a_run_could_not_write_is_read_too(tmp_path: Path, frames: list[Fra
     assert left.venue is not None
     assert [*run.states.values()][-1] == to_json(left.venue.ledger)
     assert required(url).text == left.text
+
+
+def test_no_id_that_an_earlier_run_has_claimed_serves_again() -> None:
+    """Though it was killed before a row of it was written."""
+    left = Left(run=1, at=1, ended=False, memory=Memory(next_client_id=7))
+
+    assert unused_id(left) > 7
+    assert unused_id(beyond(left, [(1, 1_025), (5_000, 6_024)])) > 6_024
+    assert unused_id(beyond(Left(run=1, at=1, ended=False), [])) > 0
+
+
+def test_a_server_gives_back_the_same(postgresql: Callable[[], str], frames: list[Frame]) -> None:
+    """To the quantum, as the file does."""
+    url = postgresql()
+    run = stored(url, frames[:2_000])
+
+    left = required(url)
+    assert left.venue is not None
+    assert [*run.states.values()][-1] == to_json(left.venue.ledger)
+    assert left.memory is not None

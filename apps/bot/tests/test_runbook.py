@@ -5,11 +5,13 @@ import re
 import resource
 import signal
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import bot.environment
+import bot.reconcile
 import bot.trade
 import dydx_conn
 import msgspec
@@ -18,6 +20,7 @@ from bot.__main__ import main, parser
 from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError
 from bot.handle import status_lines, status_of
+from bot.reconcile import Held, Left, Move, Reported, Standing, compare
 from bot.report import report_lines, report_of
 from bot.troubles import Recorder, Troubles
 from dydx_conn import (
@@ -71,15 +74,56 @@ def test_what_is_wrong_with_settings_is_shown_as_the_page_has_it(
 ) -> None:
     """A start is refused, and the doctor names the file that is right again."""
     page = PAGES["Wrong edit of bot.yaml"]
+    monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bot.yaml").write_text("policy:\n  max_levrage: 3\n")
 
-    assert main(["paper", "--network", "local"]) == 2
+    assert main(["paper", "--network", "local", "--seconds", "1"]) == 2
     assert is_in(page.shows[0], capsys.readouterr().err)
     (tmp_path / "bot.yaml").write_text("policy:\n  max_leverage: 3\n")
     [mended] = commands(page.title, "doctor")
     assert main(mended) == 0
     assert is_in(page.over[1], capsys.readouterr().out)
+
+
+def test_drill_lost_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no database is named by the doctor; away with it, and the next run makes one."""
+    page, file = PAGES["Lost database"], tmp_path / "bot.db"
+    file.write_text("some text " * 999)
+    [look] = commands(page.title, "doctor")
+
+    assert main([*look, "--database", str(file)]) == 1
+    monkeypatch.setattr("bot.reconcile.look", lambda *_: ([], "the indexer at block 9"))
+    bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1", 0), Inbox(), str(file))
+    shown = capsys.readouterr()
+    assert all(is_in(words, shown.out + shown.err) for words in page.shows)
+    file.rename(tmp_path / "away")
+    assert main([*look, "--database", str(file)]) == 0
+    over = capsys.readouterr().out
+    assert all(is_in(words, over) for words in page.over[1:])
+
+
+def test_what_a_killed_run_left_is_shown_as_the_page_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was left, and what its order in flight did since."""
+    page, stood = PAGES["Killed (kill -9, power)"], Standing(order_id="o", client_id="1", words="")
+    left = Left(run="run 3, which was killed", began=0, held=Held(), orders=(stood,))
+    fill = Move(
+        kind="fill", at=1, paid_in=0, id="f", ticker="ETH-USD", size=Decimal(-1), order_id="o"
+    )
+    now = Held(sizes={"ETH-USD": Decimal(-1)})
+    views = iter([([], "here"), (compare(left, Reported(held=now, moves=(fill,)), now), "")])
+    monkeypatch.setattr("bot.reconcile.last_run", lambda *_: left)
+    monkeypatch.setattr("bot.reconcile.look", lambda *_: next(views))
+
+    for _ in range(2):
+        bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1"), Inbox())
+
+    shown = capsys.readouterr().err
+    assert all(is_in(words, shown) for words in page.shows)
 
 
 # === Lost disk ===

@@ -865,6 +865,7 @@ def stage(
         desk = Desk()
         validated("ok", snapshot())
         monkeypatch.setattr(bot.trade, "restriction", lambda *_: "")
+        monkeypatch.setattr(bot.trade, "reconcile", lambda *_: 0)
         monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
         monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
         monkeypatch.setattr(bot.trade, "live", received)
@@ -904,7 +905,7 @@ def test_what_a_trade_leaves_open_is_reported(
 ) -> None:
     """Nobody guards it any more; that is no failure, unless --flatten was given."""
     _, typed = stage("trade", markets_frame(BTC), snapshot(**HELD), *ticks(*range(20)))
-    typed += ["--tickers", "BTC-USD", "--seconds", "2"]
+    typed += ["--tickers", "BTC-USD", "--seconds", "2", "--database", "none"]
 
     assert main(typed) == 0
     left = capsys.readouterr()

@@ -217,7 +217,7 @@ def test_what_is_no_state_is_refused_in_words(text: str, kind: Any) -> None:
 
 def test_an_entry_of_what_no_ledger_does_is_refused() -> None:
     """A name that is none is not passed over."""
-    entry = Entry([("Wished", msgspec.Raw(b"{}"))])
+    entry = Entry([("Nothing", msgspec.Raw(b"{}"))])
     with pytest.raises(LedgerError, match="expected one of Opened, Filled"):
         list(entry.read())
 

@@ -147,7 +147,7 @@ def test_the_pace_is_that_of_the_new_settings() -> None:
 
 
 def test_pairs_do_not_change_while_they_run() -> None:
-    """What is held of one could not be told from what is held of another."""
+    """What is held of one is no part of another."""
     pairs = Pairs(PairsSettings())
     other = PairsSettings(pairs=(("SOL-USD", "ETH-USD"),))
 

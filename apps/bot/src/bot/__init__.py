@@ -7,12 +7,12 @@
 it holds, `costs` estimates what an order may cost; `journal` records what the layers did, and the
 run's hash; `shown` is what a screen adds to that, `snapshot` joins both for the panels, `screen`
 plays a run on a terminal; `report` puts a run in words, `why` walks from a fill back to the wire;
-`environment` chooses a network and checks it, `doctor` prints the checks; `keys`, `wire` and
-`trade` send real orders; `runs` is what the commands that run it have in common, `budget` holds a
-strategy to its time, `troubles` is what may go wrong around a run; `acts` is what a person does to
-a run, `handle` how another process reaches it; `faults` breaks a recording and
-`chaos` watches what survives; `meters` times it; `__main__` is the command line, `commands` its
-commands.
+`environment` chooses a network and checks it, `machine` looks at what else a run needs, `doctor`
+prints both; `keys`, `wire` and `trade` send real orders, once `reconcile` has compared the account;
+`runs` is what the commands that run it have in common, `budget` holds a strategy to its time,
+`troubles` is what may go wrong around a run; `acts` is what a person does to a run, `handle` how
+another process reaches it; `faults` breaks a recording and `chaos` watches what survives; `meters`
+times it; `__main__` is the command line, `commands` its commands.
 """
 
 from importlib.metadata import version

@@ -715,6 +715,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
             CONFIG,
             *NETWORK,
             KEYS,
+            DATABASE,
             option("--offline", action="store_true", help="look at this machine alone"),
             JSON,
         ),

@@ -6,7 +6,7 @@
 more, in their `fixed`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from bot.config import Loaded
+from bot.config import Loaded, value_of
 
 RELOAD: Final = "reload"  # the type of the act
 SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
@@ -36,7 +36,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a reload, as `bot reload` gets it: `was` and `now` are by path.
 
     `refused` is why nothing changed, "" if nothing is wrong; `restart` says that it can be meant,
-    and needs one. `above` has what was edited and goes unheard, a sentence each.
+    and needs one. `above` has what was edited and something else goes over, a sentence each.
     """
 
     was: dict[str, Any] = {}
@@ -151,9 +151,14 @@ def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
     return msgspec.structs.replace(config, settings=settings, origins=origins)
 
 
-def change_words(changes: Mapping[str, Any], was: Mapping[str, Any] | None = None) -> str:
-    """Put changes in one line, with what each was if it is known."""
-    before = {} if was is None else {path: f"{_text(was.get(path))} → " for path in changes}
+def values_of(config: Loaded, paths: Iterable[str]) -> dict[str, Any]:
+    """Return what settings are now, by path."""
+    return {path: value_of(config.settings, path) for path in paths}
+
+
+def change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:
+    """Put changes in one line, with what each was where that is known."""
+    before = {path: f"{_text(value)} → " for path, value in was.items()}
     return ", ".join(
         f"{path} {before.get(path, '')}{_text(value)}" for path, value in changes.items()
     )

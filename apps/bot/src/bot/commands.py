@@ -22,13 +22,14 @@ from bot.acts import among
 from bot.beside import begun, noted, warned
 from bot.brief_report import print_report
 from bot.budget import LIVE, Foreseen
-from bot.claim import ClaimedError, claimed
+from bot.claim import Claim, ClaimedError, claimed
 from bot.composition import Bot
 from bot.configured import environment_of
 from bot.environment import check_chain, enter
 from bot.outlet import as_lines
 from bot.paper import paper_account
 from bot.report import report_of
+from bot.resume import beyond, unused_id
 from bot.rows import replay_written_down, written_down
 from bot.runs import (
     DEPOSIT,
@@ -118,17 +119,20 @@ def paper(arguments: argparse.Namespace) -> int:
     The account goes on where its last run stopped, and nobody else is at it.
     """
     net = enter(environment_of(arguments))
-    with claimed_on_paper(net, paper_account(arguments.account)):
-        return _paper(arguments, net)
+    with claimed_on_paper(net, paper_account(arguments.account)) as claim:
+        return _paper(arguments, net, claim)
 
 
-def _paper(arguments: argparse.Namespace, net: Network) -> int:
+def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> int:
     from bot.remains import carried
 
     us, tickers = paper_account(arguments.account), tickers_of(arguments)
     left, options = carried(arguments, net, us), options_of(arguments, budget=LIVE)
     options = replace(options, account=arguments.account)
     if left is not None:
+        if claim is not None:
+            left = beyond(left, claim.earlier)
+            claim.note(unused_id(left))
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()
@@ -144,17 +148,18 @@ def _paper(arguments: argparse.Namespace, net: Network) -> int:
 
 
 @contextlib.contextmanager
-def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[None]:
+def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[Claim | None]:
     """Hold a paper account for one run; `ClaimedError` if another one of ours has it."""
+    claim = None
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(claimed(net, account, "paper"))
+            claim = stack.enter_context(claimed(net, account, "paper"))
         except ClaimedError as error:
             what = f"{error}: --account NAME is another account"
             raise ClaimedError(what, error.pid) from None
         except ConnError as error:  # a full disk stops no paper
             print(f"bot: warning: {error}", file=sys.stderr)
-        yield
+        yield claim
 
 
 def why(arguments: argparse.Namespace) -> int:

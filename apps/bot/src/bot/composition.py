@@ -80,6 +80,7 @@ from bot.changes import (
     reloaded,
     require_live,
     require_restartless,
+    values_of,
 )
 from bot.config import Loaded
 from bot.costs import cost_words, worst_case
@@ -486,8 +487,7 @@ class Bot:
             self._hubs.to_strategy.on_next(options.settings)
         self.risk.change(options.policy)
         self._hubs.to_risk.on_next(act)
-        before = {f"policy.{name}": value for name, value in was.policy}
-        before |= {f"strategies.{was.strategy}.{name}": value for name, value in was.settings}
+        before = {} if was.config is None else values_of(was.config, changes)
         self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
 
     def _note(self, act: Frame, _: str) -> None:

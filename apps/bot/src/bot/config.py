@@ -490,19 +490,31 @@ CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """Settings, where each comes from, and the file that was read, if one was.
 
-    `sealed` has of each secret that is encrypted its text and where it is (see `opened`).
+    `sealed` has of each secret that is encrypted its text and where it is; `secrets` are those that
+    were `opened`.
     """
 
     settings: Settings
     origins: dict[str, str]
     path: Path | None = None
     sealed: Mapping[str, Given] = {}
+    secrets: Mapping[str, SecretStr] = {}
     typed: Mapping[str, tuple[str, Any]] = {}
     variables: Mapping[str, str] = {}
 
+    def __repr__(self) -> str:
+        # A variable may be a password.
+        return f"Loaded({self.file}, {self.hash[:16]})"
+
     def again(self) -> "Loaded":
-        """Load the same again: what was typed and the variables stay, the file may have changed."""
-        return load(self.typed, path=self.path, environment=self.variables)
+        """Load the same again: what was typed and the variables stay, the file may have changed.
+
+        What was opened of it stays open for as long as it is the same.
+        """
+        now = load(self.typed, path=self.path, environment=self.variables)
+        was = {path: given.value for path, given in self.sealed.items()}
+        same = [path for path, given in now.sealed.items() if was.get(path) == given.value]
+        return _with(now, {path: self.secrets[path] for path in same if path in self.secrets})
 
     @property
     def changed(self) -> list[str]:
@@ -686,7 +698,10 @@ def _faults(error: ValidationError, given: Mapping[str, Given]) -> Iterator[Faul
         path, part = _split(one["loc"])
         words = _words(".".join(map(str, one["loc"])), dict(one))
         if path in PATHS:
-            where = _at(given, path, part)
+            # What is missing is so where its section was given.
+            beside = f"{path.rpartition('.')[0]}."
+            near_it = (other for other in PATHS if other.startswith(beside) and other in given)
+            where = _at(given, path if path in given else next(near_it, path), part)
         else:
             where, words = _contradiction(path, words, given)
         yield Fault(where, words)
@@ -720,8 +735,8 @@ def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tupl
     named = [path for path in below if re.search(rf"\b{path.rpartition('.')[2]}\b", words)]
     named = named or [path for path in below if path in given]
     places = {path: _at(given, path) for path in named}
-    said = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
-    return _foremost([*places.values()] or [section]), f"{words} ({said})" if said else words
+    listed = ", ".join(f"{path.rpartition('.')[2]}: {place}" for path, place in places.items())
+    return _foremost([*places.values()] or [section]), f"{words} ({listed})" if listed else words
 
 
 def _foremost(places: Sequence[str]) -> str:
@@ -836,19 +851,22 @@ def opened(loaded: Loaded, passphrase: Callable[[], SecretStr]) -> Loaded:
 
     What goes over the file goes over what is sealed in it, too.
     """
-    wanted = {
-        path: given for path, given in loaded.sealed.items()
-        if path in loaded.origins and loaded.origins[path].endswith(_SEALED)
-    }  # fmt: skip
+    wanted = [path for path in loaded.sealed if loaded.origins[path].endswith(_SEALED)]
     if not wanted:
         return loaded
-    word, settings, origins = passphrase(), loaded.settings, dict(loaded.origins)
-    for path, given in wanted.items():
-        secret = SecretStr(unseal(given.value.encode(), word).decode(errors="replace"))
-        *sections, name = path.split(".")
-        settings = _replaced(settings, sections, name, secret)
-        origins[path] = given.where
-    return msgspec.structs.replace(loaded, settings=settings, origins=origins, sealed={})
+    word = passphrase()
+    texts = {path: unseal(loaded.sealed[path].value.encode(), word) for path in wanted}
+    return _with(loaded, {path: SecretStr(text.decode()) for path, text in texts.items()})
+
+
+def _with(loaded: Loaded, secrets: Mapping[str, SecretStr]) -> Loaded:
+    settings, origins = loaded.settings, dict(loaded.origins)
+    for path, secret in secrets.items():
+        if origins[path].endswith(_SEALED):
+            *sections, name = path.split(".")
+            settings = _replaced(settings, sections, name, secret)
+            origins[path] = origins[path].removesuffix(_SEALED)
+    return msgspec.structs.replace(loaded, settings=settings, origins=origins, secrets=secrets)
 
 
 def _replaced(settings: Any, sections: Sequence[str], name: str, value: Any) -> Any:

@@ -81,7 +81,7 @@ def typed_again(arguments: argparse.Namespace, *names: str) -> list[str]:
 
 
 def loaded_of(arguments: argparse.Namespace, recorded: str = "") -> Loaded:
-    """Return the settings of a command; read once, and said where a file has part in it.
+    """Return the settings of a command; read once, and reported where a file has part in it.
 
     What a run was `recorded` with (JSON) takes the place of a file that is only found, and of
     variables; what is typed goes over it.

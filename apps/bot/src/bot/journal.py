@@ -184,7 +184,7 @@ def act_words(act: Frame) -> str:
     why = act.text
     if act.type == RELOAD:
         with contextlib.suppress(ConnError):
-            why = change_words(changes_of(act.text))
+            why = change_words(changes_of(act.text), {})
     return f"{act.type} by {act.link}: {why or 'no reason was given'}"
 
 

@@ -11,7 +11,7 @@ each is fetched by its group. Rows are newest first; of one time, by run, ticker
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -25,7 +25,6 @@ from sqlalchemy import (
     and_,
     func,
     select,
-    tuple_,
 )
 
 from bot.database import order_blocks, order_counts, orders, runs
@@ -33,6 +32,7 @@ from bot.database import order_blocks, order_counts, orders, runs
 # A block with fewer of the wanted is not walked: they are fetched one by one.
 _FEW: Final = 200
 _SOME: Final = 8_000  # so many are counted quicker by their groups than by walking
+_MANY_RUNS: Final = 5_000
 _NEVER: Final = 2**63 - 1
 
 
@@ -78,6 +78,7 @@ class Block:
 
 def page_of(connection: Connection, wanted: Wanted, number: int, limit: int) -> Page:
     """Return a page, counted from 1; beyond the last one it has no rows."""
+    wanted = _resolved(connection, wanted)
     blocks = _blocks(connection, wanted)
     first = (number - 1) * limit
     return Page(
@@ -85,6 +86,20 @@ def page_of(connection: Connection, wanted: Wanted, number: int, limit: int) -> 
         first=first,
         total=sum(block.wanted for block in blocks),  # integers
     )
+
+
+def _resolved(connection: Connection, wanted: Wanted) -> Wanted:
+    """Name the runs of the accounts that are wanted, if they are not too many for one statement."""
+    if not (wanted.chain_ids or wanted.accounts):
+        return wanted
+    query = _runs_of(wanted)
+    if wanted.runs:
+        query = query.where(runs.c.id.in_(wanted.runs))
+    found = [int(row[0]) for row in connection.execute(query.limit(_MANY_RUNS))]
+    if len(found) == _MANY_RUNS:
+        return wanted
+    # No run has this number: of none of them is anything wanted.
+    return replace(wanted, runs=tuple(found) or (-1,), chain_ids=(), accounts=())
 
 
 def _rows(
@@ -155,7 +170,7 @@ def _count(connection: Connection, wanted: Wanted, block: Block) -> int:
     """Count a part of a block, in which there are no more than the whole has."""
     if block.wanted < _SOME:
         return connection.scalar(select(func.count()).select_from(_grouped(wanted, block))) or 0
-    count = select(func.count()).select_from(orders).where(*_in(wanted, block))
+    count = select(func.count()).select_from(orders).where(*_in(connection, wanted, block))
     return connection.scalar(count) or 0
 
 
@@ -191,7 +206,7 @@ def _narrowed(
     return terms
 
 
-def _runs_of(wanted: Wanted) -> Select[tuple[int]]:
+def _runs_of(wanted: Wanted) -> Select[Any]:
     terms = [runs.c.chain_id.in_(wanted.chain_ids)] if wanted.chain_ids else []
     terms += [runs.c.account.in_(wanted.accounts)] if wanted.accounts else []
     return select(runs.c.id).where(*terms)
@@ -202,13 +217,13 @@ def _runs_of(wanted: Wanted) -> Select[tuple[int]]:
 
 _ORDER: Final = (orders.c.created, orders.c.run_id, orders.c.ticker, orders.c.status)
 # What tells apart those that nothing else does. SQLite's indices have a row's number by themselves.
-_IDENTITY: Final[dict[str, tuple[ColumnElement[Any], ...]]] = {
-    "sqlite": (sqlalchemy.literal_column("orders.rowid"),)
+_NUMBERS: Final[dict[str, ColumnElement[Any]]] = {
+    "sqlite": sqlalchemy.literal_column("orders.rowid")
 }
 
 
 def _order(connection: Connection) -> tuple[ColumnElement[Any], ...]:
-    return (*_ORDER, *_IDENTITY.get(connection.dialect.name, (orders.c.order_id,)))
+    return (*_ORDER, _NUMBERS.get(connection.dialect.name, orders.c.order_id))
 
 
 def _newest(connection: Connection) -> tuple[ColumnElement[Any], ...]:
@@ -219,7 +234,7 @@ def _many(
     connection: Connection, wanted: Wanted, block: Block, skip: int, take: int
 ) -> list[RowMapping]:
     """Walk over the index by time, from the end of the block that is nearer."""
-    chosen = select(orders).where(*_in(wanted, block)).limit(take)
+    chosen = select(orders).where(*_in(connection, wanted, block)).limit(take)
     after = block.wanted - skip - take
     if skip <= after:
         return list(
@@ -233,12 +248,13 @@ def _many(
 def _few(
     connection: Connection, wanted: Wanted, block: Block, skip: int, take: int
 ) -> list[RowMapping]:
-    """Find the places of each group that is counted there, put them in order, and fetch those."""
-    identity = _IDENTITY.get(connection.dialect.name, tuple(orders.primary_key))
-    newest = _newest(connection)
-    places = select(*identity).select_from(_grouped(wanted, block))
-    chosen = places.order_by(*newest).limit(take).offset(skip)
-    found = select(orders).where(tuple_(*identity).in_(chosen)).order_by(*newest)
+    """Fetch the rows of each group that is counted there, and put them in order."""
+    newest, grouped = _newest(connection), _grouped(wanted, block)
+    found = select(orders).select_from(grouped).order_by(*newest).limit(take).offset(skip)
+    if (number := _NUMBERS.get(connection.dialect.name)) is not None:
+        # The index has the number of each row: put in order is that alone, not all of them.
+        places = select(number).select_from(grouped).order_by(*newest).limit(take).offset(skip)
+        found = select(orders).where(number.in_(places)).order_by(*newest)
     return list(connection.execute(found).mappings())
 
 
@@ -258,6 +274,8 @@ def _grouped(wanted: Wanted, block: Block) -> FromClause:
     return groups.join(orders, and_(*same, *within))
 
 
-def _in(wanted: Wanted, block: Block) -> list[ColumnElement[bool]]:
+def _in(connection: Connection, wanted: Wanted, block: Block) -> list[ColumnElement[bool]]:
+    # Another planner knows how many there are of each, and chooses that index by itself.
+    sqlite = connection.dialect.name == "sqlite"
     created = (orders.c.created >= block.low, orders.c.created < block.high)
-    return [*created, *_narrowed(wanted, orders, walked=True)]
+    return [*created, *_narrowed(wanted, orders, walked=sqlite)]

@@ -131,6 +131,18 @@ def carry_on(frame: Frame, venue: object, risk: Risk) -> Left:
     return left
 
 
+def beyond(left: Left, earlier: Iterable[tuple[int, int]]) -> Left:
+    """Return it with a client id above the ranges that earlier runs have claimed.
+
+    A run that is killed as it begins may have sent orders of which no row was written.
+    """
+    memory = left.memory or Memory()
+    first = max([memory.next_client_id, *(until for _, until in earlier)])
+    return msgspec.structs.replace(
+        left, memory=msgspec.structs.replace(memory, next_client_id=first)
+    )
+
+
 def unused_id(left: Left) -> int:
     """Return a client id above all that a run can have sent, though its last rows are lost."""
     used = [left.memory.next_client_id] if left.memory is not None else []
@@ -173,7 +185,10 @@ class Carrying:
             at = left.at if left is not None else 0
             self._begin(venue, venue.state if left is None else left.venue, at)
         if left is not None and left.memory is not None:
-            self._remember(left.memory)
+            memory = left.memory
+            if venue is not None:
+                memory = msgspec.structs.replace(memory, next_client_id=unused_id(left))
+            self._remember(memory)
 
     def note(self, frame: Frame) -> None:
         """Store what the frame before this one did."""

@@ -78,10 +78,10 @@ __all__ = [
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
-    "follow", "rebuild",
+    "rebuild",
     # Saved state
-    "Carried", "Digest", "Entry", "LedgerState", "VenueState", "from_json", "ledger_state",
-    "restore", "resumed", "to_json",
+    "Carried", "Digest", "Entry", "VenueState", "from_json", "ledger_state", "restore", "resumed",
+    "to_json",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
     "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
