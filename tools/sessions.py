@@ -51,8 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
 
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
     In a file of another name a test that plays a recording whole says so by the mark `replays`.
-    What a property comes to is chance, and no coverage. Where a run notes which test reaches
-    which line, it wants to know it of these as well.
+    What a property comes to is chance, and no coverage, but in a file of the mark `traced`: a few
+    are quick, and reach what no other test does. Where a run notes which test reaches which line,
+    it wants to know it of these as well.
     """
     # What was imported stays, and what a replay makes is soon gone: to walk both less often takes
     # a tenth off all tests.
@@ -62,5 +63,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
         for item in items:
             whole = item.path.name.startswith(("test_sessions", "test_recording"))
             chance = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+            chance = chance and not item.get_closest_marker("traced")
             if whole or chance or item.get_closest_marker("replays"):
                 item.add_marker("no_cover")

@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from msgspec.structs import fields, replace
 from rich.cells import cell_len
 
+pytestmark = pytest.mark.traced
+
 NAMES = (*KEYS.values(), "header", "footer", "help", "why")
 _TEXT = st.text(max_size=30) | st.sampled_from(["ETH-USD", "SELL", "ACTIVE", "denied", "PAPER"])
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {

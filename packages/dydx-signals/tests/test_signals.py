@@ -24,6 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tape import Read, Tape, scored
 
+pytestmark = pytest.mark.traced
+
 BTC = "BTC-USD"
 
 

@@ -60,11 +60,16 @@ class Play:
         return [one for one in self.made if one.decision.action == "target"]
 
 
-def decide(frames: tuple[Frame, ...], style: str) -> list[Made]:
-    """Replay frames into decisions; each target is held at once."""
+def decide(frames: tuple[Frame, ...], style: str, *, again: int = 0) -> list[Made]:
+    """Replay frames into decisions; each target is held at once.
+
+    After each `again` frames the settings come again, as they are.
+    """
     data, scorer, decider, account = DataState(), Scorer(), Decider(STYLES[style]), Account(EQUITY)
     made: list[Made] = []
-    for frame in frames:
+    for number, frame in enumerate(frames, 1):
+        if again and number % again == 0:
+            decider.step(STYLES[style]().settings)
         for view in step(data, frame):
             for scored in scorer.step(view):
                 decider.step(account.held)
@@ -176,6 +181,13 @@ def test_nothing_is_opened_where_the_market_speaks_against_it(played):
     for one in played.targets:
         if abs(one.decision.target_usdc) > abs(one.held.get(one.decision.ticker, 0.0)):
             assert one.against == ()
+
+
+def test_settings_that_come_again_as_they_are_change_nothing(played):
+    """However often, in the midst of whatever was begun."""
+    again = decide(played.session.frames, played.style, again=50)
+
+    assert [one.decision for one in again] == [one.decision for one in played.made]
 
 
 def test_no_decision_knows_the_rest_of_the_session(played):
