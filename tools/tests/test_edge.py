@@ -6,7 +6,7 @@ from pathlib import Path
 import edge
 import pytest
 from bot.composition import Bot, Options
-from bot.paper import PAPER, Paper
+from bot.paper import PAPER, Paper, paper_account
 from dydx_conn import CancelRequest, Frame, OrderRequest
 from dydx_data import DataState, MarketView, step
 from dydx_strategy import Allocator
@@ -140,7 +140,7 @@ class Lame(Paper):
     """A paper venue where no order of one market ever arrives that would open a position."""
 
     def __init__(self, lame: str) -> None:
-        super().__init__(PAPER, 10_000 * 10**6)
+        super().__init__(paper_account(PAPER), 10_000 * 10**6)
         self.lame = lame
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:

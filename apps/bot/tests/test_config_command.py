@@ -169,6 +169,10 @@ def test_a_sealed_secret_is_opened_with_its_passphrase(
         found.settings.model_dump(mode="json")
     )
     assert main(["config", "check"]) == 0
+    monkeypatch.delenv("DYDX__DATABASE__URL")
+    capsys.readouterr()
+    assert main(["config", "show", "database"]) == 0
+    assert "(encrypted)" in capsys.readouterr().out
 
 
 def test_a_section_that_is_written_otherwise_is_left_alone(

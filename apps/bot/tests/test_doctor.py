@@ -92,7 +92,6 @@ def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
     """The key file and the file of settings, with the command that mends it."""
     monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DYDX_CONFIG")
     key, config = tmp_path / "my key", tmp_path / "bot.yaml"
     key.write_text("")
     config.write_text(f"account:\n  keys: {key}\n")
@@ -196,7 +195,6 @@ def test_a_configuration_is_named_and_its_first_fault_is(
     """With how many more there are; all else that needs no settings is looked at as ever."""
     monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DYDX_CONFIG")
     assert offline(capsys)[1]["configuration"]["seen"] == "no bot.yaml: defaults"
 
     (tmp_path / "bot.yaml").write_text("database:\n  url: none\n")

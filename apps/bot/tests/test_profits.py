@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -324,6 +325,21 @@ def test_where_no_bot_has_run_each_command_says_how_to_begin(
     assert "bot paper --network testnet" in capsys.readouterr().out
     assert main([command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == []
+
+
+@pytest.mark.parametrize("command", ["history", "positions", "pnl"])
+def test_where_no_run_has_done_anything_that_is_what_it_says(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nobody is sent to make the first run, which there is."""
+    engine = engine_of(str(tmp_path / "bot.db"))
+    upgrade(engine)
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+    engine.dispose()
+
+    assert main([command, "--database", str(tmp_path / "bot.db")]) == 0
+    assert "runs so far: 2, and none of them has any" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["positions", "pnl", "errors"])

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from bot.__main__ import main
 from bot.composition import Bot, Options
+from bot.profiles import PROFILES
 from bot.prove import Proof, scrambled
 from bot.witness import Lease, lent, loaded, observed
 from dydx_conn import Frame, Recording, find_recording
@@ -171,7 +172,7 @@ def test_who_is_observed_decides_as_without(frames: list[Frame]) -> None:
     bot = Bot(options)
     bot.run(from_iterable(whole))
 
-    run = observed(whole, options, lambda: RankAndTarget(options.settings))
+    run = observed(whole, options, lambda: RankAndTarget(PROFILES["reckless"].strategy))
 
     assert run.stopped is None
     assert len(run.decided) == bot.journal.counts["target"]

@@ -5,6 +5,7 @@ import re
 import resource
 import signal
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from bot.__main__ import main, parser
 from bot.composition import Bot, Options
 from bot.environment import EnvironmentSettings, RefusalError
 from bot.handle import status_lines, status_of
+from bot.reconcile import Held, Left, Move, Reported, Standing, compare
 from bot.report import report_lines, report_of
 from bot.troubles import Recorder, Troubles
 from dydx_conn import (
@@ -101,6 +103,27 @@ def test_drill_lost_database(
     assert main([*look, "--database", str(file)]) == 0
     over = capsys.readouterr().out
     assert all(is_in(words, over) for words in page.over[1:])
+
+
+def test_what_a_killed_run_left_is_shown_as_the_page_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was left, and what its order in flight did since."""
+    page, stood = PAGES["Killed (kill -9, power)"], Standing(order_id="o", client_id="1", words="")
+    left = Left(run="run 3, which was killed", began=0, held=Held(), orders=(stood,))
+    fill = Move(
+        kind="fill", at=1, paid_in=0, id="f", ticker="ETH-USD", size=Decimal(-1), order_id="o"
+    )
+    now = Held(sizes={"ETH-USD": Decimal(-1)})
+    views = iter([([], "here"), (compare(left, Reported(held=now, moves=(fill,)), now), "")])
+    monkeypatch.setattr("bot.reconcile.last_run", lambda *_: left)
+    monkeypatch.setattr("bot.reconcile.look", lambda *_: next(views))
+
+    for _ in range(2):
+        bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1"), Inbox())
+
+    shown = capsys.readouterr().err
+    assert all(is_in(words, shown) for words in page.shows)
 
 
 # === Lost disk ===

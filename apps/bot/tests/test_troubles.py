@@ -56,7 +56,7 @@ def test_a_recording_that_does_not_fit_ends_with_its_last_whole_frame(
 ) -> None:
     """What is written is readable, and what comes after it is nobody's error."""
     path = tmp_path / "run.jsonl.zst"
-    recording = Recorder(str(path), NET)
+    recording = Recorder(path, NET)
 
     for frame in frames:
         recording.note(frame)
@@ -74,7 +74,7 @@ def test_a_recording_that_does_not_fit_ends_with_its_last_whole_frame(
 
 def test_an_end_that_cannot_be_written_is_a_trouble(tmp_path: Path) -> None:
     """The last second of a recording is lost as any other is."""
-    with recorder(str(tmp_path / "run.jsonl.zst"), NET) as (recording,):
+    with recorder(tmp_path / "run.jsonl.zst", NET) as (recording,):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
@@ -90,9 +90,9 @@ def test_an_end_that_cannot_be_written_is_a_trouble(tmp_path: Path) -> None:
 def test_a_recording_that_cannot_be_begun_is_refused(tmp_path: Path) -> None:
     """Where something is already, and where nothing can be."""
     with pytest.raises(ConnError, match="which exists"):
-        Recorder(str(tmp_path), NET)
+        Recorder(tmp_path, NET)
     with pytest.raises(ConnError, match="expected to write a recording to"):
-        Recorder(str(tmp_path / "none" / "run"), NET)
+        Recorder(tmp_path / "none" / "run", NET)
 
 
 # === Terminal ===

@@ -61,7 +61,7 @@ def show(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps({"hash": loaded.hash, "settings": values}, indent=2))
         return 0
-    rows = [(path, written(plain_value(loaded, path)), loaded.origins[path]) for path in paths]
+    rows = [(path, _shown_value(loaded, path), loaded.origins[path]) for path in paths]
     widths = [min(most, max(len(row[n]) for row in rows)) for n, most in enumerate(_WIDEST)]
     lines = [f"{path:<{widths[0]}}  {text:<{widths[1]}}  {where}" for path, text, where in rows]
     print(as_lines([*lines, f"config hash {loaded.hash}"]))
@@ -78,6 +78,11 @@ def _named(name: str | None) -> list[str]:
         words = f"expected a setting or a section, got {shown(name)}{near(str(name), known)}"
         raise ConfigError([Fault("bot config show", words)])
     return found
+
+
+def _shown_value(loaded: Loaded, path: str) -> str:
+    closed = path in loaded.sealed and path not in loaded.secrets
+    return "(encrypted)" if closed else written(plain_value(loaded, path))
 
 
 def plain_value(loaded: Loaded, path: str) -> Any:

@@ -118,7 +118,7 @@ def _lines(
         yield f"no errors in {where}"
         yield words or "nothing went wrong on the wire, or no run is stored yet"
         return
-    yield f"{total:,} errors by {by}; times are UTC, to the minute"
+    yield f"{total:,} error{'s' * (total > 1)} by {by}; times are UTC, to the minute"
     if words:
         yield words
     yield ""

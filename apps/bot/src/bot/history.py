@@ -28,11 +28,11 @@ from bot.listing import WIDTH, Column, Listing, as_csv, as_json, labelled, print
 from bot.outlet import as_lines
 from bot.pages import Page, Wanted, page_of
 from bot.reading import (
-    FIRST,
     NothingYetError,
     account_of,
     chain_ids_of,
     chosen_url,
+    empty_words,
     money,
     reading,
     require_run,
@@ -91,7 +91,7 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
         "page": arguments.page, "pages": last, "total": page.total,
         "since": iso(wanted.since), "until": iso(wanted.until),
     }  # fmt: skip
-    lines = _lines(page, wanted, arguments, where, last)
+    lines = _lines(page, wanted, arguments, where, empty_words(connection))
     rows = [_fields(row) for row in page.rows]
     return Listing(schema="bot.history/1", fields=FIELDS, rows=rows, lines=[*lines], about=about)
 
@@ -129,13 +129,13 @@ def _fields(row: RowMapping) -> dict[str, Any]:
 
 
 def _lines(
-    page: Page, wanted: Wanted, arguments: argparse.Namespace, where: str, last: int
+    page: Page, wanted: Wanted, arguments: argparse.Namespace, where: str, nothing: str
 ) -> Iterator[str]:
     if not page.total:
         yield f"no orders in {where}"
-        yield f"by these filters: {_filters(arguments)}" if _filters(arguments) else FIRST
+        yield f"by these filters: {_filters(arguments)}" if _filters(arguments) else nothing
         return
-    first = page.first + 1
+    first, last = page.first + 1, -(-page.total // arguments.limit)
     years = {utc(row["created"])[:4] for row in page.rows}
     of_year = f" of {years.copy().pop()}" if len(years) == 1 else ""
     yield (

@@ -16,11 +16,11 @@ from bot.history import FILL_FIELDS, fill_fields, nothing_yet
 from bot.listing import Column, Listing, as_csv, as_json, labelled, printed, table
 from bot.outlet import as_lines
 from bot.reading import (
-    FIRST,
     NothingYetError,
     account_of,
     chain_ids_of,
     chosen_url,
+    empty_words,
     money,
     reading,
     require_run,
@@ -97,7 +97,10 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
         "page": arguments.page, "pages": last, "total": total,
         "since": iso(since), "until": iso(until), "summary": _for_program(summary),
     }  # fmt: skip
-    lines = [*_head(summary, where, span_words(since, until)), *_lines(rows, arguments, last)]
+    lines = [
+        *_head(summary, where, span_words(since, until), empty_words(connection)),
+        *_lines(rows, arguments, last),
+    ]
     return Listing(
         schema="bot.positions/1",
         fields=FIELDS,
@@ -163,10 +166,10 @@ def _for_program(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _head(summary: dict[str, Any], where: str, words: str) -> Iterator[str]:
+def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iterator[str]:
     if not summary["count"]:
         yield f"no positions in {where}{' by these filters' if words else ''}"
-        yield words or FIRST
+        yield words or nothing
         return
     closed = summary["count"] - summary["open"]
     yield f"{summary['count']:,} positions: {summary['open']:,} open, {closed:,} closed"

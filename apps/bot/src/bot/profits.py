@@ -23,11 +23,11 @@ from bot.database import equity_points, fills, funding_payments, positions, runs
 from bot.history import nothing_yet
 from bot.listing import Column, Listing, printed, table
 from bot.reading import (
-    FIRST,
     NothingYetError,
     account_of,
     chain_ids_of,
     chosen_url,
+    empty_words,
     money,
     reading,
     require_run,
@@ -90,12 +90,13 @@ def pnl(arguments: argparse.Namespace) -> int:
         with reading(url) as connection:
             choice = _choice(connection, arguments)
             groups, total = summed(connection, choice)
+            nothing = empty_words(connection)
     except NothingYetError as error:
         return nothing_yet(arguments, error, "bot.pnl/1", FIELDS)
     return printed(arguments, Listing(
         schema="bot.pnl/1", fields=FIELDS,
         rows=[_fields(key, group) for key, group in groups.items()],
-        lines=[*_lines(groups, total, choice, shown(url))],
+        lines=[*_lines(groups, total, choice, shown(url), nothing)],
         about={"by": choice.by, "since": iso(choice.since), "until": iso(choice.until),
                "total": _fields("total", total)},
     ))  # fmt: skip
@@ -242,11 +243,13 @@ def _fields(key: Any, group: Group) -> dict[str, Any]:
     return {name: named[name] for name in FIELDS}
 
 
-def _lines(groups: Mapping[Any, Group], total: Group, choice: Choice, where: str) -> Iterator[str]:
+def _lines(
+    groups: Mapping[Any, Group], total: Group, choice: Choice, where: str, nothing: str
+) -> Iterator[str]:
     words = span_words(choice.since, choice.until)
     if not groups:
         yield f"nothing earned or lost in {where}{' by these filters' if words else ''}"
-        yield words or FIRST
+        yield words or nothing
         return
     yield f"profit and loss by {choice.by}, in USDC; days are UTC"
     if words:

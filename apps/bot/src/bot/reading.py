@@ -131,6 +131,12 @@ def account_of(connection: Connection, account: str) -> str:
     return begun[0] if len(begun) == 1 else chosen("an account", account, known)
 
 
+def empty_words(connection: Connection) -> str:
+    """Put in words why there is nothing to show, where nothing was left out."""
+    count = connection.scalar(select(sqlalchemy.func.count()).select_from(runs)) or 0
+    return FIRST if not count else f"runs so far: {count}, and none of them has any"
+
+
 def require_run(connection: Connection, number: int) -> RowMapping:
     """Return a run by its number."""
     found = connection.execute(select(runs).where(runs.c.id == number)).mappings().first()

@@ -277,6 +277,9 @@ def held_by(account: ChainAccount) -> Held:
 _OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
 _PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
 _ROWS: Final = 1_000
+_APART_NS: Final = (
+    60_000_000_000  # of our clock and the venue's: what is older by that is looked at
+)
 
 
 async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Reported:
@@ -297,7 +300,7 @@ async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Rep
                 # What cannot be read explains nothing.
                 with contextlib.suppress(ConnError, ValueError):
                     moves.append(read(row))
-    moves = [move for move in moves if since is not None and move.at >= since]
+    moves = [move for move in moves if since is not None and move.at >= since - _APART_NS]
     return Reported(held=held, orders=tuple(map(_standing, orders)), moves=tuple(moves))
 
 

@@ -180,12 +180,14 @@ def run_row(
     bot: Bot, *, mode: str, network: str, chain_id: str, name: str, config: Any, recording: str
 ) -> Row:
     """Return the row of a run that begins now, whose `config` is plain data."""
-    text_ = msgspec.json.encode(config, order="deterministic")
+    loaded, text_ = bot.options.config, msgspec.json.encode(config, order="deterministic")
+    # The hash that the report has, where there is one.
+    hash_ = hashlib.sha256(text_).hexdigest() if loaded is None else loaded.hash
     return {
         "mode": mode, "network": network, "chain_id": chain_id,
         "account": str(bot.venue.subaccount), "name": name, "began": time.time_ns(),
         "process": process(), "version": __version__, "config": config,
-        "config_hash": hashlib.sha256(text_).hexdigest(), "deposit": bot.options.deposit * 10**6,
+        "config_hash": hash_, "deposit": bot.options.deposit * 10**6,
         "recording": recording,
         # A paper account begins with its run; a replay's is nobody else's.
         "ledger": 0 if mode == "trade" else None,

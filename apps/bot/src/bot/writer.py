@@ -7,12 +7,13 @@
 next start at the latest; each row is counted, and what is wrong is in `trouble`, in plain words.
 """
 
+import importlib
 import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,16 @@ _NEVER: Final = float("inf")
 NUMBERED: Final = ("order_changes", "states", "configs")  # rows without a name of their own
 
 _FAILURES: Final = (ConnError, OSError, ImportError)
+
+
+_LOADED: Final = threading.Event()
+
+
+def _load() -> None:
+    # Half a second, and more where all is slow: meanwhile rows are not left in memory.
+    with suppress(Exception):  # whoever opens the database raises it again
+        importlib.import_module("bot.store")
+    _LOADED.set()
 
 
 class _Outage:
@@ -106,6 +117,8 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write; what was put before is written first."""
+        if not _LOADED.is_set():
+            threading.Thread(target=_load, name="load", daemon=True).start()
         self._thread.start()
 
     def put(self, table: str, row: Made) -> None:
@@ -212,7 +225,10 @@ class Writer:
     def _open(self) -> bool:
         if self._store is not None:
             return True
-        if time.monotonic() < self._outage.until:
+        now = time.monotonic()
+        # At the end it is waited for; until then rows are as safe in the file.
+        loads = not _LOADED.wait(max(0.0, self._ends - now) if self._ends < _NEVER else 0.0)
+        if loads or now < self._outage.until:
             return False
         try:
             from bot.store import Store
