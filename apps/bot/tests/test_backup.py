@@ -35,6 +35,7 @@ Bot = Callable[..., tuple[int, str, str]]
 def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bot:
     """Return what types a command with a passphrase, and returns code, output and errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYDX_CONFIG", raising=False)
     # It is a third of a second of work for each guess; not here.
     monkeypatch.setattr("dydx_conn._COST", 2**14)
 
@@ -112,6 +113,26 @@ def test_every_row_and_every_file_comes_back(bot: Bot, state: Path, tmp_path: Pa
     assert before.read_text() == "profile: reckless\n"
     (left,) = Path(default_url().removeprefix("sqlite:///")).parent.glob("bot.db.before-*Z")
     assert all_rows(str(left))["fills"] == []
+
+
+@pytest.mark.parametrize("how", ["typed", "variable", "user"])
+def test_a_configuration_comes_back_where_it_is_looked_for(
+    bot: Bot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """As typed, as the environment has it, or in the directory of the user."""
+    path = tmp_path / "its" / "dydx-bot" / "bot.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("profile: steady\n")
+    words = ("--config", str(path)) if how == "typed" else ()
+    name, value = (
+        ("DYDX_CONFIG", path) if how == "variable" else ("XDG_CONFIG_HOME", tmp_path / "its")
+    )
+    monkeypatch.setenv(name, str(value))
+    assert bot("backup", "b.bak", *words)[0] == 0
+    path.write_text("profile: reckless\n")
+    assert bot("restore", "b.bak", *words)[0] == 0
+
+    assert path.read_text() == "profile: steady\n"
 
 
 def test_a_machine_that_lost_everything_has_it_again(

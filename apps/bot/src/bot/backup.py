@@ -32,6 +32,7 @@ from sqlalchemy import Connection, select
 
 from bot import __version__
 from bot.acts import state_directory
+from bot.config import CONFIG, NONE
 from bot.config import found as found_configuration
 from bot.database import (
     TABLES,
@@ -83,7 +84,7 @@ def backup(arguments: argparse.Namespace) -> int:
             taken.file(_DATABASE, copy)
         for file in sorted(_state_files()):
             taken.file(_STATE + str(file.relative_to(state_directory())), file)
-        if (configuration := found_configuration()) is not None:
+        if (configuration := _configuration(arguments)) is not None:
             taken.file(_name_of(configuration), configuration)
         taken.end()
     for line in _taken_words(taken.sums):
@@ -200,6 +201,13 @@ def _state_files() -> Iterator[Path]:
             yield path
 
 
+def _configuration(arguments: argparse.Namespace) -> Path | None:
+    """Return the file of settings: as typed, as the environment has it, or the first found."""
+    if arguments.config is None:
+        return found_configuration()
+    return None if arguments.config == NONE else Path(arguments.config)
+
+
 def _name_of(configuration: Path) -> str:
     here = configuration.absolute().parent == Path.cwd()
     return next(name for name, kind in _CONFIGURATIONS.items() if (kind == "here") == here)
@@ -252,7 +260,7 @@ def restore(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return 0
     with contextlib.ExitStack() as stack:
-        places = _unpacked(stack, path, word, url, sums["members"])
+        places = _unpacked(stack, arguments, word, url, sums["members"])
         _require_quiet()
         for line in _swapped(places, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())):
             print(line)
@@ -301,13 +309,17 @@ def _require_name(path: Path, name: str) -> None:
 
 
 def _unpacked(
-    stack: contextlib.ExitStack, path: Path, word: SecretStr, url: str, sums: dict[str, Any]
+    stack: contextlib.ExitStack,
+    arguments: argparse.Namespace,
+    word: SecretStr,
+    url: str,
+    sums: dict[str, Any],
 ) -> list[Place]:
     """Unpack beside where all of it belongs; what is not put in its place is gone in the end."""
     state = Place(_fresh(stack, state_directory()), state_directory())
     places = [state] if any(name.startswith(_STATE) for name in sums) else []
     file = file_of(url)
-    with opened(path, word) as members:
+    with opened(Path(arguments.file), word) as members:
         for name, content in members:
             if name == _DATABASE:
                 target = file or Path(tempfile.gettempdir()) / "bot.db"
@@ -318,14 +330,18 @@ def _unpacked(
             elif name.startswith(_STATE):
                 _write(content, state.fresh / name.removeprefix(_STATE))
             elif name in _CONFIGURATIONS:
-                target = _configuration_target(name)
+                target = _configuration_target(name, arguments.config)
                 fresh = _fresh(stack, target)
                 _write(content, fresh)
                 places.append(Place(fresh, target))
     return places
 
 
-def _configuration_target(name: str) -> Path:
+def _configuration_target(name: str, typed: str | None) -> Path:
+    """Return where a file of settings belongs; no backup names a path, whoever made it."""
+    named = typed or os.environ.get(CONFIG, NONE)
+    if named != NONE:
+        return Path(named).absolute()
     if _CONFIGURATIONS[name] == "here":
         return Path.cwd() / "bot.yaml"
     given = os.environ.get("XDG_CONFIG_HOME", "")

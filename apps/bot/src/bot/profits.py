@@ -290,6 +290,8 @@ def _notes(total: Group, choice: Choice) -> Sequence[str]:
         notes.append(f"transfers    {money(moved, sign=True)} paid in or out")
     if choice.by == "day":
         notes.append("realized     counts when a position closed, unrealized where it stands")
+    if choice.by == "run":
+        notes.append("realized     counts in the run that opened a position, however it ended")
     if choice.by == "strategy":
         notes.append("strategy     is a run's: what each of several earned is not stored")
     if total.unvalued:
