@@ -72,8 +72,8 @@ def best(work: Callable[[], Any], rounds: int = 5, repeats: int = 1) -> float:
 
 def pipeline(recording: str) -> Iterator[Row]:
     """Replay through the whole pipeline: throughput, latency, memory."""
-    from bot.composition import Bot, Options
-    from bot.meters import memory_mb
+    from bot.run.composition import Bot, Options
+    from bot.run.meters import memory_mb
     from dydx_conn import Recording, collect, contents, find_recording, load_recorded_stream
 
     path = find_recording(recording)
@@ -118,7 +118,7 @@ def pipeline(recording: str) -> Iterator[Row]:
 
 def _everything_on(recording: str) -> Row:
     """Compare the CPU of a run with all signals and detectors to that of the default set."""
-    from bot.composition import Bot, Options
+    from bot.run.composition import Bot, Options
     from dydx_conn import load_recorded_stream
 
     everything = Options(signals="all", detectors=True)
@@ -145,7 +145,7 @@ def memory(_: str, markets: int = 250) -> Iterator[Row]:
 
 def saturated(markets: int) -> tuple[float, float, float]:
     """Return this process's memory without a market, with every ring full, and a day later, MB."""
-    from bot.meters import memory_mb
+    from bot.run.meters import memory_mb
     from dydx_conn import WireWriter, market_fields
     from dydx_data import DataState, step
     from dydx_signals import Scorer
@@ -450,8 +450,8 @@ def resting_orders(count: int) -> Any:
 
 def dashboard(recording: str) -> Iterator[Row]:
     """Draw the dashboard of a finished run: all of it, and with nothing changed."""
-    from bot.composition import Bot, Options
-    from bot.snapshot import snapshot_of
+    from bot.run.composition import Bot, Options
+    from bot.screen.snapshot import snapshot_of
     from dydx_conn import load_recorded_stream
     from dydx_panels import Dashboard, View
     from rich.console import Console

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bot.spill import process
-from bot.writer import Writer
+from bot.database.spill import process
+from bot.database.writer import Writer
 
 ROWS = 20_000
 FRAMES = 4_000

@@ -51,8 +51,8 @@ def history(_: str) -> Iterator[Row]:
 
 def measured_pages(url: str, orders: int, pages: int) -> Iterator[Row]:
     """Write the orders, if there are none, then look up pages; yield rows of figures."""
-    from bot.database import engine_of, upgrade
-    from bot.reading import reading
+    from bot.database.tables import engine_of, upgrade
+    from bot.history.reading import reading
 
     engine = engine_of(url)
     upgrade(engine)
@@ -78,7 +78,7 @@ KINDS = ("of all", "by time", "by filters")
 
 def looks(connection: Any, kind: str, count: int) -> Iterator[tuple[float, float]]:
     """Look up pages of any depth; yield what each took, and what of it was our CPU time."""
-    from bot.pages import Wanted, page_of
+    from bot.history.pages import Wanted, page_of
 
     rng = random.Random(7)
     for number in range(max(1, count // len(KINDS)) + 1):
@@ -94,7 +94,7 @@ def looks(connection: Any, kind: str, count: int) -> Iterator[tuple[float, float
 
 def any_wanted(rng: random.Random, *, plain: bool) -> Any:
     """Return a filter at random: of the time alone, or of anything."""
-    from bot.pages import Wanted
+    from bot.history.pages import Wanted
 
     month_ns = 30 * 86_400_000_000_000
     since = BEGAN_NS + rng.randrange(month_ns) if plain or rng.random() < 0.3 else None
@@ -118,8 +118,8 @@ ACCOUNTS = ["dydx1" + "q" * 38 + "/0", "dydx1" + "z" * 38 + "/1"]
 def written(engine: Any, count: int) -> bool:
     """Write orders in bulk; the triggers rest meanwhile, and what came is counted at the end."""
     import sqlalchemy
-    from bot import counting
-    from bot.database import order_blocks, orders, runs, writing
+    from bot.database import counting
+    from bot.database.tables import order_blocks, orders, runs, writing
 
     kind = engine.dialect.name
     with writing(engine).begin() as connection:

@@ -60,7 +60,7 @@ def layers(recording: str) -> Iterator[Row]:
     import dydx_risk
     import dydx_signals
     import dydx_strategy
-    from bot.composition import Bot, Options
+    from bot.run.composition import Bot, Options
     from dydx_conn import load_recorded_stream
 
     steps: dict[str, Any] = {

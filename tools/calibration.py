@@ -21,7 +21,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
-from bot.calibrate import calibrations, sampled
+from bot.checks.calibrate import calibrations, sampled
 from dydx_conn import Frame, Side, WireWriter, market_fields
 
 SECOND: Final = 1_000_000_000

@@ -28,8 +28,8 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from bot.composition import Options
-from bot.profiles import STEADY
+from bot.config.profiles import STEADY
+from bot.run.composition import Options
 from crash_paths import FAMILIES, KINDS, Path, path_of
 from crash_recorded import on_recording, recorded_table
 from crash_runs import POLICIES, hindsight, lead

@@ -12,7 +12,7 @@ same without protections that close.
 from collections.abc import Generator, Iterable
 
 import msgspec
-from bot.composition import Bot, Options
+from bot.run.composition import Bot, Options
 from crash_rivals import RIVALS, Rival, SellAll
 from crash_runs import POLICIES, USDC
 from dydx_conn import Frame, Recording, find_recording, from_generator

@@ -10,7 +10,7 @@ answered unfilled or was not answered by its last block.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from bot.composition import Bot
+from bot.run.composition import Bot
 from dydx_conn import OrderRequest, PerpetualMarket, order_id
 from dydx_data import MarketView
 

@@ -4,7 +4,7 @@
                   (once)             ├─► Exchange · Bot · Rival  (none, all, half, stop)
                                      └─► Exchange                (hindsight: one sale, no risk)
 
-Each account is a whole Bot with a paper venue of its own, joined as `bot.composition` joins them;
+Each account is a whole Bot with a paper venue of its own, joined as `bot.run.composition` does it;
 what they share is the fold of the market data. Every policy looks after every frame. The best of
 hindsight needs nobody who looks: it is the best of all sales of a share at the end of one second.
 """
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
-from bot.composition import Bot, Options
-from bot.paper import Paper
-from bot.profiles import PROFILES, RECKLESS
+from bot.config.profiles import PROFILES, RECKLESS
+from bot.run.composition import Bot, Options
+from bot.run.paper import Paper
 from crash_paths import CALM_S, DEPOSIT, Event, Path
 from crash_rivals import RIVALS, closing
 from crash_wire import Sent, frames_of, height_at

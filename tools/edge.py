@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from bot.composition import Bot, Options
-from bot.paper import PAPER, Paper, paper_account
+from bot.run.composition import Bot, Options
+from bot.run.paper import PAPER, Paper, paper_account
 from dydx_conn import AccountUpdate, Frame, Recording
 from dydx_data import DataState, step
 from dydx_strategy import STRATEGIES

@@ -26,12 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bot.budget import Foreseen
-from bot.composition import Bot, Options
-from bot.database import TABLES, engine_of
-from bot.paper import Paper, paper_account
-from bot.remains import left_of
-from bot.resume import ACCOUNT, Left
+from bot.database.remains import left_of
+from bot.database.tables import TABLES, engine_of
+from bot.run.budget import Foreseen
+from bot.run.composition import Bot, Options
+from bot.run.paper import Paper, paper_account
+from bot.run.resume import ACCOUNT, Left
 from dydx_conn import Frame, RecordingError
 from dydx_paper import (
     Digest,

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from bot.environment import EnvironmentSettings
+from bot.config.environment import EnvironmentSettings
 from dydx_conn import (
     ConnError,
     Frame,

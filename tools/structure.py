@@ -45,7 +45,8 @@ def violations(root: Path) -> Iterator[str]:
             for problem in names_edges(text):
                 yield f"{path.relative_to(root)}:{problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
-        files = {path.stem: path.read_text() for path in (root / directory).glob("*.py")}
+        paths = (root / directory).rglob("*.py")
+        files = {_dotted(path, root / directory): path.read_text() for path in paths}
         for circle in circles({name: imports(text, files) for name, text in files.items()}):
             yield f"{directory}: expected no circle of imports, got {' -> '.join(circle)}"
 
@@ -151,16 +152,20 @@ def names_edges(text: str) -> Iterator[str]:
 # === Circles ===
 
 
+def _dotted(path: Path, directory: Path) -> str:
+    return ".".join(path.relative_to(directory).with_suffix("").parts)
+
+
 def imports(text: str, names: Mapping[str, str]) -> set[str]:
-    """Return which files of one directory a file imports, at any depth of its code."""
+    """Return which files of a folder, by their dotted names, a file imports anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.rpartition(".")[2] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").rpartition(".")[2])
             found |= {alias.name for alias in node.names}
-    return found & names.keys()
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if any(f".{one}".endswith(f".{name}") for one in found)}
 
 
 def circles(edges: Mapping[str, set[str]]) -> Iterator[tuple[str, ...]]:

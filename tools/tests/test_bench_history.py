@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from bench_history import any_wanted, main
-from bot.database import engine_of, orders
-from bot.pages import Wanted, page_of
+from bot.database.tables import engine_of, orders
+from bot.history.pages import Wanted, page_of
 
 
 def test_pages_are_measured_of_orders_that_are_written_once(

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import bot.database
-import bot.reconcile
-import bot.trade
-import bot.wire
+import bot.database.tables
+import bot.live.reconcile
+import bot.live.trade
+import bot.run.wire
 import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.handle import request, running
+from bot.live.handle import request, running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,
@@ -430,9 +430,9 @@ def test_a_hand_beside_the_bot_is_left_its_market(
 
 def stored(url: str, address: str, **held: str) -> None:
     """Store that a run of an account left positions: sizes by ticker."""
-    engine = bot.database.engine_of(url)
-    bot.database.upgrade(engine)
-    tables, at = bot.database.TABLES, time.time_ns() - 600 * 10**9
+    engine = bot.database.tables.engine_of(url)
+    bot.database.tables.upgrade(engine)
+    tables, at = bot.database.tables.TABLES, time.time_ns() - 600 * 10**9
     ours = {"chain_id": "localdydxprotocol", "account": f"{address}/0"}
     with engine.begin() as connection:
         run = {"mode": "trade", "state": "running", "process": "0"}
@@ -459,13 +459,13 @@ def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     by_hand(venue, keys, tmp_path / "hand.jsonl", 3_999_999_999)
     [fill] = venue.filled(keys.address, 1)
     stored(flat := str(tmp_path / "flat.db"), keys.address)
-    stored(bot.database.default_url(), keys.address, BTC="0.01", ETH="5")
+    stored(bot.database.tables.default_url(), keys.address, BTC="0.01", ETH="5")
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--audit"]
     typed += [str(tmp_path / "audit.jsonl"), "--record", str(recorded)]
 
-    bot.reconcile.reconcile(venue.network, us, Inbox(), none)
+    bot.live.reconcile.reconcile(venue.network, us, Inbox(), none)
     alone = capsys.readouterr().err
-    bot.reconcile.reconcile(venue.network, us, Inbox(), flat)
+    bot.live.reconcile.reconcile(venue.network, us, Inbox(), flat)
     explained = capsys.readouterr().err
     bot_run = started("trade", *typed)
     stands = standing(bot_run.pid)
@@ -700,7 +700,7 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
 ) -> None:
     """The cancel is answered before the sources are let go; exit code 0."""
     keys = key("ends")
-    monkeypatch.setattr(bot.trade, "Trader", Resting)
+    monkeypatch.setattr(bot.live.trade, "Trader", Resting)
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--audit", str(tmp_path / "audit.jsonl"), "--seconds", "300", "--plain"]
 
@@ -724,7 +724,7 @@ def test_cancel_all_takes_off_what_others_placed(
     """Short-term and long-term, of a run that is long over; exit code 0."""
     keys = key("sweep")
     us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
-    markets = bot.wire.WireVenue(us).markets
+    markets = bot.run.wire.WireVenue(us).markets
     markets["BTC-USD"] = perpetual_market(venue.market("BTC-USD"))
     resting = OrderRequest(
         ticker="BTC-USD",
@@ -802,6 +802,6 @@ def test_an_account_without_money_does_not_trade(
 
 def test_the_networks_value_and_its_file_are_the_same(venue: Running) -> None:
     """What a person writes down is what is connected to."""
-    from bot.environment import read_network
+    from bot.config.environment import read_network
 
     assert read_network(venue.file) == replace(venue.network)

@@ -10,8 +10,8 @@ import crash
 import crash_runs
 import msgspec
 import pytest
-from bot.composition import Bot, Options
-from bot.profiles import RECKLESS
+from bot.config.profiles import RECKLESS
+from bot.run.composition import Bot, Options
 from crash_paths import CALM_S, DEPOSIT, FAMILIES, KINDS, Asset, Event, Path, path_of
 from crash_recorded import RecordedOutcome, on_recording
 from crash_rivals import RIVALS, Rival, closing

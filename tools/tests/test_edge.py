@@ -5,8 +5,8 @@ from pathlib import Path
 
 import edge
 import pytest
-from bot.composition import Bot, Options
-from bot.paper import PAPER, Paper, paper_account
+from bot.run.composition import Bot, Options
+from bot.run.paper import PAPER, Paper, paper_account
 from dydx_conn import CancelRequest, Frame, OrderRequest
 from dydx_data import DataState, MarketView, step
 from dydx_strategy import Allocator

@@ -88,17 +88,17 @@ def test_who_names_what_can_send_is_found(text: str) -> None:
 def test_a_circle_of_imports_is_told_once_from_its_first_name() -> None:
     """At whatever depth of a file, by whatever form; what is not of the folder is none of it."""
     texts = {
-        "a": "from bot.b import first",
-        "b": "def late():\n    from bot import c",
-        "c": "import os, bot.a",
+        "a": "from bot.part.b import first",
+        "part.b": "def late():\n    from bot.part import c",
+        "part.c": "import os, bot.a",
         "d": "from a import second",
     }
 
     edges = {name: structure.imports(text, texts) for name, text in texts.items()}
 
-    assert edges == {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
-    assert [*structure.circles(edges)] == [("a", "b", "c", "a")]
-    assert [*structure.circles({**edges, "c": set()})] == []
+    assert edges == {"a": {"part.b"}, "part.b": {"part.c"}, "part.c": {"a"}, "d": {"a"}}
+    assert [*structure.circles(edges)] == [("a", "part.b", "part.c", "a")]
+    assert [*structure.circles({**edges, "part.c": set()})] == []
 
 
 def test_a_workspace_is_read_layer_by_layer(tmp_path: Path) -> None:

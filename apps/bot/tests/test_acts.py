@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from bot.acts import Halted, Standstill, act, among, private
-from bot.composition import Bot, Options, raised
-from bot.why import chain
+from bot.report.why import chain
+from bot.run.acts import Halted, Standstill, act, among, private
+from bot.run.composition import Bot, Options, raised
 from dydx_conn import (
     NETWORKS,
     ConnError,

@@ -10,10 +10,11 @@ from typing import IO, Any
 
 import pytest
 import sqlalchemy
-from bot import backup, sealed
 from bot.__main__ import main
-from bot.acts import state_directory
-from bot.database import TABLES, default_url, engine_of, metadata, upgrade, writing
+from bot.config import sealed
+from bot.database.tables import TABLES, default_url, engine_of, metadata, upgrade, writing
+from bot.history import backup
+from bot.run.acts import state_directory
 from dydx_conn import ConnError
 from pydantic import SecretStr
 from stored import NOON, ROWS

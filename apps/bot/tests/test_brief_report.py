@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.brief_report import brief_lines, wrong_lines
-from bot.composition import Bot, Options
-from bot.report import report_of
+from bot.report.brief import brief_lines, wrong_lines
+from bot.report.report import report_of
+from bot.run.composition import Bot, Options
 
 TITLES = ["equity", "profit", "drawdown", "positions", "costs", "run hash"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from bot.budget import LIVE, Budget, Foreseen, Supervisor
-from bot.composition import Bot, Options
+from bot.run.budget import LIVE, Budget, Foreseen, Supervisor
+from bot.run.composition import Bot, Options
 from dydx_conn import Frame, Header, RecordingWriter, replay
 from dydx_strategy import StrategyError
 from reactivex import from_iterable

@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 from bot.__main__ import main
-from bot.calibrate import read_maps, sampled
-from bot.calibration import (
+from bot.checks.calibrate import read_maps, sampled
+from bot.checks.calibration import (
     Observation,
     isotonic,
     measured,

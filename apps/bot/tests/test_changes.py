@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.changes import change_words, changes_of, may_change, require_live, text_of
-from bot.composition import Bot, Options
-from bot.config import PATHS, Settings, load
-from bot.report import report_of
+from bot.config.changes import change_words, changes_of, may_change, require_live, text_of
+from bot.config.settings import PATHS, Settings, load
+from bot.report.report import report_of
+from bot.run.composition import Bot, Options
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
 from dydx_strategy import Allocation, Allocator, AllocatorSettings, PairsSettings, StrategyError
 from reactivex import from_iterable, operators

@@ -10,13 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import bot.chaos
+import bot.checks.chaos
 import dydx_data
 import dydx_paper
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.chaos import (
+from bot.checks.chaos import (
     Inspector,
     SeedResult,
     difference,
@@ -27,9 +27,9 @@ from bot.chaos import (
     survive,
     unfounded,
 )
-from bot.composition import Bot, Options
-from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
-from bot.journal import JournalEntry
+from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
+from bot.run.composition import Bot, Options
+from bot.run.journal import JournalEntry
 from dydx_conn import (
     AccountFill,
     BookContents,
@@ -512,7 +512,7 @@ def test_a_broken_promise_is_seen(
     # Of a minute no candle is whole. The tape as it is comes before it is broken.
     tape = tape_of(200) if promise == "tape" else minute
     begin = len(tape.frames) // 2 if promise == "tape" else 200
-    bot.chaos.undisturbed(tape)
+    bot.checks.chaos.undisturbed(tape)
     breaks(monkeypatch)
 
     amount = {"stall": 40_000, "clock jump": 3_600_000}.get(kind, 3)
@@ -764,7 +764,7 @@ def test_who_ends_it_early_gets_what_there_is(
             raise KeyboardInterrupt
         return real(tape, seed, *given)
 
-    monkeypatch.setattr(bot.chaos, "survive", interrupted)
+    monkeypatch.setattr(bot.checks.chaos, "survive", interrupted)
 
     assert main(["chaos", str(recording), "--seeds", "9"]) == 130
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bot.acts import state_directory
-from bot.claim import Claim, ClaimedError, claimed
+from bot.run.acts import state_directory
+from bot.run.claim import Claim, ClaimedError, claimed
 from dydx_conn import NETWORKS, ConnError, Subaccount
 from hypothesis import given
 from hypothesis import strategies as some
@@ -18,7 +18,7 @@ US = Subaccount("dydx1us", 0)
 
 HOLDS = """
 import time
-from bot.claim import claimed
+from bot.run.claim import claimed
 from dydx_conn import NETWORKS, Subaccount
 with claimed(NETWORKS["local"], Subaccount("dydx1us", 0), "trade") as claim:
     claim.note(70)

@@ -15,9 +15,9 @@ from typing import Final
 
 import pytest
 from bot.__main__ import COMMANDS, main, parser
-from bot.acts import Standstill
-from bot.claim import claimed
-from bot.paper import PAPER, paper_account
+from bot.run.acts import Standstill
+from bot.run.claim import claimed
+from bot.run.paper import PAPER, paper_account
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
 from dydx_panels import Snapshot, View
 from msgspec.structs import replace as with_fields
@@ -198,10 +198,10 @@ def test_a_panel_is_drawn_again_while_its_recording_plays(
         pictures.append(f"{view.panel} {len(snapshot.candles.rows)}")
         return 0
 
-    monkeypatch.setattr("bot.show.on_dashboard", lambda _: True)
-    monkeypatch.setattr("bot.runs.on_dashboard", lambda _: True)
-    monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
-    monkeypatch.setattr("bot.screen.DRAW_NS", 1_000_000)
+    monkeypatch.setattr("bot.live.show.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.live.runs.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.screen.screen.Screen.stay", lambda _: None)
+    monkeypatch.setattr("bot.screen.screen.DRAW_NS", 1_000_000)
     monkeypatch.setattr("dydx_panels.Dashboard.draw", draw)
 
     assert main(["panel", "candles", str(short), "--speed", "1000"]) == 0
@@ -231,8 +231,8 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     def frames(_net: object, _tickers: object, *, inbox: Inbox, **_: object) -> object:
         return from_iterable(numbered(inbox))
 
-    monkeypatch.setattr("bot.commands.live", frames)
-    monkeypatch.setattr("bot.show.live", frames)
+    monkeypatch.setattr("bot.live.commands.live", frames)
+    monkeypatch.setattr("bot.live.show.live", frames)
 
 
 @pytest.mark.usefixtures("live_frames")
@@ -391,7 +391,7 @@ def test_ctrl_c_ends_a_paper_run_with_its_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run without an end is ended by hand; that is no failure."""
-    from bot.composition import Bot
+    from bot.run.composition import Bot
 
     run = Bot.run
 
@@ -410,7 +410,7 @@ def test_a_network_that_sends_nothing_is_a_two(
 ) -> None:
     """No report on nothing: the reason of the last loss is printed instead."""
     lost = Frame(1, 0, 0, "c1", "close", "ConnectionRefusedError: nobody there", "0")
-    monkeypatch.setattr("bot.commands.live", lambda *_, **__: from_iterable([lost]))
+    monkeypatch.setattr("bot.live.commands.live", lambda *_, **__: from_iterable([lost]))
 
     assert main(["paper", "--network", "local"]) == 2
     assert "nobody there" in capsys.readouterr().err
@@ -454,7 +454,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(
     def closed(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("bot.commands.print_report", closed)
+    monkeypatch.setattr("bot.live.commands.print_report", closed)
     # main() lets go of standard output for good; the test's own is put back afterwards.
     monkeypatch.setattr("sys.stdout", io.StringIO())
 
@@ -469,7 +469,7 @@ def test_ctrl_c_elsewhere_is_the_shells_own_code(
     def interrupted(*_: object) -> Frame:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bot.commands.Bot", interrupted)
+    monkeypatch.setattr("bot.live.commands.Bot", interrupted)
 
     assert main(["replay", str(short)]) == 130
 
@@ -477,8 +477,8 @@ def test_ctrl_c_elsewhere_is_the_shells_own_code(
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands think that a person is looking, and that they leave at the end."""
-    monkeypatch.setattr("bot.runs.on_dashboard", lambda _: True)
-    monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
+    monkeypatch.setattr("bot.live.runs.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.screen.screen.Screen.stay", lambda _: None)
 
 
 @pytest.mark.usefixtures("dashboard")
@@ -501,7 +501,7 @@ def test_a_watched_paper_run_leaves_its_report(capsys: pytest.CaptureFixture[str
 
 def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     """A pipe, a file or `--plain` gets the plain report."""
-    from bot.runs import on_dashboard
+    from bot.live.runs import on_dashboard
 
     assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bot.__main__ import COMMANDS, main, parser
 from bot.completion import script
-from bot.profiles import PROFILES
+from bot.config.profiles import PROFILES
 
 # Each line of what is typed is completed at its end; the answers are printed, a line each.
 TYPE = """

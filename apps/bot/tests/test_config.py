@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 from bot.__main__ import parser
-from bot.composition import Bot, Options
-from bot.config import PATHS, SECTIONS, Loaded, load, value_of
-from bot.config_file import ConfigError
-from bot.configured import environment_of, loaded_of, typed_again
-from bot.paper import FeeSettings, Paper, PaperSettings
-from bot.profiles import PROFILES
-from bot.runs import options_of, record_of
+from bot.config.configured import environment_of, loaded_of, typed_again
+from bot.config.document import ConfigError
+from bot.config.paper import FeeSettings, PaperSettings
+from bot.config.profiles import PROFILES
+from bot.config.settings import PATHS, SECTIONS, Loaded, load, value_of
+from bot.live.runs import options_of, record_of
+from bot.run.composition import Bot, Options
+from bot.run.paper import Paper
 from dydx_conn import Fees
 
 

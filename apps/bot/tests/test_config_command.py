@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from bot.__main__ import main
-from bot.config import PATHS, load, opened
-from bot.config_command import schema_of, template, written
+from bot.config.command import schema_of, template, written
+from bot.config.settings import PATHS, load, opened
 from pydantic import SecretStr
 
 
@@ -132,7 +132,7 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
 )
 def test_what_is_written_is_read_as_it_was(here: Path, value: object) -> None:
     """Whatever YAML might take it for."""
-    from bot.config_file import read
+    from bot.config.document import read
 
     assert read(f"x: {written(value)}".encode(), "x").value == {"x": value}
     assert yaml.safe_load(f"x: {written(value)}") == {"x": value}

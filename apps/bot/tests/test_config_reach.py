@@ -12,10 +12,10 @@ import dydx_strategy
 import msgspec
 import pytest
 from bot.__main__ import parser
-from bot.config import PATHS, SECTIONS, Settings, load, value_of
-from bot.config_file import ConfigError, read
-from bot.configured import environment_of
-from bot.environment import EnvironmentSettings, objection
+from bot.config.configured import environment_of
+from bot.config.document import ConfigError, read
+from bot.config.environment import EnvironmentSettings, objection
+from bot.config.settings import PATHS, SECTIONS, Settings, load, value_of
 from dydx_conn import Fees
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import LiquidationTerms, Policy

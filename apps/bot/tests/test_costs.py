@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 import pytest
-from bot.composition import Bot, Options
-from bot.costs import cost_words, worst_case
+from bot.run.composition import Bot, Options
+from bot.run.costs import cost_words, worst_case
 from dydx_conn import Estimate, replay
 from dydx_risk import Approved, Reduce
 

@@ -12,8 +12,8 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from bot import database
-from bot.database import (
+from bot.database import tables as database
+from bot.database.tables import (
     REVISIONS,
     DatabaseError,
     alembic_config,

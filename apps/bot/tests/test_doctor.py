@@ -8,13 +8,13 @@ from typing import Any
 
 import dydx_conn
 import pytest
-from bot import spill
 from bot.__main__ import main
-from bot.acts import private, state_directory
-from bot.database import TABLES, engine_of, upgrade
-from bot.doctor import HINTS
-from bot.environment import Check
-from bot.machine import Steps, machine
+from bot.checks.doctor import HINTS
+from bot.checks.machine import Steps, machine
+from bot.config.environment import Check
+from bot.database import spill
+from bot.database.tables import TABLES, engine_of, upgrade
+from bot.run.acts import private, state_directory
 from dydx_conn import ChainTip, Frame, Network, NetworkError, replay
 from reactivex import Observable
 
@@ -36,7 +36,7 @@ def test_the_machine_is_looked_at() -> None:
 def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard wants 80 columns and 24 rows."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("bot.machine.shutil.get_terminal_size", lambda: (40, 10))
+    monkeypatch.setattr("bot.checks.machine.shutil.get_terminal_size", lambda: (40, 10))
 
     assert outcomes(machine())["terminal"] == "warning"
 
@@ -50,7 +50,7 @@ def check_of(name: str, url: str = "") -> Check:
 def test_a_disk_has_a_floor(monkeypatch: pytest.MonkeyPatch, mb: int, outcome: str) -> None:
     """Of what stores anything: state, data, configuration, recordings."""
     usage = SimpleNamespace(free=mb * 10**6)
-    monkeypatch.setattr("bot.machine.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("bot.checks.machine.shutil.disk_usage", lambda _: usage)
 
     found = check_of("disk")
 
@@ -110,7 +110,7 @@ def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
 
 def test_a_limit_of_files_that_is_too_low_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to type."""
-    monkeypatch.setattr("bot.machine.too_few_files", lambda: "expected 128, got 64")
+    monkeypatch.setattr("bot.checks.machine.too_few_files", lambda: "expected 128, got 64")
 
     found = check_of("files")
 
@@ -143,7 +143,7 @@ def test_whether_the_system_sets_its_clock(
     monkeypatch: pytest.MonkeyPatch, answer: tuple[int | None, int], outcome: str, words: str
 ) -> None:
     """As the kernel has it; a system that does not tell is none to warn of."""
-    monkeypatch.setattr("bot.machine._adjusted", lambda: answer)
+    monkeypatch.setattr("bot.checks.machine._adjusted", lambda: answer)
 
     found = check_of("ntp")
 
@@ -154,7 +154,7 @@ def test_a_system_of_another_kind_tells_nothing_of_its_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The shape of the answer is that of 64-bit Linux."""
-    monkeypatch.setattr("bot.machine.sys.platform", "darwin")
+    monkeypatch.setattr("bot.checks.machine.sys.platform", "darwin")
 
     assert "does not tell" in check_of("ntp").seen
 
@@ -229,7 +229,7 @@ def test_the_machine_alone_is_looked_at_without_a_network(
     assert main(["doctor", "--offline"]) == 0
     assert re.search(r"this machine, 1[01] of 11 fine", capsys.readouterr().out)
 
-    monkeypatch.setattr("bot.machine.too_few_files", lambda: "expected 128, got 64")
+    monkeypatch.setattr("bot.checks.machine.too_few_files", lambda: "expected 128, got 64")
     assert main(["doctor", "--offline", "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert [*answer] == ["machine"]
@@ -252,8 +252,8 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     def live(_: Network, __: list[str], **given: Any) -> Observable[Frame]:
         return replay("quickstart", pace=given["pace"])
 
-    monkeypatch.setattr("bot.environment.live", live)
-    monkeypatch.setattr("bot.environment.chain_tip", lambda _: tip)
+    monkeypatch.setattr("bot.config.environment.live", live)
+    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: tip)
 
 
 HEIGHT = "v4_block_height"
@@ -294,7 +294,7 @@ def test_a_node_of_another_chain_fails(
 ) -> None:
     """Exit code 1, and what a health endpoint calls a bad request."""
     other = ChainTip("dydx-mainnet-1", 9, 0, 0)
-    monkeypatch.setattr("bot.environment.chain_tip", lambda _: other)
+    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: other)
 
     assert main(["doctor", "--network", "local"]) == 1
     assert "expected localdydxprotocol, got dydx-mainnet-1 from the node" in capsys.readouterr().out
@@ -310,7 +310,7 @@ def test_a_network_that_is_not_there_fails(
     def silent(_: Network) -> ChainTip:
         raise NetworkError("nobody there")
 
-    monkeypatch.setattr("bot.environment.chain_tip", silent)
+    monkeypatch.setattr("bot.config.environment.chain_tip", silent)
     nowhere = ["--rest", "http://127.0.0.1:9", "--ws", "ws://127.0.0.1:9/v4/ws"]
 
     assert main(["doctor", "--network", "local", *nowhere]) == 1

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bot.composition import Bot, Options
-from bot.feedback import Feedback
-from bot.runs import until
-from bot.why import chain
+from bot.live.runs import until
+from bot.report.why import chain
+from bot.run.composition import Bot, Options
+from bot.run.feedback import Feedback
 from dydx_conn import (
     AccountFill,
     AccountUpdate,

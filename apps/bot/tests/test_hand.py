@@ -8,11 +8,11 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import parser
-from bot.composition import Bot, Options
-from bot.handle import status_lines, status_of
-from bot.report import report_lines, report_of
-from bot.runs import options_of
-from bot.wire import WireVenue, range_words, ranges
+from bot.live.handle import status_lines, status_of
+from bot.live.runs import options_of
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue, range_words, ranges
 from dydx_conn import Frame, OrderRequest, Subaccount, WireWriter, order_id
 from dydx_risk import Policy
 from hypothesis import given

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import bot.handle
+import bot.live.handle
 import pytest
 from bot.__main__ import main
-from bot.composition import Bot, Options
-from bot.handle import (
+from bot.live.handle import (
     chosen,
     directories,
     flatten_run,
@@ -28,7 +27,8 @@ from bot.handle import (
     status_of,
     within_reach,
 )
-from bot.report import away
+from bot.report.report import away
+from bot.run.composition import Bot, Options
 from dydx_conn import ConnError, Inbox, replay
 
 STATUS: dict[str, Any] = {"acts": 0, "gate": {"state": "ACTIVE"}}
@@ -88,7 +88,7 @@ def test_the_status_is_made_on_the_runs_own_thread() -> None:
 
 def test_a_run_that_takes_no_frames_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller does not wait for ever."""
-    monkeypatch.setattr(bot.handle, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(bot.live.handle, "_ANSWER_S", 0.05)
     refused = pytest.raises(ConnError, match=r"expected an answer within 0\.05 s")
 
     with within_reach(Inbox(), STATUS) as handle, refused:
@@ -139,7 +139,7 @@ def test_a_caller_that_hangs_up_is_forgotten() -> None:
 
 def test_a_caller_for_whom_no_descriptor_is_left_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """He is not tried again at once, and is answered as soon as there is one."""
-    handle = bot.handle.Handle(Inbox(), {})
+    handle = bot.live.handle.Handle(Inbox(), {})
     waits: list[float] = []
     monkeypatch.setattr(handle._stopping, "wait", waits.append)
 
@@ -244,7 +244,7 @@ def test_one_of_several_has_to_be_named() -> None:
             deaf.bind(str(other))
             deaf.listen()
             with pytest.MonkeyPatch.context() as hurried:
-                hurried.setattr(bot.handle, "_PATIENCE_S", 0.3)
+                hurried.setattr(bot.live.handle, "_PATIENCE_S", 0.3)
                 with pytest.raises(ConnError) as refused:
                     chosen(None)
             assert chosen(1) == other
@@ -340,7 +340,7 @@ def test_an_act_without_effect_is_a_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run answers, and takes no frames."""
-    monkeypatch.setattr(bot.handle, "_EFFECT_S", 0.1)
+    monkeypatch.setattr(bot.live.handle, "_EFFECT_S", 0.1)
     with going():
         assert main(["halt"]) == 1
 
@@ -394,8 +394,8 @@ def test_what_a_run_cannot_close_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is tried again; the exit code is 1."""
-    monkeypatch.setattr(bot.handle, "_LEAVE_S", 0.3)
-    monkeypatch.setattr(bot.handle, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(bot.live.handle, "_LEAVE_S", 0.3)
+    monkeypatch.setattr(bot.live.handle, "_AGAIN_S", 0.1)
     inbox = Inbox()
     with going(inbox, lambda: stands("HALTED", "BTC-USD")):
         assert flatten_run(os.getpid(), "") == 1

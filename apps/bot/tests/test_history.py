@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bot import history, when
 from bot.__main__ import main
-from bot.database import TABLES, engine_of, upgrade, writing
-from bot.listing import WIDTH, Column, table
+from bot.database.tables import TABLES, engine_of, upgrade, writing
+from bot.history import orders as history
+from bot.history import when
+from bot.history.listing import WIDTH, Column, table
 from stored import NOON, ROWS, SECOND, order_row
 
 Bot = Callable[..., tuple[int, str, str]]

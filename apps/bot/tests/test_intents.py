@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.composition import Bot, Options
-from bot.feedback import Feedback
-from bot.journal import Journal, decision_words, order_words
-from bot.leave import Leave
-from bot.wire import WireVenue
+from bot.run.composition import Bot, Options
+from bot.run.feedback import Feedback
+from bot.run.journal import Journal, decision_words, order_words
+from bot.run.wire import WireVenue
+from bot.screen.leave import Leave
 from dydx_conn import (
     CONDITIONAL,
     LONG_TERM,

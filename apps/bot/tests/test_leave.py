@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bot.leave
+import bot.screen.leave
 import pytest
 from bot.__main__ import parser
-from bot.composition import Bot, Options
-from bot.leave import PATIENCE_NS, Leave, command_words, typed
-from bot.runs import asks
+from bot.live.runs import asks
+from bot.run.composition import Bot, Options
+from bot.screen.leave import PATIENCE_NS, Leave, command_words, typed
 from dydx_conn import Frame, replay
 
 HELD = "1 position stays open, unguarded: "
@@ -35,7 +35,7 @@ def holding() -> Bot:
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """Stand in for whoever types at the terminal: a line each time, None for nothing yet."""
     lines: list[str | None] = []
-    monkeypatch.setattr(bot.leave, "typed", lambda: lines.pop(0) if lines else None)
+    monkeypatch.setattr(bot.screen.leave, "typed", lambda: lines.pop(0) if lines else None)
     return lines
 
 

@@ -1,7 +1,7 @@
 """The run's own figures."""
 
 import pytest
-from bot.meters import LatencyHistogram, Meters, memory_mb
+from bot.run.meters import LatencyHistogram, Meters, memory_mb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def test_before_the_first_duration_nothing_is_known() -> None:
 def test_rates_are_sampled_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a second the last figures stand; after it they are new."""
     now = [0]
-    monkeypatch.setattr("bot.meters.time.monotonic_ns", lambda: now[0])
+    monkeypatch.setattr("bot.run.meters.time.monotonic_ns", lambda: now[0])
     meters = Meters()
     meters.latency.add(1000)
 

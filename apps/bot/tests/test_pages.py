@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from bot import counting, pages
-from bot.database import engine_of, order_blocks, order_counts, orders, runs, upgrade, writing
-from bot.pages import Wanted, page_of
+from bot.database import counting
+from bot.database.tables import (
+    engine_of,
+    order_blocks,
+    order_counts,
+    orders,
+    runs,
+    upgrade,
+    writing,
+)
+from bot.history import pages
+from bot.history.pages import Wanted, page_of
 from sqlalchemy import Connection, Engine
 
 TICKERS = ("BTC-USD", "ETH-USD", "SOL-USD", "DOGE-USD")

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from bot.__main__ import COMMANDS, main
-from bot.composition import Bot, Options
-from bot.profiles import POLICY, PROFILES, STEADY, STRATEGY, read_profile
-from bot.report import report_lines, report_of
+from bot.config.profiles import POLICY, PROFILES, STEADY, STRATEGY, read_profile
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
 from dydx_conn import ConnError, Frame, Recording, find_recording, replay
 from dydx_risk import Policy
 from dydx_strategy import RankSettings

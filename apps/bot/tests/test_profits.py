@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot import failures, holdings, profits
 from bot.__main__ import COMMANDS, main
-from bot.database import TABLES, engine_of, upgrade, writing
+from bot.database.tables import TABLES, engine_of, upgrade, writing
+from bot.history import failures, holdings, profits
 from stored import ACCOUNT, NOON, ROWS, SECOND
 
 DAY = 86_400 * SECOND

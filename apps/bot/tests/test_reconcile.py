@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.composition import Bot, Options
-from bot.database import TABLES, engine_of, upgrade
-from bot.reconcile import (
+from bot.database.rows import Database, run_row
+from bot.database.spill import Spill
+from bot.database.tables import TABLES, engine_of, upgrade
+from bot.live.reconcile import (
     Finding,
     Held,
     Kind,
@@ -29,9 +30,8 @@ from bot.reconcile import (
     reconcile,
     reported,
 )
-from bot.rows import Database, run_row
-from bot.spill import Spill
-from bot.wire import WireVenue
+from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
     AccountUpdate,
@@ -535,8 +535,8 @@ def views(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found: ChainAccount = take("chain")
         return found
 
-    monkeypatch.setattr("bot.reconcile._indexer", indexer)
-    monkeypatch.setattr("bot.reconcile.chain_account", chain)
+    monkeypatch.setattr("bot.live.reconcile._indexer", indexer)
+    monkeypatch.setattr("bot.live.reconcile.chain_account", chain)
     return given
 
 
@@ -621,7 +621,7 @@ def test_each_difference_is_printed_and_an_act_and_halts_if_nothing_explains_it(
 ) -> None:  # fmt: skip
     """Where nothing differs, it is printed which blocks were compared."""
     inbox = Inbox()
-    monkeypatch.setattr("bot.reconcile._MOMENT_S", 0.0)
+    monkeypatch.setattr("bot.live.reconcile._MOMENT_S", 0.0)
     engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(TABLES["orders"].delete())
@@ -654,7 +654,7 @@ def test_an_account_that_cannot_be_compared_begins_halted(
     views: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is held is guarded from the first frame all the same."""
-    monkeypatch.setattr("bot.reconcile._MOMENT_S", 0.0)
+    monkeypatch.setattr("bot.live.reconcile._MOMENT_S", 0.0)
     views["indexer"], views["chain"] = [Reported(held=held(830))], [NetworkError("gone")]
 
     reconcile(NETWORKS["local"], US, inbox := Inbox(), str(tmp_path / "bot.db"))

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot import reload as module
 from bot.__main__ import main
-from bot.acts import among
-from bot.changes import Reply
-from bot.composition import Bot, Options
-from bot.config import DatabaseSettings, Settings, load
-from bot.handle import status_of, within_reach
-from bot.reload import Reloader, differences, has_terminal, place_of
-from bot.report import report_of
-from bot.runs import conduct
+from bot.config.changes import Reply
+from bot.config.settings import DatabaseSettings, Settings, load
+from bot.live import reload as module
+from bot.live.handle import status_of, within_reach
+from bot.live.reload import Reloader, differences, has_terminal, place_of
+from bot.live.runs import conduct
+from bot.report.report import report_of
+from bot.run.acts import among
+from bot.run.composition import Bot, Options
 from dydx_conn import ConnError, Frame, Inbox
 from pydantic import BaseModel, SecretStr
 from reactivex import from_iterable, operators

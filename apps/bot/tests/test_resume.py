@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.composition import Bot, Options
-from bot.database import engine_of
-from bot.paper import Paper, paper_account
-from bot.remains import left_of
-from bot.resume import ACCOUNT, Carrying, Left, beyond, unused_id
-from bot.spill import Spill
-from bot.wire import WireVenue
-from bot.writer import Writer
+from bot.database.remains import left_of
+from bot.database.spill import Spill
+from bot.database.tables import engine_of
+from bot.database.writer import Writer
+from bot.run.composition import Bot, Options
+from bot.run.paper import Paper, paper_account
+from bot.run.resume import ACCOUNT, Carrying, Left, beyond, unused_id
+from bot.run.wire import WireVenue
 from dydx_conn import ConnError, Frame, Inbox, Subaccount
 from dydx_paper import Entry, LedgerState, VenueState, from_json, ledger_state, resumed, to_json
 from dydx_risk import Memory
@@ -240,7 +240,7 @@ def test_a_state_is_stored_again_after_many_events(
     frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a next run reads no more of them than that, and what it reads is the same."""
-    monkeypatch.setattr("bot.resume._EVENTS", 10)
+    monkeypatch.setattr("bot.run.resume._EVENTS", 10)
     rows: list[dict[str, Any]] = []
     run = Run(lambda table, row: rows.append(row() if callable(row) else row)).on(frames[:3_000])
     rows = [row for row in rows if "kind" in row]

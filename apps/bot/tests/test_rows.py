@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy
 from bot.__main__ import main
-from bot.acts import default_database
-from bot.composition import Bot, Options
-from bot.database import TABLES, engine_of
-from bot.error_rows import Errors, error_of
-from bot.journal import JournalEntry
-from bot.position_rows import WireHoldings
-from bot.rows import Database, config_of, config_row, order_row, run_row, transfer_row
-from bot.wire import WireVenue
+from bot.database.error_rows import Errors, error_of
+from bot.database.position_rows import WireHoldings
+from bot.database.rows import Database, config_of, config_row, order_row, run_row, transfer_row
+from bot.database.tables import TABLES, engine_of
+from bot.run.acts import default_database
+from bot.run.composition import Bot, Options
+from bot.run.journal import JournalEntry
+from bot.run.wire import WireVenue
 from dydx_conn import (
     Accounts,
     AccountUpdate,
@@ -211,7 +211,7 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         numbered = enumerate(chain(put, recorded), 1)
         return from_iterable(with_fields(frame, seq=seq) for seq, frame in numbered)
 
-    monkeypatch.setattr("bot.commands.live", frames)
+    monkeypatch.setattr("bot.live.commands.live", frames)
 
 
 @pytest.mark.usefixtures("live_frames")
@@ -256,7 +256,7 @@ def test_what_names_no_database_is_a_two(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything runs, and without a password."""
-    monkeypatch.setattr("bot.commands.check_chain", lambda _: None)
+    monkeypatch.setattr("bot.live.commands.check_chain", lambda _: None)
 
     assert main([*command, "--database", "mysql://me:hunter2@host/x"]) == 2
     printed = capsys.readouterr().err

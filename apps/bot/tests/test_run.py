@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.composition import Bot, Options
-from bot.report import report_lines, report_of
-from bot.runs import until
-from bot.why import chain
+from bot.live.runs import until
+from bot.report.report import report_lines, report_of
+from bot.report.why import chain
+from bot.run.composition import Bot, Options
 from dydx_conn import (
     ConnError,
     Frame,

@@ -10,19 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import bot.environment
-import bot.reconcile
-import bot.trade
+import bot.config.environment
+import bot.live.reconcile
+import bot.live.trade
 import dydx_conn
 import msgspec
 import pytest
 from bot.__main__ import main, parser
-from bot.composition import Bot, Options
-from bot.environment import EnvironmentSettings, RefusalError
-from bot.handle import status_lines, status_of
-from bot.reconcile import Held, Left, Move, Reported, Standing, compare
-from bot.report import report_lines, report_of
-from bot.troubles import Recorder, Troubles
+from bot.config.environment import EnvironmentSettings, RefusalError
+from bot.live.handle import status_lines, status_of
+from bot.live.reconcile import Held, Left, Move, Reported, Standing, compare
+from bot.live.troubles import Recorder, Troubles
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
 from dydx_conn import (
     NETWORKS,
     ChainTip,
@@ -95,8 +95,8 @@ def test_drill_lost_database(
     [look] = commands(page.title, "doctor")
 
     assert main([*look, "--database", str(file)]) == 1
-    monkeypatch.setattr("bot.reconcile.look", lambda *_: ([], "the indexer at block 9"))
-    bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1", 0), Inbox(), str(file))
+    monkeypatch.setattr("bot.live.reconcile.look", lambda *_: ([], "the indexer at block 9"))
+    bot.live.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1", 0), Inbox(), str(file))
     shown = capsys.readouterr()
     assert all(is_in(words, shown.out + shown.err) for words in page.shows)
     file.rename(tmp_path / "away")
@@ -116,11 +116,11 @@ def test_what_a_killed_run_left_is_shown_as_the_page_has_it(
     )
     now = Held(sizes={"ETH-USD": Decimal(-1)})
     views = iter([([], "here"), (compare(left, Reported(held=now, moves=(fill,)), now), "")])
-    monkeypatch.setattr("bot.reconcile.last_run", lambda *_: left)
-    monkeypatch.setattr("bot.reconcile.look", lambda *_: next(views))
+    monkeypatch.setattr("bot.live.reconcile.last_run", lambda *_: left)
+    monkeypatch.setattr("bot.live.reconcile.look", lambda *_: next(views))
 
     for _ in range(2):
-        bot.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1"), Inbox())
+        bot.live.reconcile.reconcile(NETWORKS["local"], Subaccount("dydx1"), Inbox())
 
     shown = capsys.readouterr().err
     assert all(is_in(words, shown) for words in page.shows)
@@ -163,7 +163,7 @@ def test_drill_lost_disk(
     assert all(is_in(words, shown) for words in page.shows)
     [look] = commands("Lost disk", "doctor")
     usage = SimpleNamespace(free=50 * 10**6)
-    monkeypatch.setattr("bot.machine.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("bot.checks.machine.shutil.disk_usage", lambda _: usage)
     assert main(look) == 1
     assert "failed   disk " in capsys.readouterr().out
     usage.free = 10**10
@@ -187,7 +187,7 @@ def indexer(monkeypatch: pytest.MonkeyPatch) -> ChainTip:
     def live(_: Network, __: list[str], **given: Any) -> Observable[Frame]:
         return replay("quickstart", pace=given["pace"])
 
-    monkeypatch.setattr("bot.environment.live", live)
+    monkeypatch.setattr("bot.config.environment.live", live)
     return ChainTip("localdydxprotocol", height, time_ns, time_ns)
 
 
@@ -195,7 +195,7 @@ def refused(net: Network) -> str:
     """Return why a run with real orders does not start on a network."""
     settings = EnvironmentSettings()
     with pytest.raises(RefusalError) as refusal:
-        bot.trade.fit(settings, net, Subaccount("dydx1", 0))
+        bot.live.trade.fit(settings, net, Subaccount("dydx1", 0))
     return str(refusal.value)
 
 
@@ -208,7 +208,7 @@ def test_drill_lost_node(
     real, gone = dydx_conn.chain_tip, dataclasses.replace(NETWORKS["local"], node="127.0.0.1:9")
     monkeypatch.setitem(NETWORKS, "local", gone)
     monkeypatch.setattr(
-        "bot.environment.chain_tip",
+        "bot.config.environment.chain_tip",
         lambda net: indexer if net.node == "127.0.0.1:10" else real(net),
     )
     first, second = commands("Lost node", "doctor")
@@ -227,16 +227,16 @@ def test_drill_wrong_clock(
     """The doctor has it and what to type, a start is refused; a clock that is set ends it."""
     page, net = PAGES["Wrong clock"], dataclasses.replace(NETWORKS["local"], chain_id="fork-1")
     monkeypatch.setitem(NETWORKS, "local", net)
-    monkeypatch.setattr("bot.machine._adjusted", lambda: (0, 4_000))
+    monkeypatch.setattr("bot.checks.machine._adjusted", lambda: (0, 4_000))
     at = [indexer.at + 20 * 10**9]
 
     def tip(_: Network) -> ChainTip:
         return dataclasses.replace(indexer, chain_id="fork-1", at=at[0])
 
-    monkeypatch.setattr("bot.environment.chain_tip", tip)
+    monkeypatch.setattr("bot.config.environment.chain_tip", tip)
     # A network that is not local has a clock to be held to, and certificates.
-    looks = [each for each in bot.environment._LOOKS if each.__name__ != "_tls"]
-    monkeypatch.setattr("bot.environment._LOOKS", looks)
+    looks = [each for each in bot.config.environment._LOOKS if each.__name__ != "_tls"]
+    monkeypatch.setattr("bot.config.environment._LOOKS", looks)
     [look] = commands("Wrong clock", "doctor")
 
     assert main(look) == 1

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bot.composition import Bot, Options
-from bot.leave import PATIENCE_NS, Leave
-from bot.screen import Keyboard, Screen
+from bot.run.composition import Bot, Options
+from bot.screen.leave import PATIENCE_NS, Leave
+from bot.screen.screen import Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
 from rich.console import Console
@@ -41,7 +41,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Stand in for the monotonic clock of the screen."""
     clock = Clock()
-    monkeypatch.setattr("bot.screen.time.monotonic_ns", clock)
+    monkeypatch.setattr("bot.screen.screen.time.monotonic_ns", clock)
     return clock
 
 

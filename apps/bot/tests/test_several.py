@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bot.composition import Bot, Options
-from bot.report import report_lines, report_of
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
 
 
 def test_the_report_says_what_each_strategy_has_come_to(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.composition import Bot, Options
-from bot.conformance import conform
-from bot.signals import begin_with, engines_of, from_file, read_state, write_state
+from bot.checks.conformance import conform
+from bot.run.composition import Bot, Options
+from bot.run.signals import begin_with, engines_of, from_file, read_state, write_state
 from dydx_conn import Frame, Inbox, load_recorded_stream
 from dydx_data import MarketView
 from dydx_signals import ALL, STANDARD, Imbalance, Score, SignalError

@@ -1,11 +1,11 @@
 """What the screen is given of risk and of the paper venue, and that drawing it changes nothing."""
 
 import pytest
-from bot.composition import Bot, Options
-from bot.report import report_lines, report_of
-from bot.screen import ACTIONS
-from bot.snapshot import snapshot_of
-from bot.wire import WireVenue
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue
+from bot.screen.screen import ACTIONS
+from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame, Subaccount, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue

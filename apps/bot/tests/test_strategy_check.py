@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from bot.__main__ import main
-from bot.composition import Options
-from bot.findings import exit_code
-from bot.strategy import checked, see
-from bot.witness import loaded
+from bot.checks.findings import exit_code
+from bot.checks.strategy import checked, see
+from bot.checks.witness import loaded
+from bot.run.composition import Options
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 
 SECOND = 1_000_000_000
@@ -76,7 +76,7 @@ TROUBLED = ("", "exits")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expect a way out of trouble within 20 s: a shorter recording is enough."""
-    monkeypatch.setattr("bot.strategy._PATIENCE_NS", 20 * SECOND)
+    monkeypatch.setattr("bot.checks.strategy._PATIENCE_NS", 20 * SECOND)
 
 
 @pytest.fixture(scope="module")

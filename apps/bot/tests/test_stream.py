@@ -11,10 +11,10 @@ from typing import TextIO
 
 import pytest
 from bot.__main__ import main, parser
-from bot.composition import Bot, Options
-from bot.journal import Journal, JournalEntry
-from bot.runs import run_plain
-from bot.stream import Stream, line, streaming
+from bot.live.runs import run_plain
+from bot.live.stream import Stream, line, streaming
+from bot.run.composition import Bot, Options
+from bot.run.journal import Journal, JournalEntry
 from dydx_conn import Frame
 from reactivex import Observable, from_iterable
 
@@ -91,8 +91,8 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, io.TextIOWrappe
         while True:
             os.write(write, b"." * 4096)
     os.set_blocking(write, True)
-    monkeypatch.setattr("bot.stream._WAITING", 3)
-    monkeypatch.setattr("bot.stream._LOOK_S", 0.01)
+    monkeypatch.setattr("bot.live.stream._WAITING", 3)
+    monkeypatch.setattr("bot.live.stream._LOOK_S", 0.01)
     with os.fdopen(write, "w") as out:
         yield read, out
     os.close(read)
@@ -130,7 +130,7 @@ def test_nobody_waits_for_a_reader_when_the_run_is_over(
     full: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its report is printed, after two seconds at the most."""
-    monkeypatch.setattr("bot.stream._PATIENCE_S", 0.0)
+    monkeypatch.setattr("bot.live.stream._PATIENCE_S", 0.0)
     stream = Stream(full[1], waits=False, lost=lambda: None)
     stream.note(entry())
     thread = started(stream)
@@ -147,7 +147,7 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
     """Return a pipe that nobody reads any more, to be put in the place of standard output."""
     read, write = os.pipe()
     os.close(read)
-    monkeypatch.setattr("bot.stream._LOOK_S", 0.01)
+    monkeypatch.setattr("bot.live.stream._LOOK_S", 0.01)
     out = os.fdopen(write, "w")
     yield out
     with contextlib.suppress(BrokenPipeError):

@@ -16,20 +16,17 @@ from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
-import bot.trade
+import bot.live.trade
 import msgspec
 import pytest
 import reactivex
 from bot.__main__ import main, parser
-from bot.acts import among
-from bot.claim import claimed
-from bot.commands import bot_for
-from bot.composition import Bot, Options
-from bot.config import AccountSettings
-from bot.configured import loaded_of
-from bot.environment import EnvironmentSettings, RefusalError, Validation
-from bot.runs import options_of, require_tickers
-from bot.trade import (
+from bot.config.configured import loaded_of
+from bot.config.environment import EnvironmentSettings, RefusalError, Validation
+from bot.config.settings import AccountSettings
+from bot.live.commands import bot_for
+from bot.live.runs import options_of, require_tickers
+from bot.live.trade import (
     account_of,
     closing,
     fit,
@@ -40,7 +37,10 @@ from bot.trade import (
     still_open,
     trading,
 )
-from bot.wire import WireVenue
+from bot.run.acts import among
+from bot.run.claim import claimed
+from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
     AuditLog,
@@ -478,7 +478,7 @@ def test_a_layer_that_raises_leaves_no_order_behind(
 ) -> None:
     """Whatever ends a run, its open orders are taken back, and the log lists what was left."""
     desk, venue = Desk(), venue_with()
-    monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
+    monkeypatch.setattr(bot.live.trade, "Trader", lambda *_, **__: desk)
     path = tmp_path / "audit.jsonl"
 
     def fails(audit: AuditLog) -> None:
@@ -513,7 +513,7 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             checks=(bot.environment.Check("chain", "failed", "another one"),),
         )
         received = {frame.channel: frame for frame in frames}
-        monkeypatch.setattr(bot.trade, "validate", lambda *_: (result, received))
+        monkeypatch.setattr(bot.live.trade, "validate", lambda *_: (result, received))
 
     return found
 
@@ -604,8 +604,8 @@ def test_an_account_that_may_only_close_begins_halted(
     """The first act of the run, with the venue's words."""
     acts: list[tuple[str, ...]] = []
     _, typed = stage("trade", snapshot())
-    monkeypatch.setattr(bot.trade, "restriction", lambda *_: "it may only close")
-    monkeypatch.setattr(bot.trade, "act", lambda _, *words: acts.append(words))
+    monkeypatch.setattr(bot.live.trade, "restriction", lambda *_: "it may only close")
+    monkeypatch.setattr(bot.live.trade, "act", lambda _, *words: acts.append(words))
 
     main([*typed, "--json"])
 
@@ -620,8 +620,8 @@ def test_one_answer_that_is_none_does_not_leave_what_is_held_unguarded(
     answers: list[Any] = []
     for status in ("unreachable", "unreachable", "ok"):
         validated(status, snapshot("1234.9"))
-        answers.append(vars(bot.trade)["validate"]())
-    monkeypatch.setattr(bot.trade, "validate", lambda *_: answers.pop(0))
+        answers.append(vars(bot.live.trade)["validate"]())
+    monkeypatch.setattr(bot.live.trade, "validate", lambda *_: answers.pop(0))
 
     assert fit(EnvironmentSettings(), NETWORKS["testnet"], US) == 1234
 
@@ -864,11 +864,11 @@ def stage(
 
         desk = Desk()
         validated("ok", snapshot())
-        monkeypatch.setattr(bot.trade, "restriction", lambda *_: "")
-        monkeypatch.setattr(bot.trade, "reconcile", lambda *_: 0)
+        monkeypatch.setattr(bot.live.trade, "restriction", lambda *_: "")
+        monkeypatch.setattr(bot.live.trade, "reconcile", lambda *_: 0)
         monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
-        monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
-        monkeypatch.setattr(bot.trade, "live", received)
+        monkeypatch.setattr(bot.live.trade, "Trader", lambda *_, **__: desk)
+        monkeypatch.setattr(bot.live.trade, "live", received)
         return desk, [command, "--network", "local", "--audit", str(tmp_path / "audit.jsonl")]
 
     return set_
@@ -1062,8 +1062,8 @@ def left(stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable
             return reactivex.from_iterable(takewhile(pace, frames)).pipe(among(inbox))
 
         found: tuple[Desk, list[str]] = stage("flatten", *frames)
-        monkeypatch.setattr(bot.trade, "held_tickers", lambda *_: ["BTC-USD"])
-        monkeypatch.setattr(bot.trade, "live", received)
+        monkeypatch.setattr(bot.live.trade, "held_tickers", lambda *_: ["BTC-USD"])
+        monkeypatch.setattr(bot.live.trade, "live", received)
         return found
 
     return set_
@@ -1141,8 +1141,8 @@ def test_flatten_without_a_network_is_the_bot_that_runs_here(
     """Its key is in the environment, as it was for the bot; nobody is asked about a testnet."""
     flattened: dict[Any, int] = {(None, "panic"): 0}
     monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
-    monkeypatch.setattr(bot.trade, "running", lambda: {os.getpid(): None})
-    monkeypatch.setattr(bot.trade, "flatten_run", lambda *what: flattened[what])
+    monkeypatch.setattr(bot.live.trade, "running", lambda: {os.getpid(): None})
+    monkeypatch.setattr(bot.live.trade, "flatten_run", lambda *what: flattened[what])
 
     assert main(["flatten", "--why", "panic"]) == 0
 
@@ -1158,11 +1158,11 @@ def test_flatten_where_a_bot_runs_is_the_bots(
         requested.append(what)
         return 0
 
-    monkeypatch.setattr(bot.trade, "flatten_run", closes)
+    monkeypatch.setattr(bot.live.trade, "flatten_run", closes)
     with claimed(NETWORKS["local"], US, "trade"):
         assert main(typed) == 2  # it is not within reach
         monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
-        monkeypatch.setattr(bot.trade, "running", lambda: {os.getpid(): None})
+        monkeypatch.setattr(bot.live.trade, "running", lambda: {os.getpid(): None})
         assert main([*typed, "--why", "now"]) == 0
     assert main(["flatten", "77"]) == 0
 

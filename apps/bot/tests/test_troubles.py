@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bot.composition import Bot, Options
-from bot.report import report_lines, report_of
-from bot.troubles import Recorder, Terminal, Troubles, recorder
+from bot.live.troubles import Recorder, Terminal, Troubles, recorder
+from bot.report.report import report_lines, report_of
+from bot.run.composition import Bot, Options
 from dydx_conn import NETWORKS, AuditLog, ConnError, Frame, Inbox, Recording, find_recording
 from reactivex import from_iterable
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from bot import spill, writer
-from bot.database import TABLES, engine_of
-from bot.spill import process
-from bot.store import Store
-from bot.writer import Writer
+from bot.database import spill, writer
+from bot.database.spill import process
+from bot.database.store import Store
+from bot.database.tables import TABLES, engine_of
+from bot.database.writer import Writer
 
 BEGAN = itertools.count(1)
 
@@ -89,7 +89,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a database again soon, and wait for no lock."""
     monkeypatch.setattr(writer, "_RETRY_S", (0.0,))
     monkeypatch.setattr(writer, "_PATIENCE_S", 0.0)
-    monkeypatch.setattr("bot.store._PATIENCE_S", 0.01)
+    monkeypatch.setattr("bot.database.store._PATIENCE_S", 0.01)
 
 
 def test_rows_are_in_the_database_in_their_order(url: str) -> None:
@@ -446,9 +446,9 @@ def test_where_neither_takes_a_row_it_is_counted_as_lost(
 
 KILLED = """
 import sys, time
-from bot.writer import Writer
-from bot.spill import process
-from bot.store import Store
+from bot.database.tables.writer import Writer
+from bot.database.tables.spill import process
+from bot.database.tables.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 for number in range(10**9):
@@ -492,9 +492,9 @@ def _seqs(file: str) -> list[int]:
 
 FULL = """
 import resource, sys
-from bot.writer import Writer
-from bot.spill import process
-from bot.store import Store
+from bot.database.tables.writer import Writer
+from bot.database.tables.spill import process
+from bot.database.tables.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}

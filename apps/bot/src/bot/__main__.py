@@ -182,7 +182,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "replay": Command(
         WATCH,
         "play a recording (the default command)",
-        "bot.commands:replay",
+        "bot.live.commands:replay",
         (
             RECORDING,
             SPEED,
@@ -209,7 +209,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "panel": Command(
         WATCH,
         "show one panel of a recording or a network",
-        "bot.show:panel",
+        "bot.live.show:panel",
         (
             option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
             option(
@@ -256,7 +256,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "chaos": Command(
         WATCH,
         "replay a recording with faults, see what survives",
-        "bot.chaos:chaos",
+        "bot.checks.chaos:chaos",
         (
             RECORDING,
             option(
@@ -283,7 +283,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "paper": Command(
         TRADE,
         "live frames, paper orders, no keys",
-        "bot.commands:paper",
+        "bot.live.commands:paper",
         (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
@@ -297,7 +297,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "trade": Command(
         TRADE,
         "live frames, real orders: read bot trade --help first",
-        "bot.trade:trade",
+        "bot.live.trade:trade",
         (
             *NETWORK,
             *SIGNING,
@@ -338,7 +338,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "flatten": Command(
         TRADE,
         "close all positions of a subaccount, and cancel its orders",
-        "bot.trade:flatten",
+        "bot.live.trade:flatten",
         (RUNNING, WHY, CONFIG, *NETWORK, *SIGNING),
         "Where a bot trades the subaccount it closes them and is halted until bot resume; without "
         "one they are closed from here. Where no network is typed, or there is no key, it is the "
@@ -352,7 +352,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "cancel-all": Command(
         TRADE,
         "cancel all open orders of a subaccount",
-        "bot.trade:withdraw_all",
+        "bot.live.trade:withdraw_all",
         (CONFIG, *NETWORK, *SIGNING),
         "Takes all open orders of the subaccount off the books, whoever placed them. Positions "
         "stay: bot flatten closes them.",
@@ -364,7 +364,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "keys": Command(
         TRADE,
         "show whose key it is, or store it in an encrypted file",
-        "bot.keys:keep_keys",
+        "bot.live.keys:keep_keys",
         (
             option(
                 "act",
@@ -388,7 +388,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "halt": Command(
         BESIDE,
         "stop the entries of a running bot; guard and exits go on",
-        "bot.handle:halt",
+        "bot.live.handle:halt",
         (RUNNING, WHY),
         "The halt outlives the run: the next run of the same account starts halted, until bot "
         "resume.",
@@ -400,7 +400,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "resume": Command(
         BESIDE,
         "let a halted bot enter again",
-        "bot.handle:resume",
+        "bot.live.handle:resume",
         (RUNNING, WHY),
         "Takes back a halt, whoever began it: a person, a strategy that raised, an order of "
         "somebody else. The exit code is 1 if the bot is halted still.",
@@ -412,7 +412,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "reload": Command(
         BESIDE,
         "let a running bot read its settings again",
-        "bot.handle:reload",
+        "bot.live.handle:reload",
         (RUNNING,),
         "The file is read whole and what is another value takes effect between two frames: limits "
         "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
@@ -426,7 +426,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "status": Command(
         BESIDE,
         "show a running bot; exit code 1 if it may not enter",
-        "bot.handle:status",
+        "bot.live.handle:status",
         (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
         "Shows whether it may enter and why not, the equity, the positions with their distance to "
         "liquidation, and what is wrong around the run.",
@@ -438,7 +438,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "why": Command(
         BACK,
         "trace an id of the report (D7, V3, F2 …) back to the wire",
-        "bot.commands:why",
+        "bot.live.commands:why",
         (
             option(
                 "id",
@@ -458,7 +458,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "signals": Command(
         OWN,
         "check signals of your own, or the bot's, by what they declare",
-        "bot.conformance:signals",
+        "bot.checks.conformance:signals",
         (
             option("act", choices=("check",), help="check: try all that a signal has to hold"),
             option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
@@ -473,7 +473,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "calibrate": Command(
         OWN,
         "measure what each score was worth on recordings",
-        "bot.calibrate:calibrate",
+        "bot.checks.calibrate:calibrate",
         (
             option(
                 "recordings",
@@ -527,7 +527,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "prove": Command(
         OWN,
         "prove that a strategy does not see the future",
-        "bot.prove:prove",
+        "bot.checks.prove:prove",
         (
             option("strategy", help="a strategy by name, or a Python file: it is run"),
             RECORDING,
@@ -552,7 +552,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "strategy": Command(
         OWN,
         "check how a strategy of your own behaves",
-        "bot.strategy:strategy",
+        "bot.checks.strategy:strategy",
         (
             option("act", choices=("check",), help="check: run it, and say what does not hold"),
             option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),
@@ -575,7 +575,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "history": Command(
         BACK,
         "list the orders of all runs, or show all about one",
-        "bot.history:history",
+        "bot.history.orders:history",
         (
             option(
                 "order",
@@ -599,7 +599,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "positions": Command(
         BACK,
         "sum up and list positions, or show all about one",
-        "bot.holdings:show_positions",
+        "bot.history.holdings:show_positions",
         (
             option(
                 "position",
@@ -630,7 +630,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "pnl": Command(
         BACK,
         "sum up what runs have earned, by day, run, market or strategy",
-        "bot.profits:pnl",
+        "bot.history.profits:pnl",
         (
             option(
                 "--by",
@@ -652,7 +652,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "errors": Command(
         BACK,
         "show what went wrong on the wire, and how often",
-        "bot.failures:show_errors",
+        "bot.history.failures:show_errors",
         (
             option(
                 "--by",
@@ -676,7 +676,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "backup": Command(
         MACHINE,
         "write what outlives a run into one encrypted file",
-        "bot.backup:backup",
+        "bot.history.backup:backup",
         (
             option("file", metavar="FILE", help="the file to write"),
             option("--force", action="store_true", help="replace the file if it is there"),
@@ -693,7 +693,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "restore": Command(
         MACHINE,
         "put back what a backup has, all or nothing",
-        "bot.backup:restore",
+        "bot.history.backup:restore",
         (
             option("file", metavar="FILE", help="a file that bot backup wrote"),
             option("--check", action="store_true", help="check the file, and write nothing"),
@@ -710,7 +710,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
-        "bot.doctor:doctor",
+        "bot.checks.doctor:doctor",
         (
             CONFIG,
             *NETWORK,
@@ -731,7 +731,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
     "config": Command(
         MACHINE,
         "show, check or begin the file of settings",
-        "bot.config_command:config",
+        "bot.config.command:config",
         (
             option(
                 "act",

@@ -18,10 +18,10 @@ from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
 from bot.__main__ import parser
-from bot.config import PATHS as SETTINGS
-from bot.config import SECTIONS
-from bot.profiles import PROFILES
-from bot.signals import known
+from bot.config.profiles import PROFILES
+from bot.config.settings import PATHS as SETTINGS
+from bot.config.settings import SECTIONS
+from bot.run.signals import known
 
 
 def completion(arguments: argparse.Namespace) -> int:

@@ -62,7 +62,7 @@ RECORD: Final = option(
     "--record", type=new_file, metavar="PATH", help="write the frames to a new recording"
 )
 
-# Where to run: bot.environment has what each environment allows.
+# Where to run: bot.config.environment has what each environment allows.
 NETWORK: Final = (
     option(
         "--environment",

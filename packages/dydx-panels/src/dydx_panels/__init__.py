@@ -9,7 +9,7 @@ real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
 - Snapshot: `Snapshot`, a part for each panel, and `View`; a new figure starts in the layer that
-  computes it, and bot.snapshot copies it here.
+  computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.

@@ -1,0 +1,1 @@
+"""Trials: of the bot, of strategies, of signals and of this machine."""

@@ -1,0 +1,170 @@
+"""What of the settings may change while a run goes, and how it is put into an act.
+
+    {dotted path: value} ──► act "reload", its text JSON ──► the composition: all of it, or nothing
+
+`LIVE` is the whole table: what is not in it needs a restart. The settings of a strategy have a few
+more, in their `fixed`.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from dydx_conn import ConnError, Frame
+from dydx_strategy import SETTINGS, Pace
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from bot.config.settings import Loaded, value_of
+
+RELOAD: Final = "reload"  # the type of the act
+SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
+
+# What may change between two frames: a setting, or a section with all that is in it.
+LIVE: Final = ("profile", "policy", "strategies")
+# But of these: who may trade beside the bot decides what an order of somebody else's is.
+_FIXED: Final = ("policy.hand_beside",)
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class RestartError(ConnError):
+    """A change that can be meant, and needs a restart."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a reload, as `bot reload` gets it: `was` and `now` are by path.
+
+    `refused` is why nothing changed, "" if nothing is wrong; `restart` says that it can be meant,
+    and needs one. `above` has what was edited and something else goes over, a sentence each.
+    """
+
+    was: dict[str, Any] = {}
+    now: dict[str, Any] = {}
+    above: list[str] = []
+    refused: str = ""
+    restart: bool = False
+
+
+UNWATCHED: Final = Reply(refused="expected a run that goes by settings, got one that has not begun")
+
+
+def may_change(path: str) -> bool:
+    """Return whether a setting may change while a run goes."""
+    return path.partition(".")[0] in LIVE and path not in _FIXED
+
+
+def require_live(changes: Mapping[str, Any]) -> None:
+    """Refuse changes that need a restart, each by its name."""
+    fixed = {path: value for path, value in changes.items() if not may_change(path)}
+    if fixed:
+        names = " and ".join(fixed)
+        got = ", ".join(_text(value) for value in fixed.values())
+        raise RestartError(
+            f"expected no change of {names} while it runs, got {got}: restart for it"
+        )
+
+
+def is_of_settings(act: Frame) -> bool:
+    """Return whether an act changes settings, or is the note that it could not."""
+    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
+
+
+def text_of(changes: Mapping[str, Any]) -> str:
+    """Return changes as the text of an act."""
+    return msgspec.json.encode(dict(changes), order="deterministic").decode()
+
+
+def changes_of(text: str) -> dict[str, Any]:
+    """Read the text of an act; `ConnError` if it is not that."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ConnError(f"expected settings by their paths, got {text[:80]!r}: {error}") from None
+
+
+def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
+    """Return a section's model with its changes in it, validated as a whole."""
+    before = f"{section}."
+    given = {
+        path.removeprefix(before): value
+        for path, value in changes.items()
+        if path.startswith(before)
+    }
+    if not given:
+        return model
+    return validated(type(model), dict(model) | given, section)
+
+
+def validated(kind: type[_M], fields: Mapping[str, Any], section: str) -> _M:
+    """Return a model of these fields; `ConnError` names the first that cannot be meant."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (section, *first["loc"])))
+        words = first["msg"].removeprefix("Value error, ")
+        raise ConnError(f"{where}: {words}, got {_text(first['input'])[:80]}") from None
+
+
+def require_restartless(was: BaseModel, now: BaseModel, scored: Collection[str]) -> None:
+    """Refuse other settings of a strategy of which something stays as it is while it runs.
+
+    So do the signals: their engines are made when it starts, for what is `scored`.
+    """
+    if isinstance(was, Pace) and isinstance(now, Pace):
+        was.refuse(now)
+    for member in getattr(now, "strategies", ()):
+        kind, _ = SETTINGS.get(member.use, (None, None))
+        if kind is not None:
+            validated(kind, member.settings, member.title)
+    for name in _weighed(now):
+        if name not in scored:
+            known = ", ".join(scored)
+            raise RestartError(
+                f"expected weights of what is scored ({known}), got {name}: restart for it"
+            )
+
+
+def _weighed(settings: BaseModel) -> Iterator[str]:
+    yield from getattr(settings, "weights", ())
+    for member in getattr(settings, "strategies", ()):
+        yield from member.settings.get("weights", ())
+
+
+def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
+    """Return what was loaded with settings changed since, and who did it as their origin."""
+    before = config.settings
+    strategies = {
+        name: changed(model, f"strategies.{name}", changes)
+        for name, model in before.strategies
+        if model is not None
+    }
+    settings = before.model_copy(
+        update={
+            "profile": changes.get("profile", before.profile),
+            "policy": changed(before.policy, "policy", changes),
+            "strategies": before.strategies.model_copy(update=strategies),
+        }
+    )
+    origins = config.origins | dict.fromkeys(changes, f"reload by {who}")
+    return msgspec.structs.replace(config, settings=settings, origins=origins)
+
+
+def values_of(config: Loaded, paths: Iterable[str]) -> dict[str, Any]:
+    """Return what settings are now, by path."""
+    return {path: value_of(config.settings, path) for path in paths}
+
+
+def change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:
+    """Put changes in one line, with what each was where that is known."""
+    before = {path: f"{_text(value)} → " for path, value in was.items()}
+    return ", ".join(
+        f"{path} {before.get(path, '')}{_text(value)}" for path, value in changes.items()
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else to_json(value).decode()

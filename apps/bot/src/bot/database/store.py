@@ -1,0 +1,250 @@
+"""One run's rows in a database: opened, upgraded, written in batches, none of them twice.
+
+    Store ──► open: engine, version, what earlier runs left ──► write, a batch a transaction
+
+Used by the writer's thread alone, which loads it: nothing here is on the hot path.
+"""
+
+import functools
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy
+from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bot.database.spill import IDENTITY, Left, Named, Row, started
+from bot.database.tables import (
+    TABLES,
+    DatabaseError,
+    engine_of,
+    explained,
+    file_of,
+    positions,
+    runs,
+    upgrade,
+    writing,
+)
+
+Refusal = tuple[Named, str]  # a row, and why no database could hold it
+
+_PATIENCE_S: Final = 0.5  # for a lock; meanwhile rows wait in memory, and are lost by a kill -9
+_AT_ONCE: Final = 32  # rows a statement: the thread of the frames gets its turn between two
+
+# What a row that is there already takes from a newer one: all but what it began with, and nothing
+# from an older one. Rows of other tables are what they are.
+_BEGAN: Final = ("run_id", "id", "created", "opened", "verdict_id")
+LEFT: Final = "positions_left"  # no table: what earlier runs left open is another's row by now
+_NEWER: Final[dict[str, str]] = {
+    "orders": "updated",
+    "positions": "updated",
+    "errors": "count",
+    "checkpoints": "seq",
+}
+# What is raised for a row that no database could hold, and, by the first, when one fails.
+_REFUSALS: Final = (
+    sqlalchemy.exc.StatementError,
+    sqlalchemy.exc.CompileError,
+    msgspec.MsgspecError,
+    OverflowError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+_OF_A_ROW: Final = (
+    sqlalchemy.exc.DataError,
+    sqlalchemy.exc.IntegrityError,
+    sqlalchemy.exc.ProgrammingError,
+)
+
+
+class Store:
+    """A database that is open, and the run whose rows are written; it raises `DatabaseError`."""
+
+    def __init__(self, url: str, run: Mapping[str, Any]) -> None:
+        self._path, self._url = file_of(url), url
+        self.gone = False  # whether its file is not there any more
+        engine = engine_of(url, patience_s=_PATIENCE_S)
+        upgrade(engine)
+        self._made = self._file()
+        self._engine = writing(engine)
+        with explained(url), self._engine.begin() as connection:
+            bury(connection, run)
+            self._own = enter(connection, run)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def write(self, rows: Sequence[Named]) -> list[Refusal]:
+        """Write rows in order, all or none; return those that no database could hold, and why."""
+        with explained(self._url):
+            self._require_file()
+            return _written(self._engine, rows, self._own)
+
+    def absorb(self, left: Left) -> list[Refusal]:
+        """Write what a run could not write, and remove its file."""
+        with explained(self._url):
+            return absorb(self._engine, left)
+
+    def _file(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        found = self._path.stat()
+        return found.st_dev, found.st_ino
+
+    def _require_file(self) -> None:
+        # SQLite goes on writing to a file that was deleted, and nobody would find it.
+        try:
+            found = self._file()
+        except OSError:
+            found = (0, 0)
+        if found != self._made:
+            self.gone = True
+            raise DatabaseError(f"expected the database in {self._path}, got a file that is gone")
+
+
+def absorb(engine: Engine, left: Left) -> list[Refusal]:
+    """Write what a run could not write, and remove its file; return what no database could hold.
+
+    Nothing is written twice, however often this is tried.
+    """
+    with engine.begin() as connection:
+        own = enter(connection, {"state": "killed", **left.run})  # what it ends with is a row
+    refused = [refusal for rows in left.rows() for refusal in _written(engine, rows, own)]
+    left.remove([row for row, _ in refused])
+    return refused
+
+
+# === Runs ===
+# A run is known by when it began and by its process; its number is the database's.
+
+
+def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
+    """Return what every row of a run has: its number, its account; a new run is written down."""
+    known = sqlalchemy.and_(*(runs.c[name] == run[name] for name in IDENTITY))
+    number = sqlalchemy.select(runs.c.id, runs.c.ledger).where(known)
+    found = connection.execute(number).first()
+    if found is None:
+        row = {"state": "running", **run}
+        row["ledger"] = run.get("ledger") or 0
+        connection.execute(runs.insert().values(row))
+        found = connection.execute(number).one()
+        if run.get("ledger") is None:  # a paper account that begins with this run
+            connection.execute(runs.update().where(known).values(ledger=runs.c.id))
+            found = connection.execute(number).one()
+    account = {name: run[name] for name in ("chain_id", "account")}
+    return {"run_id": found.id, "ledger": found.ledger, **account}
+
+
+def is_over(run: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether a run that has not ended must have been killed.
+
+    Of another machine that is known only of a run on our own account, which has one bot.
+    """
+    host, _, rest = str(run["process"]).partition(" ")
+    pid, _, since = rest.partition(" ")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return all(run[name] == ours.get(name) for name in ("chain_id", "account"))
+    return not Path(f"/proc/{pid}").exists() or started(int(pid)) != since
+
+
+def bury(connection: Connection, ours: Mapping[str, Any]) -> None:
+    """Mark the runs that were killed."""
+    running = sqlalchemy.select(runs).where(runs.c.state == "running")
+    over = [
+        run["id"]
+        for run in connection.execute(running).mappings()
+        if run["process"] != ours["process"] and is_over(dict(run), ours)
+    ]
+    if over:
+        connection.execute(runs.update().where(runs.c.id.in_(over)).values(state="killed"))
+
+
+# === Rows ===
+# Statements a table, rows by the dozen; a batch that is refused is tried row by row.
+
+
+def _written(engine: Engine, rows: Sequence[Named], own: Row) -> list[Refusal]:
+    try:
+        with engine.begin() as connection:
+            for table, same in _batches(rows):
+                _write(connection, table, same, own)
+        return []
+    except _REFUSALS as error:
+        if not _is_refusal(error):
+            raise
+    return _one_by_one(engine, rows, own)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    # What a database raises when it fails is a StatementError too.
+    return not isinstance(error, sqlalchemy.exc.DBAPIError) or isinstance(error, _OF_A_ROW)
+
+
+def _one_by_one(engine: Engine, rows: Sequence[Named], own: Row) -> list[Refusal]:
+    refused: list[Refusal] = []
+    with engine.begin() as connection:
+        for table, row in rows:
+            try:
+                with connection.begin_nested():
+                    _write(connection, table, [row], own)
+            except _REFUSALS as error:
+                if not _is_refusal(error):
+                    raise
+                refused.append(((table, row), _why(error)))
+    return refused
+
+
+def _why(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+
+
+def _batches(rows: Iterable[Named]) -> Iterator[tuple[str, list[Row]]]:
+    # In order within a table, which is all that counts: tables know each other by ids alone.
+    by_kind: dict[tuple[str, tuple[str, ...]], list[Row]] = {}
+    for table, row in rows:
+        by_kind.setdefault((table, tuple(row)), []).append(row)
+    for (table, _), same in by_kind.items():
+        for _, some in groupby(enumerate(same), lambda each: each[0] // _AT_ONCE):
+            yield table, [row for _, row in some]
+
+
+def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) -> None:
+    if table == "runs":
+        for row in rows:
+            connection.execute(runs.update().where(runs.c.id == own["run_id"]).values(row))
+        return
+    if table == LEFT:
+        for row in rows:
+            connection.execute(_left(own, row["at"]))
+        return
+    own = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(own | rows[0])
+    statement = _statement(connection.dialect.name, table, names)
+    connection.execute(statement, [own | row for row in rows])
+
+
+def _left(own: Row, at: int) -> Any:
+    account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
+    earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
+    left = positions.update().where(*account, earlier)
+    return left.values(status="LEFT", updated=at)
+
+
+@functools.cache
+def _statement(dialect: str, name: str, names: tuple[str, ...]) -> Any:
+    table: Table = TABLES[name]
+    insert = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)
+    insert = insert.values({each: sqlalchemy.bindparam(each) for each in names})
+    if (newer := _NEWER.get(name)) is None:
+        return insert.on_conflict_do_nothing()
+    keys = [column.name for column in table.primary_key]
+    later = {each: insert.excluded[each] for each in names if each not in (*keys, *_BEGAN)}
+    return insert.on_conflict_do_update(
+        index_elements=keys, set_=later, where=table.c[newer] <= insert.excluded[newer]
+    )

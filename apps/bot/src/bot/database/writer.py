@@ -1,0 +1,282 @@
+"""The one thread that writes a run's rows to a database, beside the frames and never before them.
+
+    put ──► rows in memory ──► every fifth of a second: a batch, a transaction ──► the database
+                                    └── it fails, or cannot follow ──► a file (spill) ──┘
+
+`put` neither waits nor raises. What the database does not take is in a file until it does, at the
+next start at the latest; each row is counted, and what is wrong is in `trouble`, in plain words.
+"""
+
+import importlib
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dydx_conn import ConnError
+
+from bot.database.spill import REFUSED, Named, Row, Spill, spilled
+
+if TYPE_CHECKING:
+    from bot.database.store import Refusal, Store
+
+Made = Row | Callable[[], Row]  # a row, or what makes it: the writer does, and not the hot path
+
+EVERY_S: Final = 0.2  # what is lost by a kill -9 is no older
+_BATCH: Final = 512  # rows in a transaction
+MANY: Final = 50_000  # rows in memory, above which they go to the file: it is quicker
+MOST: Final = 500_000  # rows in memory, above which they are lost, and counted
+_PATIENCE_S: Final = 3.0  # a database that works again by then was no trouble
+_RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_END_S: Final = 10.0
+_NEVER: Final = float("inf")
+NUMBERED: Final = ("order_changes", "states", "configs")  # rows without a name of their own
+
+_FAILURES: Final = (ConnError, OSError, ImportError)
+
+
+_LOADED: Final = threading.Event()
+
+
+def _load() -> None:
+    # Half a second, and more where all is slow: meanwhile rows are not left in memory.
+    with suppress(Exception):  # whoever opens the database raises it again
+        importlib.import_module("bot.database.store")
+    _LOADED.set()
+
+
+class _Outage:
+    """A time in which nothing can be written; `why` is "" while all is well."""
+
+    def __init__(self) -> None:
+        self.why, self.until = "", 0.0
+        self._since, self._tries = 0.0, 0
+
+    def begin(self, why: str) -> None:
+        """Note that something failed, and when to try again."""
+        now = time.monotonic()
+        if not self.why:
+            self._since = now
+        self.why, self.until = why, now + _RETRY_S[min(self._tries, len(_RETRY_S) - 1)]
+        self._tries += 1
+
+    @property
+    def lasted_s(self) -> float:
+        """Return for how long nothing could be written."""
+        return time.monotonic() - self._since
+
+
+class _Aside:
+    """Rows that no database could hold, in a file of their own; `words` is "" without any."""
+
+    def __init__(self, url: str, run: Mapping[str, Any]) -> None:
+        self._file, self._rows, self.words = Spill(url, run, REFUSED), 0, ""
+        self.close = self._file.close
+
+    def add(self, refused: "list[Refusal]") -> None:
+        """Put rows of this run aside."""
+        if refused:
+            self._file.add([row for row, _ in refused])
+            self.note(refused, self._file.path)
+
+    def note(self, refused: "list[Refusal]", path: Path) -> None:
+        """Count rows that are aside already, beside a file."""
+        if refused:
+            self._rows += len(refused)
+            what = f"expected rows that a database can hold, got {self._rows} others"
+            self.words = f"{what} ({refused[0][1]}): they are in {path.with_suffix(REFUSED)}"
+
+
+class _Mark(threading.Event):
+    """A place among the rows: set once those before it are written, or cannot be (not `ok`)."""
+
+    ok = True
+
+
+class Writer:
+    """Writes the rows of one run; `run` is its row in the table of runs.
+
+    The thread alone touches the database and the files. `trouble` is what is wrong, "" if nothing
+    is; `written` and `lost` count rows.
+    """
+
+    def __init__(self, url: str, run: Mapping[str, Any]) -> None:
+        self.trouble, self.written, self.lost, self._lost_why = "", 0, 0, ""
+        self._of, self._gone = (url, dict(run)), ""
+        self._waiting: deque[tuple[str, Made] | _Mark] = deque()
+        self._numbers = itertools.count(1)
+        self._wake, self._ends = threading.Event(), _NEVER
+        self._outage = _Outage()
+        self._spill, self._odd = Spill(url, run), _Aside(url, run)
+        self._store: Store | None = None
+        self._thread = threading.Thread(target=self._live, name="database", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; what was put before is written first."""
+        if not _LOADED.is_set():
+            threading.Thread(target=_load, name="load", daemon=True).start()
+        self._thread.start()
+
+    def put(self, table: str, row: Made) -> None:
+        """Let a row be written soon; it never waits and never raises."""
+        if len(self._waiting) < MOST:
+            self._waiting.append((table, row))
+        else:
+            self.lost += 1
+
+    def flush(self, patience_s: float = _END_S) -> bool:
+        """Wait until all that was put is written, or in the file; False if it is not, in time."""
+        mark = _Mark()
+        self._waiting.append(mark)
+        self._wake.set()
+        return mark.wait(patience_s) and mark.ok
+
+    def close(self, patience_s: float = _END_S) -> None:
+        """Write what waits and end, within a bound: what is left then is counted as lost."""
+        self._ends = time.monotonic() + patience_s / 2
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(patience_s)
+        self.lost += len([row for row in self._waiting if isinstance(row, tuple)])
+        self.trouble = self._words(0.0)
+
+    # --- the thread
+
+    def _live(self) -> None:
+        with ExitStack() as stack:
+            for close in (self._spill.close, self._odd.close, self._close_store):
+                stack.callback(close)
+            while self._ends == _NEVER or self._waiting:
+                self._wake.wait(EVERY_S)
+                self._wake.clear()
+                ends = self._ends < _NEVER
+                try:
+                    taken = self._turn()
+                except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+                    self._lost_why, taken = f": {type(error).__name__}: {error}", True
+                self.trouble = self._words(_PATIENCE_S)
+                if ends and not taken:
+                    break
+
+    def _turn(self) -> bool:
+        """Write what waits; False if neither a database nor a file takes it."""
+        self._open()
+        while self._waiting:
+            rows, mark = self._take()
+            self.lost += len(rows)  # until something has them
+            taken = not rows or self._write(rows) or self._put_by(rows)
+            self.lost -= len(rows)
+            if not taken:
+                self._waiting.extendleft(reversed(rows))
+            for each in [mark] if taken else [mark, *self._waiting]:
+                if isinstance(each, _Mark):
+                    each.ok = taken
+                    each.set()
+            if not taken:
+                return False
+        if self._spill.rows and time.monotonic() < self._ends and self._open():
+            self._fetch()
+        return True
+
+    def _take(self) -> tuple[list[Named], _Mark | None]:
+        rows: list[Named] = []
+        while self._waiting and len(rows) < _BATCH:
+            found = self._waiting.popleft()
+            if isinstance(found, _Mark):
+                return rows, found
+            rows += self._make(*found)
+        return rows, None
+
+    def _make(self, table: str, made: Made) -> list[Named]:
+        try:
+            row = made() if callable(made) else made
+        except Exception as error:  # noqa: BLE001 - one row is no reason to end all others
+            self.lost += 1
+            self._lost_why = f": of {table}, by {type(error).__name__}: {error}"
+            return []
+        if table in NUMBERED and "n" not in row:
+            row["n"] = next(self._numbers)
+        return [(table, row)]
+
+    def _write(self, rows: list[Named]) -> bool:
+        # Behind, or at the end of its time, it leaves rows to the file.
+        if len(self._waiting) > MANY or time.monotonic() > self._ends or not self._open():
+            return False
+        try:
+            self._odd.add(self._required().write(rows))
+        except _FAILURES as error:
+            self._fail(error)
+            return False
+        self.written += len(rows)
+        return True
+
+    def _put_by(self, rows: list[Named]) -> bool:
+        try:
+            self._spill.add(rows)
+        except _FAILURES as error:
+            self._outage.begin(f"expected to write {self._spill.path}, got {error}")
+            return False
+        return True
+
+    def _open(self) -> bool:
+        if self._store is not None:
+            return True
+        now = time.monotonic()
+        # At the end it is waited for; until then rows are as safe in the file.
+        loads = not _LOADED.wait(max(0.0, self._ends - now) if self._ends < _NEVER else 0.0)
+        if loads or now < self._outage.until:
+            return False
+        try:
+            from bot.database.store import Store
+
+            store = self._store = Store(*self._of)
+            with spilled(self._of[0]) as earlier:
+                for left in earlier:
+                    self._odd.note(store.absorb(left), left.path)
+        except _FAILURES as error:
+            self._fail(error)
+            return False
+        self._outage = _Outage()
+        return True
+
+    def _fetch(self) -> None:
+        try:
+            with closing(self._spill.left()) as left:
+                rows = self._spill.rows
+                self._odd.note(self._required().absorb(left), left.path)
+            self._spill.remove()
+            self.written += rows
+        except _FAILURES as error:
+            self._fail(error)
+
+    def _required(self) -> "Store":
+        if self._store is None:
+            raise ConnError("expected an open database, got none")
+        return self._store
+
+    def _fail(self, error: BaseException) -> None:
+        if self._store is not None and self._store.gone:
+            self._gone = f"{error}, and {self.written} rows with it: a new one goes on from there"
+        self._close_store()
+        self._outage.begin(str(error))
+
+    def _close_store(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def _words(self, patience_s: float) -> str:
+        found, outage = [self._gone] * bool(self._gone), self._outage
+        over = patience_s == 0.0 and self._spill.rows
+        if over or (outage.why and self._spill.rows + self.lost and outage.lasted_s >= patience_s):
+            why = outage.why or "expected a database that follows, got one that is behind"
+            found += [f"{why}: {self._spill.rows} rows wait in {self._spill.path}"]
+        if self.lost:
+            found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
+        if self._odd.words:
+            found += [self._odd.words]
+        return "; ".join(found)

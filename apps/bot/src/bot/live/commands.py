@@ -1,0 +1,206 @@
+"""What each command does, once its words are checked.
+
+replay, paper ──► a source of frames ──► Bot.run ──► dashboard or report
+why           ──► the same run, at full speed, then one answer from it
+"""
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, find_recording, live
+from dydx_conn import replay as play
+from msgspec.structs import replace
+from reactivex import Observable, operators
+
+from bot.config.configured import environment_of
+from bot.config.environment import check_chain, enter
+from bot.database.rows import replay_written_down, written_down
+from bot.live.runs import (
+    DEPOSIT,
+    conduct,
+    ended,
+    history_of,
+    lived,
+    on_dashboard,
+    options_of,
+    recorder_of,
+    run_plain,
+    run_to_end,
+    tickers_of,
+    typed_words,
+    until,
+)
+from bot.outlet import as_lines
+from bot.report.brief import print_report
+from bot.report.report import report_of
+from bot.report.why import chain
+from bot.run.acts import among
+from bot.run.beside import begun, noted, warned
+from bot.run.budget import LIVE, Foreseen
+from bot.run.claim import Claim, ClaimedError, claimed
+from bot.run.composition import Bot
+from bot.run.paper import paper_account
+from bot.run.resume import beyond, unused_id
+from bot.run.signals import write_state
+from bot.run.wire import WireVenue
+
+# What the header of a recording holds of a run on a network: of real orders or paper ones, for
+# whom, with what worth, and of real ones by what it decided.
+RUN: Final = re.compile(r"(trade|paper) (\w+)/(\d+) (\d+)(?: (.+))?")
+
+
+LOOK_FRAMES: Final = 250
+
+
+def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
+    """Return a bot as it was recorded: the orders of a real run were sent, and are not again.
+
+    Where the strategy was stopped it is again, whatever it would do today.
+    """
+    run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
+    if run is not None:
+        deposit = int(run[4])
+        if run[1] == "trade":
+            venue = WireVenue(Subaccount(run[2], int(run[3])))
+    options = options_of(arguments, deposit, recorded=recording.header.settings)
+    if run is not None and run[1] == "paper":
+        options = replace(options, account=run[2].removeprefix("dydx1"))
+    elif run is not None and run[5] and run[5] != (now := typed_words(options)):
+        what = "what it decides is not what was decided then"
+        print(f"bot: warning: recorded with {run[5]}, got {now}: {what}", file=sys.stderr)
+    bot = Bot(options, venue)
+    bot.supervisor.stops = recording.stops
+    return bot
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Play a recording, on a dashboard if this is a terminal, and report."""
+    recording = Foreseen(find_recording(arguments.recording))
+    bot, name, speed, inbox = bot_for(arguments, recording), arguments.recording, None, Inbox()
+    if on_dashboard(arguments):  # which holds each frame until it is due
+        speed = arguments.speed or 20.0
+
+    def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+        frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
+        return frames.pipe(among(inbox), noting)
+
+    beside = replay_written_down(arguments, bot, recording)
+    noting = operators.do_action(partial(noted, beside)) if beside else _as_they_come
+    with begun(beside, inbox):
+        if speed or arguments.speed:
+            how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
+            complete = conduct(arguments, bot, source, inbox, **how)
+        else:  # nobody could halt it so soon
+
+            def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+                return play(recording, pace=pace).pipe(noting)
+
+            complete = run_plain(arguments, bot, at_once, mode="REPLAY")
+    report = report_of(bot, name=name, recording=recording, complete=complete)
+    print_report(report, arguments)
+    if arguments.save_state:
+        write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
+    return max(ended(bot), *map(warned, beside), 0)
+
+
+def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:
+    return frames
+
+
+def paper(arguments: argparse.Namespace) -> int:
+    """Trade on paper against a live network until stopped, and report.
+
+    The account goes on where its last run stopped, and nobody else is at it.
+    """
+    net = enter(environment_of(arguments))
+    with claimed_on_paper(net, paper_account(arguments.account)) as claim:
+        return _paper(arguments, net, claim)
+
+
+def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> int:
+    from bot.database.remains import carried
+
+    us, tickers = paper_account(arguments.account), tickers_of(arguments)
+    left, options = carried(arguments, net, us), options_of(arguments, budget=LIVE)
+    options = replace(options, account=arguments.account)
+    if left is not None:
+        if claim is not None:
+            left = beyond(left, claim.earlier)
+            claim.note(unused_id(left))
+        options = replace(options, deposit=left.deposits // 10**6)
+        tickers = [*dict.fromkeys((*tickers, *left.tickers))]
+    bot, inbox = Bot(options), Inbox()
+    with recorder_of(options, net, f"paper {us} {options.deposit}") as record:
+        check_chain(net)
+
+        def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+            bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
+            return live(net, tickers, history=history, pace=bounded, inbox=inbox)
+
+        beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
+        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside)
+
+
+@contextlib.contextmanager
+def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[Claim | None]:
+    """Hold a paper account for one run; `ClaimedError` if another one of ours has it."""
+    claim = None
+    with contextlib.ExitStack() as stack:
+        try:
+            claim = stack.enter_context(claimed(net, account, "paper"))
+        except ClaimedError as error:
+            what = f"{error}: --account NAME is another account"
+            raise ClaimedError(what, error.pid) from None
+        except ConnError as error:  # a full disk stops no paper
+            print(f"bot: warning: {error}", file=sys.stderr)
+        yield claim
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Print the way from an id back to the wire."""
+    bot, path = replayed_to_end(arguments)
+    entry = bot.journal.find(arguments.id)
+    if entry is None:
+        newest = {e.kind: f"{e.id} ({e.kind})" for e in bot.journal.entries}
+        known = list(newest.values())
+        print(
+            f"bot: expected the id of a decision (D1), verdict (V1), change of the gate (G1), "
+            f"order (O1), fill (F1) or act (A1) of this run, got {arguments.id!r}; "
+            f"the newest are {', '.join(known) or 'none'}",
+            file=sys.stderr,
+        )
+        return 2
+    print(as_lines(chain(entry, bot.journal, path)))
+    return 0
+
+
+def replayed_to_end(
+    arguments: argparse.Namespace,
+    seconds: float | None = None,
+    look: Callable[[Bot], object] = lambda _: None,
+) -> tuple[Bot, Path]:
+    """Run a recording as fast as it can be read; the run is what it always is.
+
+    `look` sees it now and then, as whoever draws it would: some figures begin when they are read.
+    """
+    path = find_recording(arguments.recording)
+    recording = Foreseen(path)
+    bot = bot_for(arguments, recording)
+    if "panel" in arguments:  # which draws curves
+        bot.follow()
+    # A recording ends with its connections closed and every book unknown: look before that.
+    last = max((frame.seq for frame in recording if frame.kind == "ws"), default=0)
+
+    def goes_on(frame: Frame) -> bool:
+        if not frame.seq % LOOK_FRAMES:
+            look(bot)
+        return frame.seq <= last
+
+    run_to_end(bot, play(recording, pace=until(seconds, goes_on)))
+    return bot, path

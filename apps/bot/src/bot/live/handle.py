@@ -1,0 +1,407 @@
+"""The handle of a running bot: how `bot halt`, `resume` and `status` reach it, and the commands.
+
+    bot halt ──► Unix socket ──► Inbox ──► an act among the frames
+    bot status ──► Unix socket ──► a request ──► answered on the run's thread, between two frames
+
+A socket and not a file: it answers, so that whoever halts sees what came of it; it is gone with its
+process, so that nobody halts a run that is over; and its directory, which only its owner may
+enter, is all the permission there is. It is `PID.sock` in `dydx-bot` under XDG_RUNTIME_DIR (or
+/run/user/UID where a login gives one), else, as on macOS, in the state directory. Both are looked
+at, because who halts may have logged in another way than who started the bot.
+
+A request is one line of JSON, and so is its reply; no thread but the run's own touches its state.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from dydx_conn import ConnError, Inbox
+
+from bot.config.changes import UNWATCHED, Reply, change_words
+from bot.outlet import as_lines
+from bot.report.report import away, gate_of, positions_of
+from bot.report.why import clock
+from bot.run.acts import act, is_ours, private, state_directory
+from bot.run.composition import Bot
+
+# Ticks come every second: a run that has not answered for so long does not take frames.
+_ANSWER_S: Final = 3.0
+_TALK_S: Final = 2.0
+_REFUSED_S: Final = 0.2
+_PATIENCE_S: Final = 5.0  # of a caller: longer than a run takes to reply that it cannot
+_LONGEST: Final = 4_096
+STARTING: Final = "STARTING"  # the state of a gate that is not there yet
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a caller requests of a run."""
+
+    what: Literal["status", "halt", "resume", "flatten", "reload"]
+    why: str = ""
+
+
+# === The run's end ===
+# The socket of a run: it takes requests, puts acts in, and answers a status between frames.
+
+
+class Handle:
+    """Listens for whoever may halt this run; call `answer` on the run's thread, between frames.
+
+    Until `begin` it starts, and its status is what it is `starting` with: an act waits till then.
+    """
+
+    def __init__(self, inbox: Inbox, starting: dict[str, Any]) -> None:
+        self.inbox, self._starting = inbox, starting
+        self._status: Callable[[], dict[str, Any]] | None = None
+        self._reload: Callable[[], Reply] = lambda: UNWATCHED
+        self._callers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+
+    def begin(
+        self, status: Callable[[], dict[str, Any]], reload: Callable[[], Reply] | None = None
+    ) -> None:
+        """Answer with a status of the run from now on, and with what a reload changes."""
+        self._reload = reload or self._reload
+        self._status = status
+
+    def answer(self) -> None:
+        """Report how the run stands to those who wait for it."""
+        while self._status is not None and not self._callers.empty():
+            reply: dict[str, Any]
+            try:
+                reply = {"status": self._status()}
+            except Exception as error:  # noqa: BLE001 - who looks may not stop what runs
+                reply = {"error": f"expected a status, got {type(error).__name__}: {error}"}
+            self._callers.get().put(reply)
+
+    def serve(self, server: socket.socket) -> None:
+        """Talk to one caller after the other, until `stop`."""
+        server.settimeout(0.2)
+        while not self._stopping.is_set():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue  # nobody called
+            except OSError:
+                # No descriptor is left for whoever calls, and he would be refused at once again.
+                self._stopping.wait(_REFUSED_S)
+                continue
+            with contextlib.suppress(OSError), connection:  # whoever called left in the middle
+                connection.settimeout(_TALK_S)
+                connection.sendall(msgspec.json.encode(self._reply(_line(connection))) + b"\n")
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        self._stopping.set()
+
+    def _reply(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+        except msgspec.MsgspecError as error:
+            known = "status, halt, resume, flatten or reload"
+            return {"error": f"expected {known}, got {line[:80]!r}: {error}"}
+        if request.what == "reload":
+            return {"reload": self._reload()}
+        if request.what != "status":
+            act(self.inbox, "command", request.what, request.why)
+            return {"taken": request.what}
+        if self._status is None:
+            return {"status": self._starting}
+        replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._callers.put(replies)
+        try:
+            return replies.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            return {"error": f"expected an answer within {_ANSWER_S:g} s, got none: no frames come"}
+
+
+@contextlib.contextmanager
+def within_reach(inbox: Inbox, starting: dict[str, Any]) -> Iterator[Handle]:
+    """Give a run its handle, from its start on and while it goes.
+
+    A run that cannot have one is warned about, and goes on.
+    """
+    handle = Handle(inbox, starting)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = _listen(stack)
+        except ConnError as error:
+            print(f"bot: warning: bot halt cannot reach this run: {error}", file=sys.stderr)
+        else:
+            thread = threading.Thread(
+                target=handle.serve, args=[server], name="handle", daemon=True
+            )
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(handle.stop)
+        yield handle
+
+
+def directories() -> list[Path]:
+    """Return where handles are, the best place first."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime = Path(given) if given.startswith("/") else Path(f"/run/user/{os.getuid()}")
+    found = [runtime / "dydx-bot"] if runtime.is_dir() else []
+    return [*found, state_directory() / "run"]
+
+
+def _listen(stack: contextlib.ExitStack) -> socket.socket:
+    troubles: list[str] = []
+    for directory in directories():
+        try:
+            path = private(directory) / f"{os.getpid()}.sock"
+            path.unlink(missing_ok=True)  # of a process that had our number before
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(str(path))
+            stack.callback(path.unlink, missing_ok=True)
+            path.chmod(0o600)
+            server.listen()
+        except (OSError, ConnError) as error:
+            troubles.append(str(error))
+        else:
+            return server
+    raise ConnError("; ".join(troubles))
+
+
+def starting(mode: str, name: str, account: str) -> dict[str, Any]:
+    """Return how a run stands that has not begun, as `status_of` reports one that has."""
+    return {
+        "pid": os.getpid(),
+        "mode": mode,
+        "source": name,
+        "at": "its start",
+        "account": account,
+        "gate": {"state": STARTING, "reasons": {"UNKNOWN_ACCOUNT": "the run has not begun"}},
+        "alarm": "unknown",
+        "equity_usdc": None,
+        "distance_to_liquidation": None,
+        "positions": [],
+        "by_hand": [],
+        "acts": 0,
+    }
+
+
+def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
+    """Return how a run stands, as plain data; sizes are in base units."""
+    margin, alarm = bot.risk.margin, bot.risk.alarm
+    return {
+        "pid": os.getpid(),
+        "mode": mode,
+        "source": name,
+        "at": clock(bot.data.at),
+        "account": str(bot.venue.subaccount),
+        "gate": gate_of(bot),
+        "alarm": alarm,
+        "equity_usdc": None if alarm == "unknown" else margin.net_collateral / 1e6,
+        "distance_to_liquidation": None if alarm == "unknown" else margin.distance,
+        "positions": positions_of(bot),
+        "by_hand": sorted(bot.risk.account.by_hand),
+        "acts": bot.journal.counts["act"],
+        "troubles": dict(bot.shown.troubles),
+    }
+
+
+# === The caller's end ===
+# Which bots run on this machine, and one request to one of them.
+
+
+def running() -> dict[int, Path]:
+    """Return the handles of the bots that run, by their process's number."""
+    found: dict[int, Path] = {}
+    for directory in filter(is_ours, directories()):
+        for path in sorted(directory.glob("*.sock")):
+            if path.stem.isdecimal() and _is_there(path):
+                found.setdefault(int(path.stem), path)
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        with _called(path):
+            return True
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)  # what a killed run left behind
+        return False
+    except OSError:
+        return False
+
+
+def _called(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(_PATIENCE_S)
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def request(path: Path, what: str, why: str = "") -> dict[str, Any]:
+    """Send a run one request; return its reply, `ConnError` if there is none or it refuses."""
+    try:
+        with _called(path) as connection:
+            connection.sendall(json.dumps({"what": what, "why": why}).encode() + b"\n")
+            reply: dict[str, Any] = msgspec.json.decode(_line(connection), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConnError(f"expected {path.stem} to answer, got {error!r}") from None
+    if "error" in reply:
+        raise ConnError(f"{path.stem}: {reply['error']}")
+    return reply
+
+
+def status_from(path: Path) -> dict[str, Any]:
+    """Return how a run stands, as `status_of` reports it."""
+    found: dict[str, Any] = request(path, "status")["status"]
+    return found
+
+
+def _line(connection: socket.socket) -> bytes:
+    text = b""
+    while not text.endswith(b"\n") and (more := connection.recv(_LONGEST)):
+        text += more
+        if len(text) > 100 * _LONGEST:
+            break
+    return text
+
+
+def chosen(number: int | None) -> Path:
+    """Return the handle of the run with this number, or of the only one there is."""
+    found = running()
+    wanted = [number] if number is not None else [*found]
+    if len(wanted) == 1 and wanted[0] in found:
+        return found[wanted[0]]
+    got = "none" if number is None else str(number)
+    if not found:
+        raise ConnError(f"expected a running bot, got {got}")
+    known = ", ".join(f"{pid} ({_named(path)})" for pid, path in found.items())
+    raise ConnError(f"expected the number of a running bot, one of {known}, got {got}")
+
+
+def _named(path: Path) -> str:
+    try:
+        found = status_from(path)
+    except ConnError:
+        return "no answer"
+    return f"{found['mode']} {found['source']}"
+
+
+# === Commands ===
+# `bot halt`, `bot resume`, `bot reload` and `bot status`, and the words of a status.
+
+_EFFECT_S: Final = 5.0
+_LEAVE_S: Final = 60.0
+_AGAIN_S: Final = 5.0
+
+
+def halt(arguments: argparse.Namespace) -> int:
+    """Halt a running bot: nothing enters any more; 1 if it is not halted in time."""
+    return _acted(arguments, "halt")
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Let a halted bot enter again; 1 if it is still halted after that time."""
+    return _acted(arguments, "resume")
+
+
+def _acted(arguments: argparse.Namespace, what: str) -> int:
+    path = chosen(arguments.run)
+    before = status_from(path)["acts"]
+    request(path, what, arguments.why)
+    found = _after(path, before, what)
+    if found is None:
+        return 1
+    state = found["gate"]["state"]
+    starts = [f"{what}: takes effect as the run begins"] * (state == STARTING)
+    print(as_lines([*status_lines(found), *starts]))
+    return 0 if state == STARTING or (state == "HALTED") == (what == "halt") else 1
+
+
+def _after(path: Path, acts: int, what: str) -> dict[str, Any] | None:
+    """Wait until there are more acts; return the status then, None if none has come in time."""
+    ends = time.monotonic() + _EFFECT_S
+    while (found := status_from(path))["acts"] <= acts and found["gate"]["state"] != STARTING:
+        if time.monotonic() > ends:
+            print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
+            return None
+        time.sleep(0.05)
+    return found
+
+
+def reload(arguments: argparse.Namespace) -> int:
+    """Let a running bot read its settings again, and print what changes.
+
+    1 if that needs a restart or has no effect in time, 2 if something in it is wrong.
+    """
+    path = chosen(arguments.run)
+    acts = status_from(path)["acts"]
+    reply = msgspec.convert(request(path, "reload")["reload"], Reply)
+    if reply.refused:
+        print(f"bot: {reply.refused}: nothing changes", file=sys.stderr)
+        return 1 if reply.restart else 2
+    if reply.now and _after(path, acts, "reload") is None:
+        return 1
+    rows = [change_words({name: value}, reply.was) for name, value in reply.now.items()]
+    print(as_lines([*(rows or ["nothing changes"]), *reply.above]))
+    return 0
+
+
+def flatten_run(number: int | None, why: str) -> int:
+    """Let a running bot close what it holds, and halt it; 1 if something is still held after 60 s.
+
+    What did not fill is tried again: each order that closes ends within five blocks.
+    """
+    path = chosen(number)
+    ends, again = time.monotonic() + _LEAVE_S, 0.0
+    while True:
+        if (now := time.monotonic()) >= again:
+            request(path, "flatten", why)
+            again = now + _AGAIN_S
+        found = status_from(path)
+        flat = found["gate"]["state"] == "HALTED" and not found["positions"]
+        if now > ends or (flat and "UNKNOWN_ACCOUNT" not in found["gate"]["reasons"]):
+            break
+        time.sleep(0.1)
+    print(as_lines(status_lines(found)))
+    for row in found["positions"]:
+        what = f"{row['ticker']} {row['size']} to be closed within {_LEAVE_S:g} s"
+        print(f"bot: expected {what}, got it open", file=sys.stderr)
+    return 0 if flat else 1
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print how a running bot stands; 1 if its gate is not ACTIVE."""
+    found = status_from(chosen(arguments.run))
+    print(json.dumps(found, indent=2) if arguments.json else as_lines(status_lines(found)))
+    return 0 if found["gate"]["state"] == "ACTIVE" else 1
+
+
+_NO_DISTANCE: Final = {"flat": "no position is held", "unknown": "unknown"}
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """Put a status in words, a line each."""
+    equity, gate = found["equity_usdc"], found["gate"]
+    distance, held = found["distance_to_liquidation"], found["positions"]
+    return [
+        f"run          {found['pid']}, {found['mode']} {found['source']}, at {found['at']}",
+        f"gate         {gate['state']}",
+        *(f"             {why}" for why in gate["reasons"].values()),
+        f"account      {found['account']}, "
+        f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
+        f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
+        *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),
+        *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
+    ]

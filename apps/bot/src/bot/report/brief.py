@@ -1,0 +1,91 @@
+"""What is printed after a run: six lines, and what went wrong; the long report on request.
+
+    bot.report.report ──► brief_lines (or report_lines, or JSON) ──► stdout
+
+Equity, profit, drawdown, positions left, costs, hash. A line more for each thing that went wrong
+stands above them; a run in which all went well has none.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bot.outlet import as_lines
+from bot.report.report import equity_words, others, report_lines, stops, warnings
+
+
+def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Print a report as it was chosen: for a program, long, or in six lines."""
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print(as_lines((report_lines if arguments.report else brief_lines)(report)))
+
+
+def brief_lines(report: Mapping[str, Any]) -> list[str]:
+    """Put a report in six lines, below those of what went wrong."""
+    return [
+        *wrong_lines(report),
+        f"equity       {equity_words(report)}",
+        f"profit       {_profit(report['money_usdc'])}",
+        f"drawdown     {_drawdown(report['drawdown'])}",
+        f"positions    {_left(report['positions'])}",
+        f"costs        {_costs(report['money_usdc'])}",
+        f"run hash     {report['run_hash']}",
+    ]
+
+
+def wrong_lines(report: Mapping[str, Any]) -> list[str]:
+    """Name what went wrong, and what a run with real orders leaves to look after."""
+    liquidated = report["liquidations"]
+    times = "once" if liquidated == 1 else f"{liquidated:,} times"
+    return [
+        *(() if report["complete"] else ("ended early  not all frames of its source were played",)),
+        *warnings(report),
+        *stops(report),
+        *([f"LIQUIDATED   {times}"] if liquidated else ()),
+        *others(report),
+        *(f"TROUBLE      {who}: {words}" for who, words in report["troubles"].items()),
+    ]
+
+
+def _profit(money: Mapping[str, Any]) -> str:
+    realized, unrealized = money["realized_pnl"], money["unrealized_pnl"]
+    total = realized + unrealized - sum(_paid(money).values())
+    return (
+        f"{total:+,.2f} USDC: {realized:+,.2f} realized, {unrealized:+,.2f} unrealized, less costs"
+    )
+
+
+def _paid(money: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        "fees": money["fees_paid"],
+        "funding": money["funding_paid"] + money["funding_unsettled"],
+        "insurance": money["insurance_paid"],
+    }
+
+
+def _costs(money: Mapping[str, Any]) -> str:
+    paid = _paid(money)
+    parts = ", ".join(f"{usdc:,.2f} {name}" for name, usdc in paid.items())
+    return f"{sum(paid.values()):,.2f} USDC: {parts}".replace("-0.00 ", "0.00 ")
+
+
+def _drawdown(drawdown: Mapping[str, Any]) -> str:
+    if not drawdown["usdc"]:
+        return "none"
+    return f"{drawdown['usdc']:,.2f} USDC, {drawdown['share']:.2%} below the peak".replace(
+        "%", " %"
+    )
+
+
+_NAMED = 3
+
+
+def _left(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "none left"
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    held = ", ".join(f"{row['ticker']} {row['size']}" for row in rows[:_NAMED])
+    return f"{len(rows)} left: {held}{more}"

@@ -1,0 +1,102 @@
+"""From anything the bot did, back to the wire text that caused it.
+
+    fill ◄── order ◄── verdict ◄── decision ◄── scores ◄── frames
+
+The run is deterministic, so nothing needs to be stored: it is replayed, and the frames that the
+chain names are read from the recording.
+"""
+
+import textwrap
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dydx_conn import Frame, Recording
+from dydx_panels import wording
+
+from bot.run.journal import Journal, JournalEntry
+
+_WIDTH = 100
+_WIRE = 600
+
+
+def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list[str]:
+    """Return lines from an entry to its causes, the wire's own text last.
+
+    Without a recording (a live run) the frames are named by number alone.
+    """
+    links = list(_links(entry, journal))
+    lines: list[str] = []
+    for link in links:
+        about = " · ".join(part for part in (link.kind, link.ticker, clock(link.at)) if part)
+        lines += [f"{link.id:<4} {about}"]
+        lines += textwrap.wrap(
+            link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
+        )
+        lines += [f"       {line}" for line in details(link.value)]
+        lines.append("")
+    seqs = _seqs(links)
+    lines.append(f"wire: frames {', '.join(f'#{seq}' for seq in seqs)}")
+    if recording is not None:
+        for frame in _frames(recording, seqs):
+            lines += _wire_lines(frame)
+    return lines
+
+
+def _links(entry: JournalEntry, journal: Journal) -> Iterable[JournalEntry]:
+    link: JournalEntry | None = entry
+    while link is not None:
+        yield link
+        link = journal.find(link.parent) if link.parent else None
+
+
+def details(value: Any) -> list[str]:
+    """Show the figures a value was computed from, one a line."""
+    lines = [
+        f"score {score.signal} {score.value:.1f} from "
+        + ", ".join(f"{name} {number:,.6g}" for name, number in score.inputs)
+        + f" (frames #{score.first} to #{score.seq})"
+        for score in getattr(value, "scores", ())
+    ]
+    for name in ("before", "after"):
+        margin = getattr(value, name, None)
+        if margin is not None:
+            lines.append(f"margin {name}: {_margin_words(margin)}")
+    lines += [f"{wording(name)} {text}" for name, text in getattr(value, "figures", ())]
+    return lines
+
+
+def _margin_words(margin: Any) -> str:
+    terms = ("net_collateral", "initial_margin", "maintenance_margin")
+    return ", ".join(f"{wording(term)} {getattr(margin, term) / 1e6:,.6f} USDC" for term in terms)
+
+
+def _seqs(links: list[JournalEntry]) -> list[int]:
+    seqs = {link.seq for link in links}
+    for link in links:
+        scores = getattr(link.value, "scores", ())
+        seqs |= {score.seq for score in scores} | {score.first for score in scores}
+    return sorted(seqs)
+
+
+def _frames(recording: Path, seqs: list[int]) -> Iterable[Frame]:
+    wanted = set(seqs)
+    for frame in Recording(recording):
+        if frame.seq in wanted:
+            wanted.discard(frame.seq)
+            yield frame
+            if not wanted:
+                return
+
+
+def _wire_lines(frame: Frame) -> list[str]:
+    text = frame.text if len(frame.text) <= _WIRE else f"{frame.text[:_WIRE]}… ({len(frame.text)})"
+    named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
+    head = f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
+    return [head, *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
+
+
+def clock(at: int) -> str:
+    """Show an event time as people read it, in UTC to the millisecond."""
+    return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"

@@ -1,0 +1,56 @@
+"""What goes beside a run on live frames, and decides nothing: recordings, logs, what outlives it.
+
+    begin ──► note, of each frame before it enters ──► … ──► end, however the run ends
+
+A run goes on whatever happens beside it: what fails is in `trouble`, in words, and looked at
+between two frames (bot.live.troubles).
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from dydx_conn import Frame, Inbox
+
+
+class Beside(Protocol):
+    """One thing beside a run; `name` is what its trouble is called by, "" while there is none."""
+
+    name: str
+
+    @property
+    def trouble(self) -> str:
+        """Return what is wrong with it, "" if nothing is."""
+
+    def begin(self, inbox: Inbox) -> None:
+        """Begin, before the first frame; what is put into the inbox comes before all others."""
+
+    def note(self, frame: Frame) -> None:
+        """Take a frame that is about to enter; it never raises, and never waits."""
+
+    def end(self) -> None:
+        """End: no frame comes any more."""
+
+
+def noted(beside: Sequence[Beside], frame: Frame) -> None:
+    """Show a frame to each, in order."""
+    for one in beside:
+        one.note(frame)
+
+
+@contextlib.contextmanager
+def begun(beside: Sequence[Beside], inbox: Inbox) -> Iterator[None]:
+    """Begin each, in order, and end all of them however the run ends."""
+    with contextlib.ExitStack() as ends:
+        for one in beside:
+            ends.callback(one.end)
+            one.begin(inbox)
+        yield
+
+
+def warned(one: Beside) -> int:
+    """Print what is wrong with one at the end of a run; return the exit code, 0 if nothing is."""
+    if one.trouble:
+        print(f"bot: warning: {one.trouble}", file=sys.stderr)
+    return int(bool(one.trouble))

@@ -1,0 +1,547 @@
+"""All layers joined, and the only place that subscribes.
+
+    frame ─► market_views ─┬─► venue ─► account frames ─► (after the frame) ─┐
+                           ├─► risk ◄──────────────────────────────────────────┘
+                           └─► scores ─► decisions ─► risk ─► verdicts ─► venue
+                                         ▲
+            what is held, and what became of decisions (bot.run.feedback)
+
+Within a frame the venue looks first, then risk, then opinion: an order is never matched
+against the view that caused it, and a decision is judged against what risk has just seen.
+Account frames wait until the frame at hand is done and then enter one by one, because a
+Subject fed from inside its own dispatch would show later subscribers a reordered world.
+The venue is a paper one, or the wire itself (bot.run.wire): only where orders go and where account
+frames come from differs. An act (halt, resume …) is a frame too, and takes effect when its turn
+comes. What a strategy raises becomes an act, and so does taking too long (bot.run.budget): entries
+stop, guard and exits go on.
+"""
+
+import re
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import msgspec
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    CancelRequest,
+    ConnError,
+    Frame,
+    OrderRequest,
+    Stranger,
+    Subaccount,
+    fold,
+)
+from dydx_data import DataState, MarketView, detections, market_views
+from dydx_paper import PaperVenue
+from dydx_risk import (
+    Approved,
+    Bracket,
+    GateChange,
+    Judgement,
+    Policy,
+    Reduce,
+    Risk,
+    Withdraw,
+    verdicts,
+)
+from dydx_signals import Scored, Scorer, every, scores
+from dydx_strategy import (
+    SETTINGS,
+    AllocatorSettings,
+    Decider,
+    Decision,
+    Pace,
+    Strategy,
+    StrategyError,
+    load_allocator,
+    load_strategy,
+)
+from reactivex import Observable, operators
+from reactivex.abc import DisposableBase
+from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.subject import Subject
+
+from bot.config.changes import (
+    RELOAD,
+    UNWATCHED,
+    Reply,
+    change_words,
+    changed,
+    changes_of,
+    is_of_settings,
+    reloaded,
+    require_live,
+    require_restartless,
+    values_of,
+)
+from bot.config.paper import PaperSettings
+from bot.config.passphrase import forget_secrets
+from bot.config.profiles import PROFILES, STEADY, profile_of
+from bot.config.settings import Loaded
+from bot.run.acts import one_line
+from bot.run.budget import REPLAYED, Budget, Supervisor
+from bot.run.costs import cost_words, worst_case
+from bot.run.feedback import Feedback
+from bot.run.journal import Journal
+from bot.run.meters import Meters
+from bot.run.paper import PAPER, Paper, paper_account
+from bot.run.resume import ACCOUNT, carry_on
+from bot.run.shown import Shown
+from bot.run.signals import engines_of, known
+
+CURVE_S: Final = 5.0  # between two points of a score's curve
+
+
+class Hub(Observable[Any]):
+    """Where a stream of this run begins: for one thread; one subscriber is called directly.
+
+    Everything here happens on the thread that plays the frames, and nobody subscribes while it
+    does. A stock Subject would spend half a microsecond at each of six hops to allow for that, and
+    a quarter of one each without its lock.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_next: Callable[[Any], None] = _leave
+
+    def subscribe(self, on_next: Any = None, *_: Any, **__: Any) -> DisposableBase:
+        """Hand each value to `on_next` from here on; nothing ends it.
+
+        Of several subscribers the first is called first, and disposing of one disposes of all.
+        """
+        before = self.on_next
+        self.on_next = on_next if before is _leave else _both(before, on_next)
+        return Disposable(self._dispose)
+
+    def _dispose(self) -> None:
+        self.on_next = _leave
+
+
+def _leave(_: Any) -> None:
+    """Take what nobody subscribes to."""
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def on_next(value: Any) -> None:
+        first(value)
+        second(value)
+
+    return on_next
+
+
+class Venue(Protocol):
+    """Where orders go and account frames come from."""
+
+    subaccount: Subaccount
+    accounts: Accounts  # the one reader of account frames
+
+    def begin(self, risk: Risk) -> None:
+        """Learn, before the first frame, who judges the account."""
+
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return the frame if it may be one of the account's."""
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Take what became of the account."""
+
+    def strangers(self) -> Iterable[Stranger]:
+        """Return the orders of somebody else that were noticed since the last call."""
+
+    def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
+        """Take one event in; return the account frames that it caused."""
+
+    def figures(self) -> Any:
+        """Return what the account did and what it is worth, as `dydx_paper.AccountFigures`."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person may choose about a run; money is in USDC.
+
+    A `strict` run ends where the strategy raises, with what it raised. `policy` and `settings` are
+    those of the `profile`: `of` takes them from there. `signals` is what is scored beside the
+    standard six and what the strategy names (`signals`), `tuned` by what a signal is made that is
+    not as its layer has it, `state` what another run left for it, where that is no frame of the
+    source, `account` the name of a paper account. `settings` are those of the strategy, `config` is
+    all that was loaded, with its origins. `budget` is how long the strategy may take: whoever
+    trades on frames as they come chooses `bot.run.budget.LIVE`. `detectors` are for whoever looks:
+    nothing is decided by them.
+    """
+
+    strategy: str = "rank"
+    signals: str = ""
+    tuned: Mapping[str, Mapping[str, float]] = {}
+    state: Frame | None = None
+    account: str = PAPER
+    deposit: int = 10_000
+    guard: bool = True
+    strict: bool = False
+    profile: str = STEADY
+    policy: Policy = PROFILES[STEADY].policy
+    settings: Pace = PROFILES[STEADY].strategy
+    paper: PaperSettings = PaperSettings()
+    budget: Budget = REPLAYED
+    detectors: bool = False
+    config: Loaded | None = None
+
+    @classmethod
+    def of(cls, profile: str, **chosen: Any) -> Self:
+        """Return the options of a profile; `ConnError` lists the known ones."""
+        found = profile_of(profile)
+        return cls(profile=profile, policy=found.policy, settings=found.strategy, **chosen)
+
+    def changed(self, changes: Mapping[str, Any], scored: Collection[str], who: str) -> Self:
+        """Return these with settings changed while it runs and `scored` is what it scores.
+
+        `ConnError` or `StrategyError` where any of it cannot be meant, or needs a restart.
+        """
+        require_live(changes)
+        settings = changed(self.settings, f"strategies.{self.strategy}", changes)
+        require_restartless(self.settings, settings, scored)
+        config, profile = self.config, changes.get("profile", self.profile)
+        profile_of(profile)
+        return msgspec.structs.replace(
+            self, profile=profile, policy=changed(self.policy, "policy", changes),
+            settings=settings, config=None if config is None else reloaded(config, changes, who),
+        )  # fmt: skip
+
+
+class MadeActs:
+    """The acts that a run makes itself: each takes effect after the frame at hand."""
+
+    def __init__(self) -> None:
+        # Whoever records the frames of a source takes here those that it does not hold.
+        self.record: Callable[[Frame], None] = lambda _: None
+        self._waiting: deque[Frame] = deque()
+        self._entered: set[tuple[int, str, str]] = set()
+
+    def add(self, act: Frame) -> None:
+        """Let an act wait for its turn."""
+        self._waiting.append(act)
+
+    def is_one(self, act: Frame) -> bool:
+        """Tell whether an act of the source is one that this run has made."""
+        return (act.seq, act.link, act.type) in self._entered
+
+    def drain(self) -> Iterator[Frame]:
+        """Yield what waits, each recorded first."""
+        while self._waiting:
+            act = self._waiting.popleft()
+            self._entered.add((act.seq, act.link, act.type))
+            self.record(act)
+            yield act
+
+
+class _Hubs:
+    """Where the streams of a run begin."""
+
+    def __init__(self) -> None:
+        self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
+        self.to_venue, self.to_risk, self.to_detectors = Hub(), Hub(), Hub()
+
+
+class Bot:
+    """The pipeline of one run: give it frames, read its journal and the layers' states.
+
+    `run` takes frames from a source. Several bots may share one fold of the market data, and with
+    it the cost of decoding: whoever folds the frames into `data` hands each of them every view
+    (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
+    one that is loaded already; otherwise `options` names it.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        venue: Venue | None = None,
+        data: DataState | None = None,
+        strategy: Callable[[], Strategy] | None = None,
+    ) -> None:
+        self.options = options
+        self.data = data or DataState()
+        self.venue: Venue = venue or Paper(
+            paper_account(options.account), options.deposit * 10**6, options.paper
+        )
+        self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
+        self.venue.begin(self.risk)
+        self.journal = Journal()
+        self.meters = Meters()
+        ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
+        self.shown = Shown(self.data, self.risk, ledger)
+        self.made = MadeActs()
+        # Who reads the settings again, where somebody may (bot.live.reload).
+        self.reload: Callable[[str], Reply] = lambda _: UNWATCHED
+        # What the strategy raised, if it did: it is not called any more.
+        self.stopped: Exception | None = None
+        self._followed: Hub | None = None
+        self._failure: Exception | None = None
+        self._failed: Subject[None] = Subject()
+        self._account_frames: deque[Frame] = deque()
+        self._hubs = _Hubs()
+        self.supervisor = Supervisor(options.budget)
+        with self.supervisor.loading(options.strategy):
+            strategy = strategy or strategy_of(options)
+            self.scorer = Scorer(engines_of(options.signals, strategy, options.tuned))
+            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self._subscriptions = self._compose(strategy)
+        if options.state is not None:
+            self.begin(options.state)
+
+    def run(self, frames: Observable[Frame]) -> None:
+        """Fold a source to its end; raises what any layer raised, after letting go of it.
+
+        What a layer raised ends it at once; what the strategy raised (`stopped`) is raised when the
+        source has ended.
+        """
+        try:
+            with self.supervisor.watching():
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+        finally:
+            self._subscriptions.dispose()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every stream; raises what a layer or the strategy raised."""
+        self._subscriptions.dispose()
+        if (error := self._failure or self.stopped) is not None:
+            raise error
+
+    def begin(self, state: Frame) -> None:
+        """Begin with what another run left; `SignalError` or `ConnError` if it is not that."""
+        if state.link == ACCOUNT:
+            left = carry_on(state, self.venue, self.risk)
+            self.shown.carried = left.words(state.at)
+        else:
+            self.scorer.restore(state)
+        self.journal.began(state)
+
+    def follow(self) -> None:
+        """Note the curve of each score from here on, for whoever shows them."""
+        self._followed = Hub()
+        points = self._followed.pipe(every(CURVE_S))
+        self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+
+    def place(self, request: OrderRequest | CancelRequest) -> None:
+        """Send a request past the gate, between two frames: who trades the account by hand does."""
+        self._hubs.to_venue.on_next(request)
+
+    def _compose(self, strategy: Callable[[], Strategy] | None) -> CompositeDisposable:
+        venue, step, hubs = self.venue, type(self.venue).step, self._hubs
+        streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
+            (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
+            (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
+            (hubs.frames.pipe(market_views(self.data)), self.see),
+        ]
+        if self.options.detectors:
+            self.shown.detected = {}
+            streams[-1] = streams[-1][0], self._see_and_detect
+            streams.append((hubs.to_detectors.pipe(detections()), self.shown.detect))
+        # What opinion is made of may fail, and the account is still looked after.
+        opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
+        if strategy is not None:
+            decider = Decider(strategy)
+            self.shown.strategy = decider.strategy
+            decisions = fold(lambda: decider, self._decide)
+            opinions = [
+                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
+                ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
+            ]
+        return CompositeDisposable(
+            [stream.subscribe(sink, self._fail) for stream, sink in streams]
+            + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
+        )
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == "act" and self.made.is_one(frame):
+            return  # it was recorded of this very run, which has made it again
+        started = time.perf_counter_ns()
+        self.shown.last_frames.append(frame)
+        if frame.link != "node":  # the node's answers to orders are for the venue
+            self._hubs.frames.on_next(frame)
+        self.settle(frame)
+        if self.options.budget.rests:
+            self.supervisor.rest()
+        self.meters.latency.add(time.perf_counter_ns() - started)
+        self.shown.take(frame)
+
+    def settle(self, frame: Frame) -> None:
+        """Let in what a frame brought beside views: acts, and what the venue reports by now."""
+        if jumped_ns := self.data.jumped_ns:  # accounts and acts live in the time of the views
+            frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
+        if frame.kind == "act":
+            self._act(frame)
+        elif frame.kind == "state":
+            self.begin(frame)
+        self._account_frames.extend(self.venue.receive(frame))
+        while self._account_frames:
+            for update in self.venue.accounts.step(self._account_frames.popleft()):
+                self.venue.learn(update)
+                self.journal.accounted(update)
+                self._hubs.to_risk.on_next(update)
+                if self._feedback is not None:
+                    self._feedback.filled(update, self.data.views)
+        for stranger in self.venue.strangers():
+            self._meet(stranger)
+        for act in self.made.drain():
+            self._act(act)
+
+    def see(self, view: MarketView) -> None:
+        """Show a view to the venue, then to risk, then to what makes opinions."""
+        self._hubs.to_venue.on_next(view)
+        self._hubs.to_risk.on_next(view)
+        # The venue sends every market's oracle price; opinions are of those that are subscribed.
+        if view.live_at:
+            self._hubs.views.on_next(view)
+
+    def _see_and_detect(self, view: MarketView) -> None:
+        self.see(view)
+        if view.live_at:
+            self._hubs.to_detectors.on_next(view)
+
+    def _rate(self, scored: Scored) -> None:
+        if self._followed is not None:
+            self._followed.on_next(scored)
+        # Facts first, and never within the strategy's own dispatch.
+        if self._feedback is not None:
+            for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
+                self._hubs.to_strategy.on_next(news)
+        self._hubs.to_strategy.on_next(scored)
+
+    def _decide(self, decider: Decider, event: Any) -> list[Decision]:
+        return self.supervisor.step(decider, event, self.shown.last_frames[-1])
+
+    def _decided(self, decision: Decision) -> None:
+        self.journal.decided(decision)
+        self._hubs.to_risk.on_next(decision)
+
+    def _judged(self, judgement: Judgement) -> None:
+        if self._feedback is not None and not isinstance(judgement, GateChange):
+            self._feedback.judged(judgement, self.data.views)
+        if isinstance(judgement, Withdraw):
+            self.journal.judged(judgement)
+            self._hubs.to_venue.on_next(judgement.cancel)
+        elif isinstance(judgement, Approved | Reduce | Bracket):
+            order = judgement.order
+            worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
+            self.journal.judged(judgement, cost_words(worst))
+            self._hubs.to_venue.on_next(order)
+        else:
+            self.journal.judged(judgement)
+
+    def _meet(self, stranger: Stranger) -> None:
+        # Somebody else is at the account: another machine, or its owner's hand.
+        beside = self.options.policy.hand_beside
+        if beside and stranger.ticker:
+            self.risk.adopt(stranger.ticker)
+        known = beside or stranger.stood or self.risk.standing.state == "HALTED"
+        what, why = "adopt" if known else "halt", "somebody else trades the account: "
+        if stranger.stood:
+            why = "an order from before the run traded: "
+        elif not stranger.order_id:
+            what, why = "note", ""  # it may be for another subaccount, which is no harm here
+        self._make("account", what, one_line(why + stranger.words))
+
+    def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
+        at = self.shown.last_frames[-1]
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
+
+    def _act(self, act: Frame) -> None:
+        id_ = self.journal.acted(act)
+        if act.type in _EFFECTS:
+            _EFFECTS[act.type](self, act, id_)
+
+    def _halt(self, act: Frame, _: str) -> None:
+        why = f"{act.text or 'no reason was given'} (by {act.link})"
+        self.risk.halt(why, foreign=act.link == "account")
+        self._hubs.to_risk.on_next(act)
+
+    def _resume(self, act: Frame, _: str) -> None:
+        self.risk.resume()
+        self._hubs.to_risk.on_next(act)
+
+    def _flatten(self, act: Frame, id_: str) -> None:
+        # Nothing enters any more, and what is held leaves, through the gate.
+        self._halt(act, id_)
+        for row in self.risk.positions():
+            leave = Decision(
+                ticker=row.ticker, seq=act.seq, at=act.at, action="target", target_usdc=0.0,
+                previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
+                reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
+            )  # fmt: skip
+            self._hubs.to_risk.on_next(leave)
+
+    def _reload(self, act: Frame, _: str) -> None:
+        # All of it is read and validated before any of it is set.
+        was = self.options
+        try:
+            changes = changes_of(act.text)
+            options = was.changed(changes, self.scorer.names, act.link)
+        except (ConnError, StrategyError) as error:
+            self._make(act.link, "note", one_line(f"{error}: nothing changes"))
+            return
+        self.options = options
+        if options.settings != was.settings:
+            self._hubs.to_strategy.on_next(options.settings)
+        self.risk.change(options.policy)
+        self._hubs.to_risk.on_next(act)
+        before = {} if was.config is None else values_of(was.config, changes)
+        self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
+
+    def _note(self, act: Frame, _: str) -> None:
+        if is_of_settings(act):
+            self.shown.notice = act.text
+
+    def _stop(self, who: str, error: Exception) -> None:
+        # A bug in what makes opinions must not leave the positions to themselves.
+        if self.options.strict:
+            self._fail(error)
+            return
+        self.stopped = self.stopped or error
+        call = self.supervisor.call * (who == "strategy")
+        self._make(who, "halt", raised(error), call)
+
+    def _fail(self, error: Exception) -> None:
+        # A layer that raises is a bug; a bot with a bug must not go on trading.
+        self._failure = self._failure or error
+        self._failed.on_next(None)
+
+
+_EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
+    "halt": Bot._halt,
+    "resume": Bot._resume,
+    "flatten": Bot._flatten,
+    RELOAD: Bot._reload,
+    "note": Bot._note,
+}
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
+_LONGEST: Final = 300
+
+
+def raised(error: Exception) -> str:
+    """Put in one line what was raised and where, the same on every run: no address in memory."""
+    text = str(error)
+    if not isinstance(error, StrategyError):  # which names the place itself
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {text} at {Path(where.filename).name}:{where.lineno}"
+    return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
+
+
+def strategy_of(options: Options) -> Callable[[], Strategy] | None:
+    """Return what makes the strategy.
+
+    "none" is no opinion at all: the guard looks after an account that a person trades by hand.
+    """
+    if options.strategy == "none":
+        return None
+    if isinstance(options.settings, AllocatorSettings):
+        forget_secrets()
+        return load_allocator(options.settings, known(options.signals))
+    kind, make = SETTINGS.get(options.strategy, (None, None))
+    if kind is not None and make is not None and isinstance(options.settings, kind):
+        return partial(make, options.settings)
+    forget_secrets()
+    return load_strategy(options.strategy, known(options.signals))

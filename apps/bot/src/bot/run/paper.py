@@ -1,0 +1,50 @@
+"""The paper venue of a run, and whose account is on it.
+
+PaperSettings (bot.config.paper) ──► Paper ──► account frames, as the venue would send them
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from dydx_conn import Accounts, AccountUpdate, ConnError, Frame, Stranger, Subaccount
+from dydx_paper import PaperVenue
+from dydx_risk import Risk
+
+from bot.config.paper import PaperSettings
+
+PAPER: Final = "paper"
+_NAME: Final = re.compile(r"[a-z0-9]{1,32}")
+AS_IT_IS: Final = PaperSettings()
+
+
+def paper_account(name: str) -> Subaccount:
+    """Return the subaccount of a paper account; `ConnError` for what is no name."""
+    if not _NAME.fullmatch(name):
+        what = "expected the name of a paper account, of up to 32 small letters and digits"
+        raise ConnError(f"{what}, got {name!r}")
+    return Subaccount(f"dydx1{name}", 0)
+
+
+class Paper(PaperVenue):
+    """A paper venue: its account frames are its own, and none comes by the wire."""
+
+    def __init__(
+        self, subaccount: Subaccount, deposit: int, settings: PaperSettings = AS_IT_IS
+    ) -> None:
+        super().__init__(subaccount, deposit, **settings.choices())
+        self.accounts = Accounts([subaccount])
+
+    def begin(self, risk: Risk) -> None:
+        """Need nobody's judgement."""
+
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return the blocks: by them all is reported; an account on the wire is another's."""
+        return (frame,) if frame.channel == "v4_block_height" else ()
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Know it already: its own ledger holds more."""
+
+    def strangers(self) -> Iterable[Stranger]:
+        """Return none: nobody else has a paper account."""
+        return ()

@@ -1,0 +1,188 @@
+"""Which signals a run scores, and the days of its levels that outlive it.
+
+    --signals, the strategy's `signals` ──► engines_of ──► Scorer
+    Scorer.state ──► write_state ──► a file ──► read_state ──► Frame(kind="state") ──► Bot.begin
+
+Standard are six; what nobody reads is not computed. A file of the user's own defines `signals()`,
+which returns engines (`dydx_signals.Engine`): it is run here, with all rights of this process.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+from dydx_conn import ConnError, Frame, Inbox, Network
+from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
+
+from bot.run.acts import private, state_directory
+
+Make = Callable[[], Engine]
+
+# === Engines ===
+# From words to what makes engines; a wrong word is refused with the nearest right one.
+
+
+def engines_of(
+    words: str,
+    strategy: Callable[[], Any] | None,
+    tuned: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> Sequence[Make]:
+    """Return the standard engines, those that the strategy names and those that were typed.
+
+    `words` is "all", names with commas between, or the path of a Python file; `tuned` has of some
+    names by what they are made.
+    """
+    makes = known(words)
+    makes |= {name: partial(makes[name], **fields) for name, fields in tuned.items()}
+    if words == "all":
+        return [makes[_name(make)] for make in ALL]
+    named = () if strategy is None else tuple(getattr(strategy(), "signals", ()))
+    typed = [*makes][len(ALL) :]
+    if not words.endswith(".py"):
+        typed = [word.strip() for word in words.split(",") if word.strip()]
+    wanted = [*(_name(make) for make in STANDARD), *named, *typed]
+    for name in wanted:
+        if name not in makes:
+            near = ", ".join(difflib.get_close_matches(name, makes, 3) or makes)
+            raise SignalError(f"expected a signal such as {near}, got {name!r}")
+    return [makes[name] for name in dict.fromkeys(wanted)]
+
+
+def known(words: str) -> dict[str, Make]:
+    """Return by name all that can be scored, those of a user's file last."""
+    mine = from_file(Path(words)) if words.endswith(".py") else ()
+    return {_name(make): make for make in ALL} | {_name(make): make for make in mine}
+
+
+def _name(make: Make) -> str:
+    name: str = getattr(make, "name", "") or make().name
+    return name
+
+
+def from_file(path: Path) -> tuple[Make, ...]:
+    """Run a user's file and return what makes its engines; `SignalError` says what is wrong."""
+    if not path.is_file():
+        raise SignalError(f"expected a Python file with signals(), got no file {path}")
+    name = f"signals_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SignalError(f"expected a file ending in .py, got {path}")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        makes = tuple(module.signals())
+        missing = [_lacks(make()) for make in makes]
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise SignalError(
+            f"expected signals() of {path} to return engines, got {type(error).__name__}: {error}"
+        ) from error
+    if not makes or any(missing):
+        got = next(filter(None, missing), "none")
+        raise SignalError(f"expected signals() of {path} to return engines, got {got}")
+    return makes
+
+
+_PARTS: Final = ("name", "changes", "update", "read", "value")
+
+
+def _lacks(engine: object) -> str:
+    lacking = [part for part in _PARTS if not hasattr(engine, part)]
+    return f"a {type(engine).__name__} without {', '.join(lacking)}" if lacking else ""
+
+
+# === Days ===
+# What a run leaves for the next: a file, whole or not at all, that enters as a frame.
+
+
+def days_file(net: Network) -> Path:
+    """Return where the days of a network's markets are stored between runs."""
+    return state_directory() / f"days-{net.chain_id}.json"
+
+
+def begin_with(path: Path, inbox: Inbox) -> None:
+    """Put what a run left in, as the first frame of one that has not begun.
+
+    What cannot be read is no reason not to begin: the levels warm up as on the first day.
+    """
+    try:
+        state = read_state(path)
+    except (SignalError, OSError) as error:
+        print(f"bot: warning: {error}: the day of each market begins again", file=sys.stderr)
+        return
+    if state is not None:
+        inbox.put("state", state.text, id=state.id, link=state.link)
+
+
+class Days:
+    """Begins a live run with the days of the last one; stores its own, under its hash, at its end.
+
+    A full disk is no reason to lose its report.
+    """
+
+    name = "days"
+    trouble = ""
+
+    def __init__(self, scorer: Scorer, hash_of: Callable[[], str], path: Path) -> None:
+        self._scorer, self._hash_of, self._path = scorer, hash_of, path
+
+    def begin(self, inbox: Inbox) -> None:
+        """Put in what the last run left."""
+        begin_with(self._path, inbox)
+
+    def note(self, frame: Frame) -> None:
+        """Take no frame: the signals have them."""
+
+    def end(self) -> None:
+        """Store the days."""
+        try:
+            write_state(self._scorer, self._hash_of(), self._path)
+        except (OSError, ConnError) as error:
+            what = f"expected to store the day of each market in {self._path}"
+            print(f"bot: {what}, got {error}", file=sys.stderr)
+
+
+def read_state(path: Path) -> Frame | None:
+    """Return what is stored as the frame that a run begins with; None if nothing is."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeError as error:
+        raise SignalError(f"expected what a run left in {path}, got {error}") from error
+    try:
+        source = msgspec.json.decode(text, type=_Source).source
+    except msgspec.MsgspecError as error:
+        raise SignalError(f"expected what a run left in {path}, got {error}") from error
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    state = Frame(0, 0, 0, "state", "state", text, id=f"{source[:16]}/{digest}")
+    Scorer().restore(state)  # refused here, and not within a run
+    return state
+
+
+class _Source(msgspec.Struct):
+    source: str
+
+
+def write_state(scorer: Scorer, source: str, path: Path) -> None:
+    """Store the days of the run of that hash; if it never scored a market nothing is stored."""
+    if not scorer.views:
+        return
+    if path.parent == state_directory():
+        private(path.parent)
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        beside.write_text(scorer.state(source), encoding="utf-8")
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()

@@ -1,0 +1,143 @@
+"""What a panel that is shown alone has beside the dashboard's: copied for it, and for no other.
+
+    DataState, Shown ──► closeup(panel) ──► parts of a dydx_panels.Snapshot
+
+Some of it costs, as the volume of an hour by price: nobody pays for what nobody looks at.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
+from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from msgspec.structs import replace
+
+from bot.run.composition import Bot
+from bot.screen.allocation import strategies
+
+TRADES: Final = 60
+_HOUR_S: Final = 3_600.0
+
+
+def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
+    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
+    make = _PARTS.get(panel)
+    view = bot.data.views.get(ticker)
+    return {} if make is None or view is None else {panel: make(bot, view)}
+
+
+def _candles(bot: Bot, view: MarketView) -> CandlesPart:
+    resolution, candles = next(iter(view.candles.items()))
+    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
+    return CandlesPart(
+        ticker=view.ticker,
+        market=view.market,
+        resolution=resolution,
+        rows=tuple(map(row, candles)),
+    )
+
+
+def _resolution(view: MarketView) -> int:
+    return view.market.atomic_resolution if view.market else 0
+
+
+def _candle(price: float, size: float, candle: Candle) -> CandleRow:
+    return CandleRow(
+        started_at=candle.started_at,
+        open=candle.open * price,
+        high=candle.high * price,
+        low=candle.low * price,
+        close=candle.close * price,
+        volume=candle.volume * size,
+        usd=candle.usd_volume / 1e6,
+        trades=candle.trades,
+        state=candle.state,
+    )
+
+
+def _flow(bot: Bot, view: MarketView) -> FlowPart:
+    minutes = [_window(x.ticker, x.flow, "1MIN") for x in bot.shown.watched]
+    return FlowPart(
+        ticker=view.ticker,
+        market=view.market,
+        windows=tuple(_window(view.ticker, view.flow, name, whole=True) for name in WINDOWS),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        trades=tuple(list(view.trades)[: -TRADES - 1 : -1]),
+        others=tuple(sorted(minutes, key=lambda row: -row.usd)[:TRADES]),
+    )
+
+
+def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowRow:
+    """Copy a window; its quantiles cost a sort of its trades."""
+    window = flow.over(name)
+    return FlowRow(
+        ticker=ticker,
+        window=name,
+        trades=window.trades,
+        buys=window.buys,
+        sells=window.sells,
+        usd=window.usd,
+        liquidated=window.liquidated,
+        vwap=window.vwap,
+        largest=window.largest if whole else None,
+        median=window.quantile(0.5) if whole else None,
+        p99=window.quantile(0.99) if whole else None,
+    )
+
+
+def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
+    rows = map(_rate, bot.shown.watched)
+    return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
+
+
+def _rate(view: MarketView) -> FundingRow:
+    outlook, now_ns = funding_outlook(view), view.chain.time_ns
+    row = FundingRow(
+        ticker=view.ticker,
+        venue_1h=view.funding.next_rate_1h if view.funding.known else None,
+        seconds=_HOUR_S - now_ns / 1e9 % _HOUR_S if now_ns else None,
+        history=tuple(view.premium.rates.values()),
+        seq=view.funding.seq,
+    )
+    if outlook is None:
+        return row
+    return replace(
+        row, predicted_1h=outlook.rate_1h, most_1h=outlook.clamp_ppm / 8e6,
+        share=outlook.share_known, seconds=outlook.seconds_to_tick,
+    )  # fmt: skip
+
+
+def worst_first(bot: Bot) -> tuple[QualityRow, ...]:
+    """Return every market's quality, the worst first."""
+    rows = [_quality(bot.data.at, view) for view in bot.shown.watched]
+    return tuple(sorted(rows, key=lambda row: (not row.why, row.known or 0.0, -row.troubles)))
+
+
+def _quality(at: int, view: MarketView) -> QualityRow:
+    figures, (stale_ns, words) = quality_figures(view, at), silence(view, at)
+    why: str = "" if figures.verdict == "ok" else figures.verdict
+    if view.quality.stale:
+        why = f"{words} {stale_ns / 1e9:.0f} s"
+    elif not view.book.known:
+        why = "no book"
+    counts = sorted(figures.counts.items(), key=lambda row: -row[1])
+    return QualityRow(
+        ticker=view.ticker,
+        why=why,
+        known=figures.known,
+        messages_s=figures.messages_s,
+        expected_s=figures.expected_s,
+        lag_p99_ms=figures.lag_p99_ms,
+        counts=tuple(counts[:4]),
+        ages=tuple((name, figures.ages_s.get(name)) for name in _AGES),
+    )
+
+
+_AGES: Final = ("book", "trades", "oracle", "funding", "block")
+_PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
+    "candles": _candles,
+    "flow": _flow,
+    "funding": _funding,
+    "strategies": lambda bot, _: strategies(bot),
+}

@@ -1,0 +1,301 @@
+"""The run as the panels draw it: live state in, one frozen Snapshot out.
+
+    DataState, Risk, PaperVenue, Journal, Meters ──► snapshot_of ──► dydx_panels.Snapshot
+
+Called a few times a second, between frames, so nothing moves while it copies. The layers' frozen
+values go in as they are; what goes on changing is copied.
+"""
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import groupby, islice
+from typing import Any, Final
+
+from dydx_conn import FeeTier
+from dydx_data import Detection, MarketView, silence
+from dydx_panels import (
+    BookPart,
+    HeaderPart,
+    MarketRow,
+    QualityPart,
+    SafetyPart,
+    Snapshot,
+    SpeedPart,
+    TapeRow,
+    VenuePart,
+    WirePart,
+    Witnessed,
+)
+from dydx_paper import SHARED_FUND, PaperVenue
+from dydx_risk import Reduce
+from dydx_strategy import RankAndTarget, RankSettings
+
+from bot.run.composition import Bot
+from bot.run.journal import VERDICTS, JournalEntry
+from bot.run.meters import memory_mb
+from bot.screen.closeup import closeup, worst_first
+
+ROWS: Final = 60
+LEVELS: Final = 12
+MINUTE_NS: Final = 60_000_000_000
+# Troubles of a market, which the wire has no part in.
+OF_MARKETS: Final = {"crossed", "stale"}
+
+
+def snapshot_of(
+    bot: Bot, *, mode: str, name: str, speed: float | None, panel: str = ""
+) -> Snapshot:
+    """Copy what stands now; `speed` is the replay's, None when live, `panel` is shown alone."""
+    shown = _shown_market(bot)
+    entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
+    return Snapshot(
+        triggers=_triggers(bot),
+        header=_header(bot, mode, name, speed),
+        gate=bot.risk.standing,
+        safety=_safety(bot, entries),
+        positions=tuple(bot.risk.positions()),
+        markets=tuple(_market(bot, view) for view in bot.shown.watched),
+        decisions=_values(entries, "decision"),
+        verdicts=_values(entries, *VERDICTS),
+        fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
+        money=_money(bot),
+        counts=_counts(bot),
+        watch=bot.shown.watch(),
+        venue=_venue(bot),
+        book=_book(bot.data.views[shown]) if shown else BookPart(),
+        quality=_quality(bot, alone=panel == "quality"),
+        speed=_speed(bot),
+        wire=_wire(bot),
+        tape=tuple(islice(_rows(entries), ROWS)),
+        detections=_detections(bot),
+        **closeup(bot, panel, shown),
+    )
+
+
+def _detections(bot: Bot) -> tuple[Detection, ...] | None:
+    found = bot.shown.detected
+    return None if found is None else tuple(found[key] for key in sorted(found))
+
+
+def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
+    ledger = bot.venue.figures()
+    return (
+        ("realized_pnl", ledger.realized_pnl),
+        ("unrealized_pnl", ledger.unrealized_pnl),
+        ("fees", -ledger.fees_paid),
+        ("funding", ledger.unsettled - ledger.funding_paid),
+    )
+
+
+def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
+    ledger, counts = bot.venue.figures(), bot.journal.counts
+    verdicts = ((kind, counts[kind]) for kind in ("approved", "denied", "reduce"))
+    ended = (("fills", ledger.fills), ("won", ledger.wins), ("lost", ledger.losses))
+    return (*verdicts, ("open", len(bot.risk.account.open_orders)), *ended)
+
+
+def _venue(bot: Bot) -> VenuePart | None:
+    """Return how paper was traded on; None where orders go over the wire."""
+    venue = bot.venue
+    if not isinstance(venue, PaperVenue):
+        return None
+    optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
+    fees = venue.fees
+    return VenuePart(
+        performance=bot.shown.performance(),
+        liquidations=venue.figures().liquidations,
+        maker_ppm=fees.maker_ppm,
+        taker_ppm=fees.taker_ppm,
+        queue=venue.queue,
+        error=optimism.error,
+        pending=optimism.pending,
+        fills=tuple(
+            Witnessed(t, quote, optimism.traded[t], optimism.of(t)) for t, quote in assumed
+        ),
+        refusals=tuple(venue.refusals.most_common()),
+        owed=tuple(sorted(venue.funding_owed.items())),
+        unsettled=venue.figures().unsettled,
+        fund=venue.insurance.balances[SHARED_FUND],
+        tier=fees.name if isinstance(fees, FeeTier) else None,
+    )
+
+
+def _values(entries: Iterable[JournalEntry], *kinds: str) -> tuple[Any, ...]:
+    return tuple(islice((entry.value for entry in entries if entry.kind in kinds), ROWS))
+
+
+def _rows(entries: Iterable[JournalEntry]) -> Iterator[TapeRow]:
+    """Put entries in words; the fills of one order are one row, or they would fill the tape."""
+
+    def order(entry: JournalEntry) -> str:
+        return entry.parent if entry.kind == "fill" and entry.parent else entry.id
+
+    for _, group in groupby(entries, key=order):
+        fills = list(group)
+        newest = fills[0]
+        kind, value = newest.kind, newest.value
+        if kind == "decision" and value.action == "hold":
+            kind = "hold"
+        elif kind == "fill" and value.type == "LIQUIDATED":
+            kind = "liquidated"
+        yield TapeRow(
+            id=newest.id,
+            at=newest.at,
+            seq=newest.seq,
+            kind=kind,
+            ticker=newest.ticker,
+            text=newest.words if len(fills) == 1 else _together(fills),
+        )
+
+
+def _together(entries: list[JournalEntry]) -> str:
+    fills = [entry.value for entry in entries]
+    size = sum(fill.size for fill in fills)
+    paid = sum(fill.price * fill.size for fill in fills)
+    average = paid / size if size else fills[0].price
+    fees = Decimal(sum(fill.fee for fill in fills)).scaleb(-6)
+    first = fills[0]
+    return (
+        f"{first.side} {size} in {len(fills)} fills at {average:.6g} on average, "
+        f"{first.liquidity.lower()} fee {fees}"
+    )
+
+
+def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
+    meters, data = bot.meters, bot.data
+    p99 = meters.latency.percentile(0.99)
+    live = [view.live_at for view in bot.shown.watched]
+    fresh = sum(not view.quality.stale for view in bot.shown.watched)
+    return HeaderPart(
+        mode=mode,
+        source=name,
+        speed=speed,
+        clock_ns=data.at or None,
+        connection=f"{data.connection} {fresh}/{len(live)}",
+        lag_p99_ms=None if p99 is None else p99 / 1e6,
+        data_age_s=(data.at - max(live)) / 1e9 if live else None,
+        late_s=data.chain.lag_ns / 1e9 or None,
+        frames_per_s=meters.frames_per_s,
+        memory_mb=memory_mb(),
+        cpu_percent=None if meters.cpu_share is None else meters.cpu_share * 100,
+        run_hash=bot.journal.hash,
+    )
+
+
+def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
+    risk, account = bot.risk, bot.risk.account
+    history = [distance for _, distance in bot.shown.distances if distance is not None]
+    return SafetyPart(
+        margin=risk.margin if risk.margin.known and not account.trouble else None,
+        positions=None if account.trouble and not account.positions else len(account.positions),
+        change=_change(bot),
+        closest=risk.closest,
+        act_below=risk.policy.act_below if risk.guard else None,
+        last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
+        history=tuple(history),
+    )
+
+
+def _change(bot: Bot) -> float | None:
+    """Compare the distance with that of a minute ago, or of the oldest within it."""
+    now = bot.risk.margin.distance
+    then = next((then for at, then in bot.shown.distances if at >= bot.data.at - MINUTE_NS), None)
+    return None if now is None or then is None else now - then
+
+
+def _market(bot: Bot, view: MarketView) -> MarketRow:
+    candles = view.candles.get("1MIN")
+    return MarketRow(
+        ticker=view.ticker,
+        market=view.market,
+        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        history=tuple(candles.closes(60)) if candles else (),
+        spread_bps=view.book.spread_bps,
+        volume_60s=view.flow.over("1MIN").usd,
+        oracle=view.oracle.price if view.oracle else None,
+        funding_1h=view.funding.next_rate_1h if view.funding.known else None,
+        status=view.status,
+        stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
+        scores=bot.scorer.scores(view.ticker),
+        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
+    )
+
+
+def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
+    """Return the values of a signal from which the built-in strategy damps, and stays out."""
+    settings = bot.options.settings
+    if bot.options.strategy != RankAndTarget.name or not isinstance(settings, RankSettings):
+        return {}
+    return {
+        "volatility": (settings.volatility_calm, settings.volatility_extreme),
+        "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
+    }
+
+
+def _shown_market(bot: Bot) -> str:
+    """Choose the market that was typed, or else that of the largest position, or the first."""
+    if bot.shown.ticker in bot.data.views:
+        return bot.shown.ticker
+    positions = bot.risk.account.positions.values()
+    held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
+    if held is not None and held.ticker in bot.data.views:
+        return held.ticker
+    return bot.shown.watched[0].ticker if bot.shown.watched else ""
+
+
+def _book(view: MarketView) -> BookPart:
+    book = view.book
+    return BookPart(
+        ticker=view.ticker,
+        market=view.market,
+        known=book.known,
+        bids=tuple(book.bids(LEVELS)),
+        asks=tuple(book.asks(LEVELS)),
+        mid_price=book.mid_price,
+        spread_bps=book.spread_bps,
+        crossed=book.crossed,
+        seq=book.seq,
+        trades=tuple(islice(reversed(view.trades), LEVELS)),
+    )
+
+
+def _quality(bot: Bot, *, alone: bool) -> QualityPart:
+    samples = [*bot.data.quality.samples]
+    for view in bot.data.views.values():
+        samples += view.quality.samples
+    samples.sort(key=lambda sample: -sample.seq)
+    return QualityPart(
+        counts=tuple(sorted(bot.data.counts().items())),
+        samples=tuple(samples[:ROWS]),
+        stale=tuple(view.ticker for view in bot.shown.watched if view.quality.stale),
+        markets=worst_first(bot) if alone else (),
+    )
+
+
+def _speed(bot: Bot) -> SpeedPart:
+    latency = bot.meters.latency
+    shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
+    known = ((name, latency.percentile(share)) for name, share in shares)
+    return SpeedPart(
+        latency_us=tuple((name, ns / 1e3) for name, ns in known if ns is not None),
+        throughput=tuple(bot.meters.per_second),
+        draw_ms=bot.meters.draw_ms,
+    )
+
+
+def _wire(bot: Bot) -> WirePart:
+    data, troubles = bot.data, bot.data.counts()
+    faults = sum(count for kind, count in troubles.items() if kind not in OF_MARKETS)
+    return WirePart(
+        height=data.chain.height or None,
+        block_time_ns=data.chain.time_ns or None,
+        counts=(
+            ("frames", data.frames),
+            ("faults", faults),
+            ("gaps", bot.shown.kinds["gap"] + troubles.get("gap", 0)),
+            ("reconnects", bot.shown.kinds["close"]),
+            ("kB", bot.shown.bytes // 1_000),
+        ),
+        kinds=tuple(bot.shown.kinds.most_common(8)),
+        samples=tuple(reversed(bot.shown.last_frames)),
+    )
