@@ -13,7 +13,7 @@ from bot.database.tables import engine_of
 from bot.database.writer import Writer
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper, paper_account
-from bot.run.resume import ACCOUNT, Carrying, Left, beyond, unused_id
+from bot.run.resume import ACCOUNT, Carrying, Left, beginning, beyond, unused_id
 from bot.run.wire import WireVenue
 from dydx_conn import ConnError, Frame, Inbox, Subaccount
 from dydx_paper import Entry, LedgerState, VenueState, from_json, ledger_state, resumed, to_json
@@ -275,6 +275,29 @@ def test_no_id_that_an_earlier_run_has_claimed_serves_again() -> None:
     assert unused_id(left) > 7
     assert unused_id(beyond(left, [(1, 1_025), (5_000, 6_024)])) > 6_024
     assert unused_id(beyond(Left(run=1, at=1, ended=False), [])) > 0
+
+
+def test_an_account_of_which_only_ids_are_left_begins_above_them(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """All else is as in a first run; it is an account of its own, as good as any."""
+    url, some = str(tmp_path / "bot.db"), frames[:3_000]
+    assert beginning([]) is None
+    left = beginning([(1, 1_025)])
+    assert left is not None
+
+    run = stored(url, some, left, ledger=None)
+    plain = Run(lambda *_: None).on(some)
+
+    words = [[entry.words for entry in each.bot.journal.entries] for each in (run, plain)]
+    assert words[0] == words[1]
+    assert run.ledger.collateral == plain.ledger.collateral
+    assert min(order.client_id for order in run.ledger.orders) > 1_025
+    assert run.bot.shown.carried == "begins, with client ids that no earlier run of it has used"
+    following = required(url)
+    assert following.venue is not None
+    assert (1, 1) == (following.run, following.ledger)
+    assert to_json(following.venue.ledger) == [*run.states.values()][-1]
 
 
 def test_a_server_gives_back_the_same(postgresql: Callable[[], str], frames: list[Frame]) -> None:

@@ -287,7 +287,7 @@ def _written_down(
 
         require(url)
     row = run_row(bot, config=config_of(bot), **run)
-    if left is not None:  # a paper account goes on
+    if left is not None and left.run:  # a paper account goes on
         row["ledger"] = left.ledger
     return [Database(bot, url, row)]
 

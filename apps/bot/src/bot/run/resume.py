@@ -43,9 +43,9 @@ _AHEAD: Final = 1_024
 class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What a run left for the next of its account.
 
-    `run` and `ledger` are its numbers in the database, `seq` and `at` of the newest frame that is
-    in it, and `ended` whether it ended by itself. `lost` counts the rows that are missing,
-    `paid_in` is what came since, in quote quantums, where that is known.
+    `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
+    of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
+    rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
     """
 
     run: int
@@ -81,6 +81,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     def words(self, now: int) -> str:
         """Put in one line what goes on, from which run, how long ago, and why that ended."""
+        if not self.run:
+            return "begins, with client ids that no earlier run of it has used"
         how = "ended" if self.ended else "was killed"
         ago = _ago(max(now - self.at, 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
@@ -143,6 +145,11 @@ def beyond(left: Left, earlier: Iterable[tuple[int, int]]) -> Left:
     )
 
 
+def beginning(earlier: Iterable[tuple[int, int]]) -> Left | None:
+    """Return with what an account begins that earlier runs left client ids of alone, if any."""
+    return beyond(Left(run=0, at=0, ended=True), ids) if (ids := [*earlier]) else None
+
+
 def unused_id(left: Left) -> int:
     """Return a client id above all that a run can have sent, though its last rows are lost."""
     used = [left.memory.next_client_id] if left.memory is not None else []
@@ -183,7 +190,8 @@ class Carrying:
             inbox.put("state", text, id=f"{left.run}/{id_}", link=ACCOUNT)
         if venue is not None:
             at = left.at if left is not None else 0
-            self._begin(venue, venue.state if left is None else left.venue, at)
+            state = left.venue if left is not None and left.run else venue.state
+            self._begin(venue, state, at)
         if left is not None and left.memory is not None:
             memory = left.memory
             if venue is not None:
