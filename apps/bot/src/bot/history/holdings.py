@@ -33,7 +33,7 @@ FIELDS: Final = (
     "entry_price", "exit_price", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc",
     "net_usdc", "opened", "closed", "updated",
 )  # fmt: skip
-_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED")
+_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
 _columns = positions.c
 
@@ -140,12 +140,14 @@ def _which(
 
 
 def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> dict[str, Any]:
-    open_ = _columns.status == "OPEN"
+    open_, left = _columns.status == "OPEN", _columns.status == "LEFT"
+    ended = ~(open_ | left)
     counted = {
         "count": func.count(),
         "open": func.sum(case((open_, 1), else_=0)),
-        "won": func.sum(case((and_(~open_, _NET > 0), 1), else_=0)),
-        "lost": func.sum(case((and_(~open_, _NET < 0), 1), else_=0)),
+        "left": func.sum(case((left, 1), else_=0)),
+        "won": func.sum(case((and_(ended, _NET > 0), 1), else_=0)),
+        "lost": func.sum(case((and_(ended, _NET < 0), 1), else_=0)),
         "unknown": func.sum(case((and_(open_, _columns.unrealized.is_(None)), 1), else_=0)),
         **{name: func.sum(_columns[name]) for name in _MONEY},
         "net": func.sum(_NET),
@@ -156,8 +158,8 @@ def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> di
 
 
 def _for_program(summary: dict[str, Any]) -> dict[str, Any]:
-    counts = ("count", "open", "won", "lost")
-    closed = summary["count"] - summary["open"]
+    counts = ("count", "open", "left", "won", "lost")
+    closed = summary["count"] - summary["open"] - summary["left"]
     return {
         **{name: summary[name] for name in counts},
         "closed": closed,
@@ -171,8 +173,11 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
         yield f"no positions in {where}{' by these filters' if words else ''}"
         yield words or nothing
         return
-    closed = summary["count"] - summary["open"]
-    yield f"{summary['count']:,} positions: {summary['open']:,} open, {closed:,} closed"
+    closed, left = summary["count"] - summary["open"] - summary["left"], summary["left"]
+    also = f", {left:,} left" if left else ""
+    yield f"{summary['count']:,} positions: {summary['open']:,} open, {closed:,} closed{also}"
+    if left:
+        yield "left         held on in a later row, or by a paper account that began again"
     if words:
         yield words
     if closed:
@@ -199,7 +204,7 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
         return
     yield from table(_TABLE, [
         [utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
-         row["size"] if row["status"] == "OPEN" else row["max_size"], _short(row["entry_price"]),
+         row["size"] if row["status"] in ("OPEN", "LEFT") else row["max_size"], _short(row["entry_price"]),
          _short(row["exit_price"]), money(row["net"], sign=True), row["status"].lower()]
         for row in rows
     ])  # fmt: skip
