@@ -204,7 +204,7 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
         return
     yield from table(_TABLE, [
         [utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
-         row["size"] if row["status"] in ("OPEN", "LEFT") else row["max_size"], _short(row["entry_price"]),
+         row["max_size"] if row["closed"] else row["size"], _short(row["entry_price"]),
          _short(row["exit_price"]), money(row["net"], sign=True), row["status"].lower()]
         for row in rows
     ])  # fmt: skip

@@ -9,7 +9,8 @@ a recording replays to the same hash with no database at hand.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from dydx_paper import (
     PaperVenue,
     VenueState,
     from_json,
+    frozen,
+    in_parts,
     restore,
     to_json,
 )
@@ -32,6 +35,7 @@ from dydx_risk import Memory, Risk
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
+_PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames goes first
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
 _AHEAD: Final = 1_024
@@ -190,8 +194,7 @@ class Carrying:
             inbox.put("state", text, id=f"{left.run}/{id_}", link=ACCOUNT)
         if venue is not None:
             at = left.at if left is not None else 0
-            state = left.venue if left is not None and left.run else venue.state
-            self._begin(venue, state, at)
+            self._begin(venue, (left and left.venue) or venue.state, at)
         if left is not None and left.memory is not None:
             memory = left.memory
             if venue is not None:
@@ -213,30 +216,24 @@ class Carrying:
             self._store()
         self._check()
 
-    def _begin(self, venue: PaperVenue, state: VenueState | None, at: int) -> None:
+    def _begin(self, venue: PaperVenue, state: VenueState, at: int) -> None:
         self._digest, self._stored = Digest(venue.ledger), 0
         venue.ledger.journal = self._digest.take
-        self._row("state", at, text=to_json(state))
+        self._row("state", at, _state_row, frozen(state))
 
     def _store(self) -> None:
         if self._venue is None or self._digest is None:
             return
         events = self._digest.drain()
         self._stored += len(events)
-        self._row("frame", self._last[1], events, self._venue.carried)
+        self._row("frame", self._last[1], _entry_row, events, self._venue.carried)
         if self._stored >= _EVENTS:
             self._begin(self._venue, self._venue.state, self._last[1])
 
-    def _row(
-        self, kind: str, at: int, events: Sequence[Event] = (), carried: Carried | None = None, *,
-        text: str = "",
-    ) -> None:  # fmt: skip
+    def _row(self, kind: str, at: int, make: Callable[..., dict[str, Any]], *of: Any) -> None:
         self._rows += 1
         row = {"n": self._rows, "seq": self._last[0], "at": at, "kind": kind}
-        if carried is None:
-            self._put("ledger_events", row | {"data": text})
-        else:
-            self._put("ledger_events", partial(_entry_row, row, events, carried))
+        self._put("ledger_events", partial(make, row, *of))
 
     def _check(self) -> None:
         memory = self._risk.memory
@@ -253,6 +250,14 @@ class Carrying:
 def _aside(memory: Memory | None) -> Memory | None:
     # Time goes on by itself.
     return None if memory is None else msgspec.structs.replace(memory, now=0)
+
+
+def _state_row(row: Mapping[str, Any], state: VenueState) -> dict[str, Any]:
+    parts = []
+    for part in in_parts(state):  # as the text of JSON that it is in its column
+        parts.append(msgspec.json.encode(part)[1:-1])
+        time.sleep(_PAUSE_S)
+    return {**row, "data": msgspec.Raw(b'"%b"' % b"".join(parts))}
 
 
 def _entry_row(row: Mapping[str, Any], events: Iterable[Event], carried: Carried) -> dict[str, Any]:
