@@ -537,9 +537,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return [path for path in given if value_of(self.settings, path) != value_of(usual, path)]
 
     @property
+    def is_recorded(self) -> bool:
+        """Return whether they are those that a recording holds."""
+        return RECORDING in self.origins.values()
+
+    @property
     def file(self) -> str:
         """Return in words which file the settings are from."""
-        if RECORDING in self.origins.values():
+        if self.is_recorded:
             return "as recorded"
         return "no file" if self.path is None else str(self.path)
 
@@ -548,16 +553,15 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         """Return the SHA-256 over all by which a run decides."""
         return hashlib.sha256(self.text().encode()).hexdigest()
 
-    def text(self, deposit: int | None = None) -> str:
+    def text(self) -> str:
         """Return as JSON all by which a run decides: what stands beside it is left out.
 
-        `deposit` stands for one that nobody chose.
+        A deposit that nobody chose is null: what came of it stands beside this, wherever it is.
         """
         values = self.settings.model_dump(mode="json", exclude=_BESIDE)
         # Of a file of the user's the name alone, as of a strategy everywhere else.
         for section, name in ((values, "strategy"), (values["signals"], "use")):
             section[name] = section[name].replace("\\", "/").rpartition("/")[2]
-        values["deposit"] = values["deposit"] or deposit
         return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
 
 
