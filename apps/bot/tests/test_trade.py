@@ -510,7 +510,7 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             chain_id_expected="dydx-testnet-4",
             chain_id_reported="other",
             status=status,
-            checks=(bot.environment.Check("chain", "failed", "another one"),),
+            checks=(bot.config.environment.Check("chain", "failed", "another one"),),
         )
         received = {frame.channel: frame for frame in frames}
         monkeypatch.setattr(bot.live.trade, "validate", lambda *_: (result, received))
