@@ -494,6 +494,7 @@ def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
 
 FILE: Final = "bot.yaml"
 NONE: Final = "none"
+NO_FILE: Final = "no file"
 CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
 
 
@@ -546,7 +547,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         """Return in words which file the settings are from."""
         if self.is_recorded:
             return "as recorded"
-        return "no file" if self.path is None else str(self.path)
+        return NO_FILE if self.path is None else str(self.path)
 
     @property
     def hash(self) -> str:
@@ -565,6 +566,17 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
 
 
+def settings_words(file: str, changed: Sequence[str], profile: str, digest: str) -> str:
+    """Put in one line which settings count: the `file`, how many are others, and their hash."""
+    count = len(changed)
+    others = f"{count} differ{'s' * (count == 1)} from {profile}" if count else f"all as {profile}"
+    after = f", {others}, hash {digest[:_DIGITS]}"
+    most = _LINE - len(after)
+    return (file if len(file) <= most else f"…{file[1 - most :]}") + after
+
+
+_DIGITS: Final = 8
+_LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
 }  # fmt: skip
