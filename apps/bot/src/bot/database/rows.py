@@ -198,7 +198,7 @@ def config_of(bot: Bot) -> dict[str, Any]:
     """Return all by which a run decides, as plain data: as its recording has it."""
     options = bot.options
     if options.config is not None:
-        config: dict[str, Any] = msgspec.json.decode(options.config.text(options.deposit))
+        config: dict[str, Any] = msgspec.json.decode(options.config.text())
         return config
     return {
         "profile": options.profile, "strategy": options.strategy, "deposit": options.deposit,
