@@ -254,15 +254,8 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
             which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
             _end_orders(connection, which, own["run_id"], row["at"], _GONE)
         return
-<<<<<<< HEAD
     filled = {name: value for name, value in own.items() if name in TABLES[table].c}
     names = tuple(filled | rows[0])
-=======
-    if table == "ledger_events":
-        _prune(connection, rows, own)
-    own = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(own | rows[0])
->>>>>>> main
     statement = _statement(connection.dialect.name, table, names)
     connection.execute(statement, [filled | row for row in rows])
     if table == "ledger_events":
@@ -271,18 +264,6 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
 
 def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
     """Delete what nobody reads any more, in the transaction in which these rows are stored."""
-    states = [row["n"] for row in rows if row["kind"] == "state"]
-    if not states:
-        return
-    same = (runs.c[name] == own[name] for name in ("chain_id", "account"))
-    earlier = sqlalchemy.select(runs.c.id).where(*same, runs.c.id < own["run_id"])
-    superseded = sqlalchemy.and_(events.c.run_id == own["run_id"], events.c.n < max(states))
-    over = sqlalchemy.or_(superseded, events.c.run_id.in_(earlier))
-    connection.execute(events.delete().where(over))
-
-
-def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
-    """Delete what nobody reads any more once these rows are stored, in the same transaction."""
     states = [row["n"] for row in rows if row["kind"] == "state"]
     if not states:
         return
