@@ -23,7 +23,7 @@ from bot.database.rows import database_of
 from bot.database.spill import spilled
 from bot.database.store import absorb
 from bot.database.tables import TABLES, engine_of, explained, upgrade, writing
-from bot.run.resume import Left
+from bot.run.resume import Left, Shared
 
 
 def carried(
@@ -87,7 +87,8 @@ def _read(connection: Connection, chain_id: str, account: str, *, paper: bool) -
         if checkpoint is not None:
             memory = _decoded(checkpoint["data"], Memory)
             at, seq = max(left.at, checkpoint["at"]), max(left.seq, checkpoint["seq"])
-            left = replace(left, memory=memory, at=at, seq=left.seq if paper else seq)
+            parts = _decoded(checkpoint["data"], Shared).parts
+            left = replace(left, memory=memory, parts=parts, at=at, seq=left.seq if paper else seq)
         if (left.venue if paper else left.memory) is not None:
             return left
     return None  # or all were killed before they had begun

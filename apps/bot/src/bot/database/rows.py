@@ -262,7 +262,7 @@ def written_down(
     named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
     path = settings.record or ""
     made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
-    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
+    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left, bot.parts) for one in made]
     return [*made, *carrying]
 
 

@@ -32,6 +32,7 @@ from dydx_paper import (
     to_json,
 )
 from dydx_risk import Memory, Risk
+from dydx_strategy import StakesLeft
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
@@ -39,6 +40,8 @@ _PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames go
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
 _AHEAD: Final = 1_024
+
+Parts = Mapping[str, StakesLeft]
 
 # === Left ===
 # What a run left, as the next one reads it, and in words.
@@ -50,6 +53,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
     of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
     rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
+    `parts` is what of it each had of several strategies that share the account.
     """
 
     run: int
@@ -61,6 +65,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     paid_in: int = 0
     venue: VenueState | None = None
     memory: Memory | None = None
+    parts: dict[str, StakesLeft] = {}
 
     @property
     def text(self) -> str:
@@ -161,6 +166,12 @@ def unused_id(left: Left) -> int:
     return (max(used, default=0) + _AHEAD) % 2**32
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """What of a checkpoint is of several strategies."""
+
+    parts: dict[str, StakesLeft] = {}
+
+
 # === Writing ===
 # What goes into the database while a run goes on: beside it, at most a row a frame.
 
@@ -176,12 +187,14 @@ class Carrying:
     trouble = ""
 
     def __init__(
-        self, venue: object, risk: Risk, put: Callable[[str, Any], None], left: Left | None = None
-    ) -> None:
+        self, venue: object, risk: Risk, put: Callable[[str, Any], None], left: Left | None = None,
+        parts: Callable[[], Parts] = dict,
+    ) -> None:  # fmt: skip
         self._venue = venue if isinstance(venue, PaperVenue) else None
         self._risk, self._put, self._left = risk, put, left
         self._digest: Digest | None = None
         self._memory: Memory | None = None
+        self._parts, self._known = parts, dict[str, StakesLeft]()
         self._rows, self._stored, self._due = 0, 0, 0
         self._last = 0, 0  # the number and the time of the newest frame
 
@@ -199,6 +212,7 @@ class Carrying:
             memory = left.memory
             if venue is not None:
                 memory = msgspec.structs.replace(memory, next_client_id=unused_id(left))
+            self._known = left.parts
             self._remember(memory)
 
     def note(self, frame: Frame) -> None:
@@ -237,14 +251,16 @@ class Carrying:
 
     def _check(self) -> None:
         memory = self._risk.memory
-        if memory.day >= 0 and _aside(memory) != _aside(self._memory):
+        known, self._known = self._known, {**self._parts()}
+        changed = _aside(memory) != _aside(self._memory) or known != self._known
+        if memory.day >= 0 and changed:
             self._remember(memory)
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
         seq, at = self._last
         row = {"seq": seq, "at": at or memory.now}
-        self._put("checkpoints", partial(_memory_row, row, memory))
+        self._put("checkpoints", partial(_memory_row, row, memory, self._known))
 
 
 def _aside(memory: Memory | None) -> Memory | None:
@@ -264,5 +280,6 @@ def _entry_row(row: Mapping[str, Any], events: Iterable[Event], carried: Carried
     return {**row, "data": to_json(Entry.of(events, carried))}
 
 
-def _memory_row(row: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
-    return {**row, "data": to_json(memory)}
+def _memory_row(row: Mapping[str, Any], memory: Memory, parts: Parts) -> dict[str, Any]:
+    more = {"parts": parts} if parts else {}
+    return {**row, "data": to_json({**msgspec.structs.asdict(memory), **more})}
