@@ -36,6 +36,7 @@ from dydx_strategy import StakesLeft
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
+_SOON_NS: Final = 100_000_000
 _PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames goes first
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
@@ -179,8 +180,8 @@ class Shared(msgspec.Struct, frozen=True):
 class Carrying:
     """Stores what a next run needs; the last one's comes before all other frames.
 
-    A row a frame in which something happened to the account, and of risk's memory at most one a
-    second, where it changed. Rows are made by the writer's thread.
+    A row a frame in which something happened to the account, and of risk's memory, where it
+    changed, one a second, or soon after such a frame. Rows are made by the writer's thread.
     """
 
     name = "memory"
@@ -219,6 +220,8 @@ class Carrying:
         """Store what the frame before this one did."""
         if self._digest:
             self._store()
+            # Whose a fill is, strategies learn with the next score.
+            self._due = min(self._due, frame.mono + _SOON_NS)
         if frame.mono >= self._due:
             self._due = frame.mono + _SECOND_NS
             self._check()
