@@ -190,6 +190,48 @@ def test_a_position_is_shown_with_its_fills_and_its_funding(bot: Bot, typed: str
     ]
 
 
+def test_the_fill_that_closed_a_position_is_among_its_fills(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its message comes after the block that closed it; one of the position before is not."""
+    path = str(tmp_path / "bot.db")
+    engine = engine_of(path)
+    upgrade(engine)
+    orders = (
+        ("SELL", 0.5, "0.3"), ("BUY", 1, "0.02"), ("SELL", 59, "0.01"),
+        ("SELL", 60.5, "0.01"), ("BUY", 61, "0.02"),
+    )  # fmt: skip
+    made = [
+        {**ROWS["fills"][0], "fill_id": f"f{n}", "id": f"F{n}", "side": side, "size": size,
+         "at": NOON + int(after * SECOND)}
+        for n, (side, after, size) in enumerate(orders, 1)
+    ]  # fmt: skip
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        connection.execute(TABLES["positions"].insert(), [position(1)])
+        connection.execute(TABLES["fills"].insert(), made)
+    engine.dispose()
+
+    main(["positions", "11", "--csv", "--database", path])
+
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [row["id"] for row in rows] == ["F2", "F3", "F4"]
+
+
+def test_a_position_without_funding_has_no_table_of_it(bot: Bot) -> None:
+    """A head above nothing would be one more thing to wonder about."""
+    _, out, _ = bot("positions", "33")
+
+    assert "rate" not in out
+
+
+def test_one_position_is_counted_as_one(bot: Bot) -> None:
+    """Words agree with their number."""
+    _, out, _ = bot("positions", "--side", "short")
+
+    assert out.startswith("1 position: 0 open, 1 closed\n")
+
+
 def test_a_program_gets_a_position_whole(bot: Bot) -> None:
     """Of a ticker the newest; what is not known is null."""
     _, out, _ = bot("positions", "btc-usd", "--json")
@@ -217,7 +259,7 @@ def test_profit_is_summed_by_day(bot: Bot) -> None:
         "equity       1,000.00 at first, 980.00 at last",
         "transfers    +50.00 paid in or out",
         "realized     counts when a position closed, unrealized where it stands",
-        "unrealized   is not known of 1 open positions",
+        "unrealized   is not known of 1 open position",
     ]
 
 

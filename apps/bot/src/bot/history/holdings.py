@@ -5,14 +5,24 @@ bot positions ──► which ──► a summary and rows; bot positions BTC-US
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, select, tuple_
 
 from bot.database.tables import fills, funding_payments, positions, shown
-from bot.history.listing import Column, Listing, as_csv, as_json, labelled, printed, table
+from bot.history.listing import (
+    Column,
+    Listing,
+    as_csv,
+    as_json,
+    how_many,
+    labelled,
+    printed,
+    table,
+)
 from bot.history.orders import FILL_FIELDS, fill_fields, nothing_yet
 from bot.history.reading import (
     NothingYetError,
@@ -35,6 +45,7 @@ FIELDS: Final = (
 )  # fmt: skip
 _STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
+_LATE_NS: Final = 600 * 1_000_000_000  # by so much a message may come after its block
 _columns = positions.c
 
 # What a position has come to; a paper account's fees and funding are no part of `realized`.
@@ -172,7 +183,7 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
         yield words or nothing
         return
     closed = summary["count"] - summary["open"]
-    yield f"{summary['count']:,} positions: {summary['open']:,} open, {closed:,} closed"
+    yield f"{how_many(summary['count'], 'position')}: {summary['open']:,} open, {closed:,} closed"
     if words:
         yield words
     if closed:
@@ -238,9 +249,9 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
         query = select(of).where(same, of.c.ticker == position["ticker"])
         query = query.where(of.c.at >= position["opened"])
         if position["closed"] is not None:
-            query = query.where(of.c.at <= position["closed"])
+            query = query.where(of.c.at <= position["closed"] + _LATE_NS * (of is fills))
         found.append(connection.execute(query.order_by(of.c.at)).mappings().all())
-    filled, paid = found
+    filled, paid = [*_until_flat(found[0], position["side"])], found[1]
     if arguments.csv:
         print(as_csv(FILL_FIELDS, [fill_fields(row) for row in filled]), end="")
     elif arguments.json:
@@ -256,6 +267,23 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
     else:
         print(as_lines(_words(connection, position, filled, paid)))
     return 0
+
+
+def _until_flat(rows: Iterable[RowMapping], side: str) -> Iterator[RowMapping]:
+    """Return the fills that opened a position, changed it and closed it, in their order.
+
+    It is opened and closed at the time of a block, and a fill is stored with the time at which its
+    message came: the one that closes it is later than its end.
+    """
+    held, grows = Decimal(0), "BUY" if side == "LONG" else "SELL"
+    for row in rows:
+        size = Decimal(row["size"]) * (1 if row["side"] == grows else -1)
+        if not held and size < 0:
+            continue  # it closed the one before
+        held += size
+        yield row
+        if held <= 0:
+            return
 
 
 def _found(connection: Connection, typed: str) -> RowMapping:
@@ -303,6 +331,8 @@ def _words(
         [[row["id"], utc(row["at"]), row["side"].lower(), row["size"], row["price"],
           money(row["fee"])] for row in filled],
     )  # fmt: skip
+    if not paid:
+        return
     yield ""
     yield from table(
         (Column("funding"), Column("size", right=True), Column("rate", right=True),

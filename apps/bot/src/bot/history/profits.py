@@ -28,7 +28,7 @@ from bot.database.tables import (
     shown,
     transfers,
 )
-from bot.history.listing import Column, Listing, printed, table
+from bot.history.listing import Column, Listing, how_many, printed, table
 from bot.history.orders import nothing_yet
 from bot.history.reading import (
     NothingYetError,
@@ -303,5 +303,5 @@ def _notes(total: Group, choice: Choice) -> Sequence[str]:
     if choice.by == "strategy":
         notes.append("strategy     is a run's: what each of several earned is not stored")
     if total.unvalued:
-        notes.append(f"unrealized   is not known of {total.unvalued} open positions")
+        notes.append(f"unrealized   is not known of {how_many(total.unvalued, 'open position')}")
     return notes
