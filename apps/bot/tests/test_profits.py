@@ -108,10 +108,10 @@ def test_positions_are_summed_up_and_listed(bot: Bot) -> None:
         "fees         9.00 USDC paid",
         "net          -12.00 USDC",
         "",
-        "opened          ticker   side   size   entry    exit  net USDC  status",
-        "25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
-        "25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
-        "25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
+        "run  opened          ticker   side   size   entry    exit  net USDC  status",
+        "  2  25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
+        "  1  25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
+        "  1  25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
         "",
         "times are UTC; all about one: bot positions 33-f00d",
     ]
@@ -216,6 +216,26 @@ def test_the_fill_that_closed_a_position_is_among_its_fills(
 
     rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert [row["id"] for row in rows] == ["F2", "F3", "F4"]
+
+
+def test_what_a_run_left_to_a_later_one_is_neither_open_nor_closed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is won or lost where it ends; its row is not counted twice."""
+    path = str(tmp_path / "bot.db")
+    engine = engine_of(path)
+    upgrade(engine)
+    left = position(1, status="LEFT", closed=None, realized=0)
+    later = position(2, status="OPEN", closed=None, realized=0, run_id=2)
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        connection.execute(TABLES["positions"].insert(), [left, later])
+    engine.dispose()
+
+    main(["positions", "--database", path])
+    out = capsys.readouterr().out
+
+    assert out.startswith("2 positions: 1 open, 0 closed, 1 left to a later run\nrealized")
 
 
 def test_a_position_without_funding_has_no_table_of_it(bot: Bot) -> None:

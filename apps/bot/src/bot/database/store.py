@@ -233,7 +233,8 @@ def _left(own: Row, at: int) -> Any:
     account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
     earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
     left = positions.update().where(*account, earlier)
-    return left.values(status="LEFT", updated=at)
+    # What it gained counts in the row that goes on with it, from the same entry price.
+    return left.values(status="LEFT", unrealized=0, updated=at)
 
 
 @functools.cache

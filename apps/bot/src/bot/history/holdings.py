@@ -43,7 +43,8 @@ FIELDS: Final = (
     "entry_price", "exit_price", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc",
     "net_usdc", "opened", "closed", "updated",
 )  # fmt: skip
-_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED")
+# LEFT: a run of real orders ended with it open, and a row of a later run goes on with it.
+_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
 _LATE_NS: Final = 600 * 1_000_000_000  # by so much a message may come after its block
 _columns = positions.c
@@ -151,12 +152,14 @@ def _which(
 
 
 def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> dict[str, Any]:
-    open_ = _columns.status == "OPEN"
+    open_, left = _columns.status == "OPEN", _columns.status == "LEFT"
+    closed = ~open_ & ~left
     counted = {
         "count": func.count(),
         "open": func.sum(case((open_, 1), else_=0)),
-        "won": func.sum(case((and_(~open_, _NET > 0), 1), else_=0)),
-        "lost": func.sum(case((and_(~open_, _NET < 0), 1), else_=0)),
+        "left": func.sum(case((left, 1), else_=0)),
+        "won": func.sum(case((and_(closed, _NET > 0), 1), else_=0)),
+        "lost": func.sum(case((and_(closed, _NET < 0), 1), else_=0)),
         "unknown": func.sum(case((and_(open_, _columns.unrealized.is_(None)), 1), else_=0)),
         **{name: func.sum(_columns[name]) for name in _MONEY},
         "net": func.sum(_NET),
@@ -167,8 +170,8 @@ def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> di
 
 
 def _for_program(summary: dict[str, Any]) -> dict[str, Any]:
-    counts = ("count", "open", "won", "lost")
-    closed = summary["count"] - summary["open"]
+    counts = ("count", "open", "won", "lost", "left")
+    closed = summary["count"] - summary["open"] - summary["left"]
     return {
         **{name: summary[name] for name in counts},
         "closed": closed,
@@ -182,8 +185,10 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
         yield f"no positions in {where}{' by these filters' if words else ''}"
         yield words or nothing
         return
-    closed = summary["count"] - summary["open"]
-    yield f"{how_many(summary['count'], 'position')}: {summary['open']:,} open, {closed:,} closed"
+    closed = summary["count"] - summary["open"] - summary["left"]
+    left = f", {summary['left']:,} left to a later run" if summary["left"] else ""
+    counts = f"{summary['open']:,} open, {closed:,} closed{left}"
+    yield f"{how_many(summary['count'], 'position')}: {counts}"
     if words:
         yield words
     if closed:
@@ -199,9 +204,9 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
 
 
 _TABLE: Final = (
-    Column("opened"), Column("ticker", cut=True), Column("side"), Column("size", right=True),
-    Column("entry", right=True), Column("exit", right=True), Column("net USDC", right=True),
-    Column("status", cut=True),
+    Column("run", right=True), Column("opened"), Column("ticker", cut=True), Column("side"),
+    Column("size", right=True), Column("entry", right=True), Column("exit", right=True),
+    Column("net USDC", right=True), Column("status", cut=True),
 )  # fmt: skip
 
 
@@ -209,7 +214,7 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
     if not rows:
         return
     yield from table(_TABLE, [
-        [utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
+        [str(row["run_id"]), utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
          row["size"] if row["status"] == "OPEN" else row["max_size"], _short(row["entry_price"]),
          _short(row["exit_price"]), money(row["net"], sign=True), row["status"].lower()]
         for row in rows
