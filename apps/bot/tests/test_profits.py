@@ -140,7 +140,7 @@ def test_positions_are_chosen_and_sorted(bot: Bot, typed: str, found: str) -> No
     assert "".join(row["position_id"][0] for row in json.loads(out)["rows"]) == found
 
 
-@pytest.mark.parametrize("sort", holdings._SORTS)
+@pytest.mark.parametrize("sort", holdings.SORTS)
 def test_positions_are_sorted_by_any_column(bot: Bot, sort: str) -> None:
     """Also by one that some of them have nothing in."""
     assert bot("positions", "--sort", sort)[0] == 0
@@ -355,7 +355,7 @@ def test_errors_are_counted_by_what_is_chosen(bot: Bot, typed: str, counts: list
 
 def test_errors_by_time_fit_a_terminal(bot: Bot) -> None:
     """Whatever they are grouped by."""
-    for by in failures._GROUPS:
+    for by in failures.GROUPS:
         _, out, _ = bot("errors", "--by", by)
         assert max(map(len, out.splitlines())) <= 80
 

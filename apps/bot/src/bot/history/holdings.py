@@ -44,7 +44,7 @@ FIELDS: Final = (
     "net_usdc", "opened", "closed", "updated",
 )  # fmt: skip
 # LEFT: a run of real orders ended with it open, and a row of a later run goes on with it.
-_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
+STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
 _LATE_NS: Final = 600 * 1_000_000_000  # by so much a message may come after its block
 _columns = positions.c
@@ -63,7 +63,7 @@ def _number(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(sqlalchemy.cast(func.nullif(column, ""), sqlalchemy.Double), 0)
 
 
-_SORTS: Final[dict[str, ColumnElement[Any]]] = {
+SORTS: Final[dict[str, ColumnElement[Any]]] = {
     **{name: _columns[name] for name in ("ticker", "side", "status", "opened", "updated")},
     **{name: _number(_columns[name])
        for name in ("size", "max_size", "entry_price", "exit_price")},
@@ -98,7 +98,7 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
     last = max(1, -(-total // limit))
     if arguments.page > last:
         raise TypedError(f"expected a page from 1 to {last}, got {arguments.page}")
-    by = _SORTS[_sort(arguments.sort)]
+    by = SORTS[_sort(arguments.sort)]
     order = (by.asc(), _columns.opened.asc()) if arguments.ascending else (
         by.desc(), _columns.opened.desc()
     )  # fmt: skip
@@ -123,14 +123,14 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
 
 
 def _sort(typed: str) -> str:
-    return chosen("a column to sort by", typed, _SORTS)
+    return chosen("a column to sort by", typed, SORTS)
 
 
 def _which(
     connection: Connection, arguments: argparse.Namespace, since: int | None, until: int | None
 ) -> list[ColumnElement[bool]]:
     terms: list[ColumnElement[bool]] = []
-    for name, known in (("ticker", ()), ("status", _STATUSES), ("side", ("LONG", "SHORT"))):
+    for name, known in (("ticker", ()), ("status", STATUSES), ("side", ("LONG", "SHORT"))):
         if (typed := getattr(arguments, name)) is not None:
             there = connection.execute(select(_columns[name]).distinct()).scalars()
             names = {*there, *known}
