@@ -277,6 +277,7 @@ def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
 def _left(own: Row, row: Row) -> Any:
     account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
     earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
+    # What it gained counts in the row that goes on with it, from the same entry price.
     gone = positions.c.position_id.not_in(row.get("open", ()))
     left = positions.update().where(*account, earlier, gone)
     return left.values(status="LEFT", unrealized=0, updated=row["at"])
