@@ -446,9 +446,9 @@ def test_where_neither_takes_a_row_it_is_counted_as_lost(
 
 KILLED = """
 import sys, time
-from bot.database.tables.writer import Writer
-from bot.database.tables.spill import process
-from bot.database.tables.store import Store
+from bot.database.writer import Writer
+from bot.database.spill import process
+from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 for number in range(10**9):
@@ -492,9 +492,9 @@ def _seqs(file: str) -> list[int]:
 
 FULL = """
 import resource, sys
-from bot.database.tables.writer import Writer
-from bot.database.tables.spill import process
-from bot.database.tables.store import Store
+from bot.database.writer import Writer
+from bot.database.spill import process
+from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}
