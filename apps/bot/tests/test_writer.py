@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -363,6 +364,33 @@ def test_a_connection_that_is_cut_is_made_again(
 
     assert rows(url, "states", "seq") == [(1,), (2,)]
     assert (made.trouble, waiting()) == ("", [])
+
+
+def test_rows_wait_in_a_file_while_a_server_is_stopped(
+    postgresql: Callable[[], str], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the connection, takes all and answers nothing; a kill -9 would take what waits."""
+    monkeypatch.setattr("bot.database.store._HANGS_S", 0.2)
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1))
+        assert made.flush()
+        engine = engine_of(url)
+        with engine.connect() as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            others = f"{query} AND pid <> pg_backend_pid()"
+            stopped = connection.execute(sqlalchemy.text(others)).scalars().all()
+        engine.dispose()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            made.put("states", state(2))
+            assert made.flush()
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
+    assert (made.trouble, rows(url, "states", "seq")) == ("", [(1,), (2,)])
 
 
 def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
