@@ -10,6 +10,7 @@ the writer's thread makes its row; what goes on changing is copied at once.
 
 import argparse
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -283,9 +284,11 @@ def _written_down(
     if not (url := database_of(arguments)):
         return []
     if url != str(default_database()):
-        from bot.database.tables import require
+        from bot.database.tables import exposed, require
 
         require(url)
+        if url == arguments.database and (words := exposed(url)):
+            print(f"bot: warning: {words}", file=sys.stderr)
     row = run_row(bot, config=config_of(bot), **run)
     if left is not None and left.run:  # a paper account goes on
         row["ledger"] = left.ledger
