@@ -343,12 +343,12 @@ def test_a_path_of_a_recording_has_the_time_at_which_it_begins() -> None:
 
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No shell stands between a file and the bot."""
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/elsewhere/somebody")
 
     settings = from_file(tmp_path, "account: {keys: ~/my.key}\nrecord: ~/x.zst\n").settings
 
     assert (settings.account.keys, settings.record) == (
-        "/home/somebody/my.key", "/home/somebody/x.zst",
+        "/elsewhere/somebody/my.key", "/elsewhere/somebody/x.zst",
     )  # fmt: skip
 
 
