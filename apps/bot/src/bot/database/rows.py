@@ -263,7 +263,9 @@ def written_down(
     named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
     path = settings.record or ""
     made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
-    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
+    writers = [one.writer for one in made]
+    carrying = [Carrying(bot.venue, bot.risk, one.put, left, one.hurry) for one in writers]
+    bot.journal.listeners += [one.hear for one in carrying]
     return [*made, *carrying]
 
 
