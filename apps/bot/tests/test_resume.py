@@ -330,6 +330,28 @@ def test_how_long_ago_is_in_words(seconds: int, words: str) -> None:
     assert words in Left(run=1, at=0, ended=True).words(seconds * 10**9)
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (("equity_points", {"at": 5_000 * 10**9, "equity": 1, "free": 1}), "which was killed 70 s"),
+        (("runs", {"state": "ended", "ended": 5_010 * 10**9}), "which ended 60 s"),
+    ],
+)
+def test_a_run_in_which_nothing_happened_was_there_all_the_same(
+    tmp_path: Path, row: tuple[str, dict[str, Any]], words: str
+) -> None:
+    """It ended when it ended, and not with the newest event of its account."""
+    url = str(tmp_path / "bot.db")
+    writer = Writer(url, row_of(None))
+    writer.start()
+    run = Run(writer.put)
+    run.carrying.begin(run.inbox)
+    writer.put(*row)
+    writer.close()
+
+    assert f", from run 1, {words} ago" in required(url).words(5_070 * 10**9)
+
+
 @pytest.mark.parametrize("name", ["", "Paper", "a/b", "x" * 33, "a-b"])
 def test_what_is_no_name_of_an_account_is_refused(name: str) -> None:
     """It is a part of files, rows and frames."""

@@ -56,11 +56,13 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
     of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
     rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
-    `parts` is what of it each had of several strategies that share the account.
+    `parts` is what of it each had of several strategies that share the account, `until` the end of
+    the run, or the newest sign of it.
     """
 
     run: int
     at: int
+    until: int = 0
     seq: int = 0
     ended: bool
     ledger: int = 0
@@ -96,7 +98,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         if not self.run:
             return "begins, with client ids that no earlier run of it has used"
         how = "ended" if self.ended else "was killed"
-        ago = _ago(max(now - self.at, 0) // _SECOND_NS)
+        ago = _ago(max(now - max(self.at, self.until), 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
         since = f"run {self.run}, which {how} {ago} ago{lost}"
         if self.venue is None:
