@@ -325,8 +325,10 @@ def test_what_is_in_the_clear_is_not_sealed_as_well(tmp_path: Path) -> None:
         ("DYDX__POLICY", "5", "DYDX__POLICY: expected names and values in policy, got 5"),
         ("DYDX__POLICY", '{"x": 5}', "DYDX__POLICY: expected no name 'policy.x'"),
         ("DYDX__", "5", "DYDX__: expected the name of a setting"),
+        ("DYDX__GUARD", "maybe", "DYDX__GUARD: expected guard to be true or false, got 'maybe'"),
+        ("DYDX__MARKETS", "A B", "DYDX__MARKETS: expected markets such as BTC-USD, got 'A B'"),
         ("DYDX__SEALED", "5", "DYDX__SEALED: expected the name of a setting"),
-        ("DYDX__DEPOSIT", "many", "DYDX__DEPOSIT: expected deposit to be a valid integer, "),
+        ("DYDX__DEPOSIT", "many", "DYDX__DEPOSIT: expected deposit to be a whole number, got "),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, text: str, fault: str) -> None:
@@ -335,6 +337,60 @@ def test_a_wrong_variable_is_named(name: str, text: str, fault: str) -> None:
         load(environment={name: text})
 
     assert str(caught.value).startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("database: {url: 'postgresql://me:pw@h/db'}", ["1:17: expected no secret in the clear"]),
+        (
+            "paper: {latency: {samples_ms: [a, -1]}}",
+            ["1:32: expected paper.latency.samples_ms.0 to be a number, got 'a'", "1:35: "],
+        ),
+        ("policy:\n  max_leverage:1", ["2:3: expected names and values in policy, got 'max_l"]),
+        ("a: b: c", ["1:5: expected a line for each name, quotes around a value with a colon"]),
+        ("policy:\n  stop: 1\n other: 2", ["3:2: expected the names of a section below each"]),
+        ("deposit: 5\n---\ndeposit: 6", ["2:1: expected one document, got another below ---"]),
+        (
+            "a: 'x",
+            ["1:6: expected YAML, got what cannot be read (while scanning a quoted scalar: "],
+        ),
+    ],
+)
+def test_each_thing_that_is_wrong_is_reported_once(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
+    """And not what follows from it."""
+    with pytest.raises(ConfigError) as caught:
+        load(path=written(tmp_path, text), environment={})
+
+    found = [
+        f"{fault.where}: {fault.words}".rpartition("bot.yaml:")[2] for fault in caught.value.faults
+    ]
+    assert len(found) == len(faults)
+    assert all(map(str.startswith, found, faults))
+
+
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is only found: a pipe, a device without an end, a directory, a dangling link."""
+    monkeypatch.delenv("DYDX_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    path = Path("bot.yaml")
+    for make, words in (
+        (lambda: os.mkfifo(path), "a pipe or a device"),
+        (lambda: path.symlink_to("/dev/zero"), "a pipe or a device"),
+        (lambda: path.symlink_to("nowhere"), "got no file"),
+    ):
+        make()
+        with pytest.raises(ConfigError, match=words):
+            loaded_of(parser().parse_args(["replay"]))
+        path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
+        loaded_of(parser().parse_args(["replay"]))
+    assert load(path=Path(os.devnull), environment={}).changed == []
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:

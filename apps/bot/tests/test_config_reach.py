@@ -309,7 +309,7 @@ def test_a_bomb_of_aliases_is_refused() -> None:
 
 def test_a_huge_file_is_refused() -> None:
     """Before it is read."""
-    with pytest.raises(ConfigError, match=r"x\.yaml:1: expected at most 256 KiB, got 300"):
+    with pytest.raises(ConfigError, match=r"x\.yaml:1: expected at most 256 KiB, got more"):
         read(b"#" * 300 * 1024, "x.yaml")
 
 
