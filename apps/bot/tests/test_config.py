@@ -371,6 +371,34 @@ def test_each_thing_that_is_wrong_is_reported_once(
     assert all(map(str.startswith, found, faults))
 
 
+def test_a_strategy_may_be_a_module(tmp_path: Path) -> None:
+    """One that can be imported, or is in a package; what else has no dot is a typing error."""
+    for name in ("json", "mine.contrarian"):
+        path = written(tmp_path, f"strategy: {name}")
+        assert load(path=path, environment={}).settings.strategy == name
+    for name in ("no name", "nothing_of_this_name"):
+        with pytest.raises(ConfigError, match="expected one of rank, sniper, "):
+            load(path=written(tmp_path, f"strategy: {name}"), environment={})
+
+
+def test_settings_of_a_file_in_a_mix_are_in_that_file(tmp_path: Path) -> None:
+    """They are no part of the configuration."""
+    text = "strategies: {mix: {strategies: [{use: mine.py, settings: {a: 1}}, {use: rank}]}}"
+    with pytest.raises(ConfigError, match=r":1:58: expected settings of rank, .* alone, got some"):
+        load(path=written(tmp_path, text), environment={})
+
+
+def test_a_pipe_in_place_of_the_file_is_no_end_of_a_reload(tmp_path: Path) -> None:
+    """Nobody waits for who writes into it."""
+    path = written(tmp_path, "deposit: 5")
+    loaded = load(path=path, environment={})
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(ConfigError, match="got a pipe or a device, and no file"):
+        loaded.again()
+
+
 def test_what_is_no_file_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
