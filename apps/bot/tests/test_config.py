@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -238,6 +239,16 @@ profile: stedy
         "bot.yaml:7:10: expected a profile (steady, reckless), got 'stedy'",
         "DYDX__POLICY__MAX_LEVRAGE: expected the name of a setting: did you mean "
         "DYDX__POLICY__MAX_LEVERAGE?",
+    ]
+
+
+def test_a_name_that_is_not_known_is_reported_beside_all_else(tmp_path: Path) -> None:
+    """Though nothing comes of the settings."""
+    assert refused(tmp_path, "strategy: rnak\ndeposit: -5\nsignals: {use: trned}") == [
+        "bot.yaml:1:11: expected one of rank, sniper, reversion, carry, pairs, mix, none, or a file, "
+        "got 'rnak': did you mean rank?",
+        "bot.yaml:2:10: expected deposit to be greater than 0, got -5",
+        ANY,
     ]
 
 

@@ -684,7 +684,9 @@ def _settled(layers: list[Layer], faults: list[Fault]) -> tuple[Settings, dict[s
     try:
         settings = Settings(layers=layers)  # type: ignore[call-arg]  # see its sources
     except ValidationError as error:
-        raise ConfigError(_themselves([*wrong, *_faults(error, given)])) from None
+        names = {path: given[path].value for path in _NAMES if path in given}
+        unknown_names = _unknown_names(names, given)
+        raise ConfigError(_themselves([*wrong, *_faults(error, given), *unknown_names])) from None
     if wrong := [*wrong, *_disagreements(settings, given)]:
         raise ConfigError(wrong)
     return settings, {path: _line(given, path) for path in PATHS}
@@ -812,7 +814,7 @@ def _foremost(places: Sequence[str]) -> str:
 
 def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
     """Find what agrees with its own section, and not with another one."""
-    yield from _unknown_names(settings, given)
+    yield from _unknown_names({path: value_of(settings, path) for path in _NAMES}, given)
     if settings.strategy == "mix" and settings.strategies.mix is None:
         words = "expected strategies.mix beside strategy mix, got nothing"
         yield Fault(_at(given, "strategy"), words)
@@ -836,20 +838,24 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
                 yield Fault(where, f"signals.{name}: {words}")
 
 
-def _unknown_names(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
+_NAMES: Final = ("strategy", "signals.use")
+
+
+def _unknown_names(names: Mapping[str, Any], given: Mapping[str, Given]) -> Iterator[Fault]:
     """Find what is no name of a strategy or a signal, nor a file; not of what is typed."""
-    strategy, use = settings.strategy, settings.signals.use
+    texts = {path: value for path, value in names.items() if isinstance(value, str)}
+    strategy, use = texts.get("strategy", "none"), texts.get("signals.use", "")
     known = [*SETTINGS, "mix", "none"]
     wanted = [part.strip() for part in use.split(",") if part.strip()]
     signals = [*(make().name for make in ALL), "all"]
-    for path, name, names in (
+    for path, name, meant in (
         ("strategy", strategy, known),
         *(("signals.use", name, signals) for name in wanted if not use.endswith(".py")),
     ):
         typed = _at(given, path).startswith("--")
-        if name not in names and not typed and not _FILE.search(name) and not _module(path, name):
-            words = f"expected one of {', '.join(names)}, or a file, got {shown(name)}"
-            yield Fault(_at(given, path), words + near(name, names))
+        if name not in meant and not typed and not _FILE.search(name) and not _module(path, name):
+            words = f"expected one of {', '.join(meant)}, or a file, got {shown(name)}"
+            yield Fault(_at(given, path), words + near(name, meant))
 
 
 _FILE: Final = re.compile(r"[/\\]|\.(py|toml|json)$")
