@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -417,11 +418,12 @@ def test_what_is_no_file_is_refused_at_once(
     monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
     path = Path("bot.yaml")
-    for make, words in (
+    makes: list[tuple[Callable[[], None], str]] = [
         (lambda: os.mkfifo(path), "a pipe or a device"),
         (lambda: path.symlink_to("/dev/zero"), "a pipe or a device"),
         (lambda: path.symlink_to("nowhere"), "got no file"),
-    ):
+    ]
+    for make, words in makes:
         make()
         with pytest.raises(ConfigError, match=words):
             loaded_of(parser().parse_args(["replay"]))

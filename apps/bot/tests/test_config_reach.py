@@ -256,6 +256,7 @@ def test_any_bytes_are_settings_or_faults_with_a_line(folder: Path, content: byt
         max_size=4,
     )
 )
+@example([(236, 11, "\xad")])
 def test_a_valid_file_with_changes_is_settings_or_faults_with_a_line(
     folder: Path, changes: list[tuple[int, int, str]]
 ) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
-from dydx_conn import unseal
+from dydx_conn import printable, unseal
 from dydx_risk import Policy
 from dydx_signals import ALL, SignalError
 from dydx_strategy import (
@@ -769,7 +769,7 @@ def _split(loc: Sequence[str | int]) -> tuple[str, tuple[str | int, ...]]:
 
 
 def _words(path: str, error: Mapping[str, Any]) -> str:
-    what = error["msg"].removeprefix("Value error, ")
+    path, what = printable(path), error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         named = path.rpartition(".")[2] in what
         return what if named else f"{path}: {what}".removeprefix(": ")
