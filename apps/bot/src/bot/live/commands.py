@@ -47,7 +47,7 @@ from bot.run.budget import LIVE, Foreseen
 from bot.run.claim import Claim, ClaimedError, claimed
 from bot.run.composition import Bot, Options
 from bot.run.paper import paper_account
-from bot.run.resume import beyond, unused_id
+from bot.run.resume import beginning, beyond, unused_id
 from bot.run.signals import write_state
 from bot.run.wire import WireVenue
 
@@ -138,10 +138,10 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
     us, tickers = paper_account(arguments.account), tickers_of(arguments)
     left, options = carried(arguments, net, us), options_of(arguments, budget=LIVE)
     options = replace(options, account=arguments.account)
-    if left is not None:
-        if claim is not None:
-            left = beyond(left, claim.earlier)
-            claim.note(unused_id(left))
+    if claim is not None:
+        left = beginning(claim.earlier) if left is None else beyond(left, claim.earlier)
+        claim.note(1 if left is None else unused_id(left))
+    if left is not None and left.run:
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()

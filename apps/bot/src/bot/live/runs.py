@@ -170,7 +170,8 @@ def lived(
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
-    A halt that nobody took back is the first frame, and what is halted now outlives the run.
+    A halt that nobody took back is the first frame, and what is halted now outlives the run. It is
+    whole whenever it ends: a network sends on for ever.
     Whatever goes wrong `beside` it (bot.live.troubles) it goes on, and is a 1.
     """
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
@@ -197,7 +198,7 @@ def lived(
     bot.made.record = passing
     name = f"{net.name} {' '.join(tickers[:3])}"
     with begun(beside, inbox), terminal.held():
-        complete = conduct(
+        conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=record_of(bot.options), lost=terminal.lose,
         )  # fmt: skip
@@ -206,7 +207,7 @@ def lived(
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
-        print_report(report_of(bot, name=name, complete=complete or not shown), arguments)
+        print_report(report_of(bot, name=name), arguments)
     return ended(bot) or int(bool(bot.shown.troubles))
 
 

@@ -26,11 +26,13 @@ def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 def brief_lines(report: Mapping[str, Any]) -> list[str]:
     """Put a report in six lines, below those of what went wrong."""
+    # Of an account that goes on all is since its deposit, but for the drawdown.
+    of_run = " in this run" if report["carried"] else ""
     return [
         *wrong_lines(report),
         f"equity       {equity_words(report)}",
         f"profit       {_profit(report['money_usdc'])}",
-        f"drawdown     {_drawdown(report['drawdown'])}",
+        f"drawdown     {_drawdown(report['drawdown'])}{of_run}",
         f"positions    {_left(report['positions'])}",
         f"costs        {_costs(report['money_usdc'])}",
         *settings_lines(report["config"]),

@@ -314,7 +314,7 @@ class Bot:
         """Begin with what another run left; `SignalError` or `ConnError` if it is not that."""
         if state.link == ACCOUNT:
             left = carry_on(state, self.venue, self.risk)
-            self.shown.carried = left.words(state.at)
+            self.shown.carried = self.shown.notice = left.words(state.at)
         else:
             self.scorer.restore(state)
         self.journal.began(state)
