@@ -48,6 +48,7 @@ def test_no_file_is_replaced_by_one_that_begins(
 ) -> None:
     """It may hold a day's work."""
     assert main(["config", "init"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  bot config check bot.yaml"
     (here / "bot.yaml").write_text("deposit: 5")
 
     assert main(["config", "init"]) == 2

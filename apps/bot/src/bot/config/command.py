@@ -15,6 +15,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -200,7 +201,8 @@ def init(arguments: argparse.Namespace) -> int:
     except FileExistsError:
         words = "expected a path where nothing is yet, got a file: it is left as it is"
         raise ConfigError([Fault(str(path), words)]) from None
-    print(f"{path}: {len(PATHS)} settings, all as comments; bot config check {path}")
+    print(f"{path}: {len(PATHS)} settings, all as comments: take the # from those to change, then")
+    print(f"  bot config check {shlex.quote(str(path))}")
     return 0
 
 
