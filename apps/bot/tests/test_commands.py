@@ -571,6 +571,8 @@ def test_a_paper_run_goes_on_where_the_last_one_stopped(
     assert (5_000, 5_000) == (first["money_usdc"]["deposit"], second["money_usdc"]["deposit"])
     assert second["carried"].startswith("goes on from run 1, which ended ")
     assert "" == first["carried"]
+    with claimed(network("local"), paper_account("second"), "paper") as claim:
+        assert [(1, 1_025), (2_049, 3_073)] == [*claim.earlier]
     assert replayed["run_hash"] == second["run_hash"] != first["run_hash"]
 
 

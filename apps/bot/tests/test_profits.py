@@ -117,6 +117,27 @@ def test_positions_are_summed_up_and_listed(bot: Bot) -> None:
     ]
 
 
+def test_what_was_left_is_neither_open_nor_won(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A paper account that began again took nothing: what it held stays at what it was worth."""
+    engine = engine_of(str(tmp_path / "bot.db"))
+    upgrade(engine)
+    left = {"status": "LEFT", "size": "0.01", "exit_price": "", "closed": None, "realized": 0}
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        rows = [position(1), position(2, **left, unrealized=5_000_000)]
+        connection.execute(TABLES["positions"].insert(), rows)
+    engine.dispose()
+
+    assert main(["positions", "--database", str(tmp_path / "bot.db")]) == 0
+    head, words, closed, _, unrealized, *_ = capsys.readouterr().out.splitlines()
+    assert head == "2 positions: 0 open, 1 closed, 1 left"
+    assert words == "left         held on in a later row, or by a paper account that began again"
+    assert closed == "closed       1 won, 0 lost, 0 neither"
+    assert unrealized == "unrealized   +5.00 USDC"
+
+
 @pytest.mark.parametrize(
     ("typed", "found"),
     [
@@ -235,7 +256,7 @@ def test_what_a_run_left_to_a_later_one_is_neither_open_nor_closed(
     main(["positions", "--database", path])
     out = capsys.readouterr().out
 
-    assert out.startswith("2 positions: 1 open, 0 closed, 1 left to a later run\nrealized")
+    assert out.startswith("2 positions: 1 open, 0 closed, 1 left\nleft  ")
 
 
 def test_a_position_without_funding_has_no_table_of_it(bot: Bot) -> None:

@@ -745,7 +745,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
             option(
                 "act",
                 choices=("show", "check", "schema", "init", "seal"),
-                help="show: every value, and where it comes from; check: all that is wrong; "
+                help="show: what counts, and where it comes from; check: all that is wrong; "
                 "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
                 "seal: encrypt a secret into the file",
             ),
@@ -755,6 +755,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 help="with show: a setting or a section; with check, init and schema: a file; with "
                 "seal: the secret",
             ),
+            option("--all", action="store_true", help="with show: every setting"),
             CONFIG,
             JSON,
         ),

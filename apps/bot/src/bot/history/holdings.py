@@ -43,7 +43,7 @@ FIELDS: Final = (
     "entry_price", "exit_price", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc",
     "net_usdc", "opened", "closed", "updated",
 )  # fmt: skip
-# LEFT: a run of real orders ended with it open, and a row of a later run goes on with it.
+# LEFT: a run ended with it open, and a later row goes on with it, or its account began again.
 STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
 _LATE_NS: Final = 600 * 1_000_000_000  # by so much a message may come after its block
@@ -186,9 +186,11 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
         yield words or nothing
         return
     closed = summary["count"] - summary["open"] - summary["left"]
-    left = f", {summary['left']:,} left to a later run" if summary["left"] else ""
-    counts = f"{summary['open']:,} open, {closed:,} closed{left}"
+    left = summary["left"]
+    counts = f"{summary['open']:,} open, {closed:,} closed{f', {left:,} left' if left else ''}"
     yield f"{how_many(summary['count'], 'position')}: {counts}"
+    if left:
+        yield "left         held on in a later row, or by a paper account that began again"
     if words:
         yield words
     if closed:

@@ -44,6 +44,7 @@ from bot.outlet import as_lines
 # What an order may be (dydx_conn, Lifecycle); that none is so yet is no mistake.
 STATUSES: Final = (
     "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED",
+    "LEFT",
 )  # fmt: skip
 
 FIELDS: Final = (

@@ -128,7 +128,7 @@ def recorder_of(
     options: Options, net: Network, run: str = ""
 ) -> contextlib.AbstractContextManager[list[Beside]]:
     """Return what writes the frames of a run down, with by what it decides; or nothing."""
-    settings = "" if options.config is None else options.config.text(options.deposit)
+    settings = "" if options.config is None else options.config.text()
     return recorder(record_of(options), net, run, settings)
 
 
@@ -238,7 +238,9 @@ def conduct(
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
         if (loaded := bot.options.config) is not None:
             place = place_of(loaded, getattr(arguments, "config", None) or os.environ.get(CONFIG))
-            prints = not on_dashboard(arguments)
+            # Where a line is printed for each thing that happens it has these, too.
+            silent = bool(arguments.json or arguments.quiet or panel)
+            prints = silent and not on_dashboard(arguments)
             reloader = Reloader(bot, loaded, inbox, place=place, prints=prints)
             stack.enter_context(reloader.watching())
         answer = handle.answer
