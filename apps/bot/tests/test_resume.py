@@ -181,6 +181,54 @@ def test_no_order_goes_out_twice_and_no_fill_is_counted_twice(
     assert second.ledger.tally.fills == sum(map(len, fills))
 
 
+BRACKETED = """
+from dydx_strategy import Decision
+
+
+class Once:
+    name = "once"
+    done = False
+
+    def step(self, scored, held):
+        if not self.done and scored.view.oracle is not None and scored.view.book.known:
+            self.done, price = True, scored.view.oracle.price
+            yield Decision.of(scored, 500.0, "once", stop_loss=price * 0.8, take_profit=price * 1.2)
+
+
+strategy = Once
+"""
+
+
+def test_where_a_position_is_left_is_stored_before_it_is_entered(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """Whoever is killed right after the order goes out still knows its brackets."""
+    file, rows, hurried = tmp_path / "once.py", list[Any](), list[int]()
+    file.write_text(BRACKETED)
+    bot = Bot(Options.of("reckless", strategy=str(file)))
+
+    def put(table: str, row: Any) -> None:
+        made = row() if callable(row) else row
+        if table == "checkpoints" and from_json(made["data"], Memory).levels:
+            rows.append(made["seq"])
+
+    carrying = Carrying(bot.venue, bot.risk, put, hurry=lambda: hurried.append(len(rows)))
+    bot.journal.listeners.append(carrying.hear)
+
+    def passing() -> Iterator[Frame]:
+        for frame in frames:
+            carrying.note(frame)
+            yield frame
+            if bot.journal.of_kind("approved"):
+                return
+
+    bot.run(from_iterable(passing()))
+    [entered] = bot.journal.of_kind("approved")
+
+    assert (hurried, len(rows)) == ([1], 1)
+    assert rows[0] <= entered.seq
+
+
 def test_the_day_of_real_orders_is_remembered_without_a_ledger(
     tmp_path: Path, frames: list[Frame]
 ) -> None:

@@ -3,10 +3,12 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -426,6 +428,33 @@ def test_a_connection_that_is_cut_is_made_again(
     assert (made.trouble, waiting()) == ("", [])
 
 
+def test_rows_wait_in_a_file_while_a_server_is_stopped(
+    postgresql: Callable[[], str], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the connection, takes all and answers nothing; a kill -9 would take what waits."""
+    monkeypatch.setattr("bot.database.store._HANGS_S", 0.2)
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1))
+        assert made.flush()
+        engine = engine_of(url)
+        with engine.connect() as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            others = f"{query} AND pid <> pg_backend_pid()"
+            stopped = connection.execute(sqlalchemy.text(others)).scalars().all()
+        engine.dispose()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            made.put("states", state(2))
+            assert made.flush()
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
+    assert (made.trouble, rows(url, "states", "seq")) == ("", [(1,), (2,)])
+
+
 def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
     """What comes after is in it, and the loss is reported."""
     with writing(file) as made:
@@ -474,6 +503,72 @@ def test_rows_for_which_no_time_is_left_at_the_end_wait_in_the_file(file: str) -
 
     assert made.trouble.startswith("expected a database that follows, got one that is behind: ")
     assert rows(file, "states", "seq") == [(1,)]
+
+
+@pytest.mark.parametrize("hangs", ["__init__", "write", "absorb"])
+def test_rows_wait_in_a_file_when_a_database_hangs_at_the_end(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    """Those that the thread has in hand too; the next run writes them, and none twice."""
+    usual, over = getattr(Store, hangs), threading.Event()
+
+    def hanging(*given: Any) -> Any:
+        over.wait(10.0)
+        return usual(*given)
+
+    made = Writer(file, run_row())
+    if hangs == "absorb":
+        made._spill.add([("states", {"n": 99, **state(99)})])
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, hangs, hanging)
+        made.start()
+        for number in range(6):
+            made.put("states", state(number))
+        made.close(0.6)
+        trouble = made.trouble
+        over.set()
+        made._thread.join()
+    with writing(file):
+        pass
+
+    assert trouble.startswith("expected a database that follows, got one that is behind: 6 rows")
+    assert (made.lost, waiting()) == (0, [])
+    assert {seq for (seq,) in rows(file, "states", "seq")} - {99} == {*range(6)}
+    assert len(rows(file, "states", "seq")) == 6 + (hangs == "absorb")
+
+
+def test_no_row_is_there_before_one_that_waits_in_the_file(file: str, impatient: None) -> None:
+    """Whoever reads meanwhile sees no fill whose order is not there; nothing is newer than it is."""
+    made = Writer(file, run_row())
+    made._spill.add([("orders", {**order("OPEN", 1), "verdict_id": "V1", "created": 1})])
+    made._store = Store(file, made._of[1])
+    made.put("orders", {**order("FILLED", 2), "verdict_id": "V1", "created": 2})
+    made._turn()
+    made._close_store()
+    made._spill.close()
+
+    assert rows(file, "orders", "status", "created") == [("FILLED", 1)]
+
+
+def test_rows_that_nothing_takes_are_reported_while_a_run_goes_on(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They wait in memory, and are written once something takes them."""
+    Path(file).write_text("no database " * 99)
+    (tmp_path / "state").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with writing(file) as made:
+        made.put("states", state(1))
+        assert not made.flush()
+        while not made.trouble:
+            made.flush(0.1)
+        trouble = made.trouble
+        Path(file).unlink()
+        while not made.flush(0.1):
+            pass
+
+    assert trouble.endswith("1 rows wait in memory")
+    assert (made.trouble, rows(file, "states", "seq")) == ("", [(1,)])
 
 
 def test_rows_beyond_what_memory_may_hold_are_counted(

@@ -10,6 +10,7 @@ the writer's thread makes its row; what goes on changing is copied at once.
 
 import argparse
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -262,7 +263,9 @@ def written_down(
     named = {"network": net.name, "chain_id": net.chain_id, "name": ",".join(settings.markets)}
     path = settings.record or ""
     made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
-    carrying = [Carrying(bot.venue, bot.risk, one.writer.put, left) for one in made]
+    writers = [one.writer for one in made]
+    carrying = [Carrying(bot.venue, bot.risk, one.put, left, one.hurry) for one in writers]
+    bot.journal.listeners += [one.hear for one in carrying]
     return [*made, *carrying]
 
 
@@ -283,9 +286,11 @@ def _written_down(
     if not (url := database_of(arguments)):
         return []
     if url != str(default_database()):
-        from bot.database.tables import require
+        from bot.database.tables import exposed, require
 
         require(url)
+        if url == arguments.database and (words := exposed(url)):
+            print(f"bot: warning: {words}", file=sys.stderr)
     row = run_row(bot, config=config_of(bot), **run)
     if left is not None and left.run:  # a paper account goes on
         row["ledger"] = left.ledger

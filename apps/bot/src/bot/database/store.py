@@ -6,8 +6,13 @@ Used by the writer's thread alone, which loads it: nothing here is on the hot pa
 """
 
 import functools
+import os
 import socket
+import threading
+import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +41,7 @@ from bot.database.tables import order_changes as changes
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
 _PATIENCE_S: Final = 0.5  # for a lock; meanwhile rows wait in memory, and are lost by a kill -9
+_HANGS_S: Final = 5.0  # a server that has not answered a statement by then never does
 _AT_ONCE: Final = 32  # rows a statement: the thread of the frames gets its turn between two
 
 # What a row that is there already takes from a newer one: all but what it began with, and nothing
@@ -83,20 +89,23 @@ class Store:
         with explained(url), self._engine.begin() as connection:
             bury(connection, run)
             self._own = enter(connection, run)
+        self._watch = None if self._path is not None else Watch(engine)
 
     def close(self) -> None:
         """Let go of the database."""
+        if self._watch is not None:
+            self._watch.end()
         self._engine.dispose()
 
     def write(self, rows: Sequence[Named]) -> list[Refusal]:
         """Write rows in order, all or none; return those that no database could hold, and why."""
-        with explained(self._url):
+        with explained(self._url), self._watch or nullcontext():
             self._require_file()
             return _written(self._engine, rows, self._own)
 
     def absorb(self, left: Left) -> list[Refusal]:
         """Write what a run could not write, and remove its file."""
-        with explained(self._url):
+        with explained(self._url), self._watch or nullcontext():
             return absorb(self._engine, left)
 
     def _file(self) -> tuple[int, int] | None:
@@ -126,6 +135,48 @@ def absorb(engine: Engine, left: Left) -> list[Refusal]:
     refused = [refusal for rows in left.rows() for refusal in _written(engine, rows, own)]
     left.remove([row for row, _ in refused])
     return refused
+
+
+class Watch:
+    """Ends the connections to a server that takes a statement and never answers.
+
+    One that is stopped holds its connections, and no time of the network's runs out.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._since, self._over = 0.0, threading.Event()
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        sqlalchemy.event.listen(engine, "checkout", self._note)
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self._go_on)
+        threading.Thread(target=self._look, name="watch", daemon=True).start()
+
+    def __enter__(self) -> None:
+        """Begin to count the time."""
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """Count no more."""
+        self._since = 0.0
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._over.set()
+
+    def _note(self, connection: Any, *_: object) -> None:
+        self._connections.add(connection)
+
+    def _go_on(self, *_: object) -> None:
+        if self._since:
+            self._since = time.monotonic()
+
+    def _look(self) -> None:
+        while not self._over.wait(_HANGS_S / 4):
+            if self._since and time.monotonic() - self._since > _HANGS_S:
+                for connection in list(self._connections):
+                    with suppress(Exception):  # it may end at this moment
+                        line = socket.socket(fileno=os.dup(connection.fileno()))
+                        line.shutdown(socket.SHUT_RDWR)
+                        line.close()
 
 
 # === Runs ===
@@ -254,16 +305,16 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
             which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
             _end_orders(connection, which, own["run_id"], row["at"], _GONE)
         return
+    filled = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(filled | rows[0])
+    statement = _statement(connection.dialect.name, table, names)
+    connection.execute(statement, [filled | row for row in rows])
     if table == "ledger_events":
         _prune(connection, rows, own)
-    own = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(own | rows[0])
-    statement = _statement(connection.dialect.name, table, names)
-    connection.execute(statement, [own | row for row in rows])
 
 
 def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
-    """Delete what nobody reads any more once these rows are stored, in the same transaction."""
+    """Delete what nobody reads any more, in the transaction in which these rows are stored."""
     states = [row["n"] for row in rows if row["kind"] == "state"]
     if not states:
         return

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, Inbox
+from dydx_conn import AccountUpdate, ConnError, Frame, Inbox
 from dydx_paper import (
     Carried,
     Digest,
@@ -32,6 +32,8 @@ from dydx_paper import (
     to_json,
 )
 from dydx_risk import Memory, Risk
+
+from bot.run.journal import JournalEntry
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
@@ -168,15 +170,18 @@ class Carrying:
     """Stores what a next run needs; the last one's comes before all other frames.
 
     A row a frame in which something happened to the account, and of risk's memory at most one a
-    second, where it changed. Rows are made by the writer's thread.
+    second, where it changed; but where a position is to be left goes to the writer before the order
+    that enters it goes out, and `hurry` lets it write. Rows are made by the writer's thread.
     """
 
     name = "memory"
     trouble = ""
 
     def __init__(
-        self, venue: object, risk: Risk, put: Callable[[str, Any], None], left: Left | None = None
-    ) -> None:
+        self, venue: object, risk: Risk, put: Callable[[str, Any], None],
+        left: Left | None = None, hurry: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._hurry = hurry
         self._venue = venue if isinstance(venue, PaperVenue) else None
         self._risk, self._put, self._left = risk, put, left
         self._digest: Digest | None = None
@@ -199,6 +204,14 @@ class Carrying:
             if venue is not None:
                 memory = msgspec.structs.replace(memory, next_client_id=unused_id(left))
             self._remember(memory)
+
+    def hear(self, event: JournalEntry | AccountUpdate) -> None:
+        """Store where a position is to be left, of an entry that is about to go out."""
+        if isinstance(event, JournalEntry) and event.kind == "approved":
+            memory, was = self._risk.memory, self._memory or Memory()
+            if memory.levels != was.levels:
+                self._remember(memory)
+                self._hurry()
 
     def note(self, frame: Frame) -> None:
         """Store what the frame before this one did."""
