@@ -68,7 +68,7 @@ def test_a_file_is_checked_by_its_exit_code(here: Path, capsys: pytest.CaptureFi
     assert codes == [0, 1, 1]
     assert out.startswith("good.yaml: 1 setting changed, config hash ")
     assert err.splitlines() == [
-        "bot: bad.yaml:1:1: expected no name 'depositt': did you mean deposit?",
+        "bot: bad.yaml:1:1: expected the name of a setting, got 'depositt': did you mean deposit?",
         "bot: refused.yaml:2: expected mainnet in production, got local (local, chain "
         "localdydxprotocol): choose another network, or another environment",
     ]

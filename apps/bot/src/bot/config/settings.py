@@ -442,7 +442,7 @@ def unknown(section: str, name: str) -> str:
         others = {path.rpartition(".")[2]: path for path in reversed([*PATHS])}
         found = near(name, others).rpartition(" ")[2].removesuffix("?")
         nearest = f": did you mean {others[found]}?" if found else f": known are {_some(siblings)}"
-    return f"expected no name {shown(whole)}{nearest}"
+    return f"expected the name of a setting, got {shown(whole)}{nearest}"
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:
@@ -750,7 +750,7 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"expected {path}, got nothing"
     if error["type"] == "extra_forbidden":
-        return f"expected no name {shown(path)}"
+        return f"expected the name of a setting, got {shown(path)}"
     what = what.replace("Input should ", "to ", 1)
     return f"expected {path} {what}, got {shown(error['input'])}"
 
