@@ -30,11 +30,10 @@ from bot.config.configured import environment_of, loaded_of
 from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
 from bot.config.environment import objection
 from bot.config.passphrase import new_passphrase, passphrase
+from bot.config.place import FILE, PREFIX
 from bot.config.settings import (
-    FILE,
     LATER,
     PATHS,
-    PREFIX,
     SECRETS,
     SECTIONS,
     Loaded,

@@ -64,6 +64,7 @@ from bot.config.document import (
 )
 from bot.config.environment import ENVIRONMENT, Environment
 from bot.config.paper import PaperSettings, Section
+from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
 
 # === Tree ===
@@ -449,7 +450,6 @@ def _some(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-PREFIX: Final = "DYDX__"
 # What these are called without the tree.
 _SHORT: Final = {ENVIRONMENT: "environment", "DYDX_ADDRESS": "account.address"}
 
@@ -580,20 +580,6 @@ _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
 }  # fmt: skip
-
-
-def found() -> Path | None:
-    """Return the file that is used where none is typed: as DYDX_CONFIG says, or the first found.
-
-    It is looked for in the working directory and in the configuration directory of the user.
-    """
-    if named := os.environ.get(CONFIG):
-        return None if named == NONE else Path(named)
-    home = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    if not home.is_absolute():  # as the standard of these directories has it
-        home = Path.home() / ".config"
-    places = (Path(FILE), home / "dydx-bot" / FILE)
-    return next((path for path in places if path.is_file()), None)
 
 
 def load(
