@@ -35,6 +35,8 @@ def test_a_run_in_which_all_went_well_leaves_six_lines(report: dict[str, Any]) -
         ("{}", {}, "bot.yaml, all as steady"),
         ("", {"deposit": ("--deposit", 5)}, "no file, 1 differs from steady"),
         ("", {"profile": ("--profile", "reckless")}, ""),
+        ("", {"network": ("--network", "local")}, ""),
+        ("network: local\ndeposit: 5", {}, "bot.yaml, 1 differs from steady"),
     ],
 )
 def test_settings_have_a_line_where_anybody_chose_any(

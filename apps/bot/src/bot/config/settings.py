@@ -566,6 +566,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
 
 
+def deciding(paths: Sequence[str]) -> list[str]:
+    """Return those of some paths by which a run decides: the others are no part of the hash."""
+    return [path for path in paths if path.partition(".")[0] not in _BESIDE]
+
+
 def settings_words(file: str, changed: Sequence[str], profile: str, digest: str) -> str:
     """Put in one line which settings count: the `file`, how many are others, and their hash."""
     count = len(changed)
