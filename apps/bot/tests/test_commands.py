@@ -566,11 +566,10 @@ def test_a_paper_run_goes_on_where_the_last_one_stopped(
     assert main(["replay", str(recorded), "--profile", "reckless", "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
 
-    assert "bot: dydx1second/0 goes on with equity" in printed.err
-    assert ", from run 1, which ended" in printed.err
+    assert "bot: dydx1second/0 goes on from run 1, which ended " in printed.err
     assert "expected a deposit of 7,000 USDC for an account that begins (--fresh)" in printed.err
     assert (5_000, 5_000) == (first["money_usdc"]["deposit"], second["money_usdc"]["deposit"])
-    assert second["carried"].startswith("goes on with equity")
+    assert second["carried"].startswith("goes on from run 1, which ended ")
     assert "" == first["carried"]
     with claimed(network("local"), paper_account("second"), "paper") as claim:
         assert [(1, 1_025), (2_049, 3_073)] == [*claim.earlier]

@@ -231,10 +231,10 @@ notify: {telegram: 5}
 profile: stedy
 """
     assert refused(tmp_path, text, DYDX__POLICY__MAX_LEVRAGE="3") == [
-        "bot.yaml:2:3: expected no name 'policy.max_levrage': did you mean max_leverage?",
+        "bot.yaml:2:3: expected the name of a setting, got 'policy.max_levrage': did you mean max_leverage?",
         "bot.yaml:3:14: expected policy.act_below to be less than 1, got 2",
         "bot.yaml:4:15: expected policy.guard_cuts to be no true or false, got one",
-        "bot.yaml:5:1: expected no name 'max_leverage': did you mean policy.max_leverage?",
+        "bot.yaml:5:1: expected the name of a setting, got 'max_leverage': did you mean policy.max_leverage?",
         "bot.yaml:6:10: expected nothing in notify, which has no settings in this version, got "
         "telegram",
         "bot.yaml:7:10: expected a profile (steady, reckless), got 'stedy'",
@@ -303,7 +303,7 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
         ("sealed: {databas.url: x}", "1:10: expected a secret (database.url), got 'databas.url': "
          "did you mean database.url?"),
         ("sealed: {database.url: x}", "1:10: expected what `bot config seal` has made, got other"),
-        ("strategies: {rank: {zzzz: 1}}", "1:21: expected no name 'strategies.rank.zzzz': known "
+        ("strategies: {rank: {zzzz: 1}}", "1:21: expected the name of a setting, got 'strategies.rank.zzzz': known "
          "are throttle_s, debounce_s,"),
         ("paper: {latency: {samples_ms: [1, -2]}}", "1:35: expected paper.latency.samples_ms.1 to "
          "be greater than or equal to 0, got -2"),
@@ -335,7 +335,11 @@ def test_what_is_in_the_clear_is_not_sealed_as_well(tmp_path: Path) -> None:
     [
         ("DYDX__POLICY__MARKET_USDC", "{", "DYDX__POLICY__MARKET_USDC: expected YAML, got "),
         ("DYDX__POLICY", "5", "DYDX__POLICY: expected names and values in policy, got 5"),
-        ("DYDX__POLICY", '{"x": 5}', "DYDX__POLICY: expected no name 'policy.x'"),
+        (
+            "DYDX__POLICY",
+            '{"x": 5}',
+            "DYDX__POLICY: expected the name of a setting, got 'policy.x'",
+        ),
         ("DYDX__", "5", "DYDX__: expected the name of a setting"),
         ("DYDX__GUARD", "maybe", "DYDX__GUARD: expected guard to be true or false, got 'maybe'"),
         ("DYDX__MARKETS", "A B", "DYDX__MARKETS: expected markets such as BTC-USD, got 'A B'"),

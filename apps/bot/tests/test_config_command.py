@@ -48,6 +48,7 @@ def test_no_file_is_replaced_by_one_that_begins(
 ) -> None:
     """It may hold a day's work."""
     assert main(["config", "init"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  bot config check bot.yaml"
     (here / "bot.yaml").write_text("deposit: 5")
 
     assert main(["config", "init"]) == 2
@@ -67,7 +68,7 @@ def test_a_file_is_checked_by_its_exit_code(here: Path, capsys: pytest.CaptureFi
     assert codes == [0, 1, 1]
     assert out.startswith("good.yaml: 1 setting changed, config hash ")
     assert err.splitlines() == [
-        "bot: bad.yaml:1:1: expected no name 'depositt': did you mean deposit?",
+        "bot: bad.yaml:1:1: expected the name of a setting, got 'depositt': did you mean deposit?",
         "bot: refused.yaml:2: expected mainnet in production, got local (local, chain "
         "localdydxprotocol): choose another network, or another environment",
     ]

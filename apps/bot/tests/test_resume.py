@@ -151,8 +151,8 @@ def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
 
     again = stored(url, frames[:5_500], left)
     assert again.bot.shown.notice == again.bot.shown.carried
-    assert again.bot.shown.carried.startswith("goes on with equity ")
-    assert ", from run 1, which was killed " in again.bot.shown.carried
+    assert again.bot.shown.carried.startswith("goes on from run 1, which was killed ")
+    assert " ago, with equity " in again.bot.shown.carried
     assert again.ledger.tally.fills > left.venue.ledger.tally.fills
     assert not {"DRAWDOWN", "DAILY_LOSS"} & dict(again.bot.risk.standing.reasons).keys()
     following = required(url)

@@ -66,6 +66,7 @@ from bot.config.document import (
 )
 from bot.config.environment import ENVIRONMENT, Environment
 from bot.config.paper import PaperSettings, Section
+from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
 
 # === Tree ===
@@ -448,14 +449,13 @@ def unknown(section: str, name: str) -> str:
         others = {path.rpartition(".")[2]: path for path in reversed([*PATHS])}
         found = near(name, others).rpartition(" ")[2].removesuffix("?")
         nearest = f": did you mean {others[found]}?" if found else f": known are {_some(siblings)}"
-    return f"expected no name {shown(whole)}{nearest}"
+    return f"expected the name of a setting, got {shown(whole)}{nearest}"
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-PREFIX: Final = "DYDX__"
 # What these are called without the tree.
 _SHORT: Final = {ENVIRONMENT: "environment", "DYDX_ADDRESS": "account.address"}
 
@@ -576,6 +576,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
 
 
+def deciding(paths: Sequence[str]) -> list[str]:
+    """Return those of some paths by which a run decides: the others are no part of the hash."""
+    return [path for path in paths if path.partition(".")[0] not in _BESIDE]
+
+
 def settings_words(file: str, changed: Sequence[str], profile: str, digest: str) -> str:
     """Put in one line which settings count: the `file`, how many are others, and their hash."""
     count = len(changed)
@@ -590,21 +595,6 @@ _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
 }  # fmt: skip
-
-
-def found() -> Path | None:
-    """Return the file that is used where none is typed: as DYDX_CONFIG says, or the first found.
-
-    It is looked for in the working directory and in the configuration directory of the user.
-    """
-    if named := os.environ.get(CONFIG):
-        return None if named == NONE else Path(named)
-    home = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    if not home.is_absolute():  # as the standard of these directories has it
-        home = Path.home() / ".config"
-    places = (Path(FILE), home / "dydx-bot" / FILE)
-    # What is there and no file is refused: who put it there means it to count.
-    return next((path for path in places if os.path.lexists(path)), None)
 
 
 def load(
@@ -776,7 +766,7 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"expected {path}, got nothing"
     if error["type"] == "extra_forbidden":
-        return f"expected no name {shown(path)}"
+        return f"expected the name of a setting, got {shown(path)}"
     what = _KINDS.get(error["type"], what.replace("Input should ", "to ", 1))
     return f"expected {path} {what}, got {shown(error['input'])}"
 

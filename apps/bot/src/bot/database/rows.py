@@ -38,7 +38,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.config.changes import RELOAD, changes_of, is_of_settings
 from bot.config.configured import loaded_of, opened_of
-from bot.config.settings import NONE
+from bot.config.place import NONE
 from bot.database.error_rows import Errors
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
 from bot.database.spill import process

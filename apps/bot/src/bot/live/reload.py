@@ -27,8 +27,8 @@ from pydantic_core import to_json, to_jsonable_python
 
 from bot.config.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.config.document import content_of
+from bot.config.place import FILE
 from bot.config.settings import (
-    FILE,
     PATHS,
     SECRETS,
     Layer,

@@ -100,18 +100,17 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         how = "ended" if self.ended else "was killed"
         ago = _ago(max(now - max(self.at, self.until), 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
-        since = f"run {self.run}, which {how} {ago} ago{lost}"
+        since = f"goes on from run {self.run}, which {how} {ago} ago"
         if self.venue is None:
             paid = f", but for {self.paid_in / 1e6:+,.2f} USDC paid in" if self.paid_in else ""
-            return f"goes on from {since}: the day's loss, the drawdown and rests count on{paid}"
+            return f"{since}: the day's loss, the drawdown and rests count on{paid}{lost}"
         ledger = ledger_of(self.venue)
         worth = "unknown" if ledger.equity is None else f"{ledger.equity / 1e6:,.2f} USDC"
         held = [
             f"{ticker} {holding.market.size(holding.quantums).normalize():+f}"
             for ticker, holding in ledger.holdings.items()
         ]
-        what = f"equity {worth}, {', '.join(held) or 'nothing held'}"
-        return f"goes on with {what}, from {since}"
+        return f"{since}, with equity {worth}, {', '.join(held) or 'nothing held'}{lost}"
 
 
 def _ago(seconds: int) -> str:
