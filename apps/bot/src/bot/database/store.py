@@ -29,6 +29,7 @@ from bot.database.tables import (
     engine_of,
     explained,
     file_of,
+    ledger_events,
     positions,
     runs,
     upgrade,
@@ -274,10 +275,26 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
         for row in rows:
             connection.execute(_left(own, row["at"]))
         return
-    own = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(own | rows[0])
+    named = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(named | rows[0])
     statement = _statement(connection.dialect.name, table, names)
-    connection.execute(statement, [own | row for row in rows])
+    connection.execute(statement, [named | row for row in rows])
+    if table == "ledger_events" and (states := [row["n"] for row in rows if _is_state(row)]):
+        for before in _superseded(own, max(states)):
+            connection.execute(before)
+
+
+def _is_state(row: Row) -> bool:
+    return bool(row.get("kind") == "state")
+
+
+def _superseded(own: Row, n: int) -> Iterator[Any]:
+    # A state has all that came before it, in this run and in the earlier ones of its account.
+    events = ledger_events.c
+    account = (runs.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
+    earlier = sqlalchemy.select(runs.c.id).where(*account, runs.c.id < own["run_id"])
+    yield ledger_events.delete().where(events.run_id == own["run_id"], events.n < n)
+    yield ledger_events.delete().where(events.run_id.in_(earlier))
 
 
 def _left(own: Row, at: int) -> Any:
