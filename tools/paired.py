@@ -22,7 +22,10 @@ from typing import IO, cast
 # Takes turns: waits for a line, plays 500 frames, and reports the seconds of CPU that they took.
 RUN = """
 import sys, time
-from bot.run.composition import Bot, Options
+try:
+    from bot.run.composition import Bot, Options
+except ImportError:  # an older tree has it here
+    from bot.composition import Bot, Options
 from dydx_conn import replay
 
 def pace(frame):
@@ -36,7 +39,7 @@ bot = Bot(Options())
 sys.stdin.readline()
 began = [time.process_time()]
 bot.run(replay(sys.argv[1], pace=pace))
-print(time.process_time() - began[0], bot.data.frames, bot.run.journal.hash, flush=True)
+print(time.process_time() - began[0], bot.data.frames, bot.journal.hash, flush=True)
 """
 Played = tuple[list[float], int, str]  # the seconds of each part, how many frames, and the hash
 

@@ -139,12 +139,12 @@ def test_the_database_of_whoever_chose_none_is_in_their_data_directory(
 ) -> None:
     """As the XDG rules say: a relative path counts as none."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.setenv("HOME", "/elsewhere/x")
     given = default_url()
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
 
     assert given == f"sqlite:///{tmp_path}/dydx-bot/bot.db"
-    assert default_url() == "sqlite:////home/x/.local/share/dydx-bot/bot.db"
+    assert default_url() == "sqlite:////elsewhere/x/.local/share/dydx-bot/bot.db"
 
 
 @pytest.mark.parametrize(

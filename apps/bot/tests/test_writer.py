@@ -176,6 +176,68 @@ def test_a_ledger_is_stored_once_however_long_an_account_lives(url: str) -> None
     assert (made.trouble, stored) == ("", expected)
 
 
+def test_an_order_that_ended_while_no_bot_ran_is_left(url: str) -> None:
+    """The next run finds it so, once: what stands goes on, and what had ended is as it was."""
+    with writing(url, ledger=0) as made:
+        for name, status in (("gone", "OPEN"), ("stands", "OPEN"), ("over", "FILLED")):
+            made.put("orders", order(status, 1, order_id=name))
+    with writing(url, ledger=0) as made:
+        made.put("orders", order("PENDING", 7, order_id="new"))
+        for at in (8, 9):
+            made.put("orders_left", {"at": at, "open": ["stands"]})
+            made.flush()
+
+    why = "the venue has it no more: it ended while no bot ran, or never arrived"
+    assert rows(url, "orders", "order_id", "status", "updated", "reason") == [
+        ("gone", "LEFT", 8, why), ("new", "PENDING", 7, "1"), ("over", "FILLED", 1, "1"),
+        ("stands", "OPEN", 1, "1"),
+    ]  # fmt: skip
+    changes = rows(url, "order_changes", "run_id", "n", "order_id", "at", "status", "reason")
+    assert changes == [(2, -1, "gone", 8, "LEFT", why)]
+
+
+def position(name: str, **more: Any) -> dict[str, Any]:
+    """Return a row of an open position."""
+    sums = {"realized": 5, "unrealized": -7, "funding": 0, "fees": 0}
+    return {"position_id": name, "status": "OPEN", "opened": 1, "updated": 1, **sums, **more}
+
+
+def test_a_paper_account_that_begins_again_leaves_nothing_open(url: str) -> None:
+    """Neither an order nor a position; another account, and one that still runs, keep theirs."""
+    began = run_row()["began"]
+    with contextlib.ExitStack() as stack:
+        lives = stack.enter_context(writing(url))
+        lives.put("positions", position("p"))
+        lives.flush()
+        for account in ("a/0", "b/0"):
+            made = stack.enter_context(writing(url, account=account))
+            made.put("orders", order("OPEN", 1))
+            made.put("positions", position("p"))
+            made.put("runs", {"state": "ended"})
+            made.flush()
+        with writing(url):
+            pass
+
+    found = rows(url, "positions", "ledger", "status", "unrealized")
+    assert sorted(found) == [(1, "OPEN", -7), (2, "LEFT", -7), (3, "OPEN", -7)]
+    ended = rows(url, "orders", "ledger", "status", "updated", "reason")
+    why = "its paper account began again (--fresh)"
+    assert [row for row in ended if row[1] == "LEFT"] == [(2, "LEFT", began + 4, why)]
+    assert rows(url, "order_changes", "run_id", "ledger", "reason") == [(4, 2, why)]
+
+
+def test_a_position_that_a_resumed_ledger_has_not_is_left(url: str) -> None:
+    """Its row was written, and the event that it is of was not, when the run was killed."""
+    with writing(url) as made:
+        made.put("positions", position("gone"))
+        made.put("positions", position("held"))
+    with writing(url, ledger=1) as made:
+        made.put("positions_left", {"at": 8, "open": ["held"]})
+
+    found = rows(url, "positions", "position_id", "status", "unrealized")
+    assert found == [("gone", "LEFT", 0), ("held", "OPEN", -7)]
+
+
 def test_a_run_ends_with_its_hash(url: str) -> None:
     """Its row is of the run itself."""
     with writing(url) as made:

@@ -64,11 +64,16 @@ class PaperHoldings:
         self._open: dict[str, LedgerPosition] = {}
         self._markets: dict[str, PerpetualMarket] = {}
         self._paid_until = 0
+        self._known = False
 
-    def take(self, update: AccountUpdate) -> Iterable[Named]:
+    def take(self, update: AccountUpdate) -> Iterator[Named]:
         """Return the positions that may have changed."""
-        changed = update.fills or update.positions or update.settled
-        return self._positions(update.at) if changed else ()
+        if not self._known and update.collateral is not None:
+            self._known = True
+            # A row that was written and a ledger's event that was not, when a run was killed.
+            yield "positions_left", {"at": update.at, "open": self._ids}
+        if update.fills or update.positions or update.settled:
+            yield from self._positions(update.at)
 
     def look(self, at: int) -> Iterator[Named]:
         """Return what is open, or was when this was called last, and what was paid since.
@@ -88,6 +93,11 @@ class PaperHoldings:
             self._markets[holding.market.ticker] = holding.market
             yield "positions", _paper_row(ledger.standing(holding), holding, at)
         self._open = dict(holdings)
+
+    @property
+    def _ids(self) -> list[str]:
+        ledger = self._venue.ledger
+        return [ledger.standing(holding).id for holding in ledger.holdings.values()]
 
     def _payments(self) -> Sequence[FundingRecord]:
         return self._venue.ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows

@@ -29,12 +29,14 @@ from bot.database.tables import (
     engine_of,
     explained,
     file_of,
-    ledger_events,
+    orders,
     positions,
     runs,
     upgrade,
     writing,
 )
+from bot.database.tables import ledger_events as events
+from bot.database.tables import order_changes as changes
 
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
@@ -45,7 +47,12 @@ _AT_ONCE: Final = 32  # rows a statement: the thread of the frames gets its turn
 # What a row that is there already takes from a newer one: all but what it began with, and nothing
 # from an older one. Rows of other tables are what they are.
 _BEGAN: Final = ("run_id", "id", "created", "opened", "verdict_id")
-LEFT: Final = "positions_left"  # no table: what earlier runs left open is another's row by now
+# No tables: what earlier runs left open, and the venue has no more, or another row has by now.
+LEFT: Final = "positions_left"
+ORDERS_LEFT: Final = "orders_left"
+_LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
+_GONE: Final = "the venue has it no more: it ended while no bot ran, or never arrived"
+_AGAIN: Final = "its paper account began again (--fresh)"
 _NEWER: Final[dict[str, str]] = {
     "orders": "updated",
     "positions": "updated",
@@ -189,8 +196,25 @@ def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
         if run.get("ledger") is None:  # a paper account that begins with this run
             connection.execute(runs.update().where(known).values(ledger=runs.c.id))
             found = connection.execute(number).one()
+            if run.get("mode") == "paper":
+                _abandon(connection, run, found.id)
     account = {name: run[name] for name in ("chain_id", "account")}
     return {"run_id": found.id, "ledger": found.ledger, **account}
+
+
+def _abandon(connection: Connection, run: Mapping[str, Any], number: int) -> None:
+    # Nobody goes on with what the account before had: it stays at what it was worth.
+    same = [runs.c[name] == run[name] for name in ("chain_id", "account", "mode")]
+    lives = sqlalchemy.select(runs.c.ledger).where(*same, runs.c.state == "running")
+    earlier = sqlalchemy.select(runs.c.ledger).where(*same, runs.c.began < run["began"])
+    earlier = earlier.where(runs.c.ledger.not_in(lives))
+    ours = (positions.c[name] == run[name] for name in ("chain_id", "account"))
+    left = positions.update().where(*ours, positions.c.status == "OPEN")
+    left = left.where(positions.c.ledger.in_(earlier))
+    connection.execute(left.values(status="LEFT", updated=run["began"]))
+    which = [orders.c[name] == run[name] for name in ("chain_id", "account")]
+    which.append(orders.c.ledger.in_(earlier))
+    _end_orders(connection, which, number, run["began"], _AGAIN)
 
 
 def is_over(run: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -273,35 +297,61 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
         return
     if table == LEFT:
         for row in rows:
-            connection.execute(_left(own, row["at"]))
+            connection.execute(_left(own, row))
         return
-    named = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(named | rows[0])
+    if table == ORDERS_LEFT:
+        for row in rows:
+            which = [orders.c[name] == own[name] for name in ("chain_id", "account", "ledger")]
+            which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
+            _end_orders(connection, which, own["run_id"], row["at"], _GONE)
+        return
+    if table == "ledger_events":
+        rows = _pruned(connection, rows, own)
+    own = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(own | rows[0])
     statement = _statement(connection.dialect.name, table, names)
-    connection.execute(statement, [named | row for row in rows])
-    if table == "ledger_events" and (states := [row["n"] for row in rows if _is_state(row)]):
-        for before in _superseded(own, max(states)):
-            connection.execute(before)
+    connection.execute(statement, [own | row for row in rows])
 
 
-def _is_state(row: Row) -> bool:
-    return bool(row.get("kind") == "state")
+def _pruned(connection: Connection, rows: Sequence[Row], own: Row) -> Sequence[Row]:
+    """Delete what nobody reads once these rows are stored; return those that somebody will."""
+    states = [row["n"] for row in rows if row["kind"] == "state"]
+    if not states:
+        return rows
+    same = (runs.c[name] == own[name] for name in ("chain_id", "account"))
+    earlier = sqlalchemy.select(runs.c.id).where(*same, runs.c.id < own["run_id"])
+    superseded = sqlalchemy.and_(events.c.run_id == own["run_id"], events.c.n < max(states))
+    over = sqlalchemy.or_(superseded, events.c.run_id.in_(earlier))
+    connection.execute(events.delete().where(over))
+    return [row for row in rows if row["n"] >= max(states)]
 
 
-def _superseded(own: Row, n: int) -> Iterator[Any]:
-    # A state has all that came before it, in this run and in the earlier ones of its account.
-    events = ledger_events.c
-    account = (runs.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
-    earlier = sqlalchemy.select(runs.c.id).where(*account, runs.c.id < own["run_id"])
-    yield ledger_events.delete().where(events.run_id == own["run_id"], events.n < n)
-    yield ledger_events.delete().where(events.run_id.in_(earlier))
-
-
-def _left(own: Row, at: int) -> Any:
+def _left(own: Row, row: Row) -> Any:
     account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
     earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
-    left = positions.update().where(*account, earlier)
-    return left.values(status="LEFT", updated=at)
+    # What it gained counts in the row that goes on with it, from the same entry price.
+    gone = positions.c.position_id.not_in(row.get("open", ()))
+    left = positions.update().where(*account, earlier, gone)
+    return left.values(status="LEFT", unrealized=0, updated=row["at"])
+
+
+def _end_orders(
+    connection: Connection, which: Sequence[Any], number: int, at: int, why: str
+) -> None:
+    """Mark orders that nobody has any more, each with a change that run `number` found."""
+    names = ("chain_id", "account", "ledger", "order_id", "filled")
+    alive = sqlalchemy.and_(*which, orders.c.status.in_(_LIVE))
+    found = connection.execute(sqlalchemy.select(*(orders.c[name] for name in names)).where(alive))
+    ended = [dict(row) for row in found.mappings()]
+    if not ended:
+        return
+    connection.execute(orders.update().where(alive).values(status="LEFT", reason=why, updated=at))
+    # Its own changes are counted from 1 on.
+    known = sqlalchemy.select(sqlalchemy.func.min(changes.c.n)).where(changes.c.run_id == number)
+    least = min(connection.scalar(known) or 0, 0)
+    common = {"run_id": number, "seq": 0, "at": at, "status": "LEFT", "reason": why}
+    rows = [common | row | {"n": least - n} for n, row in enumerate(ended, 1)]
+    connection.execute(changes.insert(), rows)
 
 
 @functools.cache

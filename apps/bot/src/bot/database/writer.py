@@ -134,6 +134,10 @@ class Writer:
         else:
             self.lost += 1
 
+    def hurry(self) -> None:
+        """Let what was put be written at once; it never waits."""
+        self._wake.set()
+
     def flush(self, patience_s: float = _END_S) -> bool:
         """Wait until all that was put is written, or in the file; False if it is not, in time."""
         mark = _Mark()
