@@ -14,6 +14,7 @@ from bot.__main__ import main
 from bot.config import sealed
 from bot.database.tables import TABLES, default_url, engine_of, metadata, upgrade, writing
 from bot.history import backup
+from bot.history.when import utc
 from bot.run.acts import state_directory
 from dydx_conn import ConnError
 from pydantic import SecretStr
@@ -175,6 +176,48 @@ def test_a_backup_of_either_kind_of_database_is_restored_into_either(
         made = connection.execute(TABLES["runs"].insert().values(new))
         assert made.inserted_primary_key == (3,)
     engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_makes_a_database_large_is_in_the_backup_alone(
+    request: pytest.FixtureRequest, bot: Bot, tmp_path: Path, kind: str
+) -> None:
+    """Every row is there still, and of those that are young all of it."""
+    url = request.getfixturevalue(kind)() if kind == "postgresql" else str(tmp_path / "bot.db")
+    filled(url)
+    engine, expected = engine_of(url), dict[str, Any]()
+    row = {"run_id": 1, "seq": 1, "data": {"scores": "long"}}
+    with writing(engine).begin() as connection:
+        for id_, at in (("D8", NOON - 1), ("D9", NOON)):
+            for name in ("decisions", "verdicts"):
+                connection.execute(TABLES[name].insert(), [row | {"id": id_, "at": at}])
+    engine.dispose()
+    whole, at = all_rows(url), utc(NOON)
+    code, out, _ = bot("backup", "b.bak", "--database", url, f"--trim={at}")
+    bot("restore", "b.bak", "--database", "back.db")
+
+    for name in ("decisions", "verdicts"):
+        at_, data = (TABLES[name].c.keys().index(column) for column in ("at", "data"))
+        whole_ = [[*row] for row in whole[name]]
+        for row in whole_:
+            row[data] = None if row[at_] < NOON else row[data]
+        expected[name] = sorted(map(tuple, whole_), key=repr)
+    assert (code, f"trimmed        2 rows of before {at} UTC" in out) == (0, True)
+    assert all_rows(url) == whole | expected
+    assert all_rows(str(tmp_path / "back.db")) == whole
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("--trim=never", "--trim: expected a date"), ("--trim=1d", "expected no bot to run")],
+)
+def test_nothing_is_trimmed_by_mistake(bot: Bot, state: Path, typed: str, said: str) -> None:
+    """A time that is none is refused, and a bot may not run; then nothing is written either."""
+    with open(state / "claimed-c-a.json", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        code, _, err = bot("backup", "b.bak", typed)
+
+    assert (code, said in err, Path("b.bak").exists()) == (2, True, False)
 
 
 def test_a_backup_is_of_one_moment_while_a_bot_writes(bot: Bot, tmp_path: Path) -> None:

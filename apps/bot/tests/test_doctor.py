@@ -180,6 +180,20 @@ def test_a_database_is_none_yet_then_of_this_version_with_its_last_run(tmp_path:
     assert check_of("last run", url).seen == words
 
 
+def test_a_database_that_has_grown_large_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what makes it smaller."""
+    url = str(tmp_path / "bot.db")
+    engine = engine_of(url)
+    upgrade(engine)
+    engine.dispose()
+    monkeypatch.setattr("bot.checks.machine._LARGE_MB", 0.0)
+    found = check_of("database", url)
+
+    assert (found.outcome, "bot backup FILE --trim 30d" in found.hint) == ("warning", True)
+
+
 def test_a_database_that_is_none_fails(tmp_path: Path) -> None:
     """With what to do."""
     (tmp_path / "bot.db").write_text("some text " * 999)

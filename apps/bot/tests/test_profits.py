@@ -465,3 +465,30 @@ def test_where_nothing_is_left_by_the_filters_that_is_no_error(bot: Bot, command
 def test_each_of_them_has_an_example() -> None:
     """And says that it reads."""
     assert all(COMMANDS[name].examples for name in (*READING, "backup", "restore"))
+
+
+@pytest.mark.parametrize(("by", "each"), [("day", [0.15]), ("run", [0.0, 0.05])])
+def test_an_account_falls_through_all_of_its_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str, each: list[float]
+) -> None:
+    """A run that goes on with it begins below the peak; another account has its own."""
+    engine, equities = engine_of(str(tmp_path / "bot.db")), ((1, 100), (1, 110), (2, 99), (2, 93.5))
+    upgrade(engine)
+    run = {"state": "ended", "mode": "paper", "chain_id": "c", "account": "a/0", "ledger": 1}
+    with writing(engine).begin() as connection:
+        for number in (1, 2):
+            connection.execute(
+                TABLES["runs"].insert(), [{**run, "id": number, "began": number, "process": "p"}]
+            )
+        for at, (number, equity) in enumerate(equities):
+            drawdown = 0.05 if equity == 93.5 else 0.0
+            row = {"run_id": number, "at": NOON + at, "drawdown": drawdown}
+            connection.execute(
+                TABLES["equity_points"].insert(), [{**row, "equity": int(equity * 10**6)}]
+            )
+    engine.dispose()
+
+    assert main(["pnl", "--by", by, "--json", "--database", str(tmp_path / "bot.db")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["drawdown"] for row in found["rows"]] == each
+    assert found["total"]["drawdown"] == 0.15

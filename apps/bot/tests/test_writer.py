@@ -159,6 +159,23 @@ def test_an_account_of_the_chain_is_the_same_in_each_run(file: str) -> None:
     assert rows(file, "orders", "status", "run_id") == [("FILLED", 1)]
 
 
+def test_a_ledger_is_stored_once_however_long_an_account_lives(url: str) -> None:
+    """A state has all that was before it; another account's is left alone."""
+    event = {"seq": 1, "at": 1, "kind": "frame", "data": "{}"}
+    ledger = None
+    for account, kinds in (("b/0", "sf"), ("a/0", "sffsf"), ("a/0", "s"), ("a/0", "f")):
+        with writing(url, account=account, ledger=ledger if account == "a/0" else None) as made:
+            for n, kind in enumerate(kinds, 1):
+                name = {"s": "state", "f": "frame"}[kind]
+                made.put("ledger_events", {**event, "n": n, "kind": name})
+                made.flush()
+        ledger = 2 if account == "a/0" else None
+
+    stored = rows(url, "ledger_events", "run_id", "n", "kind")
+    expected = [(1, 1, "state"), (1, 2, "frame"), (3, 1, "state"), (4, 1, "frame")]
+    assert (made.trouble, stored) == ("", expected)
+
+
 def test_an_order_that_ended_while_no_bot_ran_is_left(url: str) -> None:
     """The next run finds it so, once: what stands goes on, and what had ended is as it was."""
     with writing(url, ledger=0) as made:

@@ -689,6 +689,12 @@ on the testnet, with paper money of its faucet, and the key in a file:
         (
             option("file", metavar="FILE", help="the file to write"),
             option("--force", action="store_true", help="replace the file if it is there"),
+            option(
+                "--trim",
+                metavar="TIME",
+                help="then take out of the database the figures of decisions and verdicts before "
+                "TIME, such as 30d or 2026-11-30: most of its size; no bot may run",
+            ),
             *STORED,
         ),
         "The database, the halts, days and claims of the state directory, and the configuration. A "
@@ -697,6 +703,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
         (
             ("bot backup night.bak", "the user's own database and state"),
             ("bot backup night.bak --database postgresql://me@host/bot", "of a server"),
+            ("bot backup november.bak --trim 30d", "a database that has grown large"),
         ),
     ),
     "restore": Command(

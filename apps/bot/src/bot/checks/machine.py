@@ -206,6 +206,8 @@ def _disk(places: Mapping[str, Path]) -> Iterator[Check]:
 
 NONE: Final = "none"
 _LOCK_S: Final = 2.0
+_LARGE_MB: Final = 4_000.0  # a month or two at 60 markets
+_TRIM: Final = "bot backup FILE --trim 30d leaves the figures of older decisions in FILE alone"
 _ENDED: Final = {"ended": "ended", "running": "was killed, or still runs", "killed": "was killed"}
 
 
@@ -240,11 +242,13 @@ def _stored(engine: Any, where: str) -> Iterator[Check]:
     with writing(engine).connect() as connection, connection.begin() as transaction:
         revision = revision_of(connection)
         transaction.rollback()
-    seen = f"{where} can be written, {_size_mb(engine):,.1f} MB, version {revision or 'none'}"
+    size = _size_mb(engine)
+    seen = f"{where} can be written, {size:,.1f} MB, version {revision or 'none'}"
     if revision != REVISIONS[-1]:
         yield Check("database", "ok", f"{seen}: the next run brings it to {REVISIONS[-1]}")
         return
-    yield Check("database", "ok", seen)
+    large = size > _LARGE_MB
+    yield Check("database", "warning" if large else "ok", seen, _TRIM if large else "")
     with engine.connect() as connection:
         last = connection.execute(select(runs).order_by(runs.c.began.desc()).limit(1)).first()
     if last is not None:

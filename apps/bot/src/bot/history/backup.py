@@ -37,6 +37,7 @@ from bot.config.place import found as found_configuration
 from bot.config.sealed import BackupError, opened, sealing
 from bot.database.tables import (
     TABLES,
+    decisions,
     engine_of,
     explained,
     file_of,
@@ -46,10 +47,11 @@ from bot.database.tables import (
     runs,
     shown,
     upgrade,
+    verdicts,
     writing,
 )
 from bot.history.reading import NothingYetError, chosen_url, reading
-from bot.history.when import iso
+from bot.history.when import iso, moment, utc
 from bot.live.handle import running
 from bot.run.acts import state_directory
 
@@ -73,6 +75,9 @@ def backup(arguments: argparse.Namespace) -> int:
     if not path.absolute().parent.is_dir():
         raise BackupError(f"expected a directory for {path}, got none")
     url = chosen_url(arguments)
+    before = None if arguments.trim is None else moment("--trim", arguments.trim, time.time_ns())
+    if before is not None:
+        _require_quiet()
     word = _new_passphrase()
     with (
         sealing(path, word) as tar,
@@ -92,7 +97,36 @@ def backup(arguments: argparse.Namespace) -> int:
     print(
         f"written to {path}, {_size(path.stat().st_size)}, encrypted: only the passphrase opens it"
     )
+    if before is not None and _DATABASE in taken.sums:
+        _checked(path, word)
+        print(f"trimmed        {trimmed(url, before):,} rows of before {utc(before)} UTC")
     return 0
+
+
+def trimmed(url: str, before: int) -> int:
+    """Take out what only `bot backup` still has: the figures of decisions and verdicts.
+
+    Most of a database is that; no page, sum or resume reads them. Returns of how many rows.
+    """
+    engine = engine_of(url)
+    try:
+        upgrade(engine)
+        with explained(url), writing(engine).begin() as connection:
+            found = [
+                connection.execute(
+                    of.update().where(of.c.at < before, of.c.data.is_not(None)).values(data=None)
+                ).rowcount
+                for of in (decisions, verdicts)
+            ]
+        with explained(url), engine.connect() as connection:  # what is free goes to the disk
+            if file_of(url) is None:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            else:
+                connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("VACUUM")
+    finally:
+        engine.dispose()
+    return sum(found)
 
 
 def _new_passphrase() -> SecretStr:

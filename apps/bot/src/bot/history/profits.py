@@ -189,18 +189,30 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
 def _add_equity(
     connection: Connection, choice: Choice, groups: Mapping[Any, Group], total: Group
 ) -> None:
-    """Add what the accounts were worth when a group began and when it ended."""
+    """Add what the accounts were worth when a group began and when it ended, and how they fell.
+
+    A run's own fall begins with it; an account's, below its peak, goes on through its runs.
+    """
     last: dict[tuple[int, Any], tuple[int, int]] = {}
     first: dict[tuple[int, Any], tuple[int, int]] = {}
     accounts: dict[tuple[Any, ...], int] = {}
+    peaks: dict[int, int] = {}
+    columns = [transfers.c[name] for name in ("chain_id", "account", "ledger")]
+    moved = {tuple(row) for row in connection.execute(select(*columns).distinct())}
     for run in choice.runs.values():
         name = (run["chain_id"], run["account"], run["ledger"])
         account = accounts.setdefault(name, len(accounts))
-        for day, low, high, drawdown in _spans(connection, choice, run["id"]):
+        for day, low, high, own, ends in _spans(connection, choice, run["id"]):
+            deep = own
+            if name not in moved:  # else what was paid in or out were a gain, or a loss
+                peak = peaks.get(account, 0)
+                peaks[account] = max(peak, ends[1])
+                deep = max(own, (peak - ends[0]) / peak) if peak > 0 else own
             keys = [None] if choice.by == "market" else [choice.key(run["id"], "", day), None]
             for key in keys:
                 group = total if key is None else groups[key]
-                group.drawdown = max(group.drawdown or 0.0, drawdown or 0.0)
+                one = own if key is not None and choice.by == "run" else deep
+                group.drawdown = max(group.drawdown or 0.0, one)
                 where = (account, key)
                 first[where] = min(first.get(where, low), low)
                 last[where] = max(last.get(where, high), high)
@@ -217,22 +229,22 @@ Point = tuple[int, int]
 
 def _spans(
     connection: Connection, choice: Choice, run_id: int
-) -> Iterator[tuple[int, Point, Point, float | None]]:
-    """Yield for each day of a run its first and its last point, and the drawdown between."""
-    at = equity_points.c.at
+) -> Iterator[tuple[int, Point, Point, float, tuple[int, int]]]:
+    """Yield for each day of a run its first and last point, its drawdown, least and most equity."""
+    at, equity = equity_points.c.at, equity_points.c.equity
     day = (at // _DAY_NS).label("day")
-    query = select(day, func.min(at), func.max(at), func.max(equity_points.c.drawdown))
+    ends = func.min(equity), func.max(equity)
+    query = select(day, func.min(at), func.max(at), func.max(equity_points.c.drawdown), *ends)
     query = query.where(equity_points.c.run_id == run_id)
     if choice.since is not None:
         query = query.where(at >= choice.since)
     if choice.until is not None:
         query = query.where(at < choice.until)
-    for number, low, high, drawdown in connection.execute(query.group_by(day)).all():
-        found = select(at, equity_points.c.equity).where(
-            equity_points.c.run_id == run_id, at.in_((low, high))
-        )
+    query = query.group_by(day).order_by(day)
+    for number, low, high, drawdown, least, most in connection.execute(query).all():
+        found = select(at, equity).where(equity_points.c.run_id == run_id, at.in_((low, high)))
         points = sorted((int(row[0]), int(row[1] or 0)) for row in connection.execute(found))
-        yield number, points[0], points[-1], drawdown
+        yield number, points[0], points[-1], drawdown or 0.0, (least or 0, most or 0)
 
 
 # === Words ===

@@ -38,6 +38,11 @@ def span(since: str | None, until: str | None, now_ns: int) -> tuple[int | None,
     return low, high
 
 
+def moment(name: str, text: str, now_ns: int) -> int:
+    """Read a time; of a day it is the beginning. `name` is the option's, for a refusal."""
+    return _read(name, text, now_ns)[0]
+
+
 def span_words(since: int | None, until: int | None) -> str:
     """Put in words which time is shown; "" for all of it."""
     parts = (("from", since), ("to", until))
