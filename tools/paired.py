@@ -36,7 +36,7 @@ bot = Bot(Options())
 sys.stdin.readline()
 began = [time.process_time()]
 bot.run(replay(sys.argv[1], pace=pace))
-print(time.process_time() - began[0], bot.data.frames, bot.run.journal.hash, flush=True)
+print(time.process_time() - began[0], bot.data.frames, bot.journal.hash, flush=True)
 """
 Played = tuple[list[float], int, str]  # the seconds of each part, how many frames, and the hash
 
