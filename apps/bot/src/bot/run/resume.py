@@ -73,11 +73,9 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         """Return the markets in which something is held, or stands."""
         if self.venue is None:
             return []
-        ledger = self.venue.ledger
-        held = [holding.market.ticker for holding in ledger.holdings]
-        ended = set(ledger.ended)
-        stands = [order.ticker for order in ledger.orders if order.id not in ended]
-        return [*dict.fromkeys(held + stands)]
+        ledger = ledger_of(self.venue)
+        stand = (order.ticker for order in ledger.history.live)
+        return [*dict.fromkeys((*ledger.holdings, *stand))]
 
     def words(self, now: int) -> str:
         """Put in one line what goes on, from which run, how long ago, and why that ended."""
@@ -95,7 +93,14 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
             for ticker, holding in ledger.holdings.items()
         ]
         what = f"equity {worth}, {', '.join(held) or 'nothing held'}"
+        if number := len(ledger.history.standing):
+            what += f", {_standing(number)}"
         return f"goes on with {what}, from {since}"
+
+
+def _standing(number: int) -> str:
+    orders = "1 order that stands" if number == 1 else f"{number} orders that stand"
+    return f"{orders} (what would have filled or triggered meanwhile is not known)"
 
 
 def _ago(seconds: int) -> str:
@@ -108,7 +113,7 @@ def _ago(seconds: int) -> str:
 def ledger_of(state: VenueState) -> Ledger:
     """Return a ledger as a state has it; the state is used up by it."""
     state = from_json(to_json(state), VenueState)
-    ledger = Ledger(state.ledger.subaccount, caps=state.ledger.caps)
+    ledger = Ledger(state.ledger.subaccount)
     restore(ledger, state.ledger)
     return ledger
 
@@ -124,9 +129,10 @@ def carry_on(frame: Frame, venue: object, risk: Risk) -> Left:
     memory = left.memory or Memory()
     if not isinstance(venue, PaperVenue):  # whose numbers go by time
         ours = msgspec.structs.replace(memory, next_client_id=risk.next_client_id)
-        risk.recall(ours, left.paid_in)
+        risk.recall(ours, frame.at, left.paid_in)
         return left
-    risk.recall(msgspec.structs.replace(memory, next_client_id=unused_id(left)), left.paid_in)
+    ours = msgspec.structs.replace(memory, next_client_id=unused_id(left))
+    risk.recall(ours, frame.at, left.paid_in)
     risk.account.remember([(1, risk.next_client_id)])
     return left
 
