@@ -65,7 +65,8 @@ class Run:
         def passing() -> Iterator[Frame]:
             last = 0
             for frame in (*self.first, *frames):
-                if self.carrying._digest:
+                digest = self.carrying._digest
+                if digest is not None and digest.events:
                     self.states[last] = to_json(self.ledger)
                 self.carrying.note(frame)
                 last = frame.seq

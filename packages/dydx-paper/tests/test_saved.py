@@ -160,7 +160,7 @@ class Journaled:
     def take(self, frame: Frame) -> None:
         """Fold a frame, and store what it did."""
         self.trader.take(frame)
-        if self.digest:
+        if self.digest.events:
             self.stored.append(to_json(Entry.of(self.digest.drain(), self.venue.carried)))
 
     def read(self) -> VenueState:
@@ -285,7 +285,7 @@ def test_a_ledger_prices_what_it_buys_and_no_more() -> None:
     for price in (1, 2, 3):
         ledger.value("BTC-USD", price, 0)
         ledger.value("ETH-USD", price, 0)
-    assert not digest
+    assert not digest.events
     ledger.fill(BTC, 10**9, 100_000)
     ledger.value("BTC-USD", 4, 0)
 

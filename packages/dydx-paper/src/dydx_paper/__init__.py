@@ -2485,16 +2485,15 @@ class Digest:
     """A journal for a ledger that stores what it needs to be the same again, and no more.
 
     Of prices that is the newest of what is held, before an event and after the last one; most
-    are neither.
+    are neither. `events` are those that have not been drained.
     """
+
+    __slots__ = ("_ledger", "_valued", "events")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._events: list[Event] = []
+        self.events: list[Event] = []
         self._valued: dict[str, tuple[int, int, int | None]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._events)
 
     def take(self, event: Event) -> None:
         """Take an event in; the ledger's own journal, once it has happened."""
@@ -2502,13 +2501,13 @@ class Digest:
             return
         also = (event.market.ticker,) if isinstance(event, Filled) else ()
         self._value(also)
-        self._events.append(event)
+        self.events.append(event)
 
     def drain(self) -> list[Event]:
         """Return what happened since the last call, and begin again."""
-        if self._events:
+        if self.events:
             self._value()
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         return events
 
     def _value(self, also: tuple[str, ...] = ()) -> None:
@@ -2517,7 +2516,7 @@ class Digest:
             price = known.get(ticker)
             if price is not None and price != self._valued.get(ticker):
                 self._valued[ticker] = price
-                self._events.append(Valued(ticker, *price))
+                self.events.append(Valued(ticker, *price))
 
 
 # === Text ===

@@ -178,7 +178,7 @@ class Carrying:
         self._digest: Digest | None = None
         self._memory: Memory | None = None
         self._rows, self._stored, self._due = 0, 0, 0
-        self._last = 0, 0  # the number and the time of the newest frame
+        self._last: Frame | None = None  # the newest frame
 
     def begin(self, inbox: Inbox) -> None:
         """Put in what the last run left, and store with what this one begins."""
@@ -198,17 +198,18 @@ class Carrying:
 
     def note(self, frame: Frame) -> None:
         """Store what the frame before this one did."""
-        if self._digest:
-            self._store()
+        # Of each frame: no call where nothing happened.
+        if (digest := self._digest) is not None and digest.events:
+            self._store(digest)
         if frame.mono >= self._due:
             self._due = frame.mono + _SECOND_NS
             self._check()
-        self._last = frame.seq, frame.at
+        self._last = frame
 
     def end(self) -> None:
         """Store what the last frame did."""
-        if self._digest:
-            self._store()
+        if self._digest is not None and self._digest.events:
+            self._store(self._digest)
         self._check()
 
     def _begin(self, venue: PaperVenue, state: VenueState | None, at: int) -> None:
@@ -216,21 +217,26 @@ class Carrying:
         venue.ledger.journal = self._digest.take
         self._row("state", at, text=to_json(state))
 
-    def _store(self) -> None:
-        if self._venue is None or self._digest is None:
+    def _store(self, digest: Digest) -> None:
+        if (venue := self._venue) is None:
             return
-        events = self._digest.drain()
+        events, (_, at) = digest.drain(), self._moment
         self._stored += len(events)
-        self._row("frame", self._last[1], events, self._venue.carried)
+        self._row("frame", at, events, venue.carried)
         if self._stored >= _EVENTS:
-            self._begin(self._venue, self._venue.state, self._last[1])
+            self._begin(venue, venue.state, at)
+
+    @property
+    def _moment(self) -> tuple[int, int]:
+        """Return the number and the time of the newest frame."""
+        return (0, 0) if self._last is None else (self._last.seq, self._last.at)
 
     def _row(
         self, kind: str, at: int, events: Sequence[Event] = (), carried: Carried | None = None, *,
         text: str = "",
     ) -> None:  # fmt: skip
         self._rows += 1
-        row = {"n": self._rows, "seq": self._last[0], "at": at, "kind": kind}
+        row = {"n": self._rows, "seq": self._moment[0], "at": at, "kind": kind}
         if carried is None:
             self._put("ledger_events", row | {"data": text})
         else:
@@ -243,7 +249,7 @@ class Carrying:
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
-        seq, at = self._last
+        seq, at = self._moment
         row = {"seq": seq, "at": at or memory.now}
         self._put("checkpoints", partial(_memory_row, row, memory))
 
