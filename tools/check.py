@@ -113,6 +113,7 @@ LONG = {
     "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",
     "recovery": "bot paper killed fifty times, and what came back: ten minutes",
+    "orders": "bot trade killed fifteen times on the local venue, and what stood: eight minutes",
     "edits": "five thousand edits of the settings of runs at full speed: five minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
@@ -137,6 +138,7 @@ def long_checks() -> dict[str, list[Command]]:
             [*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100", "--profile", "reckless"]
         ],
         "recovery": [[*tool, "tools/killed.py"]],
+        "orders": [[*tool, "tools/killed_trade.py"]],
         "edits": [["env", "TEST_EDIT_SEEDS=50", *pytest, *_EDITS]],
         "calibration": [[*tool, "tools/calibration.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],

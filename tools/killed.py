@@ -160,14 +160,67 @@ def replayed(path: Path, options: Options, seq: int, stored: int) -> Replayed:
     return found
 
 
+# === Surroundings ===
+# A venue for a bot, and where a bot leaves things: nothing of this machine's own.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Venue:
+    """A venue in a process of its own."""
+
+    process: subprocess.Popen[str]
+    rest: str
+    ws: str
+    node: str
+
+    @property
+    def typed(self) -> list[str]:
+        """Return its addresses as a bot takes them: REST, socket, node."""
+        return ["--rest", self.rest, "--ws", self.ws, "--node", self.node]
+
+    def require(self) -> None:
+        """End it all if it has ended."""
+        if (code := self.process.poll()) is not None:
+            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
+
+
+@contextlib.contextmanager
+def venue(seed: int, *more: str) -> Iterator[Venue]:
+    """Run a venue on free ports."""
+    ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0", "--seed", str(seed))
+    command = [sys.executable, str(TOOLS / "venue"), "--scenario", "trend", *ports, *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        printed: list[str] = []
+        for line in process.stdout or ():
+            printed += line.split()
+            if line.startswith("Ctrl-C"):
+                break
+        rest, ws, node = (
+            printed[printed.index(word) + 1] for word in ("REST", "WebSocket", "gRPC")
+        )
+        try:
+            yield Venue(process=process, rest=rest, ws=ws, node=node)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Return the environment by which a bot leaves everything in a folder."""
+    found = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("STATE", "DATA", "CONFIG")}
+    return found | {"XDG_RUNTIME_DIR": str(folder), "DYDX_CONFIG": "none"}
+
+
+def has_frames(recording: Path) -> bool:
+    """Return whether a recording has begun: its header is shorter."""
+    return recording.exists() and recording.stat().st_size > _HEADER
+
+
+_HEADER: Final = 2_000  # bytes; with frames a recording has more
+
 # === Proof ===
 
 _STARTING: Final = 0.15  # the share of runs whose lives are counted from the start of the process
-_HEADER: Final = 2_000  # bytes; with frames a recording has more
-
-
-def _has_frames(recording: Path) -> bool:
-    return recording.exists() and recording.stat().st_size > _HEADER
 
 
 class Proof:
@@ -184,60 +237,34 @@ class Proof:
         self._options = Options.of("reckless", strategy=str(self._strategy), account=NAME)
         self._left: Left | None = None
         self._names: dict[str, int] = {}  # of orders and fills, and whose they are
-        self._addresses: list[str] = []
-        self._venue: subprocess.Popen[str] | None = None
+        self._venue: Venue | None = None
         self._last = ""
 
     @contextlib.contextmanager
     def venue(self, seed: int) -> Iterator[None]:
         """Run a venue on free ports."""
-        ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0", "--seed", str(seed))
-        command = [
-            sys.executable,
-            str(TOOLS / "venue"),
-            "--scenario",
-            "trend",
-            "--count",
-            "8",
-            *ports,
-        ]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=os.environ
-        ) as process:
-            printed: list[str] = []
-            for line in process.stdout or ():
-                printed += line.split()
-                if line.startswith("Ctrl-C"):
-                    break
-            rest = printed[printed.index("REST") + 1]
-            ws = printed[printed.index("WebSocket") + 1]
-            self._addresses, self._venue = ["--rest", rest, "--ws", ws], process
-            try:
-                yield
-            finally:
-                process.terminate()
-                process.wait(20)
+        with venue(seed, "--count", "8") as self._venue:
+            yield
 
     def kill(self, number: int) -> None:
         """Let a run live for a while, kill it, and compare what it left."""
-        if (code := self._venue.poll() if self._venue else 0) is not None:
-            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
+        if self._venue is None:
+            raise ValueError("expected a venue, got none")
+        self._venue.require()
         recording = self._folder / f"{number}.jsonl.zst"
         lives_s, starts = self._chance.uniform(0, self._longest), self._chance.random() < _STARTING
         command = [
-            sys.executable, "-m", "bot", "paper", "--network", "local", *self._addresses,
+            sys.executable, "-m", "bot", "paper", "--network", "local", *self._venue.typed,
             "--account", NAME, "--database", self._url, "--record", str(recording), "--plain",
             "--tickers", TICKERS, "--profile", "reckless", "--strategy", str(self._strategy),
         ]  # fmt: skip
-        places = {
-            f"XDG_{name}_HOME": str(self._folder / name.lower())
-            for name in ("STATE", "DATA", "CONFIG")
-        }
-        places["XDG_RUNTIME_DIR"] = str(self._folder)
         with subprocess.Popen(
-            command, env=os.environ | places, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            env=os.environ | places(self._folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         ) as process:
-            while not starts and process.poll() is None and not _has_frames(recording):
+            while not starts and process.poll() is None and not has_frames(recording):
                 time.sleep(0.01)
             time.sleep(lives_s)
             ended = process.poll()

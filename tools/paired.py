@@ -22,7 +22,10 @@ from typing import IO, cast
 # Takes turns: waits for a line, plays 500 frames, and reports the seconds of CPU that they took.
 RUN = """
 import sys, time
-from bot.run.composition import Bot, Options
+try:
+    from bot.run.composition import Bot, Options
+except ImportError:  # an older tree has it here
+    from bot.composition import Bot, Options
 from dydx_conn import replay
 
 def pace(frame):

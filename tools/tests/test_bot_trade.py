@@ -42,6 +42,7 @@ from dydx_conn import (
 )
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
+from warm import Warm
 
 VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
@@ -355,7 +356,7 @@ def test_a_second_bot_on_a_subaccount_is_refused_and_one_on_another_is_not(
     monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["two"])  # it was taken out of the environment
     ended(other)
     first.kill()
-    first.communicate()
+    first.printed(PATIENCE_S)
     ended(started("trade", *typed, str(tmp_path / "again.jsonl")))
 
     assert f"got bot trade as process {first.pid}: bot status {first.pid} shows it" in refused
@@ -578,7 +579,7 @@ def test_a_bot_that_was_killed_knows_its_own_orders_when_it_is_started_again(
     log = tmp_path / "first.jsonl"
     venue.wait(lambda: log.exists() and any(w["event"] == "node sent" for w in words(log)))
     first.kill()
-    first.communicate()
+    first.printed(PATIENCE_S)
     monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["killed"])
     again = started("trade", *typed, str(tmp_path / "again.jsonl"))
     venue.wait(lambda: bool(standing(again.pid)["positions"]))
@@ -613,7 +614,7 @@ def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
     first = started("trade", *typed, str(tmp_path / "first.jsonl"))
     venue.wait(lambda: len(brackets()) == 2)
     first.kill()
-    first.communicate()
+    first.printed(PATIENCE_S)
     stood = brackets()
     again = started("trade", *typed, str(tmp_path / "again.jsonl"))
     venue.wait(lambda: bool(standing(again.pid)["positions"]))
@@ -633,12 +634,12 @@ def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
     assert "no position is held" in capsys.readouterr().out
 
 
-def started(*typed: str) -> "subprocess.Popen[str]":
+def started(*typed: str) -> Warm:
     """Start a bot in a process of its own; wait until it knows its account."""
-    run = subprocess.Popen([sys.executable, "-m", "bot", *typed], stdout=subprocess.PIPE, text=True)
+    run = Warm(typed)
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        assert run.poll() is None
+        assert run.returncode is None
         if run.pid in (found := running()):
             reported = request(found[run.pid], "status")["status"]
             if "UNKNOWN_ACCOUNT" not in reported["gate"]["reasons"]:
@@ -647,10 +648,10 @@ def started(*typed: str) -> "subprocess.Popen[str]":
     return run
 
 
-def ended(run: "subprocess.Popen[str]") -> dict[str, Any]:
+def ended(run: Warm) -> dict[str, Any]:
     """End a bot as Ctrl-C does; return its report."""
-    run.send_signal(signal.SIGINT)
-    report: dict[str, Any] = json.loads(run.communicate(timeout=PATIENCE_S)[0])
+    run.interrupt()
+    report: dict[str, Any] = json.loads(run.printed(PATIENCE_S))
     assert run.returncode == 0
     return report
 

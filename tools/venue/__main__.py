@@ -31,6 +31,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.util
+import json
 import logging
 import os
 import shlex
@@ -44,6 +45,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dydx_conn import OrderRequest, Subaccount
     from exchange import Exchange
     from indexer import SocketHub
     from tls import Papers
@@ -121,6 +123,12 @@ def parser() -> argparse.ArgumentParser:
     )
     switches(wide.add_argument_group("disturbances", "what goes wrong, by the seed; each is off"))
     add("--stamps", type=Path, metavar="FILE", help="write when each message was sent, at the end")
+    add(
+        "--placed",
+        type=Path,
+        metavar="FILE",
+        help="write each order that is received, and its answer",
+    )
     return wide
 
 
@@ -241,6 +249,8 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         disturbances=disturbances,
     )
     exchange = Exchange(settings, hub)
+    if options.placed:
+        exchange.received = Placed(options.placed)
     sockets = [listen(options.port), listen(options.ws_port)]
     server = Server(application(exchange, hub), papers)
     stop, held = asyncio.Event(), asyncio.Event()
@@ -267,6 +277,24 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         await asyncio.gather(serving, node.stop(grace=0.5))
         if options.stamps:
             hub.write_stamps(options.stamps)
+
+
+class Placed:
+    """Writes each order that the node receives, at once: a line of JSON with its answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+
+    def __call__(self, who: "Subaccount", order: "OrderRequest", code: int, log: str) -> None:
+        """Write one down; its answer is 0 if the node took it."""
+        row = {"at": time.time_ns(), "who": str(who), "code": code, "log": log}
+        self._file.write(json.dumps(row | {name: getattr(order, name) for name in _ORDER}) + "\n")
+
+
+_ORDER = (
+    "ticker", "side", "quantums", "subticks", "time_in_force", "client_id", "reduce_only",
+    "order_flags", "condition_type", "trigger_subticks",
+)  # fmt: skip
 
 
 def listen(port: int) -> socket.socket:

@@ -10,13 +10,14 @@ from the chain (trades, candles, oracle prices, funding, heights) goes out with 
 Nothing here knows of sockets: everything published goes to a `Sink`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 from accounts import Sink, VenueAccounts
 from disturbances import NONE, Disturbances, Spells
+from dydx_conn import OrderRequest, Subaccount
 from market import STEP_NS, STEP_S, Factor, Market, Scenario, TapeTrade, listings
 from replicas import Late, Replicas
 from residents import RESIDENTS, Resident
@@ -70,6 +71,8 @@ class Exchange:
 
     def __init__(self, settings: VenueSettings, sink: Sink) -> None:
         self.settings = settings
+        # Whoever writes down each order that the node receives, and its answer (--placed).
+        self.received: Callable[[Subaccount, OrderRequest, int, str], None] = lambda *_: None
         disturbances, seed = settings.disturbances, settings.seed
         self.sink = Late(sink, disturbances)
         self.now_ns = self.block_ns = settings.start_ns

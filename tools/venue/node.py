@@ -412,7 +412,10 @@ def _place(exchange: Exchange, message: clob_tx.MsgPlaceOrder) -> Verdict:
         trigger_subticks=order.conditional_order_trigger_subticks,
         **_recent_fields(order),
     )
-    return _verdict(exchange.accounts.place(_subaccount(order.order_id.subaccount_id), request))
+    who = _subaccount(order.order_id.subaccount_id)
+    verdict = _verdict(exchange.accounts.place(who, request))
+    exchange.received(who, request, verdict.code, verdict.log)
+    return verdict
 
 
 def _recent_fields(order: order_pb2.Order) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from bot.config.document import ConfigError
 from bot.config.paper import FeeSettings, PaperSettings
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS, SECTIONS, Loaded, load, value_of
+from bot.live.commands import options_as_recorded
 from bot.live.runs import options_of, record_of
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper
-from dydx_conn import Fees
+from dydx_conn import NETWORKS, Fees, Header
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -188,6 +189,18 @@ def test_a_recorded_run_is_replayed_with_what_was_recorded(
     assert "bot: configuration: as recorded" in capsys.readouterr().err
 
 
+def test_a_replay_has_the_hash_of_its_run_and_its_deposit() -> None:
+    """Though nobody chose one, or the account went on with another than was chosen."""
+    chosen = load({"deposit": ("--deposit", 5)}, environment={})
+    for then in (load(environment={}), chosen):
+        header = Header.of(NETWORKS["local"], run="paper dydx1paper/0 7", settings=then.text())
+        again = options_as_recorded(parser().parse_args(["replay"]), header)
+        typed = options_as_recorded(parser().parse_args(["replay", "--deposit", "3"]), header)
+
+        assert again.config is not None
+        assert (again.config.hash, again.deposit, typed.deposit) == (then.hash, 7, 3)
+
+
 def test_what_stands_beside_a_run_is_no_part_of_its_identity() -> None:
     """Where it is recorded, where the database is, whose account it is."""
     beside = {
@@ -343,12 +356,12 @@ def test_a_path_of_a_recording_has_the_time_at_which_it_begins() -> None:
 
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No shell stands between a file and the bot."""
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/elsewhere/somebody")
 
     settings = from_file(tmp_path, "account: {keys: ~/my.key}\nrecord: ~/x.zst\n").settings
 
     assert (settings.account.keys, settings.record) == (
-        "/home/somebody/my.key", "/home/somebody/x.zst",
+        "/elsewhere/somebody/my.key", "/elsewhere/somebody/x.zst",
     )  # fmt: skip
 
 

@@ -139,12 +139,12 @@ def test_the_database_of_whoever_chose_none_is_in_their_data_directory(
 ) -> None:
     """As the XDG rules say: a relative path counts as none."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.setenv("HOME", "/elsewhere/x")
     given = default_url()
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
 
     assert given == f"sqlite:///{tmp_path}/dydx-bot/bot.db"
-    assert default_url() == "sqlite:////home/x/.local/share/dydx-bot/bot.db"
+    assert default_url() == "sqlite:////elsewhere/x/.local/share/dydx-bot/bot.db"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,22 @@ def test_a_password_is_never_shown(scheme: str) -> None:
     text = shown(f"{scheme}://me:hunter2@host:5/bot?sslpassword=hunter3&sslmode=require")
 
     assert text == "postgresql+psycopg://me:***@host:5/bot?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("postgresql://bot:hunter2@db/bot", True),
+        ("postgresql://bot@db/bot?password=hunter2", True),
+        ("postgresql://bot@db/bot", False),
+        ("bot.db", False),
+    ],
+)
+def test_a_password_that_was_typed_is_warned_of(url: str, warns: bool) -> None:
+    """Whoever is on the machine can read it; what to do instead is in the words."""
+    words = database.exposed(url)
+
+    assert ("~/.pgpass" in words, "hunter2" in words) == (warns, False)
 
 
 def test_what_a_server_says_is_repeated_without_a_password() -> None:

@@ -4,10 +4,12 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 import pytest
@@ -66,6 +68,7 @@ def left(eth: str = "1.2", usdc: int | None = 1_000_000_000, *orders: Standing) 
     return Left(run="run 12", began=1, held=held(800, eth, usdc), orders=orders)
 
 
+HOUR = 3_600_000_000_000
 AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
 
 
@@ -147,7 +150,37 @@ AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
             held(830, usdc=987_660_000), "explained",
             "collateral: the last run left 1,000.000000 USDC, the indexer has 987.660000 USDC at "
             "block 830, the chain 987.660000 USDC at block 830: 1 transfer -12.000000 USDC, "
-            "funding -0.340000 USDC",
+            "1 funding payment -0.340000 USDC",
+        ),
+        # What is less than the funding of a day, and is none of it, is no funding.
+        (
+            left(),
+            Reported(held=held(830, usdc=999_990_000), at=HOUR + 9, moves=(
+                Move(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
+                Move(kind="funding", at=8, paid_in=-340_000, ticker="ETH-USD"),
+            )),
+            held(830, usdc=999_990_000), "unexplained",
+            "collateral: the last run left 1,000.000000 USDC, the indexer has 999.990000 USDC at "
+            "block 830, the chain 999.990000 USDC at block 830: no fill, transfer or funding is "
+            "reported that explains -0.010000 USDC",
+        ),
+        # The last hour's is not reported yet.
+        (
+            left(),
+            Reported(held=held(830, usdc=999_990_000), at=2 * HOUR + 9, moves=(
+                Move(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
+            )),
+            held(830, usdc=999_990_000), "explained",
+            "collateral: the last run left 1,000.000000 USDC, the indexer has 999.990000 USDC at "
+            "block 830, the chain 999.990000 USDC at block 830: funding -0.010000 USDC, as far as "
+            "its payments are reported",
+        ),
+        # More was done than is looked at.
+        (
+            left(usdc=None), Reported(held=held(812, "1.0"), cut=("fills", "funding_payments")),
+            held(830, "1.0"), "unexplained",
+            f"ETH-USD: the last run left +1.2, {AT_812}: no fills are reported that explain -0.2 "
+            "(the newest 10,000 fills are looked at)",
         ),
         # Orders.
         (
@@ -219,7 +252,7 @@ def test_whatever_fills_did_is_explained_by_them(
     moves = [
         Move(kind="fill", at=at, id=f"f{at}", ticker="ETH-USD", size=size, paid_in=paid)
         for at, (size, paid) in enumerate([*before, *since])
-    ] + [Move(kind="funding", at=0, paid_in=paid) for paid in funding]
+    ] + [Move(kind="funding", at=20, paid_in=paid) for paid in funding]
     size = was + sum((size for size, _ in since), Decimal(0))
     now = held(9, str(size), usdc + sum(paid for _, paid in since) + sum(funding))
 
@@ -249,12 +282,18 @@ class Venue:
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
+        self.pages: dict[str, tuple[str, list[Any]]] = {}
         self.paths: list[str] = []
 
     def get(self, target: str) -> tuple[int, bytes]:
         """Answer a request; 404 for what there is not."""
-        path = target.partition("?")[0]
+        path, _, typed = target.partition("?")
         self.paths.append(path)
+        if path in self.pages:
+            (name, rows), query = self.pages[path], parse_qs(typed)
+            limit, page = int(query["limit"][0]), int(query["page"][0])
+            some = rows[(page - 1) * limit : page * limit]
+            return 200, msgspec.json.encode({name: some})
         found = self.answers.get(path)
         return (404, b'{"errors":[]}') if found is None else (200, msgspec.json.encode(found))
 
@@ -329,12 +368,40 @@ def test_rows_that_cannot_be_read_explain_nothing(indexer: tuple[Venue, Network]
         "/v4/fills": {"fills": [{**fill, "liquidity": "TAKER", "market": "ETH-USD"}]},
     }  # fmt: skip
 
-    found = queried(net, Subaccount("dydx1", 0), 0)
+    found = msgspec.structs.replace(queried(net, Subaccount("dydx1", 0), 0), at=0)
     venue.answers[WHERE] = {"subaccount": {**account, "latestProcessedBlockHeight": "high"}}
 
     assert found == Reported(held=Held(height=7, collateral=-2_500_000))
     with pytest.raises(WireError, match="expected what dydx1/0 holds, got invalid literal"):
         queried(net, Subaccount("dydx1", 0), 0)
+
+
+def test_lists_are_read_page_by_page_and_no_further_than_they_matter(
+    indexer: tuple[Venue, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand rows a page, back to when the last run began, or to a bound that is named."""
+    venue, net = indexer
+    account = {**SHAPE, "openPerpetualPositions": {}, "updatedAtHeight": "7"}
+    fill = {"side": "BUY", "size": "1", "price": "2", "type": "LIMIT", "liquidity": "TAKER"}
+    fills = [
+        {**fill, "id": f"f{n}", "market": "ETH-USD", "createdAt": at_second(9_000 - n)}
+        for n in range(2_500)
+    ]
+    venue.answers = {WHERE: {"subaccount": account}, "/v4/orders": []}
+    venue.pages = {"/v4/fills": ("fills", fills)}
+
+    whole = queried(net, Subaccount("dydx1", 0), BEGAN + 7_000 * 10**9)
+    monkeypatch.setattr("bot.live.reconcile._MOST_ROWS", 1_200)
+    cut = queried(net, Subaccount("dydx1", 0), 0)
+    venue.pages = {}
+
+    assert (len(whole.moves), whole.cut) == (2_000 + 60 + 1, ())
+    assert (len(cut.moves), cut.cut) == (1_200, ("fills",))
+
+
+def at_second(second: int) -> str:
+    """Return a time as the indexer writes it."""
+    return datetime.fromtimestamp(BEGAN // 10**9 + second, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def answers_of(state: Any, owner: str, number: str) -> dict[str, Any]:
@@ -646,7 +713,7 @@ def test_a_database_that_cannot_be_read_is_reported_and_the_others_are_compared(
 
     reported = capsys.readouterr().err
     assert "what the last run left is not known: expected a database in" in reported
-    assert "dydx1/0 was left by no run that is stored: the indexer at block 830" in reported
+    assert "dydx1/0 is known from no earlier run: the indexer at block 830" in reported
     assert acts_of(inbox) == []
 
 

@@ -22,7 +22,7 @@ import pytest
 import reactivex
 from bot.__main__ import main, parser
 from bot.config.configured import loaded_of
-from bot.config.environment import EnvironmentSettings, RefusalError, Validation
+from bot.config.environment import Check, EnvironmentSettings, RefusalError, Validation
 from bot.config.settings import AccountSettings
 from bot.live.commands import bot_for
 from bot.live.runs import options_of, require_tickers
@@ -510,7 +510,7 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             chain_id_expected="dydx-testnet-4",
             chain_id_reported="other",
             status=status,
-            checks=(bot.environment.Check("chain", "failed", "another one"),),
+            checks=(Check("chain", "failed", "another one"),),
         )
         received = {frame.channel: frame for frame in frames}
         monkeypatch.setattr(bot.live.trade, "validate", lambda *_: (result, received))

@@ -595,6 +595,15 @@ def test_an_order_is_of_the_account_that_reports_it() -> None:
     assert (doubted.subaccount, doubted.status) == (str(US), "UNRESOLVED")
 
 
+def test_an_order_is_of_the_account_that_reports_its_fill() -> None:
+    """A refusal names none, and neither does the row that never came; a snapshot then doubts it."""
+    refused, filled, doubted = states(answer(2003), fill("0.01", "a"), listing())
+
+    assert (refused.subaccount, refused.status) == ("", "REJECTED")
+    assert (filled.subaccount, filled.filled) == (str(US), Decimal("0.01"))
+    assert (doubted.subaccount, doubted.status) == (str(US), "UNRESOLVED")
+
+
 @given(st.lists(FRAMES, max_size=20))
 def test_no_frames_make_a_fill_smaller_or_bring_an_order_back(frames: list[Frame]) -> None:
     """What is filled never shrinks; filled and cancelled orders live again only if sent again.

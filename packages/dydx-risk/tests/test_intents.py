@@ -639,6 +639,19 @@ def test_what_an_earlier_run_left_without_a_position_is_taken_back() -> None:
     assert withdrawn(verdicts) == [103, 101]
 
 
+def test_nothing_enters_a_market_where_an_order_of_an_earlier_run_may_fill() -> None:
+    """With what the next run decides it would be twice as much; until its end is reported."""
+    stray = found(103, flags=LONG_TERM, trigger="", reduce_only=False, side="BUY")
+    world, _ = restarted(stray, size="0")
+
+    [denied] = decide(world, 1)
+    hold(world, "0", msgspec.structs.replace(stray, status="CANCELLED"))
+    [bought] = decide(world, 1)
+
+    assert (denied.reason, bought.order.side) == ("IN_FLIGHT", "BUY")
+    assert denied.why == "an order of an earlier run, client id 103, is still to be taken back"
+
+
 @pytest.mark.parametrize(
     "state",
     [found(7), found(101, flags=0), msgspec.structs.replace(found(101), status="CANCELLED")],

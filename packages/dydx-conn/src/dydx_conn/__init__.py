@@ -3948,14 +3948,17 @@ class Lifecycle:
             known["leaving"] = event == "leaving"
         yield from self._move(old, event, seq, **known)
 
-    def filled(self, order_id: str, fill_id: str, size: Decimal, seq: int) -> Iterator[OrderState]:
+    def filled(
+        self, order_id: str, fill_id: str, size: Decimal, subaccount: str, seq: int
+    ) -> Iterator[OrderState]:
         """Take a fill of an order; the same one reported again changes nothing."""
         old = self.orders.get(order_id)
         if old is not None:
             fills = self._fills.setdefault(old.id, {})
             fills[fill_id] = size
             total = sum(fills.values(), Decimal(0))
-            yield from self._move(old, "", seq, filled=total)
+            whose = old.subaccount or subaccount
+            yield from self._move(old, "", seq, filled=total, subaccount=whose)
 
     def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
         """Doubt what a snapshot should list and does not: it ended while no link was open."""
@@ -4773,8 +4776,12 @@ class _Rows:
         account = self._account(own, row)
         if account is None:
             return
-        fill = _fill_of(row, _when(account, at))
-        for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
+        fill, seq, whose = (
+            _fill_of(row, _when(account, at)),
+            self.frame.seq,
+            str(account.subaccount),
+        )
+        for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, whose, seq):
             self._note(account, "orders", state)
         block = self._block(account, fill.height)
         if block is None or not fill.ticker:
@@ -4841,8 +4848,9 @@ class _Rows:
     def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
         def whose(subaccount: str) -> bool:
             owner, _, given = subaccount.partition("/")
-            named = int(given) % _PARENTS if self.of_parent else int(given)
-            return owner == self.owner and named == own
+            if owner != self.owner:
+                return False
+            return own == (int(given) % _PARENTS if self.of_parent else int(given))
 
         ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):

@@ -4723,6 +4723,7 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     valued, ticker = case.now.valued, case.market.ticker
     if pending := valued.account.in_flight(ticker):
         yield _waiting(pending[-1], valued.account.height)
+    yield from _astray(valued.account, ticker)
     yield from dangers(case.now)
     yield from _resting(case)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
@@ -4733,6 +4734,16 @@ def _unready(case: _Case) -> Iterator[_Objection]:
         held = " ".join(sorted(other.ticker for other in others if other is not case.market))
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
     yield from _unmeasured(case)
+
+
+def _astray(account: Account, ticker: str) -> Iterator[_Objection]:
+    """Yield that an order of an earlier run may still fill: with another one it would be twice."""
+    for state in account.strays.values():
+        if state.named is not None and state.named.ticker == ticker:
+            number = state.named.client_id
+            why = f"an order of an earlier run, client id {number}, is still to be taken back"
+            yield "IN_FLIGHT", why, {"client_id": number}
+            return
 
 
 def _unmeasured(case: _Case) -> Iterator[_Objection]:

@@ -5,7 +5,8 @@
     chain ──► Held ────────┘
 
 `compare` is pure. What differs is explained by what the indexer reports of the time in which no
-bot ran: fills, transfers, funding. An indexer that is only behind is waited for.
+bot ran: fills, transfers, funding. An indexer that is only behind is waited for. Orders are the
+indexer's word alone: a node lists none of an account.
 """
 
 import asyncio
@@ -43,7 +44,6 @@ from bot.outlet import as_lines
 from bot.run.acts import act
 
 if TYPE_CHECKING:
-    from dydx_conn import Answer
     from sqlalchemy import Engine
 
 # === Values ===
@@ -91,11 +91,16 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
-    """What the indexer reports: open orders, and what moved since the last run began."""
+    """What the indexer reports: open orders, and what moved since the last run began.
+
+    `at` is when, in ns; `cut` are the lists of which more rows are there than were looked at.
+    """
 
     held: Held
     orders: tuple[Standing, ...] = ()
     moves: tuple[Move, ...] = ()
+    at: int = 0
+    cut: tuple[str, ...] = ()
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -114,6 +119,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 # Blocks: more is not the time that a block takes to arrive everywhere.
 _BEHIND: Final = 20
+# Of a list: who has more than ten pages of it while no bot ran, looks at it by hand.
+_MOST_ROWS: Final = 10_000
 
 
 def compare(left: Left | None, indexer: Reported, chain: Held) -> list[Finding]:
@@ -153,16 +160,20 @@ def _sizes(left: Left | None, indexer: Reported, chain: Held) -> Iterator[Findin
             fills = [
                 move for move in indexer.moves if move.ticker == ticker and move.kind == "fill"
             ]
-            yield _explain(words, now - was, fills, {each.order_id for each in left.orders})
+            ours = {each.order_id for each in left.orders}
+            yield _explain(words, now - was, fills, ours, _cut(indexer, "fills"))
 
 
-def _explain(words: str, change: Decimal, fills: Sequence[Move], ours: set[str]) -> Finding:
+def _explain(
+    words: str, change: Decimal, fills: Sequence[Move], ours: set[str], cut: str
+) -> Finding:
     newest = sorted(fills, key=lambda move: -move.at)
     sums = accumulate((move.size for move in newest), initial=Decimal(0))
     # The newest so many: what older ones did, the last run knew.
     count = next((count for count, added in enumerate(sums) if count and added == change), 0)
     if not count:
-        return Finding("unexplained", f"{words}: no fills are reported that explain {change:+f}")
+        what = f"no fills are reported that explain {change:+f}{cut}"
+        return Finding("unexplained", f"{words}: {what}")
     chosen = newest[:count]
     done = "bought" if change > 0 else "sold"
     by = " by an order of the last run" * all(move.order_id in ours for move in chosen)
@@ -184,29 +195,65 @@ def _collateral(left: Left | None, indexer: Reported, chain: Held) -> Iterator[F
     if abs(now - true) > 1 + len(chain.sizes):
         yield _apart(words, indexer.held, chain)
     elif was is not None and abs(now - was) > 1 + len(chain.sizes):
-        yield _account_for(words, now - was, indexer.moves, 1 + len(chain.sizes))
+        late = _late(indexer) if left and (left.held.sizes or chain.sizes) else 0
+        yield _account_for(words, now - was, indexer, 1 + len(chain.sizes), late)
 
 
-def _account_for(words: str, change: int, moves: Sequence[Move], rounding: int) -> Finding:
-    causes = sorted((m for m in moves if m.kind != "funding"), key=lambda move: -move.at)
-    # What of it the last run had counted is not known to the hour: no more than all of it.
-    funding = sum(abs(move.paid_in) for move in moves if move.kind == "funding")  # integers
-    sums = accumulate((move.paid_in for move in causes), initial=0)
-    for count, added in enumerate(sums):
-        rest = change - added
-        if abs(rest) <= rounding + count + funding:
-            parts = [_counted(causes[:count], kind) for kind in ("fill", "transfer")]
-            parts += [f"funding {_usdc(rest, '+')}"] * (abs(rest) > rounding + count)
-            paid_in = sum(m.paid_in for m in causes[:count] if m.kind == "transfer")  # integers
-            return Finding("explained", f"{words}: {', '.join(filter(None, parts))}", paid_in)
+def _account_for(words: str, change: int, indexer: Reported, rounding: int, late: int) -> Finding:
+    # The newest so many of all that moved: what older ones did, the last run had counted.
+    causes = sorted(indexer.moves, key=lambda move: -move.at)
+    count = _newest(causes, change, rounding, 0)
+    if count is not None:
+        return _explained(words, causes[:count], 0)
+    # An hour's payments are reported some time after it: until then no more than all before.
+    causes = [move for move in causes if move.kind != "funding"]
+    count = _newest(causes, change, rounding, late) if late else None
+    if count is not None:
+        rest = change - sum(move.paid_in for move in causes[:count])  # integers
+        return _explained(words, causes[:count], rest)
     what = "no fill, transfer or funding is reported that explains"
-    return Finding("unexplained", f"{words}: {what} {_usdc(change, '+')}")
+    return Finding("unexplained", f"{words}: {what} {_usdc(change, '+')}{_cut(indexer, '')}")
+
+
+def _newest(causes: Sequence[Move], change: int, rounding: int, more: int) -> int | None:
+    """Return how many of the newest explain a change but for `more`, each rounded by itself."""
+    sums = accumulate((move.paid_in for move in causes), initial=0)
+    return next(
+        (n for n, added in enumerate(sums) if abs(change - added) <= rounding + n + more), None
+    )
+
+
+def _explained(words: str, chosen: Sequence[Move], late: int) -> Finding:
+    parts = [_counted(chosen, kind) for kind in ("fill", "transfer", "funding")]
+    parts += [f"funding {_usdc(late, '+')}, as far as its payments are reported"] * bool(late)
+    paid_in = sum(move.paid_in for move in chosen if move.kind == "transfer")  # integers
+    return Finding("explained", f"{words}: {', '.join(filter(None, parts))}", paid_in)
+
+
+def _late(indexer: Reported) -> int:
+    """Return what payments that are not reported yet may be; 0 where the last hour's are."""
+    paid = [move for move in indexer.moves if move.kind == "funding"]
+    newest = max((move.at for move in paid), default=0)
+    is_late = newest < indexer.at - indexer.at % _HOUR_NS
+    return sum(abs(move.paid_in) for move in paid) if is_late else 0  # integers
+
+
+_HOUR_NS: Final = 3_600_000_000_000
+
+
+def _cut(indexer: Reported, what: str) -> str:
+    """Return that lists were not read to their end: one of them, or any."""
+    lists = [name.replace("_", " ") for name in indexer.cut if what in ("", name)]
+    return f" (the newest {_MOST_ROWS:,} {' and '.join(lists)} are looked at)" if lists else ""
 
 
 def _counted(moves: Sequence[Move], kind: str) -> str:
     chosen = [move for move in moves if move.kind == kind]
+    if not chosen:
+        return ""
+    name = "funding payment" if kind == "funding" else kind
     paid_in = sum(move.paid_in for move in chosen)  # integers
-    return f"{len(chosen)} {kind}{'s' * (len(chosen) > 1)} {_usdc(paid_in, '+')}" if chosen else ""
+    return f"{len(chosen)} {name}{'s' * (len(chosen) > 1)} {_usdc(paid_in, '+')}"
 
 
 def _orders(left: Left | None, indexer: Reported) -> Iterator[Finding]:
@@ -276,7 +323,6 @@ def held_by(account: ChainAccount) -> Held:
 
 _OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
 _PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
-_ROWS: Final = 1_000
 _APART_NS: Final = (
     60_000_000_000  # of our clock and the venue's: what is older by that is looked at
 )
@@ -293,15 +339,15 @@ async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Rep
     except ValueError as error:
         raise WireError(f"expected what {subaccount} holds, got {error}") from None
     orders = (await rest.orders(subaccount, status=_OPEN)).value
-    moves: list[Move] = []
-    if since is not None:
-        for endpoint, read in _MOVES.items():
-            for row in await _rows(rest, endpoint, subaccount):
-                # What cannot be read explains nothing.
-                with contextlib.suppress(ConnError, ValueError):
-                    moves.append(read(row))
-    moves = [move for move in moves if since is not None and move.at >= since - _APART_NS]
-    return Reported(held=held, orders=tuple(map(_standing, orders)), moves=tuple(moves))
+    moves, cut = list[Move](), list[str]()
+    for endpoint in _MOVES if since is not None else ():
+        found, whole = await _moves(rest, endpoint, subaccount, (since or 0) - _APART_NS)
+        moves += found
+        cut += [endpoint] * (not whole)
+    return Reported(
+        held=held, orders=tuple(map(_standing, orders)), moves=tuple(moves),
+        at=time.time_ns(), cut=tuple(cut),
+    )  # fmt: skip
 
 
 def _held_in(fields: Any) -> Held:
@@ -317,12 +363,23 @@ def _held_in(fields: Any) -> Held:
     )
 
 
-async def _rows(rest: Rest, endpoint: str, subaccount: Subaccount) -> Sequence[Any]:
-    try:
-        answer: Answer[list[Any]] = await rest.request(ENDPOINTS[endpoint], subaccount, limit=_ROWS)
-    except RestError:
-        return ()  # what they would explain is not explained then
-    return answer.value
+async def _moves(
+    rest: Rest, endpoint: str, subaccount: Subaccount, since: int
+) -> tuple[list[Move], bool]:
+    """Return what a list has from `since` (ns) on, and whether that is all of it."""
+    moves, rows = list[Move](), 0
+    # What is not answered, or cannot be read, explains nothing.
+    with contextlib.suppress(RestError):
+        async for row in rest.walk(ENDPOINTS[endpoint], subaccount):
+            if rows == _MOST_ROWS:
+                return moves, False
+            rows += 1
+            with contextlib.suppress(ConnError, ValueError):
+                move = _MOVES[endpoint](row)
+                if move.at < since:
+                    break  # the newest come first
+                moves.append(move)
+    return moves, True
 
 
 def _fill(row: FillFields) -> Move:
@@ -528,7 +585,7 @@ def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str 
         _tell(each.words)
         act(inbox, "reconcile", "note", each.words)
     if all(each.kind == "noted" for each in found):
-        what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
+        what = f"is as {left.run}, left it" if left else "is known from no earlier run"
         _tell(f"{subaccount} {what}: {where}")
     if why := reason(found):
         _tell("the run begins halted: look at the account, then bot resume lets it enter")

@@ -9,12 +9,13 @@ a recording replays to the same hash with no database at hand.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, Inbox
+from dydx_conn import AccountUpdate, ConnError, Frame, Inbox
 from dydx_paper import (
     Carried,
     Digest,
@@ -25,13 +26,18 @@ from dydx_paper import (
     PaperVenue,
     VenueState,
     from_json,
+    frozen,
+    in_parts,
     restore,
     to_json,
 )
 from dydx_risk import Memory, Risk
 
+from bot.run.journal import JournalEntry
+
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
+_PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames goes first
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
 _AHEAD: Final = 1_024
@@ -43,9 +49,9 @@ _AHEAD: Final = 1_024
 class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What a run left for the next of its account.
 
-    `run` and `ledger` are its numbers in the database, `seq` and `at` of the newest frame that is
-    in it, and `ended` whether it ended by itself. `lost` counts the rows that are missing,
-    `paid_in` is what came since, in quote quantums, where that is known.
+    `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
+    of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
+    rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
     """
 
     run: int
@@ -79,6 +85,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     def words(self, now: int) -> str:
         """Put in one line what goes on, from which run, how long ago, and why that ended."""
+        if not self.run:
+            return "begins, with client ids that no earlier run of it has used"
         how = "ended" if self.ended else "was killed"
         ago = _ago(max(now - self.at, 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
@@ -149,6 +157,11 @@ def beyond(left: Left, earlier: Iterable[tuple[int, int]]) -> Left:
     )
 
 
+def beginning(earlier: Iterable[tuple[int, int]]) -> Left | None:
+    """Return with what an account begins that earlier runs left client ids of alone, if any."""
+    return beyond(Left(run=0, at=0, ended=True), ids) if (ids := [*earlier]) else None
+
+
 def unused_id(left: Left) -> int:
     """Return a client id above all that a run can have sent, though its last rows are lost."""
     used = [left.memory.next_client_id] if left.memory is not None else []
@@ -164,15 +177,18 @@ class Carrying:
     """Stores what a next run needs; the last one's comes before all other frames.
 
     A row a frame in which something happened to the account, and of risk's memory at most one a
-    second, where it changed. Rows are made by the writer's thread.
+    second, where it changed; but where a position is to be left goes to the writer before the order
+    that enters it goes out, and `hurry` lets it write. Rows are made by the writer's thread.
     """
 
     name = "memory"
     trouble = ""
 
     def __init__(
-        self, venue: object, risk: Risk, put: Callable[[str, Any], None], left: Left | None = None
-    ) -> None:
+        self, venue: object, risk: Risk, put: Callable[[str, Any], None],
+        left: Left | None = None, hurry: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._hurry = hurry
         self._venue = venue if isinstance(venue, PaperVenue) else None
         self._risk, self._put, self._left = risk, put, left
         self._digest: Digest | None = None
@@ -189,12 +205,20 @@ class Carrying:
             inbox.put("state", text, id=f"{left.run}/{id_}", link=ACCOUNT)
         if venue is not None:
             at = left.at if left is not None else 0
-            self._begin(venue, venue.state if left is None else left.venue, at)
+            self._begin(venue, (left and left.venue) or venue.state, at)
         if left is not None and left.memory is not None:
             memory = left.memory
             if venue is not None:
                 memory = msgspec.structs.replace(memory, next_client_id=unused_id(left))
             self._remember(memory)
+
+    def hear(self, event: JournalEntry | AccountUpdate) -> None:
+        """Store where a position is to be left, of an entry that is about to go out."""
+        if isinstance(event, JournalEntry) and event.kind == "approved":
+            memory, was = self._risk.memory, self._memory or Memory()
+            if memory.levels != was.levels:
+                self._remember(memory)
+                self._hurry()
 
     def note(self, frame: Frame) -> None:
         """Store what the frame before this one did."""
@@ -212,17 +236,17 @@ class Carrying:
             self._store(self._digest)
         self._check()
 
-    def _begin(self, venue: PaperVenue, state: VenueState | None, at: int) -> None:
+    def _begin(self, venue: PaperVenue, state: VenueState, at: int) -> None:
         self._digest, self._stored = Digest(venue.ledger), 0
         venue.ledger.journal = self._digest.take
-        self._row("state", at, text=to_json(state))
+        self._row("state", at, _state_row, frozen(state))
 
     def _store(self, digest: Digest) -> None:
         if (venue := self._venue) is None:
             return
         events, (_, at) = digest.drain(), self._moment
         self._stored += len(events)
-        self._row("frame", at, events, venue.carried)
+        self._row("frame", at, _entry_row, events, venue.carried)
         if self._stored >= _EVENTS:
             self._begin(venue, venue.state, at)
 
@@ -231,16 +255,10 @@ class Carrying:
         """Return the number and the time of the newest frame."""
         return (0, 0) if self._last is None else (self._last.seq, self._last.at)
 
-    def _row(
-        self, kind: str, at: int, events: Sequence[Event] = (), carried: Carried | None = None, *,
-        text: str = "",
-    ) -> None:  # fmt: skip
+    def _row(self, kind: str, at: int, make: Callable[..., dict[str, Any]], *of: Any) -> None:
         self._rows += 1
         row = {"n": self._rows, "seq": self._moment[0], "at": at, "kind": kind}
-        if carried is None:
-            self._put("ledger_events", row | {"data": text})
-        else:
-            self._put("ledger_events", partial(_entry_row, row, events, carried))
+        self._put("ledger_events", partial(make, row, *of))
 
     def _check(self) -> None:
         memory = self._risk.memory
@@ -257,6 +275,14 @@ class Carrying:
 def _aside(memory: Memory | None) -> Memory | None:
     # Time goes on by itself.
     return None if memory is None else msgspec.structs.replace(memory, now=0)
+
+
+def _state_row(row: Mapping[str, Any], state: VenueState) -> dict[str, Any]:
+    parts = []
+    for part in in_parts(state):  # as the text of JSON that it is in its column
+        parts.append(msgspec.json.encode(part)[1:-1])
+        time.sleep(_PAUSE_S)
+    return {**row, "data": msgspec.Raw(b'"%b"' % b"".join(parts))}
 
 
 def _entry_row(row: Mapping[str, Any], events: Iterable[Event], carried: Carried) -> dict[str, Any]:
