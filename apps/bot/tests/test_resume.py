@@ -300,7 +300,7 @@ REMEMBERED = msgspec.to_builtins(
         rests=(("BTC-USD", 1),), sent=(1,), levels=(("BTC-USD", Levels(is_long=True, stop_loss=1)),)
     )
 )  # fmt: skip
-WRONG = [None, -1, 10**30, "", "x", [], {}, True, 1.5]
+WRONG: list[Any] = [None, -1, 10**30, "", "x", [], {}, True, 1.5]
 
 
 @settings(max_examples=60)

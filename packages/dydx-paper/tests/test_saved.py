@@ -245,7 +245,7 @@ def places(whole: Any, *begun: Any) -> Iterator[tuple[Any, ...]]:
             yield from places(whole[place], *begun, place)
 
 
-WRONG = [None, -1, 10**30, -(10**30), 2**63, "", "x", "1/0", [], {}, True, 1.5]
+WRONG: list[Any] = [None, -1, 10**30, -(10**30), 2**63, "", "x", "1/0", [], {}, True, 1.5]
 
 
 @settings(max_examples=200)
