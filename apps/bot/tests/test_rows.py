@@ -519,3 +519,15 @@ def test_a_trouble_around_a_run_is_a_state(tmp_path: Path) -> None:
     assert [(row["state"], row["words"]) for row in found] == [
         ("recorder", "expected room, got none")
     ]
+
+
+def test_a_clock_that_is_set_back_stops_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour back, and what goes wrong from then on is written by the second all the same."""
+    hour, made = 3_600 * 10**9, list[str]()
+    database = Database(Bot(Options(strategy="none"), WireVenue(US)), "x", {})
+    monkeypatch.setattr(database.writer, "put", lambda table, _: made.append(table))
+    for second in range(1, 6):
+        at = 2 * hour - second // 3 * hour
+        database.note(with_fields(http("502", "/v4/height"), mono=second * 10**9, at=at))
+
+    assert 5 == made.count("errors")

@@ -368,8 +368,8 @@ class Database:
             self._errors.note(frame)
             if frame.kind in _CONNECTIONS:
                 self._connection(frame)
-        if frame.at >= self._due:
-            self._due = frame.at + _SECOND_NS
+        if frame.mono >= self._due:
+            self._due = frame.mono + _SECOND_NS
             self._second(frame)
 
     def end(self) -> None:
@@ -388,8 +388,8 @@ class Database:
             put("errors", row)
         if (point := self._equity.point(at)) is not None:
             put("equity_points", point)
-        if at >= self._looks:
-            self._looks = at + _LOOK_NS
+        if frame.mono >= self._looks:
+            self._looks = frame.mono + _LOOK_NS
             if self._collateral and not self._has_looked:  # for so long all that stands is listed
                 self._has_looked = True
                 put(
