@@ -1,6 +1,8 @@
 """What a run carries over from the one before it: a kill loses no more than the frame at hand."""
 
+import contextlib
 import itertools
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,12 +16,13 @@ from bot.database.tables import engine_of
 from bot.database.writer import Writer
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper, paper_account
-from bot.run.resume import ACCOUNT, Carrying, Left, beginning, beyond, unused_id
+from bot.run.resume import ACCOUNT, Carrying, Left, beginning, beyond, carry_on, unused_id
 from bot.run.wire import WireVenue
-from dydx_conn import ConnError, Frame, Inbox, Subaccount
+from dydx_conn import CONDITIONAL, ConnError, Frame, Inbox, Subaccount
 from dydx_paper import (
     Entry,
     LedgerState,
+    OrderRecord,
     VenueState,
     from_json,
     frozen,
@@ -28,7 +31,7 @@ from dydx_paper import (
     resumed,
     to_json,
 )
-from dydx_risk import Memory
+from dydx_risk import Levels, Memory, Policy, Risk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import from_iterable
@@ -65,7 +68,8 @@ class Run:
         def passing() -> Iterator[Frame]:
             last = 0
             for frame in (*self.first, *frames):
-                if self.carrying._digest:
+                digest = self.carrying._digest
+                if digest is not None and digest.events:
                     self.states[last] = to_json(self.ledger)
                 self.carrying.note(frame)
                 last = frame.seq
@@ -311,6 +315,45 @@ def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Fram
         required(url)
 
 
+def test_it_is_in_words_that_nobody_saw_what_met_the_orders_that_stand() -> None:
+    """Of paper no chain knows it either."""
+    venue = Bot(Options.of("steady")).venue
+    assert isinstance(venue, Paper)
+    stop = OrderRecord(
+        id="x", ticker="BTC-USD", side="SELL", quantums=1, subticks=1, status="UNTRIGGERED",
+        order_flags=CONDITIONAL, good_til_block_time=1, condition_type="STOP_LOSS",
+    )  # fmt: skip
+    venue.ledger.note(stop)
+    left = Left(run=1, at=1, ended=True, venue=venue.state)
+
+    assert ["BTC-USD"] == left.tickers
+    assert ", 1 order that stands (what would have filled or triggered meanwhile" in left.words(1)
+
+
+# The memory of a run, as plain data, and what none of it can be.
+REMEMBERED = msgspec.to_builtins(
+    Memory(
+        rests=(("BTC-USD", 1),), sent=(1,), levels=(("BTC-USD", Levels(is_long=True, stop_loss=1)),)
+    )
+)  # fmt: skip
+WRONG: list[Any] = [None, -1, 10**30, "", "x", [], {}, True, 1.5]
+
+
+@settings(max_examples=60)
+@given(st.sampled_from([*REMEMBERED]), st.sampled_from(WRONG))
+def test_a_memory_of_another_version_goes_on_or_is_refused_in_words(name: str, wrong: Any) -> None:
+    """With what it has more, or less, or what is damaged in it."""
+    memory = REMEMBERED | {"of later": 1, name: wrong}
+    if wrong == "":
+        del memory[name]
+    text = json.dumps({"run": 1, "at": 1, "ended": True, "memory": memory})
+    risk = Risk(Policy(), PAPER)
+
+    with contextlib.suppress(ConnError):
+        carry_on(Frame(0, 1, 1, ACCOUNT, "state", text), WireVenue(PAPER), risk)
+        assert risk.memory.opened in (0, wrong)
+
+
 def test_a_frame_of_another_account_is_refused(frames: list[Frame]) -> None:
     """And one that is no state at all."""
     other = Bot(Options.of("steady", account="second"))
@@ -349,7 +392,7 @@ def test_a_run_in_which_nothing_happened_was_there_all_the_same(
     writer.put(*row)
     writer.close()
 
-    assert f", from run 1, {words} ago" in required(url).words(5_070 * 10**9)
+    assert f"goes on from run 1, {words} ago" in required(url).words(5_070 * 10**9)
 
 
 @pytest.mark.parametrize("name", ["", "Paper", "a/b", "x" * 33, "a-b"])

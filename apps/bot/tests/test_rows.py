@@ -150,14 +150,15 @@ def test_the_run_ends_with_its_hash_and_its_configuration(run: Run) -> None:
 
 @pytest.mark.replays
 def test_equity_is_a_point_a_second_at_most_and_ends_with_the_accounts_own(run: Run) -> None:
-    """The deepest fall is in it."""
+    """The deepest fall is in it, as the report has it."""
     bot, found = run
     points = sorted(found["equity_points"], key=lambda row: row["at"])
 
     apart = [late["at"] - early["at"] for early, late in pairwise(points)]
     assert min(apart[:-1]) >= 10**9
     assert points[-1]["equity"] == bot.venue.figures().equity
-    assert max(point["drawdown"] for point in points) > 0.3
+    deepest = max(point["drawdown"] for point in points)
+    assert 0.3 < deepest == pytest.approx(bot.risk.falls.share, rel=0.02)
 
 
 @pytest.mark.replays
@@ -518,3 +519,15 @@ def test_a_trouble_around_a_run_is_a_state(tmp_path: Path) -> None:
     assert [(row["state"], row["words"]) for row in found] == [
         ("recorder", "expected room, got none")
     ]
+
+
+def test_a_clock_that_is_set_back_stops_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour back, and what goes wrong from then on is written by the second all the same."""
+    hour, made = 3_600 * 10**9, list[str]()
+    database = Database(Bot(Options(strategy="none"), WireVenue(US)), "x", {})
+    monkeypatch.setattr(database.writer, "put", lambda table, _: made.append(table))
+    for second in range(1, 6):
+        at = 2 * hour - second // 3 * hour
+        database.note(with_fields(http("502", "/v4/height"), mono=second * 10**9, at=at))
+
+    assert 5 == made.count("errors")

@@ -1,5 +1,9 @@
 """What a run leaves for the next: all of it, as JSON, and what goes on is what never stopped."""
 
+import contextlib
+import copy
+import json
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -35,7 +39,7 @@ from dydx_paper import (
     resumed,
     to_json,
 )
-from exchange import HOUR, Exchange
+from exchange import HOUR, START, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traded import OWNER, order
@@ -156,7 +160,7 @@ class Journaled:
     def take(self, frame: Frame) -> None:
         """Fold a frame, and store what it did."""
         self.trader.take(frame)
-        if self.digest:
+        if self.digest.events:
             self.stored.append(to_json(Entry.of(self.digest.drain(), self.venue.carried)))
 
     def read(self) -> VenueState:
@@ -185,15 +189,20 @@ def when(hour: int) -> Stamp:
     return Stamp(seq=hour, at=ns, time_ns=ns, height=hour)
 
 
-def test_a_ledger_of_everything_comes_back_from_json() -> None:
-    """Fractions, a debt, a position that turned, payments and transfers."""
-    ledger = Ledger(OWNER, DEPOSIT, caps=Caps(fills=2))
+def happen(ledger: Ledger) -> None:
+    """Let fractions, a debt, a position that turned, payments and transfers happen."""
     ledger.value("BTC-USD", 50_000, 0)
     for n, size in enumerate((3, -1, -7, 2)):
         ledger.fill(BTC, size * 10**9, (50_000 + n) * 100_000, 7, when=when(n))
     ledger.accrue({"BTC-USD": 12_345}, when(5))
     ledger.withdraw(USDC, when(6))
     ledger.mark(when(6))
+
+
+def test_a_ledger_of_everything_comes_back_from_json() -> None:
+    """Fractions too."""
+    ledger = Ledger(OWNER, DEPOSIT, caps=Caps(fills=2))
+    happen(ledger)
 
     state = ledger_state(ledger)
     assert state == from_json(to_json(state), LedgerState)
@@ -206,6 +215,7 @@ def test_a_ledger_of_everything_comes_back_from_json() -> None:
     [
         ("{", VenueState), ("[]", VenueState), ('{"events":1}', Entry),
         ('{"gained":"1/0"}', Any), ("null", LedgerState),
+        ('{"events":[["Filled",' + "[" * 10_000 + "]" * 10_000 + "]]}", Entry),
     ],
 )  # fmt: skip
 def test_what_is_no_state_is_refused_in_words(text: str, kind: Any) -> None:
@@ -213,6 +223,45 @@ def test_what_is_no_state_is_refused_in_words(text: str, kind: Any) -> None:
     wanted = type(Ledger(OWNER).tally) if kind is Any else kind
     with pytest.raises(LedgerError, match=r"expected a .* as it was saved, got"):
         from_json(text, wanted)
+
+
+@cache
+def saved() -> Any:
+    """Return what a run left, as plain data: a state, and an entry of all that happened since."""
+    ledger = PaperVenue(OWNER, DEPOSIT).ledger
+    happen(ledger)
+    state, digest = VenueState(ledger=ledger_state(ledger)), Digest(ledger)
+    text = to_json(state)
+    ledger.journal = digest.take
+    happen(ledger)
+    return json.loads(text), json.loads(to_json(Entry.of(digest.drain(), state.carried)))
+
+
+def places(whole: Any, *begun: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield where anything is in plain data."""
+    for place in whole if isinstance(whole, dict) else range(len(whole)):
+        yield (*begun, place)
+        if isinstance(whole[place], dict | list):
+            yield from places(whole[place], *begun, place)
+
+
+WRONG: list[Any] = [None, -1, 10**30, -(10**30), 2**63, "", "x", "1/0", [], {}, True, 1.5]
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([*places(saved())]), st.sampled_from(WRONG))
+def test_what_is_damaged_goes_on_or_is_refused_in_words(place: tuple[Any, ...], wrong: Any) -> None:
+    """Wherever it is, and whatever is there: no other error comes of it."""
+    damaged = copy.deepcopy([*saved()])
+    part: Any = damaged
+    for each in place[:-1]:
+        part = part[each]
+    part[place[-1]] = wrong
+
+    with contextlib.suppress(LedgerError):
+        state, entry = (json.dumps(each) for each in damaged)
+        ended = resumed(from_json(state, VenueState), [from_json(entry, Entry)])
+        PaperVenue(OWNER, 1).resume(ended)
 
 
 def test_an_entry_of_what_no_ledger_does_is_refused() -> None:
@@ -236,7 +285,7 @@ def test_a_ledger_prices_what_it_buys_and_no_more() -> None:
     for price in (1, 2, 3):
         ledger.value("BTC-USD", price, 0)
         ledger.value("ETH-USD", price, 0)
-    assert not digest
+    assert not digest.events
     ledger.fill(BTC, 10**9, 100_000)
     ledger.value("BTC-USD", 4, 0)
 
@@ -271,21 +320,30 @@ def test_a_venue_that_comes_back_greets_with_what_stands_and_ends_what_was_short
     assert {t: h.market.size(h.quantums) for t, h in ledger.holdings.items()} == held
 
 
-def held_overnight(*rates: float) -> Exchange:
-    """Let a venue hold 1 BTC and be away for three hours, of which the first had these rates."""
+def held_overnight(*rates: float, away: bool = True) -> Exchange:
+    """Let a venue hold 1 BTC over three hours, of which the first had these rates.
+
+    It is away meanwhile, or sees no block of them.
+    """
     exchange = Exchange().open()
     exchange.block(second=10)
     exchange.order("BUY", "1", "50001")
     exchange.change(bids=[(49_999, 1.5)])
-    state = from_json(to_json(exchange.venue.state), VenueState)
-    exchange.venue = PaperVenue(OWNER, 1)
-    exchange.venue.resume(state)
-    exchange.frames.clear()
+    if away:
+        come_back(exchange)
     view = exchange.state.views["BTC-USD"]
     hour = view.chain.time_ns // (HOUR * 10**9) + 1
     view.premium.rates = {(hour + n) * HOUR * 10**9: rate for n, rate in enumerate(rates)}
     exchange.block(second=3 * HOUR + 1)
     return exchange
+
+
+def come_back(exchange: Exchange) -> None:
+    """Let another venue go on with what this one leaves."""
+    state = from_json(to_json(exchange.venue.state), VenueState)
+    exchange.venue = PaperVenue(OWNER, 1)
+    exchange.venue.resume(state)
+    exchange.frames.clear()
 
 
 def test_hours_that_nobody_saw_cost_what_they_cost() -> None:
@@ -335,3 +393,33 @@ def test_a_chain_that_began_again_is_reported_by_its_own_blocks() -> None:
     assert isinstance(snapshot, SubaccountContents)
     assert snapshot.subaccount is not None
     assert int(snapshot.subaccount.updated_at_height or 0) < 10**4
+
+
+def test_hours_of_which_no_block_came_cost_what_those_cost_that_nobody_saw() -> None:
+    """By the rates that the venue answers, too."""
+    exchange = held_overnight(0.00002, away=False)
+    exchange.oracle(50_000)
+
+    assert -2 * USDC == exchange.venue.ledger.unsettled
+
+
+@pytest.mark.parametrize(("until", "filled"), [(HOUR, 0), (4 * HOUR, 1)])
+def test_what_ended_while_nobody_looked_is_never_filled(until: int, filled: int) -> None:
+    """Though the book would fill it now: the chain took it off before."""
+    exchange = Exchange().open()
+    exchange.block(second=10)
+    exchange.order(
+        "BUY", "1", "49000", tif="GTT", order_flags=LONG_TERM, good_til_block=0,
+        good_til_block_time=START + until,
+    )  # fmt: skip
+    exchange.block()
+    exchange.oracle(50_000)
+    assert ["OPEN"] == [order.status for order in exchange.venue.ledger.history.live]
+
+    come_back(exchange)
+    exchange.block(second=3 * HOUR)
+    exchange.book([(47_000, 1)], [(48_000, 2)])
+    exchange.block()
+    exchange.book([(47_000, 1)], [(48_000, 2)])
+    assert filled == exchange.venue.ledger.tally.fills
+    assert [] == exchange.venue.ledger.history.live

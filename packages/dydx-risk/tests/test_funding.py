@@ -5,9 +5,11 @@ from dydx_risk import (
     funding_payment,
     funding_settlement,
     funding_settlement_ppm,
+    index_delta,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from world import open_world
 
 PPMS = st.integers(-(2**31), 2**31 - 1)
 
@@ -39,3 +41,17 @@ def test_a_price_beyond_all_exponents_is_refused() -> None:
     """Before anybody computes a power of ten that fills the memory."""
     with pytest.raises(MarginError, match="an exponent within ±200, got -1000000"):
         funding_index_delta(1, 3_600, 1, -(10**6), -9)
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 48), st.integers(1, 10**6))
+def test_each_hour_moves_an_index_by_itself(hours: int, price: int) -> None:
+    """The chain truncates hour by hour: none brings another to a whole ppm."""
+    world = open_world()
+    world.oracle("ETH-USD", f"{price / 1000:g}")
+    view = world.state.views["ETH-USD"]
+    assert view.market is not None
+    one = index_delta(view, view.market, 1)
+
+    assert one is not None
+    assert hours * one == index_delta(view, view.market, hours)

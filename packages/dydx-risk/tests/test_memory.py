@@ -32,7 +32,7 @@ def test_an_account_that_is_not_known_yet_has_paid_nothing_in() -> None:
     from world import World
 
     world = World(DAILY)
-    world.risk.recall(Memory(day=0, opened=10**10, peak=10**10, equity=10**10))
+    world.risk.recall(Memory(day=0, opened=10**10, peak=10**10, equity=10**10), 0)
     world.update(collateral=10**10)
 
     assert 1.0 == world.risk._course.room
@@ -56,7 +56,7 @@ def _next(make_world: Any, policy: Policy, memory: Memory, *usdc: float, later: 
     world = _run(make_world, policy, usdc[0])
     saved = msgspec.json.decode(msgspec.json.encode(memory), type=Memory)
     assert saved == memory
-    world.risk.recall(saved, *(int(paid * 1e6) for paid in usdc[1:]))
+    world.risk.recall(saved, memory.now + later, *(int(paid * 1e6) for paid in usdc[1:]))
     _report(world, memory.now + later)
     _price(world, 3_000)  # time comes with views
     return world
@@ -165,3 +165,39 @@ def test_no_client_id_serves_again_and_the_minutes_orders_count(make_world: Any)
     denied = again.decide("ETH-USD", 40_000)
     assert isinstance(denied, Denied)
     assert again.risk.closest == memory.closest is not None
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_daily_loss": 0.5, "max_drawdown": 0.5}])
+def test_a_loss_is_held_against_the_limits_of_the_run_that_goes_on(
+    make_world: Any, limits: dict[str, float]
+) -> None:
+    """As when the policy changes within a run: what is beyond no limit of it stops nothing."""
+    strict = Policy(**LIMITS | {"max_daily_loss": 0.1, "max_drawdown": 0.1})
+    world = _run(make_world, strict, 10_000)
+    _report(world)
+    _fall(world, 2_880)
+    assert {"DAILY_LOSS", "DRAWDOWN"} <= dict(world.risk.standing.reasons).keys()
+
+    again = _next(make_world, Policy(**LIMITS | limits), world.risk.memory, 8_800)
+    assert {"COOL_DOWN"} == dict(again.risk.standing.reasons).keys()
+
+
+@pytest.mark.parametrize("ahead_s", [0, 3_600, 365 * 86_400])
+def test_a_clock_that_was_set_back_holds_nothing_up(make_world: Any, ahead_s: int) -> None:
+    """A rest of 40 s more, and the orders of a minute, are over after one by the clock of now."""
+    policy = Policy(max_leverage=20, max_orders_per_minute=1, cool_down_s=60)
+    world = _run(make_world, policy, 10_000)
+    _report(world)
+    assert isinstance(world.decide("ETH-USD", 40_000), Approved)
+    memory, ahead = world.risk.memory, ahead_s * 10**9
+    memory = msgspec.structs.replace(
+        memory, now=memory.now + ahead, sent=tuple(at + ahead for at in memory.sent),
+        rests=(("ETH-USD", memory.now + ahead + 40 * 10**9),), rests_all=memory.now + ahead + 1,
+    )  # fmt: skip
+
+    again = _next(make_world, policy, memory, 10_000, later=-ahead)
+    assert isinstance(again.decide("ETH-USD", 40_000), Denied)
+    again.at += 61 * 10**9
+    _report(again)
+    _price(again, 3_000)
+    assert isinstance(again.decide("ETH-USD", 40_000), Approved)

@@ -7874,7 +7874,8 @@ def chain_account(
 ) -> ChainAccount:
     """Query the network's node for a subaccount, an empty one where none was funded.
 
-    `NetworkError` if none comes in time. Source: x/subaccounts and x/perpetuals, their queries.
+    It takes some queries, a position one, each of up to `deadline_s`; `NetworkError` if one fails.
+    Source: x/subaccounts and x/perpetuals, their queries.
     """
     return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
 

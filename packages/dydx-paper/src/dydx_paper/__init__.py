@@ -106,6 +106,7 @@ __all__ = [
 ]
 # fmt: on
 
+import contextlib
 import hashlib
 from bisect import bisect_left, insort_left
 from collections import Counter, OrderedDict, deque
@@ -158,6 +159,7 @@ from dydx_risk import (
     LiquidationTerms,
     MarginFigures,
     PositionMargin,
+    RiskError,
     bankruptcy_price,
     fillable_price,
     fillable_subticks,
@@ -1214,6 +1216,11 @@ class History:
     def live(self) -> list[OrderRecord]:
         """Return the orders that have not ended, oldest first."""
         return [order for order in self._orders.values() if order.status in _LIVE]
+
+    @property
+    def standing(self) -> list[OrderRecord]:
+        """Return those of them that stand for longer than some blocks."""
+        return [order for order in self.live if order.order_flags != SHORT_TERM]
 
     def keep(self, row: PositionRecord | FundingRecord | TransferRecord | PnlPoint) -> None:
         """Remember what only ever comes once."""
@@ -2411,9 +2418,21 @@ def to_json(what: object) -> str:
 
 def from_json(text: str | bytes, kind: type[Saved]) -> Saved:
     """Read what `to_json` wrote; `LedgerError` says what is wrong with it."""
-    try:
+    with _as_saved(kind):
         return msgspec.json.decode(text, type=kind, dec_hook=lambda type_, text: type_(text))
-    except (msgspec.MsgspecError, ValueError, ZeroDivisionError) as error:
+
+
+# What a number, a price or a depth that no venue has ends in.
+_DAMAGE: Final = (
+    msgspec.MsgspecError, ArithmeticError, LookupError, RecursionError, RiskError, ValueError,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _as_saved(kind: type) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
         raise LedgerError(f"expected a {kind.__name__} as it was saved, got {error}") from None
 
 
@@ -2458,9 +2477,14 @@ def ledger_state(ledger: Ledger) -> LedgerState:
 
 
 def restore(ledger: Ledger, state: LedgerState) -> None:
-    """Let a ledger hold, and remember, what a state has, which must be of its subaccount."""
+    """Let a ledger hold, and remember, what a state has; `LedgerError` if it cannot be that."""
     if state.subaccount != ledger.subaccount:
         raise LedgerError(f"expected a ledger of {ledger.subaccount}, got {state.subaccount}")
+    with _as_saved(LedgerState):
+        _restore(ledger, state)
+
+
+def _restore(ledger: Ledger, state: LedgerState) -> None:
     for name in ("collateral", "deposits", "unsettled", "touched", "paid", "tally", "volumes"):
         setattr(ledger, name, getattr(state, name))
     ledger.indices = dict(state.indices)
@@ -2473,11 +2497,15 @@ def restore(ledger: Ledger, state: LedgerState) -> None:
 
 
 def resumed(state: VenueState, entries: Iterable[Entry]) -> VenueState:
-    """Return what a venue became that began with a state, which is used up by it."""
-    ledger, carried = Ledger(state.ledger.subaccount, caps=state.ledger.caps), state.carried
+    """Return what a venue became that began with a state, which is used up by it.
+
+    `LedgerError` says what of it, or of an entry, is not as it was saved.
+    """
+    ledger, carried = Ledger(state.ledger.subaccount), state.carried
     restore(ledger, state.ledger)
     for entry in entries:
-        follow(ledger, entry.read())
+        with _as_saved(Entry):
+            follow(ledger, entry.read())
         carried = entry.carried
     return VenueState(ledger=ledger_state(ledger), carried=carried)
 
@@ -2486,16 +2514,15 @@ class Digest:
     """A journal for a ledger that stores what it needs to be the same again, and no more.
 
     Of prices that is the newest of what is held, before an event and after the last one; most
-    are neither.
+    are neither. `events` are those that have not been drained.
     """
+
+    __slots__ = ("_ledger", "_valued", "events")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._events: list[Event] = []
+        self.events: list[Event] = []
         self._valued: dict[str, tuple[int, int, int | None]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._events)
 
     def take(self, event: Event) -> None:
         """Take an event in; the ledger's own journal, once it has happened."""
@@ -2503,13 +2530,13 @@ class Digest:
             return
         also = (event.market.ticker,) if isinstance(event, Filled) else ()
         self._value(also)
-        self._events.append(event)
+        self.events.append(event)
 
     def drain(self) -> list[Event]:
         """Return what happened since the last call, and begin again."""
-        if self._events:
+        if self.events:
             self._value()
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         return events
 
     def _value(self, also: tuple[str, ...] = ()) -> None:
@@ -2518,7 +2545,7 @@ class Digest:
             price = known.get(ticker)
             if price is not None and price != self._valued.get(ticker):
                 self._valued[ticker] = price
-                self._events.append(Valued(ticker, *price))
+                self.events.append(Valued(ticker, *price))
 
 
 # === Text ===
@@ -3624,25 +3651,21 @@ class Seen:
         return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
 
 
-def missed_delta(view: MarketView, market: PerpetualMarket, hours: range) -> tuple[int, int]:
+def hours_delta(view: MarketView, market: PerpetualMarket, hours: range) -> tuple[int, int]:
     """Return how far hours moved a funding index, and how many of them nothing is known of.
 
-    By the rates that the venue answered, elsewhere by that of now; at the price of now.
+    Each is the one that ended as it began, counted since 1970. By the rates that the venue
+    answered, elsewhere by that of now; at the price of now.
     """
-    rates = {at // _HOUR_NS: rate for at, rate in view.premium.rates.items()}
-    known = [round(rates[hour] * 8 * PPM) for hour in hours if hour in rates]
-    left, oracle = len(hours) - len(known), view.oracle
-    if oracle is None:
+    if (oracle := view.oracle) is None:
         return 0, len(hours)
+    rates = {at // _HOUR_NS: rate for at, rate in view.premium.rates.items()}
+    known = [round(rate * 8 * PPM) for hour, rate in rates.items() if hour in hours]
+    left = len(hours) - len(known)
     terms = oracle.digits, oracle.exponent, market.atomic_resolution
     moved = sum(funding_index_delta(rate, 3_600, *terms) for rate in known)  # integers
     rest = index_delta(view, market, left) if left else 0
     return (moved, left) if rest is None else (moved + rest, 0)
-
-
-def standing_orders(ledger: Ledger) -> list[OrderRecord]:
-    """Return the orders of a ledger that stand on the venue for longer than some blocks."""
-    return [order for order in ledger.history.live if order.order_flags != SHORT_TERM]
 
 
 def order_of(subaccount: Subaccount, record: OrderRecord, market: PerpetualMarket) -> Order:
@@ -3698,25 +3721,11 @@ class PaperAccount:
             record = self.ledger.note(record)
         self._changes.fill(self.ledger, fill.market, booking, record)
 
-    def fund(self, hours: int) -> None:
-        """Accrue hours of funding, and owe them where no price or rate is known."""
+    def fund(self, hours: range) -> None:
+        """Accrue hours of funding, and owe those of which no price or rate is known."""
         indices = dict(self.ledger.indices)
         for ticker, holding in self.ledger.holdings.items():
-            delta = index_delta(self._seen.views[ticker], holding.market, hours)
-            if delta is None:
-                self.owed[ticker] = self.owed.get(ticker, 0) + hours
-            else:
-                indices[ticker] = indices.get(ticker, 0) + delta
-        self.ledger.accrue(indices, self._seen.when)
-
-    def fund_missed(self, hours: range) -> None:
-        """Accrue hours in which nobody looked, by the rates they had, or that of now.
-
-        At the price of now, and where nothing is known they are owed.
-        """
-        indices = dict(self.ledger.indices)
-        for ticker, holding in self.ledger.holdings.items():
-            delta, left = missed_delta(self._seen.views[ticker], holding.market, hours)
+            delta, left = hours_delta(self._seen.views[ticker], holding.market, hours)
             if left:
                 self.owed[ticker] = self.owed.get(ticker, 0) + left
             indices[ticker] = indices.get(ticker, 0) + delta
@@ -3801,7 +3810,7 @@ class PaperAccount:
             return []
         # The block at hand is not over, and may yet change it: this is as of the one before.
         height, us = self._height - 1, self.ledger.subaccount
-        views = ((o, self._seen.views.get(o.ticker)) for o in standing_orders(self.ledger))
+        views = ((o, self._seen.views.get(o.ticker)) for o in self.ledger.history.standing)
         markets = ((order, view.market) for order, view in views if view is not None)
         rows = [order_fields(us, market, order) for order, market in markets if market is not None]
         contents = snapshot(self.ledger, height, rows)
@@ -4126,21 +4135,22 @@ class Return:
     ) -> list[Frame]:
         """Accrue what was missed, report the account, and let its orders stand again.
 
-        The short-term ones ended meanwhile, which is reported after it.
+        Those that ended meanwhile, as all short-term ones did, are reported so after it.
         """
         account, seen, hours = self._account, self._seen, self._hours
         ledger, views = account.ledger, self._views
         if seen.now is not None:
             seen.block, seen.hour = _block_and_hour(seen.now)
+        seconds = 0 if seen.now is None else seen.now.chain.time_ns // _SECOND_NS
         if hours:
-            account.fund_missed(hours)
+            account.fund(hours)
             ledger.mark(seen.when)
         first = account.greeting()
         markets = {v.ticker: market_of(v, v.market) for v in views if v and v.market is not None}
         for record in ledger.history.live:
             market = markets[record.ticker]
             order = order_of(ledger.subaccount, record, market.market)
-            if order.order_flags == SHORT_TERM:
+            if order.order_flags == SHORT_TERM or _ended(order, seconds):
                 market.report(order, "EXPIRED")
             else:
                 market.stand(order, waits=record.status == "UNTRIGGERED")
@@ -4430,7 +4440,7 @@ class PaperVenue:
             self.markets[ticker].meet(seen.at)
             self.markets[ticker].end_block(self.min_price_change_ppm)
         if seen.hour and hour > seen.hour:
-            self._account.fund(hour - seen.hour)
+            self._account.fund(range(seen.hour + 1, hour + 1))
             self.ledger.mark(seen.when)
         seen.block, seen.hour = block, max(seen.hour, hour)
 

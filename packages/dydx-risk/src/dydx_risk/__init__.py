@@ -1907,16 +1907,16 @@ def index_delta(
 ) -> int | None:
     """Return how far hours of the view's rate move a funding index; None while it is unknown.
 
-    In ppm quote quantums per base quantum, at the view's oracle price. With a position in
-    `worst_for` an unknown rate is the one that costs it most.
+    In ppm quote quantums per base quantum, at the view's oracle price, each hour truncated as the
+    chain does it. With a position in `worst_for` an unknown rate is the one that costs it most.
     """
     if view.oracle is None or not (view.funding.known or worst_for):
         return None
     rate_8h_ppm = PPM * PPM if worst_for > 0 else -PPM * PPM
     if view.funding.known:
         rate_8h_ppm = funding_rate_8h_ppm(view.funding.next_rate_text)
-    return funding_index_delta(
-        charged_rate(rate_8h_ppm, market, _TERMS), 3_600 * hours,
+    return hours * funding_index_delta(
+        charged_rate(rate_8h_ppm, market, _TERMS), 3_600,
         view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
     )  # fmt: skip
 
@@ -3894,8 +3894,9 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Equities in quote quantums, as if nothing had been paid in yet; `paid_of_day` and
     `paid_since_peak` are what of them was funding, or left for no cause. Times are event time in
-    ns; `rests` are by ticker, `rests_all` is of all; `sent` are the orders of the last minute. A
-    `Move` is in it no more than its prices are: where the distance is lost another begins.
+    ns; `rests` are by ticker, `rests_all` is of all; `sent` are the orders of the last minute. The
+    limits are those that `lost` and `sunk` are beyond. A `Move` is in it no more than its prices
+    are: where the distance is lost another begins.
     """
 
     now: int = 0
@@ -3908,6 +3909,9 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     paid_since_peak: int = 0
     lost: int | None = None
     sunk: float | None = None
+    max_daily_loss: float | None = None
+    max_daily_loss_usdc: float | None = None
+    max_drawdown: float | None = None
     cause: str = ""
     closest: float | None = None
     rests_all: int = 0
@@ -3923,6 +3927,20 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return msgspec.structs.replace(
             self, now=now, closest=closest, next_client_id=client_id, levels=(*levels.items(),)
         )
+
+    def as_of(self, now: int) -> Self:
+        """Return it by a clock that may have been set back: what lasts lasts no longer by that."""
+        ahead = max(self.now - now, 0)
+        return msgspec.structs.replace(
+            self, now=self.now - ahead, rests_all=max(self.rests_all - ahead, 0),
+            rests=tuple((ticker, until - ahead) for ticker, until in self.rests),
+            sent=tuple(at - ahead for at in self.sent),
+        )  # fmt: skip
+
+    def judged_by(self, policy: Policy) -> Policy:
+        """Return a policy with the limits that were those of the run before."""
+        names = ("max_daily_loss", "max_daily_loss_usdc", "max_drawdown")
+        return policy.model_copy(update={name: getattr(self, name) for name in names})
 
 
 class Falls:
@@ -3949,8 +3967,11 @@ class Falls:
             return
         self.depth = self.peak - profit
         if self.depth > self.deepest:
-            self.deepest = self.depth
-            self.share = self.depth / max(equity + self.depth, 1)
+            self.deepest, self.share = self.depth, self.share_of(equity)
+
+    def share_of(self, equity: int) -> float:
+        """Return how deep it is now as a share of the equity at the peak, by that of now."""
+        return self.depth / max(equity + self.depth, 1)
 
     def explain(self, moved: int) -> None:
         """Take out of the peak what was no profit, as is reported late."""
@@ -3988,23 +4009,25 @@ class Course:
         self._withdrawn = 0  # what of the day's loss went with withdrawals
         self._paid_in = 0  # what transfers had brought when it was known last
 
-    def memory(self, funding: int) -> Memory:
+    def memory(self, funding: int, policy: Policy) -> Memory:
         """Return what a next run has to know of it; `funding` is what was paid in all."""
         had = self.paid_in
         return Memory(
             day=self.day, opened=self.opened + had, peak=self.peak + had, equity=self.profit + had,
             withdrawn=self._withdrawn, paid_of_day=funding - self._funding[0],
             paid_since_peak=funding - self._funding[1], lost=self.lost, sunk=self.sunk,
-            cause=self.cause,
+            max_daily_loss=policy.max_daily_loss, max_daily_loss_usdc=policy.max_daily_loss_usdc,
+            max_drawdown=policy.max_drawdown, cause=self.cause,
         )  # fmt: skip
 
-    def recall(self, memory: Memory) -> None:
-        """Go on from what an earlier run knew, with nothing paid in since."""
+    def recall(self, memory: Memory, policy: Policy) -> None:
+        """Go on from what an earlier run knew, with nothing paid in since, by this policy."""
         self.day, self.opened, self.peak = memory.day, memory.opened, memory.peak
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
         self.falls.begin(memory.equity)
+        self.judge_by(memory.judged_by(policy), policy)
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -6011,16 +6034,19 @@ class Risk:
     @property
     def memory(self) -> Memory:
         """Return what a next run of the account has to know of this one."""
-        course, now = self._course.memory(self.account.funding), self._elapsed.now
+        course = self._course.memory(self.account.funding, self.policy)
+        now = self._elapsed.now
         course = course.beside(now, self.closest, self.next_client_id, self._upkeep.levels)
         return self._outbox.memory(self._rest.memory(course, now))
 
-    def recall(self, memory: Memory, paid_in: int = 0) -> None:
-        """Begin with what an earlier run of the account left, and with what was paid in since."""
+    def recall(self, memory: Memory, now: int, paid_in: int = 0) -> None:
+        """Begin `now` with what a run of the account left, and with what was paid in since."""
+        memory = memory.as_of(now)
         self.closest, self.next_client_id = memory.closest, memory.next_client_id
         self.account.transferred, self._upkeep.levels = paid_in, dict(memory.levels)
-        for part in (self._course, self._rest, self._outbox):
-            part.recall(memory)
+        self._course.recall(memory, self.policy)
+        self._rest.recall(memory)
+        self._outbox.recall(memory)
 
     def change(self, policy: Policy) -> None:
         """Judge by another policy from here on; nothing that happened is forgotten.

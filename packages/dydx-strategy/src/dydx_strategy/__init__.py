@@ -654,6 +654,14 @@ class RankSettings(Pace):
         return self
 
 
+def _below(settings: RankSettings, low: str, high: str) -> None:
+    if not getattr(settings, low) < getattr(settings, high):
+        raise ValueError(
+            f"expected {low} below {high}, got {getattr(settings, low):g} "
+            f"and {getattr(settings, high):g}"
+        )
+
+
 _S = TypeVar("_S", bound=BaseModel)
 
 
@@ -668,14 +676,6 @@ def _validated(kind: type[_S], fields: _S | Mapping[str, Any], what: str) -> _S:
 def _fault(error: Mapping[str, Any]) -> str:
     where = ".".join(map(str, error["loc"]))
     return f"{where}: {error['msg']}, got {str(error['input'])[:80]}".removeprefix(": ")
-
-
-def _below(settings: RankSettings, low: str, high: str) -> None:
-    if not getattr(settings, low) < getattr(settings, high):
-        raise ValueError(
-            f"expected {low} below {high}, got {getattr(settings, low):g} "
-            f"and {getattr(settings, high):g}"
-        )
 
 
 # === Composite ===
@@ -3347,11 +3347,9 @@ class Decider:
 
         Or other settings: it goes on by them, at their pace; `StrategyError` if it cannot.
         """
-        if isinstance(event, BaseModel):
-            self._change(event)
-            return []
         if not isinstance(event, Scored):
-            self._learn(event)
+            # Its own class is looked at first: of a model each look is a call in Python.
+            self._change(event) if isinstance(event, BaseModel) else self._learn(event)
             return []
         self._now = event
         try:

@@ -226,7 +226,7 @@ class Equity:
 
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
-        self._last, self._due, self._peak = 0, 0, 0
+        self._last, self._due = 0, 0
 
     def point(self, at: int) -> Row | None:
         """Return a point, None where nothing is new or the account's worth is not known."""
@@ -236,15 +236,12 @@ class Equity:
         if trouble or not margin.known or (equity == self._last and at < self._due):
             return None
         self._last, self._due = equity, at + _MINUTE_NS
-        # What was paid in is no gain, and what was paid out no loss.
-        gained = equity - risk.account.transferred
-        self._peak = max(self._peak, gained)
         distance = margin.distance
         return {
             "at": at, "equity": equity, "free": margin.free_collateral,
             "distance": distance if distance is not None and isfinite(distance) else None,
             "leverage": margin.leverage,
-            "drawdown": (self._peak - gained) / self._peak if self._peak > 0 else 0.0,
+            "drawdown": risk.falls.share_of(equity),
         }  # fmt: skip
 
 
@@ -373,8 +370,8 @@ class Database:
             self._errors.note(frame)
             if frame.kind in _CONNECTIONS:
                 self._connection(frame)
-        if frame.at >= self._due:
-            self._due = frame.at + _SECOND_NS
+        if frame.mono >= self._due:
+            self._due = frame.mono + _SECOND_NS
             self._second(frame)
 
     def end(self) -> None:
@@ -393,8 +390,8 @@ class Database:
             put("errors", row)
         if (point := self._equity.point(at)) is not None:
             put("equity_points", point)
-        if at >= self._looks:
-            self._looks = at + _LOOK_NS
+        if frame.mono >= self._looks:
+            self._looks = frame.mono + _LOOK_NS
             if self._collateral and not self._has_looked:  # for so long all that stands is listed
                 self._has_looked = True
                 put(

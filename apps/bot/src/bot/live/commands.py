@@ -9,7 +9,6 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +41,7 @@ from bot.report.brief import print_report
 from bot.report.report import report_of
 from bot.report.why import chain
 from bot.run.acts import among
-from bot.run.beside import begun, noted, warned
+from bot.run.beside import begun, noting, warned
 from bot.run.budget import LIVE, Foreseen
 from bot.run.claim import Claim, ClaimedError, claimed
 from bot.run.composition import Bot, Options
@@ -97,10 +96,10 @@ def replay(arguments: argparse.Namespace) -> int:
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
-        return frames.pipe(among(inbox), noting)
+        return frames.pipe(among(inbox), beside_each)
 
     beside = replay_written_down(arguments, bot, recording)
-    noting = operators.do_action(partial(noted, beside)) if beside else _as_they_come
+    beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with begun(beside, inbox):
         if speed or arguments.speed:
             how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
@@ -108,7 +107,7 @@ def replay(arguments: argparse.Namespace) -> int:
         else:  # nobody could halt it so soon
 
             def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-                return play(recording, pace=pace).pipe(noting)
+                return play(recording, pace=pace).pipe(beside_each)
 
             complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)

@@ -41,7 +41,7 @@ from bot.live.troubles import Terminal, Troubles, recorder
 from bot.report.brief import print_report
 from bot.report.report import report_of
 from bot.run.acts import Standstill
-from bot.run.beside import Beside, begun, noted
+from bot.run.beside import Beside, begun, noting
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
 from bot.run.signals import Days, days_file, read_state
@@ -176,14 +176,14 @@ def lived(
     """
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
     beside = [Standstill(net, bot.venue.subaccount), days, *beside]
-    check, terminal, shown = require_tickers(tickers, net), Terminal(), on_dashboard(arguments)
+    check, note, terminal = require_tickers(tickers, net), noting(beside), Terminal()
     sources = {one.name: partial(getattr, one, "trouble") for one in beside}
     sources[terminal.name] = partial(getattr, terminal, "trouble")
-    troubles = Troubles(bot, inbox, sources, prints=not shown)
+    troubles = Troubles(bot, inbox, sources, prints=not (shown := on_dashboard(arguments)))
 
     def passing(frame: Frame) -> None:
         check(frame)
-        noted(beside, frame)
+        note(frame)
         troubles.look()
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:

@@ -153,13 +153,14 @@ class Troubles:
     def __init__(
         self, bot: Bot, inbox: Inbox, sources: Mapping[str, Callable[[], str]], *, prints: bool
     ) -> None:
-        self._bot, self._inbox, self._sources, self._prints = bot, inbox, sources, prints
+        self._bot, self._inbox, self._prints = bot, inbox, prints
+        self._sources = (*sources.items(),)  # walked at each frame
 
     def look(self) -> None:
         """Note what is wrong by now; what halts puts its act in."""
         found = self._bot.shown.troubles
-        for who, trouble in self._sources.items():
-            if who not in found and (words := trouble()):
+        for who, trouble in self._sources:
+            if (words := trouble()) and who not in found:
                 found[who] = words
                 self.warn(words)
                 if who in _HALTING:

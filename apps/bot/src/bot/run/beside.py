@@ -8,7 +8,7 @@ between two frames (bot.live.troubles).
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from dydx_conn import Frame, Inbox
@@ -33,10 +33,15 @@ class Beside(Protocol):
         """End: no frame comes any more."""
 
 
-def noted(beside: Sequence[Beside], frame: Frame) -> None:
-    """Show a frame to each, in order."""
-    for one in beside:
-        one.note(frame)
+def noting(beside: Sequence[Beside]) -> Callable[[Frame], None]:
+    """Return what shows a frame to each, in order."""
+    notes = [one.note for one in beside]  # looked up once, and called of every frame
+
+    def note(frame: Frame) -> None:
+        for each in notes:
+            each(frame)
+
+    return note
 
 
 @contextlib.contextmanager

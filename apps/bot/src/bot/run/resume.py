@@ -87,11 +87,9 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         """Return the markets in which something is held, or stands."""
         if self.venue is None:
             return []
-        ledger = self.venue.ledger
-        held = [holding.market.ticker for holding in ledger.holdings]
-        ended = set(ledger.ended)
-        stands = [order.ticker for order in ledger.orders if order.id not in ended]
-        return [*dict.fromkeys(held + stands)]
+        ledger = ledger_of(self.venue)
+        stand = (order.ticker for order in ledger.history.live)
+        return [*dict.fromkeys((*ledger.holdings, *stand))]
 
     def words(self, now: int) -> str:
         """Put in one line what goes on, from which run, how long ago, and why that ended."""
@@ -110,7 +108,15 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
             f"{ticker} {holding.market.size(holding.quantums).normalize():+f}"
             for ticker, holding in ledger.holdings.items()
         ]
-        return f"{since}, with equity {worth}, {', '.join(held) or 'nothing held'}{lost}"
+        what = f"equity {worth}, {', '.join(held) or 'nothing held'}"
+        if number := len(ledger.history.standing):
+            what += f", {_standing(number)}"
+        return f"{since}, with {what}{lost}"
+
+
+def _standing(number: int) -> str:
+    orders = "1 order that stands" if number == 1 else f"{number} orders that stand"
+    return f"{orders} (what would have filled or triggered meanwhile is not known)"
 
 
 def _ago(seconds: int) -> str:
@@ -123,7 +129,7 @@ def _ago(seconds: int) -> str:
 def ledger_of(state: VenueState) -> Ledger:
     """Return a ledger as a state has it; the state is used up by it."""
     state = from_json(to_json(state), VenueState)
-    ledger = Ledger(state.ledger.subaccount, caps=state.ledger.caps)
+    ledger = Ledger(state.ledger.subaccount)
     restore(ledger, state.ledger)
     return ledger
 
@@ -139,9 +145,10 @@ def carry_on(frame: Frame, venue: object, risk: Risk) -> Left:
     memory = left.memory or Memory()
     if not isinstance(venue, PaperVenue):  # whose numbers go by time
         ours = msgspec.structs.replace(memory, next_client_id=risk.next_client_id)
-        risk.recall(ours, left.paid_in)
+        risk.recall(ours, frame.at, left.paid_in)
         return left
-    risk.recall(msgspec.structs.replace(memory, next_client_id=unused_id(left)), left.paid_in)
+    ours = msgspec.structs.replace(memory, next_client_id=unused_id(left))
+    risk.recall(ours, frame.at, left.paid_in)
     risk.account.remember([(1, risk.next_client_id)])
     return left
 
@@ -204,7 +211,7 @@ class Carrying:
         self._memory: Memory | None = None
         self._parts, self._known = parts, dict[str, StakesLeft]()
         self._rows, self._stored, self._due = 0, 0, 0
-        self._last = 0, 0  # the number and the time of the newest frame
+        self._last: Frame | None = None  # the newest frame
 
     def begin(self, inbox: Inbox) -> None:
         """Put in what the last run left, and store with what this one begins."""
@@ -233,19 +240,20 @@ class Carrying:
 
     def note(self, frame: Frame) -> None:
         """Store what the frame before this one did."""
-        if self._digest:
-            self._store()
+        # Of each frame: no call where nothing happened.
+        if (digest := self._digest) is not None and digest.events:
+            self._store(digest)
             # Whose a fill is, strategies learn with the next score.
             self._due = min(self._due, frame.mono + _SOON_NS)
         if frame.mono >= self._due:
             self._due = frame.mono + _SECOND_NS
             self._check()
-        self._last = frame.seq, frame.at
+        self._last = frame
 
     def end(self) -> None:
         """Store what the last frame did."""
-        if self._digest:
-            self._store()
+        if self._digest is not None and self._digest.events:
+            self._store(self._digest)
         self._check()
 
     def _begin(self, venue: PaperVenue, state: VenueState, at: int) -> None:
@@ -253,18 +261,23 @@ class Carrying:
         venue.ledger.journal = self._digest.take
         self._row("state", at, _state_row, frozen(state))
 
-    def _store(self) -> None:
-        if self._venue is None or self._digest is None:
+    def _store(self, digest: Digest) -> None:
+        if (venue := self._venue) is None:
             return
-        events = self._digest.drain()
+        events, (_, at) = digest.drain(), self._moment
         self._stored += len(events)
-        self._row("frame", self._last[1], _entry_row, events, self._venue.carried)
+        self._row("frame", at, _entry_row, events, venue.carried)
         if self._stored >= _EVENTS:
-            self._begin(self._venue, self._venue.state, self._last[1])
+            self._begin(venue, venue.state, at)
+
+    @property
+    def _moment(self) -> tuple[int, int]:
+        """Return the number and the time of the newest frame."""
+        return (0, 0) if self._last is None else (self._last.seq, self._last.at)
 
     def _row(self, kind: str, at: int, make: Callable[..., dict[str, Any]], *of: Any) -> None:
         self._rows += 1
-        row = {"n": self._rows, "seq": self._last[0], "at": at, "kind": kind}
+        row = {"n": self._rows, "seq": self._moment[0], "at": at, "kind": kind}
         self._put("ledger_events", partial(make, row, *of))
 
     def _check(self) -> None:
@@ -276,7 +289,7 @@ class Carrying:
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
-        seq, at = self._last
+        seq, at = self._moment
         row = {"seq": seq, "at": at or memory.now}
         self._put("checkpoints", partial(_memory_row, row, memory, self._known))
 
