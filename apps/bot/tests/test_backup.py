@@ -344,6 +344,8 @@ def _chunks(whole: bytes) -> tuple[bytes, list[bytes]]:
     ("name", "content", "said"),
     [
         ("state/../../x", b"", "expected what a bot stores in w.bak, got 'state/../../x'"),
+        ("state//tmp/x", b"", "expected what a bot stores in w.bak, got 'state//tmp/x'"),
+        ("state/", b"", "expected what a bot stores in w.bak, got 'state/'"),
         ("/etc/passwd", b"", "expected what a bot stores in w.bak, got '/etc/passwd'"),
         ("sums.json", b'{"members": {"state/x": {}}}', "expected w.bak as its sums have it"),
         ("state/x", b"", "expected w.bak as its sums have it, got others"),

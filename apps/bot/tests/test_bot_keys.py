@@ -154,7 +154,7 @@ def test_a_strategy_file_finds_no_key_in_the_environment(
 
     assert main([*command, "sixty", "--strategy", str(tmp_path / "spy.py")]) == 0
 
-    assert (tmp_path / "spied").read_text() == "(['DYDX_ENVIRONMENT'], 'home')"
+    assert (tmp_path / "spied").read_text() == "(['DYDX_CONFIG', 'DYDX_ENVIRONMENT'], 'home')"
 
 
 @pytest.mark.usefixtures("key")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
+from bot.config.settings import load
 from bot.report.brief import brief_lines, wrong_lines
 from bot.report.report import report_of
 from bot.run.composition import Bot, Options
@@ -25,6 +26,29 @@ def test_a_run_in_which_all_went_well_leaves_six_lines(report: dict[str, Any]) -
 
     assert [line[:12].strip() for line in lines] == TITLES
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "words"),
+    [
+        ("policy: {max_leverage: 1.5}\ndeposit: 5", {}, "bot.yaml, 2 differ from steady"),
+        ("{}", {}, "bot.yaml, all as steady"),
+        ("", {"deposit": ("--deposit", 5)}, "no file, 1 differs from steady"),
+        ("", {"profile": ("--profile", "reckless")}, ""),
+    ],
+)
+def test_settings_have_a_line_where_anybody_chose_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, typed: Any, words: str
+) -> None:
+    """With the file, how many are others, and the hash."""
+    monkeypatch.chdir(tmp_path)
+    Path("bot.yaml").write_text(text)
+    loaded = load(typed, path=Path("bot.yaml") if text else None, environment={})
+
+    lines = brief_lines(report_of(Bot(Options(config=loaded)), name="nothing"))
+
+    found = [line for line in lines if line.startswith("settings")]
+    assert found == ([f"settings     {words}, hash {loaded.hash[:8]}"] if words else [])
 
 
 def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
@@ -48,6 +72,15 @@ def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
         "costs        32.56 USDC: 33.06 fees, -1.50 funding, 1.00 insurance",
         "run hash     8d91",
     ]
+
+
+def test_the_drawdown_of_an_account_that_goes_on_is_named_as_that_of_the_run(
+    report: dict[str, Any],
+) -> None:
+    """All other figures are since its deposit."""
+    lines = brief_lines(report | {"carried": "goes on with equity 9,991.42 USDC"})
+
+    assert "drawdown     none in this run" in lines
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.config.changes import change_words, changes_of, may_change, require_live, text_of
-from bot.config.settings import PATHS, Settings, load
+from bot.config.changes import (
+    brief_change_words,
+    change_words,
+    changes_of,
+    may_change,
+    reloaded,
+    require_live,
+    text_of,
+)
+from bot.config.settings import PATHS, Loaded, Settings, load
+from bot.live.reload import differences
 from bot.report.report import report_of
 from bot.run.composition import Bot, Options
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
@@ -80,7 +89,7 @@ def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Fra
     ]
     assert bought[1] == pytest.approx(bought[0] / 2, rel=0.1)
     assert half.shown.notice.startswith("reload by file: policy.max_account_share 1 → 0.5, ")
-    assert half.shown.notice.endswith(", strategies.sniper.arm 3 → 9")
+    assert half.shown.notice.endswith(", strategies.rank.gross_share 1 → 0.5 and 2 more")
 
 
 @pytest.mark.replays
@@ -119,12 +128,57 @@ def test_to_what_it_is_already_is_an_act_and_no_change(frames: list[Frame]) -> N
 
 
 def test_a_person_reads_what_an_act_changes(frames: list[Frame]) -> None:
-    """On the tape and by `bot why`: paths and values, and not their JSON."""
-    bot = played(changing(frames[:300], '{"policy.max_leverage":1.5}', "no JSON", at_s=1.0))
+    """On the tape and by `bot why`: paths, what was and what is, and not their JSON."""
+    texts = '{"policy.max_leverage":1.5}', '{"policy.max_leverag":1.5}', "no JSON"
+    bot = played(changing(frames[:300], *texts, at_s=1.0), Options(config=load()))
 
     words = [entry.words for entry in bot.journal.of_kind("act")]
-    assert words[0] == "reload by file: policy.max_leverage 1.5"
-    assert words[1] == "reload by file: no JSON"
+    assert [line for line in words if not line.startswith("note")] == [
+        "reload by file: policy.max_leverage 2 → 1.5",
+        "reload by file: policy.max_leverag 1.5",
+        "reload by file: no JSON",
+    ]
+
+
+def test_of_many_changes_a_tape_has_the_first_few() -> None:
+    """And of a long value its beginning; whoever requested it reads all of it."""
+    changes = {"a": {"trend": 1.0, "momentum": 2.0, "basis": 3.0}, "b": 1, "c": 2, "d": 3}
+
+    assert brief_change_words(changes, {"a": {}, "b": 0}) == (
+        'a {} → {"trend":1.0,"momentum"…, b 0 → 1, c 2 and 1 more'
+    )
+    assert change_words(changes, {}).endswith('"basis":3.0}, b 1, c 2, d 3')
+
+
+MIX = "strategies:\n  mix:\n    strategies: [{use: rank, weight: 2}, {use: carry, weight: 1}]\n"
+WEIGHTS = "strategies: {rank: {weights: {trend: 1, momentum: 2}}}"
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("guard: true", MIX),
+        (MIX, "guard: true"),
+        (MIX, MIX.replace("2}", "3}")),
+        (WEIGHTS, WEIGHTS.replace("1", "3")),
+        (WEIGHTS, "strategies: {rank: {weights: {momentum: 2, trend: 1}}}"),
+    ],
+)
+def test_what_is_in_force_after_a_change_is_what_a_run_would_begin_with(
+    tmp_path: Path, was: str, now: str
+) -> None:
+    """Settings of a mix that begin or are left out, and weights in another order: the same hash."""
+    file = tmp_path / "bot.yaml"
+
+    def loaded(text: str) -> Loaded:
+        file.write_text(text)
+        return load(path=file, environment={})
+
+    before, after = loaded(was), loaded(now)
+    changes = differences(before.settings, after.settings)
+
+    assert changes
+    assert reloaded(before, changes_of(text_of(changes)), "file").hash == after.hash
 
 
 # === Values ===

@@ -43,6 +43,11 @@ CASES = {
     "bot trade --keys f": "fork.toml folder",
     "bot paper --record fo": "fork.toml folder",
     "bot completion z": "zsh",
+    "bot history --status filled,can": "filled,cancelled",
+    "bot positions --status l": "liquidated left",
+    "bot positions --sort rea": "realized",
+    "bot pnl --by ": "day run market strategy",
+    "bot errors --by h": "hour",
 }
 
 
@@ -68,6 +73,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_bash_completes_what_is_typed(typed: str, answers: dict[str, str]) -> None:
     """Commands, options, names and files, wherever the cursor is."""
     assert sorted(answers[typed].split()) == sorted(CASES[typed].split())
+
+
+def test_what_is_printed_is_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its long names look like a key, and one of them went out as [redacted]."""
+    assert main(["completion", "bash"]) == 0
+
+    assert capsys.readouterr().out == f"{script('bash')}\n"
 
 
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])
@@ -107,11 +119,11 @@ def test_every_option_that_takes_a_value_offers_some_or_is_known_to_have_none() 
     offers = _offers()
     missing = {
         action.metavar or action.dest
-        for command in parser().commands.choices.values()
+        for of, command in parser().commands.choices.items()
         for action in command._actions
         if action.nargs != 0
         and not action.choices
         and action.help != argparse.SUPPRESS
-        and _offered(action, offers) is None
+        and _offered(of, action, offers) is None
     }
     assert missing - FREE == set()

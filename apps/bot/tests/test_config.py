@@ -13,10 +13,11 @@ from bot.config.document import ConfigError
 from bot.config.paper import FeeSettings, PaperSettings
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS, SECTIONS, Loaded, load, value_of
+from bot.live.commands import options_as_recorded
 from bot.live.runs import options_of, record_of
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper
-from dydx_conn import Fees
+from dydx_conn import NETWORKS, Fees, Header
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -186,6 +187,18 @@ def test_a_recorded_run_is_replayed_with_what_was_recorded(
     assert (again.file, again.changed) == ("as recorded", ["deposit"])
     assert (typed.settings.policy, typed.settings.deposit) == (PROFILES["steady"].policy, 7)
     assert "bot: configuration: as recorded" in capsys.readouterr().err
+
+
+def test_a_replay_has_the_hash_of_its_run_and_its_deposit() -> None:
+    """Though nobody chose one, or the account went on with another than was chosen."""
+    chosen = load({"deposit": ("--deposit", 5)}, environment={})
+    for then in (load(environment={}), chosen):
+        header = Header.of(NETWORKS["local"], run="paper dydx1paper/0 7", settings=then.text())
+        again = options_as_recorded(parser().parse_args(["replay"]), header)
+        typed = options_as_recorded(parser().parse_args(["replay", "--deposit", "3"]), header)
+
+        assert again.config is not None
+        assert (again.config.hash, again.deposit, typed.deposit) == (then.hash, 7, 3)
 
 
 def test_what_stands_beside_a_run_is_no_part_of_its_identity() -> None:

@@ -85,11 +85,52 @@ def test_a_setting_is_shown_with_its_value_and_where_it_is_from(
     assert main(["config", "show", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["settings"]
 
-    assert ["paper.queue", "optimistic", "bot.yaml:2"] in rows
-    assert ["paper.fees.taker_ppm", "400", "DYDX__PAPER__FEES__TAKER_PPM"] in rows
-    assert ["paper.fees.maker_ppm", "100", "default"] in rows
+    assert ["queue", "optimistic", "bot.yaml:2"] in rows
+    fees = rows.index(["paper.fees"])
+    assert rows[fees + 1 : fees + 3] == [
+        ["taker_ppm", "400", "DYDX__PAPER__FEES__TAKER_PPM"], ["maker_ppm", "100", "default"],
+    ]  # fmt: skip
     assert shown["policy.max_leverage"] == {"value": 2.0, "from": "profile steady"}
     assert [*shown] == [*PATHS]
+
+
+def test_what_is_as_the_profile_has_it_is_counted_and_listed_on_request(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In 80 columns: a long value loses its end, a long path its beginning."""
+    monkeypatch.setenv("COLUMNS", "80")
+    path = here / ("long" * 10) / "bot.yaml"
+    path.parent.mkdir()
+    url = "sqlite:////" + "long/" * 10
+    path.write_text(f"deposit: 5\npolicy:\n  max_leverage: 1.5\ndatabase:\n  url: {url}\n")
+
+    assert main(["config", "show", "--config", str(path)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert main(["config", "show", "--all", "--config", str(path)]) == 0
+    every = capsys.readouterr().out.splitlines()
+
+    assert [row.split()[:2] for row in rows[:5]] == [
+        ["deposit", "5"], ["policy"], ["max_leverage", "1.5"], ["database"],
+        ["url", f'"{url[:40]}…'],
+    ]  # fmt: skip
+    assert rows[2].endswith("longlong/bot.yaml:3")
+    assert re.fullmatch(r"settings     ….*/bot.yaml, 3 differ from steady, hash .{8}", rows[6])
+    assert rows[7].startswith(f"{len(PATHS) - 3} more are as the profile and the defaults have")
+    assert max(map(len, [*rows, *every])) <= 80
+    assert len(every) > len(PATHS)
+
+
+def test_one_setting_is_shown_whole(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However long it is."""
+    monkeypatch.setenv("COLUMNS", "40")
+
+    assert main(["config", "show", "strategies.rank.weights"]) == 0
+
+    first, where, *_ = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"strategies\.rank\.weights: \{.{40,}\}", first)
+    assert where == "from profile steady"
 
 
 def test_a_wrong_name_to_show_is_a_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,22 @@ def test_a_password_is_never_shown(scheme: str) -> None:
     assert text == "postgresql+psycopg://me:***@host:5/bot?sslmode=require"
 
 
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("postgresql://bot:hunter2@db/bot", True),
+        ("postgresql://bot@db/bot?password=hunter2", True),
+        ("postgresql://bot@db/bot", False),
+        ("bot.db", False),
+    ],
+)
+def test_a_password_that_was_typed_is_warned_of(url: str, warns: bool) -> None:
+    """Whoever is on the machine can read it; what to do instead is in the words."""
+    words = database.exposed(url)
+
+    assert ("~/.pgpass" in words, "hunter2" in words) == (warns, False)
+
+
 def test_what_a_server_says_is_repeated_without_a_password() -> None:
     """A driver may put what it was given into its words."""
     words = words_of(OSError("no route for hunter2\nat all"), "postgresql://me:hunter2@host/bot")

@@ -89,7 +89,7 @@ def offline(capsys: pytest.CaptureFixture[str], *typed: str) -> tuple[int, dict[
 def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The key file and the file of settings, with the command that mends it."""
+    """The key file, and the file of settings where something is sealed, with what mends it."""
     monkeypatch.delenv("DYDX_CONFIG")
     monkeypatch.chdir(tmp_path)
     key, config = tmp_path / "my key", tmp_path / "bot.yaml"
@@ -98,6 +98,8 @@ def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
     key.chmod(0o600)
     config.chmod(0o640)
 
+    assert offline(capsys)[1]["permissions"]["outcome"] == "ok"
+    config.write_text(f"{config.read_text()}sealed:\n  database.url: '\"dydx-sealed\"'\n")
     assert offline(capsys)[1]["permissions"]["hint"] == "chmod 600 bot.yaml"
     key.chmod(0o604)
     config.chmod(0o600)

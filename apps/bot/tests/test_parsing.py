@@ -21,7 +21,8 @@ from bot.__main__ import main, parser
         ("replay --json=3", "bot replay: --json: expected no value, got '3'"),
         ("replay --deposit 1.5", "bot replay: --deposit: expected a whole number, 0 or more"),
         ("replay --st 3", "bot replay: expected one of --strategy, --state, --strict, got --st"),
-        ("keys", "bot keys: expected act, got none"),
+        ("strategy", "bot strategy: expected check and FILE, got none"),
+        ("keys", "bot keys: expected one of address, save, rotate, got none"),
         (
             "keys adress",
             "bot keys: act: expected one of address, save, rotate, got 'adress' (the nearest is "

@@ -108,13 +108,34 @@ def test_positions_are_summed_up_and_listed(bot: Bot) -> None:
         "fees         9.00 USDC paid",
         "net          -12.00 USDC",
         "",
-        "opened          ticker   side   size   entry    exit  net USDC  status",
-        "25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
-        "25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
-        "25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
+        "run  opened          ticker   side   size   entry    exit  net USDC  status",
+        "  2  25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
+        "  1  25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
+        "  1  25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
         "",
         "times are UTC; all about one: bot positions 33-f00d",
     ]
+
+
+def test_what_was_left_is_neither_open_nor_won(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A paper account that began again took nothing: what it held stays at what it was worth."""
+    engine = engine_of(str(tmp_path / "bot.db"))
+    upgrade(engine)
+    left = {"status": "LEFT", "size": "0.01", "exit_price": "", "closed": None, "realized": 0}
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        rows = [position(1), position(2, **left, unrealized=5_000_000)]
+        connection.execute(TABLES["positions"].insert(), rows)
+    engine.dispose()
+
+    assert main(["positions", "--database", str(tmp_path / "bot.db")]) == 0
+    head, words, closed, _, unrealized, *_ = capsys.readouterr().out.splitlines()
+    assert head == "2 positions: 0 open, 1 closed, 1 left"
+    assert words == "left         held on in a later row, or by a paper account that began again"
+    assert closed == "closed       1 won, 0 lost, 0 neither"
+    assert unrealized == "unrealized   +5.00 USDC"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +161,7 @@ def test_positions_are_chosen_and_sorted(bot: Bot, typed: str, found: str) -> No
     assert "".join(row["position_id"][0] for row in json.loads(out)["rows"]) == found
 
 
-@pytest.mark.parametrize("sort", holdings._SORTS)
+@pytest.mark.parametrize("sort", holdings.SORTS)
 def test_positions_are_sorted_by_any_column(bot: Bot, sort: str) -> None:
     """Also by one that some of them have nothing in."""
     assert bot("positions", "--sort", sort)[0] == 0
@@ -190,6 +211,68 @@ def test_a_position_is_shown_with_its_fills_and_its_funding(bot: Bot, typed: str
     ]
 
 
+def test_the_fill_that_closed_a_position_is_among_its_fills(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its message comes after the block that closed it; one of the position before is not."""
+    path = str(tmp_path / "bot.db")
+    engine = engine_of(path)
+    upgrade(engine)
+    orders = (
+        ("SELL", 0.5, "0.3"), ("BUY", 1, "0.02"), ("SELL", 59, "0.01"),
+        ("SELL", 60.5, "0.01"), ("BUY", 61, "0.02"),
+    )  # fmt: skip
+    made = [
+        {**ROWS["fills"][0], "fill_id": f"f{n}", "id": f"F{n}", "side": side, "size": size,
+         "at": NOON + int(after * SECOND)}
+        for n, (side, after, size) in enumerate(orders, 1)
+    ]  # fmt: skip
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        connection.execute(TABLES["positions"].insert(), [position(1)])
+        connection.execute(TABLES["fills"].insert(), made)
+    engine.dispose()
+
+    main(["positions", "11", "--csv", "--database", path])
+
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [row["id"] for row in rows] == ["F2", "F3", "F4"]
+
+
+def test_what_a_run_left_to_a_later_one_is_neither_open_nor_closed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is won or lost where it ends; its row is not counted twice."""
+    path = str(tmp_path / "bot.db")
+    engine = engine_of(path)
+    upgrade(engine)
+    left = position(1, status="LEFT", closed=None, realized=0)
+    later = position(2, status="OPEN", closed=None, realized=0, run_id=2)
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), ROWS["runs"])
+        connection.execute(TABLES["positions"].insert(), [left, later])
+    engine.dispose()
+
+    main(["positions", "--database", path])
+    out = capsys.readouterr().out
+
+    assert out.startswith("2 positions: 1 open, 0 closed, 1 left\nleft  ")
+
+
+def test_a_position_without_funding_has_no_table_of_it(bot: Bot) -> None:
+    """A head above nothing would be one more thing to wonder about."""
+    _, out, _ = bot("positions", "33")
+
+    assert "rate" not in out
+
+
+def test_one_position_is_counted_as_one(bot: Bot) -> None:
+    """Words agree with their number."""
+    _, out, _ = bot("positions", "--side", "short")
+
+    assert out.startswith("1 position: 0 open, 1 closed\n")
+
+
 def test_a_program_gets_a_position_whole(bot: Bot) -> None:
     """Of a ticker the newest; what is not known is null."""
     _, out, _ = bot("positions", "btc-usd", "--json")
@@ -217,7 +300,7 @@ def test_profit_is_summed_by_day(bot: Bot) -> None:
         "equity       1,000.00 at first, 980.00 at last",
         "transfers    +50.00 paid in or out",
         "realized     counts when a position closed, unrealized where it stands",
-        "unrealized   is not known of 1 open positions",
+        "unrealized   is not known of 1 open position",
     ]
 
 
@@ -293,7 +376,7 @@ def test_errors_are_counted_by_what_is_chosen(bot: Bot, typed: str, counts: list
 
 def test_errors_by_time_fit_a_terminal(bot: Bot) -> None:
     """Whatever they are grouped by."""
-    for by in failures._GROUPS:
+    for by in failures.GROUPS:
         _, out, _ = bot("errors", "--by", by)
         assert max(map(len, out.splitlines())) <= 80
 

@@ -713,7 +713,7 @@ def test_a_database_that_cannot_be_read_is_reported_and_the_others_are_compared(
 
     reported = capsys.readouterr().err
     assert "what the last run left is not known: expected a database in" in reported
-    assert "dydx1/0 was left by no run that is stored: the indexer at block 830" in reported
+    assert "dydx1/0 is known from no earlier run: the indexer at block 830" in reported
     assert acts_of(inbox) == []
 
 

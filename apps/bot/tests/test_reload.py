@@ -237,7 +237,7 @@ def test_an_edit_takes_effect_while_the_frames_flow(
     report = report_of(bot, name="x", complete=True)
     assert "gross at most 1.25 times the equity" in report["profile"]["limits"]
     assert report["config"]["origins"]["policy.max_leverage"] == "reload by file"
-    assert "bot: reload by file: policy.max_leverage 1.25" in capsys.readouterr().err
+    assert "bot: reload by file: policy.max_leverage 1.5 → 1.25" in capsys.readouterr().err
 
 
 def test_a_process_knows_whether_it_has_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
             reloader._bot._act(Frame(1, 1, 1, who, "act", text, what))
 
     assert capsys.readouterr().err.splitlines() == [
-        "bot: reload by file: policy.max_leverage 1.25",
+        "bot: reload by file: policy.max_leverage 1.5 → 1.25",
         "bot: note by signal: bot.yaml:2: expected a number",
     ]
 

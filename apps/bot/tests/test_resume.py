@@ -1,6 +1,7 @@
 """What a run carries over from the one before it: a kill loses no more than the frame at hand."""
 
 import itertools
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,20 @@ from bot.database.tables import engine_of
 from bot.database.writer import Writer
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper, paper_account
-from bot.run.resume import ACCOUNT, Carrying, Left, beyond, unused_id
+from bot.run.resume import ACCOUNT, Carrying, Left, beginning, beyond, unused_id
 from bot.run.wire import WireVenue
 from dydx_conn import ConnError, Frame, Inbox, Subaccount
-from dydx_paper import Entry, LedgerState, VenueState, from_json, ledger_state, resumed, to_json
+from dydx_paper import (
+    Entry,
+    LedgerState,
+    VenueState,
+    from_json,
+    frozen,
+    in_parts,
+    ledger_state,
+    resumed,
+    to_json,
+)
 from dydx_risk import Memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +99,11 @@ def stored(
         writer.close()
 
 
+def text_of(row: dict[str, Any]) -> str:
+    """Return a state as its column has it."""
+    return str(msgspec.json.decode(row["data"]))
+
+
 def required(url: str) -> Left:
     """Return what the last run left."""
     left = left_of(url, CHAIN, PAPER, paper=True)
@@ -112,7 +128,7 @@ def test_what_is_stored_up_to_a_frame_is_the_ledger_of_that_frame(
     assert len(rows) > 20
     cut = data.draw(st.integers(1, len(rows) - 1))
 
-    state = from_json(rows[0]["data"], VenueState)
+    state = from_json(text_of(rows[0]), VenueState)
     again = resumed(state, (from_json(row["data"], Entry) for row in rows[1 : cut + 1]))
     assert whole.states[rows[cut]["seq"]] == to_json(again.ledger)
 
@@ -133,6 +149,7 @@ def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
     assert killed.bot.risk.memory.opened == left.memory.opened
 
     again = stored(url, frames[:5_500], left)
+    assert again.bot.shown.notice == again.bot.shown.carried
     assert again.bot.shown.carried.startswith("goes on with equity ")
     assert ", from run 1, which was killed " in again.bot.shown.carried
     assert again.ledger.tally.fills > left.venue.ledger.tally.fills
@@ -296,9 +313,45 @@ def test_a_state_is_stored_again_after_many_events(
     states = [n for n, row in enumerate(rows) if row["kind"] == "state"]
     assert len(states) > 2
     last = rows[states[-1] :]
-    state = from_json(last[0]["data"], VenueState)
+    state = from_json(text_of(last[0]), VenueState)
     again = resumed(state, (from_json(row["data"], Entry) for row in last[1:]))
     assert [*run.states.values()][-1] == to_json(again.ledger)
+
+
+def test_a_state_that_a_newer_one_supersedes_is_deleted(
+    tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what happened after it, of this run and of those before, however many there are."""
+    monkeypatch.setattr("bot.run.resume._EVENTS", 10)
+    url, left, counts = str(tmp_path / "bot.db"), None, []
+    for _ in range(3):
+        stored(url, frames[:3_000], left)
+        left = required(url)
+        assert left.lost == 0
+        counts.append(events_of(url))
+
+    assert [{number for number, _ in each} for each in counts] == [{1}, {2}, {3}]
+    for each in counts:
+        assert [kind for _, kind in each].count("state") == 1
+        assert len(each) <= 10
+
+
+def events_of(url: str) -> list[tuple[int, str]]:
+    """Return what is stored of ledgers: the run and the kind of each row."""
+    with sqlite3.connect(url) as connection:
+        return connection.execute("SELECT run_id, kind FROM ledger_events").fetchall()
+
+
+def test_a_state_is_the_writers_own_whatever_the_ledger_does_later(frames: list[Frame]) -> None:
+    """It is written in parts by another thread, and is to the letter what it was."""
+    run = Run(lambda *_: None).on(frames[:3_000])
+    assert isinstance(run.bot.venue, Paper)
+    state = run.bot.venue.state
+    text, later = to_json(state), frozen(state)
+    run.bot.venue.deposit(1_000_000)
+    run.bot.venue.ledger.holdings.clear()
+
+    assert "".join(in_parts(later)) == text
 
 
 def test_what_a_run_could_not_write_is_read_too(tmp_path: Path, frames: list[Frame]) -> None:
@@ -323,6 +376,29 @@ def test_no_id_that_an_earlier_run_has_claimed_serves_again() -> None:
     assert unused_id(left) > 7
     assert unused_id(beyond(left, [(1, 1_025), (5_000, 6_024)])) > 6_024
     assert unused_id(beyond(Left(run=1, at=1, ended=False), [])) > 0
+
+
+def test_an_account_of_which_only_ids_are_left_begins_above_them(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """All else is as in a first run; it is an account of its own, as good as any."""
+    url, some = str(tmp_path / "bot.db"), frames[:3_000]
+    assert beginning([]) is None
+    left = beginning([(1, 1_025)])
+    assert left is not None
+
+    run = stored(url, some, left, ledger=None)
+    plain = Run(lambda *_: None).on(some)
+
+    words = [[entry.words for entry in each.bot.journal.entries] for each in (run, plain)]
+    assert words[0] == words[1]
+    assert run.ledger.collateral == plain.ledger.collateral
+    assert min(order.client_id for order in run.ledger.orders) > 1_025
+    assert run.bot.shown.carried == "begins, with client ids that no earlier run of it has used"
+    following = required(url)
+    assert following.venue is not None
+    assert (1, 1) == (following.run, following.ledger)
+    assert to_json(following.venue.ledger) == [*run.states.values()][-1]
 
 
 def test_a_server_gives_back_the_same(postgresql: Callable[[], str], frames: list[Frame]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 from bot.__main__ import main
 from bot.database.error_rows import Errors, error_of
-from bot.database.position_rows import WireHoldings
+from bot.database.position_rows import PaperHoldings, WireHoldings
 from bot.database.rows import Database, config_of, config_row, order_row, run_row, transfer_row
 from bot.database.tables import TABLES, engine_of
 from bot.run.acts import default_database
@@ -34,6 +34,7 @@ from dydx_conn import (
     TransferFields,
     find_recording,
 )
+from dydx_paper import FundingRecord, PaperVenue, Stamp
 from dydx_risk import PositionFigures
 from msgspec.structs import replace as with_fields
 from reactivex import from_iterable
@@ -416,6 +417,21 @@ def test_funding_is_a_payment_and_part_of_its_position() -> None:
         {"ticker": "A-USD", "at": 60 * MINUTE, "size": "2", "rate": "0.001", "quote": -10_000},
     )
     assert row[1]["funding"] == -10_000
+
+
+def test_funding_of_a_paper_account_is_written_without_an_update() -> None:
+    """None comes with it; each payment is a row once, and the last of a run is one too."""
+    venue = PaperVenue(US, 1)
+    found, seen = PaperHoldings(venue), []
+    for paid in (1, 2, 0):
+        if paid:
+            venue.ledger.history.keep(FundingRecord(
+                position_id="p", ticker="BTC-USD", quantums=-7, index=paid, credited=paid,
+                created=Stamp(time_ns=paid * 60 * MINUTE),
+            ))  # fmt: skip
+        seen.append([(row["at"], row["quote"]) for _, row in found.look(paid * 60 * MINUTE)])
+
+    assert seen == [[(60 * MINUTE, 1)], [(120 * MINUTE, 2)], []]
 
 
 def test_what_is_open_is_valued_when_it_is_looked_at() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from bot.run.composition import Bot, Options
 from bot.screen.leave import PATIENCE_NS, Leave
-from bot.screen.screen import Keyboard, Screen
+from bot.screen.screen import NEW_NS, Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
 from rich.console import Console
@@ -329,7 +329,7 @@ def test_s_saves_what_is_seen(
     monkeypatch.chdir(str(tmp_path))
     press(screen, "s")
 
-    name = screen.view.message.removeprefix("saved ")
+    name = screen._line.words().removeprefix("saved ")
     with open(name, encoding="utf-8") as file:
         assert file.read().startswith("<svg")
 
@@ -429,7 +429,7 @@ def test_the_panic_key_needs_a_yes_to_close_all(screen: Screen, frames: list[Fra
     press(screen, "F", "y")
 
     assert inbox_of(screen) == [("key", "flatten")]
-    assert screen.view.message == "the run is over: nothing is left to close"
+    assert screen._line.words() == "the run is over: nothing is left to close"
 
 
 def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Frame]) -> None:
@@ -489,7 +489,7 @@ def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
 
     press(screen, "K", "y")
 
-    assert screen.view.message == "the run is over: nothing is left to halt"
+    assert screen._line.words() == "the run is over: nothing is left to halt"
     assert inbox_of(screen) == []
 
 
@@ -511,9 +511,9 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
 
 
 def test_what_is_wrong_around_the_run_is_shown(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Troubles as long as there is no message; what is refused at once."""
+    """Troubles as long as there is nothing new, which is shown for some seconds."""
     drawn: list[View] = []
     monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.shown.troubles = {"audit": "no space", "terminal": "a hangup"}
@@ -521,12 +521,16 @@ def test_what_is_wrong_around_the_run_is_shown(
     screen.draw()
     screen.bot.shown.notice = "Ctrl-Z is refused"
     screen.draw()
+    clock.now += NEW_NS - 1
+    screen.draw()
+    clock.now += 1
     screen.draw()
 
     assert [view.message for view in drawn] == [
         "no space · a hangup",
         "Ctrl-Z is refused",
         "Ctrl-Z is refused",
+        "no space · a hangup",
     ]
 
 
@@ -567,7 +571,7 @@ def test_a_picture_that_cannot_be_saved_ends_nothing(
 
     press(screen, "s")
 
-    assert screen.view.message.startswith("expected to save bot-")
+    assert screen._line.words().startswith("expected to save bot-")
 
 
 def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Which signals a run scores, what each has to hold, and the days that outlive a run."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,7 +9,7 @@ import pytest
 from bot.__main__ import main
 from bot.checks.conformance import conform
 from bot.run.composition import Bot, Options
-from bot.run.signals import begin_with, engines_of, from_file, read_state, write_state
+from bot.run.signals import Days, begin_with, engines_of, from_file, read_state, write_state
 from dydx_conn import Frame, Inbox, load_recorded_stream
 from dydx_data import MarketView
 from dydx_signals import ALL, STANDARD, Imbalance, Score, SignalError
@@ -249,3 +249,51 @@ def test_days_that_are_found_are_the_first_frame(left: Path) -> None:
 
     assert frame is not None
     assert (frame.kind, frame.text) == ("state", left.read_text())
+
+
+def test_a_killed_run_leaves_its_days_of_a_minute_ago(part: list[Frame], tmp_path: Path) -> None:
+    """A day a frame, and a thread writes them; what the run does is the same with it."""
+    path, plain, bot = tmp_path / "days.json", Bot(Options()), Bot(Options())
+    (tmp_path / "days.4194305").write_text("of a run that was killed as it wrote")
+    days = Days(bot.scorer, lambda: bot.journal.hash, path)
+    stored: set[str] = set()
+
+    def passing() -> Iterator[Frame]:
+        for frame in part:
+            days.note(frame)
+            if days._writing.ident is not None:
+                days._writing.join()
+            stored.add(path.read_text() if path.exists() else "")
+            yield frame
+
+    plain.run(from_iterable(part))
+    days.begin(Inbox())
+    bot.run(from_iterable(passing()))  # and nobody ends what is beside it
+
+    minutes = (part[-1].mono - part[0].mono) // 60_000_000_000
+    assert len(stored - {""}) == minutes > 0
+    state = read_state(path)
+    assert state is not None
+    assert (
+        json.loads(state.text)["levels"].keys() == json.loads(bot.scorer.state(""))["levels"].keys()
+    )
+    assert bot.journal.hash == plain.journal.hash
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_what_cannot_be_stored_meanwhile_is_tried_again_at_the_end(
+    part: list[Frame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And reported there: a run goes on."""
+    bot = Bot(Options())
+    bot.run(from_iterable(part))
+    path = tmp_path / "none" / "days.json"
+    days = Days(bot.scorer, lambda: bot.journal.hash, path)
+    for frame in part:
+        days.note(frame)
+    days.end()
+
+    assert "expected to store the day of each market in " in capsys.readouterr().err
+    path.parent.mkdir()
+    days.end()
+    assert read_state(path) is not None

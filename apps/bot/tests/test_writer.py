@@ -3,10 +3,12 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,68 @@ def test_an_account_of_the_chain_is_the_same_in_each_run(file: str) -> None:
         made.put("orders", order("FILLED", 2))
 
     assert rows(file, "orders", "status", "run_id") == [("FILLED", 1)]
+
+
+def test_an_order_that_ended_while_no_bot_ran_is_left(url: str) -> None:
+    """The next run finds it so, once: what stands goes on, and what had ended is as it was."""
+    with writing(url, ledger=0) as made:
+        for name, status in (("gone", "OPEN"), ("stands", "OPEN"), ("over", "FILLED")):
+            made.put("orders", order(status, 1, order_id=name))
+    with writing(url, ledger=0) as made:
+        made.put("orders", order("PENDING", 7, order_id="new"))
+        for at in (8, 9):
+            made.put("orders_left", {"at": at, "open": ["stands"]})
+            made.flush()
+
+    why = "the venue has it no more: it ended while no bot ran, or never arrived"
+    assert rows(url, "orders", "order_id", "status", "updated", "reason") == [
+        ("gone", "LEFT", 8, why), ("new", "PENDING", 7, "1"), ("over", "FILLED", 1, "1"),
+        ("stands", "OPEN", 1, "1"),
+    ]  # fmt: skip
+    changes = rows(url, "order_changes", "run_id", "n", "order_id", "at", "status", "reason")
+    assert changes == [(2, -1, "gone", 8, "LEFT", why)]
+
+
+def position(name: str, **more: Any) -> dict[str, Any]:
+    """Return a row of an open position."""
+    sums = {"realized": 5, "unrealized": -7, "funding": 0, "fees": 0}
+    return {"position_id": name, "status": "OPEN", "opened": 1, "updated": 1, **sums, **more}
+
+
+def test_a_paper_account_that_begins_again_leaves_nothing_open(url: str) -> None:
+    """Neither an order nor a position; another account, and one that still runs, keep theirs."""
+    began = run_row()["began"]
+    with contextlib.ExitStack() as stack:
+        lives = stack.enter_context(writing(url))
+        lives.put("positions", position("p"))
+        lives.flush()
+        for account in ("a/0", "b/0"):
+            made = stack.enter_context(writing(url, account=account))
+            made.put("orders", order("OPEN", 1))
+            made.put("positions", position("p"))
+            made.put("runs", {"state": "ended"})
+            made.flush()
+        with writing(url):
+            pass
+
+    found = rows(url, "positions", "ledger", "status", "unrealized")
+    assert sorted(found) == [(1, "OPEN", -7), (2, "LEFT", -7), (3, "OPEN", -7)]
+    ended = rows(url, "orders", "ledger", "status", "updated", "reason")
+    why = "its paper account began again (--fresh)"
+    assert [row for row in ended if row[1] == "LEFT"] == [(2, "LEFT", began + 4, why)]
+    assert rows(url, "order_changes", "run_id", "ledger", "reason") == [(4, 2, why)]
+
+
+def test_a_position_that_a_resumed_ledger_has_not_is_left(url: str) -> None:
+    """Its row was written, and the event that it is of was not, when the run was killed."""
+    with writing(url) as made:
+        made.put("positions", position("gone"))
+        made.put("positions", position("held"))
+    with writing(url, ledger=1) as made:
+        made.put("positions_left", {"at": 8, "open": ["held"]})
+
+    found = rows(url, "positions", "position_id", "status", "unrealized")
+    assert found == [("gone", "LEFT", 0), ("held", "OPEN", -7)]
 
 
 def test_a_run_ends_with_its_hash(url: str) -> None:
@@ -364,6 +428,33 @@ def test_a_connection_that_is_cut_is_made_again(
     assert (made.trouble, waiting()) == ("", [])
 
 
+def test_rows_wait_in_a_file_while_a_server_is_stopped(
+    postgresql: Callable[[], str], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the connection, takes all and answers nothing; a kill -9 would take what waits."""
+    monkeypatch.setattr("bot.database.store._HANGS_S", 0.2)
+    url = postgresql()
+    with writing(url) as made:
+        made.put("states", state(1))
+        assert made.flush()
+        engine = engine_of(url)
+        with engine.connect() as connection:
+            query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            others = f"{query} AND pid <> pg_backend_pid()"
+            stopped = connection.execute(sqlalchemy.text(others)).scalars().all()
+        engine.dispose()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            made.put("states", state(2))
+            assert made.flush()
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
+    assert (made.trouble, rows(url, "states", "seq")) == ("", [(1,), (2,)])
+
+
 def test_a_database_that_is_deleted_is_made_again(file: str, impatient: None) -> None:
     """What comes after is in it, and the loss is reported."""
     with writing(file) as made:
@@ -414,6 +505,72 @@ def test_rows_for_which_no_time_is_left_at_the_end_wait_in_the_file(file: str) -
     assert rows(file, "states", "seq") == [(1,)]
 
 
+@pytest.mark.parametrize("hangs", ["__init__", "write", "absorb"])
+def test_rows_wait_in_a_file_when_a_database_hangs_at_the_end(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    """Those that the thread has in hand too; the next run writes them, and none twice."""
+    usual, over = getattr(Store, hangs), threading.Event()
+
+    def hanging(*given: Any) -> Any:
+        over.wait(10.0)
+        return usual(*given)
+
+    made = Writer(file, run_row())
+    if hangs == "absorb":
+        made._spill.add([("states", {"n": 99, **state(99)})])
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, hangs, hanging)
+        made.start()
+        for number in range(6):
+            made.put("states", state(number))
+        made.close(0.6)
+        trouble = made.trouble
+        over.set()
+        made._thread.join()
+    with writing(file):
+        pass
+
+    assert trouble.startswith("expected a database that follows, got one that is behind: 6 rows")
+    assert (made.lost, waiting()) == (0, [])
+    assert {seq for (seq,) in rows(file, "states", "seq")} - {99} == {*range(6)}
+    assert len(rows(file, "states", "seq")) == 6 + (hangs == "absorb")
+
+
+def test_no_row_is_there_before_one_that_waits_in_the_file(file: str, impatient: None) -> None:
+    """Whoever reads meanwhile sees no fill whose order is not there; nothing is newer than it is."""
+    made = Writer(file, run_row())
+    made._spill.add([("orders", {**order("OPEN", 1), "verdict_id": "V1", "created": 1})])
+    made._store = Store(file, made._of[1])
+    made.put("orders", {**order("FILLED", 2), "verdict_id": "V1", "created": 2})
+    made._turn()
+    made._close_store()
+    made._spill.close()
+
+    assert rows(file, "orders", "status", "created") == [("FILLED", 1)]
+
+
+def test_rows_that_nothing_takes_are_reported_while_a_run_goes_on(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They wait in memory, and are written once something takes them."""
+    Path(file).write_text("no database " * 99)
+    (tmp_path / "state").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with writing(file) as made:
+        made.put("states", state(1))
+        assert not made.flush()
+        while not made.trouble:
+            made.flush(0.1)
+        trouble = made.trouble
+        Path(file).unlink()
+        while not made.flush(0.1):
+            pass
+
+    assert trouble.endswith("1 rows wait in memory")
+    assert (made.trouble, rows(file, "states", "seq")) == ("", [(1,)])
+
+
 def test_rows_beyond_what_memory_may_hold_are_counted(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,9 +603,9 @@ def test_where_neither_takes_a_row_it_is_counted_as_lost(
 
 KILLED = """
 import sys, time
-from bot.database.tables.writer import Writer
-from bot.database.tables.spill import process
-from bot.database.tables.store import Store
+from bot.database.writer import Writer
+from bot.database.spill import process
+from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 for number in range(10**9):
@@ -492,9 +649,9 @@ def _seqs(file: str) -> list[int]:
 
 FULL = """
 import resource, sys
-from bot.database.tables.writer import Writer
-from bot.database.tables.spill import process
-from bot.database.tables.store import Store
+from bot.database.writer import Writer
+from bot.database.spill import process
+from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
 made.start()
 row = {"seq": 1, "at": 1, "what": "", "was": "", "state": "", "words": "w" * 1000}

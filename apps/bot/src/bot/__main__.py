@@ -111,22 +111,29 @@ def flushed(code: int) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
-    from dydx_conn import ConnError
-    from dydx_panels import PanelError
-    from dydx_signals import SignalError
-    from dydx_strategy import StrategyError
-
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
-    except (ConnError, PanelError, SignalError, StrategyError) as error:
+    except raised() as error:
         print(f"bot: {error}", file=sys.stderr)
     except BrokenPipeError:
         raise
     except OSError as error:
         print(f"bot: expected files that can be read and written, got {error}", file=sys.stderr)
     return 2
+
+
+def raised() -> tuple[type[Exception], ...]:
+    """Return what the layers raise for what was not expected; one not loaded raised nothing.
+
+    To load all of them for their names alone would take half of what a look into the database does.
+    """
+    names = {
+        "dydx_conn": "ConnError", "dydx_panels": "PanelError", "dydx_signals": "SignalError",
+        "dydx_strategy": "StrategyError",
+    }  # fmt: skip
+    return tuple(getattr(sys.modules[of], name) for of, name in names.items() if of in sys.modules)
 
 
 # === Secrets ===
@@ -607,7 +614,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 help="a ticker (its newest position), or the beginning of an id: fills and funding",
             ),
             *OF_RUNS,
-            option("--status", metavar="A,B", help="open, closed, liquidated"),
+            option("--status", metavar="A,B", help="open, closed, liquidated, left"),
             option("--side", metavar="SIDE", help="long or short"),
             option(
                 "--sort",
@@ -620,7 +627,8 @@ on the testnet, with paper money of its faucet, and the key in a file:
             *FROM_DATABASE,
         ),
         "First come the sums of all that the filters leave: won and lost, realized, unrealized, "
-        "funding, fees. A position belongs to a time if it was open in it.",
+        "funding, fees. A position belongs to a time if it was open in it. What a run of real "
+        "orders left open is a row of its own, left, beside that of the run that goes on with it.",
         (
             ("bot positions", "the newest 50, and the sums of all"),
             ("bot positions --status closed --sort net --ascending", "the worst first"),
@@ -736,7 +744,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
             option(
                 "act",
                 choices=("show", "check", "schema", "init", "seal"),
-                help="show: every value, and where it comes from; check: all that is wrong; "
+                help="show: what counts, and where it comes from; check: all that is wrong; "
                 "schema: JSON Schema for an editor; init: a new file, every setting a comment; "
                 "seal: encrypt a secret into the file",
             ),
@@ -746,6 +754,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 help="with show: a setting or a section; with check, init and schema: a file; with "
                 "seal: the secret",
             ),
+            option("--all", action="store_true", help="with show: every setting"),
             CONFIG,
             JSON,
         ),

@@ -9,6 +9,7 @@ offered by name is what the bot had when it was made; files are looked up as the
 import argparse
 import contextlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -21,21 +22,23 @@ from bot.__main__ import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
 from bot.config.settings import SECTIONS
+from bot.history import failures, holdings, orders, profits
+from bot.outlet import behind
 from bot.run.signals import known
 
 
 def completion(arguments: argparse.Namespace) -> int:
-    """Print the script for a shell."""
-    print(script(arguments.shell))
+    """Print the script for a shell; its long names look like secrets, and none is in it."""
+    print(script(arguments.shell), file=behind(sys.stdout))
     return 0
 
 
 def script(shell: str) -> str:
     """Return the script for bash, zsh or tcsh."""
     top, offers = parser(), _offers()
-    for command in top.commands.choices.values():
+    for of, command in top.commands.choices.items():
         for action in command._actions:  # argparse has no other list of them
-            if (name := _offered(action, offers)) in offers:
+            if (name := _offered(of, action, offers)) in offers:
                 action.complete = _completer(name, offers[name])  # type: ignore[attr-defined]
     for action in top.commands.choices["replay"]._get_optional_actions():
         if action.dest != "help":  # options alone are those of replay
@@ -55,7 +58,7 @@ _SUFFIX: Final = ".jsonl.zst"
 
 
 def _offers() -> dict[str, Offer]:
-    """Return by its `dest` what can be typed for an option or an argument."""
+    """Return by its `dest`, or command and `dest`, what can be typed for an option or argument."""
     names: list[str] = []
     with contextlib.suppress(RecordingError):  # none came with this bot
         folder = find_recording("quickstart").parent
@@ -71,9 +74,12 @@ def _offers() -> dict[str, Offer]:
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
-        "status": Offer(["OPEN", "FILLED", "CANCELED", "UNTRIGGERED"], several=True),
+        "history status": Offer(map(str.lower, orders.STATUSES), several=True),
+        "positions status": Offer(map(str.lower, holdings.STATUSES), several=True),
+        "positions sort": Offer(holdings.SORTS),
         "side": Offer(["long", "short"]),
-        "by": Offer(["run", "market", "strategy", "class", "endpoint", "minute", "hour", "day"]),
+        "pnl by": Offer(profits.GROUPS),
+        "errors by": Offer(failures.GROUPS),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
         "panel": Offer(["all", *PANELS]),
@@ -83,10 +89,12 @@ def _offers() -> dict[str, Offer]:
     }
 
 
-def _offered(action: argparse.Action, offers: Mapping[str, Offer]) -> str | None:
-    """Return which offer is an action's; None where argparse knows, or nobody does."""
+def _offered(of: str, action: argparse.Action, offers: Mapping[str, Offer]) -> str | None:
+    """Return which offer is an action's of a command; None where argparse knows, or nobody does."""
     if action.nargs == 0 or action.choices or action.help == argparse.SUPPRESS:
         return None
+    if (own := f"{of} {action.dest}") in offers:  # one name is another thing in each command
+        return own
     names = (str(action.metavar), action.dest)
     if any(part in name.upper() for name in names for part in ("FILE", "PATH")):
         return next((name for name in names if name in offers), "")

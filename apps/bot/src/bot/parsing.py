@@ -56,11 +56,22 @@ class Parser(argparse.ArgumentParser):
         """Print in one line what is wrong, and exit with a 2."""
         for was, words in _REWORDED:
             message = re.sub(was, words, message)
+        if (missing := _MISSING.match(message)) is not None:
+            message = f"expected {self._wanted(missing[1])}, got none"
         if not message.isprintable():
             from bot.outlet import clean
 
             message = clean(message)
         self.exit(2, f"{self.prog}: {message}; {self.prog} --help lists what can be typed\n")
+
+    def _wanted(self, names: str) -> str:
+        """Return what may be typed for words that are missing: which, where these are few."""
+        choices = {action.dest: [*(action.choices or ())] for action in self._actions}
+        wanted = []
+        for name in names.split(", "):
+            known = [str(choice) for choice in choices.get(name, ())] or [name]
+            wanted.append(("one of " if len(known) > 1 else "") + ", ".join(known))
+        return " and ".join(wanted)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
@@ -80,9 +91,11 @@ _REWORDED: Final = (
     (r"^argument (\S+): ", r"\1: "),
     (r"expected (one|at least one) argument$", "expected a value, got none"),
     (r"ignored explicit argument (.+)$", r"expected no value, got \1"),
-    (r"^the following arguments are required: (.+)$", r"expected \1, got none"),
     (r"^ambiguous option: (\S+) could match (.+)$", r"expected one of \2, got \1"),
 )
+
+
+_MISSING: Final = re.compile(r"^the following arguments are required: (.+)$")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

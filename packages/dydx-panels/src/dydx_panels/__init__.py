@@ -2350,8 +2350,8 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     ]
     ranked = [(0, notes), (20, numbers), (1, common)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
-    # On 200 columns all of them fit, a cell apart.
-    return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 else "  ")]]
+    # On 200 columns all of them fit, a cell apart, where nothing else is shown.
+    return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 and not notes else "  ")]]
 
 
 def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:

@@ -80,7 +80,8 @@ __all__ = [
     # Journal
     "rebuild",
     # Saved state
-    "Carried", "Digest", "Entry", "VenueState", "from_json", "ledger_state", "restore", "resumed",
+    "Carried", "Digest", "Entry", "VenueState", "from_json", "frozen", "in_parts", "ledger_state",
+    "restore", "resumed",
     "to_json",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
@@ -2414,6 +2415,34 @@ def from_json(text: str | bytes, kind: type[Saved]) -> Saved:
         return msgspec.json.decode(text, type=kind, dec_hook=lambda type_, text: type_(text))
     except (msgspec.MsgspecError, ValueError, ZeroDivisionError) as error:
         raise LedgerError(f"expected a {kind.__name__} as it was saved, got {error}") from None
+
+
+_SHELVES: Final = ("orders", "ended", "fills", "positions", "payments", "transfers", "points")
+_AT_ONCE: Final = 500  # rows of a shelf
+
+
+def frozen(state: VenueState) -> VenueState:
+    """Return it as it is now, whatever its ledger does later, for another thread to write."""
+    ledger = state.ledger
+    shelves = {name: getattr(ledger, name) for name in _SHELVES}  # of values that never change
+    rest = msgspec.structs.replace(ledger, **{name: [] for name in _SHELVES})
+    copied = from_json(to_json(rest), LedgerState)
+    return VenueState(ledger=msgspec.structs.replace(copied, **shelves), carried=state.carried)
+
+
+def in_parts(state: VenueState) -> Iterator[str]:
+    """Write it as `to_json` does, some rows at a time: a long one lets no other thread wait."""
+    yield '{"ledger":'
+    for number, name in enumerate(LedgerState.__struct_fields__):
+        what = getattr(state.ledger, name)
+        yield f'{"," if number else "{"}"{name}":'
+        if name not in _SHELVES:
+            yield to_json(what)
+            continue
+        for at in range(0, len(what), _AT_ONCE):
+            yield f"{',' if at else '['}{to_json(what[at : at + _AT_ONCE])[1:-1]}"
+        yield "]" if what else "[]"
+    yield f'}},"carried":{to_json(state.carried)}}}'
 
 
 def ledger_state(ledger: Ledger) -> LedgerState:

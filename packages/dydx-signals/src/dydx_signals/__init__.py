@@ -1969,11 +1969,24 @@ class Scorer:
 
         `source` is the hash of the run that it is of.
         """
-        levels = {
-            name: {ticker: day.rows() for ticker, day in days.items() if day.seconds}
-            for name, days in self._days().items()
-        }
-        return msgspec.json.encode(_State(source=source, levels=levels)).decode()
+        return b"".join(self.state_parts(source)).decode()
+
+    def state_parts(self, source: str) -> Iterator[bytes]:
+        """Yield `state` in parts: a day each, as it stands when it is taken, between two views.
+
+        A day of 250 markets takes a fifth of a second, and no frame waits so long.
+        """
+        yield b'{"source":%b,"levels":{' % msgspec.json.encode(source)
+        for level, (name, days) in enumerate(self._days().items()):
+            yield b"%b%b:{" % (b"," * bool(level), msgspec.json.encode(name))
+            comma = b""
+            for ticker, day in [*days.items()]:
+                if day.seconds:
+                    row = msgspec.json.encode(ticker), msgspec.json.encode(day.rows())
+                    yield b"%b%b:%b" % (comma, *row)
+                    comma = b","
+            yield b"}"
+        yield b"}}"
 
     def restore(self, frame: Frame) -> None:
         """Begin with what another run left; `SignalError` for a frame that holds no such thing.

@@ -28,7 +28,7 @@ from dydx_paper import Ledger, PaperVenue
 
 from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.config.configured import typed_again
-from bot.live.runs import options_of
+from bot.live.commands import options_as_recorded
 from bot.outlet import as_lines, progress
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
@@ -500,9 +500,9 @@ SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few s
 
 def chaos(arguments: argparse.Namespace) -> int:
     """Run many seeds, or one, and print which promises held: 1 if any did not."""
-    # A strategy that raises is a crash here, and not to be survived.
-    options = msgspec.structs.replace(options_of(arguments), strict=True)
     recording = Recording(find_recording(arguments.recording))
+    # A strategy that raises is a crash here, and not to be survived.
+    options = msgspec.structs.replace(options_as_recorded(arguments, recording.header), strict=True)
     tape = Tape(recording, arguments.seconds)
     days = Days(tape, options)
     complete = days.live_through(_plans(arguments, tape))

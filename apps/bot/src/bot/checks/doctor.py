@@ -62,7 +62,8 @@ def _stored(loaded: Loaded) -> tuple[str, list[Path]]:
     """Return where runs are written down, and the files that nobody else may read."""
     where, settings = loaded.settings.account.keys, loaded.settings
     files = [] if where.startswith(_NO_FILES) else [Path(where)]
-    files += [] if loaded.path is None else [loaded.path]
+    # No file of settings holds a secret in the clear: only what is encrypted could be guessed at.
+    files += [loaded.path] if loaded.path is not None and loaded.sealed else []
     return settings.database.url.get_secret_value(), files
 
 

@@ -20,7 +20,8 @@ from dydx_strategy import Decision, Strategy
 
 from bot.checks.findings import Finding, print_findings
 from bot.checks.witness import loaded, observed, seen_findings
-from bot.live.runs import options_of, until
+from bot.live.commands import options_as_recorded
+from bot.live.runs import until
 from bot.outlet import progress
 from bot.run.composition import Options
 
@@ -132,8 +133,8 @@ def _words(rows: Sequence[tuple[int, bytes]], place: int) -> str:
 
 def prove(arguments: argparse.Namespace) -> int:
     """Prove that a strategy sees no future on a recording, or say what it sees: 1 if it does."""
-    options = options_of(arguments)
     recording = Recording(find_recording(arguments.recording))
+    options = options_as_recorded(arguments, recording.header)
     goes_on = until(arguments.seconds, lambda _: True)
     frames = [frame for frame in recording if goes_on(frame)]
     if len(frames) < _FEWEST:

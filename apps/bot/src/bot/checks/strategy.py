@@ -27,7 +27,9 @@ from dydx_strategy import Strategy
 from bot.checks.findings import Finding, print_findings
 from bot.checks.witness import Decided, Seen, loaded, observed, seen_findings
 from bot.config.configured import loaded_of, typed_again
-from bot.live.runs import options_of, until
+from bot.config.settings import NONE
+from bot.live.commands import options_as_recorded
+from bot.live.runs import until
 from bot.outlet import progress
 from bot.run.composition import Options
 
@@ -261,9 +263,9 @@ RULES: Final[tuple[_Rule, ...]] = (
 
 def strategy(arguments: argparse.Namespace) -> int:
     """Check a strategy on a recording, print what was found: 1 if it does not hold."""
-    options = options_of(arguments)
     goes_on = until(arguments.seconds, lambda _: True)
     recording = Recording(find_recording(arguments.recording))
+    options = options_as_recorded(arguments, recording.header)
     frames = [frame for frame in recording if goes_on(frame)]
     if len(frames) < _FEWEST:
         raise ConnError(f"expected a recording of {_FEWEST} frames or more, got {len(frames)}")
@@ -302,11 +304,12 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
 
     What is yielded waits for both, and returns their run hashes, of one that failed how it ended.
     """
+    loaded = loaded_of(arguments)
+    # Of a recording's settings nothing is typed: a file would go in their place.
+    same = [] if loaded.is_recorded else ["--config", str(loaded.path or NONE)]
     typed = [
         sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
-        *(["--state", arguments.state] if arguments.state else []),
-        # The same file, though the recording may hold settings of its own.
-        *typed_again(arguments), "--config", str(loaded_of(arguments).path or "none"),
+        *(["--state", arguments.state] if arguments.state else []), *typed_again(arguments), *same,
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:
         processes = []

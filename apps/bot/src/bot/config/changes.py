@@ -6,7 +6,7 @@
 more, in their `fixed`.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from bot.config.settings import Loaded, value_of
+from bot.config.settings import PATHS, SECTIONS, Loaded, value_of
 
 RELOAD: Final = "reload"  # the type of the act
 SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
@@ -72,7 +72,8 @@ def is_of_settings(act: Frame) -> bool:
 
 def text_of(changes: Mapping[str, Any]) -> str:
     """Return changes as the text of an act."""
-    return msgspec.json.encode(dict(changes), order="deterministic").decode()
+    # Within a value as ordered: so are weights added, and by a run that begins with them.
+    return msgspec.json.encode(dict(sorted(changes.items()))).decode()
 
 
 def changes_of(text: str) -> dict[str, Any]:
@@ -85,15 +86,17 @@ def changes_of(text: str) -> dict[str, Any]:
 
 def changed(model: _M, section: str, changes: Mapping[str, Any]) -> _M:
     """Return a section's model with its changes in it, validated as a whole."""
+    given = _below(section, changes)
+    return validated(type(model), dict(model) | given, section) if given else model
+
+
+def _below(section: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     before = f"{section}."
-    given = {
+    return {
         path.removeprefix(before): value
         for path, value in changes.items()
         if path.startswith(before)
     }
-    if not given:
-        return model
-    return validated(type(model), dict(model) | given, section)
 
 
 def validated(kind: type[_M], fields: Mapping[str, Any], section: str) -> _M:
@@ -135,11 +138,7 @@ def _weighed(settings: BaseModel) -> Iterator[str]:
 def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
     """Return what was loaded with settings changed since, and who did it as their origin."""
     before = config.settings
-    strategies = {
-        name: changed(model, f"strategies.{name}", changes)
-        for name, model in before.strategies
-        if model is not None
-    }
+    strategies = {name: _of_strategy(name, model, changes) for name, model in before.strategies}
     settings = before.model_copy(
         update={
             "profile": changes.get("profile", before.profile),
@@ -151,17 +150,51 @@ def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
     return msgspec.structs.replace(config, settings=settings, origins=origins)
 
 
+def _of_strategy(name: str, model: _M | None, changes: Mapping[str, Any]) -> BaseModel | None:
+    """Return the changed settings of a strategy, which a file may leave out, or begin."""
+    section = f"strategies.{name}"
+    given = _below(section, changes)
+    if not given:
+        return model
+    if model is None:
+        return validated(SECTIONS[section], given, section)
+    left_out = given.keys() == type(model).model_fields.keys() and not any(
+        value is not None for value in given.values()
+    )
+    return None if left_out else changed(model, section, changes)
+
+
 def values_of(config: Loaded, paths: Iterable[str]) -> dict[str, Any]:
-    """Return what settings are now, by path."""
-    return {path: value_of(config.settings, path) for path in paths}
+    """Return what settings are now, by path, of those that there are."""
+    return {path: value_of(config.settings, path) for path in paths if path in PATHS}
 
 
 def change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:
     """Put changes in one line, with what each was where that is known."""
-    before = {path: f"{_text(value)} → " for path, value in was.items()}
-    return ", ".join(
-        f"{path} {before.get(path, '')}{_text(value)}" for path, value in changes.items()
-    )
+    return ", ".join(_words(changes, was, _text))
+
+
+_FEW: Final = 3
+_SHORT: Final = 24
+
+
+def brief_change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:
+    """Put the first few changes in one line, for a tape or a terminal."""
+    words = _words(changes, was, _cut)
+    more = f" and {len(words) - _FEW} more" if len(words) > _FEW else ""
+    return ", ".join(words[:_FEW]) + more
+
+
+def _words(
+    changes: Mapping[str, Any], was: Mapping[str, Any], text: Callable[[Any], str]
+) -> list[str]:
+    before = {path: f"{text(value)} → " for path, value in was.items()}
+    return [f"{path} {before.get(path, '')}{text(value)}" for path, value in changes.items()]
+
+
+def _cut(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """`bot config`: show, check, describe, begin and seal the file of settings.
 
-    show [NAME]     every setting, its value, and where that comes from
+    show [NAME]     what is not as the profile has it, and where it comes from; --all: all of it
     check [FILE]    all that is wrong with a file: 1 if anything is
     schema [FILE]   the JSON Schema by which an editor completes and checks
     init [FILE]     a file in which every setting stands as a comment
@@ -15,6 +15,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ from bot.config.settings import (
     Settings,
     load,
     model_of,
+    settings_words,
 )
 from bot.outlet import as_lines
 
@@ -52,7 +54,7 @@ def config(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Print every setting, or those whose path begins with a name."""
+    """Print what is not as the profile and the defaults have it, or all below a name."""
     loaded = loaded_of(arguments)
     paths = _named(arguments.name)
     if arguments.json:
@@ -62,14 +64,54 @@ def show(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps({"hash": loaded.hash, "settings": values}, indent=2))
         return 0
-    rows = [(path, _shown_value(loaded, path), loaded.origins[path]) for path in paths]
-    widths = [min(most, max(len(row[n]) for row in rows)) for n, most in enumerate(_WIDEST)]
-    lines = [f"{path:<{widths[0]}}  {text:<{widths[1]}}  {where}" for path, text, where in rows]
-    print(as_lines([*lines, f"config hash {loaded.hash}"]))
+    listed = paths
+    if not (arguments.all or arguments.name):
+        others = {*loaded.changed, *loaded.sealed}
+        listed = [path for path in paths if path in others]
+    print(as_lines([*_table(loaded, listed), *_summary(loaded, paths, listed)]))
     return 0
 
 
-_WIDEST: Final = (44, 16)  # of a path and a value, so that most lines fit a terminal
+def _table(loaded: Loaded, paths: list[str]) -> Iterator[str]:
+    """Yield settings by their sections: name, value, and where it comes from."""
+    if len(paths) == 1 and paths[0] in PATHS:  # all of it, however long
+        yield f"{paths[0]}: {_shown_value(loaded, paths[0])}"
+        yield f"from {loaded.origins[paths[0]]}"
+        return
+    width = shutil.get_terminal_size().columns
+    sections: dict[str, list[str]] = {"": []}
+    for path in paths:
+        sections.setdefault(path.rpartition(".")[0], []).append(path)
+    names = min(max((len(path.rpartition(".")[2]) for path in paths), default=0), _NAME) + 2
+    values = max((len(_shown_value(loaded, path)) for path in paths), default=0)
+    most = min(values, max(_LEAST, width - names - _ORIGIN - 4))
+    for section, below in sections.items():
+        yield from [section] if section else []
+        for path in below:
+            name = "  " * bool(section) + path.rpartition(".")[2]
+            room = max(_LEAST, most - max(0, len(name) - names))
+            line = f"{name:<{names}}  {_ending(_shown_value(loaded, path), room):<{room}}  "
+            yield line + _beginning(loaded.origins[path], max(_LEAST, width - len(line)))
+
+
+def _summary(loaded: Loaded, paths: list[str], listed: list[str]) -> list[str]:
+    words = settings_words(loaded.file, loaded.changed, loaded.settings.profile, loaded.hash)
+    more = len(paths) - len(listed)
+    rest = f"{more} more are as the profile and the defaults have them: --all lists them, too"
+    return [*([""] if listed else []), f"settings     {words}", *([rest] if more else [])]
+
+
+_LEAST: Final = 10  # columns, on however narrow a terminal
+_NAME: Final = 24
+_ORIGIN: Final = 20
+
+
+def _ending(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _beginning(text: str, most: int) -> str:
+    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 def _named(name: str | None) -> list[str]:

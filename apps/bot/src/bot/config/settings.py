@@ -494,6 +494,7 @@ def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
 
 FILE: Final = "bot.yaml"
 NONE: Final = "none"
+NO_FILE: Final = "no file"
 CONFIG: Final = "DYDX_CONFIG"  # what --config is where none is typed
 
 
@@ -537,30 +538,45 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         return [path for path in given if value_of(self.settings, path) != value_of(usual, path)]
 
     @property
+    def is_recorded(self) -> bool:
+        """Return whether they are those that a recording holds."""
+        return RECORDING in self.origins.values()
+
+    @property
     def file(self) -> str:
         """Return in words which file the settings are from."""
-        if RECORDING in self.origins.values():
+        if self.is_recorded:
             return "as recorded"
-        return "no file" if self.path is None else str(self.path)
+        return NO_FILE if self.path is None else str(self.path)
 
     @property
     def hash(self) -> str:
         """Return the SHA-256 over all by which a run decides."""
         return hashlib.sha256(self.text().encode()).hexdigest()
 
-    def text(self, deposit: int | None = None) -> str:
+    def text(self) -> str:
         """Return as JSON all by which a run decides: what stands beside it is left out.
 
-        `deposit` stands for one that nobody chose.
+        A deposit that nobody chose is null: what came of it stands beside this, wherever it is.
         """
         values = self.settings.model_dump(mode="json", exclude=_BESIDE)
         # Of a file of the user's the name alone, as of a strategy everywhere else.
         for section, name in ((values, "strategy"), (values["signals"], "use")):
             section[name] = section[name].replace("\\", "/").rpartition("/")[2]
-        values["deposit"] = values["deposit"] or deposit
         return json.dumps(values, separators=(",", ":"))  # as ordered: weights are added so
 
 
+def settings_words(file: str, changed: Sequence[str], profile: str, digest: str) -> str:
+    """Put in one line which settings count: the `file`, how many are others, and their hash."""
+    count = len(changed)
+    others = f"{count} differ{'s' * (count == 1)} from {profile}" if count else f"all as {profile}"
+    after = f", {others}, hash {digest[:_DIGITS]}"
+    most = _LINE - len(after)
+    return (file if len(file) <= most else f"…{file[1 - most :]}") + after
+
+
+_DIGITS: Final = 8
+_LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
 }  # fmt: skip

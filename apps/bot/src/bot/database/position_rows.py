@@ -29,8 +29,6 @@ from dydx_risk import PositionFigures
 Row = dict[str, Any]
 Named = tuple[str, Row]
 
-_MINUTE_NS: Final = 60_000_000_000
-
 
 class Holdings(Protocol):
     """What an account holds, as rows of it."""
@@ -65,20 +63,29 @@ class PaperHoldings:
         self._venue = venue  # whose ledger is another one once it goes on where a run stopped
         self._open: dict[str, LedgerPosition] = {}
         self._markets: dict[str, PerpetualMarket] = {}
-        self._paid_until, self._due = 0, 0
+        self._paid_until = 0
+        self._known = False
 
     def take(self, update: AccountUpdate) -> Iterator[Named]:
-        """Return the positions that may have changed, and payments at least once a minute."""
+        """Return the positions that may have changed."""
+        if not self._known and update.collateral is not None:
+            self._known = True
+            # A row that was written and a ledger's event that was not, when a run was killed.
+            yield "positions_left", {"at": update.at, "open": self._ids}
         if update.fills or update.positions or update.settled:
-            yield from self.look(update.at)
-        if update.at >= self._due:
-            self._due = update.at + _MINUTE_NS
-            for paid in reversed(self._payments()):
-                self._paid_until = paid.created.time_ns + 1
-                yield "funding_payments", self._payment(paid)
+            yield from self._positions(update.at)
 
     def look(self, at: int) -> Iterator[Named]:
-        """Return the rows of what is open, or was when this was called last."""
+        """Return what is open, or was when this was called last, and what was paid since.
+
+        An account that is paid funding may get no update for hours: none comes with a payment.
+        """
+        yield from self._positions(at)
+        for paid in reversed(self._payments()):
+            self._paid_until = paid.created.time_ns + 1
+            yield "funding_payments", self._payment(paid)
+
+    def _positions(self, at: int) -> Iterator[Named]:
         ledger = self._venue.ledger
         holdings = ledger.holdings
         ended = [each for each in self._open.values() if each.ended is not None]
@@ -86,6 +93,11 @@ class PaperHoldings:
             self._markets[holding.market.ticker] = holding.market
             yield "positions", _paper_row(ledger.standing(holding), holding, at)
         self._open = dict(holdings)
+
+    @property
+    def _ids(self) -> list[str]:
+        ledger = self._venue.ledger
+        return [ledger.standing(holding).id for holding in ledger.holdings.values()]
 
     def _payments(self) -> Sequence[FundingRecord]:
         return self._venue.ledger.history.payments(since_ns=self._paid_until, limit=1_000).rows

@@ -10,6 +10,7 @@ the writer's thread makes its row; what goes on changing is copied at once.
 
 import argparse
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -198,7 +199,7 @@ def config_of(bot: Bot) -> dict[str, Any]:
     """Return all by which a run decides, as plain data: as its recording has it."""
     options = bot.options
     if options.config is not None:
-        config: dict[str, Any] = msgspec.json.decode(options.config.text(options.deposit))
+        config: dict[str, Any] = msgspec.json.decode(options.config.text())
         return config
     return {
         "profile": options.profile, "strategy": options.strategy, "deposit": options.deposit,
@@ -285,11 +286,13 @@ def _written_down(
     if not (url := database_of(arguments)):
         return []
     if url != str(default_database()):
-        from bot.database.tables import require
+        from bot.database.tables import exposed, require
 
         require(url)
+        if url == arguments.database and (words := exposed(url)):
+            print(f"bot: warning: {words}", file=sys.stderr)
     row = run_row(bot, config=config_of(bot), **run)
-    if left is not None:  # a paper account goes on
+    if left is not None and left.run:  # a paper account goes on
         row["ledger"] = left.ledger
     return [Database(bot, url, row)]
 
@@ -309,7 +312,7 @@ class Database:
         self.writer = Writer(url, run)
         self._bot, self._run = bot, dict(run)
         self._errors, self._equity = Errors(), Equity(bot)
-        self._due, self._looks = 0, 0
+        self._due, self._looks, self._has_looked = 0, 0, False
         self._troubles: dict[str, str] = {}
         self._links: dict[str, str] = {}
         self._collateral = ""
@@ -354,8 +357,10 @@ class Database:
 
     def _balance(self, update: AccountUpdate) -> None:
         # What the next run compares the account with (bot.live.reconcile).
+        if update.collateral is None:
+            return
         was, self._collateral = self._collateral, str(update.collateral)
-        if update.collateral is not None and was != self._collateral:
+        if was != self._collateral:
             words = f"{update.collateral / 1e6:,.6f} USDC at block {update.height}"
             row = state_row(update.seq, update.at, BALANCE, was, self._collateral, words)
             self.writer.put("states", row)
@@ -388,6 +393,12 @@ class Database:
             put("equity_points", point)
         if at >= self._looks:
             self._looks = at + _LOOK_NS
+            if self._collateral and not self._has_looked:  # for so long all that stands is listed
+                self._has_looked = True
+                put(
+                    "orders_left",
+                    {"at": at, "open": [each.id for each in bot.venue.accounts.orders.open()]},
+                )
             for table, row in self._holdings.look(at):
                 put(table, row)
         for who, words in bot.shown.troubles.items():

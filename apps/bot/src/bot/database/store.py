@@ -6,8 +6,13 @@ Used by the writer's thread alone, which loads it: nothing here is on the hot pa
 """
 
 import functools
+import os
 import socket
+import threading
+import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -24,21 +29,30 @@ from bot.database.tables import (
     engine_of,
     explained,
     file_of,
+    orders,
     positions,
     runs,
     upgrade,
     writing,
 )
+from bot.database.tables import ledger_events as events
+from bot.database.tables import order_changes as changes
 
 Refusal = tuple[Named, str]  # a row, and why no database could hold it
 
 _PATIENCE_S: Final = 0.5  # for a lock; meanwhile rows wait in memory, and are lost by a kill -9
+_HANGS_S: Final = 5.0  # a server that has not answered a statement by then never does
 _AT_ONCE: Final = 32  # rows a statement: the thread of the frames gets its turn between two
 
 # What a row that is there already takes from a newer one: all but what it began with, and nothing
 # from an older one. Rows of other tables are what they are.
 _BEGAN: Final = ("run_id", "id", "created", "opened", "verdict_id")
-LEFT: Final = "positions_left"  # no table: what earlier runs left open is another's row by now
+# No tables: what earlier runs left open, and the venue has no more, or another row has by now.
+LEFT: Final = "positions_left"
+ORDERS_LEFT: Final = "orders_left"
+_LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
+_GONE: Final = "the venue has it no more: it ended while no bot ran, or never arrived"
+_AGAIN: Final = "its paper account began again (--fresh)"
 _NEWER: Final[dict[str, str]] = {
     "orders": "updated",
     "positions": "updated",
@@ -75,20 +89,23 @@ class Store:
         with explained(url), self._engine.begin() as connection:
             bury(connection, run)
             self._own = enter(connection, run)
+        self._watch = None if self._path is not None else Watch(engine)
 
     def close(self) -> None:
         """Let go of the database."""
+        if self._watch is not None:
+            self._watch.end()
         self._engine.dispose()
 
     def write(self, rows: Sequence[Named]) -> list[Refusal]:
         """Write rows in order, all or none; return those that no database could hold, and why."""
-        with explained(self._url):
+        with explained(self._url), self._watch or nullcontext():
             self._require_file()
             return _written(self._engine, rows, self._own)
 
     def absorb(self, left: Left) -> list[Refusal]:
         """Write what a run could not write, and remove its file."""
-        with explained(self._url):
+        with explained(self._url), self._watch or nullcontext():
             return absorb(self._engine, left)
 
     def _file(self) -> tuple[int, int] | None:
@@ -120,6 +137,48 @@ def absorb(engine: Engine, left: Left) -> list[Refusal]:
     return refused
 
 
+class Watch:
+    """Ends the connections to a server that takes a statement and never answers.
+
+    One that is stopped holds its connections, and no time of the network's runs out.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._since, self._over = 0.0, threading.Event()
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        sqlalchemy.event.listen(engine, "checkout", self._note)
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self._go_on)
+        threading.Thread(target=self._look, name="watch", daemon=True).start()
+
+    def __enter__(self) -> None:
+        """Begin to count the time."""
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """Count no more."""
+        self._since = 0.0
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._over.set()
+
+    def _note(self, connection: Any, *_: object) -> None:
+        self._connections.add(connection)
+
+    def _go_on(self, *_: object) -> None:
+        if self._since:
+            self._since = time.monotonic()
+
+    def _look(self) -> None:
+        while not self._over.wait(_HANGS_S / 4):
+            if self._since and time.monotonic() - self._since > _HANGS_S:
+                for connection in list(self._connections):
+                    with suppress(Exception):  # it may end at this moment
+                        line = socket.socket(fileno=os.dup(connection.fileno()))
+                        line.shutdown(socket.SHUT_RDWR)
+                        line.close()
+
+
 # === Runs ===
 # A run is known by when it began and by its process; its number is the database's.
 
@@ -137,8 +196,25 @@ def enter(connection: Connection, run: Mapping[str, Any]) -> Row:
         if run.get("ledger") is None:  # a paper account that begins with this run
             connection.execute(runs.update().where(known).values(ledger=runs.c.id))
             found = connection.execute(number).one()
+            if run.get("mode") == "paper":
+                _abandon(connection, run, found.id)
     account = {name: run[name] for name in ("chain_id", "account")}
     return {"run_id": found.id, "ledger": found.ledger, **account}
+
+
+def _abandon(connection: Connection, run: Mapping[str, Any], number: int) -> None:
+    # Nobody goes on with what the account before had: it stays at what it was worth.
+    same = [runs.c[name] == run[name] for name in ("chain_id", "account", "mode")]
+    lives = sqlalchemy.select(runs.c.ledger).where(*same, runs.c.state == "running")
+    earlier = sqlalchemy.select(runs.c.ledger).where(*same, runs.c.began < run["began"])
+    earlier = earlier.where(runs.c.ledger.not_in(lives))
+    ours = (positions.c[name] == run[name] for name in ("chain_id", "account"))
+    left = positions.update().where(*ours, positions.c.status == "OPEN")
+    left = left.where(positions.c.ledger.in_(earlier))
+    connection.execute(left.values(status="LEFT", updated=run["began"]))
+    which = [orders.c[name] == run[name] for name in ("chain_id", "account")]
+    which.append(orders.c.ledger.in_(earlier))
+    _end_orders(connection, which, number, run["began"], _AGAIN)
 
 
 def is_over(run: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -221,19 +297,60 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
         return
     if table == LEFT:
         for row in rows:
-            connection.execute(_left(own, row["at"]))
+            connection.execute(_left(own, row))
         return
-    own = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(own | rows[0])
+    if table == ORDERS_LEFT:
+        for row in rows:
+            which = [orders.c[name] == own[name] for name in ("chain_id", "account", "ledger")]
+            which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
+            _end_orders(connection, which, own["run_id"], row["at"], _GONE)
+        return
+    filled = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(filled | rows[0])
     statement = _statement(connection.dialect.name, table, names)
-    connection.execute(statement, [own | row for row in rows])
+    connection.execute(statement, [filled | row for row in rows])
+    if table == "ledger_events":
+        _prune(connection, rows, own)
 
 
-def _left(own: Row, at: int) -> Any:
+def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
+    """Delete what nobody reads any more, in the transaction in which these rows are stored."""
+    states = [row["n"] for row in rows if row["kind"] == "state"]
+    if not states:
+        return
+    same = (runs.c[name] == own[name] for name in ("chain_id", "account"))
+    earlier = sqlalchemy.select(runs.c.id).where(*same, runs.c.id < own["run_id"])
+    superseded = sqlalchemy.and_(events.c.run_id == own["run_id"], events.c.n < max(states))
+    over = sqlalchemy.or_(superseded, events.c.run_id.in_(earlier))
+    connection.execute(events.delete().where(over))
+
+
+def _left(own: Row, row: Row) -> Any:
     account = (positions.c[name] == own[name] for name in ("chain_id", "account", "ledger"))
     earlier = sqlalchemy.and_(positions.c.status == "OPEN", positions.c.run_id != own["run_id"])
-    left = positions.update().where(*account, earlier)
-    return left.values(status="LEFT", updated=at)
+    # What it gained counts in the row that goes on with it, from the same entry price.
+    gone = positions.c.position_id.not_in(row.get("open", ()))
+    left = positions.update().where(*account, earlier, gone)
+    return left.values(status="LEFT", unrealized=0, updated=row["at"])
+
+
+def _end_orders(
+    connection: Connection, which: Sequence[Any], number: int, at: int, why: str
+) -> None:
+    """Mark orders that nobody has any more, each with a change that run `number` found."""
+    names = ("chain_id", "account", "ledger", "order_id", "filled")
+    alive = sqlalchemy.and_(*which, orders.c.status.in_(_LIVE))
+    found = connection.execute(sqlalchemy.select(*(orders.c[name] for name in names)).where(alive))
+    ended = [dict(row) for row in found.mappings()]
+    if not ended:
+        return
+    connection.execute(orders.update().where(alive).values(status="LEFT", reason=why, updated=at))
+    # Its own changes are counted from 1 on.
+    known = sqlalchemy.select(sqlalchemy.func.min(changes.c.n)).where(changes.c.run_id == number)
+    least = min(connection.scalar(known) or 0, 0)
+    common = {"run_id": number, "seq": 0, "at": at, "status": "LEFT", "reason": why}
+    rows = [common | row | {"n": least - n} for n, row in enumerate(ended, 1)]
+    connection.execute(changes.insert(), rows)
 
 
 @functools.cache

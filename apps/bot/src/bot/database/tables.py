@@ -302,6 +302,15 @@ def require(url: str) -> None:
         engine_of(found).dispose()
 
 
+def exposed(url: str) -> str:
+    """Return what to warn of where a URL that was typed has a password in it, "" if it has none."""
+    found = url_of(url)
+    if found.password is None and not {*found.query} & {*_SECRETS}:
+        return ""
+    what = "expected no password in --database, where ps shows it to all users here, got one"
+    return f"{what}: DYDX__DATABASE__URL or ~/.pgpass hides it"
+
+
 def _json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 

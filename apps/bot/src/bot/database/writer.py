@@ -4,7 +4,8 @@
                                     └── it fails, or cannot follow ──► a file (spill) ──┘
 
 `put` neither waits nor raises. What the database does not take is in a file until it does, at the
-next start at the latest; each row is counted, and what is wrong is in `trouble`, in plain words.
+next start at the latest, and what comes after it waits behind it: no fill is there before its
+order. Each row is counted, and what is wrong is in `trouble`, in plain words.
 """
 
 import importlib
@@ -34,8 +35,10 @@ _PATIENCE_S: Final = 3.0  # a database that works again by then was no trouble
 _RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _END_S: Final = 10.0
 _NEVER: Final = float("inf")
+_LAST: Final = ".last.jsonl"  # of rows for which the thread had no time; it sorts after its other
 NUMBERED: Final = ("order_changes", "states", "configs")  # rows without a name of their own
 
+_BEHIND: Final = "expected a database that follows, got one that is behind"
 _FAILURES: Final = (ConnError, OSError, ImportError)
 
 
@@ -108,6 +111,9 @@ class Writer:
         self.trouble, self.written, self.lost, self._lost_why = "", 0, 0, ""
         self._of, self._gone = (url, dict(run)), ""
         self._waiting: deque[tuple[str, Made] | _Mark] = deque()
+        # What the thread has taken, and nothing has yet; the lock is never held while one waits.
+        self._hand: list[Named] = []
+        self._taking = threading.Lock()
         self._numbers = itertools.count(1)
         self._wake, self._ends = threading.Event(), _NEVER
         self._outage = _Outage()
@@ -140,13 +146,29 @@ class Writer:
         return mark.wait(patience_s) and mark.ok
 
     def close(self, patience_s: float = _END_S) -> None:
-        """Write what waits and end, within a bound: what is left then is counted as lost."""
+        """Write what waits and end, within a bound: what is left then is in a file."""
         self._ends = time.monotonic() + patience_s / 2
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(patience_s)
-        self.lost += len([row for row in self._waiting if isinstance(row, tuple)])
-        self.trouble = self._words(0.0)
+        self.trouble = "; ".join(filter(None, [self._rest(), self._words(0.0)]))
+
+    def _rest(self) -> str:
+        # A thread that has not ended hangs in the database; its file is its own.
+        with self._taking:
+            rows = [*self._hand]
+            while self._waiting:
+                rows += self._take()[0]
+        file = Spill(*self._of, _LAST)
+        with closing(file):
+            if not rows:
+                return ""
+            try:
+                file.add(rows)
+            except _FAILURES:
+                self.lost += len(rows)
+                return ""
+        return f"{self._outage.why or _BEHIND}: {len(rows)} rows wait in {file.path}"
 
     # --- the thread
 
@@ -162,28 +184,32 @@ class Writer:
                     taken = self._turn()
                 except Exception as error:  # noqa: BLE001 - a thread has nobody above it
                     self._lost_why, taken = f": {type(error).__name__}: {error}", True
+                    with self._taking:
+                        self.lost += len(self._hand)
+                        self._hand = []
                 self.trouble = self._words(_PATIENCE_S)
                 if ends and not taken:
                     break
 
     def _turn(self) -> bool:
         """Write what waits; False if neither a database nor a file takes it."""
-        self._open()
+        self._fetch()
         while self._waiting:
-            rows, mark = self._take()
-            self.lost += len(rows)  # until something has them
+            with self._taking:
+                rows, mark = self._take()
+                self._hand = rows
             taken = not rows or self._write(rows) or self._put_by(rows)
-            self.lost -= len(rows)
-            if not taken:
-                self._waiting.extendleft(reversed(rows))
+            with self._taking:
+                if not taken:
+                    self._waiting.extendleft(reversed(rows))
+                self._hand = []
             for each in [mark] if taken else [mark, *self._waiting]:
                 if isinstance(each, _Mark):
                     each.ok = taken
                     each.set()
             if not taken:
                 return False
-        if self._spill.rows and time.monotonic() < self._ends and self._open():
-            self._fetch()
+        self._fetch()
         return True
 
     def _take(self) -> tuple[list[Named], _Mark | None]:
@@ -207,8 +233,9 @@ class Writer:
         return [(table, row)]
 
     def _write(self, rows: list[Named]) -> bool:
-        # Behind, or at the end of its time, it leaves rows to the file.
-        if len(self._waiting) > MANY or time.monotonic() > self._ends or not self._open():
+        # Behind, or at the end of its time, it leaves rows to the file; others wait behind those.
+        late = len(self._waiting) > MANY or time.monotonic() > self._ends
+        if late or self._spill.rows or not self._open():
             return False
         try:
             self._odd.add(self._required().write(rows))
@@ -248,13 +275,15 @@ class Writer:
         return True
 
     def _fetch(self) -> None:
+        if not self._open() or not self._spill.rows or time.monotonic() > self._ends:
+            return
         try:
             with closing(self._spill.left()) as left:
                 rows = self._spill.rows
                 self._odd.note(self._required().absorb(left), left.path)
             self._spill.remove()
             self.written += rows
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - rows in a file are safe, and others go to it
             self._fail(error)
 
     def _required(self) -> "Store":
@@ -274,11 +303,12 @@ class Writer:
             store.close()
 
     def _words(self, patience_s: float) -> str:
-        found, outage = [self._gone] * bool(self._gone), self._outage
-        over = patience_s == 0.0 and self._spill.rows
-        if over or (outage.why and self._spill.rows + self.lost and outage.lasted_s >= patience_s):
-            why = outage.why or "expected a database that follows, got one that is behind"
-            found += [f"{why}: {self._spill.rows} rows wait in {self._spill.path}"]
+        found, outage, rows = [self._gone] * bool(self._gone), self._outage, self._spill.rows
+        waits = rows or self._waiting or self.lost
+        if (rows and not patience_s) or (outage.why and waits and outage.lasted_s >= patience_s):
+            where = self._spill.path if rows else "memory"
+            count = rows or len(self._waiting)
+            found += [f"{outage.why or _BEHIND}: {count} rows wait in {where}"]
         if self.lost:
             found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
         if self._odd.words:

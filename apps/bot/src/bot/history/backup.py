@@ -302,9 +302,9 @@ def _checked(path: Path, word: SecretStr) -> dict[str, Any]:
 
 
 def _require_name(path: Path, name: str) -> None:
-    parts = Path(name).parts
+    parts = name.removeprefix(_STATE).split("/")
     known = name == _DATABASE or name in _CONFIGURATIONS or name.startswith(_STATE)
-    if not known or ".." in parts or "" in parts:
+    if not known or not {"", ".", ".."}.isdisjoint(parts) or "\0" in name:
         raise BackupError(f"expected what a bot stores in {path}, got {name!r}")
 
 
@@ -321,6 +321,8 @@ def _unpacked(
     file = file_of(url)
     with opened(Path(arguments.file), word) as members:
         for name, content in members:
+            if name != _SUMS:
+                _require_name(Path(arguments.file), name)
             if name == _DATABASE:
                 target = file or Path(tempfile.gettempdir()) / "bot.db"
                 fresh = _fresh(stack, target)

@@ -26,7 +26,7 @@ from bot.history.when import chosen, iso, span, span_words
 FIELDS: Final = ("group", "class", "endpoint", "count", "first", "last", "sample")
 _MINUTE_NS: Final = 60_000_000_000
 _TIMES: Final = {"minute": _MINUTE_NS, "hour": 60 * _MINUTE_NS, "day": 24 * 60 * _MINUTE_NS}
-_GROUPS: Final = ("class", "endpoint", "run", *_TIMES)
+GROUPS: Final = ("class", "endpoint", "run", *_TIMES)
 
 
 def show_errors(arguments: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def show_errors(arguments: argparse.Namespace) -> int:
     url = chosen_url(arguments)
     try:
         with reading(url) as connection:
-            by = chosen("a group", arguments.by, _GROUPS)
+            by = chosen("a group", arguments.by, GROUPS)
             since, until = span(arguments.since, arguments.until, time.time_ns())
             which = _which(connection, arguments, since, until)
             rows = _rows(connection, by, which, arguments.limit)

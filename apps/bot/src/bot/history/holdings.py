@@ -5,14 +5,24 @@ bot positions ──► which ──► a summary and rows; bot positions BTC-US
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, select, tuple_
 
 from bot.database.tables import fills, funding_payments, positions, shown
-from bot.history.listing import Column, Listing, as_csv, as_json, labelled, printed, table
+from bot.history.listing import (
+    Column,
+    Listing,
+    as_csv,
+    as_json,
+    how_many,
+    labelled,
+    printed,
+    table,
+)
 from bot.history.orders import FILL_FIELDS, fill_fields, nothing_yet
 from bot.history.reading import (
     NothingYetError,
@@ -33,8 +43,10 @@ FIELDS: Final = (
     "entry_price", "exit_price", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc",
     "net_usdc", "opened", "closed", "updated",
 )  # fmt: skip
-_STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED")
+# LEFT: a run ended with it open, and a later row goes on with it, or its account began again.
+STATUSES: Final = ("OPEN", "CLOSED", "LIQUIDATED", "LEFT")
 _MONEY: Final = ("realized", "unrealized", "funding", "fees")
+_LATE_NS: Final = 600 * 1_000_000_000  # by so much a message may come after its block
 _columns = positions.c
 
 # What a position has come to; a paper account's fees and funding are no part of `realized`.
@@ -51,7 +63,7 @@ def _number(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(sqlalchemy.cast(func.nullif(column, ""), sqlalchemy.Double), 0)
 
 
-_SORTS: Final[dict[str, ColumnElement[Any]]] = {
+SORTS: Final[dict[str, ColumnElement[Any]]] = {
     **{name: _columns[name] for name in ("ticker", "side", "status", "opened", "updated")},
     **{name: _number(_columns[name])
        for name in ("size", "max_size", "entry_price", "exit_price")},
@@ -86,7 +98,7 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
     last = max(1, -(-total // limit))
     if arguments.page > last:
         raise TypedError(f"expected a page from 1 to {last}, got {arguments.page}")
-    by = _SORTS[_sort(arguments.sort)]
+    by = SORTS[_sort(arguments.sort)]
     order = (by.asc(), _columns.opened.asc()) if arguments.ascending else (
         by.desc(), _columns.opened.desc()
     )  # fmt: skip
@@ -111,14 +123,14 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
 
 
 def _sort(typed: str) -> str:
-    return chosen("a column to sort by", typed, _SORTS)
+    return chosen("a column to sort by", typed, SORTS)
 
 
 def _which(
     connection: Connection, arguments: argparse.Namespace, since: int | None, until: int | None
 ) -> list[ColumnElement[bool]]:
     terms: list[ColumnElement[bool]] = []
-    for name, known in (("ticker", ()), ("status", _STATUSES), ("side", ("LONG", "SHORT"))):
+    for name, known in (("ticker", ()), ("status", STATUSES), ("side", ("LONG", "SHORT"))):
         if (typed := getattr(arguments, name)) is not None:
             there = connection.execute(select(_columns[name]).distinct()).scalars()
             names = {*there, *known}
@@ -140,12 +152,14 @@ def _which(
 
 
 def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> dict[str, Any]:
-    open_ = _columns.status == "OPEN"
+    open_, left = _columns.status == "OPEN", _columns.status == "LEFT"
+    closed = ~open_ & ~left
     counted = {
         "count": func.count(),
         "open": func.sum(case((open_, 1), else_=0)),
-        "won": func.sum(case((and_(~open_, _NET > 0), 1), else_=0)),
-        "lost": func.sum(case((and_(~open_, _NET < 0), 1), else_=0)),
+        "left": func.sum(case((left, 1), else_=0)),
+        "won": func.sum(case((and_(closed, _NET > 0), 1), else_=0)),
+        "lost": func.sum(case((and_(closed, _NET < 0), 1), else_=0)),
         "unknown": func.sum(case((and_(open_, _columns.unrealized.is_(None)), 1), else_=0)),
         **{name: func.sum(_columns[name]) for name in _MONEY},
         "net": func.sum(_NET),
@@ -156,8 +170,8 @@ def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> di
 
 
 def _for_program(summary: dict[str, Any]) -> dict[str, Any]:
-    counts = ("count", "open", "won", "lost")
-    closed = summary["count"] - summary["open"]
+    counts = ("count", "open", "won", "lost", "left")
+    closed = summary["count"] - summary["open"] - summary["left"]
     return {
         **{name: summary[name] for name in counts},
         "closed": closed,
@@ -171,8 +185,12 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
         yield f"no positions in {where}{' by these filters' if words else ''}"
         yield words or nothing
         return
-    closed = summary["count"] - summary["open"]
-    yield f"{summary['count']:,} positions: {summary['open']:,} open, {closed:,} closed"
+    closed = summary["count"] - summary["open"] - summary["left"]
+    left = summary["left"]
+    counts = f"{summary['open']:,} open, {closed:,} closed{f', {left:,} left' if left else ''}"
+    yield f"{how_many(summary['count'], 'position')}: {counts}"
+    if left:
+        yield "left         held on in a later row, or by a paper account that began again"
     if words:
         yield words
     if closed:
@@ -188,9 +206,9 @@ def _head(summary: dict[str, Any], where: str, words: str, nothing: str) -> Iter
 
 
 _TABLE: Final = (
-    Column("opened"), Column("ticker", cut=True), Column("side"), Column("size", right=True),
-    Column("entry", right=True), Column("exit", right=True), Column("net USDC", right=True),
-    Column("status", cut=True),
+    Column("run", right=True), Column("opened"), Column("ticker", cut=True), Column("side"),
+    Column("size", right=True), Column("entry", right=True), Column("exit", right=True),
+    Column("net USDC", right=True), Column("status", cut=True),
 )  # fmt: skip
 
 
@@ -198,7 +216,7 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
     if not rows:
         return
     yield from table(_TABLE, [
-        [utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
+        [str(row["run_id"]), utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
          row["size"] if row["status"] == "OPEN" else row["max_size"], _short(row["entry_price"]),
          _short(row["exit_price"]), money(row["net"], sign=True), row["status"].lower()]
         for row in rows
@@ -238,9 +256,9 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
         query = select(of).where(same, of.c.ticker == position["ticker"])
         query = query.where(of.c.at >= position["opened"])
         if position["closed"] is not None:
-            query = query.where(of.c.at <= position["closed"])
+            query = query.where(of.c.at <= position["closed"] + _LATE_NS * (of is fills))
         found.append(connection.execute(query.order_by(of.c.at)).mappings().all())
-    filled, paid = found
+    filled, paid = [*_until_flat(found[0], position["side"])], found[1]
     if arguments.csv:
         print(as_csv(FILL_FIELDS, [fill_fields(row) for row in filled]), end="")
     elif arguments.json:
@@ -256,6 +274,23 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
     else:
         print(as_lines(_words(connection, position, filled, paid)))
     return 0
+
+
+def _until_flat(rows: Iterable[RowMapping], side: str) -> Iterator[RowMapping]:
+    """Return the fills that opened a position, changed it and closed it, in their order.
+
+    It is opened and closed at the time of a block, and a fill is stored with the time at which its
+    message came: the one that closes it is later than its end.
+    """
+    held, grows = Decimal(0), "BUY" if side == "LONG" else "SELL"
+    for row in rows:
+        size = Decimal(row["size"]) * (1 if row["side"] == grows else -1)
+        if not held and size < 0:
+            continue  # it closed the one before
+        held += size
+        yield row
+        if held <= 0:
+            return
 
 
 def _found(connection: Connection, typed: str) -> RowMapping:
@@ -303,6 +338,8 @@ def _words(
         [[row["id"], utc(row["at"]), row["side"].lower(), row["size"], row["price"],
           money(row["fee"])] for row in filled],
     )  # fmt: skip
+    if not paid:
+        return
     yield ""
     yield from table(
         (Column("funding"), Column("size", right=True), Column("rate", right=True),

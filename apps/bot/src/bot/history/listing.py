@@ -58,6 +58,11 @@ def _cell(column: Column, text: str, width: int) -> str:
     return text.rjust(width) if column.right else text.ljust(width)
 
 
+def how_many(number: int, name: str) -> str:
+    """Return how many there are of something, in words: 1 position, 2 positions."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
 def labelled(name: str, words: str) -> list[str]:
     """Return what stands beside a name, wrapped to 80 columns."""
     indent = " " * 12

@@ -42,8 +42,9 @@ from bot.history.when import TypedError, chosen, iso, span, span_words, utc
 from bot.outlet import as_lines
 
 # What an order may be (dydx_conn, Lifecycle); that none is so yet is no mistake.
-_STATUSES: Final = (
+STATUSES: Final = (
     "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED",
+    "LEFT",
 )  # fmt: skip
 
 FIELDS: Final = (
@@ -117,7 +118,7 @@ def _names(connection: Connection, what: str, typed: str | None) -> tuple[str, .
     if typed is None:
         return ()
     found = connection.execute(select(order_counts.c[what]).distinct()).scalars()
-    known = {*found, *(_STATUSES if what == "status" else ())}
+    known = {*found, *(STATUSES if what == "status" else ())}
     return tuple(chosen(f"a {what}", part, known) for part in typed.split(","))
 
 

@@ -28,7 +28,7 @@ from bot.database.tables import (
     shown,
     transfers,
 )
-from bot.history.listing import Column, Listing, printed, table
+from bot.history.listing import Column, Listing, how_many, printed, table
 from bot.history.orders import nothing_yet
 from bot.history.reading import (
     NothingYetError,
@@ -80,10 +80,10 @@ class Choice:
 
     def key(self, run_id: int, ticker: str, day: int) -> Any:
         """Return the group that a row belongs to."""
-        return _KEYS[self.by](self.runs[run_id], ticker, day)
+        return GROUPS[self.by](self.runs[run_id], ticker, day)
 
 
-_KEYS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
+GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
     "day": lambda _, __, day: utc(day * _DAY_NS)[:10],
     "run": lambda run, _, __: run["id"],
     "market": lambda _, ticker, __: ticker,
@@ -111,7 +111,7 @@ def pnl(arguments: argparse.Namespace) -> int:
 
 
 def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
-    by = chosen("a group", arguments.by, _KEYS)
+    by = chosen("a group", arguments.by, GROUPS)
     since, until = span(arguments.since, arguments.until, time.time_ns())
     terms: list[ColumnElement[bool]] = []
     if arguments.run is not None:
@@ -303,5 +303,5 @@ def _notes(total: Group, choice: Choice) -> Sequence[str]:
     if choice.by == "strategy":
         notes.append("strategy     is a run's: what each of several earned is not stored")
     if total.unvalued:
-        notes.append(f"unrealized   is not known of {total.unvalued} open positions")
+        notes.append(f"unrealized   is not known of {how_many(total.unvalued, 'open position')}")
     return notes

@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -20,6 +21,7 @@ from bot.database.tables import (
     default_url,
     engine_of,
     explained,
+    exposed,
     file_of,
     revision_of,
     runs,
@@ -39,6 +41,8 @@ class NothingYetError(DatabaseError):
 def chosen_url(arguments: argparse.Namespace) -> str:
     """Return the URL of the database: as typed, as configured, or the user's own file."""
     if arguments.database:
+        if words := exposed(arguments.database):
+            print(f"bot: warning: {words}", file=sys.stderr)
         return str(arguments.database)
     from bot.config.configured import opened_of
 

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Header, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from msgspec.structs import replace
 from reactivex import Observable, operators
 
 from bot.config.configured import environment_of
 from bot.config.environment import check_chain, enter
+from bot.config.settings import RECORDING
 from bot.database.rows import replay_written_down, written_down
 from bot.live.runs import (
     DEPOSIT,
@@ -44,9 +45,9 @@ from bot.run.acts import among
 from bot.run.beside import begun, noted, warned
 from bot.run.budget import LIVE, Foreseen
 from bot.run.claim import Claim, ClaimedError, claimed
-from bot.run.composition import Bot
+from bot.run.composition import Bot, Options
 from bot.run.paper import paper_account
-from bot.run.resume import beyond, unused_id
+from bot.run.resume import beginning, beyond, unused_id
 from bot.run.signals import write_state
 from bot.run.wire import WireVenue
 
@@ -58,17 +59,25 @@ RUN: Final = re.compile(r"(trade|paper) (\w+)/(\d+) (\d+)(?: (.+))?")
 LOOK_FRAMES: Final = 250
 
 
+def options_as_recorded(arguments: argparse.Namespace, header: Header) -> Options:
+    """Return the options of whatever plays a recording: its own settings, below what is typed."""
+    run = RUN.fullmatch(header.run)
+    deposit = DEPOSIT if run is None else int(run[4])
+    options = options_of(arguments, deposit, recorded=header.settings)
+    chosen = RECORDING if options.config is None else options.config.origins["deposit"]
+    # An account that went on has another deposit than was chosen for one that begins.
+    return replace(options, deposit=deposit) if run and chosen == RECORDING else options
+
+
 def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
     """Return a bot as it was recorded: the orders of a real run were sent, and are not again.
 
     Where the strategy was stopped it is again, whatever it would do today.
     """
-    run, venue, deposit = RUN.fullmatch(recording.header.run), None, DEPOSIT
-    if run is not None:
-        deposit = int(run[4])
-        if run[1] == "trade":
-            venue = WireVenue(Subaccount(run[2], int(run[3])))
-    options = options_of(arguments, deposit, recorded=recording.header.settings)
+    run, venue = RUN.fullmatch(recording.header.run), None
+    if run is not None and run[1] == "trade":
+        venue = WireVenue(Subaccount(run[2], int(run[3])))
+    options = options_as_recorded(arguments, recording.header)
     if run is not None and run[1] == "paper":
         options = replace(options, account=run[2].removeprefix("dydx1"))
     elif run is not None and run[5] and run[5] != (now := typed_words(options)):
@@ -129,10 +138,10 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
     us, tickers = paper_account(arguments.account), tickers_of(arguments)
     left, options = carried(arguments, net, us), options_of(arguments, budget=LIVE)
     options = replace(options, account=arguments.account)
-    if left is not None:
-        if claim is not None:
-            left = beyond(left, claim.earlier)
-            claim.note(unused_id(left))
+    if claim is not None:
+        left = beginning(claim.earlier) if left is None else beyond(left, claim.earlier)
+        claim.note(1 if left is None else unused_id(left))
+    if left is not None and left.run:
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()

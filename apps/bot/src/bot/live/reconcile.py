@@ -585,7 +585,7 @@ def reconcile(net: Network, subaccount: Subaccount, inbox: Inbox, database: str 
         _tell(each.words)
         act(inbox, "reconcile", "note", each.words)
     if all(each.kind == "noted" for each in found):
-        what = f"is as {left.run}, left it" if left else "was left by no run that is stored"
+        what = f"is as {left.run}, left it" if left else "is known from no earlier run"
         _tell(f"{subaccount} {what}: {where}")
     if why := reason(found):
         _tell("the run begins halted: look at the account, then bot resume lets it enter")

@@ -23,13 +23,12 @@ from typing import Any, Final, Literal
 import msgspec
 from dydx_conn import AccountUpdate, ConnError, Inbox
 from dydx_strategy import StrategyError
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from bot.config.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
 from bot.config.settings import (
     FILE,
     PATHS,
-    RECORDING,
     SECRETS,
     Layer,
     Loaded,
@@ -52,10 +51,12 @@ def differences(was: Settings, now: Settings) -> dict[str, Any]:
 
     A secret is none: here it is opened in the one and sealed in the other.
     """
+    pairs = ((path, value_of(was, path), value_of(now, path)) for path in PATHS)
     return {
-        path: to_jsonable_python(value_of(now, path))
-        for path in PATHS
-        if path not in SECRETS and value_of(was, path) != value_of(now, path)
+        path: to_jsonable_python(value)
+        for path, before, value in pairs
+        # Equal weights in another order are others: they are added so.
+        if path not in SECRETS and to_json(before) != to_json(value)
     }
 
 
@@ -271,8 +272,7 @@ def place_of(loaded: Loaded, named: str | None) -> Path | None:
 
     Who has none yet may begin one while the run goes.
     """
-    recorded = RECORDING in loaded.origins.values()
-    return None if named is not None or recorded else Path(FILE)
+    return None if named is not None or loaded.is_recorded else Path(FILE)
 
 
 def has_terminal() -> bool:

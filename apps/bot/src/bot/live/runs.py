@@ -128,7 +128,7 @@ def recorder_of(
     options: Options, net: Network, run: str = ""
 ) -> contextlib.AbstractContextManager[list[Beside]]:
     """Return what writes the frames of a run down, with by what it decides; or nothing."""
-    settings = "" if options.config is None else options.config.text(options.deposit)
+    settings = "" if options.config is None else options.config.text()
     return recorder(record_of(options), net, run, settings)
 
 
@@ -170,7 +170,8 @@ def lived(
 ) -> int:
     """Run a bot on the frames of a network, with a dashboard or without, and report.
 
-    A halt that nobody took back is the first frame, and what is halted now outlives the run.
+    A halt that nobody took back is the first frame, and what is halted now outlives the run. It is
+    whole whenever it ends: a network sends on for ever.
     Whatever goes wrong `beside` it (bot.live.troubles) it goes on, and is a 1.
     """
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
@@ -197,7 +198,7 @@ def lived(
     bot.made.record = passing
     name = f"{net.name} {' '.join(tickers[:3])}"
     with begun(beside, inbox), terminal.held():
-        complete = conduct(
+        conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
             recording=record_of(bot.options), lost=terminal.lose,
         )  # fmt: skip
@@ -206,7 +207,7 @@ def lived(
     troubles.look()
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
-        print_report(report_of(bot, name=name, complete=complete or not shown), arguments)
+        print_report(report_of(bot, name=name), arguments)
     return ended(bot) or int(bool(bot.shown.troubles))
 
 
@@ -237,7 +238,9 @@ def conduct(
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
         if (loaded := bot.options.config) is not None:
             place = place_of(loaded, getattr(arguments, "config", None) or os.environ.get(CONFIG))
-            prints = not on_dashboard(arguments)
+            # Where a line is printed for each thing that happens it has these, too.
+            silent = bool(arguments.json or arguments.quiet or panel)
+            prints = silent and not on_dashboard(arguments)
             reloader = Reloader(bot, loaded, inbox, place=place, prints=prints)
             stack.enter_context(reloader.watching())
         answer = handle.answer

@@ -3,7 +3,8 @@
     bot.report.report ──► brief_lines (or report_lines, or JSON) ──► stdout
 
 Equity, profit, drawdown, positions left, costs, hash. A line more for each thing that went wrong
-stands above them; a run in which all went well has none.
+stands above them; a run in which all went well has none. Settings have a line where a file was
+read, or where any is not as the profile has it.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bot.outlet import as_lines
-from bot.report.report import equity_words, others, report_lines, stops, warnings
+from bot.report.report import equity_words, others, report_lines, settings_lines, stops, warnings
 
 
 def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
@@ -25,13 +26,16 @@ def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 def brief_lines(report: Mapping[str, Any]) -> list[str]:
     """Put a report in six lines, below those of what went wrong."""
+    # Of an account that goes on all is since its deposit, but for the drawdown.
+    of_run = " in this run" if report["carried"] else ""
     return [
         *wrong_lines(report),
         f"equity       {equity_words(report)}",
         f"profit       {_profit(report['money_usdc'])}",
-        f"drawdown     {_drawdown(report['drawdown'])}",
+        f"drawdown     {_drawdown(report['drawdown'])}{of_run}",
         f"positions    {_left(report['positions'])}",
         f"costs        {_costs(report['money_usdc'])}",
+        *settings_lines(report["config"]),
         f"run hash     {report['run_hash']}",
     ]
 

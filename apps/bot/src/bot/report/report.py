@@ -14,6 +14,7 @@ from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
 from bot.config.profiles import limits_text
+from bot.config.settings import NO_FILE, settings_words
 from bot.report.why import clock
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
@@ -106,12 +107,13 @@ def _config(bot: Bot) -> dict[str, Any] | None:
     }
 
 
-def _config_lines(config: dict[str, Any] | None) -> list[str]:
-    if config is None:
+def settings_lines(config: Mapping[str, Any] | None) -> list[str]:
+    """Name the settings in a line, where a file was read or any is not the profile's."""
+    if config is None or (config["file"] == NO_FILE and not config["changed"]):
         return []
-    changed, file = len(config["changed"]), config["file"]
-    others = f"{changed} setting{'s' * (changed != 1)} changed (bot config show), {file}"
-    return [f"config       {config['hash'][:16]}: {others}"]
+    profile = config["settings"]["profile"]
+    words = settings_words(config["file"], config["changed"], profile, config["hash"])
+    return [f"settings     {words}"]
 
 
 def gate_of(bot: Bot) -> dict[str, Any]:
@@ -233,7 +235,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"equity       {equity_words(report)}",
         *_strategy_lines(report["strategies"]),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
-        *_config_lines(report["config"]),
+        *settings_lines(report["config"]),
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",

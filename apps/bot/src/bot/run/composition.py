@@ -21,6 +21,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -71,7 +72,6 @@ from bot.config.changes import (
     RELOAD,
     UNWATCHED,
     Reply,
-    change_words,
     changed,
     changes_of,
     is_of_settings,
@@ -314,7 +314,7 @@ class Bot:
         """Begin with what another run left; `SignalError` or `ConnError` if it is not that."""
         if state.link == ACCOUNT:
             left = carry_on(state, self.venue, self.risk)
-            self.shown.carried = left.words(state.at)
+            self.shown.carried = self.shown.notice = left.words(state.at)
         else:
             self.scorer.restore(state)
         self.journal.began(state)
@@ -450,7 +450,11 @@ class Bot:
         self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
 
     def _act(self, act: Frame) -> None:
-        id_ = self.journal.acted(act)
+        config, were = self.options.config, dict[str, Any]()
+        if act.type == RELOAD and config is not None:
+            with suppress(ConnError):  # what it says instead is its own effect
+                were = values_of(config, changes_of(act.text))
+        id_ = self.journal.acted(act, were)
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
@@ -474,7 +478,7 @@ class Bot:
             )  # fmt: skip
             self._hubs.to_risk.on_next(leave)
 
-    def _reload(self, act: Frame, _: str) -> None:
+    def _reload(self, act: Frame, id_: str) -> None:
         # All of it is read and validated before any of it is set.
         was = self.options
         try:
@@ -484,12 +488,12 @@ class Bot:
             self._make(act.link, "note", one_line(f"{error}: nothing changes"))
             return
         self.options = options
-        if options.settings != was.settings:
+        if options.settings is not was.settings:  # equal ones may have another order
             self._hubs.to_strategy.on_next(options.settings)
         self.risk.change(options.policy)
         self._hubs.to_risk.on_next(act)
-        before = {} if was.config is None else values_of(was.config, changes)
-        self.shown.notice = f"{act.type} by {act.link}: {change_words(changes, before)}"
+        written = self.journal.find(id_)
+        self.shown.notice = "" if written is None else written.words
 
     def _note(self, act: Frame, _: str) -> None:
         if is_of_settings(act):

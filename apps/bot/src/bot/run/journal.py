@@ -9,7 +9,7 @@ in order: two runs with the same hash did the same things for the same reasons.
 import contextlib
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from dydx_conn import AccountFill, AccountUpdate, ConnError, Frame, OrderState
 from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
 from dydx_strategy import Decision
 
-from bot.config.changes import RELOAD, change_words, changes_of
+from bot.config.changes import RELOAD, brief_change_words, changes_of
 
 CAPACITY: Final = 5_000
 VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
@@ -110,13 +110,16 @@ class Journal:
         """Count in the hash what another run left for this one."""
         self._hash.update(self._encode([state.seq, state.at, state.id, state.text]))
 
-    def acted(self, act: Frame) -> str:
-        """Write down what a person or a watchdog did; return the id it goes by."""
+    def acted(self, act: Frame, was: Mapping[str, Any] | None = None) -> str:
+        """Write down what a person or a watchdog did; return the id it goes by.
+
+        `was` has of settings that it changes what they are before it.
+        """
         deed = {"who": act.link, "what": act.type, "why": act.text}
         self._hash.update(self._encode([act.seq, act.at, deed]))
         self.counts["act"] += 1
         id_ = f"A{self.counts['act']}"
-        words = act_words(act)
+        words = act_words(act, was or {})
         self._add(id=id_, kind="act", seq=act.seq, at=act.at, ticker="", words=words, value=act)
         self._act_of = {act.seq: id_}  # whose the next change of the gate is
         return id_
@@ -179,12 +182,12 @@ def _decision_of(verdict: Verdict) -> str:
     return decision.id if decision is not None else ""
 
 
-def act_words(act: Frame) -> str:
-    """Put in one line who did what, and why."""
+def act_words(act: Frame, was: Mapping[str, Any]) -> str:
+    """Put in one line who did what, and why; of settings what each `was`."""
     why = act.text
     if act.type == RELOAD:
         with contextlib.suppress(ConnError):
-            why = change_words(changes_of(act.text), {})
+            why = brief_change_words(changes_of(act.text), was)
     return f"{act.type} by {act.link}: {why or 'no reason was given'}"
 
 

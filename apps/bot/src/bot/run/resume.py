@@ -9,7 +9,8 @@ a recording replays to the same hash with no database at hand.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from dydx_paper import (
     PaperVenue,
     VenueState,
     from_json,
+    frozen,
+    in_parts,
     restore,
     to_json,
 )
@@ -34,6 +37,7 @@ from bot.run.journal import JournalEntry
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
+_PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames goes first
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
 _AHEAD: Final = 1_024
@@ -45,9 +49,9 @@ _AHEAD: Final = 1_024
 class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What a run left for the next of its account.
 
-    `run` and `ledger` are its numbers in the database, `seq` and `at` of the newest frame that is
-    in it, and `ended` whether it ended by itself. `lost` counts the rows that are missing,
-    `paid_in` is what came since, in quote quantums, where that is known.
+    `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
+    of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
+    rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
     """
 
     run: int
@@ -83,6 +87,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     def words(self, now: int) -> str:
         """Put in one line what goes on, from which run, how long ago, and why that ended."""
+        if not self.run:
+            return "begins, with client ids that no earlier run of it has used"
         how = "ended" if self.ended else "was killed"
         ago = _ago(max(now - self.at, 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
@@ -145,6 +151,11 @@ def beyond(left: Left, earlier: Iterable[tuple[int, int]]) -> Left:
     )
 
 
+def beginning(earlier: Iterable[tuple[int, int]]) -> Left | None:
+    """Return with what an account begins that earlier runs left client ids of alone, if any."""
+    return beyond(Left(run=0, at=0, ended=True), ids) if (ids := [*earlier]) else None
+
+
 def unused_id(left: Left) -> int:
     """Return a client id above all that a run can have sent, though its last rows are lost."""
     used = [left.memory.next_client_id] if left.memory is not None else []
@@ -188,7 +199,7 @@ class Carrying:
             inbox.put("state", text, id=f"{left.run}/{id_}", link=ACCOUNT)
         if venue is not None:
             at = left.at if left is not None else 0
-            self._begin(venue, venue.state if left is None else left.venue, at)
+            self._begin(venue, (left and left.venue) or venue.state, at)
         if left is not None and left.memory is not None:
             memory = left.memory
             if venue is not None:
@@ -218,30 +229,24 @@ class Carrying:
             self._store()
         self._check()
 
-    def _begin(self, venue: PaperVenue, state: VenueState | None, at: int) -> None:
+    def _begin(self, venue: PaperVenue, state: VenueState, at: int) -> None:
         self._digest, self._stored = Digest(venue.ledger), 0
         venue.ledger.journal = self._digest.take
-        self._row("state", at, text=to_json(state))
+        self._row("state", at, _state_row, frozen(state))
 
     def _store(self) -> None:
         if self._venue is None or self._digest is None:
             return
         events = self._digest.drain()
         self._stored += len(events)
-        self._row("frame", self._last[1], events, self._venue.carried)
+        self._row("frame", self._last[1], _entry_row, events, self._venue.carried)
         if self._stored >= _EVENTS:
             self._begin(self._venue, self._venue.state, self._last[1])
 
-    def _row(
-        self, kind: str, at: int, events: Sequence[Event] = (), carried: Carried | None = None, *,
-        text: str = "",
-    ) -> None:  # fmt: skip
+    def _row(self, kind: str, at: int, make: Callable[..., dict[str, Any]], *of: Any) -> None:
         self._rows += 1
         row = {"n": self._rows, "seq": self._last[0], "at": at, "kind": kind}
-        if carried is None:
-            self._put("ledger_events", row | {"data": text})
-        else:
-            self._put("ledger_events", partial(_entry_row, row, events, carried))
+        self._put("ledger_events", partial(make, row, *of))
 
     def _check(self) -> None:
         memory = self._risk.memory
@@ -258,6 +263,14 @@ class Carrying:
 def _aside(memory: Memory | None) -> Memory | None:
     # Time goes on by itself.
     return None if memory is None else msgspec.structs.replace(memory, now=0)
+
+
+def _state_row(row: Mapping[str, Any], state: VenueState) -> dict[str, Any]:
+    parts = []
+    for part in in_parts(state):  # as the text of JSON that it is in its column
+        parts.append(msgspec.json.encode(part)[1:-1])
+        time.sleep(_PAUSE_S)
+    return {**row, "data": msgspec.Raw(b'"%b"' % b"".join(parts))}
 
 
 def _entry_row(row: Mapping[str, Any], events: Iterable[Event], carried: Carried) -> dict[str, Any]:

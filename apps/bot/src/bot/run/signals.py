@@ -1,7 +1,7 @@
 """Which signals a run scores, and the days of its levels that outlive it.
 
     --signals, the strategy's `signals` ──► engines_of ──► Scorer
-    Scorer.state ──► write_state ──► a file ──► read_state ──► Frame(kind="state") ──► Bot.begin
+    Scorer ──► Days, write_state ──► a file ──► read_state ──► Frame(kind="state") ──► Bot.begin
 
 Standard are six; what nobody reads is not computed. A file of the user's own defines `signals()`,
 which returns engines (`dydx_signals.Engine`): it is run here, with all rights of this process.
@@ -13,7 +13,8 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -103,6 +104,9 @@ def _lacks(engine: object) -> str:
 # === Days ===
 # What a run leaves for the next: a file, whole or not at all, that enters as a frame.
 
+_EVERY_NS: Final = 60_000_000_000  # what is lost by a kill -9 is no older
+_PATIENCE_S: Final = 10.0
+
 
 def days_file(net: Network) -> Path:
     """Return where the days of a network's markets are stored between runs."""
@@ -124,9 +128,10 @@ def begin_with(path: Path, inbox: Inbox) -> None:
 
 
 class Days:
-    """Begins a live run with the days of the last one; stores its own, under its hash, at its end.
+    """Begins a live run with the days of the last one; stores its own, under its hash.
 
-    A full disk is no reason to lose its report.
+    Once a minute, a day a frame, so that a run that is killed loses no more; then a thread writes
+    them. A full disk is no reason to lose the report of a run.
     """
 
     name = "days"
@@ -134,21 +139,54 @@ class Days:
 
     def __init__(self, scorer: Scorer, hash_of: Callable[[], str], path: Path) -> None:
         self._scorer, self._hash_of, self._path = scorer, hash_of, path
+        self._taking: Iterator[bytes] | None = None
+        self._taken: list[bytes] = []
+        self._due = 0
+        self._writing = threading.Thread()
 
     def begin(self, inbox: Inbox) -> None:
         """Put in what the last run left."""
+        _clear(self._path)
         begin_with(self._path, inbox)
 
     def note(self, frame: Frame) -> None:
-        """Take no frame: the signals have them."""
+        """Take the next of what is stored once a minute; most frames are none of its."""
+        if self._taking is None:
+            if frame.mono < self._due or self._writing.is_alive():
+                return
+            began, self._due = self._due > 0, frame.mono + _EVERY_NS
+            if began and self._scorer.views:
+                self._taking = self._scorer.state_parts(self._hash_of())
+        elif (part := next(self._taking, None)) is not None:
+            self._taken.append(part)
+        else:
+            taken, self._taking, self._taken = self._taken, None, []
+            self._writing = threading.Thread(target=self._store, args=[taken], daemon=True)
+            self._writing.start()
 
     def end(self) -> None:
         """Store the days."""
+        if self._writing.ident is not None:
+            self._writing.join(_PATIENCE_S)
         try:
+            if self._writing.is_alive():
+                raise TimeoutError(f"a disk that took none for {_PATIENCE_S:.0f} s")
             write_state(self._scorer, self._hash_of(), self._path)
         except (OSError, ConnError) as error:
             what = f"expected to store the day of each market in {self._path}"
             print(f"bot: {what}, got {error}", file=sys.stderr)
+
+    def _store(self, parts: list[bytes]) -> None:
+        with contextlib.suppress(OSError, ConnError):  # the end tries again, and reports it
+            _write(parts, self._path)
+
+
+def _clear(path: Path) -> None:
+    # What a run was writing when it was killed.
+    with contextlib.suppress(OSError):
+        for left in path.parent.glob(f"{path.stem}.[0-9]*"):
+            if not Path("/proc", left.suffix[1:]).exists():
+                left.unlink()
 
 
 def read_state(path: Path) -> Frame | None:
@@ -177,11 +215,17 @@ def write_state(scorer: Scorer, source: str, path: Path) -> None:
     """Store the days of the run of that hash; if it never scored a market nothing is stored."""
     if not scorer.views:
         return
+    _write(scorer.state_parts(source), path)
+
+
+def _write(parts: Iterable[bytes], path: Path) -> None:
+    # Whole or not at all: who is killed meanwhile leaves what was there before.
     if path.parent == state_directory():
         private(path.parent)
     beside = path.with_suffix(f".{os.getpid()}")
     try:
-        beside.write_text(scorer.state(source), encoding="utf-8")
+        with beside.open("wb") as file:
+            file.writelines(parts)
         beside.replace(path)
     finally:
         with contextlib.suppress(FileNotFoundError):

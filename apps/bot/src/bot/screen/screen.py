@@ -10,6 +10,7 @@ however the run ends.
 """
 
 import contextlib
+import math
 import os
 import queue
 import re
@@ -36,6 +37,7 @@ from bot.screen.leave import PATIENCE_NS, Leave
 from bot.screen.snapshot import snapshot_of
 
 DRAW_NS: Final = 250_000_000
+NEW_NS: Final = 15_000_000_000  # for so long what is new is shown: a long line is read in it
 _IDLE_S: Final = 0.05
 _LATE_NS: Final = 1_000_000_000
 SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
@@ -44,6 +46,35 @@ _ARROWS: Final = {
     **{"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down"},
     **{"\x1b[5~": "pageup", "\x1b[6~": "pagedown"},
 }
+
+
+class Line:
+    """What the last line of a dashboard shows before its keys: what is new, else what is wrong.
+
+    What is new makes way after a while: the keys, and what is wrong, matter for longer.
+    """
+
+    def __init__(self, bot: Bot) -> None:
+        self._bot = bot
+        self._new, self._until_ns = "", 0.0
+
+    def show(self, text: str, *, for_ns: int | None = NEW_NS) -> None:
+        """Show a text for some seconds, or until there is another one."""
+        self._new = text
+        self._until_ns = math.inf if for_ns is None else time.monotonic_ns() + for_ns
+
+    def words(self) -> str:
+        """Return what is to be shown now."""
+        shown = self._bot.shown
+        if shown.notice:
+            self.show(shown.notice)
+            shown.notice = ""
+        if self._new and time.monotonic_ns() < self._until_ns:
+            return self._new
+        if shown.troubles:
+            return " · ".join(shown.troubles.values())
+        stopped = self._bot.stopped is not None
+        return "THE STRATEGY IS STOPPED: nothing enters, the guard goes on" if stopped else ""
 
 
 class Screen:
@@ -74,6 +105,7 @@ class Screen:
         self.speed = speed
         self.finished = False
         self.view = View(panel=panel)
+        self._line = Line(bot)
         self._console = console or Console(file=behind(sys.stdout))
         self._dashboard = Dashboard(self._console)
         self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -133,7 +165,7 @@ class Screen:
         if self._quit or self._blind:
             return
         self.finished = True
-        self.view = replace(self.view, message="the end: q quits, w shows why")
+        self._line.show("the end: q quits, w shows why", for_ns=None)
         while not self._quit:
             self._idle()
             self._draw_if_due(time.monotonic_ns())
@@ -169,17 +201,7 @@ class Screen:
         if self._blind:
             return
         self.bot.meters.sample()
-        shown = self.bot.shown
-        if shown.notice:
-            self.view = replace(self.view, message=shown.notice)
-            shown.notice = ""
-        view = self.view
-        if shown.troubles and not view.message:
-            view = replace(view, message=" · ".join(shown.troubles.values()))
-        if self.bot.stopped is not None and not view.message:
-            view = replace(
-                view, message="THE STRATEGY IS STOPPED: nothing enters, the guard goes on"
-            )
+        view = replace(self.view, message=self._line.words())
         started = time.perf_counter_ns()
         try:
             self._dashboard.draw(self.snapshot(), view)
@@ -317,8 +339,10 @@ class Screen:
 
     def _ask(self, what: str, question: str) -> None:
         over = f"the run is over: nothing is left to {what}"
-        shown = {"message": over} if self.finished else {"confirm": question}
-        self.view = replace(self.view, **shown)
+        if self.finished:
+            self._line.show(over)
+        else:
+            self.view = replace(self.view, confirm=question)
 
     def _confirm(self, key: str) -> None:
         what = self.view.confirm.split()[0].rstrip(":")
@@ -343,7 +367,7 @@ class Screen:
         """Write what is on the screen as an SVG beside the working directory's files."""
         path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
         picture = export_svg(self.snapshot(), self.view, *self._console.size)
-        self.view = replace(self.view, message=saved(path, picture))
+        self._line.show(saved(path, picture))
 
 
 def typed(view: View, key: str) -> View:
