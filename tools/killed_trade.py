@@ -35,11 +35,15 @@ from typing import Any, Final
 import httpx
 from bot.database.tables import TABLES, engine_of
 from bot.live.reconcile import last_run, look
-from dydx_conn import Keys, Network, Subaccount, instant
+from bot.run.budget import Foreseen
+from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue
+from dydx_conn import Frame, Keys, Network, RecordingError, Subaccount, instant
 from dydx_paper import from_json
 from dydx_risk import Memory
 from killed import CHAIN, SECOND_NS, Venue, has_frames, places, venue
 from pydantic import SecretStr
+from reactivex import from_iterable
 from sqlalchemy import select
 
 KEY: Final = "6b" * 32
@@ -285,7 +289,7 @@ class Proof:
         self._venue.require()
         lives_s, starts = self._chance.uniform(0, longest), self._chance.random() < 0.15
         with self._run(life := Life(number)) as process:
-            recording = self._folder / f"{number}.jsonl.zst"
+            recording = self.recording(life)
             while not starts and process.poll() is None and not has_frames(recording):
                 time.sleep(0.02)
             until, ended = time.monotonic() + lives_s, None
@@ -307,11 +311,20 @@ class Proof:
             f"{number:>3}  after {lives_s:4.1f} s{when}: run {life.run}, held {held or 'nothing'}"
         )
 
+    @property
+    def strategy(self) -> str:
+        """Return the file of the strategy."""
+        return str(self._strategy)
+
+    def recording(self, life: Life) -> Path:
+        """Return the recording of a run."""
+        return self._folder / f"{life.number}.jsonl.zst"
+
     @contextlib.contextmanager
     def _run(self, life: Life) -> Iterator[subprocess.Popen[bytes]]:
         command = [
             sys.executable, "-m", "bot", "trade", "--network", "local", *self._venue.typed,
-            "--database", self.url, "--record", str(self._folder / f"{life.number}.jsonl.zst"),
+            "--database", self.url, "--record", str(self.recording(life)),
             "--audit", str(self._folder / "audit.jsonl"), "--plain", "--quiet",
             "--tickers", ",".join(TICKERS), "--profile", "reckless",
             "--strategy", str(self._strategy),
@@ -373,7 +386,7 @@ class Proof:
     def end(self) -> None:
         """Let a last run end by itself; compare the three; flatten, and look again."""
         with self._run(life := Life(len(self.lives))) as process:
-            recording = self._folder / f"{life.number}.jsonl.zst"
+            recording = self.recording(life)
             while process.poll() is None and not has_frames(recording):
                 time.sleep(0.02)
             life.up = time.time_ns()
@@ -444,6 +457,8 @@ def judged(proof: Proof, received: Receipts) -> None:
     _complete(proof, received, rows)
     for life in proof.lives:
         _order(proof, received, life)
+        if life.run is not None:
+            _written(proof, life)
 
 
 def _numbers(proof: Proof, received: Receipts) -> None:
@@ -527,6 +542,45 @@ def _complete(proof: Proof, received: Receipts, rows: dict[str, list[Any]]) -> N
         proof.most["fills without a row"] += 1
         if any(life.up + SECOND_NS < at < life.killed - 2 * SECOND_NS for life in proof.lives):
             proof.fault(-1, f"expected fill {fill['id']} of {fill['createdAt']} in the database")
+
+
+def _written(proof: Proof, life: Life) -> None:
+    """What a replay of the run's recording has is in the database, but for its last second."""
+    bot = Bot(Options.of("reckless", strategy=proof.strategy), WireVenue(proof.subaccount))
+    last = [0]
+
+    def passing() -> Iterator[Frame]:
+        for frame in recording:
+            last[0] = frame.at
+            yield frame
+
+    try:
+        recording = Foreseen(proof.recording(life))
+        bot.supervisor.stops = recording.stops
+        bot.run(from_iterable(passing()))
+    except (RecordingError, FileNotFoundError):
+        return  # it was killed before its first frame was written
+    engine = engine_of(proof.url)
+    with engine.connect() as connection:
+        for kind, name in _TABLES.items():
+            table = TABLES[name]
+            of_run = select(table.c.id).where(table.c.run_id == life.run)
+            known = {*connection.execute(of_run).scalars()}
+            entries = bot.journal.of_kind(kind)
+            missing = [entry for entry in entries if entry.id not in known]
+            proof.most["entries replayed"] += len(entries)
+            proof.most["entries without a row"] += len(missing)
+            lost = max((last[0] - entry.at for entry in missing), default=0)
+            if lost >= SECOND_NS:
+                what = f"expected each {kind} but of the last second in the database"
+                proof.fault(life.number, f"{what}, got one lost {lost / SECOND_NS:.1f} s before")
+    engine.dispose()
+
+
+_TABLES: Final = {
+    "decision": "decisions", "approved": "verdicts", "denied": "verdicts", "bracket": "verdicts",
+    "withdraw": "verdicts", "fill": "fills",
+}  # fmt: skip
 
 
 def _order(proof: Proof, received: Receipts, life: Life) -> None:

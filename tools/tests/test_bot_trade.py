@@ -10,8 +10,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -611,8 +613,17 @@ def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
         orders = venue.orders(address)
         return {(each.id, each.type) for each in orders if each.status == status}
 
+    def covered() -> bool:
+        # An order that fills in two halves has brackets in two pieces.
+        where = f"/v4/perpetualPositions?address={address}&subaccountNumber=0&status=OPEN"
+        held = {abs(Decimal(row.size)) for row in venue.answer(where, "{").positions}
+        sizes = defaultdict[str, Decimal](Decimal)
+        for each in venue.orders(address):
+            sizes[each.type] += Decimal(each.size) * (each.status == "UNTRIGGERED")
+        return bool(held) and {sizes["STOP_LIMIT"], sizes["TAKE_PROFIT"]} == held
+
     first = started("trade", *typed, str(tmp_path / "first.jsonl"))
-    venue.wait(lambda: len(brackets()) == 2)
+    venue.wait(covered)
     first.kill()
     first.printed(PATIENCE_S)
     stood = brackets()
