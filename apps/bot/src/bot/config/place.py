@@ -28,7 +28,8 @@ def found() -> Path | None:
     if not home.is_absolute():  # as the standard of these directories has it
         home = Path.home() / ".config"
     places = (Path(FILE), home / "dydx-bot" / FILE)
-    return next((path for path in places if path.is_file()), None)
+    # What is there and no file is refused: who put it there means it to count.
+    return next((path for path in places if os.path.lexists(path)), None)
 
 
 def is_configured(named: str | None, environment: Mapping[str, str] = os.environ) -> bool:
