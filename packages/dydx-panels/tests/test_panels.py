@@ -588,6 +588,14 @@ def test_a_closed_link_is_shown_in_the_header() -> None:
     )
 
 
+def test_a_message_stands_apart_from_the_keys_behind_it(full: Snapshot) -> None:
+    """On a wide screen, too, where keys alone are a cell apart."""
+    view = View(message="nothing changes")
+
+    assert "nothing changes  1 safety  2 " in drawn("footer", full, view, 200, 1)
+    assert " 1 safety 2 " in drawn("footer", full, width=200, height=1)
+
+
 def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
     """While typing, the keys make room."""
     assert "/et▏" in dashboard(full, View(filter="et", filtering=True), 80, 24).text
