@@ -48,6 +48,7 @@ def test_no_file_is_replaced_by_one_that_begins(
 ) -> None:
     """It may hold a day's work."""
     assert main(["config", "init"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  bot config check bot.yaml"
     (here / "bot.yaml").write_text("deposit: 5")
 
     assert main(["config", "init"]) == 2
@@ -67,7 +68,7 @@ def test_a_file_is_checked_by_its_exit_code(here: Path, capsys: pytest.CaptureFi
     assert codes == [0, 1, 1]
     assert out.startswith("good.yaml: 1 setting changed, config hash ")
     assert err.splitlines() == [
-        "bot: bad.yaml:1:1: expected no name 'depositt': did you mean deposit?",
+        "bot: bad.yaml:1:1: expected the name of a setting, got 'depositt': did you mean deposit?",
         "bot: refused.yaml:2: expected mainnet in production, got local (local, chain "
         "localdydxprotocol): choose another network, or another environment",
     ]
@@ -137,6 +138,17 @@ def test_a_wrong_name_to_show_is_a_two(capsys: pytest.CaptureFixture[str]) -> No
     """With the nearest right one."""
     assert main(["config", "show", "polcy"]) == 2
     assert "got 'polcy': did you mean policy?" in capsys.readouterr().err
+
+
+def test_a_network_file_that_is_not_there_is_a_fault_of_its_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the text may be one."""
+    (here / "bot.yaml").write_text("deposit: 5\nnetwork: nowhere.toml\n")
+
+    assert main(["config", "check", "bot.yaml"]) == 1
+
+    assert capsys.readouterr().err.startswith("bot: bot.yaml:2: expected ")
 
 
 def test_the_schema_describes_every_setting(here: Path) -> None:

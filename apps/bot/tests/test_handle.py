@@ -275,7 +275,8 @@ def test_a_status_is_plain_data_and_words() -> None:
     assert found["gate"] == {"state": "ACTIVE", "reasons": {}}
     assert found["account"] == "dydx1paper/0"
     assert [row["ticker"] for row in found["positions"]]
-    assert f"{found['pid']}, PAPER local A-USD, at {found['at']}\n" in words
+    assert f"{found['pid']}, PAPER local A-USD\ntime         {found['at']}\n" in words
+    assert max(map(len, words.splitlines())) <= 80
     assert "gate         ACTIVE" in words
     assert f"distance     {away(found['distance_to_liquidation'])}\n" in words
     assert words.count("\nposition ") == len(found["positions"])
@@ -360,7 +361,8 @@ def test_a_run_that_starts_is_halted_as_it_begins(capsys: pytest.CaptureFixture[
     assert act is not None
     assert (act.type, act.text) == ("halt", "a headline")
     assert (
-        f"run          {os.getpid()}, TRADE testnet, at its start\ngate         STARTING" in stands
+        f"run          {os.getpid()}, TRADE testnet\ntime         its start\ngate         STARTING"
+        in stands
     )
     assert "halt: takes effect as the run begins" in halted
 

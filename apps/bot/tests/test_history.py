@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from bot.__main__ import main
+from bot.config.place import is_configured
 from bot.database.tables import TABLES, engine_of, upgrade, writing
 from bot.history import orders as history
 from bot.history import when
@@ -130,6 +131,34 @@ def test_a_page_is_a_whole_number(bot: Bot, typed: str) -> None:
     """Refused before anything is opened."""
     with pytest.raises(SystemExit):
         bot("history", "--page", typed)
+
+
+@pytest.mark.parametrize(
+    ("named", "environment", "configured"),
+    [
+        (None, {}, False),
+        ("none", {"DYDX_CONFIG": "x.yaml"}, False),
+        ("x.yaml", {}, True),
+        (None, {"DYDX__DATABASE__URL": "x.db"}, True),
+    ],
+)
+def test_where_nothing_is_configured_is_seen_without_the_tree_of_settings(
+    named: str | None, environment: dict[str, str], configured: bool
+) -> None:
+    """By the file that is named or found, and by the names of variables."""
+    assert is_configured(named, environment) is configured
+
+
+def test_the_users_own_database_is_read_without_the_tree_of_settings(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To load it takes longer than to look."""
+    monkeypatch.chdir(tmp_path)
+    loads = []
+    monkeypatch.setattr("bot.config.configured.opened_of", loads.append)
+
+    assert bot("history")[0] == 0
+    assert loads == []
 
 
 def test_a_machine_without_a_database_gets_to_know_how_to_make_one(bot: Bot) -> None:

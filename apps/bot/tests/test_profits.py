@@ -108,12 +108,12 @@ def test_positions_are_summed_up_and_listed(bot: Bot) -> None:
         "fees         9.00 USDC paid",
         "net          -12.00 USDC",
         "",
-        "run  opened          ticker   side   size   entry    exit  net USDC  status",
-        "  2  25-12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
-        "  1  25-11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
-        "  1  25-11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
+        "run  opened       ticker   side   size   entry    exit  net USDC  status",
+        "  2  12-01 12:00  BTC-USD  long    0.1  65,005             -2.00  open",
+        "  1  11-30 12:00  ETH-USD  short   9.5  65,005  65,705    -22.00  closed",
+        "  1  11-30 12:00  BTC-USD  long   0.02  65,005  65,705    +12.00  closed",
         "",
-        "times are UTC; all about one: bot positions 33-f00d",
+        "times are UTC of 2025; all about one: bot positions 33-f00d",
     ]
 
 
@@ -283,6 +283,34 @@ def test_a_program_gets_a_position_whole(bot: Bot) -> None:
 
 
 # === Profit and loss ===
+
+
+def test_what_is_next_to_nothing_has_no_sign_of_its_own() -> None:
+    """Minus nothing is read as something that was paid."""
+    assert profits._cents(-4_000) == "+0.00"
+
+
+def test_a_sum_of_several_accounts_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paper and real money would else stand as one."""
+    path = str(tmp_path / "bot.db")
+    engine = engine_of(path)
+    upgrade(engine)
+    first, second = ROWS["runs"][:2]
+    points = [{**point, "run_id": run} for point in MORE["equity_points"][:1] for run in (1, 2)]
+    with writing(engine).begin() as connection:
+        connection.execute(TABLES["runs"].insert(), [first, {**second, "account": "dydx1paper/0"}])
+        connection.execute(TABLES["equity_points"].insert(), points)
+    engine.dispose()
+
+    main(["pnl", "--database", path])
+    both = capsys.readouterr().out
+    main(["pnl", "--database", path, "--account", "dydx1paper"])
+    one = capsys.readouterr().out
+
+    assert "accounts     2 in one sum (--account, --network: one of them)" in both
+    assert "in one sum" not in one
 
 
 def test_profit_is_summed_by_day(bot: Bot) -> None:

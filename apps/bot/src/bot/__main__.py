@@ -385,7 +385,8 @@ on the testnet, with paper money of its faucet, and the key in a file:
             option("--address", help="refuse a key of any other address"),
         ),
         "A key is read from where --keys points, never from the command line. In an encrypted "
-        "file it is safest; the passphrase is typed, or comes from DYDX_PASSPHRASE.",
+        "file it is safest; its passphrase is typed, or comes from DYDX_PASSPHRASE, a new one from "
+        "DYDX_NEW_PASSPHRASE.",
         (
             ("bot keys address", "whose key the environment holds"),
             ("bot keys save my.key", "encrypt it into a new file"),

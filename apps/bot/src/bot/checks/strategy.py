@@ -27,7 +27,7 @@ from dydx_strategy import Strategy
 from bot.checks.findings import Finding, print_findings
 from bot.checks.witness import Decided, Seen, loaded, observed, seen_findings
 from bot.config.configured import loaded_of, typed_again
-from bot.config.settings import NONE
+from bot.config.place import NONE
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.outlet import progress

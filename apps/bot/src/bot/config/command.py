@@ -15,6 +15,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -29,11 +30,10 @@ from bot.config.configured import environment_of, loaded_of
 from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
 from bot.config.environment import objection
 from bot.config.passphrase import new_passphrase, passphrase
+from bot.config.place import FILE, PREFIX
 from bot.config.settings import (
-    FILE,
     LATER,
     PATHS,
-    PREFIX,
     SECRETS,
     SECTIONS,
     Loaded,
@@ -242,7 +242,8 @@ def init(arguments: argparse.Namespace) -> int:
     except FileExistsError:
         words = "expected a path where nothing is yet, got a file: it is left as it is"
         raise ConfigError([Fault(str(path), words)]) from None
-    print(f"{path}: {len(PATHS)} settings, all as comments; bot config check {path}")
+    print(f"{path}: {len(PATHS)} settings, all as comments: take the # from those to change, then")
+    print(f"  bot config check {shlex.quote(str(path))}")
     return 0
 
 

@@ -20,7 +20,8 @@ from typing import Any, Final
 from bot.config.document import ConfigError, Fault
 from bot.config.environment import EnvironmentSettings
 from bot.config.passphrase import passphrase
-from bot.config.settings import NONE, AccountSettings, Loaded, found, load, opened
+from bot.config.place import NONE, found
+from bot.config.settings import AccountSettings, Loaded, load, opened
 
 # === Options ===
 # What stands for which setting: the destination of an option, and the path.

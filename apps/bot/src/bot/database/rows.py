@@ -38,7 +38,7 @@ from dydx_paper import PaperVenue
 from bot import __version__
 from bot.config.changes import RELOAD, changes_of, is_of_settings
 from bot.config.configured import loaded_of, opened_of
-from bot.config.settings import NONE
+from bot.config.place import NONE
 from bot.database.error_rows import Errors
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
 from bot.database.spill import process
@@ -264,7 +264,9 @@ def written_down(
     path = settings.record or ""
     made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
     writers = [one.writer for one in made]
-    carrying = [Carrying(bot.venue, bot.risk, one.put, left, one.hurry) for one in writers]
+    carrying = [
+        Carrying(bot.venue, bot.risk, one.put, left, one.hurry, bot.parts) for one in writers
+    ]
     bot.journal.listeners += [one.hear for one in carrying]
     return [*made, *carrying]
 

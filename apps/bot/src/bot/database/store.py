@@ -305,25 +305,24 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
             which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
             _end_orders(connection, which, own["run_id"], row["at"], _GONE)
         return
-    if table == "ledger_events":
-        rows = _pruned(connection, rows, own)
-    own = {name: value for name, value in own.items() if name in TABLES[table].c}
-    names = tuple(own | rows[0])
+    filled = {name: value for name, value in own.items() if name in TABLES[table].c}
+    names = tuple(filled | rows[0])
     statement = _statement(connection.dialect.name, table, names)
-    connection.execute(statement, [own | row for row in rows])
+    connection.execute(statement, [filled | row for row in rows])
+    if table == "ledger_events":
+        _prune(connection, rows, own)
 
 
-def _pruned(connection: Connection, rows: Sequence[Row], own: Row) -> Sequence[Row]:
-    """Delete what nobody reads once these rows are stored; return those that somebody will."""
+def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:
+    """Delete what nobody reads any more, in the transaction in which these rows are stored."""
     states = [row["n"] for row in rows if row["kind"] == "state"]
     if not states:
-        return rows
+        return
     same = (runs.c[name] == own[name] for name in ("chain_id", "account"))
     earlier = sqlalchemy.select(runs.c.id).where(*same, runs.c.id < own["run_id"])
     superseded = sqlalchemy.and_(events.c.run_id == own["run_id"], events.c.n < max(states))
     over = sqlalchemy.or_(superseded, events.c.run_id.in_(earlier))
     connection.execute(events.delete().where(over))
-    return [row for row in rows if row["n"] >= max(states)]
 
 
 def _left(own: Row, row: Row) -> Any:

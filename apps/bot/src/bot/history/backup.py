@@ -32,9 +32,9 @@ from sqlalchemy import Connection, select
 
 from bot import __version__
 from bot.config.passphrase import passphrase
+from bot.config.place import CONFIG, NONE
+from bot.config.place import found as found_configuration
 from bot.config.sealed import BackupError, opened, sealing
-from bot.config.settings import CONFIG, NONE
-from bot.config.settings import found as found_configuration
 from bot.database.tables import (
     TABLES,
     decisions,

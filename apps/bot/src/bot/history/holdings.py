@@ -215,8 +215,11 @@ _TABLE: Final = (
 def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int) -> Iterator[str]:
     if not rows:
         return
+    years = {utc(row["opened"])[:4] for row in rows}
+    of_year = f" of {years.copy().pop()}" if len(years) == 1 else ""
+    begins = 5 if of_year else 2
     yield from table(_TABLE, [
-        [str(row["run_id"]), utc(row["opened"])[2:-3], row["ticker"], row["side"].lower(),
+        [str(row["run_id"]), utc(row["opened"])[begins:-3], row["ticker"], row["side"].lower(),
          row["size"] if row["status"] == "OPEN" else row["max_size"], _short(row["entry_price"]),
          _short(row["exit_price"]), money(row["net"], sign=True), row["status"].lower()]
         for row in rows
@@ -224,7 +227,7 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
     yield ""
     if arguments.page < last:
         yield f"page {arguments.page:,} of {last:,}; the next: --page {arguments.page + 1}"
-    yield f"times are UTC; all about one: bot positions {rows[0]['position_id'][:8]}"
+    yield f"times are UTC{of_year}; all about one: bot positions {rows[0]['position_id'][:8]}"
 
 
 def _short(price: str) -> str:

@@ -297,7 +297,8 @@ def _cells(key: str, group: Group) -> list[str]:
 
 
 def _cents(quantums: int, sign: str = "+") -> str:
-    return format(Decimal(quantums).scaleb(-6), f"{sign},.2f")
+    # z: what is next to nothing is nothing, and neither paid nor received
+    return format(Decimal(quantums).scaleb(-6), f"{sign}z,.2f")
 
 
 def _notes(total: Group, choice: Choice) -> Sequence[str]:
@@ -306,6 +307,9 @@ def _notes(total: Group, choice: Choice) -> Sequence[str]:
         notes.append("equity       not known: an account's is stored, not a market's")
     else:
         notes.append(f"equity       {money(total.begin)} at first, {money(total.end)} at last")
+    accounts = {(run["chain_id"], run["account"]) for run in choice.runs.values()}
+    if len(accounts) > 1:
+        notes.append(f"accounts     {len(accounts)} in one sum (--account, --network: one of them)")
     if moved := total.sums["transfers"]:
         notes.append(f"transfers    {money(moved, sign=True)} paid in or out")
     if choice.by == "day":

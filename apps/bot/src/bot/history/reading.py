@@ -44,6 +44,10 @@ def chosen_url(arguments: argparse.Namespace) -> str:
         if words := exposed(arguments.database):
             print(f"bot: warning: {words}", file=sys.stderr)
         return str(arguments.database)
+    from bot.config.place import is_configured
+
+    if not is_configured(arguments.config):
+        return default_url()  # the tree of all settings takes longer than the look
     from bot.config.configured import opened_of
 
     # Of what was typed only the file of settings is one: a network here is a filter.

@@ -395,7 +395,8 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     equity, gate = found["equity_usdc"], found["gate"]
     distance, held = found["distance_to_liquidation"], found["positions"]
     return [
-        f"run          {found['pid']}, {found['mode']} {found['source']}, at {found['at']}",
+        f"run          {found['pid']}, {found['mode']} {found['source']}",
+        f"time         {found['at']}",
         f"gate         {gate['state']}",
         *(f"             {why}" for why in gate["reasons"].values()),
         f"account      {found['account']}, "

@@ -33,7 +33,7 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.config.configured import loaded_of
-from bot.config.settings import CONFIG
+from bot.config.place import CONFIG
 from bot.live.handle import Handle, starting, status_of, within_reach
 from bot.live.reload import Reloader, place_of
 from bot.live.stream import streaming

@@ -14,7 +14,7 @@ from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
 from bot.config.profiles import limits_text
-from bot.config.settings import NO_FILE, settings_words
+from bot.config.settings import NO_FILE, deciding, settings_words
 from bot.report.why import clock
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
@@ -109,10 +109,13 @@ def _config(bot: Bot) -> dict[str, Any] | None:
 
 def settings_lines(config: Mapping[str, Any] | None) -> list[str]:
     """Name the settings in a line, where a file was read or any is not the profile's."""
-    if config is None or (config["file"] == NO_FILE and not config["changed"]):
+    if config is None:
+        return []
+    changed = deciding(config["changed"])  # where a run trades is no choice of how
+    if config["file"] == NO_FILE and not changed:
         return []
     profile = config["settings"]["profile"]
-    words = settings_words(config["file"], config["changed"], profile, config["hash"])
+    words = settings_words(config["file"], changed, profile, config["hash"])
     return [f"settings     {words}"]
 
 
