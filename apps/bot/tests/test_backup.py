@@ -192,17 +192,17 @@ def test_what_makes_a_database_large_is_in_the_backup_alone(
             for name in ("decisions", "verdicts"):
                 connection.execute(TABLES[name].insert(), [row | {"id": id_, "at": at}])
     engine.dispose()
-    whole, at = all_rows(url), utc(NOON)
-    code, out, _ = bot("backup", "b.bak", "--database", url, f"--trim={at}")
+    whole, noon = all_rows(url), utc(NOON)
+    code, out, _ = bot("backup", "b.bak", "--database", url, f"--trim={noon}")
     bot("restore", "b.bak", "--database", "back.db")
 
     for name in ("decisions", "verdicts"):
         at_, data = (TABLES[name].c.keys().index(column) for column in ("at", "data"))
-        whole_ = [[*row] for row in whole[name]]
-        for row in whole_:
-            row[data] = None if row[at_] < NOON else row[data]
-        expected[name] = sorted(map(tuple, whole_), key=repr)
-    assert (code, f"trimmed        2 rows of before {at} UTC" in out) == (0, True)
+        left = [[*found] for found in whole[name]]
+        for found in left:
+            found[data] = None if found[at_] < NOON else found[data]
+        expected[name] = sorted(map(tuple, left), key=repr)
+    assert (code, f"trimmed        2 rows of before {noon} UTC" in out) == (0, True)
     assert all_rows(url) == whole | expected
     assert all_rows(str(tmp_path / "back.db")) == whole
 

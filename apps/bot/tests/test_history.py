@@ -315,3 +315,14 @@ def test_no_line_of_a_table_is_wider_than_a_terminal() -> None:
 
     assert max(map(len, lines)) == WIDTH
     assert lines[2].split() == ["x", "22", "y"]
+
+
+def test_a_password_that_is_typed_is_warned_of_and_never_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever is on the machine sees what was typed."""
+    assert main(["history", "--database", "postgresql://bot:hunter2@127.0.0.1:1/x"]) == 2
+    out, err = capsys.readouterr()
+
+    assert "bot: warning: expected no password in --database" in err
+    assert "hunter2" not in out + err

@@ -698,3 +698,16 @@ def test_a_full_disk_loses_no_row_in_silence(file: str, size: int) -> None:
     assert len(_seqs(file)) == 601 - int(lost)
     assert int(written) < 601
     assert trouble.startswith("expected ")
+
+
+def test_half_a_character_of_somebody_else_waits_in_the_file_as_any(file: str) -> None:
+    """A file that another writer holds is not written, whoever comes first."""
+    run, odd = run_row(), ("states", {"words": "\ud800"})
+    first, second = spill.Spill(file, run), spill.Spill(file, run)
+    first.add([odd])
+    with pytest.raises(OSError, match="unavailable"):
+        second.add([odd])
+    with contextlib.closing(first.left()) as left:
+        assert [*left.rows()] == [[odd]]
+    first.remove()
+    assert (waiting(), first.rows, second.rows) == ([], 0, 0)
