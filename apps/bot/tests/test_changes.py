@@ -88,8 +88,10 @@ def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Fra
         for bot in (whole, half)
     ]
     assert bought[1] == pytest.approx(bought[0] / 2, rel=0.1)
-    assert half.shown.notice.startswith("reload by file: policy.max_account_share 1 → 0.5, ")
-    assert half.shown.notice.endswith(", strategies.rank.gross_share 1 → 0.5 and 2 more")
+    assert half.shown.notice == (
+        "reload by file: 5 changes: policy.max_account_share 1 → 0.5, policy.max_market_share "
+        "0.5 → 0.2, strategies.rank.gross_share 1 → 0.5, …"
+    )
 
 
 @pytest.mark.replays
@@ -141,13 +143,14 @@ def test_a_person_reads_what_an_act_changes(frames: list[Frame]) -> None:
 
 
 def test_of_many_changes_a_tape_has_the_first_few() -> None:
-    """And of a long value its beginning; whoever requested it reads all of it."""
-    changes = {"a": {"trend": 1.0, "momentum": 2.0, "basis": 3.0}, "b": 1, "c": 2, "d": 3}
+    """The profile before all; of a long value the beginning. Who requested it reads all of it."""
+    weights = {"trend": 1.0, "momentum": 2.0, "basis": 3.0}
+    changes = {"a.a": weights, "a.b": 1, "a.c": 2, "profile": "reckless"}
 
-    assert brief_change_words(changes, {"a": {}, "b": 0}) == (
-        'a {} → {"trend":1.0,"momentum"…, b 0 → 1, c 2 and 1 more'
+    assert brief_change_words(changes, {"a.a": {}, "profile": "steady"}) == (
+        '4 changes: profile steady → reckless, a.a {} → {"trend":1.0,"momentum"…, a.b 1, …'
     )
-    assert change_words(changes, {}).endswith('"basis":3.0}, b 1, c 2, d 3')
+    assert change_words(changes, {}).endswith('"basis":3.0}, a.b 1, a.c 2, profile reckless')
 
 
 MIX = "strategies:\n  mix:\n    strategies: [{use: rank, weight: 2}, {use: carry, weight: 1}]\n"

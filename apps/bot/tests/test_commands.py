@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 from bot.__main__ import COMMANDS, main, parser
-from bot.run.acts import Standstill
+from bot.run.acts import Standstill, default_database
 from bot.run.claim import claimed
 from bot.run.paper import PAPER, paper_account
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
@@ -590,6 +590,24 @@ def test_a_paper_account_begins_where_there_is_none_to_go_on_with(
     printed = capsys.readouterr()
     assert "goes on" not in printed.err
     assert 10_000 == json.loads(printed.out)["money_usdc"]["deposit"]
+
+
+@pytest.mark.usefixtures("live_frames")
+@pytest.mark.parametrize(("typed", "warns"), [([], True), (["--fresh"], False)])
+def test_a_paper_account_whose_database_is_gone_begins_and_says_so(
+    typed: list[str], warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless somebody wants it so; no client id serves twice either way."""
+    assert main(list(PAPER_RUN)) == 0
+    default_database().unlink()
+    assert "expected what an earlier run" not in capsys.readouterr().err
+
+    assert main([*PAPER_RUN, *typed]) == 0
+    printed = capsys.readouterr()
+    what = "expected what an earlier run of dydx1paper/0 left in the database, got none"
+    assert (what in printed.err) == warns
+    words = "begins, with client ids that no earlier run of it has used"
+    assert json.loads(printed.out)["carried"] == words
 
 
 @pytest.mark.usefixtures("live_frames")

@@ -2,8 +2,10 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -241,6 +243,16 @@ profile: stedy
     ]
 
 
+def test_a_name_that_is_not_known_is_reported_beside_all_else(tmp_path: Path) -> None:
+    """Though nothing comes of the settings."""
+    assert refused(tmp_path, "strategy: rnak\ndeposit: -5\nsignals: {use: trned}") == [
+        "bot.yaml:1:11: expected one of rank, sniper, reversion, carry, pairs, mix, none, or a file, "
+        "got 'rnak': did you mean rank?",
+        "bot.yaml:2:10: expected deposit to be greater than 0, got -5",
+        ANY,
+    ]
+
+
 def test_contradictions_name_both_places(tmp_path: Path) -> None:
     """Of which one may be the profile's."""
     assert refused(tmp_path, "policy:\n  max_daily_loss: 0.2\n") == [
@@ -325,8 +337,10 @@ def test_what_is_in_the_clear_is_not_sealed_as_well(tmp_path: Path) -> None:
         ("DYDX__POLICY", "5", "DYDX__POLICY: expected names and values in policy, got 5"),
         ("DYDX__POLICY", '{"x": 5}', "DYDX__POLICY: expected no name 'policy.x'"),
         ("DYDX__", "5", "DYDX__: expected the name of a setting"),
+        ("DYDX__GUARD", "maybe", "DYDX__GUARD: expected guard to be true or false, got 'maybe'"),
+        ("DYDX__MARKETS", "A B", "DYDX__MARKETS: expected markets such as BTC-USD, got 'A B'"),
         ("DYDX__SEALED", "5", "DYDX__SEALED: expected the name of a setting"),
-        ("DYDX__DEPOSIT", "many", "DYDX__DEPOSIT: expected deposit to be a valid integer, "),
+        ("DYDX__DEPOSIT", "many", "DYDX__DEPOSIT: expected deposit to be a whole number, got "),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, text: str, fault: str) -> None:
@@ -335,6 +349,89 @@ def test_a_wrong_variable_is_named(name: str, text: str, fault: str) -> None:
         load(environment={name: text})
 
     assert str(caught.value).startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("database: {url: 'postgresql://me:pw@h/db'}", ["1:17: expected no secret in the clear"]),
+        (
+            "paper: {latency: {samples_ms: [a, -1]}}",
+            ["1:32: expected paper.latency.samples_ms.0 to be a number, got 'a'", "1:35: "],
+        ),
+        ("policy:\n  max_leverage:1", ["2:3: expected names and values in policy, got 'max_l"]),
+        ("a: b: c", ["1:5: expected a line for each name, quotes around a value with a colon"]),
+        ("policy:\n  stop: 1\n other: 2", ["3:2: expected the names of a section below each"]),
+        ("deposit: 5\n---\ndeposit: 6", ["2:1: expected one document, got another below ---"]),
+        (
+            "a: 'x",
+            ["1:6: expected YAML, got what cannot be read (while scanning a quoted scalar: "],
+        ),
+    ],
+)
+def test_each_thing_that_is_wrong_is_reported_once(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
+    """And not what follows from it."""
+    with pytest.raises(ConfigError) as caught:
+        load(path=written(tmp_path, text), environment={})
+
+    found = [
+        f"{fault.where}: {fault.words}".rpartition("bot.yaml:")[2] for fault in caught.value.faults
+    ]
+    assert len(found) == len(faults)
+    assert all(map(str.startswith, found, faults))
+
+
+def test_a_strategy_may_be_a_module(tmp_path: Path) -> None:
+    """One that can be imported, or is in a package; what else has no dot is a typing error."""
+    for name in ("json", "mine.contrarian"):
+        path = written(tmp_path, f"strategy: {name}")
+        assert load(path=path, environment={}).settings.strategy == name
+    for name in ("no name", "nothing_of_this_name"):
+        with pytest.raises(ConfigError, match="expected one of rank, sniper, "):
+            load(path=written(tmp_path, f"strategy: {name}"), environment={})
+
+
+def test_settings_of_a_file_in_a_mix_are_in_that_file(tmp_path: Path) -> None:
+    """They are no part of the configuration."""
+    text = "strategies: {mix: {strategies: [{use: mine.py, settings: {a: 1}}, {use: rank}]}}"
+    with pytest.raises(ConfigError, match=r":1:58: expected settings of rank, .* alone, got some"):
+        load(path=written(tmp_path, text), environment={})
+
+
+def test_a_pipe_in_place_of_the_file_is_no_end_of_a_reload(tmp_path: Path) -> None:
+    """Nobody waits for who writes into it."""
+    path = written(tmp_path, "deposit: 5")
+    loaded = load(path=path, environment={})
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(ConfigError, match="got a pipe or a device, and no file"):
+        loaded.again()
+
+
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is only found: a pipe, a device without an end, a directory, a dangling link."""
+    monkeypatch.delenv("DYDX_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    path = Path("bot.yaml")
+    makes: list[tuple[Callable[[], None], str]] = [
+        (lambda: os.mkfifo(path), "a pipe or a device"),
+        (lambda: path.symlink_to("/dev/zero"), "a pipe or a device"),
+        (lambda: path.symlink_to("nowhere"), "got no file"),
+    ]
+    for make, words in makes:
+        make()
+        with pytest.raises(ConfigError, match=words):
+            loaded_of(parser().parse_args(["replay"]))
+        path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
+        loaded_of(parser().parse_args(["replay"]))
+    assert load(path=Path(os.devnull), environment={}).changed == []
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:

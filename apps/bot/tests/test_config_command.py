@@ -139,6 +139,17 @@ def test_a_wrong_name_to_show_is_a_two(capsys: pytest.CaptureFixture[str]) -> No
     assert "got 'polcy': did you mean policy?" in capsys.readouterr().err
 
 
+def test_a_network_file_that_is_not_there_is_a_fault_of_its_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the text may be one."""
+    (here / "bot.yaml").write_text("deposit: 5\nnetwork: nowhere.toml\n")
+
+    assert main(["config", "check", "bot.yaml"]) == 1
+
+    assert capsys.readouterr().err.startswith("bot: bot.yaml:2: expected ")
+
+
 def test_the_schema_describes_every_setting(here: Path) -> None:
     """With the words and limits of the layers."""
     assert main(["config", "schema", "bot.schema.json"]) == 0

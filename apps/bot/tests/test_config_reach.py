@@ -256,6 +256,7 @@ def test_any_bytes_are_settings_or_faults_with_a_line(folder: Path, content: byt
         max_size=4,
     )
 )
+@example([(236, 11, "\xad")])
 def test_a_valid_file_with_changes_is_settings_or_faults_with_a_line(
     folder: Path, changes: list[tuple[int, int, str]]
 ) -> None:
@@ -309,7 +310,7 @@ def test_a_bomb_of_aliases_is_refused() -> None:
 
 def test_a_huge_file_is_refused() -> None:
     """Before it is read."""
-    with pytest.raises(ConfigError, match=r"x\.yaml:1: expected at most 256 KiB, got 300"):
+    with pytest.raises(ConfigError, match=r"x\.yaml:1: expected at most 256 KiB, got more"):
         read(b"#" * 300 * 1024, "x.yaml")
 
 

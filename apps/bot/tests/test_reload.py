@@ -339,7 +339,7 @@ def test_a_file_that_is_written_all_the_time_is_not_read(
     """What can be meant as far as it is there may be half of what will be."""
     monkeypatch.setattr(module, "_STEP_MS", 0)
     written = iter(range(1_000))
-    monkeypatch.setattr(module, "content_of", lambda _: f"# {next(written)}".encode())
+    monkeypatch.setattr(module, "_content", lambda _: f"# {next(written)}".encode())
     reloader = reloader_of(file)
     halves = requested(reloader, file, "policy:\n")
     monkeypatch.undo()

@@ -97,7 +97,8 @@ def stored(
     try:
         run = Run(writer.put, left)
         if bot is not None:
-            run.bot, run.carrying = bot, Carrying(bot.venue, bot.risk, writer.put, left)
+            run.bot = bot
+            run.carrying = Carrying(bot.venue, bot.risk, writer.put, left, parts=bot.parts)
         return run.on(frames)
     finally:
         writer.close()
@@ -164,6 +165,41 @@ def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
     replayed = Bot(Options.of("reckless"))
     replayed.run(from_iterable([*again.first, *frames[:5_500]]))
     assert replayed.journal.hash == again.bot.journal.hash
+
+
+def test_what_each_of_several_strategies_has_outlives_a_kill(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """It adds up to the account to the quantum, and a recording replays to the same without it."""
+    url, file = str(tmp_path / "bot.db"), tmp_path / "mix.toml"
+    rows = [f'[[strategies]]\nuse = "rank"\nname = "{name}"\nweight = {w}\n' for name, w in SHARES]
+    file.write_text("".join(rows))
+
+    def mixed() -> Bot:
+        return Bot(Options.of("reckless", strategy=str(file)))
+
+    killed = stored(url, frames[:3_000], bot=mixed())
+    had = {title: part.stakes for title, part in killed.bot.parts().items()}
+    held = {title: len([one for one in row.values() if one.quantums]) for title, row in had.items()}
+    assert min(held["a"], held["b"]) > 0
+
+    left = required(url)
+    assert {title: part.stakes for title, part in left.parts.items()} == had
+    again = stored(url, frames[:3_500], left, bot=mixed())
+    assert isinstance(again.bot.venue, Paper)
+    parts = again.bot.parts().values()
+    for ticker, holding in again.bot.venue.ledger.holdings.items():
+        stakes = [part.stakes[ticker] for part in parts if ticker in part.stakes]
+        assert sum(stake.quantums for stake in stakes) == holding.quantums
+        assert len(stakes) > 1
+    assert sum(s.fees for part in parts for s in part.stakes.values()) == again.ledger.paid.fees
+
+    replayed = mixed()
+    replayed.run(from_iterable((*again.first, *frames[:3_500])))
+    assert replayed.journal.hash == again.bot.journal.hash
+
+
+SHARES = (("a", 1.0), ("b", 2.0))
 
 
 def test_no_order_goes_out_twice_and_no_fill_is_counted_twice(
@@ -335,6 +371,28 @@ def test_a_frame_of_another_account_is_refused(frames: list[Frame]) -> None:
 def test_how_long_ago_is_in_words(seconds: int, words: str) -> None:
     """By seconds, minutes, hours or days."""
     assert words in Left(run=1, at=0, ended=True).words(seconds * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (("equity_points", {"at": 5_000 * 10**9, "equity": 1, "free": 1}), "which was killed 70 s"),
+        (("runs", {"state": "ended", "ended": 5_010 * 10**9}), "which ended 60 s"),
+    ],
+)
+def test_a_run_in_which_nothing_happened_was_there_all_the_same(
+    tmp_path: Path, row: tuple[str, dict[str, Any]], words: str
+) -> None:
+    """It ended when it ended, and not with the newest event of its account."""
+    url = str(tmp_path / "bot.db")
+    writer = Writer(url, row_of(None))
+    writer.start()
+    run = Run(writer.put)
+    run.carrying.begin(run.inbox)
+    writer.put(*row)
+    writer.close()
+
+    assert f", from run 1, {words} ago" in required(url).words(5_070 * 10**9)
 
 
 @pytest.mark.parametrize("name", ["", "Paper", "a/b", "x" * 33, "a-b"])

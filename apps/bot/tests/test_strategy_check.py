@@ -2,14 +2,18 @@
 
 from itertools import islice
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
-from bot.__main__ import main
+from bot.__main__ import main, parser
 from bot.checks.findings import exit_code
-from bot.checks.strategy import checked, see
+from bot.checks.strategy import checked, others, see
 from bot.checks.witness import loaded
+from bot.config.settings import load
+from bot.live.commands import options_as_recorded
 from bot.run.composition import Options
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
+from msgspec.structs import replace
 
 SECOND = 1_000_000_000
 
@@ -180,3 +184,42 @@ def test_what_cannot_be_checked_is_one_line(
     """A strategy or a recording that is none is a line and a 2."""
     assert main(["strategy", "check", *typed]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def recorded(minutes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording that holds the settings of its run."""
+    path, source = tmp_path_factory.mktemp("recorded") / "run.jsonl.zst", Recording(minutes)
+    then = load({"policy.warm_up_s": ("--x", 2.0)}, environment={})
+    writer = RecordingWriter(path, replace(source.header, settings=then.text()))
+    for frame in islice(source, 400):
+        writer.write_frame(frame)
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "command", [["prove", "rank", "%", "--cuts", "1"], ["chaos", "%", "--seeds", "1"]]
+)
+def test_a_recording_is_tried_with_the_settings_that_it_holds(
+    recorded: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is replayed; whoever names a file of settings, or none, goes over them."""
+    for typed, is_recorded in ([], True), (["--config", "none"], False):
+        main([str(recorded) if word == "%" else word for word in (*command, *typed)])
+        assert ("configuration: as recorded" in capsys.readouterr().err) == is_recorded
+
+
+def test_other_processes_go_by_what_is_recorded_too(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file of settings is named to them, which would go in its place."""
+    popen = MagicMock()
+    monkeypatch.setattr("bot.checks.strategy.subprocess.Popen", popen)
+    for typed, expected in ([], []), (["--config", "none"], ["--config", "none"]):
+        arguments = parser().parse_args(["strategy", "check", "rank", str(recorded), *typed])
+        options_as_recorded(arguments, Recording(recorded).header)
+        with others(arguments):
+            words = popen.call_args.args[0]
+
+        assert words[words.index("--json") + 1 :][-2:] == ["--strategy", "rank", *expected][-2:]

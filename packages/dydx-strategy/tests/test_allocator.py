@@ -16,6 +16,8 @@ from dydx_strategy import (
     RankAndTarget,
     Reversion,
     Sniper,
+    Stake,
+    StakesLeft,
     StrategyError,
     load_strategy,
     share_out,
@@ -195,6 +197,53 @@ def test_what_is_found_belongs_to_the_first_that_trades_the_market():
 
     assert stakes(allocator) == [0.0, 500.0]
     assert street.targets(12, at_100) == [0.0]
+
+
+@settings(max_examples=30)
+@given(
+    st.dictionaries(st.sampled_from(["", "s0", "s1", "gone"]), st.integers(-9, 9)),
+    st.integers(-20, 20),
+)
+def test_what_was_left_is_whose_it_was_and_adds_up_to_what_is_found(had, units):
+    """To the quantum, whatever was closed or bought while no bot ran, and whoever is gone."""
+    one, other = Scripted(), Scripted()
+    allocator = several(one, other)
+    allocator.recall({
+        title: StakesLeft(stakes={BTC: Stake(quantums=n * 10**10, cash=-n, fees=1, entry=1.0)})
+        for title, n in had.items()
+    })  # fmt: skip
+    street = Street(allocator, BTC)
+    if units:
+        street.held[BTC] = held(BTC, units * 100.0, 100.0)
+    street.run(2, at_100)
+
+    rows = [row.stakes.get(BTC, Stake()) for row in allocator.results()]
+    rows.append(allocator.nobody.get(BTC, Stake()))
+    assert sum(row.quantums for row in rows) == units * 10**10
+    assert sum(row.fees for row in rows) == len(had)
+    if sum(had.values()) == units:
+        owed = had.get("gone", 0)
+        expected = [had.get("s0", 0) + owed, had.get("s1", 0), had.get("", 0)]
+        assert [row.quantums for row in rows] == [n * 10**10 for n in expected]
+
+
+def test_a_strategy_that_rested_rests_in_the_next_run_too():
+    """Until its time is over; its best is what it was, and what it leaves is the same again."""
+    allocator = several(Scripted((0, BTC, 500.0)), Scripted((0, BTC, 300.0)))
+    row = StakesLeft(
+        stakes={BTC: Stake(cash=-50, fees=2, funding=3)}, best_usdc=7.0,
+        rests_until=START + 10 * 10**9, state="rests: 5 USDC below",
+    )  # fmt: skip
+    left = {"": StakesLeft(), "s0": row, "s1": StakesLeft()}
+    allocator.recall(left)
+    assert allocator.left == left
+
+    street = Street(allocator, BTC)
+    street.run(5, at_100)
+    assert [one.state for one in allocator.results()] == ["rests: 5 USDC below", "trades"]
+    assert allocator.results()[0].best_usdc == 7.0
+    street.run(10, at_100)
+    assert allocator.results()[0].state == "trades"
 
 
 @settings(max_examples=20)

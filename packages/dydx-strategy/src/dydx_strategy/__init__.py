@@ -105,7 +105,7 @@ __all__ = [
     # Pairs
     "Pairs", "PairsSettings",
     # Shares
-    "Stake", "share_out",
+    "Stake", "StakesLeft", "share_out",
     # Allocator
     "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
     # Loading
@@ -2290,6 +2290,23 @@ class Stake(msgspec.Struct, kw_only=True):
         elif quantums and before * self.quantums <= 0:  # from nothing, to it, or to the other side
             self.entry = abs(cash / quantums) if self.quantums else 0.0
 
+    def merge(self, other: Self) -> None:
+        """Take over all that another has come to."""
+        self.entry = self.entry if self.quantums else other.entry
+        self.quantums += other.quantums
+        self.cash += other.cash
+        self.fees += other.fees
+        self.funding += other.funding
+
+
+class StakesLeft(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of several strategies leaves for the next run: its stakes, its best, its rest."""
+
+    stakes: dict[str, Stake] = {}
+    best_usdc: float = 0.0
+    rests_until: int = 0
+    state: str = "trades"
+
 
 class _Lot(msgspec.Struct):
     """A market's grid and newest price, to turn USDC into quantums and back."""
@@ -2726,8 +2743,28 @@ class _Child:
         wanted, allowed = self.wants.get(ticker, 0.0), self.allocated.get(ticker, 0.0)
         return wanted / allowed if wanted * allowed > 0.0 else 1.0
 
+    @property
+    def left(self) -> StakesLeft:
+        stakes = {t: msgspec.structs.replace(stake) for t, stake in self.stakes.items()}
+        return StakesLeft(
+            stakes=stakes, best_usdc=self.best, rests_until=self.rests_until, state=self.state
+        )
+
+    def recall(self, left: StakesLeft) -> None:
+        self.best, self.rests_until, self.state = left.best_usdc, left.rests_until, left.state
+        for ticker, stake in left.stakes.items():
+            self.take_over(ticker, stake)
+
+    def take_over(self, ticker: str, stake: Stake) -> None:
+        self.stake(ticker).merge(stake)
+        self.desired[ticker] = self.stake(ticker).quantums
+
     def pnl_usdc(self, lots: Mapping[str, _Lot]) -> float:
-        worth = (lots[t].usdc(stake.quantums) for t, stake in self.stakes.items() if stake.quantums)
+        # At the start of a run what was held before is worth its entry until a price is known.
+        worth = (
+            lots[t].usdc(stake.quantums) if t in lots else stake.quantums * stake.entry / 1e6
+            for t, stake in self.stakes.items() if stake.quantums
+        )  # fmt: skip
         paid = sum(stake.paid for stake in self.stakes.values())  # integers
         return paid / 1e6 + math.fsum(worth)
 
@@ -2741,8 +2778,9 @@ class Allocator:
     rest is decided on. A fill is shared out in proportion to what each still wanted of its side, or
     had wanted where it comes late; a cut, in proportion to what each has; a funding payment, to
     that and its side: whole quantums, quote quantums and fees, which add up (`share_out`). A
-    strategy that loses `drawdown_share` of its part from its best is closed, and rests. What is
-    found at the start belongs to the first strategy that trades the market.
+    strategy that loses `drawdown_share` of its part from its best is closed, and rests. What a run
+    before has left (`recall`) is whose it was; what was closed since was of all in proportion, and
+    what is found beside it belongs to the first strategy that trades the market.
 
     What stands on the venue is of all that is held: one alone leaves by its own prices; of several,
     the farthest stop of the larger side stands, and no profit is taken there. What fails, or has
@@ -2766,6 +2804,7 @@ class Allocator:
         self._held: Holdings | None = None
         # What the account had when it was first known, and is nobody's yet for want of a price.
         self._found: dict[str, Held] | None = None
+        self._left: set[str] = set()  # the markets of stakes that are still to be compared with it
         self._wanted: dict[str, list[int]] = {}  # what each lacked when it was last decided
         self._open: dict[str, set[str]] = {}  # decisions whose orders may still fill
         self._due = 0
@@ -2780,10 +2819,34 @@ class Allocator:
         """Return who trades, in the order of the settings and of `results`."""
         return tuple(child.strategy for child in self._children)
 
+    @property
+    def left(self) -> dict[str, StakesLeft]:
+        """Return by title what each strategy leaves for a next run; "" is nobody's."""
+        nobody = {t: msgspec.structs.replace(stake) for t, stake in self.nobody.items()}
+        return {"": StakesLeft(stakes=nobody)} | {one.title: one.left for one in self._children}
+
+    def recall(self, left: Mapping[str, StakesLeft]) -> None:
+        """Go on, before the first score, with what strategies have left in an earlier run.
+
+        What one has left that trades no more belongs to the first that trades its market.
+        """
+        children = {child.title: child for child in self._children}
+        for title, one in left.items():
+            self._left |= {ticker for ticker, stake in one.stakes.items() if stake.quantums}
+            if title in children:
+                children[title].recall(one)
+                continue
+            for ticker, stake in one.stakes.items():
+                owner = self._owner(ticker) if title else None
+                if owner is None:
+                    self.nobody.setdefault(ticker, Stake()).merge(stake)
+                else:
+                    owner.take_over(ticker, stake)
+
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Let each strategy take the scores; allocate where any of them decides."""
         self._risks.sample(scored)
-        if held is not self._held or self._found:
+        if held is not self._held or self._found or self._left:
             self._take(scored, held)
         moved: set[str] = set()
         holds: list[Decision] = []
@@ -2856,22 +2919,42 @@ class Allocator:
         self._held = held
         if self._found is None and held.equity_usdc is not None:
             self._found = dict(held.positions)
-        for ticker in {*held, *self._lots}:
+        for ticker in {*held, *self._lots, *self._left}:
             self._price(scored, ticker)
-        for ticker in [ticker for ticker in self._found or () if ticker in self._lots]:
-            self._adopt((self._found or {}).pop(ticker))
+        if self._found is not None:
+            waiting = dict.fromkeys((*self._found, *sorted(self._left)))
+            for ticker in [ticker for ticker in waiting if ticker in self._lots]:
+                self._left.discard(ticker)
+                self._adopt(ticker, self._found.pop(ticker, None))
 
-    def _adopt(self, found: Held) -> None:
-        ticker, lot = found.ticker, self._lots[found.ticker]
-        quantums = round(float(found.size) / lot.unit)
-        cash = -round(float(found.size) * found.entry_price * 1e6)
-        owner = next((child for child in self._children if child.may(ticker)), None)
-        if owner is None:
-            self.nobody.setdefault(ticker, Stake()).add(quantums, cash, 0)
-            return
-        owner.stake(ticker).add(quantums, cash, 0)
-        owner.give_up(ticker, self._lots)
-        owner.touch()
+    def _adopt(self, ticker: str, found: Held | None) -> None:
+        """Let the stakes in a market add up to what the account was found to have of it."""
+        lot = self._lots[ticker]
+        owners = [child for child in self._children if ticker in child.stakes]
+        stakes = [child.stakes[ticker] for child in owners]
+        stakes += [self.nobody[ticker]] if ticker in self.nobody else []
+        quantums = 0 if found is None else round(float(found.size) / lot.unit)
+        parts = [stake.quantums for stake in stakes]
+        rest = quantums - sum(parts)  # integers
+        if rest * sum(parts) < 0:  # integers: some was closed meanwhile, or all of it
+            closed = max(rest, -sum(parts)) if rest < 0 else min(rest, -sum(parts))  # integers
+            for stake, share in zip(stakes, share_out(closed, parts), strict=True):
+                stake.add(share, -round(lot.usdc(share) * 1e6), 0)
+            rest -= closed
+        if rest and found is not None:
+            cash = -round(float(found.size) * (rest / quantums) * found.entry_price * 1e6)
+            owner = self._owner(ticker)
+            taken = (
+                self.nobody.setdefault(ticker, Stake()) if owner is None else owner.stake(ticker)
+            )
+            taken.add(rest, cash, 0)
+            owners += [] if owner is None else [owner]
+        for child in owners:
+            child.give_up(ticker, self._lots)
+            child.touch()
+
+    def _owner(self, ticker: str) -> _Child | None:
+        return next((child for child in self._children if child.may(ticker)), None)
 
     def _price(self, scored: Scored, ticker: str) -> bool:
         """Take in a market's price; return whether it is known by now."""

@@ -180,9 +180,10 @@ _SHORT: Final = 24
 
 def brief_change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:
     """Put the first few changes in one line, for a tape or a terminal."""
-    words = _words(changes, was, _cut)
-    more = f" and {len(words) - _FEW} more" if len(words) > _FEW else ""
-    return ", ".join(words[:_FEW]) + more
+    first = dict(sorted(changes.items(), key=lambda change: change[0].count(".")))  # the profile
+    words = _words(first, was, _cut)
+    count = f"{len(words)} changes: " if len(words) > _FEW else ""
+    return count + ", ".join(words[:_FEW]) + ", …" * bool(count)
 
 
 def _words(

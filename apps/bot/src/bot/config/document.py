@@ -8,7 +8,10 @@ otherwise; no tag makes anything else of it. Nothing here knows which settings t
 """
 
 import difflib
+import errno
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,6 +102,18 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMN: Final = re.compile(r":(\d+):\d+$")
 
 
+def content_of(path: str | os.PathLike[str]) -> bytes:
+    """Return what is in a file, of one that is too long the beginning; `OSError` if it is none.
+
+    Who opens a pipe waits for somebody to write, and a device may never end.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
+            raise OSError(errno.EINVAL, "a pipe or a device, and no file")
+        return file.read(BYTES + 1)
+
+
 def read(content: bytes, source: str) -> Document:
     """Read YAML; `ConfigError` where it cannot be read, faults in the result where it can."""
     import yaml
@@ -135,7 +150,7 @@ def read_text(text: str, source: str) -> Document:
 
 def _text(content: bytes, source: str) -> str:
     if len(content) > BYTES:
-        words = f"expected at most {BYTES // 1024} KiB, got {len(content) / 1024:,.0f}"
+        words = f"expected at most {BYTES // 1024} KiB, got more"
         raise ConfigError([Fault(f"{source}:1", words)])
     try:
         return content.decode("utf-8-sig")
@@ -153,13 +168,22 @@ def _place(text: str, position: int, source: str) -> str:
 def _syntax(error: "yaml.MarkedYAMLError", source: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     where = f"{source}:1" if mark is None else f"{source}:{mark.line + 1}:{mark.column + 1}"
-    got = " ".join(filter(None, (error.context, error.problem)))
-    tab = "found character '\\t'" in got
-    return Fault(where, f"expected {_TABS if tab else 'YAML'}, got {_SYNTAX_TAB if tab else got}")
+    got = ": ".join(filter(None, (error.context, error.problem)))
+    for sign, words in _SYNTAX.items():
+        if sign in got:
+            return Fault(where, words)
+    return Fault(where, f"expected YAML, got what cannot be read ({got})")
 
 
-_TABS: Final = "spaces at the beginning of a line"
-_SYNTAX_TAB: Final = "a tab"
+# What a person does most often, by what the parser has for it.
+_SYNTAX: Final = {
+    "found character '\\t'": "expected spaces at the beginning of a line, got a tab",
+    "single document": "expected one document, got another below ---",
+    "mapping values are not allowed": "expected a line for each name, quotes around a value with a "
+    "colon in it, or another indentation, got a colon here",
+    "expected <block end>": "expected the names of a section below each other, got another "
+    "indentation",
+}
 
 
 class _Reader:

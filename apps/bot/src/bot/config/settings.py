@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
-from dydx_conn import unseal
+from dydx_conn import printable, unseal
 from dydx_risk import Policy
 from dydx_signals import ALL, SignalError
 from dydx_strategy import (
@@ -54,9 +54,11 @@ from pydantic_settings import (
 from bot.config.document import (
     KEY,
     SEALED,
+    SECRET,
     ConfigError,
     Document,
     Fault,
+    content_of,
     near,
     read,
     read_text,
@@ -260,6 +262,9 @@ class Settings(BaseSettings):
             raise ValueError("expected tickers such as BTC-USD and ETH-USD, got none")
         if isinstance(given, list | tuple):
             given = [part.strip().upper() if isinstance(part, str) else part for part in given]
+            for part in given:
+                if isinstance(part, str) and len(part.split()) != 1:
+                    raise ValueError(f"expected markets such as BTC-USD, got {shown(part)}")
         return given
 
     @field_validator("profile")
@@ -409,6 +414,7 @@ def _flatten(
     if not isinstance(value, Mapping):
         name = section or "the file"
         words = f"expected names and values in {name}, got {_kind(value)}"
+        words += " (as in name: value)" * isinstance(value, str)
         faults.append(Fault(document.place(path), words))
         return
     for name, part in value.items():
@@ -472,7 +478,11 @@ def _variable(name: str, text: str, faults: list[Fault]) -> Layer:
     path = name[len(PREFIX) :].lower().replace("__", ".")
     field = PATHS.get(path)
     if field is None and (path not in SECTIONS or not path):
-        known = {PREFIX + known.upper().replace(".", "__"): known for known in (*PATHS, *SECTIONS)}
+        known = {
+            PREFIX + known.upper().replace(".", "__"): known
+            for known in (*PATHS, *SECTIONS)
+            if known
+        }
         words = f"expected the name of a setting{near(name.upper(), known)}"
         faults.append(Fault(name, words))
         return {}
@@ -593,7 +603,8 @@ def found() -> Path | None:
     if not home.is_absolute():  # as the standard of these directories has it
         home = Path.home() / ".config"
     places = (Path(FILE), home / "dydx-bot" / FILE)
-    return next((path for path in places if path.is_file()), None)
+    # What is there and no file is refused: who put it there means it to count.
+    return next((path for path in places if os.path.lexists(path)), None)
 
 
 def load(
@@ -657,7 +668,7 @@ _SEALED: Final = ", sealed"
 def read_file(path: Path) -> Document:
     """Read a file of settings; `ConfigError` if it cannot be read."""
     try:
-        return read(path.read_bytes(), str(path))
+        return read(content_of(path), str(path))
     except OSError as error:
         words = f"expected a configuration that can be read, got {error.strerror or error}"
         raise ConfigError([Fault(str(path), words)]) from None
@@ -673,10 +684,18 @@ def _settled(layers: list[Layer], faults: list[Fault]) -> tuple[Settings, dict[s
     try:
         settings = Settings(layers=layers)  # type: ignore[call-arg]  # see its sources
     except ValidationError as error:
-        raise ConfigError([*wrong, *_faults(error, given)]) from None
+        names = {path: given[path].value for path in _NAMES if path in given}
+        unknown_names = _unknown_names(names, given)
+        raise ConfigError(_themselves([*wrong, *_faults(error, given), *unknown_names])) from None
     if wrong := [*wrong, *_disagreements(settings, given)]:
         raise ConfigError(wrong)
     return settings, {path: _line(given, path) for path in PATHS}
+
+
+def _themselves(faults: list[Fault]) -> list[Fault]:
+    """Return what is wrong by itself: a secret was taken out, and is not missing."""
+    secret = {fault.where for fault in faults if fault.words == SECRET}
+    return [fault for fault in faults if fault.words == SECRET or fault.where not in secret]
 
 
 def _line(given: Mapping[str, Given], path: str) -> str:
@@ -697,7 +716,7 @@ def _shadowed(layers: list[Layer]) -> Iterator[Fault]:
         try:
             Settings(layers=layers[n:])  # type: ignore[call-arg]  # see its sources
         except ValidationError as error:
-            for one in error.errors():
+            for one in _errors(error):
                 path, part = _split(one["loc"])
                 if path in below:
                     words = _words(".".join(map(str, one["loc"])), dict(one))
@@ -720,7 +739,7 @@ def _holds_truth(value: Any) -> bool:
 
 
 def _faults(error: ValidationError, given: Mapping[str, Given]) -> Iterator[Fault]:
-    for one in error.errors():
+    for one in _errors(error):
         path, part = _split(one["loc"])
         words = _words(".".join(map(str, one["loc"])), dict(one))
         if path in PATHS:
@@ -733,6 +752,13 @@ def _faults(error: ValidationError, given: Mapping[str, Given]) -> Iterator[Faul
         yield Fault(where, words)
 
 
+def _errors(error: ValidationError) -> Iterator[Any]:
+    """Yield all but that a list is too short because of what is wrong in it."""
+    found = error.errors()
+    inner = {one["loc"][:-1] for one in found}
+    yield from (one for one in found if one["type"] != "too_short" or one["loc"] not in inner)
+
+
 def _split(loc: Sequence[str | int]) -> tuple[str, tuple[str | int, ...]]:
     """Part where an error is into the path of a setting, or a section, and what is within."""
     for n in range(len(loc), 0, -1):
@@ -743,7 +769,7 @@ def _split(loc: Sequence[str | int]) -> tuple[str, tuple[str | int, ...]]:
 
 
 def _words(path: str, error: Mapping[str, Any]) -> str:
-    what = error["msg"].removeprefix("Value error, ")
+    path, what = printable(path), error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         named = path.rpartition(".")[2] in what
         return what if named else f"{path}: {what}".removeprefix(": ")
@@ -751,8 +777,24 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
         return f"expected {path}, got nothing"
     if error["type"] == "extra_forbidden":
         return f"expected no name {shown(path)}"
-    what = what.replace("Input should ", "to ", 1)
+    what = _KINDS.get(error["type"], what.replace("Input should ", "to ", 1))
     return f"expected {path} {what}, got {shown(error['input'])}"
+
+
+# In place of pydantic's words, by the type of its error.
+_KINDS: Final = {
+    "bool_type": "to be true or false",
+    "bool_parsing": "to be true or false",
+    "int_type": "to be a whole number",
+    "int_parsing": "to be a whole number",
+    "int_from_float": "to be a whole number",
+    "float_type": "to be a number",
+    "float_parsing": "to be a number",
+    "string_type": "to be text",
+    "dict_type": "to be names and values, as in {BTC-USD: 1}",
+    "tuple_type": "to be a list, as in [a, b]",
+    "too_short": "to be longer",
+}
 
 
 def _contradiction(section: str, words: str, given: Mapping[str, Given]) -> tuple[str, str]:
@@ -772,7 +814,7 @@ def _foremost(places: Sequence[str]) -> str:
 
 def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
     """Find what agrees with its own section, and not with another one."""
-    yield from _unknown_names(settings, given)
+    yield from _unknown_names({path: value_of(settings, path) for path in _NAMES}, given)
     if settings.strategy == "mix" and settings.strategies.mix is None:
         words = "expected strategies.mix beside strategy mix, got nothing"
         yield Fault(_at(given, "strategy"), words)
@@ -796,20 +838,24 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
                 yield Fault(where, f"signals.{name}: {words}")
 
 
-def _unknown_names(settings: Settings, given: Mapping[str, Given]) -> Iterator[Fault]:
+_NAMES: Final = ("strategy", "signals.use")
+
+
+def _unknown_names(names: Mapping[str, Any], given: Mapping[str, Given]) -> Iterator[Fault]:
     """Find what is no name of a strategy or a signal, nor a file; not of what is typed."""
-    strategy, use = settings.strategy, settings.signals.use
+    texts = {path: value for path, value in names.items() if isinstance(value, str)}
+    strategy, use = texts.get("strategy", "none"), texts.get("signals.use", "")
     known = [*SETTINGS, "mix", "none"]
     wanted = [part.strip() for part in use.split(",") if part.strip()]
     signals = [*(make().name for make in ALL), "all"]
-    for path, name, names in (
+    for path, name, meant in (
         ("strategy", strategy, known),
         *(("signals.use", name, signals) for name in wanted if not use.endswith(".py")),
     ):
         typed = _at(given, path).startswith("--")
-        if name not in names and not typed and not _FILE.search(name) and not _module(path, name):
-            words = f"expected one of {', '.join(names)}, or a file, got {shown(name)}"
-            yield Fault(_at(given, path), words + near(name, names))
+        if name not in meant and not typed and not _FILE.search(name) and not _module(path, name):
+            words = f"expected one of {', '.join(meant)}, or a file, got {shown(name)}"
+            yield Fault(_at(given, path), words + near(name, meant))
 
 
 _FILE: Final = re.compile(r"[/\\]|\.(py|toml|json)$")

@@ -16,14 +16,14 @@ from dydx_conn import ConnError, Network, Subaccount
 from dydx_paper import Entry, LedgerError, VenueState, from_json, resumed
 from dydx_risk import Memory
 from msgspec.structs import replace
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from bot.config.configured import loaded_of
 from bot.database.rows import database_of
 from bot.database.spill import spilled
 from bot.database.store import absorb
 from bot.database.tables import TABLES, engine_of, explained, upgrade, writing
-from bot.run.resume import Left
+from bot.run.resume import Left, Shared
 
 
 def carried(
@@ -81,16 +81,25 @@ def _read(connection: Connection, chain_id: str, account: str, *, paper: bool) -
     for run in connection.execute(query.order_by(runs.c.id.desc())).mappings():
         of_run = select(checkpoints).where(checkpoints.c.run_id == run["id"])
         checkpoint = connection.execute(of_run).mappings().first()
-        left = Left(run=run["id"], ledger=run["ledger"], at=0, ended=run["ended"] is not None)
+        ended = run["ended"]
+        left = Left(run=run["id"], ledger=run["ledger"], at=0, ended=ended is not None)
+        left = replace(left, until=ended or _last_sign(connection, run["id"]))
         if paper:
             left = _venue(connection, left)
         if checkpoint is not None:
             memory = _decoded(checkpoint["data"], Memory)
             at, seq = max(left.at, checkpoint["at"]), max(left.seq, checkpoint["seq"])
-            left = replace(left, memory=memory, at=at, seq=left.seq if paper else seq)
+            parts = _decoded(checkpoint["data"], Shared).parts
+            left = replace(left, memory=memory, parts=parts, at=at, seq=left.seq if paper else seq)
         if (left.venue if paper else left.memory) is not None:
             return left
     return None  # or all were killed before they had begun
+
+
+def _last_sign(connection: Connection, run: int) -> int:
+    """Return when a run that was killed wrote down what it was worth last, 0 if never."""
+    points = TABLES["equity_points"]
+    return connection.scalar(select(func.max(points.c.at)).where(points.c.run_id == run)) or 0
 
 
 def _venue(connection: Connection, left: Left) -> Left:

@@ -261,7 +261,9 @@ def written_down(
     path = settings.record or ""
     made = _written_down(arguments, bot, left, mode=mode, recording=path, **named)
     writers = [one.writer for one in made]
-    carrying = [Carrying(bot.venue, bot.risk, one.put, left, one.hurry) for one in writers]
+    carrying = [
+        Carrying(bot.venue, bot.risk, one.put, left, one.hurry, bot.parts) for one in writers
+    ]
     bot.journal.listeners += [one.hear for one in carrying]
     return [*made, *carrying]
 

@@ -20,7 +20,7 @@ from reactivex import Observable, operators
 from bot.config.configured import environment_of
 from bot.config.environment import check_chain, enter
 from bot.config.settings import RECORDING
-from bot.database.rows import replay_written_down, written_down
+from bot.database.rows import database_of, replay_written_down, written_down
 from bot.live.runs import (
     DEPOSIT,
     conduct,
@@ -140,6 +140,9 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
     if claim is not None:
         left = beginning(claim.earlier) if left is None else beyond(left, claim.earlier)
         claim.note(1 if left is None else unused_id(left))
+    if left is not None and not left.run and not arguments.fresh and database_of(arguments):
+        what = f"expected what an earlier run of {us} left in the database, got none"
+        print(f"bot: warning: {what}: it begins with a deposit", file=sys.stderr)
     if left is not None and left.run:
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]

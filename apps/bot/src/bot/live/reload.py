@@ -26,6 +26,7 @@ from dydx_strategy import StrategyError
 from pydantic_core import to_json, to_jsonable_python
 
 from bot.config.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
+from bot.config.document import content_of
 from bot.config.settings import (
     FILE,
     PATHS,
@@ -176,17 +177,17 @@ class Reloader:
         if (path := before.path) is None:
             raise RestartError("expected a run that goes by a file of settings, got none: restart")
         for _ in range(_LOOKS):
-            content = content_of(path)
+            content = _content(path)
             self._stopping.wait(_STEP_MS / 1e3)
             try:
                 if content is not None and not content.strip():
                     raise ConnError(f"{path}: expected settings, got an empty file")
                 found = _Edition.of(before.again())
             except ConnError:
-                if content_of(path) == content:
+                if _content(path) == content:
                     raise
             else:
-                if content_of(path) == content:
+                if _content(path) == content:
                     return found
         raise ConnError(f"{path}: expected a file that stands still, got one that does not")
 
@@ -240,7 +241,7 @@ class Seen:
         stamp = identity(path)
         if not (named or self.doubted) and stamp == self._stamp:
             return ""
-        before, self._stamp, self._content = self._content, stamp, content_of(path)
+        before, self._stamp, self._content = self._content, stamp, _content(path)
         if self._content != before:
             return "new"
         return "still" if self.doubted else ""
@@ -256,10 +257,10 @@ def identity(path: Path) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, *((found.st_mtime_ns, found.st_size) if is_file else ()))
 
 
-def content_of(path: Path) -> bytes | None:
+def _content(path: Path) -> bytes | None:
     """Return what is in a file; None if it cannot be read."""
     try:
-        return path.read_bytes()
+        return content_of(path)
     except OSError:
         return None
 

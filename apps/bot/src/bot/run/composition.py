@@ -54,10 +54,12 @@ from dydx_risk import (
 from dydx_signals import Scored, Scorer, every, scores
 from dydx_strategy import (
     SETTINGS,
+    Allocator,
     AllocatorSettings,
     Decider,
     Decision,
     Pace,
+    StakesLeft,
     Strategy,
     StrategyError,
     load_allocator,
@@ -315,9 +317,16 @@ class Bot:
         if state.link == ACCOUNT:
             left = carry_on(state, self.venue, self.risk)
             self.shown.carried = self.shown.notice = left.words(state.at)
+            if isinstance(self.shown.strategy, Allocator):
+                self.shown.strategy.recall(left.parts)
         else:
             self.scorer.restore(state)
         self.journal.began(state)
+
+    def parts(self) -> Mapping[str, StakesLeft]:
+        """Return what each has of several strategies that share the account."""
+        strategy = self.shown.strategy
+        return strategy.left if isinstance(strategy, Allocator) else {}
 
     def follow(self) -> None:
         """Note the curve of each score from here on, for whoever shows them."""

@@ -32,15 +32,19 @@ from dydx_paper import (
     to_json,
 )
 from dydx_risk import Memory, Risk
+from dydx_strategy import StakesLeft
 
 from bot.run.journal import JournalEntry
 
 ACCOUNT: Final = "account"  # the link of the frame
 _SECOND_NS: Final = 1_000_000_000
+_SOON_NS: Final = 100_000_000
 _PAUSE_S: Final = 0.0005  # between two parts of it: the thread of the frames goes first
 _EVENTS: Final = 5_000  # a state is stored again after so many: a next run reads no more of them
 # What may have gone out, and is in no row yet, when a run is killed.
 _AHEAD: Final = 1_024
+
+Parts = Mapping[str, StakesLeft]
 
 # === Left ===
 # What a run left, as the next one reads it, and in words.
@@ -52,10 +56,13 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     `run` and `ledger` are its numbers in the database, 0 of an account that begins, `seq` and `at`
     of the newest frame that is in it, and `ended` whether it ended by itself. `lost` counts the
     rows that are missing, `paid_in` is what came since, in quote quantums, where that is known.
+    `parts` is what of it each had of several strategies that share the account, `until` the end of
+    the run, or the newest sign of it.
     """
 
     run: int
     at: int
+    until: int = 0
     seq: int = 0
     ended: bool
     ledger: int = 0
@@ -63,6 +70,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     paid_in: int = 0
     venue: VenueState | None = None
     memory: Memory | None = None
+    parts: dict[str, StakesLeft] = {}
 
     @property
     def text(self) -> str:
@@ -88,7 +96,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         if not self.run:
             return "begins, with client ids that no earlier run of it has used"
         how = "ended" if self.ended else "was killed"
-        ago = _ago(max(now - self.at, 0) // _SECOND_NS)
+        ago = _ago(max(now - max(self.at, self.until), 0) // _SECOND_NS)
         lost = f"; {self.lost} rows of it are missing" if self.lost else ""
         since = f"run {self.run}, which {how} {ago} ago{lost}"
         if self.venue is None:
@@ -169,6 +177,12 @@ def unused_id(left: Left) -> int:
     return (max(used, default=0) + _AHEAD) % 2**32
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """What of a checkpoint is of several strategies."""
+
+    parts: dict[str, StakesLeft] = {}
+
+
 # === Writing ===
 # What goes into the database while a run goes on: beside it, at most a row a frame.
 
@@ -176,9 +190,10 @@ def unused_id(left: Left) -> int:
 class Carrying:
     """Stores what a next run needs; the last one's comes before all other frames.
 
-    A row a frame in which something happened to the account, and of risk's memory at most one a
-    second, where it changed; but where a position is to be left goes to the writer before the order
-    that enters it goes out, and `hurry` lets it write. Rows are made by the writer's thread.
+    A row a frame in which something happened to the account, and of risk's memory, where it
+    changed, one a second, or soon after such a frame; but where a position is to be left goes to
+    the writer before the order that enters it goes out, and `hurry` lets it write. Rows are made by
+    the writer's thread.
     """
 
     name = "memory"
@@ -187,12 +202,14 @@ class Carrying:
     def __init__(
         self, venue: object, risk: Risk, put: Callable[[str, Any], None],
         left: Left | None = None, hurry: Callable[[], None] = lambda: None,
+        parts: Callable[[], Parts] = dict,
     ) -> None:  # fmt: skip
         self._hurry = hurry
         self._venue = venue if isinstance(venue, PaperVenue) else None
         self._risk, self._put, self._left = risk, put, left
         self._digest: Digest | None = None
         self._memory: Memory | None = None
+        self._parts, self._known = parts, dict[str, StakesLeft]()
         self._rows, self._stored, self._due = 0, 0, 0
         self._last: Frame | None = None  # the newest frame
 
@@ -210,6 +227,7 @@ class Carrying:
             memory = left.memory
             if venue is not None:
                 memory = msgspec.structs.replace(memory, next_client_id=unused_id(left))
+            self._known = left.parts
             self._remember(memory)
 
     def hear(self, event: JournalEntry | AccountUpdate) -> None:
@@ -225,6 +243,8 @@ class Carrying:
         # Of each frame: no call where nothing happened.
         if (digest := self._digest) is not None and digest.events:
             self._store(digest)
+            # Whose a fill is, strategies learn with the next score.
+            self._due = min(self._due, frame.mono + _SOON_NS)
         if frame.mono >= self._due:
             self._due = frame.mono + _SECOND_NS
             self._check()
@@ -262,14 +282,16 @@ class Carrying:
 
     def _check(self) -> None:
         memory = self._risk.memory
-        if memory.day >= 0 and _aside(memory) != _aside(self._memory):
+        known, self._known = self._known, {**self._parts()}
+        changed = _aside(memory) != _aside(self._memory) or known != self._known
+        if memory.day >= 0 and changed:
             self._remember(memory)
 
     def _remember(self, memory: Memory) -> None:
         self._memory = memory
         seq, at = self._moment
         row = {"seq": seq, "at": at or memory.now}
-        self._put("checkpoints", partial(_memory_row, row, memory))
+        self._put("checkpoints", partial(_memory_row, row, memory, self._known))
 
 
 def _aside(memory: Memory | None) -> Memory | None:
@@ -289,5 +311,6 @@ def _entry_row(row: Mapping[str, Any], events: Iterable[Event], carried: Carried
     return {**row, "data": to_json(Entry.of(events, carried))}
 
 
-def _memory_row(row: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
-    return {**row, "data": to_json(memory)}
+def _memory_row(row: Mapping[str, Any], memory: Memory, parts: Parts) -> dict[str, Any]:
+    more = {"parts": parts} if parts else {}
+    return {**row, "data": to_json({**msgspec.structs.asdict(memory), **more})}
