@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.__main__ import main
@@ -154,7 +155,7 @@ def test_the_users_own_database_is_read_without_the_tree_of_settings(
 ) -> None:
     """To load it takes longer than to look."""
     monkeypatch.chdir(tmp_path)
-    loads = []
+    loads: list[Any] = []
     monkeypatch.setattr("bot.config.configured.opened_of", loads.append)
 
     assert bot("history")[0] == 0

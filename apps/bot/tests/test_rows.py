@@ -95,7 +95,13 @@ def test_what_the_journal_counts_is_in_the_database(run: Run) -> None:
     assert ids["decisions"] == {entry.id for entry in bot.journal.of_kind("decision")}
     assert ids["verdicts"] == {entry.id for entry in bot.journal.of_kind(*kinds[1:-1])}
     assert ids["fills"] == {entry.id for entry in bot.journal.of_kind("fill")}
-    assert len(found["order_changes"]) == len(bot.journal.of_kind("order"))
+    stood: dict[str, tuple[str, ...]] = {}
+    changes = 0
+    for state in (entry.value for entry in bot.journal.of_kind("order")):
+        stands = state.status, str(state.filled), state.reason
+        changes += stood.get(state.id) != stands
+        stood[state.id] = stands
+    assert len(found["order_changes"]) == changes
 
 
 @pytest.mark.replays

@@ -11,10 +11,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import bot.live.trade
 import msgspec
@@ -242,6 +244,24 @@ def test_worth_is_what_risk_knows() -> None:
 
     assert venue.figures().equity == 1_000_000_000
     assert venue.figures().unrealized_pnl == 0
+
+
+def test_what_positions_had_gained_before_a_run_is_no_profit_of_it() -> None:
+    """Only what they gain from the moment at which the account is known."""
+    row = SimpleNamespace(unrealized_pnl=Fraction(7))
+    judge = SimpleNamespace(
+        account=SimpleNamespace(trouble=""), positions=lambda: [row], next_client_id=1,
+        margin=SimpleNamespace(known=True, net_collateral=1_007_000_000),
+    )  # fmt: skip
+    venue = WireVenue(US)
+    venue._risk = cast(Any, judge)
+    venue.known = True
+
+    venue.receive(Frame(1, NOW, 5, "clock", "tick"))
+    first = venue.figures().unrealized_pnl
+    row.unrealized_pnl = Fraction(17, 2)
+
+    assert (first, venue.figures().unrealized_pnl) == (0, 1_500_000)
 
 
 def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:

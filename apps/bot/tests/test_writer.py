@@ -196,6 +196,25 @@ def test_an_order_that_ended_while_no_bot_ran_is_left(url: str) -> None:
     assert changes == [(2, -1, "gone", 8, "LEFT", why)]
 
 
+def test_what_an_order_was_already_is_no_change(url: str) -> None:
+    """Each run begins with all the orders that the venue lists."""
+
+    def change(at: int, status: str, filled: str = "0") -> dict[str, Any]:
+        stands = {"status": status, "filled": filled, "reason": ""}
+        return {"order_id": "o", "seq": at, "at": at, **stands}
+
+    with writing(url, ledger=0) as made:
+        for at, status in enumerate(("OPEN", "OPEN", "FILLED"), 1):
+            made.put("order_changes", change(at, status, "1" if at == 3 else "0"))
+    with writing(url, ledger=0) as made:
+        made.put("order_changes", change(4, "FILLED", "1"))
+        made.put("order_changes", change(5, "OPEN", "1"))
+
+    assert rows(url, "order_changes", "run_id", "at", "status") == [
+        (1, 1, "OPEN"), (1, 3, "FILLED"), (2, 5, "OPEN"),
+    ]  # fmt: skip
+
+
 def position(name: str, **more: Any) -> dict[str, Any]:
     """Return a row of an open position."""
     sums = {"realized": 5, "unrealized": -7, "funding": 0, "fees": 0}

@@ -305,12 +305,33 @@ def _write(connection: Connection, table: str, rows: Sequence[Row], own: Row) ->
             which += [orders.c.run_id != own["run_id"], orders.c.order_id.not_in(row["open"])]
             _end_orders(connection, which, own["run_id"], row["at"], _GONE)
         return
+    if table == changes.name and not (rows := _news(connection, rows, own)):
+        return
     filled = {name: value for name, value in own.items() if name in TABLES[table].c}
     names = tuple(filled | rows[0])
     statement = _statement(connection.dialect.name, table, names)
     connection.execute(statement, [filled | row for row in rows])
     if table == "ledger_events":
         _prune(connection, rows, own)
+
+
+def _news(connection: Connection, rows: Sequence[Row], own: Row) -> Sequence[Row]:
+    """Leave out what an order was already: each run begins with all that the venue lists."""
+    account = [changes.c[name] == own[name] for name in ("chain_id", "account", "ledger")]
+    ids = changes.c.order_id.in_({row["order_id"] for row in rows})
+    found = sqlalchemy.select(changes.c.order_id, *(changes.c[name] for name in _CHANGES))
+    found = found.where(*account, ids).order_by(changes.c.at, changes.c.seq, changes.c.n)
+    known = {order_id: tuple(stood) for order_id, *stood in connection.execute(found)}
+    news = []
+    for row in rows:
+        stands = tuple(row[name] for name in _CHANGES)
+        if known.get(row["order_id"]) != stands:
+            known[row["order_id"]] = stands
+            news.append(row)
+    return news
+
+
+_CHANGES: Final = ("status", "filled", "reason")
 
 
 def _prune(connection: Connection, rows: Sequence[Row], own: Row) -> None:

@@ -11,6 +11,7 @@ there the orders go nowhere, because their fate is in the recording already.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 class Money(msgspec.Struct):
     """What the account did since the run began, in quote quantums; positive costs are paid.
 
+    What positions had gained before, `unrealized_pnl` leaves out: no run of ours won it.
     `complete` is False where fills are missing: what they earned is in no figure.
     """
 
@@ -103,6 +105,7 @@ class WireVenue:
         self.known = False  # whether an account snapshot has come
         self._risk: Risk | None = None
         self._numbered = False
+        self._gained_before: int | None = None  # by what is held when the account is first known
 
     def begin(self, risk: "Risk") -> None:
         """Learn who judges the account's worth."""
@@ -113,6 +116,8 @@ class WireVenue:
         if not self._numbered and self._risk is not None:
             self._numbered = True
             self._risk.next_client_id = next(client_ids(frame.at))
+        if self._gained_before is None and self.known:
+            self._gained_before = self._gained()
         if self.trader is not None:
             self.trader.observe(frame)
         self.origins.observe(frame)
@@ -173,11 +178,17 @@ class WireVenue:
             insurance_paid=profit.insurance, fills=profit.fills, wins=profit.wins,
             losses=profit.losses, liquidations=profit.liquidations, complete=profit.complete,
         )  # fmt: skip
-        if risk is not None and not risk.account.trouble and risk.margin.known:
-            pnl = [row.unrealized_pnl or 0 for row in risk.positions()]
+        if risk is not None and (gained := self._gained()) is not None:
             money.equity = risk.margin.net_collateral
-            money.unrealized_pnl = int(sum(pnl) * 10**6)
+            money.unrealized_pnl = gained - (self._gained_before or 0)
         return money
+
+    def _gained(self) -> int | None:
+        risk = self._risk
+        if risk is None or risk.account.trouble or not risk.margin.known:
+            return None
+        usdc = sum((row.unrealized_pnl or 0 for row in risk.positions()), Fraction(0))
+        return int(usdc * 10**6)
 
     @property
     def open(self) -> list[OrderState]:
