@@ -6016,10 +6016,7 @@ class Risk:
         return self._ladder(margin, step)
 
     def halt(self, reason: str, *, foreign: bool = False) -> None:
-        """Let nothing in until it is taken back: exits pass, and the guard goes on.
-
-        `foreign` says that somebody else trades the account.
-        """
+        """Let exits and guard alone go on until it is taken back; `foreign`: others trade it."""
         self._halted, self._foreign = reason or "no reason was given", foreign
 
     def adopt(self, ticker: str) -> None:

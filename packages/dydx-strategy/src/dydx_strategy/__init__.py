@@ -2768,6 +2768,41 @@ class _Child:
         paid = sum(stake.paid for stake in self.stakes.values())  # integers
         return paid / 1e6 + math.fsum(worth)
 
+    def result(self, lots: Mapping[str, _Lot], cuts: Mapping[str, Sequence[str]]) -> StrategyResult:
+        # Its own cuts, and those of all that want a market.
+        own = ("cut to ", f"{self.title} cut to ")
+        why = {
+            ticker: tuple(
+                word.removeprefix(f"{self.title} ") for word in row if word.startswith(own)
+            )
+            for ticker, row in cuts.items()
+            if ticker in self.wants
+        }
+        return StrategyResult(
+            title=self.title, state=self.state, share=self.share, pnl_usdc=self.pnl_usdc(lots),
+            best_usdc=self.best, stakes=self.stakes, wants=self.wants, allocated=self.allocated,
+            decided=self.newest, cuts=why,
+        )  # fmt: skip
+
+
+def _lot_of(scored: Scored | None) -> _Lot | None:
+    view = None if scored is None else scored.view
+    if view is None or view.market is None or view.oracle is None:
+        return None
+    return _Lot(view.oracle.price, 10.0**view.market.atomic_resolution)
+
+
+def _close(stakes: Sequence[Stake], rest: int, lot: _Lot) -> int:
+    """Close in proportion what went while no run was there; return what of `rest` is left."""
+    parts = [stake.quantums for stake in stakes]
+    held = sum(parts)  # integers
+    if rest * held >= 0:
+        return rest
+    closed = max(rest, -held) if rest < 0 else min(rest, -held)
+    for stake, share in zip(stakes, share_out(closed, parts), strict=True):
+        stake.add(share, -round(lot.usdc(share) * 1e6), 0)
+    return rest - closed
+
 
 class Allocator:
     """Several strategies on one account, each with a part of it by its weight.
@@ -2893,26 +2928,7 @@ class Allocator:
 
     def results(self) -> tuple[StrategyResult, ...]:
         """Return what each strategy has come to."""
-        return tuple(
-            StrategyResult(
-                title=child.title, state=child.state, share=child.share,
-                pnl_usdc=child.pnl_usdc(self._lots), best_usdc=child.best, stakes=child.stakes,
-                wants=child.wants, allocated=child.allocated, decided=child.newest,
-                cuts=self._cuts_of(child),
-            )
-            for child in self._children
-        )  # fmt: skip
-
-    def _cuts_of(self, child: _Child) -> dict[str, tuple[str, ...]]:
-        """Return why a strategy was cut: its own cuts, and those of all that want a market."""
-        own = ("cut to ", f"{child.title} cut to ")
-        return {
-            ticker: tuple(
-                word.removeprefix(f"{child.title} ") for word in row if word.startswith(own)
-            )
-            for ticker, row in self._cuts.items()
-            if ticker in child.wants
-        }
+        return tuple(child.result(self._lots, self._cuts) for child in self._children)
 
     def _take(self, scored: Scored, held: Holdings) -> None:
         """Take in what the account holds; what it had when first known is somebody's, too."""
@@ -2934,13 +2950,8 @@ class Allocator:
         stakes = [child.stakes[ticker] for child in owners]
         stakes += [self.nobody[ticker]] if ticker in self.nobody else []
         quantums = 0 if found is None else round(float(found.size) / lot.unit)
-        parts = [stake.quantums for stake in stakes]
-        rest = quantums - sum(parts)  # integers
-        if rest * sum(parts) < 0:  # integers: some was closed meanwhile, or all of it
-            closed = max(rest, -sum(parts)) if rest < 0 else min(rest, -sum(parts))  # integers
-            for stake, share in zip(stakes, share_out(closed, parts), strict=True):
-                stake.add(share, -round(lot.usdc(share) * 1e6), 0)
-            rest -= closed
+        held = sum(stake.quantums for stake in stakes)  # integers
+        rest = _close(stakes, quantums - held, lot)
         if rest and found is not None:
             cash = -round(float(found.size) * (rest / quantums) * found.entry_price * 1e6)
             owner = self._owner(ticker)
@@ -2958,12 +2969,8 @@ class Allocator:
 
     def _price(self, scored: Scored, ticker: str) -> bool:
         """Take in a market's price; return whether it is known by now."""
-        other = scored.markets.get(ticker)
-        if other is not None:
-            view = other.view
-            if view.market is not None and view.oracle is not None:
-                unit: float = 10.0**view.market.atomic_resolution
-                self._lots[ticker] = _Lot(view.oracle.price, unit)
+        if (lot := _lot_of(scored.markets.get(ticker))) is not None:
+            self._lots[ticker] = lot
         return ticker in self._lots
 
     def _losses(self, scored: Scored, held: Holdings) -> set[str]:
@@ -3092,21 +3099,22 @@ class Allocator:
             )  # fmt: skip
         else:
             made = Decision.of(scored, target, *reasons, *cuts, urgency=urgency)
-        return self._leaving(msgspec.structs.replace(made, ticker=ticker))
+        return _leaving(self._children, msgspec.structs.replace(made, ticker=ticker))
 
-    def _leaving(self, made: Decision) -> Decision:
-        """Set where all that is held of a market is left by itself, whoever moves in it."""
-        inside = [child for child in self._children if child.is_in(made.ticker)]
-        sides = [child.decided[made.ticker] for child in inside if made.ticker in child.decided]
-        sides = [one for one in sides if one.target_usdc * made.target_usdc > 0.0]
-        stops = [one.stop_loss for one in sides if one.stop_loss]
-        farthest = min if made.target_usdc > 0.0 else max
-        made = msgspec.structs.replace(
-            made, stop_loss=farthest(stops, default=_NONE),
-            take_profit=sides[0].take_profit if len(inside) == len(sides) == 1 else _NONE,
-        )  # fmt: skip
-        # Another's stop need not fit one's own trigger: its own watch leaves, then.
-        return msgspec.structs.replace(made, stop_loss=_NONE) if _disorder(made) else made
+
+def _leaving(children: Sequence[_Child], made: Decision) -> Decision:
+    """Set where all that is held of a market is left by itself, whoever moves in it."""
+    inside = [child for child in children if child.is_in(made.ticker)]
+    sides = [child.decided[made.ticker] for child in inside if made.ticker in child.decided]
+    sides = [one for one in sides if one.target_usdc * made.target_usdc > 0.0]
+    stops = [one.stop_loss for one in sides if one.stop_loss]
+    farthest = min if made.target_usdc > 0.0 else max
+    made = msgspec.structs.replace(
+        made, stop_loss=farthest(stops, default=_NONE),
+        take_profit=sides[0].take_profit if len(inside) == len(sides) == 1 else _NONE,
+    )  # fmt: skip
+    # Another's stop need not fit one's own trigger: its own watch leaves, then.
+    return msgspec.structs.replace(made, stop_loss=_NONE) if _disorder(made) else made
 
 
 def _change_all(children: Sequence[_Child], was: AllocatorSettings, now: AllocatorSettings) -> None:
