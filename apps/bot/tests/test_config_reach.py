@@ -16,7 +16,7 @@ from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection
 from bot.config.settings import PATHS, SECTIONS, Settings, load, value_of
-from dydx_conn import Fees
+from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import LiquidationTerms, Policy
 from dydx_strategy import Pace, WatchSettings
@@ -219,7 +219,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lines_or_none(faults: list[str]) -> bool:
     """Return whether each fault has file and line, and is one printable line."""
-    return all(re.match(r"\S*bot\.yaml:\d+", fault) and fault.isprintable() for fault in faults)
+    return all(re.match(r"\S*bot\.yaml:\d+", one) and printable(one) == one for one in faults)
 
 
 @given(st.binary(max_size=200))
@@ -257,6 +257,7 @@ def test_any_bytes_are_settings_or_faults_with_a_line(folder: Path, content: byt
     )
 )
 @example([(236, 11, "\xad")])
+@example([(158, 12, "\U00018cd6")])  # of a Unicode that this Python does not know
 def test_a_valid_file_with_changes_is_settings_or_faults_with_a_line(
     folder: Path, changes: list[tuple[int, int, str]]
 ) -> None:
