@@ -97,7 +97,7 @@ def test_every_row_and_every_file_comes_back(bot: Bot, state: Path, tmp_path: Pa
     """Whatever became of them meanwhile, which stays beside."""
     filled(default_url())
     (tmp_path / "bot.yaml").write_text("profile: steady\n")
-    rows, kept = all_rows(default_url()), files(state)
+    rows, stored = all_rows(default_url()), files(state)
     assert bot("backup", "b.bak")[0] == 0
     engine = engine_of(default_url())
     with writing(engine).begin() as connection:
@@ -108,7 +108,7 @@ def test_every_row_and_every_file_comes_back(bot: Bot, state: Path, tmp_path: Pa
     code, out, _ = bot("restore", "b.bak")
 
     assert code == 0
-    assert (all_rows(default_url()), files(state)) == (rows, kept)
+    assert (all_rows(default_url()), files(state)) == (rows, stored)
     assert (tmp_path / "bot.yaml").read_text() == "profile: steady\n"
     assert out.count("what was there is") == 3
     (before,) = tmp_path.glob("bot.yaml.before-*")
@@ -142,13 +142,13 @@ def test_a_machine_that_lost_everything_has_it_again(
 ) -> None:
     """Directories are made as they were, for their owner alone."""
     filled(default_url())
-    rows, kept = all_rows(default_url()), files(state)
+    rows, stored = all_rows(default_url()), files(state)
     bot("backup", "b.bak")
     for name in ("STATE", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / "new" / name))
     code, _, _ = bot("restore", "b.bak")
 
-    assert (code, all_rows(default_url()), files(state_directory())) == (0, rows, kept)
+    assert (code, all_rows(default_url()), files(state_directory())) == (0, rows, stored)
     ours = [path for path in (tmp_path / "new").rglob("*") if "dydx-bot" in path.parts]
     assert [path for path in ours if path.stat().st_mode & 0o077] == []
 
@@ -208,16 +208,16 @@ def test_what_makes_a_database_large_is_in_the_backup_alone(
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "error"),
     [("--trim=never", "--trim: expected a date"), ("--trim=1d", "expected no bot to run")],
 )
-def test_nothing_is_trimmed_by_mistake(bot: Bot, state: Path, typed: str, said: str) -> None:
+def test_nothing_is_trimmed_by_mistake(bot: Bot, state: Path, typed: str, error: str) -> None:
     """A time that is none is refused, and a bot may not run; then nothing is written either."""
     with open(state / "claimed-c-a.json", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         code, _, err = bot("backup", "b.bak", typed)
 
-    assert (code, said in err, Path("b.bak").exists()) == (2, True, False)
+    assert (code, error in err, Path("b.bak").exists()) == (2, True, False)
 
 
 def test_a_backup_is_of_one_moment_while_a_bot_writes(bot: Bot, tmp_path: Path) -> None:
@@ -262,10 +262,10 @@ def _old(copy: Path) -> Path:
 def test_a_check_writes_nothing(bot: Bot, state: Path, tmp_path: Path) -> None:
     """It shows what is in the file."""
     bot("backup", "b.bak")
-    kept = files(state)
+    stored = files(state)
     code, out, _ = bot("restore", "b.bak", "--check")
 
-    assert (code, files(state)) == (0, kept)
+    assert (code, files(state)) == (0, stored)
     assert "database       none yet" in out
     assert "state          2 files: halts, days, claims" in out
 
@@ -284,23 +284,23 @@ def test_no_file_is_replaced_unless_that_is_typed(bot: Bot, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "error"),
     [
         (("backup", "no/where.bak"), "expected a directory for no/where.bak, got none"),
         (("backup", "b.bak", "--database", "no.db"), "no.db, got no file"),
         (("restore", "no.bak"), "expected a backup, got no file no.bak"),
     ],
 )
-def test_what_is_not_there_is_named(bot: Bot, words: tuple[str, ...], said: str) -> None:
+def test_what_is_not_there_is_named(bot: Bot, words: tuple[str, ...], error: str) -> None:
     """And nothing is left behind."""
     code, _, err = bot(*words)
 
     assert (code, list(Path.cwd().iterdir())) == (2, [])
-    assert said in err
+    assert error in err
 
 
 def test_a_wrong_passphrase_opens_nothing(bot: Bot, state: Path) -> None:
-    """It is told apart from a damaged file."""
+    """It is not taken for a damaged file."""
     bot("backup", "b.bak")
     code, _, err = bot("restore", "b.bak", word="wrong horse battery")
 
@@ -340,14 +340,14 @@ def test_a_file_that_is_cut_anywhere_restores_nothing(
     """Also between two chunks, and before the last one."""
     (state / "days.json").write_bytes(bytes(range(256)) * 9)
     bot("backup", "b.bak")
-    whole, kept = (tmp_path / "b.bak").read_bytes(), files(state)
+    whole, stored = (tmp_path / "b.bak").read_bytes(), files(state)
     for size in (3, 19, 60, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.bak").write_bytes(whole[:size])
         code, _, err = bot("restore", "cut.bak")
         assert code == 2
         assert ("cut off" in err) or ("another file" in err) or ("expected version 1" in err)
 
-    assert files(state) == kept
+    assert files(state) == stored
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -384,7 +384,7 @@ def _chunks(whole: bytes) -> tuple[bytes, list[bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "error"),
     [
         ("state/../../x", b"", "expected what a bot stores in w.bak, got 'state/../../x'"),
         ("state//tmp/x", b"", "expected what a bot stores in w.bak, got 'state//tmp/x'"),
@@ -395,7 +395,7 @@ def _chunks(whole: bytes) -> tuple[bytes, list[bytes]]:
     ],
 )
 def test_a_file_that_somebody_else_made_writes_nowhere_else(
-    bot: Bot, tmp_path: Path, name: str, content: bytes, said: str
+    bot: Bot, tmp_path: Path, name: str, content: bytes, error: str
 ) -> None:
     """Whoever knows the passphrase may still not choose where it writes."""
     with sealed.sealing(tmp_path / "w.bak", SecretStr(WORD)) as tar:
@@ -405,7 +405,7 @@ def test_a_file_that_somebody_else_made_writes_nowhere_else(
     code, _, err = bot("restore", "w.bak")
 
     assert code == 2
-    assert said in err
+    assert error in err
 
 
 def test_nothing_is_restored_while_a_bot_runs(bot: Bot, state: Path) -> None:
@@ -449,14 +449,14 @@ def test_what_cannot_be_put_in_place_leaves_all_as_it_was(
     filled(default_url())
     bot("backup", "b.bak")
     (state / "new.json").write_text("1")
-    kept, rows = files(state), all_rows(default_url())
+    stored, rows = files(state), all_rows(default_url())
     moves = _failing_at(3)
     monkeypatch.setattr(backup, "_move", lambda *how: next(moves)(*how))  # noqa: PLW0108 - each its own
     code, _, err = bot("restore", "b.bak")
 
     assert code == 2
     assert "expected to put all in place, got no space: all is as it was" in err
-    assert (files(state), all_rows(default_url())) == (kept, rows)
+    assert (files(state), all_rows(default_url())) == (stored, rows)
 
 
 def _failing_at(count: int) -> Iterator[Callable[..., None]]:

@@ -354,7 +354,7 @@ def test_profit_is_summed_by_what_is_chosen(bot: Bot, typed: str, groups: dict[A
 
 
 def test_equity_of_a_market_is_not_known(bot: Bot) -> None:
-    """It is null for a program, and said so to a person."""
+    """It is null for a program, and in words for a person."""
     _, out, _ = bot("pnl", "--by", "market", "--ticker", "BTC-USD")
     assert "equity       not known: an account's is stored, not a market's" in out
     _, out, _ = bot("pnl", "--by", "market", "--json")

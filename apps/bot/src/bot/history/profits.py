@@ -5,7 +5,7 @@
     equity_points ──► equity at begin and end, drawdown ──┘
 
 What a position has realized counts when it closed, or when it was last looked at; what it is worth
-beyond that counts there too. What is not stored by a group is None, and said so.
+beyond that counts there too. What is not stored by a group is None, and the output says so.
 """
 
 import argparse
