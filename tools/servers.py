@@ -89,11 +89,11 @@ def _end_with_us() -> None:
 
 def _answering(server: subprocess.Popen[bytes], status: Path) -> None:
     # It listens before it is ready: on a busy machine whoever connects then is refused.
-    for _ in range(400):
+    for _ in range(1_200):
         if server.poll() is not None:
             raise OSError(f"expected PostgreSQL to run, got exit code {server.returncode}")
         with contextlib.suppress(OSError):
             if status.read_text().split()[-1:] == ["ready"]:
                 return
         time.sleep(0.025)
-    raise OSError("expected PostgreSQL to answer within ten seconds, got nothing")
+    raise OSError("expected PostgreSQL to answer within 30 s, got nothing")
