@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -248,7 +247,7 @@ def test_worth_is_what_risk_knows() -> None:
 
 def test_what_positions_had_gained_before_a_run_is_no_profit_of_it() -> None:
     """Only what they gain from the moment at which the account is known."""
-    row = SimpleNamespace(unrealized_pnl=Fraction(7))
+    row = SimpleNamespace(unrealized_pnl=Decimal(7))
     judge = SimpleNamespace(
         account=SimpleNamespace(trouble=""), positions=lambda: [row], next_client_id=1,
         margin=SimpleNamespace(known=True, net_collateral=1_007_000_000),
@@ -259,7 +258,7 @@ def test_what_positions_had_gained_before_a_run_is_no_profit_of_it() -> None:
 
     venue.receive(Frame(1, NOW, 5, "clock", "tick"))
     first = venue.figures().unrealized_pnl
-    row.unrealized_pnl = Fraction(17, 2)
+    row.unrealized_pnl = Decimal("8.5")
 
     assert (first, venue.figures().unrealized_pnl) == (0, 1_500_000)
 

@@ -11,7 +11,6 @@ there the orders go nowhere, because their fate is in the recording already.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -187,8 +186,7 @@ class WireVenue:
         risk = self._risk
         if risk is None or risk.account.trouble or not risk.margin.known:
             return None
-        usdc = sum((row.unrealized_pnl or 0 for row in risk.positions()), Fraction(0))
-        return int(usdc * 10**6)
+        return int(sum(row.unrealized_pnl or 0 for row in risk.positions()) * 10**6)
 
     @property
     def open(self) -> list[OrderState]:
