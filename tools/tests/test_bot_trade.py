@@ -479,7 +479,7 @@ def test_what_the_last_run_left_is_compared_with_the_indexer_and_the_chain(
     replayed = json.loads(capsys.readouterr().out)
 
     assert fill.size == "0.01"
-    assert f"{us} was left by no run that is stored: the indexer at block" in alone
+    assert f"{us} is known from no earlier run: the indexer at block" in alone
     assert "BTC-USD: the last run left +0, the indexer has +0.01 at block" in explained
     assert ": 0.01 was bought while no bot ran: fill " in explained
     assert (
