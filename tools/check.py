@@ -79,9 +79,7 @@ def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Comman
     Cheap ones first, for an early word; then long before short, so that all lanes end together.
     """
     python = [sys.executable, "-m"]
-    tests = {name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()}
-    tests |= {name: [[uv, "run", "--package", name, "pytest"]] for name in distributions}
-    longest_first = sorted(tests, key=lambda name: name not in _LONGEST)
+    gates = sorted(distributions, key=lambda name: name != "bot")
     return {
         "lock": [[uv, "lock", "--check"]],
         # uv does not check the bounds between members when it locks; this does.
@@ -92,11 +90,9 @@ def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Comman
         "structure": [[sys.executable, "tools/structure.py"]],
         "types": type_checks([*python, "mypy"], list(distributions.values())),
         "versions": [[sys.executable, "tools/versions.py"]],
-        **{name: tests[name] for name in longest_first},
+        **{name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()},
+        **{name: [[uv, "run", "--package", name, "pytest"]] for name in gates},
     }
-
-
-_LONGEST = ("venue", "bot")
 
 
 def tests_of_tools() -> dict[str, list[str]]:

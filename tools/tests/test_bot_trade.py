@@ -585,6 +585,8 @@ def test_a_bot_that_was_killed_knows_its_own_orders_when_it_is_started_again(
     monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["killed"])
     again = started("trade", *typed, str(tmp_path / "again.jsonl"))
     venue.wait(lambda: bool(standing(again.pid)["positions"]))
+    # On a busy machine its frames may be late for a moment.
+    venue.wait(lambda: standing(again.pid)["gate"]["state"] != "REDUCING")
     stands = standing(again.pid)
     ended(again)
 
@@ -641,7 +643,10 @@ def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
     sent = [w["told"] for w in words(tmp_path / "again.jsonl") if w["event"] == "node sent"]
     placed = [each["place"] for each in sent if "place" in each]
     assert [each["reduce_only"] for each in placed] == [True] * len(placed) != []
-    assert all(each["order_flags"] == 0 for each in placed)
+    # Where the exit fills in two halves, what leaves the rest is as small as that.
+    exits = [each["quantums"] for each in placed if each["order_flags"] == 0]
+    others = [each["quantums"] for each in placed if each["order_flags"] != 0]
+    assert all(quantums < max(exits) for quantums in others)
     assert "no position is held" in capsys.readouterr().out
 
 
