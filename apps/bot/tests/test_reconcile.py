@@ -18,12 +18,12 @@ from bot.database.spill import Spill
 from bot.database.tables import TABLES, engine_of, upgrade
 from bot.live.reconcile import (
     Finding,
-    Held,
+    HeldAt,
     Kind,
-    Left,
-    Move,
+    LastRun,
+    Movement,
+    OpenOrder,
     Reported,
-    Standing,
     compare,
     held_by,
     last_run,
@@ -53,19 +53,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import REAL, Session
 
-ORDER = Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000")
-SOLD = Move(kind="fill", at=5, paid_in=600_000_000, id="f9", ticker="ETH-USD", size=Decimal("-0.2"))
+ORDER = OpenOrder(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000")
+SOLD = Movement(
+    kind="fill", at=5, paid_in=600_000_000, id="f9", ticker="ETH-USD", size=Decimal("-0.2")
+)
 
 
-def held(height: int, eth: str = "1.2", usdc: int | None = 1_000_000_000) -> Held:
+def held(height: int, eth: str = "1.2", usdc: int | None = 1_000_000_000) -> HeldAt:
     """Return an account that holds ETH alone."""
     sizes = {"ETH-USD": Decimal(eth)} if Decimal(eth) else {}
-    return Held(height=height, sizes=sizes, collateral=usdc)
+    return HeldAt(height=height, sizes=sizes, collateral=usdc)
 
 
-def left(eth: str = "1.2", usdc: int | None = 1_000_000_000, *orders: Standing) -> Left:
+def left(eth: str = "1.2", usdc: int | None = 1_000_000_000, *orders: OpenOrder) -> LastRun:
     """Return what a run left."""
-    return Left(run="run 12", began=1, held=held(800, eth, usdc), orders=orders)
+    return LastRun(run="run 12", began=1, held=held(800, eth, usdc), orders=orders)
 
 
 HOUR = 3_600_000_000_000
@@ -144,8 +146,8 @@ AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
         (
             left(),
             Reported(held=held(830, usdc=987_660_000), moves=(
-                Move(kind="transfer", at=9, paid_in=-12_000_000, id="t1"),
-                Move(kind="funding", at=8, paid_in=-340_000, ticker="ETH-USD"),
+                Movement(kind="transfer", at=9, paid_in=-12_000_000, id="t1"),
+                Movement(kind="funding", at=8, paid_in=-340_000, ticker="ETH-USD"),
             )),
             held(830, usdc=987_660_000), "explained",
             "collateral: the last run left 1,000.000000 USDC, the indexer has 987.660000 USDC at "
@@ -156,8 +158,8 @@ AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
         (
             left(),
             Reported(held=held(830, usdc=999_990_000), at=HOUR + 9, moves=(
-                Move(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
-                Move(kind="funding", at=8, paid_in=-340_000, ticker="ETH-USD"),
+                Movement(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
+                Movement(kind="funding", at=8, paid_in=-340_000, ticker="ETH-USD"),
             )),
             held(830, usdc=999_990_000), "unexplained",
             "collateral: the last run left 1,000.000000 USDC, the indexer has 999.990000 USDC at "
@@ -168,7 +170,7 @@ AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
         (
             left(),
             Reported(held=held(830, usdc=999_990_000), at=2 * HOUR + 9, moves=(
-                Move(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
+                Movement(kind="funding", at=HOUR + 8, paid_in=-340_000, ticker="ETH-USD"),
             )),
             held(830, usdc=999_990_000), "explained",
             "collateral: the last run left 1,000.000000 USDC, the indexer has 999.990000 USDC at "
@@ -199,7 +201,7 @@ AT_812 = "the indexer has +1.0 at block 812, the chain +1.0 at block 830"
     ],
 )  # fmt: skip
 def test_each_difference_is_one_finding(
-    was: Left | None, indexer: Reported, chain: Held, kind: Kind, words: str
+    was: LastRun | None, indexer: Reported, chain: HeldAt, kind: Kind, words: str
 ) -> None:
     """With what each of the three has, at which block, and what explains it."""
     assert (kind, words) in [(each.kind, each.words) for each in compare(was, indexer, chain)]
@@ -208,10 +210,10 @@ def test_each_difference_is_one_finding(
 def test_what_was_paid_in_while_no_bot_ran_is_known() -> None:
     """It is no gain of the next run; a fill is."""
     moves = (
-        Move(kind="transfer", at=9, paid_in=5_000_000, id="t1"),
-        Move(kind="transfer", at=8, paid_in=-1_000_000, id="t2"),
-        Move(kind="fill", at=7, paid_in=300_000, id="f1", ticker="BTC-USD"),
-        Move(kind="transfer", at=6, paid_in=99_000_000, id="known to the last run"),
+        Movement(kind="transfer", at=9, paid_in=5_000_000, id="t1"),
+        Movement(kind="transfer", at=8, paid_in=-1_000_000, id="t2"),
+        Movement(kind="fill", at=7, paid_in=300_000, id="f1", ticker="BTC-USD"),
+        Movement(kind="transfer", at=6, paid_in=99_000_000, id="known to the last run"),
     )
     now = held(830, usdc=1_004_300_000)
 
@@ -250,9 +252,9 @@ def test_whatever_fills_did_is_explained_by_them(
 ) -> None:  # fmt: skip
     """With those before, which the last run knew of, beside them; and funding of any hours."""
     moves = [
-        Move(kind="fill", at=at, id=f"f{at}", ticker="ETH-USD", size=size, paid_in=paid)
+        Movement(kind="fill", at=at, id=f"f{at}", ticker="ETH-USD", size=size, paid_in=paid)
         for at, (size, paid) in enumerate([*before, *since])
-    ] + [Move(kind="funding", at=20, paid_in=paid) for paid in funding]
+    ] + [Movement(kind="funding", at=20, paid_in=paid) for paid in funding]
     size = was + sum((size for size, _ in since), Decimal(0))
     now = held(9, str(size), usdc + sum(paid for _, paid in since) + sum(funding))
 
@@ -347,7 +349,7 @@ def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
 
     now = queried(net, Subaccount(owner, int(number)), 0)
     chain = held_by(chain_of(session.truth, name))
-    nothing = Left(run="run 1", began=0, held=Held(collateral=0))
+    nothing = LastRun(run="run 1", began=0, held=HeldAt(collateral=0))
 
     assert compare(None, now, chain) == []
     assert {found.kind for found in compare(nothing, now, chain)} <= {"explained", "noted"}
@@ -371,7 +373,7 @@ def test_rows_that_cannot_be_read_explain_nothing(indexer: tuple[Venue, Network]
     found = msgspec.structs.replace(queried(net, Subaccount("dydx1", 0), 0), at=0)
     venue.answers[WHERE] = {"subaccount": {**account, "latestProcessedBlockHeight": "high"}}
 
-    assert found == Reported(held=Held(height=7, collateral=-2_500_000))
+    assert found == Reported(held=HeldAt(height=7, collateral=-2_500_000))
     with pytest.raises(WireError, match="expected what dydx1/0 holds, got invalid literal"):
         queried(net, Subaccount("dydx1", 0), 0)
 
@@ -498,11 +500,11 @@ def url(tmp_path: Path) -> str:
 
 def test_the_last_run_of_an_account_left_what_the_database_has_of_it(url: str) -> None:
     """Not what other accounts or paper runs left, nor one that was killed before it knew any."""
-    assert last_run(NETWORKS["local"], US, url) == Left(
+    assert last_run(NETWORKS["local"], US, url) == LastRun(
         run="run 2 of 2026-01-01 00:00, which was killed", began=BEGAN,
-        held=Held(sizes={"ETH-USD": Decimal("-1.2")}, collateral=1_000_000_000),
+        held=HeldAt(sizes={"ETH-USD": Decimal("-1.2")}, collateral=1_000_000_000),
         orders=(
-            Standing(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000, LIMIT"),
+            OpenOrder(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000, LIMIT"),
         ),
     )  # fmt: skip
 
@@ -543,7 +545,7 @@ def test_what_a_run_wrote_down_is_what_the_next_one_finds(tmp_path: Path) -> Non
     written.end()
 
     assert found is not None
-    assert found.held == Held(sizes={"ETH-USD": Decimal("-1.2")}, collateral=7)
+    assert found.held == HeldAt(sizes={"ETH-USD": Decimal("-1.2")}, collateral=7)
     assert found.run.endswith("which was killed")
 
 

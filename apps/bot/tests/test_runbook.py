@@ -19,7 +19,7 @@ import pytest
 from bot.__main__ import main, parser
 from bot.config.environment import EnvironmentSettings, RefusalError
 from bot.live.handle import status_lines, status_of
-from bot.live.reconcile import Held, Left, Move, Reported, Standing, compare
+from bot.live.reconcile import HeldAt, LastRun, Movement, OpenOrder, Reported, compare
 from bot.live.troubles import Recorder, Troubles
 from bot.report.report import report_lines, report_of
 from bot.run.composition import Bot, Options
@@ -109,12 +109,12 @@ def test_what_a_killed_run_left_is_shown_as_the_page_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it was left, and what its order in flight did since."""
-    page, stood = PAGES["Killed (kill -9, power)"], Standing(order_id="o", client_id="1", words="")
-    left = Left(run="run 3, which was killed", began=0, held=Held(), orders=(stood,))
-    fill = Move(
+    page, stood = PAGES["Killed (kill -9, power)"], OpenOrder(order_id="o", client_id="1", words="")
+    left = LastRun(run="run 3, which was killed", began=0, held=HeldAt(), orders=(stood,))
+    fill = Movement(
         kind="fill", at=1, paid_in=0, id="f", ticker="ETH-USD", size=Decimal(-1), order_id="o"
     )
-    now = Held(sizes={"ETH-USD": Decimal(-1)})
+    now = HeldAt(sizes={"ETH-USD": Decimal(-1)})
     views = iter([([], "here"), (compare(left, Reported(held=now, moves=(fill,)), now), "")])
     monkeypatch.setattr("bot.live.reconcile.last_run", lambda *_: left)
     monkeypatch.setattr("bot.live.reconcile.look", lambda *_: next(views))

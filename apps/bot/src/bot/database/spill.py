@@ -54,9 +54,9 @@ class Spill:
         self._append([_line(row) for row in rows])
         self.rows += len(rows)
 
-    def left(self) -> "Left":
+    def left(self) -> "SpilledRows":
         """Return what is in it, as of a run that is over."""
-        return Left(self.path, os.dup(self._file))
+        return SpilledRows(self.path, os.dup(self._file))
 
     def remove(self) -> None:
         """Remove the file: all that is in it is in the database."""
@@ -127,7 +127,7 @@ def started(pid: int) -> str:
         return ""
 
 
-class Left:
+class SpilledRows:
     """A file that nobody writes any more; `run` is whose rows they are."""
 
     def __init__(self, path: Path, file: int) -> None:
@@ -168,15 +168,15 @@ class Left:
 
 
 @contextlib.contextmanager
-def spilled(database: str) -> Iterator[list[Left]]:
+def spilled(database: str) -> Iterator[list[SpilledRows]]:
     """Hold what earlier runs could not write to a database, oldest first."""
     with contextlib.ExitStack() as stack:
-        found: list[Left] = []
+        found: list[SpilledRows] = []
         for path in sorted(directory().glob(f"{_prefix(database)}*{_SUFFIX}")):
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 stack.callback(os.close, file)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if path.exists():  # nobody has taken it meanwhile
-                    found.append(Left(path, file))
+                    found.append(SpilledRows(path, file))
         yield found

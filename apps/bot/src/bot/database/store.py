@@ -22,7 +22,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bot.database.spill import IDENTITY, Left, Named, Row, started
+from bot.database.spill import IDENTITY, Named, Row, SpilledRows, started
 from bot.database.tables import (
     TABLES,
     DatabaseError,
@@ -103,7 +103,7 @@ class Store:
             self._require_file()
             return _written(self._engine, rows, self._own)
 
-    def absorb(self, left: Left) -> list[Refusal]:
+    def absorb(self, left: SpilledRows) -> list[Refusal]:
         """Write what a run could not write, and remove its file."""
         with explained(self._url), self._watch or nullcontext():
             return absorb(self._engine, left)
@@ -125,7 +125,7 @@ class Store:
             raise DatabaseError(f"expected the database in {self._path}, got a file that is gone")
 
 
-def absorb(engine: Engine, left: Left) -> list[Refusal]:
+def absorb(engine: Engine, left: SpilledRows) -> list[Refusal]:
     """Write what a run could not write, and remove its file; return what no database could hold.
 
     Nothing is written twice, however often this is tried.

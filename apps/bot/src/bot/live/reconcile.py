@@ -1,8 +1,8 @@
 """An account before it is traded, in three views: what the last run left, the indexer, the chain.
 
-    database ──► Left ─────┐
+    database ──► LastRun ──┐
     indexer ──► Reported ──┼──► compare ──► Finding ──► words, and a halt for what nothing explains
-    chain ──► Held ────────┘
+    chain ──► HeldAt ──────┘
 
 `compare` is pure. What differs is explained by what the indexer reports of the time in which no
 bot ran: fills, transfers, funding. An indexer that is only behind is waited for. Orders are the
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 Kind = Literal["explained", "noted", "behind", "unexplained"]
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class HeldAt(msgspec.Struct, frozen=True, kw_only=True):
     """What an account holds at a height: sizes by ticker, none of 0; its USDC, funding settled."""
 
     height: int = 0
@@ -60,7 +60,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     collateral: int | None = None
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An order that may still fill, by the venue's id and by ours, and in words."""
 
     order_id: str
@@ -68,7 +68,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
-class Move(msgspec.Struct, frozen=True, kw_only=True):
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
     """Something that moved money: `size` is what a fill added to a position, `paid_in` to USDC."""
 
     kind: Literal["fill", "transfer", "funding"]
@@ -81,13 +81,13 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
+class LastRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a run left behind: `run` names it, `began` is when it did."""
 
     run: str
     began: int
-    held: Held
-    orders: tuple[Standing, ...] = ()
+    held: HeldAt
+    orders: tuple[OpenOrder, ...] = ()
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +96,9 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     `at` is when, in ns; `cut` are the lists of which more rows are there than were looked at.
     """
 
-    held: Held
-    orders: tuple[Standing, ...] = ()
-    moves: tuple[Move, ...] = ()
+    held: HeldAt
+    orders: tuple[OpenOrder, ...] = ()
+    moves: tuple[Movement, ...] = ()
     at: int = 0
     cut: tuple[str, ...] = ()
 
@@ -123,7 +123,7 @@ _BEHIND: Final = 20
 _MOST_ROWS: Final = 10_000
 
 
-def compare(left: Left | None, indexer: Reported, chain: Held) -> list[Finding]:
+def compare(left: LastRun | None, indexer: Reported, chain: HeldAt) -> list[Finding]:
     """Return each difference between the three, none where they agree."""
     return [
         *_lag(indexer, chain),
@@ -140,12 +140,12 @@ def reason(findings: Iterable[Finding]) -> str:
     return f"{whys[0]}{more}" if whys else ""
 
 
-def _lag(indexer: Reported, chain: Held) -> Iterator[Finding]:
+def _lag(indexer: Reported, chain: HeldAt) -> Iterator[Finding]:
     if (behind := chain.height - indexer.held.height) > _BEHIND:
         yield Finding("noted", f"the indexer is {behind} blocks behind the chain")
 
 
-def _sizes(left: Left | None, indexer: Reported, chain: Held) -> Iterator[Finding]:
+def _sizes(left: LastRun | None, indexer: Reported, chain: HeldAt) -> Iterator[Finding]:
     before = left.held.sizes if left else {}
     for ticker in sorted({*before, *indexer.held.sizes, *chain.sizes}):
         was, now, true = (
@@ -165,7 +165,7 @@ def _sizes(left: Left | None, indexer: Reported, chain: Held) -> Iterator[Findin
 
 
 def _explain(
-    words: str, change: Decimal, fills: Sequence[Move], ours: set[str], cut: str
+    words: str, change: Decimal, fills: Sequence[Movement], ours: set[str], cut: str
 ) -> Finding:
     newest = sorted(fills, key=lambda move: -move.at)
     sums = accumulate((move.size for move in newest), initial=Decimal(0))
@@ -185,7 +185,7 @@ def _explain(
     )
 
 
-def _collateral(left: Left | None, indexer: Reported, chain: Held) -> Iterator[Finding]:
+def _collateral(left: LastRun | None, indexer: Reported, chain: HeldAt) -> Iterator[Finding]:
     now, true = indexer.held.collateral, chain.collateral
     was = left.held.collateral if left else None
     if now is None or true is None:
@@ -215,7 +215,7 @@ def _account_for(words: str, change: int, indexer: Reported, rounding: int, late
     return Finding("unexplained", f"{words}: {what} {_usdc(change, '+')}{_cut(indexer, '')}")
 
 
-def _newest(causes: Sequence[Move], change: int, rounding: int, more: int) -> int | None:
+def _newest(causes: Sequence[Movement], change: int, rounding: int, more: int) -> int | None:
     """Return how many of the newest explain a change but for `more`, each rounded by itself."""
     sums = accumulate((move.paid_in for move in causes), initial=0)
     return next(
@@ -223,7 +223,7 @@ def _newest(causes: Sequence[Move], change: int, rounding: int, more: int) -> in
     )
 
 
-def _explained(words: str, chosen: Sequence[Move], late: int) -> Finding:
+def _explained(words: str, chosen: Sequence[Movement], late: int) -> Finding:
     parts = [_counted(chosen, kind) for kind in ("fill", "transfer", "funding")]
     parts += [f"funding {_usdc(late, '+')}, as far as its payments are reported"] * bool(late)
     paid_in = sum(move.paid_in for move in chosen if move.kind == "transfer")  # integers
@@ -247,7 +247,7 @@ def _cut(indexer: Reported, what: str) -> str:
     return f" (the newest {_MOST_ROWS:,} {' and '.join(lists)} are looked at)" if lists else ""
 
 
-def _counted(moves: Sequence[Move], kind: str) -> str:
+def _counted(moves: Sequence[Movement], kind: str) -> str:
     chosen = [move for move in moves if move.kind == kind]
     if not chosen:
         return ""
@@ -256,7 +256,7 @@ def _counted(moves: Sequence[Move], kind: str) -> str:
     return f"{len(chosen)} {name}{'s' * (len(chosen) > 1)} {_usdc(paid_in, '+')}"
 
 
-def _orders(left: Left | None, indexer: Reported) -> Iterator[Finding]:
+def _orders(left: LastRun | None, indexer: Reported) -> Iterator[Finding]:
     if left is None:
         return
     ours = {each.order_id: each for each in left.orders}
@@ -274,7 +274,7 @@ def _orders(left: Left | None, indexer: Reported) -> Iterator[Finding]:
             yield Finding("noted", f"{what}: {order.words}")
 
 
-def _apart(words: str, indexer: Held, chain: Held) -> Finding:
+def _apart(words: str, indexer: HeldAt, chain: HeldAt) -> Finding:
     behind = chain.height - indexer.height
     if behind > 0:
         plural = "s" * (behind > 1)
@@ -282,7 +282,7 @@ def _apart(words: str, indexer: Held, chain: Held) -> Finding:
     return Finding("unexplained", f"{words}: expected the indexer to have what the chain has")
 
 
-def _three(what: str, indexer: Held, chain: Held, was: str, now: str, true: str) -> str:
+def _three(what: str, indexer: HeldAt, chain: HeldAt, was: str, now: str, true: str) -> str:
     left = f"the last run left {was}, " if was else ""
     return (
         f"{what}: {left}the indexer has {now} at block {indexer.height}, "
@@ -305,13 +305,13 @@ def _named(what: str, ids: Sequence[str]) -> str:
 # What a node answers, as a view.
 
 
-def held_by(account: ChainAccount) -> Held:
+def held_by(account: ChainAccount) -> HeldAt:
     """Return what the chain holds, its funding as if it were settled now."""
     settlements = (
         funding_settlement_ppm(each.quantums, each.index_now, each.funding_index)
         for each in account.positions
     )
-    return Held(
+    return HeldAt(
         height=account.height,
         sizes={each.ticker: each.size for each in account.positions if each.quantums},
         collateral=account.collateral + funding_settlement(settlements),
@@ -339,7 +339,7 @@ async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Rep
     except ValueError as error:
         raise WireError(f"expected what {subaccount} holds, got {error}") from None
     orders = (await rest.orders(subaccount, status=_OPEN)).value
-    moves, cut = list[Move](), list[str]()
+    moves, cut = list[Movement](), list[str]()
     for endpoint in _MOVES if since is not None else ():
         found, whole = await _moves(rest, endpoint, subaccount, (since or 0) - _APART_NS)
         moves += found
@@ -350,13 +350,13 @@ async def reported(rest: Rest, subaccount: Subaccount, since: int | None) -> Rep
     )  # fmt: skip
 
 
-def _held_in(fields: Any) -> Held:
+def _held_in(fields: Any) -> HeldAt:
     heights = [fields.latest_processed_block_height, fields.updated_at_height]
     sizes = {t: number(row.size) for t, row in fields.open_perpetual_positions.items()}
     usdc = fields.asset_positions.get("USDC")
     amount = number("0" if usdc is None else usdc.size)
     owed = usdc is not None and usdc.side == "SHORT"
-    return Held(
+    return HeldAt(
         height=next((int(each) for each in heights if each), 0),
         sizes={ticker: size for ticker, size in sizes.items() if size},
         collateral=int((-amount if owed else amount).scaleb(6)),
@@ -365,9 +365,9 @@ def _held_in(fields: Any) -> Held:
 
 async def _moves(
     rest: Rest, endpoint: str, subaccount: Subaccount, since: int
-) -> tuple[list[Move], bool]:
+) -> tuple[list[Movement], bool]:
     """Return what a list has from `since` (ns) on, and whether that is all of it."""
-    moves, rows = list[Move](), 0
+    moves, rows = list[Movement](), 0
     # What is not answered, or cannot be read, explains nothing.
     with contextlib.suppress(RestError):
         async for row in rest.walk(ENDPOINTS[endpoint], subaccount):
@@ -382,11 +382,11 @@ async def _moves(
     return moves, True
 
 
-def _fill(row: FillFields) -> Move:
+def _fill(row: FillFields) -> Movement:
     size = number(row.size)
     quote, fee = int((size * number(row.price)).scaleb(6)), int(number(row.fee).scaleb(6))
     bought = row.side == "BUY"
-    return Move(
+    return Movement(
         kind="fill", at=instant(row.created_at), paid_in=(-quote if bought else quote) - fee,
         id=row.id, ticker=row.ticker or row.market or "", size=size if bought else -size,
         order_id=row.order_id or "", words="" if row.type in _TRADED else row.type,
@@ -397,26 +397,26 @@ def _fill(row: FillFields) -> Move:
 _TRADED: Final = ("LIMIT", "MARKET", "TWAP_SUBORDER", "")
 
 
-def _transfer(row: TransferFields) -> Move:
+def _transfer(row: TransferFields) -> Movement:
     amount = _PAID_IN.get(row.type, 0) * int(number(row.size).scaleb(6))
-    return Move(kind="transfer", at=instant(row.created_at), paid_in=amount, id=row.id)
+    return Movement(kind="transfer", at=instant(row.created_at), paid_in=amount, id=row.id)
 
 
-def _payment(row: FundingPaymentFields) -> Move:
+def _payment(row: FundingPaymentFields) -> Movement:
     amount = int(number(row.payment).scaleb(6))
-    return Move(kind="funding", at=instant(row.created_at), paid_in=amount, ticker=row.ticker)
+    return Movement(kind="funding", at=instant(row.created_at), paid_in=amount, ticker=row.ticker)
 
 
-_MOVES: Final[Mapping[str, Callable[[Any], Move]]] = {
+_MOVES: Final[Mapping[str, Callable[[Any], Movement]]] = {
     "fills": _fill,
     "transfers": _transfer,
     "funding_payments": _payment,
 }
 
 
-def _standing(row: OrderFields) -> Standing:
+def _standing(row: OrderFields) -> OpenOrder:
     words = f"{row.side} {row.size} {row.ticker} at {row.price}, {row.type}"
-    return Standing(order_id=row.id, client_id=row.client_id or "", words=words)
+    return OpenOrder(order_id=row.id, client_id=row.client_id or "", words=words)
 
 
 # === The database ===
@@ -426,7 +426,7 @@ _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
 NONE: Final = "none"
 
 
-def last_run(net: Network, subaccount: Subaccount, url: str = "") -> Left | None:
+def last_run(net: Network, subaccount: Subaccount, url: str = "") -> LastRun | None:
     """Return what the last run left in a database; None where there is none, or no such run.
 
     What it could not write is taken from its file first. `url` "none" is no database.
@@ -462,7 +462,7 @@ def last_run(net: Network, subaccount: Subaccount, url: str = "") -> Left | None
         engine.dispose()
 
 
-def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
+def left_in(engine: "Engine", chain_id: str, account: str) -> LastRun | None:
     """Return what the last run with real orders that knew its account left; None without one."""
     from sqlalchemy import select
 
@@ -493,14 +493,14 @@ def left_in(engine: "Engine", chain_id: str, account: str) -> Left | None:
         ).all()
     at = datetime.fromtimestamp(run.began / 1e9, UTC)
     ended = "ended" if run.state == "ended" else "was killed"
-    return Left(
+    return LastRun(
         run=f"run {run.id} of {at:%Y-%m-%d %H:%M}, which {ended}",
         began=run.began,
-        held=Held(
+        held=HeldAt(
             sizes={row.ticker: _signed(row) for row in held}, collateral=int(run.collateral)
         ),
         orders=tuple(
-            Standing(
+            OpenOrder(
                 order_id=row.order_id, client_id=row.client_id,
                 words=f"{row.side} {row.size} {row.ticker} at {row.price}, {row.type}",
             )
@@ -526,7 +526,7 @@ _AGAIN_S: Final = 1.0
 def look(
     net: Network,
     subaccount: Subaccount,
-    left: Left | None,
+    left: LastRun | None,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -551,7 +551,7 @@ def look(
         sleep(_AGAIN_S)
 
 
-def _once(net: Network, subaccount: Subaccount, left: Left | None) -> tuple[list[Finding], str]:
+def _once(net: Network, subaccount: Subaccount, left: LastRun | None) -> tuple[list[Finding], str]:
     indexer, chain = asyncio.run(_indexer(net, subaccount)), held_by(chain_account(net, subaccount))
     found = compare(left, indexer, chain)
     if left is not None and reason(found):  # what moved is only of interest where something did
