@@ -3950,32 +3950,38 @@ class Falls:
     that as a share of the equity there was at the peak.
     """
 
-    __slots__ = ("deepest", "depth", "peak", "share")
+    __slots__ = ("_profit", "deepest", "peak", "share")
 
     def __init__(self) -> None:
-        self.peak = self.depth = self.deepest = 0
+        self.peak = self.deepest = self._profit = 0
         self.share = 0.0
+
+    @property
+    def depth(self) -> int:
+        """Return how far the profit is below its peak."""
+        return self.peak - self._profit
 
     def begin(self, profit: int) -> None:
         """Count profit from another point on: what it fell until now, it has."""
-        self.peak = profit + self.depth
+        self.peak, self._profit = profit + self.depth, profit
 
     def move(self, profit: int, equity: int) -> None:
         """Take the profit of the moment in, and the equity with it."""
-        if profit >= self.peak:
-            self.peak, self.depth = profit, 0
-            return
-        self.depth = self.peak - profit
-        if self.depth > self.deepest:
-            self.deepest, self.share = self.depth, self.share_of(equity)
+        self._profit = profit
+        if profit > self.peak:
+            self.peak = profit
+        elif self.peak - profit > self.deepest:
+            self.deepest, self.share = self.peak - profit, self.share_of(equity)
 
     def share_of(self, equity: int) -> float:
         """Return how deep it is now as a share of the equity at the peak, by that of now."""
-        return self.depth / max(equity + self.depth, 1)
+        depth = self.depth
+        return depth / max(equity + depth, 1)
 
     def explain(self, moved: int) -> None:
-        """Take out of the peak what was no profit, as is reported late."""
+        """Take out of the peak, and of the profit, what was none, as is reported late."""
         self.peak -= moved
+        self._profit -= moved
 
 
 class Course:
@@ -4246,7 +4252,7 @@ class Move:
 
     def go(self, before: MarginFigures, after: MarginFigures) -> None:
         """Count what prices did while positions stood still, if one is on."""
-        if not self.is_on:
+        if not self.room:
             return
         lost, notional = before.net_collateral - after.net_collateral, max(before.notional, 1)
         self.spent += lost
@@ -5407,7 +5413,7 @@ class Watchfulness:
 
     def follow(self, margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> None:
         """Begin a move where the distance that is defended is lost."""
-        if move.is_on:
+        if move.room:
             return
         if is_near(margin, policy, ahead):
             move.begin(margin, policy.act_below, policy.restore_to)
