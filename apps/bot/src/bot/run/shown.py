@@ -7,6 +7,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 
 from dydx_conn import Frame
 from dydx_data import DataState, Detection, MarketView
@@ -36,6 +37,8 @@ class Shown:
         self.last_loss: Frame | None = None
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
+        # For how long a request waits until a rate limit lets it go, in s, where any are sent.
+        self.rest_wait: Callable[[], float] = lambda: 0.0
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
