@@ -32,7 +32,7 @@ from bot.outlet import behind
 from bot.report.why import chain
 from bot.run.composition import Bot
 from bot.screen.choices import Choices
-from bot.screen.keyboard import Keyboard
+from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
 from bot.screen.leave import Leave
 from bot.screen.line import Line
 from bot.screen.picture import saved
@@ -41,6 +41,7 @@ from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
 
 DRAW_NS: Final = 250_000_000
+_STOPS: Final = (SUSPEND, CONTINUED)
 
 
 class Screen:
@@ -63,6 +64,7 @@ class Screen:
         leave: Leave | None = None,
         lost: Callable[[str], None] | None = None,
         panel: str = "",
+        mouse: bool = False,
     ) -> None:
         self.bot = bot
         bot.follow()
@@ -73,9 +75,10 @@ class Screen:
         self.questions = Questions(bot, self._inbox, leave)
         self.line = Line(bot)
         self._console = console or Console(file=behind(sys.stdout))
-        self._dashboard = Dashboard(self._console)
-        self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._dashboard = Dashboard(self._console, mouse=mouse)
+        self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
+        self._stops = contextlib.ExitStack()
         self._due_draw_ns = 0
         self._frozen: Snapshot | None = None
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
@@ -85,12 +88,20 @@ class Screen:
 
     def __enter__(self) -> Self:
         """Take the terminal."""
-        if trouble := self._keyboard.start():
-            self.line.show(trouble)
+        self._stops.enter_context(stopping(self._keys))
+        self._take()
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
+        self._give_back()
+        self._stops.close()
+
+    def _take(self) -> None:
+        if trouble := self._keyboard.start():
+            self.line.show(trouble)
+
+    def _give_back(self) -> None:
         with contextlib.suppress(OSError):
             self._dashboard.shutdown()
         self._keyboard.stop()
@@ -168,17 +179,21 @@ class Screen:
 
     # --- keys ---
 
-    def _next_key(self, seconds: float) -> str:
+    def _next_key(self, seconds: float) -> Key:
         self.bot.supervisor.rest()
         try:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:
             return ""
 
-    def _answer(self, key: str) -> None:
+    def _answer(self, key: Key) -> None:
         if not key:
             return
-        if self.questions.text:
+        if isinstance(key, Click):
+            return  # later
+        if key in _STOPS:
+            self._stop_and_go_on(key)
+        elif self.questions.text:
             self._confirm(key)
         elif self.choices.view.filtering:
             self.choices.type(key)
@@ -187,6 +202,13 @@ class Screen:
         elif key in KEYS:
             self.choices.show(KEYS[key])
         self._due_draw_ns = 0
+
+    def _stop_and_go_on(self, key: str) -> None:
+        self._give_back()
+        if key == SUSPEND:
+            suspend()
+        self.player.restart()
+        self._take()
 
     def _confirm(self, key: str) -> None:
         self.questions.answer(key)
