@@ -476,6 +476,14 @@ class Bot:
         self.risk.resume()
         self._hubs.to_risk.on_next(act)
 
+    def _pause(self, act: Frame, _: str) -> None:
+        self.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+        self._hubs.to_risk.on_next(act)
+
+    def _unpause(self, act: Frame, _: str) -> None:
+        self.risk.unpause()
+        self._hubs.to_risk.on_next(act)
+
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held leaves, through the gate.
         self._halt(act, id_)
@@ -526,6 +534,8 @@ class Bot:
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "halt": Bot._halt,
     "resume": Bot._resume,
+    "pause": Bot._pause,
+    "unpause": Bot._unpause,
     "flatten": Bot._flatten,
     RELOAD: Bot._reload,
     "note": Bot._note,
