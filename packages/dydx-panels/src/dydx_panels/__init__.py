@@ -575,9 +575,9 @@ _ASCII: Final = str.maketrans(
 )
 
 
-# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, the letters of
-# a screen took a fifth of its drawing.
-_OURS: Final = re.compile(r"[ -~·×µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
+# fifth of a drawing.
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
