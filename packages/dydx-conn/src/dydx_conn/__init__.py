@@ -3865,6 +3865,7 @@ class Lifecycle:
         self.height = self.time = 0
         self._live: set[str] = set()
         self._again: set[str] = set()  # refused, and to be sent again
+        self._refusals: dict[str, str] = {}  # why a node refused what was sent last
         self._fills: dict[str, dict[str, Decimal]] = {}
         self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
@@ -3882,6 +3883,7 @@ class Lifecycle:
         if live is not None and live.order == sent.place:
             self._again.discard(sent.ids[0])
             return  # sent again, since the first was refused for its sequence alone
+        self._refusals.pop(sent.ids[0], None)
         # One that is sent again with another end replaces what its first try was to replace.
         behind = live.before if live is not None and sent.ids[0] in self._again else live
         self._again.discard(sent.ids[0])
@@ -3916,6 +3918,7 @@ class Lifecycle:
                 stands = {name: getattr(before, name) for name in names}
                 yield from self._move(old, "", frame.seq, reason=why, **stands)
             else:
+                self._refusals[id] = result.reason
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
     def reported(self, row: OrderFields, subaccount: str, seq: int) -> Iterator[OrderState]:
@@ -3993,8 +3996,10 @@ class Lifecycle:
         """Apply an event to an order: its state if that changed anything."""
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
-        if event == "refused" and old.leaving and not filled:
-            status = "REJECTED"  # a node removed it and then gave the reason
+        gone = status == "OPEN" and not filled and known.get("leaving", old.leaving)
+        if gone and old.id in self._refusals:
+            # The node refused it and took it off its book; the two come in either order.
+            status, known["reason"] = "REJECTED", self._refusals[old.id]
         if status == old.status and event in ("refused", "lost", "absent"):
             return
         doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
@@ -4025,6 +4030,7 @@ class Lifecycle:
             if (oldest := next(over, None)) is not None:
                 del self.orders[oldest]
                 self._fills.pop(oldest, None)
+                self._refusals.pop(oldest, None)
         return state
 
 
