@@ -2695,9 +2695,7 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "no such file" if not self.path.exists() else "no file"
-            found = "an empty file" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, got {found}")
+            raise RecordingError(f"expected a recording at {self.path}, got {_no_file(self.path)}")
         lines = self.lines()
         first = next(lines, b"")
         try:
@@ -2713,11 +2711,10 @@ class Recording:
 
     def _no_header(self, first: bytes, error: Exception) -> str:
         with self.path.open("rb") as file:
-            start = file.read(4)
-        if start != _ZSTD_MAGIC:
-            what = f"expected {self.path} to be compressed with zstd"
-            return f"{what}, got a file that begins with {start!r}"
-        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+            start = file.readline(_BLOCK_BYTES)
+        if not start.startswith(_ZSTD_MAGIC):
+            return f"expected {self.path} to be compressed with zstd, got {_no_zstd(start)}"
+        found = f"damage: {self.damage[0]}" if self.damage else f"{first[:80]!r}: {error}"
         return f"expected {self.path} to begin with a recording's header, got {found}"
 
     def lines(self) -> Iterator[bytes]:
@@ -2755,6 +2752,35 @@ class Recording:
 
 # What stands for a header that is damaged; the events after it are as good as ever.
 _LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _no_file(path: Path) -> str:
+    """Name what is at a path where there is no file with content."""
+    if not path.exists():
+        return "no such file"
+    if path.is_dir():
+        held = min(map(str, path.glob("*.jsonl.zst")), default="")
+        return f"a directory, with {held} in it" if held else "a directory"
+    return "an empty file" if path.is_file() else "no file but a device, a pipe or a socket"
+
+
+# What other files begin with.
+_OTHERS: Final = {
+    b"\x1f\x8b": "a file of gzip",
+    b"BZh": "a file of bzip2",
+    b"\xfd7zXZ": "a file of xz",
+    b"PK\x03\x04": "a zip archive",
+    b"SQLite format 3": "a database of SQLite",
+}
+
+
+def _no_zstd(start: bytes) -> str:
+    """Name what a file is that begins with this line and not as a recording does."""
+    with contextlib.suppress(*_UNREADABLE):
+        msgspec.json.decode(start, type=Header)
+        return "an unpacked recording: zstd packs it"
+    known = (what for magic, what in _OTHERS.items() if start.startswith(magic))
+    return next(known, f"a file that begins with {start[:16]!r}")
 
 
 def _is_event(text: bytes) -> bool:
@@ -2796,18 +2822,21 @@ def _unpacked(packed: bytes, most: int) -> bytes:
 
 
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is."""
+    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+
+    So does the name of anything else that is here: whoever opens it reports what it is.
+    """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
     folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
     paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
+    if name not in found and name and Path(name).exists():
+        return Path(name)
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
         near = get_close_matches(name, found, n=1)
         hint = f" (the nearest is {near[0]})" if near else ""
-        if Path(name).exists():
-            hint = ", which is there, but no file that ends in .jsonl.zst"
         expected = f"expected the path of a recording or one of {known}"
         raise RecordingError(f"{expected}, got {name!r}{hint}")
     return found[name]
