@@ -42,10 +42,10 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
-    "MarketRow", "QualityPart", "QualityRow", "SafetyPart", "Snapshot", "SpeedPart",
-    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "VenuePart",
-    "View", "WirePart", "Witnessed",
+    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
+    "FundingRow", "HeaderPart", "MarketRow", "QualityPart", "QualityRow", "SafetyPart",
+    "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
+    "VenuePart", "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -158,6 +158,34 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.margin is None else self.margin.distance
 
 
+class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
+
+    `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
+    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
+    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
+    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
+    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    """
+
+    at: tuple[int, ...] = ()
+    seqs: tuple[int, ...] = ()
+    equity: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    profit: tuple[float, ...] = ()
+    distance: tuple[float | None, ...] = ()
+    leverage: tuple[float | None, ...] = ()
+    every_s: float = 1.0
+    deposited: float | None = None
+    since: str = "deposited"
+    today: float | None = None
+    depth: float | None = None
+    depth_share: float | None = None
+    deepest: float | None = None
+    deepest_share: float | None = None
+
+
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh.
 
@@ -247,13 +275,25 @@ class CandleRow(msgspec.Struct, frozen=True):
         return self.open, max(four), min(four), self.close
 
 
+class FillMark(msgspec.Struct, frozen=True):
+    """A fill of ours on a market's chart: base units, USDC; `is_exit` if less was held after it."""
+
+    at: int
+    side: str
+    price: float
+    size: float
+    is_exit: bool = False
+    seq: int = 0
+
+
 class CandlesPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's candles of one resolution, oldest first."""
+    """One market's candles of one resolution and its fills of ours, oldest first."""
 
     ticker: str = ""
     market: PerpetualMarket | None = None
     resolution: str = ""
     rows: tuple[CandleRow, ...] = ()
+    fills: tuple[FillMark, ...] = ()
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -431,6 +471,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     header: HeaderPart = HeaderPart()
     gate: Standing | None = None
     safety: SafetyPart = SafetyPart()
+    equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()

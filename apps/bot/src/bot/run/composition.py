@@ -397,6 +397,7 @@ class Bot:
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.venue.learn(update)
+                self.shown.learn(update)
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
