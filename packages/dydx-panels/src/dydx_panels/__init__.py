@@ -2685,9 +2685,14 @@ class Dashboard:
     from those before it, in one write; a change of the terminal's size redraws all.
     """
 
-    def __init__(self, console: Console, theme: Theme | None = None) -> None:
-        """Draw on `console`; without a theme it is what the console can show."""
-        self._console = console
+    def __init__(
+        self, console: Console, theme: Theme | None = None, *, mouse: bool = False
+    ) -> None:
+        """Draw on `console`; without a theme it is what the console can show.
+
+        With a `mouse` the terminal reports clicks and the wheel, in place of selecting text.
+        """
+        self._console, self._mouse = console, mouse
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}
         self._rows: tuple[tuple[_Strip, ...], ...] = ()
@@ -2699,6 +2704,7 @@ class Dashboard:
         if self._size is None:
             self._console.set_alt_screen(True)
             self._console.show_cursor(False)
+            self._report_mouse("h")
         if self._size != size:
             self._size, self._rows, self._memo = size, (), {}
         rows = dashboard(snapshot, view, *size, self._theme, self._memo).rows
@@ -2719,8 +2725,16 @@ class Dashboard:
         """Give the terminal back as it was; doing it again does nothing."""
         if self._size is not None:
             self._size, self._rows = None, ()
+            self._report_mouse("l")
             self._console.show_cursor(True)
             self._console.set_alt_screen(False)
+
+    def _report_mouse(self, switch: str) -> None:
+        """Let the terminal report buttons ("h"), in the form for wide screens, or not ("l")."""
+        if self._mouse:
+            self._console.print(
+                Segments([Segment(f"\x1b[?1000{switch}\x1b[?1006{switch}")]), end="", crop=False
+            )
 
 
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
