@@ -115,8 +115,8 @@ __all__ = [
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Figures
-    "BookSnapshot", "MarketKind", "MarketState", "QualityFigures", "book_snapshots",
-    "market_state", "quality_figures",
+    "SPANS", "BookSnapshot", "Depth", "MarketKind", "MarketState", "PriceRange", "QualityFigures",
+    "book_depths", "book_snapshots", "market_state", "price_ranges", "quality_figures",
     # Frames
     "step",
     # Detectors
@@ -2400,6 +2400,116 @@ def book_snapshots(view: MarketView) -> list[BookSnapshot]:
     """
     ring = view.chain.filmed.setdefault(view.ticker, _Film())
     return [BookSnapshot(at, *sides) for at, sides in ring.pictures()]
+
+
+class PriceRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a market's price went in one of `SPANS`: prices in USDC, `size` in base units.
+
+    It is of `periods` candles of `resolution`, the growing one included, where `wanted` fill the
+    span: of a younger market there are fewer. `volatility_1h` is what the returns from close to
+    close came to, as a fraction in an hour: the root of their mean square, scaled by the root of
+    time; None below three closes.
+    """
+
+    span: str
+    resolution: str
+    periods: int
+    wanted: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volatility_1h: float | None
+    size: float
+    usd: float
+    trades: int
+
+    @property
+    def change(self) -> float:
+        """Return the change from open to close, as a fraction of the open."""
+        return self.close / self.open - 1 if self.open else 0.0
+
+
+# The spans of `price_ranges`: of which candles, and of how many.
+SPANS: Final[Mapping[str, tuple[str, int]]] = {
+    "5MINS": ("1MIN", 5), "15MINS": ("1MIN", 15), "1HOUR": ("1MIN", 60), "4HOURS": ("5MINS", 48),
+    "24HOURS": ("1HOUR", 24),
+}  # fmt: skip
+
+
+def price_ranges(view: MarketView, spans: Iterable[str] = SPANS) -> list[PriceRange]:
+    """Return how a market's price went in each span that has a candle; `DataError` for others.
+
+    Candles are counted from now back, so that a span ends with the candle that grows.
+    """
+    found: list[PriceRange] = []
+    for span in spans:
+        if span not in SPANS:
+            raise DataError(f"expected a span among {', '.join(SPANS)}, got {span!r}")
+        resolution, wanted = SPANS[span]
+        candles = view.candles.get(resolution)
+        if candles:
+            first = max(len(candles) - wanted, 0)
+            rows = [candles[place] for place in range(first, len(candles))]
+            lots = view.market.atomic_resolution if view.market else -candles.lots
+            found.append(_range(span, resolution, rows, candles, lots))
+    return found
+
+
+def _range(
+    span: str, resolution: str, rows: Sequence[Candle], candles: Candles, lots: int
+) -> PriceRange:
+    price, opened, closed = 10.0**candles.places, rows[0], rows[-1]
+    # What is flat or partial has prices all the same, but one of none would be infinitely far.
+    closes = [row.close for row in rows if row.close > 0]
+    squares = [math.log(b / a) ** 2 for a, b in pairwise(closes)]
+    hour = 3_600 * _SECOND / candles.period_ns
+    return PriceRange(
+        span=span,
+        resolution=resolution,
+        periods=len(rows),
+        wanted=SPANS[span][1],
+        open=opened.open / price,
+        high=max(row.high for row in rows) / price,
+        low=min(row.low for row in rows) / price,
+        close=closed.close / price,
+        volatility_1h=(
+            math.sqrt(math.fsum(squares) / len(squares) * hour) if len(squares) > 1 else None
+        ),
+        size=sum(row.volume for row in rows) * 10.0**lots,  # integers
+        usd=sum(row.usd_volume for row in rows) / 1e6,  # integers
+        trades=sum(row.trades for row in rows),  # integers
+    )
+
+
+class Depth(msgspec.Struct, frozen=True, gc=False):
+    """What stands within so many basis points of the mid price, in USDC a side."""
+
+    bps: float
+    bid_usd: float
+    ask_usd: float
+
+    @property
+    def imbalance(self) -> float | None:
+        """Return bids less asks as a share of both, from -1 to 1; None where nothing stands."""
+        both = self.bid_usd + self.ask_usd
+        return (self.bid_usd - self.ask_usd) / both if both else None
+
+
+def book_depths(book: Book, within_bps: Sequence[float] = (5, 10, 25, 50)) -> list[Depth]:
+    """Return what a book holds within each distance of its mid price; nothing if it has none."""
+    mid = book.mid_price
+    if mid is None:
+        return []
+    bids = _standing(book.bids(), [mid * (1 - bps / 1e4) for bps in within_bps], -1)
+    asks = _standing(book.asks(), [mid * (1 + bps / 1e4) for bps in within_bps], 1)
+    return [Depth(*row) for row in zip(within_bps, bids, asks, strict=True)]
+
+
+def _standing(levels: Iterable[Level], limits: Sequence[float], sign: int) -> list[float]:
+    """Return what stands up to each limit, best level first; limits go outwards."""
+    worth = [(sign * level.price, level.price * level.size) for level in levels]
+    return [math.fsum(usd for price, usd in worth if price <= sign * limit) for limit in limits]
 
 
 MarketKind = Literal["trending", "ranging", "thin", "disorderly", "halted", "unknown"]
