@@ -219,6 +219,7 @@ def test_a_range_is_of_the_candles_of_its_span() -> None:
     assert five.usd == pytest.approx(5.05)
     assert five.size == pytest.approx(0.05)
     assert (hour.high, hour.periods, hour.wanted) == (200.0, 6, 60)
+    assert (five.partial, five.resolution, hour.resolution) == (0, "1MIN", "1MIN")
 
 
 def test_volatility_is_the_root_mean_square_of_the_returns_of_an_hour() -> None:
@@ -231,7 +232,21 @@ def test_volatility_is_the_root_mean_square_of_the_returns_of_an_hour() -> None:
 
     assert found["1HOUR"] == pytest.approx(step_ * math.sqrt(60))
     assert found["5MINS"] == pytest.approx(step_ * math.sqrt(60))
-    assert found["24HOURS"] is None
+    # The hour that grows is partial: of a day the minutes know more.
+    assert found["24HOURS"] == pytest.approx(step_ * math.sqrt(60))
+
+
+def test_a_range_counts_the_candles_that_lack_trades() -> None:
+    """What a gap hid may have been its high."""
+    world = World()
+    world.minutes([100.0])
+    assert price_ranges(world.view, ["5MINS"])[0].volatility_1h is None
+
+    world.link.ids["c1"] += 1
+    world.minutes([101.0, 102.0, 103.0])
+
+    found = price_ranges(world.view, ["5MINS"])[0]
+    assert (found.periods, found.partial) == (4, 1)
 
 
 def test_a_span_that_is_none_is_refused() -> None:

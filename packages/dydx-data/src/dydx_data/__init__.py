@@ -1078,6 +1078,24 @@ class Candles:
         skipped = 0 if count is None else max(0, len(starts) - count)
         return [self._close(start) / scale for start in starts[skipped:]]
 
+    def newest(self, count: int) -> "tuple[list[_Row | Candle], int]":
+        """Return the newest candles, oldest first, and how many of them lack trades.
+
+        As rows, as far as they are whole: to make candles of an hour takes five times as long.
+        """
+        starts, sent = self._starts(), self._sent
+        sent_at = sent.candle.started_at if sent is not None else -1
+        rows: list[_Row | Candle] = []
+        partial = 0
+        for start in starts[max(len(starts) - count, 0) :]:
+            row: _Row | Candle = self._candle(start) if start == sent_at else self._row(start)
+            if isinstance(row, Candle):
+                partial += row.state == "partial"
+            else:
+                partial += row.kind == _UNSURE or (row.kind == _OWN and not self._is_whole(start))
+            rows.append(row)
+        return rows, partial
+
     def closes_between(self, since_ns: int, until_ns: int) -> list[int]:
         """Return the closes, in subticks, of those that begin since then and before, oldest first.
 
@@ -2406,15 +2424,16 @@ class PriceRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How a market's price went in one of `SPANS`: prices in USDC, `size` in base units.
 
     It is of `periods` candles of `resolution`, the growing one included, where `wanted` fill the
-    span: of a younger market there are fewer. `volatility_1h` is what the returns from close to
-    close came to, as a fraction in an hour: the root of their mean square, scaled by the root of
-    time; None below three closes.
+    span: of a younger market there are fewer, and `partial` ones lack trades. `volatility_1h` is
+    what the returns from close to close came to, as a fraction in an hour: the root of their mean
+    square, scaled by the root of time; None below three closes.
     """
 
     span: str
     resolution: str
     periods: int
     wanted: int
+    partial: int
     open: float
     high: float
     low: float
@@ -2430,56 +2449,68 @@ class PriceRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.close / self.open - 1 if self.open else 0.0
 
 
-# The spans of `price_ranges`: of which candles, and of how many.
-SPANS: Final[Mapping[str, tuple[str, int]]] = {
-    "5MINS": ("1MIN", 5), "15MINS": ("1MIN", 15), "1HOUR": ("1MIN", 60), "4HOURS": ("5MINS", 48),
-    "24HOURS": ("1HOUR", 24),
-}  # fmt: skip
+# The spans of `price_ranges`: how long each is, and of which candles it may be made.
+SPANS: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
+    "5MINS": (5 * _MINUTE, ("1MIN",)),
+    "15MINS": (15 * _MINUTE, ("1MIN",)),
+    "1HOUR": (60 * _MINUTE, ("1MIN",)),
+    "4HOURS": (240 * _MINUTE, ("5MINS", "1MIN")),
+    "24HOURS": (1_440 * _MINUTE, ("1HOUR", "5MINS", "1MIN")),
+}
 
 
-def price_ranges(view: MarketView, spans: Iterable[str] = SPANS) -> list[PriceRange]:
+def price_ranges(view: MarketView, spans: Iterable[str] = tuple(SPANS)) -> list[PriceRange]:
     """Return how a market's price went in each span that has a candle; `DataError` for others.
 
-    Candles are counted from now back, so that a span ends with the candle that grows.
+    Candles are counted from now back, so that a span ends with the candle that grows. Of several
+    resolutions it is the one that knows most of the span.
     """
     found: list[PriceRange] = []
     for span in spans:
         if span not in SPANS:
             raise DataError(f"expected a span among {', '.join(SPANS)}, got {span!r}")
-        resolution, wanted = SPANS[span]
-        candles = view.candles.get(resolution)
-        if candles:
-            first = max(len(candles) - wanted, 0)
-            rows = [candles[place] for place in range(first, len(candles))]
-            lots = view.market.atomic_resolution if view.market else -candles.lots
-            found.append(_range(span, resolution, rows, candles, lots))
+        length_ns, names = SPANS[span]
+        known = (view.candles[name] for name in names if view.candles.get(name))
+        made = [_range(span, candles, length_ns, view.market) for candles in known]
+        found += [max(made, key=_known_time)] if made else []
     return found
 
 
+def _known_time(found: PriceRange) -> int:
+    return (found.periods - found.partial) * RESOLUTIONS[found.resolution]
+
+
 def _range(
-    span: str, resolution: str, rows: Sequence[Candle], candles: Candles, lots: int
+    span: str, candles: Candles, length_ns: int, market: PerpetualMarket | None
 ) -> PriceRange:
-    price, opened, closed = 10.0**candles.places, rows[0], rows[-1]
-    # What is flat or partial has prices all the same, but one of none would be infinitely far.
+    period_ns, scale = candles.period_ns, 10.0**candles.places
+    wanted = length_ns // period_ns
+    rows, partial = candles.newest(wanted)
+    # What was never traded has a price of nothing, and would be infinitely far away.
     closes = [row.close for row in rows if row.close > 0]
     squares = [math.log(b / a) ** 2 for a, b in pairwise(closes)]
-    hour = 3_600 * _SECOND / candles.period_ns
+    hours = math.sqrt(60 * _MINUTE / period_ns)
+    lots = market.atomic_resolution if market else -candles.lots
     return PriceRange(
         span=span,
-        resolution=resolution,
+        resolution=_NAMES[period_ns],
         periods=len(rows),
-        wanted=SPANS[span][1],
-        open=opened.open / price,
-        high=max(row.high for row in rows) / price,
-        low=min(row.low for row in rows) / price,
-        close=closed.close / price,
+        wanted=wanted,
+        partial=partial,
+        open=rows[0].open / scale,
+        high=max(row.high for row in rows) / scale,
+        low=min(row.low for row in rows) / scale,
+        close=rows[-1].close / scale,
         volatility_1h=(
-            math.sqrt(math.fsum(squares) / len(squares) * hour) if len(squares) > 1 else None
+            math.sqrt(math.fsum(squares) / len(squares)) * hours if len(squares) > 1 else None
         ),
         size=sum(row.volume for row in rows) * 10.0**lots,  # integers
         usd=sum(row.usd_volume for row in rows) / 1e6,  # integers
         trades=sum(row.trades for row in rows),  # integers
     )
+
+
+_NAMES: Final = {period_ns: name for name, period_ns in RESOLUTIONS.items()}
 
 
 class Depth(msgspec.Struct, frozen=True, gc=False):

@@ -9,8 +9,27 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
-from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from dydx_data import (
+    WINDOWS,
+    Candle,
+    Flow,
+    MarketView,
+    book_depths,
+    funding_outlook,
+    price_ranges,
+    quality_figures,
+    silence,
+)
+from dydx_panels import (
+    CandleRow,
+    CandlesPart,
+    FlowPart,
+    FlowRow,
+    FundingRow,
+    PriceRow,
+    PricesPart,
+    QualityRow,
+)
 from msgspec.structs import replace
 
 from bot.run.composition import Bot
@@ -18,6 +37,7 @@ from bot.screen.allocation import strategies
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
+_CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
@@ -86,6 +106,30 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
     )
 
 
+def _prices(bot: Bot, view: MarketView) -> PricesPart:
+    candles = view.candles.get("1MIN")
+    return PricesPart(
+        shown=_price(view),
+        ranges=tuple(price_ranges(view)),
+        depths=tuple(book_depths(view.book)),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        closes=tuple(candles.closes(_CLOSES)) if candles else (),
+        markets=tuple(map(_price, bot.shown.watched)),
+    )
+
+
+def _price(view: MarketView) -> PriceRow:
+    return PriceRow(
+        ticker=view.ticker,
+        market=view.market,
+        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        spread_bps=view.book.spread_bps,
+        hour=next(iter(price_ranges(view, ("1HOUR",))), None),
+        depth=next(iter(book_depths(view.book, (25,))), None),
+        seq=view.book.seq,
+    )
+
+
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
     rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
@@ -139,5 +183,6 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "candles": _candles,
     "flow": _flow,
     "funding": _funding,
+    "prices": _prices,
     "strategies": lambda bot, _: strategies(bot),
 }
