@@ -575,6 +575,11 @@ _ASCII: Final = str.maketrans(
 )
 
 
+# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, the letters of
+# a screen took a fifth of its drawing.
+_OURS: Final = re.compile(r"[ -~·×µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+
+
 @lru_cache(maxsize=8)
 def _styles(theme: Theme) -> dict[str, Style]:
     # A style remembers the escapes of the first console it met: each theme has its own.
@@ -591,7 +596,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     for text, name in row:
         if not text.isascii() or not text.isprintable():
             text = _drawable(text, theme.unicode)
-        size = len(text) if text.isascii() else cell_len(text)
+        size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
         if size:
@@ -606,19 +611,26 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
     """Cut a text to exactly `width` cells, the last of them an ellipsis."""
-    return set_cell_size(text, width - 1) + ("…" if unicode else "~") if width else ""
+    # No letter is narrower than a cell: a line of the wire is not measured to its end.
+    return set_cell_size(text[:width], width - 1) + ("…" if unicode else "~") if width else ""
 
 
 def _shortened(text: str, width: int) -> str:
     """Cut a text that is wider than `width` cells."""
-    return text if cell_len(text) <= width else _crop(_drawable(text, True), width)
+    return text if _cells(text) <= width else _crop(_drawable(text, True), width)
+
+
+def _cells(text: str) -> int:
+    """Return how many cells a text takes."""
+    return len(text) if _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
 def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
     # Foreign text may carry escapes, tabs and zero-width marks: none may reach the terminal.
-    text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
+    if not _OURS.fullmatch(text):
+        text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
     if unicode:
         return text
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_ASCII))
@@ -773,7 +785,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
-        lines = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
+        lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
@@ -844,7 +856,7 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
     for (text, style), column in zip(cells, columns, strict=True):
         width = column.width or room
         text = _shortened(text, width)
-        spaces = " " * (width - cell_len(text))
+        spaces = " " * (width - _cells(text))
         row.append(((f"{text}{spaces}" if column.left else f"{spaces}{text}") + " " * gap, style))
     row[-1] = (row[-1][0][:-gap], row[-1][1])
     return row
@@ -865,7 +877,7 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
+    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
     fitting = list(range(len(parts)))
     while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
         fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
@@ -886,7 +898,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(cell_len(text) for text, _ in row)  # integers
+        used = sum(_cells(text) for text, _ in row)  # integers
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
 
@@ -897,7 +909,7 @@ def _folded(text: str, width: int) -> list[str]:
     # A ticker is not two words.
     lines = (
         wrap(text, room, break_on_hyphens=False)
-        if cell_len(text) == len(text)
+        if _cells(text) == len(text)
         else chop_cells(text, room)
     )
     first, *rest = lines or [""]
@@ -907,8 +919,8 @@ def _folded(text: str, width: int) -> list[str]:
 def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     """Break the last text of a row into at most so many more lines; what is left is cut off."""
     *head, (text, style) = row
-    used = sum(cell_len(part) for part, _ in head)  # integers
-    if more < 1 or width - used < 8 or cell_len(text) <= width - used:
+    used = sum(_cells(part) for part, _ in head)  # integers
+    if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
     first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
     rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
@@ -2608,7 +2620,7 @@ def _framed(
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
     )
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
-    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)  # integers
+    rest = max(width - 4 - _cells(title) - sum(len(text) for text, _ in key), 0)  # integers
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
     left, right = _fitted([("│ ", line)], 2, theme), _fitted([(" │", line)], 2, theme)
     return [
