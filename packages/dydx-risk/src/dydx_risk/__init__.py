@@ -27,6 +27,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Valuation: each held position's margin and their sum, a price at a time.
 - Course and turns: where equity came from, how fast and far the market takes it, what rests.
 - Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
+- Checks: the limits that an approved order was held to, with its figures, for readers.
 - Guard: `retreat`, `protect`: how far to go back, `triggers` at which levels; `defend` fires it.
 - Watch: the account's risk second by second, for panels.
 - Upkeep: what stands on the venue: brackets go with their position, entries are taken back.
@@ -108,6 +109,8 @@ __all__ = [
     # Verdicts
     "Approved", "Bracket", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "Withdraw",
     "audit_row",
+    # Checks
+    "Check", "checks",
     # Guard
     "Trigger",
     # Watch
@@ -5105,6 +5108,58 @@ def _denied(
         figures=tuple((name, str(figure)) for name, figure in figures.items()),
         why=why,
     )
+
+
+# === Checks ===
+
+# The limits that an order was held to, with its figures, for whoever reads a verdict: what the gate
+# computed by is in its margin after. Judges nothing.
+
+
+class Check(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A limit: what would be, were the order filled at its worst, and the most or least allowed.
+
+    `unit` is "USDC", "x" (of the equity) or "%" (a fraction); `would_be` None is not known.
+    """
+
+    reason: Reason
+    what: str
+    would_be: float | None
+    limit: float
+    unit: str
+    is_least: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Return whether it is within the limit; what is not known is not."""
+        if self.would_be is None:
+            return False
+        return self.would_be >= self.limit if self.is_least else self.would_be <= self.limit
+
+
+def checks(verdict: Approved, policy: Policy) -> tuple[Check, ...]:
+    """Return each limit of the account that an entry was held to; none of what shrinks.
+
+    By the policy as it is now, at `max_leverage`: what `protect` takes off that is not known here.
+    """
+    after = verdict.after
+    if verdict.order.reduce_only:
+        return ()
+    usdc, equity = after.notional / 1e6, after.net_collateral / 1e6
+    rows: list[tuple[Reason, str, float | None, float | None, str]] = [
+        ("MARGIN", "initial margin, of the equity", after.initial_margin / 1e6, equity, "USDC"),
+        ("LEVERAGE", "leverage", after.leverage, policy.max_leverage, "x"),
+        ("DISTANCE", "distance to liquidation", after.distance, policy.keep_above, "%"),
+        ("NOTIONAL", "notional", usdc, policy.max_account_usdc, "USDC"),
+        ("NOTIONAL", "notional, of the equity", after.leverage, policy.max_account_share, "x"),
+    ]
+    return tuple(
+        Check(
+            reason=reason, what=what, would_be=would_be, limit=limit, unit=unit,
+            is_least=reason == "DISTANCE",
+        )
+        for reason, what, would_be, limit, unit in rows if limit is not None
+    )  # fmt: skip
 
 
 # === Guard ===

@@ -89,6 +89,7 @@ from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, worst_case
+from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
 from bot.run.links import Links
@@ -272,6 +273,7 @@ class Bot:
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
+        self.executed = Executed(self.journal, self.data)
         self.meters = Meters()
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
