@@ -18,6 +18,7 @@ from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
+from bot.run.links import Links
 
 _SECOND_NS = 1_000_000_000
 _POINTS = 16
@@ -48,6 +49,8 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        # How the connections stand, where somebody looks (`Bot.follow_links`).
+        self.links: Links | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -70,6 +73,8 @@ class Shown:
         self.bytes += len(frame.text)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
+        if self.links is not None:
+            self.links.take(frame)
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin

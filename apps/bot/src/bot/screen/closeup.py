@@ -15,11 +15,23 @@ from dydx_data import (
     Candles,
     Flow,
     MarketView,
+    book_depths,
     funding_outlook,
+    price_ranges,
     quality_figures,
     silence,
 )
-from dydx_panels import CandleRow, CandlesPart, FillMark, FlowPart, FlowRow, FundingRow, QualityRow
+from dydx_panels import (
+    CandleRow,
+    CandlesPart,
+    FillMark,
+    FlowPart,
+    FlowRow,
+    FundingRow,
+    PriceRow,
+    PricesPart,
+    QualityRow,
+)
 from msgspec.structs import replace
 
 from bot.run.composition import Bot
@@ -27,6 +39,7 @@ from bot.screen.allocation import strategies
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
+_CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
@@ -114,6 +127,30 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
     )
 
 
+def _prices(bot: Bot, view: MarketView) -> PricesPart:
+    candles = view.candles.get("1MIN")
+    return PricesPart(
+        shown=_price(view),
+        ranges=tuple(price_ranges(view)),
+        depths=tuple(book_depths(view.book)),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        closes=tuple(candles.closes(_CLOSES)) if candles else (),
+        markets=tuple(map(_price, bot.shown.watched)),
+    )
+
+
+def _price(view: MarketView) -> PriceRow:
+    return PriceRow(
+        ticker=view.ticker,
+        market=view.market,
+        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        spread_bps=view.book.spread_bps,
+        hour=next(iter(price_ranges(view, ("1HOUR",))), None),
+        depth=next(iter(book_depths(view.book, (25,))), None),
+        seq=view.book.seq,
+    )
+
+
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
     rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
@@ -166,5 +203,6 @@ _AGES: Final = ("book", "trades", "oracle", "funding", "block")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
+    "prices": _prices,
     "strategies": lambda bot, _: strategies(bot),
 }
