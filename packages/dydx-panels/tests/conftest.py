@@ -20,6 +20,7 @@ from dydx_panels import (
     QualityPart,
     QualityRow,
     SafetyPart,
+    ScoreHistory,
     Snapshot,
     SpeedPart,
     TapeRow,
@@ -352,6 +353,7 @@ def sample() -> Snapshot:
         candles=_candles(),
         flow=_flow(),
         prices=_prices(),
+        signals=_score_histories(),
         funding=_funding(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
@@ -387,6 +389,17 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _score_histories() -> tuple[ScoreHistory, ...]:
+    return tuple(
+        ScoreHistory(
+            ticker=ticker, signal=name, count=340,
+            points=tuple(50 + 40 * math.sin(n / 7 + place) for n in range(60)),
+            quantiles=(9.6, 14.0, 51.0, 86.0, 90.1), bins=(9, 40, 30, 25, 20, 26, 30, 60, 70, 30),
+        )
+        for place, (ticker, *_) in enumerate(_MARKETS[:2]) for name in _SIGNALS
     )  # fmt: skip
 
 

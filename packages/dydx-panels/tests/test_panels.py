@@ -21,6 +21,8 @@ from dydx_panels import (
     HeaderPart,
     MarketRow,
     PanelError,
+    PriceRow,
+    PricesPart,
     QualityPart,
     SafetyPart,
     Snapshot,
@@ -324,8 +326,8 @@ def test_every_word_of_the_table_is_on_a_screen(
 
 
 def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
-    """Only what came over the wire has underscores."""
-    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality"}:
+    """Only what came over the wire has underscores, and a figure that a formula names."""
+    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality", "signals"}:
         text = drawn(name, everything(full), width=300, height=60)
 
         assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
@@ -860,3 +862,36 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
 
     assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
+
+
+# === Signals and prices ===
+
+
+def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
+    """The formula, the numbers in it, what comes out, how the score spread, and its triggers."""
+    inputs = (("now_bps", 3.0), ("usual_bps", 4.0))
+    score = Score("ETH-USD", "volatility", 36.0, inputs, 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+    text = drawn("signals", shown, View(panel="signals"), 120, 24)
+
+    assert "value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)" in text
+    assert "= 100 * 3**2 / (3**2 + 4**2) = 36.0000" in text
+    assert "so far least 10  p10 14  median 51  p90 86  greatest 90  of 340 values" in text
+    assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
+
+
+def test_a_signal_of_a_user_has_no_formula_here(full: Snapshot) -> None:
+    """Its inputs are listed all the same."""
+    score = Score("ETH-USD", "mine", 36.0, (), 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+
+    assert "its formula is in its file" in drawn("signals", shown, View(panel="signals"), 120, 24)
+
+
+def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> None:
+    """A day of which minutes are known is no day."""
+    text = drawn("prices", full, View(panel="prices"), 120, 24)
+
+    assert "14 of 15 1MIN" in text
+    assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
+        shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip

@@ -44,9 +44,9 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
-    "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "Snapshot",
-    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View",
-    "WirePart", "Witnessed",
+    "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "SafetyPart",
+    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
+    "TargetRow", "VenuePart", "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -98,7 +98,7 @@ from dydx_risk import (
     due,
     percent_text,
 )
-from dydx_signals import Score
+from dydx_signals import Score, worked
 from dydx_strategy import Decision
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
@@ -177,6 +177,21 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
     curves: Mapping[str, Sequence[float]] = {}
+
+
+class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of one score so far, `count` of them: the newest as `points`, oldest first.
+
+    `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
+    tenth of 0 to 100.
+    """
+
+    ticker: str
+    signal: str
+    count: int = 0
+    points: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    bins: tuple[int, ...] = ()
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -479,6 +494,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     flow: FlowPart = FlowPart()
     prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
+    signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
@@ -1024,6 +1040,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
+    spread = {(row.ticker, row.signal): row for row in snapshot.signals}
     drawn = any(curves.values())
     named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
@@ -1033,16 +1050,85 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
+    def quantile(term: str, place: int) -> _Column:
+        def cell(score: Score) -> _Cell:
+            row = spread.get((score.ticker, score.signal))
+            known = row is not None and len(row.quantiles) > place
+            return (_figure(row.quantiles[place], 0) if row and known else "", "dim")
+
+        return _Column(term, 6, cell, 5)
+
+    def bins(score: Score) -> _Cell:
+        row = spread.get((score.ticker, score.signal))
+        return _spark(row.bins if row else (), 10), "accent"
+
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
+           _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ]  # fmt: skip
+
+
+def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> list[_Row]:
+    """Work the selected score out from its inputs, beside its triggers and what it was so far."""
+    if not snapshot.signals or width < 60:
+        return []  # among other panels there is no room for it
+    steps = worked(score)
+    head: _Row = [
+        (f"{score.ticker} {score.signal} ", "bold"), (f"{_figure(score.value, 2)} ", "accent"),
+        ("from frame ", "dim"), (f"#{score.first} to #{score.seq}", "key"),
+    ]  # fmt: skip
+    rows: list[_Row] = [[], head]
+    for step in steps:
+        of = _figure(step.value, 4)
+        rows.append([(f"  {step.name} = ", "dim"), (step.formula, "")])
+        rows.append([(" " * (len(step.name) + 2) + " = ", "dim"), (f"{step.numbers} = ", ""),
+                     (of, "bold")])  # fmt: skip
+    means = dict.fromkeys(words for step in steps for words in step.means)
+    rows += [[(f"  where {words}", "dim")] for words in means]
+    if not steps:
+        rows.append([("  a signal of its own: its formula is in its file", "dim")])
+    known = next((row for row in snapshot.signals
+                  if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
+    rows += _so_far(known, width) if known is not None else []
+    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+
+
+def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
+    """Draw what a score was so far: the newest values with their scale, and how all spread."""
+    terms = ("least", "p10", "median", "p90", "greatest")
+    named = [_named(term, f"{_figure(value, 0)}  ")
+             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
+    spread = [cell for row in named for cell in row]
+    rows: list[_Row] = [[
+        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
+        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
+    ]]  # fmt: skip
+    if known.points:
+        room = max(min(width - 24, len(known.points)), 1)
+        shown = known.points[-room:]
+        rows.append([(f"  newest {_figure(min(shown), 0)} ", "dim"),
+                     (_spark(shown, room), "accent"),
+                     (f" {_figure(max(shown), 0)}", "dim")])  # fmt: skip
+    return rows
+
+
+def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
+    if not triggers:
+        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+    parts: _Row = [("  the strategy changes what it does at ", "dim")]
+    for place, trigger in enumerate(triggers):
+        side = "above" if score.value >= trigger else "below"
+        parts += [(" and " * bool(place), "dim"), (_figure(trigger, 1), "watch"),
+                  (f" (it is {_figure(abs(score.value - trigger), 1)} {side})", "")]  # fmt: skip
+    return parts
 
 
 def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
@@ -1058,7 +1144,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
 _WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
+    foot=_calculation)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which

@@ -15,8 +15,9 @@ from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
+from bot.run.marks import Marks
+
 _SECOND_NS = 1_000_000_000
-_POINTS = 16
 
 
 class Shown:
@@ -24,7 +25,7 @@ class Shown:
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
         # The values of each market's signals so far, where somebody looks (`Bot.follow`).
-        self.curves: dict[str, dict[str, deque[float]]] = {}
+        self.curves: dict[str, dict[str, Marks]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
@@ -64,7 +65,9 @@ class Shown:
         """Add a point to the curve of each signal of a market."""
         curves = self.curves.setdefault(scored.ticker, {})
         for score in scored.scores:
-            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
+            if (marks := curves.get(score.signal)) is None:
+                marks = curves[score.signal] = Marks()
+            marks.add(score.value)
 
     @property
     def watched(self) -> list[MarketView]:

@@ -29,6 +29,7 @@ from dydx_panels import (
     PriceRow,
     PricesPart,
     QualityRow,
+    ScoreHistory,
 )
 from msgspec.structs import replace
 
@@ -130,6 +131,22 @@ def _price(view: MarketView) -> PriceRow:
     )
 
 
+def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
+    """Return how the values of each score spread so far."""
+    return tuple(
+        ScoreHistory(
+            ticker=ticker,
+            signal=signal,
+            count=marks.count,
+            points=tuple(marks.points),
+            quantiles=(marks.low, *marks.quantiles((0.1, 0.5, 0.9)), marks.high),
+            bins=tuple(marks.bins()),
+        )
+        for ticker, curves in bot.shown.curves.items()
+        for signal, marks in curves.items()
+    )
+
+
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
     rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
@@ -184,5 +201,6 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
     "prices": _prices,
+    "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
 }
