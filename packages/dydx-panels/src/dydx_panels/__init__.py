@@ -43,10 +43,10 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
-    "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "SafetyPart",
-    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "VenuePart", "View", "WirePart", "Witnessed",
+    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
+    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
+    "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow",
+    "TapeRow", "TargetRow", "VenuePart", "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -159,6 +159,34 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.margin is None else self.margin.distance
 
 
+class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
+
+    `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
+    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
+    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
+    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
+    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    """
+
+    at: tuple[int, ...] = ()
+    seqs: tuple[int, ...] = ()
+    equity: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    profit: tuple[float, ...] = ()
+    distance: tuple[float | None, ...] = ()
+    leverage: tuple[float | None, ...] = ()
+    every_s: float = 1.0
+    deposited: float | None = None
+    since: str = "deposited"
+    today: float | None = None
+    depth: float | None = None
+    depth_share: float | None = None
+    deepest: float | None = None
+    deepest_share: float | None = None
+
+
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     """One market; `history` are closes, oldest first; `stale_s` is None while it is fresh.
 
@@ -263,13 +291,25 @@ class CandleRow(msgspec.Struct, frozen=True):
         return self.open, max(four), min(four), self.close
 
 
+class FillMark(msgspec.Struct, frozen=True):
+    """A fill of ours on a market's chart: base units, USDC; `is_exit` if less was held after it."""
+
+    at: int
+    side: str
+    price: float
+    size: float
+    is_exit: bool = False
+    seq: int = 0
+
+
 class CandlesPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's candles of one resolution, oldest first."""
+    """One market's candles of one resolution and its fills of ours, oldest first."""
 
     ticker: str = ""
     market: PerpetualMarket | None = None
     resolution: str = ""
     rows: tuple[CandleRow, ...] = ()
+    fills: tuple[FillMark, ...] = ()
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -476,6 +516,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     header: HeaderPart = HeaderPart()
     gate: Standing | None = None
     safety: SafetyPart = SafetyPart()
+    equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -622,9 +663,9 @@ _ASCII: Final = str.maketrans(
 )
 
 
-# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, the letters of
-# a screen took a fifth of its drawing.
-_OURS: Final = re.compile(r"[ -~·×µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
+# fifth of a drawing.
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -2897,9 +2938,14 @@ class Dashboard:
     from those before it, in one write; a change of the terminal's size redraws all.
     """
 
-    def __init__(self, console: Console, theme: Theme | None = None) -> None:
-        """Draw on `console`; without a theme it is what the console can show."""
-        self._console = console
+    def __init__(
+        self, console: Console, theme: Theme | None = None, *, mouse: bool = False
+    ) -> None:
+        """Draw on `console`; without a theme it is what the console can show.
+
+        With a `mouse` the terminal reports clicks and the wheel, in place of selecting text.
+        """
+        self._console, self._mouse = console, mouse
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}
         self._rows: tuple[tuple[_Strip, ...], ...] = ()
@@ -2911,6 +2957,7 @@ class Dashboard:
         if self._size is None:
             self._console.set_alt_screen(True)
             self._console.show_cursor(False)
+            self._report_mouse("h")
         if self._size != size:
             self._size, self._rows, self._memo = size, (), {}
         rows = dashboard(snapshot, view, *size, self._theme, self._memo).rows
@@ -2931,8 +2978,16 @@ class Dashboard:
         """Give the terminal back as it was; doing it again does nothing."""
         if self._size is not None:
             self._size, self._rows = None, ()
+            self._report_mouse("l")
             self._console.show_cursor(True)
             self._console.set_alt_screen(False)
+
+    def _report_mouse(self, switch: str) -> None:
+        """Let the terminal report buttons ("h"), in the form for wide screens, or not ("l")."""
+        if self._mouse:
+            self._console.print(
+                Segments([Segment(f"\x1b[?1000{switch}\x1b[?1006{switch}")]), end="", crop=False
+            )
 
 
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:

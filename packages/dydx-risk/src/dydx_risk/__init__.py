@@ -3947,13 +3947,15 @@ class Falls:
     """How deep the profit fell below its peak over a whole run, by what the market and fees took.
 
     Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
-    that as a share of the equity there was at the peak.
+    that as a share of the equity there was at the peak. `today` is what was won or lost since the
+    UTC day began: what a run was not there for is none of it.
     """
 
-    __slots__ = ("_profit", "deepest", "peak", "share")
+    __slots__ = ("_day", "_opened", "_profit", "deepest", "peak", "share")
 
     def __init__(self) -> None:
-        self.peak = self.deepest = self._profit = 0
+        self.peak = self.deepest = self._profit = self._opened = 0
+        self._day = -1
         self.share = 0.0
 
     @property
@@ -3961,12 +3963,26 @@ class Falls:
         """Return how far the profit is below its peak."""
         return self.peak - self._profit
 
+    @property
+    def today(self) -> int:
+        """Return what was won since the day began, negative if it was lost."""
+        return self._profit - self._opened
+
     def begin(self, profit: int) -> None:
-        """Count profit from another point on: what it fell until now, it has."""
+        """Count profit from another point on: what it fell until now, and won today, it has."""
+        self._opened += profit - self._profit
         self.peak, self._profit = profit + self.depth, profit
 
-    def move(self, profit: int, equity: int) -> None:
-        """Take the profit of the moment in, and the equity with it."""
+    def recall(self, profit: int, day: int, opened: int) -> None:
+        """Go on from what an earlier run knew, with the day that it was in."""
+        self.begin(profit)
+        self._day, self._opened = day, opened
+
+    def move(self, profit: int, equity: int, day: int) -> None:
+        """Take the profit of the moment in, the equity with it, and which UTC day it is."""
+        if day != self._day:
+            # A day opens with what the last one closed with.
+            self._day, self._opened = day, self._profit
         self._profit = profit
         if profit > self.peak:
             self.peak = profit
@@ -3977,6 +3993,10 @@ class Falls:
         """Return how deep it is now as a share of the equity at the peak, by that of now."""
         depth = self.depth
         return depth / max(equity + depth, 1)
+
+    def today_of(self, equity: int) -> float:
+        """Return what was won today as a share of the equity at its beginning, by that of now."""
+        return self.today / max(equity - self.today, 1)
 
     def explain(self, moved: int) -> None:
         """Take out of the peak, and of the profit, what was none, as is reported late."""
@@ -4032,7 +4052,7 @@ class Course:
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
-        self.falls.begin(memory.equity)
+        self.falls.recall(memory.equity, memory.day, memory.opened)
         self.judge_by(memory.judged_by(policy), policy)
 
     def doubt(self, equity: int) -> None:
@@ -4068,7 +4088,7 @@ class Course:
             self.day, self.opened, self.lost = day, self.profit, None
             self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
-        self.falls.move(profit, equity)
+        self.falls.move(profit, equity, day)
         if paid_in < had and equity > 0:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:

@@ -91,6 +91,7 @@ from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, worst_case
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
+from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
@@ -329,10 +330,17 @@ class Bot:
         return strategy.left if isinstance(strategy, Allocator) else {}
 
     def follow(self) -> None:
-        """Note the curve of each score from here on, for whoever shows them."""
+        """Note the curve of each score and each connection from here on, for whoever shows them."""
+        self.follow_links()
         self._followed = Hub()
         points = self._followed.pipe(every(CURVE_S))
         self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+
+    def follow_links(self) -> None:
+        """Note from here on when connections are lost and come back, for whoever is to know."""
+        if self.shown.links is None:
+            self.shown.links = Links(self.journal.linked)
+            self._subscriptions.add(self.shown.links.begin())
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
@@ -389,6 +397,7 @@ class Bot:
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.venue.learn(update)
+                self.shown.learn(update)
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:

@@ -6,12 +6,13 @@ Some of it costs, as the volume of an hour by price: nobody pays for what nobody
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache
 from typing import Any, Final
 
 from dydx_data import (
     WINDOWS,
     Candle,
+    Candles,
     Flow,
     MarketView,
     book_depths,
@@ -23,6 +24,7 @@ from dydx_data import (
 from dydx_panels import (
     CandleRow,
     CandlesPart,
+    FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
@@ -48,15 +50,34 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     return {} if make is None or view is None else {panel: make(bot, view)}
 
 
-def _candles(bot: Bot, view: MarketView) -> CandlesPart:
+def candles_of(bot: Bot, ticker: str) -> CandlesPart:
+    """Return a market's candles of the first resolution, and what of ours was filled there."""
+    view = bot.data.views.get(ticker)
+    if view is None or not view.candles:
+        return CandlesPart()
     resolution, candles = next(iter(view.candles.items()))
-    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
+    units = 10.0**-candles.places, 10.0 ** _resolution(view)
+    ended = min(len(candles), candles.capacity) - _GROWING
+    newest = (_candle(*units, candles[n]) for n in range(max(ended, 0), len(candles)))
+    # What is over seldom changes, and to copy four hours takes longer than to draw them.
+    rows = _ended(candles, candles.started_at, candles.reported_at, max(ended, 0), units)
     return CandlesPart(
         ticker=view.ticker,
         market=view.market,
         resolution=resolution,
-        rows=tuple(map(row, candles)),
+        rows=(*rows, *newest),
+        fills=tuple(FillMark(*fill) for fill in bot.shown.fills.get(ticker, ())),
     )
+
+
+_GROWING: Final = 2  # candles that late trades may still change
+
+
+@lru_cache(maxsize=8)
+def _ended(
+    candles: Candles, newest_ns: int, reported_ns: int, count: int, units: tuple[float, float]
+) -> tuple[CandleRow, ...]:
+    return tuple(_candle(*units, candles[n]) for n in range(count))
 
 
 def _resolution(view: MarketView) -> int:
@@ -197,7 +218,6 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
-    "candles": _candles,
     "flow": _flow,
     "funding": _funding,
     "prices": _prices,
