@@ -20,6 +20,7 @@ from dydx_strategy import Strategy
 from bot.run.curve import Curve
 from bot.run.links import Links
 from bot.run.marks import Marks
+from bot.run.way import Way
 
 _SECOND_NS = 1_000_000_000
 _FILLS = 120
@@ -51,6 +52,8 @@ class Shown:
         self.last_loss: Frame | None = None
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
+        # The way of the frames through the layers, while somebody looks at it.
+        self.way: Way | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -75,6 +78,8 @@ class Shown:
             self.last_loss = frame
         if self.links is not None:
             self.links.take(frame)
+        if self.way is not None:
+            self.way.settle()
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin
