@@ -89,6 +89,7 @@ from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, worst_case
+from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
 from bot.run.links import Links
@@ -273,6 +274,7 @@ class Bot:
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
+        self.executed = Executed(self.journal, self.data)
         self.meters = Meters()
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
@@ -486,6 +488,14 @@ class Bot:
         self.risk.resume()
         self._hubs.to_risk.on_next(act)
 
+    def _pause(self, act: Frame, _: str) -> None:
+        self.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+        self._hubs.to_risk.on_next(act)
+
+    def _unpause(self, act: Frame, _: str) -> None:
+        self.risk.unpause()
+        self._hubs.to_risk.on_next(act)
+
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held leaves, through the gate.
         self._halt(act, id_)
@@ -560,6 +570,8 @@ def untrace(bot: Bot) -> None:
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "halt": Bot._halt,
     "resume": Bot._resume,
+    "pause": Bot._pause,
+    "unpause": Bot._unpause,
     "flatten": Bot._flatten,
     RELOAD: Bot._reload,
     "note": Bot._note,

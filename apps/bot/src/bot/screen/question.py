@@ -63,6 +63,19 @@ class Questions:
         what = "resume" if halted else "halt"
         return self._ask("halt", what, f"{what} trading? y / n")
 
+    def pause_entries(self) -> str:
+        """Pause entries, or let them enter again: no question, as nothing is lost by either.
+
+        Return what comes of it, or why it cannot be done.
+        """
+        if self.over:
+            return "the run is over: nothing enters any more"
+        reasons = dict(self._bot.risk.standing.reasons)
+        self._act("unpause" if "PAUSED" in reasons else "pause")
+        if "PAUSED" in reasons:
+            return "entries go on" + ("" if len(reasons) == 1 else ", as far as the gate lets them")
+        return "entries are paused: exits and guard go on (P lets them enter again)"
+
     def flatten(self) -> str:
         """Ask whether to close all positions and halt; return why not, or ""."""
         return self._ask("close", "flatten", "flatten: close all positions and halt? y / n")

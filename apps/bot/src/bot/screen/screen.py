@@ -254,9 +254,9 @@ class Screen:
         self.line.show(saved(path, picture))
 
     def asks(self, question: Callable[[Questions], str]) -> None:
-        """Ask what needs a yes, or say why it cannot be done."""
-        if refusal := question(self.questions):
-            self.line.show(refusal)
+        """Ask what needs a yes, or say what came of it."""
+        if answer := question(self.questions):
+            self.line.show(answer)
 
 
 ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
@@ -275,6 +275,7 @@ ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "\r": Screen.why,
     "s": Screen.save,
     "K": lambda screen: screen.asks(Questions.halt),
+    "P": lambda screen: screen.asks(Questions.pause_entries),
     "F": lambda screen: screen.asks(Questions.flatten),
     "up": lambda screen: screen.choices.move(-1),
     "k": lambda screen: screen.choices.move(-1),
