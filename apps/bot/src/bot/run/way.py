@@ -46,6 +46,9 @@ class Facts(NamedTuple):
     of: Mapping[str, Mapping[str, float | None]]
 
 
+_NO_FACTS: Final = Facts({})
+
+
 class Span(NamedTuple):
     """One call of a stage: when it began, counted from the frame's beginning, and its own time."""
 
@@ -113,15 +116,17 @@ class Looked(NamedTuple):
 class Way:
     """Follows the frames of a run from `begin` to `end`, with a stopwatch around each hub.
 
-    `settle` is called after each frame. `newest` is the newest frame, `decided` the newest of those that led to something; both are
-    read between two frames. `latencies` are by stage.
+    `settle` is called after each frame. `newest` is the newest frame, `decided` the newest of those
+    that led to a decision; both are read between two frames. `latencies` are by stage. Facts are
+    taken while `looks`: without them a frame costs a few microseconds more than it would, with them
+    twice as much as alone.
     """
 
     def __init__(self, hubs: Mapping[str, Hubbed], of: Looked) -> None:
         self.newest: Journey | None = None
         self.decided: Journey | None = None
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
-        self.begun_ns = time.monotonic_ns()
+        self.looks = True
         self._hubs, self._of = hubs, of
         self._plain: dict[str, Callable[[Any], None]] = {}
         self._inner: list[int] = []  # what the calls within each open call took
@@ -196,6 +201,8 @@ class Way:
             self.decided.follow(made)
 
     def _facts(self, ticker: str) -> Facts:
+        if not self.looks:
+            return _NO_FACTS
         of, view = self._of, self._of.data.views.get(ticker)
         account, margin = of.risk.account, of.risk.margin
         held = account.positions.get(ticker)

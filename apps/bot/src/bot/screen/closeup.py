@@ -35,8 +35,9 @@ from dydx_panels import (
 )
 from msgspec.structs import replace
 
-from bot.run.composition import Bot
+from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.way import way_of
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
@@ -44,7 +45,13 @@ _CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
-    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
+    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown.
+
+    The way of the frames is noted while a panel shows it, and no longer.
+    """
+    if panel in _TRACED:
+        return {"way": way_of(bot, whole=panel == "way")}
+    untrace(bot)
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
     return {} if make is None or view is None else {panel: make(bot, view)}
@@ -217,6 +224,7 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
+_TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
