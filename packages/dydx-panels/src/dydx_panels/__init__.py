@@ -19,6 +19,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
@@ -46,9 +47,10 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
-    "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
-    "VenuePart", "View", "WirePart", "Witnessed",
+    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "PriceRow", "PricesPart", "QualityPart",
+    "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart",
+    "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View", "WayChange", "WayPart",
+    "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -100,7 +102,7 @@ from dydx_risk import (
     due,
     percent_text,
 )
-from dydx_signals import Score
+from dydx_signals import Score, worked
 from dydx_strategy import Decision
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
@@ -209,6 +211,21 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
     curves: Mapping[str, Sequence[float]] = {}
+
+
+class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of one score so far, `count` of them: the newest as `points`, oldest first.
+
+    `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
+    tenth of 0 to 100.
+    """
+
+    ticker: str
+    signal: str
+    count: int = 0
+    points: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    bins: tuple[int, ...] = ()
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -397,6 +414,64 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class WayChange(msgspec.Struct, frozen=True):
+    """One figure before a frame and after it; None where it was not known."""
+
+    term: str
+    before: float | None
+    after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Return whether the frame changed it."""
+        return self.before != self.after
+
+
+class WayStage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was to one layer: when it came there, its own time, and what it changed.
+
+    `texts` are what the layer made of it, in words, each with the id that it goes by, if any.
+    """
+
+    stage: str
+    at_us: float | None = None
+    took_us: float | None = None
+    calls: int = 0
+    changes: tuple[WayChange, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer takes of a frame that reaches it, at percentiles in microseconds.
+
+    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    """
+
+    stage: str
+    frames: int = 0
+    took_us: tuple[tuple[str, float], ...] = ()
+    share: float | None = None
+    errors: int | None = None
+
+
+class WayPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one frame through the layers, and what each of them takes of all.
+
+    `why` says why it is this one. `layers` are of the frames since somebody looks.
+    """
+
+    seq: int = 0
+    at: int | None = None
+    ticker: str = ""
+    channel: str = ""
+    market: PerpetualMarket | None = None
+    size: int = 0
+    took_us: float | None = None
+    why: str = ""
+    stages: tuple[WayStage, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+
 class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
@@ -518,12 +593,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     book: BookPart = BookPart()
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
+    way: WayPart = WayPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
     prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
+    signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
@@ -557,7 +634,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "flight": "way out", "venue": "paper venue",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
@@ -955,6 +1032,13 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
@@ -1364,6 +1448,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
+    spread = {(row.ticker, row.signal): row for row in snapshot.signals}
     drawn = any(curves.values())
     named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
@@ -1373,16 +1458,85 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
+    def quantile(term: str, place: int) -> _Column:
+        def cell(score: Score) -> _Cell:
+            row = spread.get((score.ticker, score.signal))
+            known = row is not None and len(row.quantiles) > place
+            return (_figure(row.quantiles[place], 0) if row and known else "", "dim")
+
+        return _Column(term, 6, cell, 5)
+
+    def bins(score: Score) -> _Cell:
+        row = spread.get((score.ticker, score.signal))
+        return _spark(row.bins if row else (), 10), "accent"
+
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
+           _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ]  # fmt: skip
+
+
+def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> list[_Row]:
+    """Work the selected score out from its inputs, beside its triggers and what it was so far."""
+    if not snapshot.signals or width < 60:
+        return []  # among other panels there is no room for it
+    steps = worked(score)
+    head: _Row = [
+        (f"{score.ticker} {score.signal} ", "bold"), (f"{_figure(score.value, 2)} ", "accent"),
+        ("from frame ", "dim"), (f"#{score.first} to #{score.seq}", "key"),
+    ]  # fmt: skip
+    rows: list[_Row] = [[], head]
+    for step in steps:
+        of = _figure(step.value, 4)
+        rows.append([(f"  {step.name} = ", "dim"), (step.formula, "")])
+        rows.append([(" " * (len(step.name) + 2) + " = ", "dim"), (f"{step.numbers} = ", ""),
+                     (of, "bold")])  # fmt: skip
+    means = dict.fromkeys(words for step in steps for words in step.means)
+    rows += [[(f"  where {words}", "dim")] for words in means]
+    if not steps:
+        rows.append([("  a signal of its own: its formula is in its file", "dim")])
+    known = next((row for row in snapshot.signals
+                  if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
+    rows += _so_far(known, width) if known is not None else []
+    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+
+
+def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
+    """Draw what a score was so far: the newest values with their scale, and how all spread."""
+    terms = ("least", "p10", "median", "p90", "greatest")
+    named = [_named(term, f"{_figure(value, 0)}  ")
+             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
+    spread = [cell for row in named for cell in row]
+    rows: list[_Row] = [[
+        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
+        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
+    ]]  # fmt: skip
+    if known.points:
+        room = max(min(width - 24, len(known.points)), 1)
+        shown = known.points[-room:]
+        rows.append([(f"  newest {_figure(min(shown), 0)} ", "dim"),
+                     (_spark(shown, room), "accent"),
+                     (f" {_figure(max(shown), 0)}", "dim")])  # fmt: skip
+    return rows
+
+
+def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
+    if not triggers:
+        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+    parts: _Row = [("  the strategy changes what it does at ", "dim")]
+    for place, trigger in enumerate(triggers):
+        side = "above" if score.value >= trigger else "below"
+        parts += [(" and " * bool(place), "dim"), (_figure(trigger, 1), "watch"),
+                  (f" (it is {_figure(abs(score.value - trigger), 1)} {side})", "")]  # fmt: skip
+    return parts
 
 
 def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
@@ -1398,7 +1552,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
 _WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
+    foot=_calculation)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -1669,6 +1824,151 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Way of the data ===
+# One frame through the layers: its text, what it changed in each, what came of it, and how long
+# each took. Draws what was measured: a layer that the frame did not reach is not there.
+
+_PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
+_SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
+_WAY_DIGITS: Final = {
+    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "initial_margin": (2, " USDC"), "open": (0, ""),
+}  # fmt: skip
+
+
+def _way_figure(term: str, value: float | None, grid: tuple[int, int]) -> str:
+    if term == "distance":
+        return percent_text(value) if value is not None else "none"
+    if term == "funding_1h":
+        return _percent(value, 4, sign=True)
+    digits, unit = _WAY_DIGITS.get(term, (1, ""))
+    digits = grid[0] if term in _PRICED else grid[1] if term in _SIZED else digits
+    return _figure(value, digits, unit=unit if value is not None else "")
+
+
+def _way_cell(change: WayChange, grid: tuple[int, int]) -> _Row:
+    """Draw a figure before and after; one that did not move is grey."""
+    after = _way_figure(change.term, change.after, grid)
+    if not change.moved:
+        return [(f"{wording(change.term)} {after}", "dim")]
+    before, known = _way_figure(change.term, change.before, grid), (change.before, change.after)
+    moved = None if None in known else (change.after or 0.0) - (change.before or 0.0)
+    sign, style = _trend(moved)
+    return [(f"{wording(change.term)} ", ""), (before, "dim"), (" → ", "dim"),
+            (f"{after} {sign}".rstrip(), style or "bold")]  # fmt: skip
+
+
+def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
+    """Put cells side by side on as many rows as they need."""
+    rows: list[_Row] = []
+    used = width
+    for cell in cells:
+        size = sum(cell_len(text) for text, _ in cell)  # integers
+        if rows and used + 3 + size <= width:
+            rows[-1] += [(" · ", "dim"), *cell]
+            used += 3 + size
+        else:
+            rows.append([*cell])
+            used = size
+    return rows
+
+
+def _stage_rows(stage: WayStage, grid: tuple[int, int], width: int) -> list[_Row]:
+    """Return what a layer did of a frame, what changed first."""
+    changes = sorted(stage.changes, key=lambda change: not change.moved)
+    rows = _flowing((_way_cell(change, grid) for change in changes), width)
+    for id_, text in stage.texts:
+        head = [(f"{id_} ", "key")] if id_ else []
+        first, *rest = _folded(text, width - len(id_) - 1 if id_ else width)
+        rows += [[*head, (first, "")], *([(line, "")] for line in rest)]
+    return rows or [[(_NOTHING.get(stage.stage, "nothing changed"), "dim")]]
+
+
+_NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
+
+
+def _microseconds(us: float | None) -> str:
+    if us is None:
+        return ""
+    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+
+
+def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one frame before and after each layer, with the time that each took."""
+    way = snapshot.way
+    if not way.stages:
+        return [[("no frame since this panel is open", "dim")]]
+    head = [
+        (0, [(f"#{way.seq} ", "key"), (f"{way.channel} {way.ticker}".strip(), "bold")]),
+        (2, _named("at", _clock(way.at))),
+        (1, _named("took", _microseconds(way.took_us), "bold")),
+        (3, _named("", f"{way.size:,} bytes")),
+    ]
+    beside = width >= 170
+    room = width - 74 if beside else width
+    rows = _stages(way, room, height - 1)
+    if beside:
+        return [_chunks(head, width), *_beside(rows, room + 3, _layer_rows(way.layers, 71))]
+    left = height - 2 - len(rows)
+    below = [[], *_layer_rows(way.layers, width)] if left > 3 else []
+    return [_chunks(head, width), *rows, *below]
+
+
+def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
+    """Draw the layers one below the other; rows that are too many are left out, evenly."""
+    narrow, grid = width < 90, _grid(way.market)
+    left = 22 if narrow else 44
+    drawn = [(stage, _stage_rows(stage, grid, max(width - left, 8))) for stage in way.stages]
+    room = _rooms([len(lines) for _, lines in drawn], height - 1)
+    largest = max((stage.took_us or 0.0 for stage in way.stages), default=0.0) or 1.0
+    title = f"{'LAYER':<10}{'TOOK':>10}  " if narrow else f"{'LAYER':<10}{'AFTER':>10}{'TOOK':>11}"
+    rows: list[_Row] = [[(f"{title:<{left}}BEFORE → AFTER", "dim")]]
+    for (stage, lines), high in zip(drawn, room, strict=True):
+        took = "" if stage.took_us is None else _gauge(stage.took_us / largest, 8)
+        after = "" if narrow else f"{_microseconds(stage.at_us):>10} "
+        cells: _Row = [(f"{stage.stage:<10}", "bold"), (after, "dim"),
+                       (f"{_microseconds(stage.took_us):>10}  ", "")]  # fmt: skip
+        cells += [] if narrow else [(f"{took.replace('░', ' '):<8}   ", "accent")]
+        rows.append([*cells, *lines[0]])
+        rows += ([(" " * left, ""), *line] for line in lines[1:high])
+    return rows
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+_LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
+
+
+def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
+    """List what each layer takes of a frame that reaches it."""
+    if not layers:
+        return [[("what each layer takes is measured while this panel is open", "dim")]]
+
+    def took(name: str) -> _Column:
+        return _Column(name, 9, lambda row: (_microseconds(dict(row.took_us).get(name)), ""))
+
+    return _rows_under([
+        _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        *map(took, _LAYER_SHARES),
+        _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
+        _Column("errors", 6, lambda row: (
+            "" if row.errors is None else _figure(row.errors, 0),
+            "watch" if row.errors else "dim"), 3),
+    ], layers, width)  # fmt: skip
+
+
 # === Book, quality, speed and wire ===
 # What came in: one market's book, the troubles of the data, what a frame costs, and the newest
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
@@ -1777,7 +2077,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
         bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
-    return rows
+    if not view.panel:
+        return rows
+    layers = "the layers, of the frames since this panel is open, in the order of the way"
+    return [*rows, [], [(layers, "dim")], *_layer_rows(snapshot.way.layers, width)]
 
 
 def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2166,13 +2469,6 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
         _Column("known of it", 14, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _lean(depth: Depth | None, width: int) -> _Cell:
@@ -3065,8 +3361,7 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies", "r": "prices",
-    "e": "equity",
+    "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -3267,6 +3562,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),

@@ -38,6 +38,7 @@ from bot.screen.closeup import candles_of, closeup, worst_first
 
 ROWS: Final = 60
 LEVELS: Final = 12
+POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
@@ -249,8 +250,13 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
-        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
+        curves=_curves(bot, view.ticker),
     )
+
+
+def _curves(bot: Bot, ticker: str) -> dict[str, tuple[float, ...]]:
+    marks = bot.shown.curves.get(ticker, {})
+    return {name: tuple(islice(reversed(x.points), POINTS))[::-1] for name, x in marks.items()}
 
 
 def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
