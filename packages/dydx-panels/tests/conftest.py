@@ -15,6 +15,7 @@ from dydx_panels import (
     FundingRow,
     HeaderPart,
     MarketRow,
+    OrderRow,
     QualityPart,
     QualityRow,
     SafetyPart,
@@ -22,12 +23,15 @@ from dydx_panels import (
     SpeedPart,
     TapeRow,
     VenuePart,
+    WalkPart,
+    WalkRow,
     WirePart,
     Witnessed,
 )
-from dydx_paper import Performance
+from dydx_paper import Execution, Performance
 from dydx_risk import (
     Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -44,8 +48,9 @@ from dydx_risk import (
     suggest_leverage,
 )
 from dydx_signals import Score
-from dydx_strategy import Decision
+from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import HealthCheck, settings
+from msgspec.structs import replace
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 # A property is about what comes out, not about how busy the machine was.
@@ -248,6 +253,71 @@ def _venue() -> VenuePart:
     )  # fmt: skip
 
 
+def execution(place: int = 0, **fields: object) -> Execution:
+    """Return a fill of the order of the sample; what is not given is of no matter."""
+    known = {
+        "id": f"F{place + 9}", "order": "O4", "ticker": "ETH-USD", "side": "BUY",
+        "size": 1.4 / (place + 1), "price": 3012.6 + place / 10, "liquidity": "TAKER",
+        "fee": 2_108_000 // (place + 1), "mid_price": 3012.5, "mid_sent": 3012.45,
+        "waited_ns": 31_000_000, "seq": 48_191 + place, "at": NOW - SECOND,
+    }  # fmt: skip
+    return Execution(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _look() -> Look:
+    chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
+    return Look(
+        seq=48_190, at=NOW - SECOND, settings=chosen, equity_usdc=10_412.33, gross_usdc=9_476.0,
+        limit_usdc=31_236.99, taken=2,
+        markets=(
+            Ranked(ticker="ETH-USD", score=72.4, has_usdc=0.0, strength=0.827, earns_usdc=5_707.0,
+                   wants_usdc=5_707.0, gets_usdc=4_217.0, why="score 72.4 ≥ 60 to go long"),
+            Ranked(ticker="SOL-USD", score=31.0, has_usdc=-1_483.0, strength=0.6,
+                   earns_usdc=-4_998.0, wants_usdc=-1_483.0, gets_usdc=-1_483.0,
+                   why="held 12 s < 30 s"),
+            Ranked(ticker="BTC-USD", score=52.0, has_usdc=0.0, strength=0.0, earns_usdc=3_124.0,
+                   wants_usdc=0.0, gets_usdc=0.0, why="score 52.0 < 60 to go long"),
+        ),
+    )  # fmt: skip
+
+
+def order_row(**fields: object) -> OrderRow:
+    """Return an order that was partly filled; what is not given is of no matter."""
+    known = {
+        "id": "O4", "at": NOW - SECOND, "seq": 48_192, "ticker": "ETH-USD", "side": "BUY",
+        "size": 2.8, "filled": 2.1, "price": 3015.0, "average": 3012.63, "fee": 3_162_000,
+        "kind": "at once", "status": "cancelled", "why": "immediate or cancel would rest on book",
+        "verdict": "V16", "by": "D42", "fills": (execution(0), execution(1)),
+    }  # fmt: skip
+    return OrderRow(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _walk() -> WalkPart:
+    bought, sold, stays = _decisions()
+    look, scores = _look(), _market(0).scores
+    bought = replace(bought, scores=scores, score=composite(scores, look.settings).value)
+    before = MarginFigures(10_412_330_000, 301_240_000, 180_744_000, 9_476_000_000, 9_300_000_000)
+    after = MarginFigures(10_399_120_000, 512_000_000, 307_200_000, 13_693_000_000, 13_500_000_000)
+    approved = Approved(id="V16", at=NOW - SECOND, seq=48_190, order=order("ETH-USD", side="BUY"),
+                        decision=bought, before=before, after=after,
+                        why="buy 2.8 ETH-USD at <= 3,015.0: leverage 1.32")  # fmt: skip
+    limits = (
+        Check(reason="LEVERAGE", what="leverage", would_be=1.32, limit=5.0, unit="x"),
+        Check(reason="DISTANCE", what="distance to liquidation", would_be=0.11, limit=0.12,
+              unit="%", is_least=True),
+        Check(reason="NOTIONAL", what="notional", would_be=None, limit=9_000.0, unit="USDC"),
+    )  # fmt: skip
+    denied = _verdicts()[1]
+    assert isinstance(denied, Denied)
+    return WalkPart(rows=(
+        WalkRow(decision=bought, strategy="rank", composite=composite(scores, look.settings),
+                look=look, verdict=approved, checks=limits, orders=(order_row(),)),
+        WalkRow(decision=replace(sold, scores=scores), strategy="sniper",
+                limits={"arm": 3.0, "leave": 1.0}, verdict=denied),
+        WalkRow(decision=stays, strategy="rank", look=look, composite=composite((), look.settings)),
+    ))  # fmt: skip
+
+
 def _verdicts() -> tuple[Verdict, ...]:
     return (
         _reduce(),
@@ -350,6 +420,7 @@ def sample() -> Snapshot:
         candles=_candles(),
         flow=_flow(),
         funding=_funding(),
+        walk=_walk(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
     )  # fmt: skip

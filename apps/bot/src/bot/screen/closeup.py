@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot
 from bot.screen.allocation import strategies
+from bot.screen.walks import walk
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
@@ -140,4 +141,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
     "strategies": lambda bot, _: strategies(bot),
+    "walk": lambda bot, _: walk(bot),
 }
