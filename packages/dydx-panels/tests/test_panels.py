@@ -139,8 +139,8 @@ def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> No
 def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
-
-    alone = ["venue", "candles", "flow", "funding", "detectors", "strategies", "walk"]
+    alone = ["venue", "candles", "flow", "funding", "detectors", "strategies",
+             "prices", "walk"]  # fmt: skip
 
     assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
 

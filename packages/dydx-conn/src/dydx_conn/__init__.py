@@ -2695,9 +2695,7 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "no such file" if not self.path.exists() else "no file"
-            found = "an empty file" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, got {found}")
+            raise RecordingError(f"expected a recording at {self.path}, got {_no_file(self.path)}")
         lines = self.lines()
         first = next(lines, b"")
         try:
@@ -2713,11 +2711,10 @@ class Recording:
 
     def _no_header(self, first: bytes, error: Exception) -> str:
         with self.path.open("rb") as file:
-            start = file.read(4)
-        if start != _ZSTD_MAGIC:
-            what = f"expected {self.path} to be compressed with zstd"
-            return f"{what}, got a file that begins with {start!r}"
-        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+            start = file.readline(_BLOCK_BYTES)
+        if not start.startswith(_ZSTD_MAGIC):
+            return f"expected {self.path} to be compressed with zstd, got {_no_zstd(start)}"
+        found = f"damage: {self.damage[0]}" if self.damage else f"{first[:80]!r}: {error}"
         return f"expected {self.path} to begin with a recording's header, got {found}"
 
     def lines(self) -> Iterator[bytes]:
@@ -2755,6 +2752,35 @@ class Recording:
 
 # What stands for a header that is damaged; the events after it are as good as ever.
 _LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _no_file(path: Path) -> str:
+    """Name what is at a path where there is no file with content."""
+    if not path.exists():
+        return "no such file"
+    if path.is_dir():
+        held = min(map(str, path.glob("*.jsonl.zst")), default="")
+        return f"a directory, with {held} in it" if held else "a directory"
+    return "an empty file" if path.is_file() else "no file but a device, a pipe or a socket"
+
+
+# What other files begin with.
+_OTHERS: Final = {
+    b"\x1f\x8b": "a file of gzip",
+    b"BZh": "a file of bzip2",
+    b"\xfd7zXZ": "a file of xz",
+    b"PK\x03\x04": "a zip archive",
+    b"SQLite format 3": "a database of SQLite",
+}
+
+
+def _no_zstd(start: bytes) -> str:
+    """Name what a file is that begins with this line and not as a recording does."""
+    with contextlib.suppress(*_UNREADABLE):
+        msgspec.json.decode(start, type=Header)
+        return "an unpacked recording: zstd packs it"
+    known = (what for magic, what in _OTHERS.items() if start.startswith(magic))
+    return next(known, f"a file that begins with {start[:16]!r}")
 
 
 def _is_event(text: bytes) -> bool:
@@ -2796,18 +2822,21 @@ def _unpacked(packed: bytes, most: int) -> bytes:
 
 
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is."""
+    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+
+    So does the name of anything else that is here: whoever opens it reports what it is.
+    """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
     folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
     paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
+    if name not in found and name and Path(name).exists():
+        return Path(name)
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
         near = get_close_matches(name, found, n=1)
         hint = f" (the nearest is {near[0]})" if near else ""
-        if Path(name).exists():
-            hint = ", which is there, but no file that ends in .jsonl.zst"
         expected = f"expected the path of a recording or one of {known}"
         raise RecordingError(f"{expected}, got {name!r}{hint}")
     return found[name]
@@ -3865,6 +3894,7 @@ class Lifecycle:
         self.height = self.time = 0
         self._live: set[str] = set()
         self._again: set[str] = set()  # refused, and to be sent again
+        self._refusals: dict[str, str] = {}  # why a node refused what was sent last
         self._fills: dict[str, dict[str, Decimal]] = {}
         self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
@@ -3882,6 +3912,7 @@ class Lifecycle:
         if live is not None and live.order == sent.place:
             self._again.discard(sent.ids[0])
             return  # sent again, since the first was refused for its sequence alone
+        self._refusals.pop(sent.ids[0], None)
         # One that is sent again with another end replaces what its first try was to replace.
         behind = live.before if live is not None and sent.ids[0] in self._again else live
         self._again.discard(sent.ids[0])
@@ -3916,6 +3947,7 @@ class Lifecycle:
                 stands = {name: getattr(before, name) for name in names}
                 yield from self._move(old, "", frame.seq, reason=why, **stands)
             else:
+                self._refusals[id] = result.reason
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
     def reported(self, row: OrderFields, subaccount: str, seq: int) -> Iterator[OrderState]:
@@ -3993,8 +4025,10 @@ class Lifecycle:
         """Apply an event to an order: its state if that changed anything."""
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
-        if event == "refused" and old.leaving and not filled:
-            status = "REJECTED"  # a node removed it and then gave the reason
+        gone = status == "OPEN" and not filled and known.get("leaving", old.leaving)
+        if gone and old.id in self._refusals:
+            # The node refused it and took it off its book; the two come in either order.
+            status, known["reason"] = "REJECTED", self._refusals[old.id]
         if status == old.status and event in ("refused", "lost", "absent"):
             return
         doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
@@ -4025,6 +4059,7 @@ class Lifecycle:
             if (oldest := next(over, None)) is not None:
                 del self.orders[oldest]
                 self._fills.pop(oldest, None)
+                self._refusals.pop(oldest, None)
         return state
 
 

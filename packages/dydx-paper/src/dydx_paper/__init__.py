@@ -2470,7 +2470,7 @@ class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What an account did and what it is worth, for whoever shows it: quote quantums, counts.
 
     `wins` and `losses` are trades that ended with a profit or a loss, after funding and fees;
-    `equity` None is unknown.
+    `realized_pnl` holds the funding that was settled, and no fees. `equity` None is unknown.
     """
 
     fills: int = 0
@@ -2484,6 +2484,12 @@ class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     insurance_paid: int = 0
     unsettled: int = 0
     equity: int | None = None
+
+    @property
+    def profit(self) -> int:
+        """Return what all of it brought, after fees, funding and what insurance took."""
+        won = self.realized_pnl + self.unrealized_pnl + self.unsettled
+        return won - self.fees_paid - self.insurance_paid
 
 
 def figures(ledger: Ledger) -> AccountFigures:

@@ -92,6 +92,7 @@ from bot.run.costs import cost_words, worst_case
 from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
+from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
@@ -331,10 +332,17 @@ class Bot:
         return strategy.left if isinstance(strategy, Allocator) else {}
 
     def follow(self) -> None:
-        """Note the curve of each score from here on, for whoever shows them."""
+        """Note the curve of each score and each connection from here on, for whoever shows them."""
+        self.follow_links()
         self._followed = Hub()
         points = self._followed.pipe(every(CURVE_S))
         self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+
+    def follow_links(self) -> None:
+        """Note from here on when connections are lost and come back, for whoever is to know."""
+        if self.shown.links is None:
+            self.shown.links = Links(self.journal.linked)
+            self._subscriptions.add(self.shown.links.begin())
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
@@ -391,6 +399,7 @@ class Bot:
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.venue.learn(update)
+                self.shown.learn(update)
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
@@ -478,6 +487,14 @@ class Bot:
         self.risk.resume()
         self._hubs.to_risk.on_next(act)
 
+    def _pause(self, act: Frame, _: str) -> None:
+        self.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+        self._hubs.to_risk.on_next(act)
+
+    def _unpause(self, act: Frame, _: str) -> None:
+        self.risk.unpause()
+        self._hubs.to_risk.on_next(act)
+
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held leaves, through the gate.
         self._halt(act, id_)
@@ -528,6 +545,8 @@ class Bot:
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "halt": Bot._halt,
     "resume": Bot._resume,
+    "pause": Bot._pause,
+    "unpause": Bot._unpause,
     "flatten": Bot._flatten,
     RELOAD: Bot._reload,
     "note": Bot._note,
