@@ -16,6 +16,7 @@ from dydx_panels import (
     HeaderPart,
     MarketRow,
     OrderRow,
+    PerformancePart,
     PriceRow,
     PricesPart,
     QualityPart,
@@ -30,7 +31,16 @@ from dydx_panels import (
     WirePart,
     Witnessed,
 )
-from dydx_paper import Execution, Performance
+from dydx_paper import (
+    Execution,
+    MarketTrades,
+    Performance,
+    RoundTrip,
+    Stamp,
+    TradeFigures,
+    distribution,
+    execution_figures,
+)
 from dydx_risk import (
     Approved,
     Check,
@@ -241,13 +251,53 @@ def _triggers() -> tuple[Trigger, ...]:
     )  # fmt: skip
 
 
+_DID = Performance(
+    trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
+    average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
+    drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
+    turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0,
+)  # fmt: skip
+
+
+def _trip(place: int, ticker: str, pnl: float, **fields: object) -> RoundTrip:
+    known = {
+        "is_long": pnl > 0, "pnl": pnl, "fees": 2.1, "funding": 0.3, "entry": 3_012.44,
+        "exit": 3_019.2, "size": 2.1, "usdc": 6_326.12, "share": 0.61,
+        "opened": Stamp(seq=40_000 + place, at=NOW - place * 90 * SECOND, time_ns=1),
+        "ended": Stamp(seq=41_000 + place, at=NOW - place * 60 * SECOND,
+                       time_ns=1 + (place + 1) * 40 * SECOND),
+    }  # fmt: skip
+    return RoundTrip(ticker=ticker, **{**known, **fields})  # type: ignore[arg-type]
+
+
+def _performance() -> PerformancePart:
+    trips = (_trip(1, "ETH-USD", 31.2), _trip(2, "SOL-USD", -22.4, size=None, usdc=None, share=None),
+             _trip(3, "ETH-USD", 4.05), _trip(4, "BTC-USD", -61.0, exit=None))  # fmt: skip
+    fills = (
+        execution(0),
+        execution(1),
+        execution(2, liquidity="MAKER", mid_sent=None, waited_ns=None),
+    )
+    return PerformancePart(
+        performance=_DID, won=5, lost=7, fills=31, fees=16_010_000, funding=-41_200, insurance=0,
+        queue="pessimistic", executions=fills, costs=execution_figures(fills),
+        trades=TradeFigures(
+            trips=trips, bars=distribution([trip.pnl for trip in trips], 12), expectancy=-12.04,
+            payoff=0.42, best=trips[0], worst=trips[3], held_s=(80.0, 120.0, 4_000.0),
+            usdc=(6_326.0, 6_326.0, 6_326.0), share=(0.61, 0.61, 0.61),
+            markets=(
+                MarketTrades(ticker="ETH-USD", trades=2, won=2, pnl=35.25, fees=4.2, funding=0.6,
+                             best=31.2, worst=4.05),
+                MarketTrades(ticker="SOL-USD", trades=1, won=0, pnl=-22.4, fees=2.1, funding=0.3,
+                             best=-22.4, worst=-22.4),
+            ),
+        ),
+    )  # fmt: skip
+
+
 def _venue() -> VenuePart:
     return VenuePart(
-        performance=Performance(
-            trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
-            average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
-            drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
-            turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0),
+        performance=_DID,
         liquidations=1, maker_ppm=100, taker_ppm=500, queue="pessimistic", error=0.214, pending=2,
         fills=(Witnessed("ETH-USD", 20_000_000_000, 18_000_000_000, 0.1),
                Witnessed("SOL-USD", 8_000_000_000, 4_000_000_000, 0.5)),
@@ -424,6 +474,7 @@ def sample() -> Snapshot:
         prices=_prices(),
         funding=_funding(),
         walk=_walk(),
+        performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
     )  # fmt: skip

@@ -140,7 +140,7 @@ def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
     alone = ["venue", "candles", "flow", "funding", "detectors", "strategies",
-             "prices", "walk"]  # fmt: skip
+             "prices", "walk", "performance"]  # fmt: skip
 
     assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
 

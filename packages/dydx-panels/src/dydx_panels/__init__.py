@@ -18,6 +18,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
+- Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -48,7 +49,7 @@ __all__ = [
     "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
     "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
     "VenuePart", "View", "WirePart", "Witnessed",
-    "OrderRow", "WalkPart", "WalkRow",
+    "OrderRow", "PerformancePart", "WalkPart", "WalkRow",
     # Words
     "wording",
     # Theme
@@ -77,7 +78,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
 from dydx_data import LAG_NS, Depth, Detection, Level, PriceRange, Sample, Trade
-from dydx_paper import Execution, Performance
+from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, TradeFigures
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
@@ -555,6 +556,28 @@ class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[WalkRow, ...] = ()
 
 
+class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What trading came to: the account, its trades and its fills; money in quote quantums.
+
+    `performance` and `trades` are of a paper account, and None where orders go over the wire:
+    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
+    `executions` are the newest fills first, `costs` the figures of all that are remembered.
+    """
+
+    performance: Performance | None = None
+    trades: TradeFigures | None = None
+    costs: tuple[ExecutionFigures, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    won: int = 0
+    lost: int = 0
+    fills: int = 0
+    fees: int | None = None
+    funding: int | None = None
+    insurance: int | None = None
+    queue: str = ""
+    complete: bool = True
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -589,6 +612,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     funding: tuple[FundingRow, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
     walk: WalkPart = WalkPart()
+    performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
 
@@ -642,8 +666,7 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
-    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
     # The program itself
@@ -1740,6 +1763,205 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+# === Performance ===
+# What the trades came to, one by one and together, how large they were and how long they lasted,
+# and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
+# nothing: the figures are dydx_paper's.
+
+
+def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw what trading came to; what nobody counted is unknown."""
+    part = snapshot.performance
+    did, trades = part.performance, part.trades
+    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
+    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
+        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
+        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+        rows[1:2] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    if trades is not None and trades.trips:
+        rows += _trade_rows(trades, width)
+    if trades is None or not trades.trips:
+        rows += [[], *_cost_rows(part, width)]
+    return [*rows, []]
+
+
+def _performance_rows(did: Performance, width: int) -> list[_Row]:
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
+    # Nothing marked yet is no drawdown of 0.
+    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
+    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
+    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    return [
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win), sign=True)),
+               ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
+        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1, unit=_TIMES)),
+               ("volume", _figure(_usdc(did.volume), 0, unit=" USDC"))),
+        _money_row(width, did.fees, did.funding, did.insurance),
+    ]  # fmt: skip
+
+
+def _money_row(width: int, *paid: int | None) -> _Row:
+    """Draw what was paid, which is negative, and what came in."""
+    terms = zip(("fees", "funding", "insurance"), paid, strict=True)
+    parts = [[(f"{wording(term)} ", "dim"), _signed(_usdc(quote, -1))] for term, quote in terms]
+    return _chunks([*enumerate(parts), (3, [("USDC", "dim")])], width)
+
+
+def _counted_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what is counted where no paper account has every trade."""
+    lacks: _Row = [("some fills are missing: what they earned is in no figure", "watch")]
+    ended = part.won + part.lost
+    return [
+        _pairs(width, ("trades", ended), ("win_rate", _part(part.won, ended)),
+               ("fills", part.fills), ("profit_factor", _UNKNOWN), ("max_drawdown", _UNKNOWN)),
+        _money_row(width, part.fees, part.funding, part.insurance),
+        *([] if part.complete else [lacks]),
+    ]  # fmt: skip
+
+
+def _part(some: int, of: int) -> str:
+    return _percent(some / of if of else None, 0)
+
+
+def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    def spread(of: tuple[float, float, float] | None, word: Callable[[float], str]) -> str:
+        if of is None:
+            return _UNKNOWN
+        least, middle, most = map(word, of)
+        return f"{least} to {most}, median {middle}"
+
+    def trip(of: RoundTrip | None) -> str:
+        return "none" if of is None else f"{_figure(of.pnl, sign=True)} {of.ticker}"
+
+    return [
+        _pairs(width, ("expectancy", _figure(trades.expectancy, sign=True, unit=" USDC a trade")),
+               ("payoff", _figure(trades.payoff)), ("best", trip(trades.best)),
+               ("worst", trip(trades.worst))),
+        _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
+               ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
+        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+    ]  # fmt: skip
+
+
+def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what fills cost against mid, of those that took and of those that made."""
+    rows: list[_Row] = [
+        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
+          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
+    ]  # fmt: skip
+    if not part.costs:
+        return [*rows, [("no fill yet", "dim")]]
+    for cost in part.costs:
+        bps = [_figure(x, 1, sign=True) for x in (
+            _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
+            _less(cost.worst_bps))]  # fmt: skip
+        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        slipped = _figure(_less(cost.slippage), sign=True)
+        rows.append([
+            (f"{cost.liquidity.lower():<6}", "bold"),
+            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
+             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
+        ])  # fmt: skip
+    queue = f"a resting order waits {part.queue}" if part.queue else ""
+    return [*rows, *([[(queue, "dim")]] if queue else [])]
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
+def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
+    """Draw the distribution of the profits, each market's, and what fills cost."""
+    part = snapshot.performance
+    if part.trades is None or height < 3:
+        return []
+    markets = _market_trade_rows(part.trades, width)
+    if width < 112:
+        steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
+                         (markets, 0)]  # fmt: skip
+        return [[], *_squeezed(steps, height - 1)]
+    half = 84
+    right = _bar_rows(part.trades, width - half)
+    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    """Draw how many trades came to how much."""
+    most = max((count for *_, count in trades.bars), default=0) or 1
+    room = max(min(width - 30, 40), 4)
+    rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
+    for low, high, count in trades.bars:
+        bar = _gauge(count / most, room).rstrip("░ ")
+        digits = 2 if abs(high - low) < 1 else 0
+        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        style = "down" if high <= 0 else "up"
+        rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
+    return rows
+
+
+def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    columns, room = _fitting([
+        _TICKER,
+        _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
+        _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
+        _Column("result", 11, lambda row: _signed(row.pnl)),
+        _Column("best", 10, lambda row: _signed(row.best), 1),
+        _Column("worst", 10, lambda row: _signed(row.worst), 2),
+        _Column("fees", 9, lambda row: _signed(-row.fees), 3),
+        _Column("funding", 9, lambda row: _signed(row.funding), 4),
+    ], min(width, 82), 1)  # fmt: skip
+    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
+    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
+                      for row in trades.markets)]  # fmt: skip
+
+
+def _trip_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def price(term: str, rank: int) -> _Column:
+        def cell(trip: RoundTrip) -> _Cell:
+            return _figure(getattr(trip, term), digits.get(trip.ticker, _grid(None))[0] + 1), ""
+
+        return _Column(term, 11, cell, rank)
+
+    def size(trip: RoundTrip) -> _Cell:
+        return _figure(trip.size, digits.get(trip.ticker, _grid(None))[1]), ""
+
+    return [
+        _Column("ended", 8, lambda trip: (_clock(trip.ended.at), "dim"), 0, True),
+        _TICKER,
+        _Column("side", 5, lambda trip: _state("LONG" if trip.is_long else "SHORT"), 0, True),
+        _Column("size", 9, size, 5),
+        price("entry", 3),
+        price("exit", 3),
+        _Column("result", 10, lambda trip: _signed(trip.pnl)),
+        _Column("returned", 9, lambda trip: (
+            _percent(trip.returned, 2, sign=True), _trend(trip.returned)[1]), 1),
+        _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
+        _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
+        _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("frames", 16, lambda trip: (
+            f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
+    ]  # fmt: skip
+
+
+_PERFORMANCE: Final = _Table(
+    "performance",
+    lambda snapshot: snapshot.performance.trades.trips if snapshot.performance.trades else (),
+    _trip_columns, "no trade has ended yet", "ticker", above=_did_rows, foot=_spread_rows,
+    part=3)  # fmt: skip
+
 # === Paper venue ===
 # How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
 # did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
@@ -1764,29 +1986,6 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
-    ]  # fmt: skip
-
-
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = _usdc(did.max_drawdown) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
-    return [
-        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
-               ("profit_factor", _figure(did.profit_factor)),
-               ("average_win", _figure(_usdc(did.average_win))),
-               ("average_loss", _figure(_usdc(did.average_loss)))),
-        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
-        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
-               ("annual", "from 24 hourly returns on")),
-        _pairs(width, ("exposure", _percent(did.exposure)),
-               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
-        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
-               ("funding_paid", _figure(_usdc(did.funding))),
-               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
     ]  # fmt: skip
 
 
@@ -2930,7 +3129,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices",
-    "g": "walk",
+    "g": "walk", "p": "performance",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -3142,6 +3341,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
     "walk": _Panel("decision walk", _WALK),
+    "performance": _Panel("performance", _PERFORMANCE),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

@@ -36,7 +36,7 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot
 from bot.screen.allocation import strategies
-from bot.screen.walks import walk
+from bot.screen.walks import performance, walk
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
@@ -207,4 +207,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "prices": _prices,
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
+    "performance": lambda bot, _: performance(bot),
 }

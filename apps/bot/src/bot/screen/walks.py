@@ -1,7 +1,8 @@
-"""Decisions from their scores to their fills, and orders as they stand, for the panels.
+"""Decisions from their scores to their fills, orders as they stand, and what trading came to.
 
-    Journal, Executed, the strategy's looks ──► walk ──► dydx_panels.WalkPart
-    Executed ─────────────────────────────────► orders ─► dydx_panels.OrderRow
+    Journal, Executed, the strategy's looks ──► walk ────────► dydx_panels.WalkPart
+    Executed ─────────────────────────────────► orders_of ───► dydx_panels.OrderRow
+    Executed, Shown ──────────────────────────► performance ─► dydx_panels.PerformancePart
 
 What a layer computed goes in as it is; here it is only brought together.
 """
@@ -9,7 +10,8 @@ What a layer computed goes in as it is; here it is only brought together.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from dydx_panels import OrderRow, WalkPart, WalkRow
+from dydx_panels import OrderRow, PerformancePart, WalkPart, WalkRow
+from dydx_paper import PaperVenue, execution_figures
 from dydx_risk import Approved, Denied, checks
 from dydx_strategy import Allocator, Composite, Decision, Look, RankSettings, composite
 
@@ -167,3 +169,19 @@ def newest_look(bot: Bot) -> Look | None:
     """Return how all markets stood in the newest look of a strategy that ranks them."""
     looks = (getattr(strategy, "looked", None) for strategy in _strategies(bot))
     return next(filter(None, looks), None)
+
+
+# === What it came to ===
+
+
+def performance(bot: Bot) -> PerformancePart:
+    """Return what trading came to: the account, its trades and its fills."""
+    did, fills = bot.venue.figures(), bot.executed.fills
+    return PerformancePart(
+        performance=bot.shown.performance(), trades=bot.shown.trades(),
+        costs=execution_figures(fills), executions=tuple(reversed(fills))[:WALKS],
+        won=did.wins, lost=did.losses, fills=did.fills, fees=did.fees_paid,
+        funding=did.funding_paid, insurance=did.insurance_paid,
+        queue=bot.venue.queue if isinstance(bot.venue, PaperVenue) else "",
+        complete=getattr(did, "complete", True),
+    )  # fmt: skip
