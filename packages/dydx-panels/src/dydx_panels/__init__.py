@@ -1778,7 +1778,7 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
         whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
         at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1:2] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -1821,7 +1821,7 @@ def _counted_rows(part: PerformancePart, width: int) -> list[_Row]:
     ended = part.won + part.lost
     return [
         _pairs(width, ("trades", ended), ("win_rate", _part(part.won, ended)),
-               ("fills", part.fills), ("profit_factor", _UNKNOWN), ("max_drawdown", _UNKNOWN)),
+               ("fills", part.fills), ("profit_factor", _UNKNOWN)),
         _money_row(width, part.fees, part.funding, part.insurance),
         *([] if part.complete else [lacks]),
     ]  # fmt: skip
