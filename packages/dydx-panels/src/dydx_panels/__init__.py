@@ -18,6 +18,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
+- Decision walk: one decision from its scores to its fills, to be worked out again by hand.
+- Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
@@ -47,10 +49,10 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart",
-    "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View", "WayChange", "WayPart",
-    "WayStage", "WirePart", "Witnessed",
+    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
+    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View",
+    "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -79,9 +81,11 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
 from dydx_data import LAG_NS, Depth, Detection, Level, PriceRange, Sample, Trade
-from dydx_paper import Performance
+from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, TradeFigures
 from dydx_risk import (
     MOVES_PERCENT,
+    Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -103,7 +107,7 @@ from dydx_risk import (
     percent_text,
 )
 from dydx_signals import Score, worked
-from dydx_strategy import Decision
+from dydx_strategy import Composite, Decision, Look, Ranked
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
@@ -567,6 +571,91 @@ class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetRow, ...] = ()
 
 
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
+
+    `kind` is how it was to trade, `status` and `why` what became of it and for which reason, in
+    words; `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what
+    it waits for; `age_s` is of an order that is still open.
+    """
+
+    id: str
+    at: int
+    seq: int
+    ticker: str = ""
+    side: str = ""
+    size: float | None = None
+    filled: float = 0.0
+    price: float | None = None
+    trigger: float | None = None
+    average: float | None = None
+    fee: int = 0
+    kind: str = ""
+    status: str = ""
+    why: str = ""
+    verdict: str = ""
+    by: str = ""
+    age_s: float | None = None
+    fills: tuple[Execution, ...] = ()
+
+
+class WalkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, from the scores that it rests on to the fills that came of it.
+
+    `composite` is what the scores came to, None where no weights are known; `look` how its
+    market stood among the others, None for a strategy that ranks nothing; `limits` are the other
+    thresholds of the strategy. `checks` are the limits that an approved order was held to.
+    """
+
+    decision: Decision
+    strategy: str = ""
+    composite: Composite | None = None
+    look: Look | None = None
+    limits: Mapping[str, float] = {}
+    verdict: Approved | Denied | None = None
+    checks: tuple[Check, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the id that `why` takes."""
+        return self.decision.id
+
+    @property
+    def ranked(self) -> Ranked | None:
+        """Return its market's place in the look."""
+        markets = self.look.markets if self.look is not None else ()
+        return next((row for row in markets if row.ticker == self.decision.ticker), None)
+
+
+class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest decisions, each walked through."""
+
+    rows: tuple[WalkRow, ...] = ()
+
+
+class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What trading came to: the account, its trades and its fills; money in quote quantums.
+
+    `performance` and `trades` are of a paper account, and None where orders go over the wire:
+    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
+    `executions` are the newest fills first, `costs` the figures of all that are remembered.
+    """
+
+    performance: Performance | None = None
+    trades: TradeFigures | None = None
+    costs: tuple[ExecutionFigures, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    won: int = 0
+    lost: int = 0
+    fills: int = 0
+    fees: int | None = None
+    funding: int | None = None
+    insurance: int | None = None
+    queue: str = ""
+    complete: bool = True
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -602,6 +691,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     funding: tuple[FundingRow, ...] = ()
     signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
+    walk: WalkPart = WalkPart()
+    performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
 
@@ -635,6 +726,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 _WORDS: Final = {
     # Panels
     "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "walk": "decision walk",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
@@ -655,8 +747,7 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
-    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
     # The program itself
@@ -919,7 +1010,8 @@ class _Table(NamedTuple):
     `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
-    what stands under the list about the selected row, or else the first, in so many rows at most.
+    what stands under the list about the selected row, or else the first, in so many rows at most;
+    one `part` of the height is then for the list.
     """
 
     name: str
@@ -932,6 +1024,7 @@ class _Table(NamedTuple):
     faded: Callable[[Any], bool] = lambda row: False
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
+    part: int = 2
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -948,7 +1041,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
-    listed = min(len(rows), max(height // 2 - len(drawn), 2))
+    listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
@@ -1764,6 +1857,565 @@ _STRATEGIES: Final = _Table(
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
     foot=_decided_rows)  # fmt: skip
 
+# === Decision walk ===
+# One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
+# fills, each with its time and frame. Every figure that a result was computed from stands beside
+# it, so that a person can work it out again; the results themselves are the layers'.
+
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
+    """Draw a decision's way: why it was made, and what came of it, side by side where wide."""
+    if height < 3:
+        return []
+    decision = walk.decision
+    title: _Row = [
+        (f"{walk.strategy} ", "bold"), (f"in {decision.ticker} ", ""),
+        (f"{_clock(decision.at)} #{decision.seq} {decision.id} ", "dim"),
+        (f"{decision.action} ", "accent"), _target(decision),
+    ]  # fmt: skip
+    room, rows = height - 2, [[], title]
+    if width < 112:
+        steps = [*_reason_steps(snapshot, walk, width), *_result_steps(snapshot, walk, width)]
+        return [*rows, *_squeezed(steps, room)]
+    half = width // 2
+    left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
+    right = _squeezed(_result_steps(snapshot, walk, width - half), room)
+    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+
+
+def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    return [
+        (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
+        (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
+        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+    ]  # fmt: skip
+
+
+def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    digits = next((_grid(row.market) for row in snapshot.markets
+                   if row.ticker == walk.decision.ticker), _grid(None))  # fmt: skip
+    return [
+        (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
+        (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1),
+    ]  # fmt: skip
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List the scores with their weights, what each adds or scales, and the frames behind it."""
+    parts = () if walk.composite is None else walk.composite.parts
+    scores = {score.signal: score for score in walk.decision.scores}
+    whole = math.fsum(part.weight for part in parts)
+    rows: list[_Row] = []
+    for part in parts:
+        scored = scores.pop(part.signal, None)
+        does: _Row = [(f"{_TIMES} {part.factor:<14.3f}", "")]
+        if part.weight:
+            share = f"{_TIMES} {part.weight:g}/{whole:g} ="
+            does = [(f"{share:<9}", "dim"), (f"{part.part:>+7.2f}", _trend(part.part)[1])]
+        rows.append([*_scored(part.signal, part.value), *does, *_frames(walk, scored, width)])
+    unused: _Row = [(f"{'not weighed':<16}", "dim")]
+    rows += [
+        [*_scored(name, score.value), *unused, *_frames(walk, score, width)]
+        for name, score in scores.items()
+    ]
+    head: _Row = [(f"{'':<12}{'value':>6}  less 50, by weight  frames", "dim")]
+    if not rows:
+        return _step("scores", [("none", "dim")])
+    return _step("scores", *([head, *rows] if parts else rows))
+
+
+def _scored(signal: str, value: float) -> _Row:
+    return [(f"{signal[:12]:<12}", ""), (f"{_figure(value, 1):>6}  ", "bold")]
+
+
+def _frames(walk: WalkRow, score: Score | None, width: int) -> _Row:
+    if score is None:
+        return []
+    age = walk.decision.seq - score.seq
+    before = f", {age:,} before" if age else ""
+    texts = (f"#{score.first} to #{score.seq}{before}", f"#{score.first} to #{score.seq}")
+    return [("  " + next((t for t in texts if len(t) <= width - 48), f"#{score.seq}"), "dim")]
+
+
+def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the score: 50 and the parts, times what scales them."""
+    made, score = walk.composite, walk.decision.score
+    if made is None:
+        return _step(
+            "score", [(_figure(score, 1), "bold"), (" by the strategy's own reckoning", "dim")]
+        )
+    if made.missing:
+        row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
+        return _step("score", *_wrapped(row, width - 10, 1))
+    added = math.fsum(part.part for part in made.parts)
+    factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
+    ends = " in 0 to 100" if score in (0.0, 100.0) else ""
+    return _step(
+        "score", [(f"50 {added:+.2f}{factors} = ", ""), (_figure(score, 2), "bold"), (ends, "dim")]
+    )
+
+
+def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the score among the thresholds."""
+    if walk.look is None:
+        words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
+        return _step("limits", [(words or "in its reasons", "")])
+    settings, score = walk.look.settings, walk.decision.score
+    marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
+    words = (
+        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
+        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+    )
+    row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
+    [first, *more] = _wrapped(row, width - 10, 2)
+    return _step("threshold", first, *more)
+
+
+def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the size: strength, share of the equity, and what the room left of it."""
+    look, ranked = walk.look, walk.ranked
+    if look is None or ranked is None:
+        return _step("size", [_target(walk.decision)])
+    settings, least = look.settings, look.settings.smallest_share
+    beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
+    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    strength: _Row = [
+        (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
+        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+    ]  # fmt: skip
+    if look.equity_usdc is None:
+        return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
+    earned = (
+        f"{settings.market_share:g} {_TIMES} {_figure(look.equity_usdc)} {_TIMES} "
+        f"({least:g} + {1 - least:g} {_TIMES} {ranked.strength:.3f})"
+    )
+    result: _Row = [(" = ", ""), (f"{_figure(abs(ranked.earns_usdc), 0)} USDC", "bold")]
+    fits = len(earned) + len(result[1][0]) + 13 <= width
+    sizes: list[_Row] = [[(earned, ""), *result]] if fits else [[(earned, "")], result]
+    room = (
+        f"{look.taken} of {settings.positions} markets held, {_figure(look.gross_usdc, 0)} of "
+        f"{_figure(look.limit_usdc, 0)} USDC in use"
+    )
+    rows = _step("size", strength, *sizes, [_got(ranked)])
+    return [*rows, *([(" " * 10, ""), (line, "dim")] for line in _folded(room, width - 10))]
+
+
+def _got(ranked: Ranked) -> _Cell:
+    """Word what a market's plan was, and what it got."""
+    has, wants, gets = (
+        _figure(usdc, 0, sign=True)
+        for usdc in (ranked.has_usdc, ranked.wants_usdc, ranked.gets_usdc)
+    )
+    if ranked.gets_usdc != ranked.wants_usdc:
+        return f"has {has}, wants {wants}, gets {gets}", "watch"
+    if ranked.gets_usdc == ranked.has_usdc:
+        return f"has {has}, and stays", ""
+    return f"has {has}, gets {gets}, all that it wants", ""
+
+
+def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    if walk.look is None:
+        return []
+    rows: list[_Row] = []
+    for place, row in enumerate(walk.look.markets, 1):
+        own = row.ticker == walk.decision.ticker
+        mark = "●" if own else " "
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (place_of, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
+def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
+    lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
+    return _step("reasons", *([(line, "")] for line in lines)) if lines else []
+
+
+def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Word the verdict, when it fell and at which frame."""
+    verdict = walk.verdict
+    if verdict is None:
+        none = "nothing to judge" if walk.decision.action == "hold" else "none yet"
+        return _step("verdict", [(none, "dim")])
+    head: _Row = [
+        _state(type(verdict).__name__.lower()),
+        (f" {verdict.id} {_clock(verdict.at)} #{verdict.seq}", "dim"),
+    ]  # fmt: skip
+    if isinstance(verdict, Denied):
+        head.append((f" {verdict.reason}", "watch"))
+    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    figures = [
+        [(f"{wording(term)} ", "dim"), (text, "")]
+        for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
+    ]
+    return _step("verdict", head, *words, *figures)
+
+
+_MARGIN_TERMS: Final = (
+    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+)  # fmt: skip
+
+
+def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the margin before, and after at the worst price."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    both = verdict.before, verdict.after
+    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
+    for term in _MARGIN_TERMS:
+        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
+        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        percent_text(margin.distance) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    return _step("margin", *rows)
+
+
+def _check_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw each limit beside what would be."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    if not walk.checks:
+        return _step("checks", [("none: no limit blocks what shrinks a position", "dim")])
+    rows: list[_Row] = []
+    for check in walk.checks:
+        would_be, limit = (_in_unit(value, check.unit) for value in (check.would_be, check.limit))
+        word = ("passed", "good") if check.passed else ("beyond", "watch")
+        rows.append([
+            word, (f" {check.what} {would_be} ", ""),
+            (f"{'≥' if check.is_least else '≤'} {limit}", "dim"),
+        ])  # fmt: skip
+    return _step("checks", *rows)
+
+
+def _in_unit(value: float | None, unit: str) -> str:
+    if unit == "%":
+        return percent_text(value)
+    return _figure(value, 2, unit=_TIMES if unit == "x" else f" {unit}")
+
+
+def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw the orders that were let go, and how each stands."""
+    rows: list[_Row] = []
+    for order in walk.orders:
+        size, filled = (_figure(size, digits[1]) for size in (order.size, order.filled))
+        rows.append(_chunks([
+            (0, [_state(order.side), (f" {size} at {_figure(order.price, digits[0])}", "")]),
+            (3, [(order.kind, "")]), (0, [_order_state(order)]), (1, [(f"{filled} filled", "")]),
+            (2, [(f"{order.id} {_clock(order.at)} #{order.seq}", "dim")]),
+        ], width - 10, " "))  # fmt: skip
+        rows += [[(line, "watch")] for line in _folded(order.why, width - 10)] if order.why else []
+    return _step("order", *rows) if rows else _step("order", [("none", "dim")])
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    return _state(order.status, "watch" if order.why else "")
+
+
+def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw each fill beside mid, and what all of them came to."""
+    fills = [fill for order in walk.orders for fill in order.fills]
+    if not fills:
+        return _step("fills", [("none", "dim")])
+    rows = [_fill_row(fill, digits, width - 10) for fill in fills]
+    return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _came_of_it(walk: WalkRow) -> _Cell:
+    """Say in a few words what a decision has come to."""
+    if walk.verdict is None:
+        return "", "dim"
+    kind = type(walk.verdict).__name__.lower()
+    word, style = _state(kind)
+    if isinstance(walk.verdict, Denied):
+        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+    orders = ", ".join(wording(order.status) for order in walk.orders)
+    return f"{word}, {orders or 'no order yet'}", style
+
+
+_WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.decision.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.decision.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (
+        row.decision.action, "dim" if row.decision.action == "hold" else "accent"), 0, True),
+    _Column("", 23, lambda row: _target(row.decision), 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.decision.score, 1)}", ""), 1, True),
+    _Column("", 0, _came_of_it, 2, True),
+), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
+
+# === Performance ===
+# What the trades came to, one by one and together, how large they were and how long they lasted,
+# and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
+# nothing: the figures are dydx_paper's.
+
+
+def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw what trading came to; what nobody counted is unknown."""
+    part = snapshot.performance
+    did, trades = part.performance, part.trades
+    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
+    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
+        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
+        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    if trades is not None and trades.trips:
+        rows += _trade_rows(trades, width)
+    if trades is None or not trades.trips:
+        rows += [[], *_cost_rows(part, width)]
+    return [*rows, []]
+
+
+def _performance_rows(did: Performance, width: int) -> list[_Row]:
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
+    # Nothing marked yet is no drawdown of 0.
+    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
+    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
+    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    return [
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win), sign=True)),
+               ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
+        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1, unit=_TIMES)),
+               ("volume", _figure(_usdc(did.volume), 0, unit=" USDC"))),
+        _money_row(width, did.fees, did.funding, did.insurance),
+    ]  # fmt: skip
+
+
+def _money_row(width: int, *paid: int | None) -> _Row:
+    """Draw what was paid, which is negative, and what came in."""
+    terms = zip(("fees", "funding", "insurance"), paid, strict=True)
+    parts = [[(f"{wording(term)} ", "dim"), _signed(_usdc(quote, -1))] for term, quote in terms]
+    return _chunks([*enumerate(parts), (3, [("USDC", "dim")])], width)
+
+
+def _counted_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what is counted where no paper account has every trade."""
+    lacks: _Row = [("some fills are missing: what they earned is in no figure", "watch")]
+    ended = part.won + part.lost
+    return [
+        _pairs(width, ("trades", ended), ("win_rate", _part(part.won, ended)),
+               ("fills", part.fills), ("profit_factor", _UNKNOWN)),
+        _money_row(width, part.fees, part.funding, part.insurance),
+        *([] if part.complete else [lacks]),
+    ]  # fmt: skip
+
+
+def _part(some: int, of: int) -> str:
+    return _percent(some / of if of else None, 0)
+
+
+def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    def spread(of: tuple[float, float, float] | None, word: Callable[[float], str]) -> str:
+        if of is None:
+            return _UNKNOWN
+        least, middle, most = map(word, of)
+        return f"{least} to {most}, median {middle}"
+
+    def trip(of: RoundTrip | None) -> str:
+        return "none" if of is None else f"{_figure(of.pnl, sign=True)} {of.ticker}"
+
+    return [
+        _pairs(width, ("expectancy", _figure(trades.expectancy, sign=True, unit=" USDC a trade")),
+               ("payoff", _figure(trades.payoff)), ("best", trip(trades.best)),
+               ("worst", trip(trades.worst))),
+        _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
+               ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
+        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+    ]  # fmt: skip
+
+
+def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what fills cost against mid, of those that took and of those that made."""
+    rows: list[_Row] = [
+        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
+          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
+    ]  # fmt: skip
+    if not part.costs:
+        return [*rows, [("no fill yet", "dim")]]
+    for cost in part.costs:
+        bps = [_figure(x, 1, sign=True) for x in (
+            _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
+            _less(cost.worst_bps))]  # fmt: skip
+        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        slipped = _figure(_less(cost.slippage), sign=True)
+        rows.append([
+            (f"{cost.liquidity.lower():<6}", "bold"),
+            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
+             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
+        ])  # fmt: skip
+    queue = f"a resting order waits {part.queue}" if part.queue else ""
+    return [*rows, *([[(queue, "dim")]] if queue else [])]
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
+def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
+    """Draw the distribution of the profits, each market's, and what fills cost."""
+    part = snapshot.performance
+    if part.trades is None or height < 3:
+        return []
+    markets = _market_trade_rows(part.trades, width)
+    if width < 112:
+        steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
+                         (markets, 0)]  # fmt: skip
+        return [[], *_squeezed(steps, height - 1)]
+    half = 84
+    right = _bar_rows(part.trades, width - half)
+    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    """Draw how many trades came to how much."""
+    most = max((count for *_, count in trades.bars), default=0) or 1
+    room = max(min(width - 30, 40), 4)
+    rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
+    for low, high, count in trades.bars:
+        bar = _gauge(count / most, room).rstrip("░ ")
+        digits = 2 if abs(high - low) < 1 else 0
+        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        style = "down" if high <= 0 else "up"
+        rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
+    return rows
+
+
+def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    columns, room = _fitting([
+        _TICKER,
+        _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
+        _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
+        _Column("result", 11, lambda row: _signed(row.pnl)),
+        _Column("best", 10, lambda row: _signed(row.best), 1),
+        _Column("worst", 10, lambda row: _signed(row.worst), 2),
+        _Column("fees", 9, lambda row: _signed(-row.fees), 3),
+        _Column("funding", 9, lambda row: _signed(row.funding), 4),
+    ], min(width, 82), 1)  # fmt: skip
+    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
+    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
+                      for row in trades.markets)]  # fmt: skip
+
+
+def _trip_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def price(term: str, rank: int) -> _Column:
+        def cell(trip: RoundTrip) -> _Cell:
+            return _figure(getattr(trip, term), digits.get(trip.ticker, _grid(None))[0] + 1), ""
+
+        return _Column(term, 11, cell, rank)
+
+    def size(trip: RoundTrip) -> _Cell:
+        return _figure(trip.size, digits.get(trip.ticker, _grid(None))[1]), ""
+
+    return [
+        _Column("ended", 8, lambda trip: (_clock(trip.ended.at), "dim"), 0, True),
+        _TICKER,
+        _Column("side", 5, lambda trip: _state("LONG" if trip.is_long else "SHORT"), 0, True),
+        _Column("size", 9, size, 5),
+        price("entry", 3),
+        price("exit", 3),
+        _Column("result", 10, lambda trip: _signed(trip.pnl)),
+        _Column("returned", 9, lambda trip: (
+            _percent(trip.returned, 2, sign=True), _trend(trip.returned)[1]), 1),
+        _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
+        _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
+        _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("frames", 16, lambda trip: (
+            f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
+    ]  # fmt: skip
+
+
+_PERFORMANCE: Final = _Table(
+    "performance",
+    lambda snapshot: snapshot.performance.trades.trips if snapshot.performance.trades else (),
+    _trip_columns, "no trade has ended yet", "ticker", above=_did_rows, foot=_spread_rows,
+    part=3)  # fmt: skip
+
 # === Paper venue ===
 # How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
 # did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
@@ -1788,29 +2440,6 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
-    ]  # fmt: skip
-
-
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = _usdc(did.max_drawdown) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
-    return [
-        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
-               ("profit_factor", _figure(did.profit_factor)),
-               ("average_win", _figure(_usdc(did.average_win))),
-               ("average_loss", _figure(_usdc(did.average_loss)))),
-        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
-        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
-               ("annual", "from 24 hourly returns on")),
-        _pairs(width, ("exposure", _percent(did.exposure)),
-               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
-        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
-               ("funding_paid", _figure(_usdc(did.funding))),
-               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
     ]  # fmt: skip
 
 
@@ -3362,6 +3991,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
+    "g": "walk", "p": "performance",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -3574,6 +4204,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
+    "walk": _Panel("decision walk", _WALK),
+    "performance": _Panel("performance", _PERFORMANCE),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

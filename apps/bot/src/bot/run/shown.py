@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
-from dydx_paper import Ledger, Performance, performance
+from dydx_paper import Ledger, Performance, TradeFigures, performance, trade_figures
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
@@ -69,6 +69,7 @@ class Shown:
         self._distance_due = 0
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
+        self._trades: tuple[object, TradeFigures] | None = None
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
@@ -141,3 +142,15 @@ class Shown:
         if self._performance is None or self._performance[0] != known:
             self._performance = known, performance(ledger)
         return self._performance[1]
+
+    def trades(self) -> TradeFigures | None:
+        """Return what the paper account's trades came to, computed again when one has ended."""
+        if (ledger := self._ledger) is None:
+            return None
+        tally = ledger.tally
+        known = tally.won, tally.lost, tally.even, ledger.deposits
+        if self._trades is None or self._trades[0] != known:
+            views = self._data.views.values()
+            markets = {view.ticker: view.market for view in views if view.market is not None}
+            self._trades = known, trade_figures(ledger.history, ledger.deposits, markets)
+        return self._trades[1]

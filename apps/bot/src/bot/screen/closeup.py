@@ -37,6 +37,7 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.walks import performance, walk
 from bot.screen.way import way_of
 
 TRADES: Final = 60
@@ -231,4 +232,6 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "prices": _prices,
     "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
+    "walk": lambda bot, _: walk(bot),
+    "performance": lambda bot, _: performance(bot),
 }
