@@ -38,7 +38,7 @@ from dydx_conn import (
     Subaccount,
     fold,
 )
-from dydx_data import DataState, MarketView, detections, market_views
+from dydx_data import DETECTORS, DataState, Detector, MarketView, detections, market_views
 from dydx_paper import PaperVenue
 from dydx_risk import (
     Approved,
@@ -92,6 +92,7 @@ from bot.run.costs import cost_words, worst_case
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
 from bot.run.meters import Meters
+from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
@@ -135,6 +136,10 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callab
         second(value)
 
     return on_next
+
+
+def _itself(one: Detector) -> Detector:
+    return one
 
 
 class Venue(Protocol):
@@ -218,7 +223,7 @@ class MadeActs:
 
     def __init__(self) -> None:
         # Whoever records the frames of a source takes here those that it does not hold.
-        self.record: Callable[[Frame], None] = lambda _: None
+        self.record: Callable[[Frame], None] = _leave
         self._waiting: deque[Frame] = deque()
         self._entered: set[tuple[int, str, str]] = set()
 
@@ -245,6 +250,7 @@ class _Hubs:
     def __init__(self) -> None:
         self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
         self.to_venue, self.to_risk, self.to_detectors = Hub(), Hub(), Hub()
+        self.to_curves = Hub()
 
 
 class Bot:
@@ -279,7 +285,9 @@ class Bot:
         self.reload: Callable[[str], Reply] = lambda _: UNWATCHED
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
-        self._followed: Hub | None = None
+        # When the next point of each market's curves is due, where somebody looks (`follow`).
+        self._due: dict[str, int] | None = None
+        self._detectors: list[Detector] = []
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
@@ -289,7 +297,11 @@ class Bot:
             strategy = strategy or strategy_of(options)
             self.scorer = Scorer(engines_of(options.signals, strategy, options.tuned))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-            self._subscriptions = self._compose(strategy)
+            self._decider = None if strategy is None else Decider(strategy)
+        self.shown.strategy = None if self._decider is None else self._decider.strategy
+        if options.detectors:
+            self.shown.detected, self._detectors = {}, [make() for make in DETECTORS]
+        self._subscriptions = self._compose()
         if options.state is not None:
             self.begin(options.state)
 
@@ -330,30 +342,51 @@ class Bot:
 
     def follow(self) -> None:
         """Note the curve of each score from here on, for whoever shows them."""
-        self._followed = Hub()
-        points = self._followed.pipe(every(CURVE_S))
-        self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+        self._due = {}
+        self._join_again()
+
+    def moment(self) -> Moment:
+        """Pack what stands between two frames; `MomentError` where a user's strategy cannot be."""
+        return packed(of_the_run(vars(self)), self.journal.digest())
+
+    def go_to(self, then: Moment | Self) -> None:
+        """Go on from another moment of this run, or from where another bot of its options stands.
+
+        What is of this process stays, as the machine's figures, and so does what a person chose.
+        """
+        shown, journal = self.shown, self.journal
+        parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
+        self.__dict__.update(parts)
+        self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
+        self.journal.listeners = journal.listeners
+        self.supervisor.go_back()
+        self._join_again()
+
+    def _join_again(self) -> None:
+        self._subscriptions.dispose()
+        self._hubs = _Hubs()
+        self._subscriptions = self._compose()
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
         self._hubs.to_venue.on_next(request)
 
-    def _compose(self, strategy: Callable[[], Strategy] | None) -> CompositeDisposable:
+    def _compose(self) -> CompositeDisposable:
         venue, step, hubs = self.venue, type(self.venue).step, self._hubs
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
-        if self.options.detectors:
-            self.shown.detected = {}
+        if made := [partial(_itself, one) for one in self._detectors]:
             streams[-1] = streams[-1][0], self._see_and_detect
-            streams.append((hubs.to_detectors.pipe(detections()), self.shown.detect))
+            streams.append((hubs.to_detectors.pipe(detections(made)), self.shown.detect))
+        if self._due is not None:
+            curves = hubs.to_curves.pipe(every(CURVE_S, self._due))
+            streams.append((curves, self.shown.draw))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
-        if strategy is not None:
-            decider = Decider(strategy)
-            self.shown.strategy = decider.strategy
+        if (decider := self._decider) is not None:
             decisions = fold(lambda: decider, self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
@@ -412,8 +445,7 @@ class Bot:
             self._hubs.to_detectors.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
-        if self._followed is not None:
-            self._followed.on_next(scored)
+        self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
