@@ -2693,6 +2693,24 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
+    def newest(self) -> Frame | None:
+        """Return the last message, from the end of the file alone; None where there is none."""
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            end = len(data)
+            start = data.rfind(_ZSTD_MAGIC, 0, end)
+            while start != -1:
+                with contextlib.suppress(WireError):  # what is damaged is looked over
+                    block = _unpacked(data[start:end], _MAX_BLOCK)
+                    for text in reversed(block.splitlines()):
+                        with contextlib.suppress(*_UNREADABLE):
+                            line = _decode_line(text)
+                            if line.k == "ws" and line.d == "<":
+                                at = line.ens or line.ns
+                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                    end = start
+                start = data.rfind(_ZSTD_MAGIC, 0, start)
+        return None
+
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
             found = "no such file" if not self.path.exists() else "no file"
