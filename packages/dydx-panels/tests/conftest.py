@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
-from dydx_data import WINDOWS, Detection, Level, Sample, Trade
+from dydx_data import SPANS, WINDOWS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_panels import (
     BookPart,
     CandleRow,
@@ -15,6 +15,8 @@ from dydx_panels import (
     FundingRow,
     HeaderPart,
     MarketRow,
+    PriceRow,
+    PricesPart,
     QualityPart,
     QualityRow,
     SafetyPart,
@@ -349,6 +351,7 @@ def sample() -> Snapshot:
         tape=_tape(),
         candles=_candles(),
         flow=_flow(),
+        prices=_prices(),
         funding=_funding(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
@@ -385,6 +388,35 @@ def _flow() -> FlowPart:
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
     )  # fmt: skip
+
+
+def _range(span: str, place: int) -> PriceRange:
+    return PriceRange(
+        span=span, resolution="1MIN", periods=5 * place, wanted=5 * place + place // 4,
+        partial=int(place == 3), open=3_000.0, high=3_020.5 + place, low=2_990.0 - place,
+        close=3_012.4, volatility_1h=0.004 * place if place > 1 else None, size=8.1 * place,
+        usd=24_000.0 * place**2, trades=9 * place,
+    )  # fmt: skip
+
+
+def _prices() -> PricesPart:
+    def row(place: int) -> PriceRow:
+        ticker, price, _, _, atomic, tick = _MARKETS[place]
+        depth = Depth(25, 81_000.0 / (place + 1), 60_000.0)
+        return PriceRow(
+            ticker=ticker, market=perpetual(ticker, atomic, tick), price=price, spread_bps=1.2,
+            hour=_range("1HOUR", 3) if place < 3 else None, depth=depth if price else None,
+            seq=48_211 - place,
+        )  # fmt: skip
+
+    return PricesPart(
+        shown=row(0),
+        ranges=tuple(_range(span, place) for place, span in enumerate(SPANS, 1)),
+        depths=(Depth(5, 12_000.0, 9_000.0), Depth(10, 40_100.0, 20_050.0), Depth(25, 0.0, 0.0)),
+        by_price=_flow().by_price,
+        closes=tuple(3_010.0 + 8 * math.sin(number / 6) for number in range(60)),
+        markets=tuple(map(row, range(len(_MARKETS)))),
+    )
 
 
 def _funding() -> tuple[FundingRow, ...]:

@@ -207,6 +207,11 @@ DATABASE: Final = option(
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     option(
+        "--no-mouse",
+        action="store_true",
+        help="leave the mouse to the terminal: it selects text, as everywhere else",
+    ),
+    option(
         "--quiet",
         action="store_true",
         help="no line for each decision, verdict and fill (they are printed where no dashboard is)",

@@ -104,7 +104,7 @@ __all__ = [
     # Continuity
     "Continuity",
     # Connection states
-    "ConnectionState", "connection_states",
+    "ConnectionState", "Connections", "connection_states",
     # Lifecycle
     "Lifecycle", "OrderState", "cancel_all",
     # Account blocks
@@ -2713,9 +2713,7 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "no such file" if not self.path.exists() else "no file"
-            found = "an empty file" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, got {found}")
+            raise RecordingError(f"expected a recording at {self.path}, got {_no_file(self.path)}")
         lines = self.lines()
         first = next(lines, b"")
         try:
@@ -2731,11 +2729,10 @@ class Recording:
 
     def _no_header(self, first: bytes, error: Exception) -> str:
         with self.path.open("rb") as file:
-            start = file.read(4)
-        if start != _ZSTD_MAGIC:
-            what = f"expected {self.path} to be compressed with zstd"
-            return f"{what}, got a file that begins with {start!r}"
-        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+            start = file.readline(_BLOCK_BYTES)
+        if not start.startswith(_ZSTD_MAGIC):
+            return f"expected {self.path} to be compressed with zstd, got {_no_zstd(start)}"
+        found = f"damage: {self.damage[0]}" if self.damage else f"{first[:80]!r}: {error}"
         return f"expected {self.path} to begin with a recording's header, got {found}"
 
     def lines(self) -> Iterator[bytes]:
@@ -2773,6 +2770,35 @@ class Recording:
 
 # What stands for a header that is damaged; the events after it are as good as ever.
 _LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _no_file(path: Path) -> str:
+    """Name what is at a path where there is no file with content."""
+    if not path.exists():
+        return "no such file"
+    if path.is_dir():
+        held = min(map(str, path.glob("*.jsonl.zst")), default="")
+        return f"a directory, with {held} in it" if held else "a directory"
+    return "an empty file" if path.is_file() else "no file but a device, a pipe or a socket"
+
+
+# What other files begin with.
+_OTHERS: Final = {
+    b"\x1f\x8b": "a file of gzip",
+    b"BZh": "a file of bzip2",
+    b"\xfd7zXZ": "a file of xz",
+    b"PK\x03\x04": "a zip archive",
+    b"SQLite format 3": "a database of SQLite",
+}
+
+
+def _no_zstd(start: bytes) -> str:
+    """Name what a file is that begins with this line and not as a recording does."""
+    with contextlib.suppress(*_UNREADABLE):
+        msgspec.json.decode(start, type=Header)
+        return "an unpacked recording: zstd packs it"
+    known = (what for magic, what in _OTHERS.items() if start.startswith(magic))
+    return next(known, f"a file that begins with {start[:16]!r}")
 
 
 def _is_event(text: bytes) -> bool:
@@ -2814,18 +2840,21 @@ def _unpacked(packed: bytes, most: int) -> bytes:
 
 
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is."""
+    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+
+    So does the name of anything else that is here: whoever opens it reports what it is.
+    """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
     folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
     paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
+    if name not in found and name and Path(name).exists():
+        return Path(name)
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
         near = get_close_matches(name, found, n=1)
         hint = f" (the nearest is {near[0]})" if near else ""
-        if Path(name).exists():
-            hint = ", which is there, but no file that ends in .jsonl.zst"
         expected = f"expected the path of a recording or one of {known}"
         raise RecordingError(f"{expected}, got {name!r}{hint}")
     return found[name]
@@ -3468,7 +3497,7 @@ class _Watched:
     carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
-class _Connections:
+class Connections:
     """How all links stand: the fold behind `connection_states`, and what `live` acts upon."""
 
     def __init__(self) -> None:
@@ -3593,14 +3622,14 @@ def _transition(frame: Frame, link: str, was: str, state: str, reason: str) -> C
 
 
 _PATIENCE: Final = {"chain": ("new block", _NO_BLOCK_NS)}
-_EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
-    "ws": _Connections._on_message,
-    "http": _Connections._on_block,
-    "sent": _Connections._on_sent,
-    "open": _Connections._on_open,
-    "close": _Connections._on_close,
-    "gap": _Connections._on_gap,
-    "tick": _Connections._on_tick,
+_EVENTS: Final[dict[str, Callable[[Connections, Frame], Iterable[_Event]]]] = {
+    "ws": Connections._on_message,
+    "http": Connections._on_block,
+    "sent": Connections._on_sent,
+    "open": Connections._on_open,
+    "close": Connections._on_close,
+    "gap": Connections._on_gap,
+    "tick": Connections._on_tick,
 }
 
 
@@ -3615,23 +3644,28 @@ def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
                 yield part.block
 
 
-def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
+def connection_states(
+    standing: Connections | None = None,
+) -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
     """Emit each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream. Below, a
-    link turns subscribing, live, stale and backing off; in capitals, so do all together.
+    transitions. When the source completes all links are closed, and so is the stream. With
+    `standing`, its maker holds how they stand. Below, a link turns subscribing, live, stale and
+    backing off; in capitals, so do all together.
 
         frames  --o------m------t------c------|
         states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
-    def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
+    def step(state: Connections, event: Notification[Frame]) -> list[ConnectionState]:
         if event.kind == "E":
             raise event.exception  # type: ignore[attr-defined]  # of OnError alone
         return state.step(event.value) if event.has_value else state.end()
 
-    return compose(operators.materialize(), fold(_Connections, step))
+    return compose(
+        operators.materialize(), fold(Connections if standing is None else lambda: standing, step)
+    )
 
 
 # === Silence ===
@@ -3883,6 +3917,7 @@ class Lifecycle:
         self.height = self.time = 0
         self._live: set[str] = set()
         self._again: set[str] = set()  # refused, and to be sent again
+        self._refusals: dict[str, str] = {}  # why a node refused what was sent last
         self._fills: dict[str, dict[str, Decimal]] = {}
         self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
@@ -3900,6 +3935,7 @@ class Lifecycle:
         if live is not None and live.order == sent.place:
             self._again.discard(sent.ids[0])
             return  # sent again, since the first was refused for its sequence alone
+        self._refusals.pop(sent.ids[0], None)
         # One that is sent again with another end replaces what its first try was to replace.
         behind = live.before if live is not None and sent.ids[0] in self._again else live
         self._again.discard(sent.ids[0])
@@ -3934,6 +3970,7 @@ class Lifecycle:
                 stands = {name: getattr(before, name) for name in names}
                 yield from self._move(old, "", frame.seq, reason=why, **stands)
             else:
+                self._refusals[id] = result.reason
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
     def reported(self, row: OrderFields, subaccount: str, seq: int) -> Iterator[OrderState]:
@@ -4011,8 +4048,10 @@ class Lifecycle:
         """Apply an event to an order: its state if that changed anything."""
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
-        if event == "refused" and old.leaving and not filled:
-            status = "REJECTED"  # a node removed it and then gave the reason
+        gone = status == "OPEN" and not filled and known.get("leaving", old.leaving)
+        if gone and old.id in self._refusals:
+            # The node refused it and took it off its book; the two come in either order.
+            status, known["reason"] = "REJECTED", self._refusals[old.id]
         if status == old.status and event in ("refused", "lost", "absent"):
             return
         doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
@@ -4043,6 +4082,7 @@ class Lifecycle:
             if (oldest := next(over, None)) is not None:
                 del self.orders[oldest]
                 self._fills.pop(oldest, None)
+                self._refusals.pop(oldest, None)
         return state
 
 
@@ -7204,7 +7244,7 @@ class _Watch:
     def __init__(self, links: Mapping[str, _Link], poller: _Poller) -> None:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
-        self._connections = _Connections()
+        self._connections = Connections()
         self._silence = Silence()
         self._refused: Counter[Key] = Counter()  # how often in a row
         self._missed: set[Key] = set()  # tapes that lost something, until they are back

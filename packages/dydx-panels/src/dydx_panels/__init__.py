@@ -20,6 +20,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Paper venue: how far the fills can be believed, and how the account did.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
+- Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Way out: the guard's ladder, rung by rung.
@@ -42,10 +43,10 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "FlowPart", "FlowRow", "FundingRow", "HeaderPart",
-    "MarketRow", "QualityPart", "QualityRow", "SafetyPart", "Snapshot", "SpeedPart",
-    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "VenuePart",
-    "View", "WirePart", "Witnessed",
+    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
+    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
+    "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
+    "TimelinePart",    "VenuePart", "View", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -73,7 +74,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
-from dydx_data import LAG_NS, Detection, Level, Sample, Trade
+from dydx_data import LAG_NS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_paper import Performance
 from dydx_risk import (
     MOVES_PERCENT,
@@ -156,6 +157,34 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     def distance(self) -> float | None:
         """Return the distance as a fraction of adverse move; None if flat or unknown."""
         return None if self.margin is None else self.margin.distance
+
+
+class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
+
+    `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
+    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
+    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
+    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
+    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    """
+
+    at: tuple[int, ...] = ()
+    seqs: tuple[int, ...] = ()
+    equity: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    profit: tuple[float, ...] = ()
+    distance: tuple[float | None, ...] = ()
+    leverage: tuple[float | None, ...] = ()
+    every_s: float = 1.0
+    deposited: float | None = None
+    since: str = "deposited"
+    today: float | None = None
+    depth: float | None = None
+    depth_share: float | None = None
+    deepest: float | None = None
+    deepest_share: float | None = None
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,13 +276,25 @@ class CandleRow(msgspec.Struct, frozen=True):
         return self.open, max(four), min(four), self.close
 
 
+class FillMark(msgspec.Struct, frozen=True):
+    """A fill of ours on a market's chart: base units, USDC; `is_exit` if less was held after it."""
+
+    at: int
+    side: str
+    price: float
+    size: float
+    is_exit: bool = False
+    seq: int = 0
+
+
 class CandlesPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's candles of one resolution, oldest first."""
+    """One market's candles of one resolution and its fills of ours, oldest first."""
 
     ticker: str = ""
     market: PerpetualMarket | None = None
     resolution: str = ""
     rows: tuple[CandleRow, ...] = ()
+    fills: tuple[FillMark, ...] = ()
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,6 +336,35 @@ class FlowPart(msgspec.Struct, frozen=True, kw_only=True):
     by_price: tuple[tuple[float, float, float], ...] = ()
     trades: tuple[Trade, ...] = ()
     others: tuple[FlowRow, ...] = ()
+
+
+class PriceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's price, how it went in the last hour, and what stands around it.
+
+    `depth` is what stands within 25 basis points, `seq` the frame of the newest book.
+    """
+
+    ticker: str
+    market: PerpetualMarket | None = None
+    price: float | None = None
+    spread_bps: float | None = None
+    hour: PriceRange | None = None
+    depth: Depth | None = None
+    seq: int = 0
+
+
+class PricesPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's ranges by span, its depth by distance, its hour by price, beside all markets.
+
+    `by_price` is (price, bought, sold), `closes` are of the last hours, oldest first.
+    """
+
+    shown: PriceRow = PriceRow(ticker="")
+    ranges: tuple[PriceRange, ...] = ()
+    depths: tuple[Depth, ...] = ()
+    by_price: tuple[tuple[float, float, float], ...] = ()
+    closes: tuple[float, ...] = ()
+    markets: tuple[PriceRow, ...] = ()
 
 
 class FundingRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -444,6 +514,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     header: HeaderPart = HeaderPart()
     gate: Standing | None = None
     safety: SafetyPart = SafetyPart()
+    equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -460,6 +531,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
+    prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
     detections: tuple[Detection, ...] | None = None
@@ -589,6 +661,11 @@ _ASCII: Final = str.maketrans(
 )
 
 
+# Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
+# fifth of a drawing.
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+
+
 @lru_cache(maxsize=8)
 def _styles(theme: Theme) -> dict[str, Style]:
     # A style remembers the escapes of the first console it met: each theme has its own.
@@ -605,7 +682,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     for text, name in row:
         if not text.isascii() or not text.isprintable():
             text = _drawable(text, theme.unicode)
-        size = len(text) if text.isascii() else cell_len(text)
+        size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
         if size:
@@ -620,19 +697,26 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
     """Cut a text to exactly `width` cells, the last of them an ellipsis."""
-    return set_cell_size(text, width - 1) + ("…" if unicode else "~") if width else ""
+    # No letter is narrower than a cell: a line of the wire is not measured to its end.
+    return set_cell_size(text[:width], width - 1) + ("…" if unicode else "~") if width else ""
 
 
 def _shortened(text: str, width: int) -> str:
     """Cut a text that is wider than `width` cells."""
-    return text if cell_len(text) <= width else _crop(_drawable(text, True), width)
+    return text if _cells(text) <= width else _crop(_drawable(text, True), width)
+
+
+def _cells(text: str) -> int:
+    """Return how many cells a text takes."""
+    return len(text) if _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
 def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
     # Foreign text may carry escapes, tabs and zero-width marks: none may reach the terminal.
-    text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
+    if not _OURS.fullmatch(text):
+        text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
     if unicode:
         return text
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_ASCII))
@@ -787,7 +871,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
-        lines = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
+        lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
@@ -858,7 +942,7 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
     for (text, style), column in zip(cells, columns, strict=True):
         width = column.width or room
         text = _shortened(text, width)
-        spaces = " " * (width - cell_len(text))
+        spaces = " " * (width - _cells(text))
         row.append(((f"{text}{spaces}" if column.left else f"{spaces}{text}") + " " * gap, style))
     row[-1] = (row[-1][0][:-gap], row[-1][1])
     return row
@@ -879,7 +963,7 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
+    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
     fitting = list(range(len(parts)))
     while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
         fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
@@ -900,7 +984,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(cell_len(text) for text, _ in row)  # integers
+        used = sum(_cells(text) for text, _ in row)  # integers
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
 
@@ -911,7 +995,7 @@ def _folded(text: str, width: int) -> list[str]:
     # A ticker is not two words.
     lines = (
         wrap(text, room, break_on_hyphens=False)
-        if cell_len(text) == len(text)
+        if _cells(text) == len(text)
         else chop_cells(text, room)
     )
     first, *rest = lines or [""]
@@ -921,8 +1005,8 @@ def _folded(text: str, width: int) -> list[str]:
 def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     """Break the last text of a row into at most so many more lines; what is left is cut off."""
     *head, (text, style) = row
-    used = sum(cell_len(part) for part, _ in head)  # integers
-    if more < 1 or width - used < 8 or cell_len(text) <= width - used:
+    used = sum(_cells(part) for part, _ in head)  # integers
+    if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
     first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
     rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
@@ -1562,7 +1646,7 @@ def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
     if room < 3:
         return rows
     half = min(max(width // 2 - 2, 30), 60)
-    left = _profile(part, half, room, digits, size_digits)
+    left = _profile(part.by_price, half, room, digits, size_digits)
     right: list[_Row] = [[("last trades", "dim")]]
     for trade in part.trades:
         side, style = _state(trade.side)
@@ -1609,10 +1693,13 @@ def _flow_table(
     return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
 
 
-def _profile(part: FlowPart, width: int, height: int, digits: int, size_digits: int) -> list[_Row]:
+def _profile(
+    by_price: Sequence[tuple[float, float, float]], width: int, height: int, digits: int,
+    size_digits: int,
+) -> list[_Row]:  # fmt: skip
     """Draw the volume by price of the last hour in as many steps as there are rows."""
     title: list[_Row] = [[("the hour by price: bought, then sold", "dim")]]
-    known = [row for row in part.by_price if all(0 <= x < 1e15 for x in row)]
+    known = [row for row in by_price if all(0 <= x < 1e15 for x in row)]
     if not known:
         return [*title, [("no trade since this panel is open", "dim")]]
     low, high = min(row[0] for row in known), max(row[0] for row in known)
@@ -1632,6 +1719,137 @@ def _profile(part: FlowPart, width: int, height: int, digits: int, size_digits: 
                      (f" {_figure(math.fsum(steps[number]), size_digits)}", "dim")])  # fmt: skip
     return [*title, *rows]
 
+
+# === Prices ===
+# How far prices went and how much was traded on the way, by span; what stands around the price, by
+# distance. Ranges are of candles and depth is of the book: what is not known of either is unknown.
+
+_YEAR_H: Final = 24.0 * 365.0
+
+
+def _grid_of(row: PriceRow) -> tuple[int, int]:
+    return _grid(row.market)
+
+
+def _where(found: PriceRange, width: int) -> str:
+    """Draw where the price stands between its low and its high."""
+    wide = found.high - found.low
+    share = (found.close - found.low) / wide if wide > 0 and math.isfinite(wide) else 0.5
+    place = round(min(max(share, 0.0), 1.0) * (width - 1)) if math.isfinite(share) else 0
+    return "─" * place + "●" + "─" * (width - 1 - place)
+
+
+def _share_of(value: float | None, hours: float) -> str:
+    """Write a volatility of an hour as one of so many hours."""
+    return _percent(None if value is None else value * math.sqrt(hours), 2 if hours < 2 else 0)
+
+
+def _change(row: PriceRange) -> _Cell:
+    return _percent(row.change, 2, sign=True), _trend(row.change)[1]
+
+
+def _known_of(row: PriceRange) -> _Cell:
+    """Say of how many candles a range is, where it is not of all."""
+    known = row.periods - row.partial
+    whole = known >= row.wanted
+    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+
+
+def _range_columns(digits: int) -> list[_Column]:
+    def price(term: str, rank: int = 0) -> _Column:
+        return _Column(term, 11, lambda row: (_figure(getattr(row, term), digits), ""), rank)
+
+    return [
+        _Column("span", 7, lambda row: (row.span, "bold"), 0, True),
+        price("open", 8), price("low"),
+        _Column("low to high", 15, lambda row: (_where(row, 15), "accent"), 6, True),
+        price("high"),
+        _Column("change", 9, _change),
+        _Column("volatility/h", 12, lambda row: (_share_of(row.volatility_1h, 1.0), ""), 1),
+        _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
+        _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
+        _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
+        _Column("known of it", 14, _known_of, 1, True),
+    ]  # fmt: skip
+
+
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+
+
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
+def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw the ranges of the market shown, and its depth beside its hour by price."""
+    part = snapshot.prices
+    shown, (digits, size_digits) = part.shown, _grid_of(part.shown)
+    if not shown.ticker:
+        return []
+    named = _named("price", _figure(shown.price, digits), "bold")
+    parts = [(0, named), (1, _named("spread_bps", _figure(shown.spread_bps, 2, unit=" bp"))),
+             (3, _named("", f"#{shown.seq}", "dim"))]  # fmt: skip
+    if part.closes and width >= 60:
+        low, high = _figure(min(part.closes), digits), _figure(max(part.closes), digits)
+        parts.append((2, [(f"{low} ", "dim"), (_spark(part.closes, min(width // 3, 60)), "accent"),
+                          (f" {high}", "dim")]))  # fmt: skip
+    rows = [_chunks(parts, width)]
+    ranges = _rows_under(_range_columns(digits), part.ranges, width)
+    rows += ranges if part.ranges else [[("no candle yet", "dim")]]
+    depth = _rows_under(_DEPTH_COLUMNS, part.depths, min(width, 58))
+    depth = depth if part.depths else [[("no book", "watch")]]
+    if width >= 100:
+        half = width - 64
+        depth = _beside(depth, 62, _profile(part.by_price, half, 6, digits, size_digits))
+    return [*rows, [], *depth, []]
+
+
+def _hour(term: str, width: int, cell: Callable[[PriceRange, int], _Cell], rank: int) -> _Column:
+    """Return a column of the last hour, which a young market does not have."""
+
+    def of(row: PriceRow) -> _Cell:
+        return (_UNKNOWN, "dim") if row.hour is None else cell(row.hour, _grid_of(row)[0])
+
+    return _Column(term, width, of, rank)
+
+
+def _price_columns(snapshot: Snapshot) -> list[_Column]:
+    return [
+        _TICKER,
+        _Column("price", 11, lambda row: (_figure(row.price, _grid_of(row)[0]), "")),
+        _hour("hour", 9, lambda found, _: _change(found), 0),
+        _hour("low", 11, lambda found, digits: (_figure(found.low, digits), ""), 4),
+        _hour("high", 11, lambda found, digits: (_figure(found.high, digits), ""), 4),
+        _hour("volatility/h", 12, lambda found, _: (_share_of(found.volatility_1h, 1.0), ""), 1),
+        _hour("USDC an hour", 12, lambda found, _: (_figure(found.usd, 0), ""), 2),
+        _hour("trades", 7, lambda found, _: (_figure(found.trades, 0), ""), 6),
+        _Column("spread_bps", 9, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 3),
+        _Column("25 bp: bids", 12, lambda row: (
+            _figure(None if row.depth is None else row.depth.bid_usd, 0), "up"), 7),
+        _Column("asks", 12, lambda row: (
+            _figure(None if row.depth is None else row.depth.ask_usd, 0), "down"), 7),
+        _Column("imbalance", 13, lambda row: _lean(row.depth, 6), 5, True),
+    ]  # fmt: skip
+
+
+_PRICES: Final = _Table("prices", lambda snapshot: snapshot.prices.markets, _price_columns,
+                        "no market yet", "ticker", _price_above)  # fmt: skip
 
 # === Funding and detectors ===
 # What holding will cost, by the venue's figure and by our own, and what the detectors find, each
@@ -2295,7 +2513,7 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies",
+    "d": "detectors", "a": "strategies", "r": "prices",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -2502,6 +2720,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
     "flow": _Panel("flow", _flow_rows, lambda snapshot, view: snapshot.flow.ticker),
+    "prices": _Panel("prices", _PRICES, lambda snapshot, view: snapshot.prices.shown.ticker),
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
@@ -2622,7 +2841,7 @@ def _framed(
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
     )
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
-    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)  # integers
+    rest = max(width - 4 - _cells(title) - sum(len(text) for text, _ in key), 0)  # integers
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
     left, right = _fitted([("│ ", line)], 2, theme), _fitted([(" │", line)], 2, theme)
     return [
@@ -2646,9 +2865,14 @@ class Dashboard:
     from those before it, in one write; a change of the terminal's size redraws all.
     """
 
-    def __init__(self, console: Console, theme: Theme | None = None) -> None:
-        """Draw on `console`; without a theme it is what the console can show."""
-        self._console = console
+    def __init__(
+        self, console: Console, theme: Theme | None = None, *, mouse: bool = False
+    ) -> None:
+        """Draw on `console`; without a theme it is what the console can show.
+
+        With a `mouse` the terminal reports clicks and the wheel, in place of selecting text.
+        """
+        self._console, self._mouse = console, mouse
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}
         self._rows: tuple[tuple[_Strip, ...], ...] = ()
@@ -2660,6 +2884,7 @@ class Dashboard:
         if self._size is None:
             self._console.set_alt_screen(True)
             self._console.show_cursor(False)
+            self._report_mouse("h")
         if self._size != size:
             self._size, self._rows, self._memo = size, (), {}
         rows = dashboard(snapshot, view, *size, self._theme, self._memo).rows
@@ -2680,8 +2905,16 @@ class Dashboard:
         """Give the terminal back as it was; doing it again does nothing."""
         if self._size is not None:
             self._size, self._rows = None, ()
+            self._report_mouse("l")
             self._console.show_cursor(True)
             self._console.set_alt_screen(False)
+
+    def _report_mouse(self, switch: str) -> None:
+        """Let the terminal report buttons ("h"), in the form for wide screens, or not ("l")."""
+        if self._mouse:
+            self._console.print(
+                Segments([Segment(f"\x1b[?1000{switch}\x1b[?1006{switch}")]), end="", crop=False
+            )
 
 
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:

@@ -252,7 +252,7 @@ def conduct(
 
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
-            leave=leave, lost=lost, panel=panel,
+            leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
@@ -275,6 +275,7 @@ def run_plain(
     if arguments.json or arguments.quiet:
         return run_to_end(bot, source(lambda _: idle() is None))
     real = lost is not None and mode == "TRADE"
+    bot.follow_links()
     leaves = partial(lost, "a reader that went away") if lost is not None and real else lambda: None
     with streaming(bot.journal, waits=mode == "REPLAY", lost=leaves) as stream:
         return run_to_end(bot, source(lambda _: idle() is None and (real or not stream.gone)))

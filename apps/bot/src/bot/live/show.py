@@ -38,7 +38,7 @@ from bot.screen.closeup import closeup
 
 def panel(arguments: argparse.Namespace) -> int:
     """Show one panel of a recording or of a network, or write the dashboard as a picture."""
-    from bot.screen.screen import print_panel, write_svg
+    from bot.screen.picture import print_panel, write_svg
 
     # A wrong word is refused before the run, not after it.
     size = size_of(arguments.size) if arguments.svg else (80, 24)

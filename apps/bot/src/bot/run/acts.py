@@ -4,8 +4,9 @@
     halt, resume ──► Standstill: a file ──► the next run's first frame
 
 Whoever acts puts a frame in and does nothing else: `link` is who (key, command, restart,
-strategy, file, end …), `type` what (halt, resume, flatten, reload, note …), `text` why. A network's
-frames and its acts come out of one inbox; `among` lets acts in between the frames of a recording.
+strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, reload, note …), `text`
+why. A pause, of entries, ends with its run. A network's frames and its acts come out of one inbox;
+`among` lets acts in between the frames of a recording.
 """
 
 import contextlib

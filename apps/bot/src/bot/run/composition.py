@@ -89,8 +89,10 @@ from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, worst_case
+from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
+from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.paper import PAPER, Paper, paper_account
@@ -277,6 +279,7 @@ class Bot:
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
+        self.executed = Executed(self.journal, self.data)
         self.meters = Meters()
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
@@ -341,7 +344,8 @@ class Bot:
         return strategy.left if isinstance(strategy, Allocator) else {}
 
     def follow(self) -> None:
-        """Note the curve of each score from here on, for whoever shows them."""
+        """Note the curve of each score and each connection from here on, for whoever shows them."""
+        self.follow_links()
         self._due = {}
         self._join_again()
 
@@ -367,6 +371,12 @@ class Bot:
         self._hubs = _Hubs()
         self._subscriptions = self._compose()
 
+    def follow_links(self) -> None:
+        """Note from here on when connections are lost and come back, for whoever is to know."""
+        if self.shown.links is None:
+            self.shown.links = Links(self.journal.linked)
+            self._subscriptions.add(self.shown.links.begin())
+
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
         self._hubs.to_venue.on_next(request)
@@ -381,6 +391,7 @@ class Bot:
         if made := [partial(_itself, one) for one in self._detectors]:
             streams[-1] = streams[-1][0], self._see_and_detect
             streams.append((hubs.to_detectors.pipe(detections(made)), self.shown.detect))
+        joined = [] if self.shown.links is None else [self.shown.links.begin()]
         if self._due is not None:
             curves = hubs.to_curves.pipe(every(CURVE_S, self._due))
             streams.append((curves, self.shown.draw))
@@ -393,7 +404,8 @@ class Bot:
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
             ]
         return CompositeDisposable(
-            [stream.subscribe(sink, self._fail) for stream, sink in streams]
+            joined
+            + [stream.subscribe(sink, self._fail) for stream, sink in streams]
             + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
         )
 
@@ -422,6 +434,7 @@ class Bot:
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.venue.learn(update)
+                self.shown.learn(update)
                 self.journal.accounted(update)
                 self._hubs.to_risk.on_next(update)
                 if self._feedback is not None:
@@ -499,47 +512,6 @@ class Bot:
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
-    def _halt(self, act: Frame, _: str) -> None:
-        why = f"{act.text or 'no reason was given'} (by {act.link})"
-        self.risk.halt(why, foreign=act.link == "account")
-        self._hubs.to_risk.on_next(act)
-
-    def _resume(self, act: Frame, _: str) -> None:
-        self.risk.resume()
-        self._hubs.to_risk.on_next(act)
-
-    def _flatten(self, act: Frame, id_: str) -> None:
-        # Nothing enters any more, and what is held leaves, through the gate.
-        self._halt(act, id_)
-        for row in self.risk.positions():
-            leave = Decision(
-                ticker=row.ticker, seq=act.seq, at=act.at, action="target", target_usdc=0.0,
-                previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
-                reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
-            )  # fmt: skip
-            self._hubs.to_risk.on_next(leave)
-
-    def _reload(self, act: Frame, id_: str) -> None:
-        # All of it is read and validated before any of it is set.
-        was = self.options
-        try:
-            changes = changes_of(act.text)
-            options = was.changed(changes, self.scorer.names, act.link)
-        except (ConnError, StrategyError) as error:
-            self._make(act.link, "note", one_line(f"{error}: nothing changes"))
-            return
-        self.options = options
-        if options.settings is not was.settings:  # equal ones may have another order
-            self._hubs.to_strategy.on_next(options.settings)
-        self.risk.change(options.policy)
-        self._hubs.to_risk.on_next(act)
-        written = self.journal.find(id_)
-        self.shown.notice = "" if written is None else written.words
-
-    def _note(self, act: Frame, _: str) -> None:
-        if is_of_settings(act):
-            self.shown.notice = act.text
-
     def _stop(self, who: str, error: Exception) -> None:
         # A bug in what makes opinions must not leave the positions to themselves.
         if self.options.strict:
@@ -555,12 +527,70 @@ class Bot:
         self._failed.on_next(None)
 
 
+def _halt(bot: Bot, act: Frame, _: str) -> None:
+    why = f"{act.text or 'no reason was given'} (by {act.link})"
+    bot.risk.halt(why, foreign=act.link == "account")
+    bot._hubs.to_risk.on_next(act)
+
+
+def _resume(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.resume()
+    bot._hubs.to_risk.on_next(act)
+
+
+def _pause(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+    bot._hubs.to_risk.on_next(act)
+
+
+def _unpause(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.unpause()
+    bot._hubs.to_risk.on_next(act)
+
+
+def _flatten(bot: Bot, act: Frame, id_: str) -> None:
+    # Nothing enters any more, and what is held leaves, through the gate.
+    _halt(bot, act, id_)
+    for row in bot.risk.positions():
+        leave = Decision(
+            ticker=row.ticker, seq=act.seq, at=act.at, action="target", target_usdc=0.0,
+            previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
+            reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
+        )  # fmt: skip
+        bot._hubs.to_risk.on_next(leave)
+
+
+def _reload(bot: Bot, act: Frame, id_: str) -> None:
+    # All of it is read and validated before any of it is set.
+    was = bot.options
+    try:
+        changes = changes_of(act.text)
+        options = was.changed(changes, bot.scorer.names, act.link)
+    except (ConnError, StrategyError) as error:
+        bot._make(act.link, "note", one_line(f"{error}: nothing changes"))
+        return
+    bot.options = options
+    if options.settings is not was.settings:  # equal ones may have another order
+        bot._hubs.to_strategy.on_next(options.settings)
+    bot.risk.change(options.policy)
+    bot._hubs.to_risk.on_next(act)
+    written = bot.journal.find(id_)
+    bot.shown.notice = "" if written is None else written.words
+
+
+def _note(bot: Bot, act: Frame, _: str) -> None:
+    if is_of_settings(act):
+        bot.shown.notice = act.text
+
+
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
-    "halt": Bot._halt,
-    "resume": Bot._resume,
-    "flatten": Bot._flatten,
-    RELOAD: Bot._reload,
-    "note": Bot._note,
+    "halt": _halt,
+    "resume": _resume,
+    "pause": _pause,
+    "unpause": _unpause,
+    "flatten": _flatten,
+    RELOAD: _reload,
+    "note": _note,
 }
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 _LONGEST: Final = 300

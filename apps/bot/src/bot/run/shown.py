@@ -1,23 +1,39 @@
 """What a screen and a report show of a run, beside the layers' own states.
 
-    frame ─► take ─► counts, newest frames, distances
+    frame ─► take ─► counts, newest frames, distances, the account's curve
+    account update ─► learn ─► newest fills of each market
     a screen, before it draws ─► watch, performance
 
 Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from typing import Any
+from typing import Any, NamedTuple
 
-from dydx_conn import Frame
+from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
 from dydx_paper import Ledger, Performance, performance
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
+from bot.run.curve import Curve
+from bot.run.links import Links
+
 _SECOND_NS = 1_000_000_000
 _POINTS = 16
+_FILLS = 120
+
+
+class Filled(NamedTuple):
+    """A fill as a chart marks it: event time, USDC, base units; whether less was held after it."""
+
+    at: int
+    side: str
+    price: float
+    size: float
+    is_exit: bool
+    seq: int
 
 
 class Shown:
@@ -33,6 +49,8 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        # How the connections stand, where somebody looks (`Bot.follow_links`).
+        self.links: Links | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -41,6 +59,9 @@ class Shown:
         self.strategy: Strategy | None = None
         # Event time and distance to liquidation, about once a second of event time.
         self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
+        self.curve = Curve()
+        # The newest fills of each market, with their event time, for its chart.
+        self.fills: dict[str, deque[Filled]] = {}
         self._data, self._risk, self._ledger = data, risk, ledger
         self._distance_due = 0
         self._watch: Watch | None = None
@@ -56,9 +77,27 @@ class Shown:
         self.bytes += len(frame.text)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
+        if self.links is not None:
+            self.links.take(frame)
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
-            self.distances.append((self._data.at, self._risk.margin.distance))
+            margin = self._risk.margin
+            self.distances.append((self._data.at, margin.distance))
+            if not self._risk.account.trouble:
+                self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Remember what was filled."""
+        for fill in update.fills:
+            fills, held = self.fills.get(fill.ticker), fill.held or 0
+            if fills is None:
+                fills = self.fills[fill.ticker] = deque(maxlen=_FILLS)
+            is_exit = held != 0 and (held > 0) != (fill.side == "BUY")
+            fills.append(
+                Filled(
+                    update.at, fill.side, float(fill.price), float(fill.size), is_exit, update.seq
+                )
+            )
 
     def detect(self, found: Detection) -> None:
         """Take a finding."""

@@ -68,12 +68,11 @@ def _largest_first(rows: Iterable[TargetRow]) -> tuple[TargetRow, ...]:
 def _alone(bot: Bot, strategy: Strategy) -> StrategyRow:
     """Return the one strategy; what the account did is its result."""
     did, standing = bot.venue.figures(), bot.risk.standing
-    pnl = did.realized_pnl + did.unrealized_pnl - did.fees_paid + did.unsettled - did.funding_paid
     why = "; ".join(words for _, words in standing.reasons)
     return StrategyRow(
         title=strategy.name,
         state="trades" if standing.state == "ACTIVE" else f"{standing.state}: {why}",
-        pnl_usdc=pnl / 1e6,
+        pnl_usdc=did.profit / 1e6,
         fees_usdc=did.fees_paid / 1e6,
         **_settings(strategy),
     )

@@ -6,11 +6,32 @@ Some of it costs, as the volume of an hour by price: nobody pays for what nobody
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
-from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from dydx_data import (
+    WINDOWS,
+    Candle,
+    Candles,
+    Flow,
+    MarketView,
+    book_depths,
+    funding_outlook,
+    price_ranges,
+    quality_figures,
+    silence,
+)
+from dydx_panels import (
+    CandleRow,
+    CandlesPart,
+    FillMark,
+    FlowPart,
+    FlowRow,
+    FundingRow,
+    PriceRow,
+    PricesPart,
+    QualityRow,
+)
 from msgspec.structs import replace
 
 from bot.run.composition import Bot
@@ -18,6 +39,7 @@ from bot.screen.allocation import strategies
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
+_CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
@@ -27,15 +49,34 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     return {} if make is None or view is None else {panel: make(bot, view)}
 
 
-def _candles(bot: Bot, view: MarketView) -> CandlesPart:
+def candles_of(bot: Bot, ticker: str) -> CandlesPart:
+    """Return a market's candles of the first resolution, and what of ours was filled there."""
+    view = bot.data.views.get(ticker)
+    if view is None or not view.candles:
+        return CandlesPart()
     resolution, candles = next(iter(view.candles.items()))
-    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
+    units = 10.0**-candles.places, 10.0 ** _resolution(view)
+    ended = min(len(candles), candles.capacity) - _GROWING
+    newest = (_candle(*units, candles[n]) for n in range(max(ended, 0), len(candles)))
+    # What is over seldom changes, and to copy four hours takes longer than to draw them.
+    rows = _ended(candles, candles.started_at, candles.reported_at, max(ended, 0), units)
     return CandlesPart(
         ticker=view.ticker,
         market=view.market,
         resolution=resolution,
-        rows=tuple(map(row, candles)),
+        rows=(*rows, *newest),
+        fills=tuple(FillMark(*fill) for fill in bot.shown.fills.get(ticker, ())),
     )
+
+
+_GROWING: Final = 2  # candles that late trades may still change
+
+
+@lru_cache(maxsize=8)
+def _ended(
+    candles: Candles, newest_ns: int, reported_ns: int, count: int, units: tuple[float, float]
+) -> tuple[CandleRow, ...]:
+    return tuple(_candle(*units, candles[n]) for n in range(count))
 
 
 def _resolution(view: MarketView) -> int:
@@ -83,6 +124,30 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
         largest=window.largest if whole else None,
         median=window.quantile(0.5) if whole else None,
         p99=window.quantile(0.99) if whole else None,
+    )
+
+
+def _prices(bot: Bot, view: MarketView) -> PricesPart:
+    candles = view.candles.get("1MIN")
+    return PricesPart(
+        shown=_price(view),
+        ranges=tuple(price_ranges(view)),
+        depths=tuple(book_depths(view.book)),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        closes=tuple(candles.closes(_CLOSES)) if candles else (),
+        markets=tuple(map(_price, bot.shown.watched)),
+    )
+
+
+def _price(view: MarketView) -> PriceRow:
+    return PriceRow(
+        ticker=view.ticker,
+        market=view.market,
+        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        spread_bps=view.book.spread_bps,
+        hour=next(iter(price_ranges(view, ("1HOUR",))), None),
+        depth=next(iter(book_depths(view.book, (25,))), None),
+        seq=view.book.seq,
     )
 
 
@@ -136,8 +201,8 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
-    "candles": _candles,
     "flow": _flow,
     "funding": _funding,
+    "prices": _prices,
     "strategies": lambda bot, _: strategies(bot),
 }

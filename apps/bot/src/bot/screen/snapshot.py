@@ -15,6 +15,7 @@ from dydx_conn import FeeTier
 from dydx_data import Detection, MarketView, silence
 from dydx_panels import (
     BookPart,
+    EquityPart,
     HeaderPart,
     MarketRow,
     QualityPart,
@@ -33,7 +34,7 @@ from dydx_strategy import RankAndTarget, RankSettings
 from bot.run.composition import Bot
 from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import memory_mb
-from bot.screen.closeup import closeup, worst_first
+from bot.screen.closeup import candles_of, closeup, worst_first
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -53,6 +54,7 @@ def snapshot_of(
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
+        equity=_equity(bot),
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
@@ -68,6 +70,7 @@ def snapshot_of(
         wire=_wire(bot),
         tape=tuple(islice(_rows(entries), ROWS)),
         detections=_detections(bot),
+        candles=candles_of(bot, shown),
         **closeup(bot, panel, shown),
     )
 
@@ -193,6 +196,34 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
         act_below=risk.policy.act_below if risk.guard else None,
         last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
         history=tuple(history),
+    )
+
+
+def _equity(bot: Bot) -> EquityPart:
+    curve, falls = bot.shown.curve, bot.risk.falls
+    columns = curve.columns
+    if not columns.at:
+        return EquityPart()
+    # Without a ledger nobody knows what was paid in before: it is measured from the start.
+    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
+    start = columns.equity[-1] - columns.profit[-1]
+    return EquityPart(
+        at=columns.at,
+        seqs=columns.seq,
+        equity=columns.equity,
+        low=columns.low,
+        high=columns.high,
+        profit=columns.profit,
+        distance=columns.distance,
+        leverage=columns.leverage,
+        every_s=curve.every_ns / 1e9,
+        deposited=start if ledger is None else ledger.deposits / 1e6,
+        since="at the start" if ledger is None else "deposited",
+        today=curve.today,
+        depth=falls.depth / 1e6,
+        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
+        deepest=falls.deepest / 1e6,
+        deepest_share=falls.share,
     )
 
 
