@@ -27,6 +27,7 @@ from bot.run.acts import waiting
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
 from bot.run.moments import Moment, MomentError
+from bot.run.wire import WireVenue
 
 EVERY: Final = 1_000  # frames between two moments: fifty milliseconds of folding
 ROOM: Final = 32  # moments: a few megabytes
@@ -101,6 +102,21 @@ _KINDS: Final = {"denied": "denied", "reduce": "reduce", "gate": "gate", "act": 
 # The frames of a recording in the order in which somebody wants to see them.
 
 
+def remade(bot: Bot) -> Callable[[], Bot]:
+    """Return what makes a bot as one was made, before its first frame and any change of settings.
+
+    A strategy's file is run again; `StrategyError` if it has become another one that cannot be.
+    """
+    options, account, is_wire = bot.options, bot.venue.subaccount, isinstance(bot.venue, WireVenue)
+
+    def make() -> Bot:
+        again = Bot(options, WireVenue(account) if is_wire else None)
+        again.follow()
+        return again
+
+    return make
+
+
 class Goal(NamedTuple):
     """Where to go: so many frames from the start, and not past a time of the recording's clock."""
 
@@ -124,10 +140,10 @@ class _Stop(NamedTuple):
 class Travel:
     """The frames of a recording for one bot, and the way to any of them.
 
-    `make` makes a bot like it that has seen nothing yet. Whoever shows the run sets the rest:
-    `at_end` is called at the end of the recording, `meanwhile` ten times a second on a long way,
-    with the share of it that is done, both to return whether it goes on; `say` takes what a person
-    is to know.
+    `make` makes a bot like it that has seen nothing yet (`remade`). Whoever shows the run sets the
+    rest: `at_end` is called at the end of the recording, `meanwhile` ten times a second on a long
+    way, with the share of it that is done, both to return whether it goes on; `say` takes what a
+    person is to know.
     """
 
     # More than fifteen attributes: a run, its source, who looks, and what was seen of them.
