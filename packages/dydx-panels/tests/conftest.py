@@ -10,6 +10,8 @@ from dydx_panels import (
     BookPart,
     CandleRow,
     CandlesPart,
+    EquityPart,
+    FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
@@ -327,6 +329,7 @@ def sample() -> Snapshot:
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
+        equity=_equity(),
         positions=positions,
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
@@ -358,6 +361,22 @@ def sample() -> Snapshot:
     )  # fmt: skip
 
 
+def _equity() -> EquityPart:
+    worth = [10_000 + 260 * math.sin(n / 14) + 3.4 * n for n in range(90)]
+    peaks = [max(worth[: n + 1]) for n in range(90)]
+    falls = tuple(1 - usdc / peak for usdc, peak in zip(worth, peaks, strict=True))
+    return EquityPart(
+        at=tuple(NOW - (89 - n) * 10 * SECOND for n in range(90)),
+        seqs=tuple(48_211 - (89 - n) * 31 for n in range(90)),
+        equity=tuple(worth), low=tuple(usdc - 4 for usdc in worth),
+        high=tuple(usdc + 3 for usdc in worth), profit=tuple(usdc - 10_000 for usdc in worth),
+        fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
+        leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
+        today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
+        deepest=412.5, deepest_share=0.041,
+    )  # fmt: skip
+
+
 def _candles() -> CandlesPart:
     rows, price = [], 3_010.0
     for number in range(60):
@@ -372,6 +391,10 @@ def _candles() -> CandlesPart:
         market=perpetual("ETH-USD", -9, 100_000),
         resolution="1MIN",
         rows=tuple(rows),
+        fills=(
+            FillMark(NOW - 41 * 60 * SECOND, "BUY", 3_012.1, 2.7, False, 46_201),
+            FillMark(NOW - 9 * 60 * SECOND, "SELL", 3_014.9, 0.6, True, 48_102),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
+- Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
@@ -23,6 +24,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
+- Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
@@ -70,7 +72,7 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -163,10 +165,11 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
 
     `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
-    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
-    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
-    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
-    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    within it, `distance` the closest to liquidation, `leverage` the highest, `fall` the share of
+    the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
+    of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
+    which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
+    far it is below it now, with their shares.
     """
 
     at: tuple[int, ...] = ()
@@ -175,6 +178,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     profit: tuple[float, ...] = ()
+    fall: tuple[float, ...] = ()
     distance: tuple[float | None, ...] = ()
     leverage: tuple[float | None, ...] = ()
     every_s: float = 1.0
@@ -656,14 +660,20 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||x",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+# Dots of a chart, by how many of the upper and of the lower half of a cell are there.
+_ASCII.update(
+    (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
+                                 + min((dots & 0xE4).bit_count(), 2)])
+    for dots in range(256)
+)  # fmt: skip
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -1012,6 +1022,295 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
     rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
     return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+
+
+# === Charts ===
+# Lines and areas over time in dots, two by four a cell, with round figures at the right, moments
+# below, lines across for what is marked and signs for points. Between two points a line stays at
+# the first: nothing is drawn that was not measured. Knows of no chart what it is about.
+
+
+class _Line(NamedTuple):
+    """One series: what each point ended with, its extremes, and a style, or one by value.
+
+    `fill` is "" for a line, "floor" or "ceiling" for an area to the one or the other.
+    """
+
+    values: Sequence[float | None]
+    style: str | Callable[[float], str]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    fill: str = ""
+
+
+class _Mark(NamedTuple):
+    """A line across the chart at a value, with its name."""
+
+    value: float
+    name: str
+    style: str
+
+
+class _Plane(NamedTuple):
+    """The cells of a chart, and which value stands at the middle of its first and last dot."""
+
+    low: float
+    high: float
+    wide: int
+    tall: int
+
+    def dot(self, value: float) -> int:
+        """Return how many dots below the first one a value is."""
+        last = 4 * self.tall - 1
+        share = (self.high - value) / (self.high - self.low)
+        return min(max(int(share * last + 0.5), 0), last)
+
+    def row(self, value: float) -> int:
+        """Return how many rows below the first one a value is."""
+        return self.dot(value) // 4
+
+    def value(self, row: int) -> float:
+        """Return the value in the middle of a row."""
+        return self.high - (row * 4 + 1.5) / (4 * self.tall - 1) * (self.high - self.low)
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is on it."""
+        return self.low <= value <= self.high
+
+
+_Cells = list[list[_Cell]]
+_EMPTY: Final = (" ", "")
+# The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
+_HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_RUNS: Final = [
+    [[sum(half[first : last + 1]) for last in range(4)] for first in range(4)]  # integers
+    for half in _HALF
+]
+_BRAILLE: Final = [" ", *(chr(0x2800 + dots) for dots in range(1, 256))]
+
+
+def _line_chart(
+    at: Sequence[int], lines: Sequence[_Line], width: int, height: int,
+    marks: Sequence[_Mark] = (), unit: str = "", least: float = 0.0,
+    span: tuple[float | None, float | None] = (None, None),
+) -> list[_Row]:  # fmt: skip
+    """Draw series over time in exactly `height` rows, none wider than `width`.
+
+    `least` is the least difference that fills the height, `span` fixes either end of the scale.
+    """
+    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    known += [x for x in span if _sane(x)]
+    if not known or not at or width < 8 or height < 2:
+        return [[("no point yet" if height > 1 else "", "dim")]]
+    low, high = _reach_of(known, marks, least, span)
+    tall = height - 1 if height >= 4 else height
+    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    labels, room = _labels(low, high, tall, width, unit, last, marks)
+    plane = _Plane(low, high, max(width - room - 1, 1), tall)
+    since, until = at[0], max(at[-1], at[0])
+    cells = _plotted(at, lines, plane, since, until)
+    _strike(cells, marks, plane, unit)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    return [*rows, _moments(since, until, plane.wide)][:height]
+
+
+def _sane(value: float | None) -> TypeGuard[float]:
+    """Return whether a value can be drawn."""
+    return value is not None and abs(value) < 1e15
+
+
+def _reach_of(
+    known: Sequence[float], marks: Sequence[_Mark], least: float,
+    span: tuple[float | None, float | None],
+) -> tuple[float, float]:  # fmt: skip
+    """Return the ends of a scale, which marks widen to twice what the values need."""
+    low, high = min(known), max(known)
+    if _sane(span[0]):
+        low = max(span[0], low) if span[1] is not None else span[0]
+    if _sane(span[1]):
+        high = min(span[1], high) if span[0] is not None else span[1]
+    need = max(high - low, least, abs(high) * 1e-6, 1e-9)
+    for mark in marks:
+        if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
+            low, high = min(low, mark.value), max(high, mark.value)
+    spare = max(need - (high - low), 0.0) / 2
+    return low - spare, high + spare
+
+
+def _column(at: int, since: int, until: int, wide: int) -> int:
+    """Return the column of a moment."""
+    return min(max((at - since) * wide // (until - since + 1), 0), wide - 1)
+
+
+def _plotted(
+    at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
+) -> _Cells:
+    """Draw the series, a later one over an earlier one."""
+    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
+    painted = [[""] * plane.wide for _ in range(plane.tall)]
+    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
+    for line in lines:
+        by = line.style if callable(line.style) else None
+        styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
+        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+            if top > bottom:
+                continue
+            half, cell = _RUNS[column & 1], column >> 1
+            for row in range(top >> 2, (bottom >> 2) + 1):
+                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
+                dots[row][cell] |= half[first][end]
+                painted[row][cell] = styles[row]
+    return [
+        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
+        for row, names in zip(dots, painted, strict=True)
+    ]
+
+
+def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+    """Return the first and last dot of each column of dots; (1, 0) where there is none."""
+    spans = _spans(line, columns, plane)
+    floor = 4 * plane.tall - 1
+    known: list[tuple[int, int]] = []
+    before: int | None = None
+    for span in spans:
+        if span is None:  # no point here: it is as it was
+            top, bottom = (1, 0) if before is None else (before, before)
+        elif span[2] < 0:  # known to be nothing
+            top, bottom, before = 1, 0, None
+        else:
+            top, bottom, now = span
+            if before is not None:
+                top, bottom = min(top, before), max(bottom, before)
+            before = now
+        if top <= bottom and line.fill:
+            top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
+        known.append((top, bottom))
+    return known
+
+
+def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
+    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
+    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
+    lows, highs = line.low or line.values, line.high or line.values
+    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
+        if not (_sane(value) and _sane(low) and _sane(high)):
+            spans[column] = (1, 0, -1)
+            continue
+        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
+        if (span := spans[column]) is not None and span[2] >= 0:
+            top, bottom = min(top, span[0]), max(bottom, span[1])
+        spans[column] = top, bottom, end
+    return spans
+
+
+def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+    """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
+    for mark in marks:
+        if not _sane(mark.value):
+            continue
+        on, above = plane.holds(mark.value), mark.value > plane.high
+        row = cells[plane.row(mark.value)]
+        if on:
+            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
+            text = f" {mark.name} "
+        else:
+            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = _free(row, len(text))
+        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
+            row[column] = (letter, mark.style)
+
+
+def _free(row: Sequence[_Cell], size: int) -> int:
+    """Return the first column from which so many cells are empty, or else the first of all."""
+    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
+    return max(empty.find("." * size), 0)
+
+
+def _runs(cells: Iterable[_Cell]) -> _Row:
+    """Join neighbours of one style."""
+    row: _Row = []
+    for text, style in cells:
+        if row and row[-1][1] == style:
+            row[-1] = (row[-1][0] + text, style)
+        else:
+            row.append((text, style))
+    return row
+
+
+# --- Axes ---
+
+_ROUND: Final = (1.0, 2.0, 5.0, 10.0)
+
+
+def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
+    """Return at most so many round values between two ends, and the decimals that they need."""
+    rough = (high - low) / max(most, 1)
+    if not (math.isfinite(rough) and rough > 0):
+        return [], 2
+    power = math.floor(math.log10(rough))
+    step = next((x for n in _ROUND if (x := n * 10.0**power) >= rough), 10.0 ** (power + 1))
+    first, digits = math.ceil(low / step), max(-math.floor(math.log10(step) + 1e-9), 0)
+    values = [(first + n) * step for n in range(most + 1)]
+    return [value for value in values if value <= high], digits
+
+
+def _round_figure(value: float) -> str:
+    """Write a value with as many decimals as its size makes worth reading."""
+    size = abs(value)
+    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+
+
+def _labels(
+    low: float, high: float, tall: int, width: int, unit: str, last: float | None,
+    marks: Sequence[_Mark], exact: int | None = None,
+) -> tuple[list[_Row], int]:  # fmt: skip
+    """Return what stands right of each row, and how wide: round values, marks, and the last.
+
+    Marks and the last have `exact` decimals.
+    """
+    plane = _Plane(low, high, 1, tall)
+    values, digits = _ticks(low, high, max(min(tall // 2, 9), 2))
+    texts = {plane.row(x): (f"{_figure(x, digits)}{unit}", "dim") for x in values}
+    exact = max(digits, 2 if high < 10_000 else 0) if exact is None else exact
+    for mark in marks:
+        if _sane(mark.value) and plane.holds(mark.value):
+            texts[plane.row(mark.value)] = f"{_figure(mark.value, exact)}{unit}", mark.style
+    if last is not None:
+        texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
+    wide = max((len(text) for text, _ in texts.values()), default=0)
+    if wide + 5 > width:  # no room for words
+        return [[("│", "faint")] for _ in range(tall)], 0
+    now, rows = None if last is None else plane.row(last), list[_Row]()
+    for row in range(tall):
+        text, style = texts.get(row, ("", "dim"))
+        sign = "◀" if row == now else "├" if text else "│"
+        rows.append([(sign, "key" if row == now else "faint"), (f"{text:>{wide}}", style)])
+    return rows, wide
+
+
+_STEPS_S: Final = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200,
+    86_400, 172_800, 604_800, 2_592_000, 31_536_000,
+)  # fmt: skip
+
+
+def _moments(since: int, until: int, wide: int) -> _Row:
+    """Draw the axis of time: round moments under the columns that they stand for."""
+    seconds = (until - since) / 1e9
+    day = "%m-%d %H:%M" if seconds >= 86_400 else "%H:%M"
+    step = next((s for s in _STEPS_S if seconds / s * 14 <= wide), _STEPS_S[-1])
+    pattern = "%H:%M:%S" if step < 60 else "%Y-%m-%d" if step >= 86_400 else day
+    return _at_moments(since, until, wide, step, pattern)
+
+
+def _at_moments(since: int, until: int, wide: int, step: int, pattern: str) -> _Row:
+    text, each = "", step * 10**9
+    for moment in range(-(-since // each) * each, until + 1, each):
+        label = f"╵{_clock(moment, pattern)}"
+        column = _column(moment, since, until, wide)
+        if column >= len(text) + (1 if text else 0) and column + len(label) <= wide:
+            text = f"{text:<{column}}{label}"
+    return [(text or _clock(until, "%H:%M:%S")[:wide], "dim")]
 
 
 # === Markets and signals ===
@@ -1525,28 +1824,43 @@ _PARTIAL: Final = ("partial", "forming")
 
 
 def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """Draw one market's candles, beside or above the list of the newest."""
+    """Draw one market's candles and our fills, beside or above the list of the newest."""
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
-    digits = _grid(part.market)[0]
-    last = part.rows[-1]
+    rows = _candle_figures(part, width, height)
+    marks = _position_marks(snapshot, part.ticker)
+    room, alone = height - len(rows), view.panel == "candles"
+    if alone and width >= 150:
+        chart = _candle_chart(part, marks, width - 92, room)
+        fills = _fill_list(part, 90, room // 3)
+        listed = [*_candle_list(part, 90, room - len(fills)), *fills]
+        return [*rows, *_beside(chart, width - 90, listed)]
+    below = min(max(room // 3, 2), 12) if alone and room >= 12 else 0
+    return [*rows, *_candle_chart(part, marks, width, room - below),
+            *_candle_list(part, width, below)]  # fmt: skip
+
+
+def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """Name the newest candle's prices, and what all of them come to; one row where it is low."""
+    digits, last = _grid(part.market)[0], part.rows[-1]
     opened, high, low, close = (
         _figure(x, digits) for x in (last.open, last.high, last.low, last.close)
     )
     partial = sum(row.state == "partial" for row in part.rows)  # integers
-    rows = [
-        _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close)),
-        _pairs(width, ("candles", len(part.rows)), ("partial", partial),
-               ("trades", sum(row.trades for row in part.rows)),  # integers
-               ("USDC", _figure(_total(row.usd for row in part.rows), 0))),
-    ]  # fmt: skip
-    room = height - len(rows)
-    if width >= 150:
-        chart = _chart(part, width - 92, room)
-        return [*rows, *_beside(chart, width - 90, _candle_list(part, 90, room))]
-    listed = min(max(room // 3, 2), 12) if room >= 10 else 0
-    return [*rows, *_chart(part, width, room - listed), *_candle_list(part, width, listed)]
+    legend: _Row = []
+    if part.fills:
+        legend = [("▲ ", "up"), ("bought ", "dim"), ("▼ ", "down"), ("sold ", "dim"),
+                  ("△▽ ", ""), ("out of a position", "dim")]  # fmt: skip
+    first = _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close))
+    if height < 12:
+        return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
+    second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
+                    ("trades", sum(row.trades for row in part.rows)),  # integers
+                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+    if width >= 130:
+        return [_chunks([(0, first), (1, second), (2, legend)], width)]
+    return [_chunks([(0, first), (1, legend)], width), second]
 
 
 def _total(values: Iterable[float]) -> float:
@@ -1554,41 +1868,144 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _chart(part: CandlesPart, width: int, height: int) -> list[_Row]:
+def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+    """Return where what is held of a market was entered, and where it would be liquidated."""
+    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
+    if held is None:
+        return []
+    prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
+    return [
+        _Mark(float(price), name, style) for price, name, style in prices if price and price > 0
+    ]
+
+
+def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
-    digits, tall = _grid(part.market)[0], max(height - 2, 1)
+    digits, size_digits = _grid(part.market)
     known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
-    label = 1 + max((len(_figure(row.high, digits)) for row in known), default=0)
-    label = max(label, len(" volume"))
-    shown = known[-max(width - label, 1) :]
-    if not shown:
-        return [[("no candle that can be drawn", "dim")]]
-    top, bottom = max(row.prices[1] for row in shown), min(row.prices[2] for row in shown)
-    scale = (2 * tall - 1) / (top - bottom) if top > bottom else 0.0
-    columns = [_stick(row, lambda price: round((top - price) * scale), tall) for row in shown]
-    styles = [_candle_style(row) for row in shown]
-    prices = {0: top, tall - 1: bottom}
-    prices[min(round((top - shown[-1].close) * scale) // 2, tall - 1)] = shown[-1].close
+    if not known or height < 2:
+        return [[("no candle that can be drawn", "dim")]] if not known else []
+    below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
+    partial = any(row.state == "partial" for row in known)
+    tall = max(height - below - 1 - partial, 1)
+    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    shown, step = _shown_candles(known, width - max(label, 7) - 1)
+    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = _reach_of((low, high), marks, 0.0, (None, None))
+    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    shown = shown[-max((width - room - 1) // step, 1) :]
+    plane = _Plane(low, high, step * len(shown), tall)
+    cells = _sticks(shown, plane, step)
+    _strike(cells, marks, plane, "")
+    _mark_fills(cells, part, shown, plane, step)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    rows += _volumes(shown, step, below, room, size_digits)
+    if partial:
+        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        rows.append([(signs, "watch"), (" ? partial", "watch")])
+    since = shown[0].started_at
+    return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
+
+
+def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+    """Return the newest candles that fit, and how many columns each has."""
+    step = next((step for step in (4, 2) if step * len(known) <= room), 1)
+    return known[-max(room // step, 1) :], step
+
+
+def _span_of(shown: Sequence[CandleRow]) -> int:
+    """Return how much time so many candles stand for, ns, less one."""
+    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    return max(each * len(shown) - 1, 0)
+
+
+def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
+    """Return the cells of candles, each `step` columns wide, a gap among them."""
+    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+    scale = (2 * plane.tall - 1) / (plane.high - plane.low)
+    for place, row in enumerate(shown):
+        style, column = _candle_style(row), place * step
+        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
+        first, last = min(opened, close), max(opened, close)
+        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
+            halves = [
+                2 if first <= half <= last else 1 if high <= half <= low else 0
+                for half in (2 * n, 2 * n + 1)
+            ]
+            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
+            line = cells[n]
+            if step == 4:
+                line[column] = line[column + 2] = (body, style)
+                column_of_wick = column + 1
+            else:
+                column_of_wick = column
+            sign = body if body != " " else _STICKS[halves[0], halves[1]]
+            line[column_of_wick] = (sign, style)
+    return cells
+
+
+_BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
+
+
+def _mark_fills(
+    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+) -> None:
+    """Mark our fills at their time and price: hollow what left a position."""
+    since, span = shown[0].started_at, _span_of(shown)
+    for fill in part.fills:
+        if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
+            continue
+        column = _column(fill.at, since, since + span, plane.wide)
+        column -= column % step - step // 4  # in the middle of its candle
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+
+
+_FILL_SIGNS: Final = {
+    (True, False): "▲", (False, False): "▼", (True, True): "△", (False, True): "▽"
+}  # fmt: skip
+
+
+def _volumes(
+    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+) -> list[_Row]:
+    """Draw volumes as bars of so many rows, the greatest named at the right."""
+    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
-    for line in range(tall):
-        text = _figure(prices[line], digits) if line in prices else ""
-        cells = zip((column[line] for column in columns), styles, strict=True)
-        rows.append([*_runs(cells), (f" {text:>{label - 1}}", "bold")])
-    volumes = _spark([row.volume for row in shown], len(shown))
-    rows.append([(volumes, "accent"), (f" {'volume':>{label - 1}}", "dim")])
-    begins, ends = _clock(shown[0].started_at, "%d %H:%M"), _clock(shown[-1].started_at, "%H:%M")
-    marks = "".join("?" if row.state == "partial" else " " for row in shown)
-    if "?" in marks:
-        return [*rows, [(marks, "watch"), (" ? partial", "watch")]]
-    return [*rows, [(f"{begins}{ends:>{max(len(shown) - len(begins), 0)}}", "dim")]]
+    for n in range(high - 1, -1, -1):
+        eighths = [int(size / (most or 1.0) * high * 8 + 0.5) - 8 * n for size in sizes]
+        signs = (" " if n_ <= 0 else _SPARKS[min(n_, 8) - 1] for n_ in eighths)
+        bars = "".join(f"{sign * wide:<{step}}" for sign in signs)
+        name = _shorter(most, size_digits) if n == high - 1 else "volume" if not n else ""
+        sign = "├" if name else "│"
+        rows.append([(bars, "accent"), (sign, "faint"), (f"{name[: max(room, 6)]:>{room}}", "dim")])
+    return rows
 
 
-def _stick(row: CandleRow, half: Callable[[float], int], tall: int) -> list[str]:
-    """Return the cells of one candle, from the top."""
-    opened, high, low, close = map(half, row.prices)
-    body, wick = range(min(opened, close), max(opened, close) + 1), range(high, low + 1)
-    halves = [2 if n in body else 1 if n in wick else 0 for n in range(2 * tall)]
-    return [_STICKS[halves[2 * n], halves[2 * n + 1]] for n in range(tall)]
+def _shorter(size: float, digits: int) -> str:
+    """Write a size in thousands or millions where that is shorter."""
+    for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
+        if size >= least:
+            return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
+    return _figure(size, digits if size < 100 else 0)
+
+
+def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """List our newest fills in this market, newest first."""
+    if height < 3 or not part.fills:
+        return []
+    digits, size_digits = _grid(part.market)
+    rows: list[_Row] = [[], [("our fills", "dim")]]
+    for fill in part.fills[::-1][: height - 2]:
+        side, style = _state(fill.side)
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        rows.append([
+            (f"{_clock(fill.at)} ", "dim"), (f"{sign} {side:<4} ", style),
+            (f"{_figure(fill.size, size_digits):>11} @ {_figure(fill.price, digits)}", ""),
+            (f" {'out' if fill.is_exit else 'in'} #{fill.seq}", "dim"),
+        ])  # fmt: skip
+    return rows[:height]
 
 
 def _candle_style(row: CandleRow) -> str:
@@ -1597,24 +2014,17 @@ def _candle_style(row: CandleRow) -> str:
     return "up" if row.close > row.open else "down" if row.close < row.open else "dim"
 
 
-def _runs(cells: Iterable[_Cell]) -> _Row:
-    """Join neighbours of one style."""
-    row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
-    return row
-
-
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
 
+    newest = part.rows[::-1][: max(height - 1, 0)]
+    wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
+
     def price(term: str, rank: int) -> _Column:
-        return _Column(term, 10, lambda row: (_figure(getattr(row, term), digits), ""), rank)
+        wider = max(10, min(wide, 16))
+        return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
     columns, room = _fitting([
         _Column("from", 11 if day else 5, lambda row: (
@@ -1628,7 +2038,6 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     if height < 2:
         return []
     titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = part.rows[::-1][: height - 1]
     return [
         titles,
         *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
@@ -2210,6 +2619,163 @@ _POSITION_COLUMNS: Final = (
 _POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
 
+# === Equity ===
+# How the account went over the whole run: its worth with what was deposited, how far it fell below
+# its peak, and how far liquidation was meanwhile. Every figure is the bot's; here they get an axis.
+
+
+def _equity_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the account's worth over the run, what it fell and its distance, and the points."""
+    part = snapshot.equity
+    if height < 3:
+        return [_equity_spark(part, width)]
+    figures = _equity_figures(part, width, height)
+    room = height - len(figures)
+    if not part.at or room < 2:
+        return figures
+    listed = view.panel == "equity" and height >= 18
+    if listed and width >= 150:
+        drawn = _equity_charts(snapshot, width - 76, room)
+        return [*figures, *_beside(drawn, width - 73, _point_list(part, 73, room))]
+    below = _point_list(part, width, min(max(room // 3, 4), 14)) if listed else []
+    return [*figures, *_equity_charts(snapshot, width, room - len(below)), *below]
+
+
+def _equity_spark(part: EquityPart, width: int) -> _Row:
+    """Draw the whole run on one row, with its least and its greatest."""
+    now, low, high = _ends(part)
+    profit = _signed(part.profit[-1] if part.profit else None)
+    head: _Row = [(" equity ", "dim"), (f"{now} ", "bold"), (profit[0], profit[1]), (" ", "")]
+    tail: _Row = [(f" {low} to {high}", "dim")]
+    left = width - sum(len(text) for text, _ in (*head, *tail))  # integers
+    line = _spark(_every(part.equity, left), left) if left >= 8 else ""
+    return [*head, (line, "accent"), *tail] if line else head
+
+
+def _ends(part: EquityPart) -> tuple[str, str, str]:
+    """Return the last, the least and the greatest equity in words."""
+    if not part.equity:
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN
+    ends = part.equity[-1], min(part.low or part.equity), max(part.high or part.equity)
+    return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """Name the figures of the curve, on one row or on two."""
+    now, low, high = _ends(part)
+    profit = part.profit[-1] if part.profit else None
+    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    gain = None
+    if part.equity and part.deposited:
+        gain = part.equity[-1] / part.deposited - 1
+    parts: list[tuple[int, _Row]] = [
+        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
+             (f" ({_percent(part.deepest_share)})", "dim")]),
+        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
+             (f" ({_percent(part.depth_share)})", "dim")]),
+        (3, [("today ", "dim"), _signed(part.today)]),
+        (5, [("run ", "dim"), _signed(profit)]),
+        (6, [("leverage ", "dim"), (_times(part.leverage[-1] if part.leverage else None), "")]),
+        (7, _named("least", low)),
+        (8, _named("most", high)),
+        (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
+    ]  # fmt: skip
+    if width >= 150 or height < 8:
+        return [_chunks(parts, width)]
+    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+
+
+def _times(leverage: float | None) -> str:
+    return "none" if leverage is None else f"{_figure(leverage)}{_TIMES}"
+
+
+def _sunk(share: float | None) -> str:
+    """Return the style of a share of the equity that is lost."""
+    return "" if share is None or not share >= 0.02 else "watch" if share < 0.1 else "danger"
+
+
+def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the curve over its falls, the distance beside them where there is room."""
+    title = "distance to liquidation"
+    if height < 5 or width < 96:
+        below = height // 3 if height >= 24 else 0
+        rows = _worth_and_falls(snapshot.equity, width, height - below)
+        return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
+    wide = width * 3 // 5
+    left = _worth_and_falls(snapshot.equity, wide, height)
+    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    return _beside(left, wide + 2, right)
+
+
+def _worth_and_falls(part: EquityPart, width: int, height: int) -> list[_Row]:
+    if height < 10:
+        return _worth_chart(part, width, height)
+    high = height - max(height // 3, 4)
+    falls = _titled("below its peak", _fall_chart(part, width, height - high - 1))
+    return [*_worth_chart(part, width, high), *falls]
+
+
+def _titled(title: str, rows: list[_Row]) -> list[_Row]:
+    return [[(title, "dim")], *rows]
+
+
+def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    base = part.deposited
+    marks = [] if base is None else [_Mark(base, part.since, "accent")]
+
+    def style(value: float) -> str:
+        return "accent" if base is None else "up" if value >= base else "down"
+
+    line = _Line(part.equity, style, part.low, part.high)
+    least = abs(part.equity[-1]) * 2e-4 if part.equity and _sane(part.equity[-1]) else 0.0
+    return _line_chart(part.at, [line], width, height, marks, least=least)
+
+
+def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
+    return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
+
+
+def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the distance up to four times that at which the guard acts; beyond is the top."""
+    part, act = snapshot.equity, snapshot.safety.act_below
+    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
+    level = _acts_at(snapshot)
+    marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
+    return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """List the newest points with their frames, newest first."""
+    columns, room = _fitting([
+        _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
+        _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
+        _Column("run", 11, lambda n: _signed(part.profit[n])),
+        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part.fall[n])), 1),
+        _Column("distance", 8, lambda n: (
+            "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
+        _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
+        _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
+    ], width, 1)  # fmt: skip
+    count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
+                          part.distance, part.leverage)))  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = range(count - 1, max(count - height, -1), -1)
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -2514,6 +3080,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices",
+    "e": "equity",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -2704,6 +3271,7 @@ class _Panel(NamedTuple):
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
+    "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
     "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
     "signals": _Panel("signals", _SIGNALS),

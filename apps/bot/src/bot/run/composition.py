@@ -433,16 +433,20 @@ class Bot:
         self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
-                self.venue.learn(update)
-                self.shown.learn(update)
-                self.journal.accounted(update)
-                self._hubs.to_risk.on_next(update)
-                if self._feedback is not None:
-                    self._feedback.filled(update, self.data.views)
+                self.account(update)
         for stranger in self.venue.strangers():
             self._meet(stranger)
         for act in self.made.drain():
             self._act(act)
+
+    def account(self, update: AccountUpdate) -> None:
+        """Let in what became of the account."""
+        self.venue.learn(update)
+        self.shown.learn(update)
+        self.journal.accounted(update)
+        self._hubs.to_risk.on_next(update)
+        if self._feedback is not None:
+            self._feedback.filled(update, self.data.views)
 
     def see(self, view: MarketView) -> None:
         """Show a view to the venue, then to risk, then to what makes opinions."""

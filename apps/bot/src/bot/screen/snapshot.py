@@ -222,6 +222,7 @@ def _equity(bot: Bot) -> EquityPart:
         low=columns.low,
         high=columns.high,
         profit=columns.profit,
+        fall=columns.fall,
         distance=columns.distance,
         leverage=columns.leverage,
         every_s=curve.every_ns / 1e9,
