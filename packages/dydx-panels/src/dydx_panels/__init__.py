@@ -51,8 +51,9 @@ __all__ = [
     "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
     "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
     "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
-    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "VenuePart", "View",
-    "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
+    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
+    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
+    "Witnessed",
     # Words
     "wording",
     # Theme
@@ -530,6 +531,19 @@ class TapeRow(msgspec.Struct, frozen=True):
     seq: int = 0
 
 
+class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording from end to end: its times, and shares of it: where it is, and was at most.
+
+    `marks` are what was seen to happen so far, each a share and a kind, in order.
+    """
+
+    began: int = 0
+    ends: int = 0
+    now: float = 0.0
+    seen: float = 0.0
+    marks: tuple[tuple[float, str], ...] = ()
+
+
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
@@ -663,7 +677,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
-    signal at which the strategy changes what it does.
+    signal at which the strategy changes what it does. Only a replay has a `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -695,6 +709,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
+    timeline: TimelinePart | None = None
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):

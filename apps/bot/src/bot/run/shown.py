@@ -8,7 +8,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
@@ -70,6 +70,10 @@ class Shown:
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
         self._trades: tuple[object, TradeFigures] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
+        return vars(self) | {"_watch": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
