@@ -32,6 +32,7 @@ from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
+from bot.run.meters import memory_mb
 from dydx_conn import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,15 +144,19 @@ def memory(_: str, markets: int = 250) -> Iterator[Row]:
     yield "  a day of event time later", f"{later / full - 1:+.2%}", "", "within 1 %"
 
 
-def saturated(markets: int) -> tuple[float, float, float]:
-    """Return this process's memory without a market, with every ring full, and a day later, MB."""
-    from bot.run.meters import memory_mb
+def saturated(
+    markets: int, measure_mb: Callable[[], float] = memory_mb
+) -> tuple[float, float, float]:
+    """Return what is in use without a market, with every ring full, and a day later, MB.
+
+    As `measure_mb` has it: by default this process's memory, which must do nothing else.
+    """
     from dydx_conn import WireWriter, market_fields
     from dydx_data import DataState, step
     from dydx_signals import Scorer
 
     state, scorer, link = DataState(), Scorer(), WireWriter()
-    tickers, sizes = [f"M{number}-USD" for number in range(markets)], [memory_mb()]
+    tickers, sizes = [f"M{number}-USD" for number in range(markets)], [measure_mb()]
     ids = itertools.count(1)
 
     def fold(frame: Frame) -> None:
@@ -175,9 +180,9 @@ def saturated(markets: int) -> tuple[float, float, float]:
     pass_time(2 * 288, 300.0, 1)  # a ring is cut back once it is an eighth too long
     pass_time(720, 5.0, 3)
     pass_time(60, 1.0, 1)
-    sizes.append(memory_mb())
+    sizes.append(measure_mb())
     pass_time(288, 300.0, 1)
-    sizes.append(memory_mb())
+    sizes.append(measure_mb())
     return sizes[0], sizes[1], sizes[2]
 
 

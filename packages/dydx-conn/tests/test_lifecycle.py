@@ -163,6 +163,21 @@ GONE = {"removalReason": "ORDER_REMOVAL_REASON_USER_CANCELED"}
          ["PENDING", "OPEN", "OPEN", "FILLED"]),
         # Removed by the node, which then gives the reason.
         ([row("BEST_EFFORT_CANCELED"), answer(2003)], ["PENDING", "OPEN", "REJECTED"]),
+        # The same three words in each order: answers and the channel come on links of their own.
+        ([row("BEST_EFFORT_OPENED"), row("BEST_EFFORT_CANCELED"), answer(2003)],
+         ["PENDING", "OPEN", "OPEN", "REJECTED"]),
+        ([row("BEST_EFFORT_OPENED"), answer(2003), row("BEST_EFFORT_CANCELED")],
+         ["PENDING", "OPEN", "REJECTED"]),
+        ([answer(2003), row("BEST_EFFORT_OPENED"), row("BEST_EFFORT_CANCELED")],
+         ["PENDING", "REJECTED", "OPEN", "REJECTED"]),
+        ([answer(2003), row("BEST_EFFORT_OPENED"), row("BEST_EFFORT_CANCELED"),
+          row("BEST_EFFORT_CANCELED"), block(112)],
+         ["PENDING", "REJECTED", "OPEN", "REJECTED"]),
+        # What has filled was not refused, and a refusal is of the sending that it answers.
+        ([answer(2003), row("BEST_EFFORT_OPENED", totalFilled="0.5"), row("BEST_EFFORT_CANCELED")],
+         ["PENDING", "REJECTED", "PARTIALLY_FILLED", "PARTIALLY_FILLED"]),
+        ([answer(2003), sent(), row("BEST_EFFORT_OPENED"), row("BEST_EFFORT_CANCELED")],
+         ["PENDING", "REJECTED", "PENDING", "OPEN", "OPEN"]),
         # The chain's word outranks a node's.
         ([answer(2003), row("OPEN")], ["PENDING", "REJECTED", "OPEN"]),
         ([answer(2003), fill("0.5")], ["PENDING", "REJECTED", "PARTIALLY_FILLED"]),
@@ -247,6 +262,18 @@ def test_an_end_without_a_reason_is_its_own_reason() -> None:
 
     assert (ended.status, ended.reason) == ("CANCELLED", "CANCELED")
     assert (after.status, after.reason) == ("CANCELLED", "USER_CANCELED")
+
+
+@pytest.mark.parametrize("refused_at", range(3))
+def test_a_refusal_has_its_reason_whenever_it_comes(refused_at: int) -> None:
+    """The node's own words, before, between and after what the channel shows of the order."""
+    frames = [row("BEST_EFFORT_OPENED"), row("BEST_EFFORT_CANCELED", **GONE)]
+    frames.insert(refused_at, answer(2003))
+
+    ended = last(sent(), *frames)
+
+    assert (ended.status, ended.leaving) == ("REJECTED", False)
+    assert ended.reason.startswith("clob 2003: ")
 
 
 def test_a_best_effort_cancel_is_reported_as_leaving() -> None:

@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import gzip
 import itertools
 import os
 import random
@@ -383,6 +384,34 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, packed: Callable[[], bytes]) -> 
     assert most < 40_000_000
 
 
+def messages(number: int) -> list[Frame]:
+    """Make messages a second apart: one block each."""
+    text = '{"type":"connected","connection_id":"1","message_id":0}'
+    return [ws_frame(i, 10 + i * SECOND, i * SECOND, "c1", text) for i in range(1, number + 1)]
+
+
+def test_the_newest_message_is_read_from_the_end_of_the_file(tmp_path: Path) -> None:
+    """Behind it are a tick and the end of the recording, which are none."""
+    path = written(tmp_path / "r.jsonl.zst", [*messages(3), ticks(4)[-1]])
+
+    newest = Recording(path).newest()
+
+    assert newest == messages(3)[-1]
+
+
+def test_the_newest_message_of_a_recording_that_was_cut_off_is_that_of_a_whole_block(
+    tmp_path: Path,
+) -> None:
+    """And of one without messages there is none."""
+    path = written(tmp_path / "r.jsonl.zst", messages(5), end=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    without = written(tmp_path / "w.jsonl.zst", ticks(2))
+
+    assert Recording(path).newest() == messages(5)[-2]
+    assert Recording(without).newest() is None
+
+
 def test_a_recording_packed_again_as_one_block_is_read(tmp_path: Path) -> None:
     """`zstd -dc old | zstd -19 > new`: it has more lines a block, and packs better."""
     path = find_recording("account")
@@ -401,12 +430,17 @@ def test_a_recording_packed_again_as_one_block_is_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "got an empty file"),
-        (b"{}", "compressed with zstd, .* begins with b'{}'"),
+        (b"{}", "compressed with zstd, got a file that begins with b'{}'"),
+        (b"hello, world, and more", r"got a file that begins with b'hello, world, an'"),
+        (gzip.compress(b"{}"), "compressed with zstd, got a file of gzip"),
+        (b"PK\x03\x04", "got a zip archive"),
+        (b"SQLite format 3\x00", "got a database of SQLite"),
+        (msgspec.json.encode(HEADER) + b"\n{}", "got an unpacked recording: zstd packs it"),
         (b"\x00" * 5000, "compressed with zstd"),
         (zstandard.compress(b"hello\n"), "to begin with a recording's header, got b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
         (zstandard.compress(b""), "to begin with a recording's header, got b''"),
-        (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
+        (dydx_conn._ZSTD_MAGIC, "header, got damage: bytes 0 to 4 are damaged"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused(
@@ -421,10 +455,20 @@ def test_a_file_that_is_no_recording_is_refused(
 
 
 def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
-    """So is a directory."""
-    for path, message in ((tmp_path / "none.jsonl.zst", "no such file"), (tmp_path, "no file")):
+    """So is a directory, and what has no content of its own."""
+    missing, device = tmp_path / "none.jsonl.zst", Path(os.devnull)
+    found = ((missing, "no such file"), (tmp_path, "a directory$"), (device, "no file but a"))
+    for path, message in found:
         with pytest.raises(RecordingError, match=message):
             Recording(path)
+
+
+def test_a_directory_of_recordings_is_answered_with_their_paths(tmp_path: Path) -> None:
+    """The first of them, in order."""
+    path = written(tmp_path / "mine.jsonl.zst", [])
+
+    with pytest.raises(RecordingError, match=f"got a directory, with {path} in it$"):
+        Recording(tmp_path)
 
 
 def test_a_newer_recording_is_refused(tmp_path: Path) -> None:
@@ -457,6 +501,20 @@ def test_a_path_is_taken_as_it_is() -> None:
     """With a slash, or the ending of a recording."""
     assert find_recording("some/where") == Path("some/where")
     assert find_recording("x.jsonl.zst") == Path("x.jsonl.zst")
+
+
+def test_a_file_of_any_name_is_taken_where_no_recording_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it says what it is, whatever its ending; the name of a recording goes first."""
+    (tmp_path / "recordings").mkdir()
+    path = written(tmp_path / "recordings" / "mine.jsonl.zst", ticks(1))
+    for name in ("mine", "other.rec"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    assert find_recording("mine") == path
+    assert find_recording("other.rec") == Path("other.rec")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(

@@ -19,6 +19,7 @@ from dydx_risk import (
     Watch,
     stress_table,
 )
+from dydx_strategy import RankSettings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields, replace
@@ -45,6 +46,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
         imf_ppm=st.just(50_000), maintenance_fraction_ppm=st.just(600_000)),
     msgspec.Raw: st.just(msgspec.Raw(b"")),
     FlightPolicy: st.just(FlightPolicy()),
+    RankSettings: st.just(RankSettings()),
 }  # fmt: skip
 _AMOUNTS, _POWERS = st.integers(-(2**70), 2**70), st.integers(-12, 6)
 _FLOATS = st.none() | st.floats()
@@ -166,7 +168,11 @@ def test_every_height_is_filled(full: Snapshot, width: int) -> None:
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+# Two whole snapshots are large, however little they hold.
+_LARGE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+@settings(max_examples=10, suppress_health_check=_LARGE)
 @given(st.tuples(ANY[Snapshot], ANY[Snapshot]), VIEWS)
 def test_a_memo_never_changes_the_picture(snapshots: tuple[Snapshot, Snapshot], view: View) -> None:
     """Remembering panels is an economy and nothing else, also when an older picture comes back."""
