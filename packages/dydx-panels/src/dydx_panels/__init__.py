@@ -751,7 +751,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
     -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered.
+    stands in the place of the keys until it is answered. A `banner` is what nobody may miss, a
+    row over the panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
@@ -765,6 +766,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scroll: int = 0
     message: str = ""
     confirm: str = ""
+    banner: str = ""
+    flash: bool = False
 
 
 # === Words ===
@@ -4283,6 +4286,12 @@ def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
     )
 
 
+def _banner_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what nobody may miss, from edge to edge."""
+    text = _shortened(f" {sign_text(view.banner)} ", width)
+    return [[(f"{text}{' ' * (width - cell_len(text))}", "halted")]]
+
+
 def _late(seconds: float) -> str:
     stops = ", NO ENTRIES" if seconds > LAG_NS / 1e9 else ""
     return f"{_figure(seconds, 1, unit=' s')} LATE{stops}"
@@ -4454,6 +4463,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "header": _Panel("", _header),
+    "banner": _Panel("", _banner_rows),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
@@ -4520,11 +4530,16 @@ def dashboard(
         return cast(list[_Strip], known[3])
 
     alone = "help" if view.help else "why" if view.why else view.panel
-    rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0)):
+    above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
+    rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
+    room = max(height - 1 - len(rows), 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, room):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
+
+
+_BANNERED: Final = 5  # rows from which on there is one for a banner
 
 
 class _Reader:
@@ -4565,6 +4580,7 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
+    line = "halted" if view.flash else line
     # The title names what the panel is about just now.
     title = (
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
@@ -4629,6 +4645,11 @@ class Dashboard:
             self._console.print(Segments(parts), end="", crop=False)
         self._rows = rows
         return len(changed)
+
+    def bell(self) -> None:
+        """Ring the terminal's bell, if it has one; before the first `draw` there is none."""
+        if self._size is not None:
+            self._console.bell()
 
     def shutdown(self) -> None:
         """Give the terminal back as it was; doing it again does nothing."""
