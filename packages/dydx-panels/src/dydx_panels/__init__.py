@@ -3590,6 +3590,10 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
     label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    least = safety.act_below
+    if acts_at is not None and least is not None and acts_at > least and width >= 60:
+        # It goes back step by step before it leaves whole: both levels are in force.
+        label += f", closes at {percent_text(least)}"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4245,6 +4249,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    why_not = _shortened(head.link_why, max(width - 78, 0))
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -4252,7 +4257,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
-        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([] if live else [(1, [(link, "watch")]), (2, [(why_not, "watch")])]),
         *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
