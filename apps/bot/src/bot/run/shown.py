@@ -72,8 +72,8 @@ class Shown:
         self._trades: tuple[object, TradeFigures] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
-        return vars(self) | {"_watch": None}
+        """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
+        return vars(self) | {"_watch": None, "way": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
