@@ -120,6 +120,17 @@ def test_after_resume_it_enters_again(frames: list[Frame]) -> None:
     assert at_s(halted, frames, "fill") == []
 
 
+def test_a_pause_of_entries_is_an_act_and_so_is_its_end(frames: list[Frame]) -> None:
+    """It is hashed, changes the gate at once, and halts nothing."""
+    paused = with_acts(frames[:1_500], pause=2.0, unpause=4.0)
+    bots = [played(x) for x in (paused, paused, frames[:1_500])]
+
+    changes = [entry.words for entry in bots[0].journal.of_kind("gate")]
+    assert "gate ACTIVE -> REDUCING: entries are paused: a headline (by key)" in changes
+    assert bots[0].risk.standing.state == "ACTIVE"
+    assert bots[0].journal.hash == bots[1].journal.hash != bots[2].journal.hash
+
+
 def test_a_halt_changes_the_gate_with_the_act_itself(frames: list[Frame]) -> None:
     """Not with whatever comes next: what the gate became carries the number of the deed."""
     played_ = with_acts(frames[:1_500], halt=2.0, resume=4.0)

@@ -57,7 +57,7 @@ def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
     """Profit is what was won less all that it cost; a drawdown is money and a share."""
     money = {
         "deposit": 10_000, "equity": 9_181.29, "realized_pnl": -785.65, "unrealized_pnl": 1.0,
-        "fees_paid": 33.06, "funding_paid": -2.0, "funding_unsettled": 0.5, "insurance_paid": 1.0,
+        "profit": -818.71, "fees_paid": 33.06, "funding_paid": -2.0, "funding_unsettled": 0.5, "insurance_paid": 1.0,
     }  # fmt: skip
     fall = {"usdc": 850.231919, "share": 0.084777}
     held = [{"ticker": f"{name}-USD", "size": "+1"} for name in "ABCD"]
@@ -68,7 +68,7 @@ def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
 
     assert lines == [
         "equity       9,181.29 USDC of 10,000 deposited",
-        "profit       -817.21 USDC: -785.65 realized, +1.00 unrealized, less costs",
+        "profit       -818.71 USDC: -785.65 realized, +1.00 unrealized, less costs",
         "drawdown     850.23 USDC, 8.48 % below the peak",
         "positions    4 left: A-USD +1, B-USD +1, C-USD +1 and 1 more",
         "costs        32.56 USDC: 33.06 fees, -1.50 funding, 1.00 insurance",

@@ -9,10 +9,11 @@ from typing import Any
 import bot.screen.leave
 import pytest
 from bot.__main__ import parser
+from bot.live.commands import closed_first, leaving_paper
 from bot.live.runs import asks
 from bot.run.composition import Bot, Options
 from bot.screen.leave import PATIENCE_NS, Leave, command_words, typed
-from dydx_conn import Frame, replay
+from dydx_conn import Frame, Inbox, replay
 
 HELD = "1 position stays open, unguarded: "
 
@@ -167,3 +168,35 @@ def test_what_closes_the_rest_can_be_typed_as_it_is(words: str, command: str) ->
 
     assert said == command
     parser().parse_args(shlex.split(said)[1:])
+
+
+def test_what_is_held_on_paper_waits_for_the_next_run(holding: Bot) -> None:
+    """It is no danger: whoever leaves it finds it again."""
+    leave = Leave(holding, closing([]), flatten=False, stays="for the next run")
+
+    assert leave.open == "1 position stays for the next run"
+
+
+def test_paper_is_closed_before_the_run_ends_if_somebody_wants_that(holding: Bot) -> None:
+    """An act a second, for ten seconds at most; the source goes on meanwhile."""
+    inbox = Inbox()
+    leave = Leave(holding, leaving_paper(holding, inbox), flatten=False)
+    goes_on = closed_first(leave, lambda frame: frame.mono < 1e9)
+
+    leave.closes = True
+    passed = [goes_on(tick(seconds)) for seconds in (0, 1, 1.5, 2, 10.9, 11)]
+
+    acts = iter(lambda: inbox.take(1, 0.0), None)
+    assert passed == [True, True, True, True, True, False]
+    assert [(act.link, act.type) for act in acts] == [("end", "flatten")] * 3
+
+
+def test_paper_that_stays_ends_at_once(holding: Bot) -> None:
+    """So does paper that holds nothing."""
+    inbox = Inbox()
+    leave = Leave(holding, leaving_paper(holding, inbox), flatten=False)
+    empty = leaving_paper(Bot(Options()), inbox)
+
+    assert not closed_first(leave, lambda _: False)(tick())
+    assert not empty(tick())
+    assert not inbox.waiting

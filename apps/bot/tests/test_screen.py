@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 from bot.run.composition import Bot, Options
+from bot.screen.keyboard import KEYLESS, Keyboard
 from bot.screen.leave import PATIENCE_NS, Leave
-from bot.screen.screen import NEW_NS, Keyboard, Screen
+from bot.screen.line import NEW_NS
+from bot.screen.question import Questions
+from bot.screen.screen import Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
 from rich.console import Console
@@ -121,7 +124,7 @@ def test_a_key_that_waits_in_the_queue_is_answered_before_the_next_frame(
     screen: Screen, frames: list[Frame]
 ) -> None:
     """Also when no frame has to wait."""
-    screen.speed = None
+    screen.player.speed = None
     screen._keys.put("q")
 
     assert not screen.pace(frames[0])
@@ -167,21 +170,21 @@ def test_a_step_goes_on_to_the_next_decision(screen: Screen, frames: list[Frame]
 def test_plus_and_minus_change_the_speed(screen: Screen) -> None:
     """In steps, and never below or above what there is."""
     press(screen, "+")
-    assert screen.speed == 50.0
+    assert screen.player.speed == 50.0
     press(screen, "-", "-")
-    assert screen.speed == 10.0
+    assert screen.player.speed == 10.0
     press(screen, *["-"] * 20)
-    assert screen.speed == 1.0
+    assert screen.player.speed == 1.0
     press(screen, *["+"] * 20)
-    assert screen.speed == 1000.0
+    assert screen.player.speed == 1000.0
 
 
 def test_a_live_run_has_no_speed_to_change(screen: Screen) -> None:
     """Real time is what it is."""
-    screen.speed = None
+    screen.player.speed = None
     press(screen, "+", "-")
 
-    assert screen.speed is None
+    assert screen.player.speed is None
 
 
 def test_number_keys_show_one_panel_and_go_back(screen: Screen) -> None:
@@ -217,7 +220,8 @@ def leave(screen: Screen) -> Leave:
     """Let the screen show a run with real orders that holds something."""
     screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
     assert screen.bot.risk.positions()
-    screen._leave = leave = Leave(screen.bot, lambda _: True, flatten=False)
+    leave = Leave(screen.bot, lambda _: True, flatten=False)
+    screen.questions = Questions(screen.bot, screen._inbox, leave)
     return leave
 
 
@@ -273,7 +277,8 @@ def test_a_signal_is_answered_as_a_key(
 
 def test_a_signal_ends_a_run_that_holds_nothing(screen: Screen, frames: list[Frame]) -> None:
     """At once."""
-    screen._leave = leave = Leave(screen.bot, lambda _: True, flatten=False)
+    leave = Leave(screen.bot, lambda _: True, flatten=False)
+    screen.questions = Questions(screen.bot, screen._inbox, leave)
     leave.requested.set()
 
     assert not screen.pace(frames[0])
@@ -300,7 +305,7 @@ def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:
     assert (screen.view.filter, screen.view.filtering) == ("eth", False)
     press(screen, "/", "q", "\x1b")
     assert screen.view.filter == ""
-    assert not screen._quit
+    assert not screen.questions.quits
 
 
 def test_w_explains_the_selected_row_and_scrolls(screen: Screen) -> None:
@@ -329,7 +334,7 @@ def test_s_saves_what_is_seen(
     monkeypatch.chdir(str(tmp_path))
     press(screen, "s")
 
-    name = screen._line.words().removeprefix("saved ")
+    name = screen.line.words().removeprefix("saved ")
     with open(name, encoding="utf-8") as file:
         assert file.read().startswith("<svg")
 
@@ -359,11 +364,22 @@ def test_without_a_terminal_the_keyboard_is_quiet(monkeypatch: pytest.MonkeyPatc
     assert keys.empty()
 
 
+def test_a_system_without_termios_says_that_it_has_no_keys(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on without them."""
+    monkeypatch.setattr("bot.screen.keyboard.HAS_TERMIOS", False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    with screen:
+        assert screen.line.words() == KEYLESS
+
+
 def test_a_live_run_that_is_paused_stands_still_on_the_screen_alone(
     screen: Screen, frames: list[Frame]
 ) -> None:
     """The guard goes on; only the picture waits."""
-    screen.speed = None
+    screen.player.speed = None
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 500))
     press(screen, " ")
     seen = screen.snapshot()
@@ -412,7 +428,7 @@ def test_the_kill_switch_needs_a_yes_to_halt(screen: Screen, frames: list[Frame]
 
     assert inbox_of(screen) == [("key", "halt")]
     assert screen.view.confirm == ""
-    assert not screen._quit
+    assert not screen.questions.quits
 
 
 def test_the_panic_key_needs_a_yes_to_close_all(screen: Screen, frames: list[Frame]) -> None:
@@ -425,11 +441,11 @@ def test_the_panic_key_needs_a_yes_to_close_all(screen: Screen, frames: list[Fra
     assert inbox_of(screen) == []
 
     press(screen, "y")
-    screen.finished = True
+    screen.questions.over = True
     press(screen, "F", "y")
 
     assert inbox_of(screen) == [("key", "flatten")]
-    assert screen._line.words() == "the run is over: nothing is left to close"
+    assert screen.line.words() == "the run is over: nothing is left to close"
 
 
 def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Frame]) -> None:
@@ -472,7 +488,7 @@ def test_an_act_enters_a_paused_recording_with_one_frame(
 
 def test_an_act_lets_a_live_picture_go_on(screen: Screen, frames: list[Frame]) -> None:
     """What stood still on the screen alone does so no more: the halt is seen."""
-    screen.speed = None
+    screen.player.speed = None
     screen.pace(frames[0])
     press(screen, " ")
     assert screen._frozen is not None
@@ -485,11 +501,11 @@ def test_an_act_lets_a_live_picture_go_on(screen: Screen, frames: list[Frame]) -
 
 def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
     """Nothing would take the act."""
-    screen.finished = True
+    screen.questions.over = True
 
     press(screen, "K", "y")
 
-    assert screen._line.words() == "the run is over: nothing is left to halt"
+    assert screen.line.words() == "the run is over: nothing is left to halt"
     assert inbox_of(screen) == []
 
 
@@ -546,16 +562,14 @@ def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
 
     monkeypatch.setattr(screen._dashboard, "draw", closed)
     lost: list[str] = []
-    live = Screen(screen.bot, mode="PAPER", name="x", lost=lost.append)
-    live._dashboard, live._leave = (
-        screen._dashboard,
-        Leave(screen.bot, lambda _: True, flatten=False),
-    )
+    leave = Leave(screen.bot, lambda _: True, flatten=False)
+    live = Screen(screen.bot, mode="PAPER", name="x", lost=lost.append, leave=leave)
+    live._dashboard = screen._dashboard
 
     goes_on = live.pace(frames[0])
     live.draw()
     live.stay()
-    live._leave.requested.set()
+    leave.requested.set()
 
     assert (goes_on, lost, len(tries)) == (True, ["Input/output error"], 1)
     assert not live.pace(frames[1])
@@ -571,7 +585,7 @@ def test_a_picture_that_cannot_be_saved_ends_nothing(
 
     press(screen, "s")
 
-    assert screen._line.words().startswith("expected to save bot-")
+    assert screen.line.words().startswith("expected to save bot-")
 
 
 def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,6 +159,31 @@ def test_the_screen_sees_what_the_gate_lets_pass() -> None:
     assert "HALTED" in panel("header", shown(bot), 120, 1).text
 
 
+# === Charts ===
+
+
+def test_the_curve_is_of_the_whole_run_and_measured_by_the_deposit(paper: Bot) -> None:
+    """Its last point is what the account is worth, transfers aside what was won since."""
+    curve = shown(paper).equity
+
+    assert 10_000.0 == curve.deposited == curve.equity[0]
+    assert len(curve.at) == len(curve.equity) == len(curve.distance) > 10
+    assert min(curve.low) == pytest.approx(10_000 + min(curve.profit), abs=5)
+    assert paper.risk.falls.deepest / 1e6 == curve.deepest
+
+
+def test_fills_are_on_the_chart_of_their_market(paper: Bot) -> None:
+    """The largest position's market is shown, with what was filled there."""
+    candles = shown(paper).candles
+    fills = [e.value for e in paper.journal.entries if e.kind == "fill"]
+
+    assert [(x.side, float(x.price)) for x in fills if x.ticker == candles.ticker] == [
+        (mark.side, mark.price) for mark in candles.fills
+    ]
+    assert not candles.fills[0].is_exit
+    assert 1 < len(candles.rows) <= 240
+
+
 # === Panels shown alone ===
 
 
@@ -172,7 +197,7 @@ def test_detectors_decide_nothing() -> None:
     assert {one.detector for one in shown(with_).detections or ()} >= {"makers", "arbitrage"}
 
 
-@pytest.mark.parametrize("name", ["candles", "flow", "funding"])
+@pytest.mark.parametrize("name", ["flow", "funding"])
 def test_what_a_panel_alone_shows_is_copied_for_it_alone(paper: Bot, name: str) -> None:
     """The dashboard has none of it."""
     alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel=name)

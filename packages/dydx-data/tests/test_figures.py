@@ -1,16 +1,21 @@
 """Figures read when asked: what data are worth, what a market is like, its book second by second."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from dydx_conn import WireWriter, collect, load_recorded_stream, market_fields
 from dydx_data import (
+    DataError,
     DataState,
+    Depth,
     MarketState,
     MarketView,
+    book_depths,
     book_snapshots,
     market_state,
+    price_ranges,
     quality_figures,
     step,
 )
@@ -195,3 +200,73 @@ def test_the_crash_is_disorderly_and_what_came_before_it_is_not() -> None:
 
     assert "disorderly" not in calm
     assert "disorderly" in crash
+
+
+# === Ranges and depths ===
+
+
+def test_a_range_is_of_the_candles_of_its_span() -> None:
+    """High, low, change and volume of the last five minutes know nothing of what was before."""
+    world = World()
+    world.minutes([200.0, 100.0, 104.0, 98.0, 101.0, 102.0])
+
+    found = {row.span: row for row in price_ranges(world.view)}
+
+    five, hour = found["5MINS"], found["1HOUR"]
+    assert (five.open, five.high, five.low, five.close) == (100.0, 104.0, 98.0, 102.0)
+    assert (five.trades, five.periods, five.wanted) == (5, 5, 5)
+    assert five.change == pytest.approx(0.02)
+    assert five.usd == pytest.approx(5.05)
+    assert five.size == pytest.approx(0.05)
+    assert (hour.high, hour.periods, hour.wanted) == (200.0, 6, 60)
+    assert (five.partial, five.resolution, hour.resolution) == (0, "1MIN", "1MIN")
+
+
+def test_volatility_is_the_root_mean_square_of_the_returns_of_an_hour() -> None:
+    """A price that goes to and fro by the same step each minute has sixty of them in an hour."""
+    world = World()
+    world.minutes([100.0, 101.0] * 4)
+    step_ = math.log(101 / 100)
+
+    found = {row.span: row.volatility_1h for row in price_ranges(world.view)}
+
+    assert found["1HOUR"] == pytest.approx(step_ * math.sqrt(60))
+    assert found["5MINS"] == pytest.approx(step_ * math.sqrt(60))
+    # The hour that grows is partial: of a day the minutes know more.
+    assert found["24HOURS"] == pytest.approx(step_ * math.sqrt(60))
+
+
+def test_a_range_counts_the_candles_that_lack_trades() -> None:
+    """What a gap hid may have been its high."""
+    world = World()
+    world.minutes([100.0])
+    assert price_ranges(world.view, ["5MINS"])[0].volatility_1h is None
+
+    world.link.ids["c1"] += 1
+    world.minutes([101.0, 102.0, 103.0])
+
+    found = price_ranges(world.view, ["5MINS"])[0]
+    assert (found.periods, found.partial) == (4, 1)
+
+
+def test_a_span_that_is_none_is_refused() -> None:
+    """The message lists those that there are; a market without candles has no range."""
+    world = World()
+    with pytest.raises(DataError, match=r"expected a span among 5MINS, .*, got '2DAYS'"):
+        price_ranges(world.view, ["2DAYS"])
+    assert price_ranges(world.view) == []
+
+
+def test_depth_is_what_stands_within_so_many_points_of_the_mid_price() -> None:
+    """Each level counts from the distance on at which it stands."""
+    world = World()
+    assert book_depths(world.view.book) == []
+    world.book(spread=0.1)
+
+    found = book_depths(world.view.book, (1, 5, 16, 50))
+
+    assert found[0] == Depth(1, 0.0, 0.0)
+    assert found[0].imbalance is None
+    assert (found[1].bid_usd, found[1].ask_usd) == (99.95 * 500, 100.05 * 500)
+    assert found[2].bid_usd == pytest.approx((99.95 + 99.85) * 500)
+    assert found[3].imbalance == pytest.approx(-0.0025, abs=1e-4)

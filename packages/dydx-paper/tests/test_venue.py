@@ -138,6 +138,7 @@ def test_closing_realises_and_closes_the_position() -> None:
     assert figures.realized_pnl - figures.fees_paid == left - 100_000 * USDC
     assert 2 == figures.fills
     assert figures.equity == left
+    assert figures.profit == left - 100_000 * USDC
 
 
 def test_a_flip_ends_one_position_and_begins_another() -> None:
@@ -575,6 +576,8 @@ def test_funding_is_owed_on_the_hour_and_paid_when_the_account_is_touched() -> N
     (position,) = done["perpetualPositions"]
     assert "-0.5" == position["netFunding"]
     assert (0, 500_000) == (ledger.unsettled, ledger.paid.funding)
+    figures = exchange.venue.figures()
+    assert figures.equity == 100_000 * USDC + figures.profit
     exchange.block(second=HOUR + 2)
     assert [] == exchange.oracle(50_000)
 

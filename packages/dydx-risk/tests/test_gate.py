@@ -84,6 +84,40 @@ def test_a_halt_is_taken_back(world: Any) -> None:
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
 
 
+def test_a_pause_stops_entries_until_it_is_taken_back(make_world: Any) -> None:
+    """The gate is REDUCING, as by its own causes; what shrinks passes, and a halt goes before."""
+    world = make_world()
+    world.account("30000", {"ETH-USD": ("1", "3000")})
+    world.risk.pause("by key")
+
+    denied = world.decide("ETH-USD", 60_000)
+    assert (denied.reason, denied.why) == ("PAUSED", "entries are paused: by key")
+    assert world.risk.standing.state == "REDUCING"
+    assert isinstance(world.decide("ETH-USD", 1_000), Approved)
+    world.risk.halt("lunch")
+    assert world.risk.standing.state == "HALTED"
+    world.risk.resume()
+    assert world.risk.standing.state == "ACTIVE"
+
+    world.risk.pause("")
+    assert world.risk.standing.reasons == (("PAUSED", "entries are paused: no reason was given"),)
+    world.risk.unpause()
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_what_was_lost_counts_on_over_a_pause(make_world: Any) -> None:
+    """Only whoever takes a halt back has it measured from there on."""
+    world = make_world(Policy(max_drawdown=0.05))
+    world.account("30000", {"ETH-USD": ("5", "3000")})
+    world.oracle("ETH-USD", "2000")
+    assert "DRAWDOWN" in dict(world.risk.standing.reasons)
+
+    world.risk.pause("")
+    world.risk.unpause()
+
+    assert "DRAWDOWN" in dict(world.risk.standing.reasons)
+
+
 def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
     """With the event that it comes with, what it was, what it is, and every reason."""
     world = make_world()

@@ -150,6 +150,43 @@ def test_a_fall_goes_on_where_a_course_begins_again() -> None:
     assert (second.falls.deepest, second.falls.depth, second.peak) == (30, 5, 95)
 
 
+@pytest.mark.parametrize(
+    ("moves", "today"),
+    [
+        ([(100, 0, 0)], (0, 0.0)),
+        ([(100, 0, 0), (80, 0, 0)], (-20, -0.2)),
+        # A day opens with what the last one closed with.
+        ([(100, 0, 0), (125, 0, 0), (150, 0, 1)], (25, 0.2)),
+        # What is paid in or out is no profit and no loss.
+        ([(100, 0, 0), (330, 200, 0)], (30, 0.1)),
+    ],
+)
+def test_what_was_won_today_is_counted_from_the_beginning_of_the_day(
+    moves: list[tuple[int, int, int]], today: tuple[int, float]
+) -> None:
+    """As money, and as a share of the equity that there was when the day began."""
+    course = Course()
+    for equity, paid_in, day in moves:
+        course.move(equity, paid_in, day, Policy())
+
+    assert (course.falls.today, course.falls.today_of(moves[-1][0])) == today
+
+
+def test_what_was_won_today_goes_on_where_a_course_begins_again() -> None:
+    """After a resume, and after a restart on the same day."""
+    first, again = Course(), Course()
+    for equity in (100, 80):
+        first.move(equity, 0, 3, Policy())
+    resumed = Course(first.falls)
+    for equity in (80, 90):
+        resumed.move(equity, 0, 3, Policy())
+    memory = first.memory(0, Policy())
+    again.recall(memory, Policy())
+    again.move(70, 0, 3, Policy())
+
+    assert (resumed.falls.today, again.falls.today) == (-10, -30)
+
+
 def test_a_deposit_that_is_reported_late_is_no_peak() -> None:
     """Once it is explained the profit has not fallen."""
     course = Course()

@@ -115,8 +115,8 @@ __all__ = [
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Figures
-    "BookSnapshot", "MarketKind", "MarketState", "QualityFigures", "book_snapshots",
-    "market_state", "quality_figures",
+    "SPANS", "BookSnapshot", "Depth", "MarketKind", "MarketState", "PriceRange", "QualityFigures",
+    "book_depths", "book_snapshots", "market_state", "price_ranges", "quality_figures",
     # Frames
     "step",
     # Detectors
@@ -1077,6 +1077,24 @@ class Candles:
         starts, scale = self._starts(), 10**self.places
         skipped = 0 if count is None else max(0, len(starts) - count)
         return [self._close(start) / scale for start in starts[skipped:]]
+
+    def newest(self, count: int) -> "tuple[list[_Row | Candle], int]":
+        """Return the newest candles, oldest first, and how many of them lack trades.
+
+        As rows, as far as they are whole: to make candles of an hour takes five times as long.
+        """
+        starts, sent = self._starts(), self._sent
+        sent_at = sent.candle.started_at if sent is not None else -1
+        rows: list[_Row | Candle] = []
+        partial = 0
+        for start in starts[max(len(starts) - count, 0) :]:
+            row: _Row | Candle = self._candle(start) if start == sent_at else self._row(start)
+            if isinstance(row, Candle):
+                partial += row.state == "partial"
+            else:
+                partial += row.kind == _UNSURE or (row.kind == _OWN and not self._is_whole(start))
+            rows.append(row)
+        return rows, partial
 
     def closes_between(self, since_ns: int, until_ns: int) -> list[int]:
         """Return the closes, in subticks, of those that begin since then and before, oldest first.
@@ -2400,6 +2418,129 @@ def book_snapshots(view: MarketView) -> list[BookSnapshot]:
     """
     ring = view.chain.filmed.setdefault(view.ticker, _Film())
     return [BookSnapshot(at, *sides) for at, sides in ring.pictures()]
+
+
+class PriceRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a market's price went in one of `SPANS`: prices in USDC, `size` in base units.
+
+    It is of `periods` candles of `resolution`, the growing one included, where `wanted` fill the
+    span: of a younger market there are fewer, and `partial` ones lack trades. `volatility_1h` is
+    what the returns from close to close came to, as a fraction in an hour: the root of their mean
+    square, scaled by the root of time; None below three closes.
+    """
+
+    span: str
+    resolution: str
+    periods: int
+    wanted: int
+    partial: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volatility_1h: float | None
+    size: float
+    usd: float
+    trades: int
+
+    @property
+    def change(self) -> float:
+        """Return the change from open to close, as a fraction of the open."""
+        return self.close / self.open - 1 if self.open else 0.0
+
+
+# The spans of `price_ranges`: how long each is, and of which candles it may be made.
+SPANS: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
+    "5MINS": (5 * _MINUTE, ("1MIN",)),
+    "15MINS": (15 * _MINUTE, ("1MIN",)),
+    "1HOUR": (60 * _MINUTE, ("1MIN",)),
+    "4HOURS": (240 * _MINUTE, ("5MINS", "1MIN")),
+    "24HOURS": (1_440 * _MINUTE, ("1HOUR", "5MINS", "1MIN")),
+}
+
+
+def price_ranges(view: MarketView, spans: Iterable[str] = tuple(SPANS)) -> list[PriceRange]:
+    """Return how a market's price went in each span that has a candle; `DataError` for others.
+
+    Candles are counted from now back, so that a span ends with the candle that grows. Of several
+    resolutions it is the one that knows most of the span.
+    """
+    found: list[PriceRange] = []
+    for span in spans:
+        if span not in SPANS:
+            raise DataError(f"expected a span among {', '.join(SPANS)}, got {span!r}")
+        length_ns, names = SPANS[span]
+        known = (view.candles[name] for name in names if view.candles.get(name))
+        made = [_range(span, candles, length_ns, view.market) for candles in known]
+        found += [max(made, key=_known_time)] if made else []
+    return found
+
+
+def _known_time(found: PriceRange) -> int:
+    return (found.periods - found.partial) * RESOLUTIONS[found.resolution]
+
+
+def _range(
+    span: str, candles: Candles, length_ns: int, market: PerpetualMarket | None
+) -> PriceRange:
+    period_ns, scale = candles.period_ns, 10.0**candles.places
+    wanted = length_ns // period_ns
+    rows, partial = candles.newest(wanted)
+    # What was never traded has a price of nothing, and would be infinitely far away.
+    closes = [row.close for row in rows if row.close > 0]
+    squares = [math.log(b / a) ** 2 for a, b in pairwise(closes)]
+    hours = math.sqrt(60 * _MINUTE / period_ns)
+    lots = market.atomic_resolution if market else -candles.lots
+    return PriceRange(
+        span=span,
+        resolution=_NAMES[period_ns],
+        periods=len(rows),
+        wanted=wanted,
+        partial=partial,
+        open=rows[0].open / scale,
+        high=max(row.high for row in rows) / scale,
+        low=min(row.low for row in rows) / scale,
+        close=rows[-1].close / scale,
+        volatility_1h=(
+            math.sqrt(math.fsum(squares) / len(squares)) * hours if len(squares) > 1 else None
+        ),
+        size=sum(row.volume for row in rows) * 10.0**lots,  # integers
+        usd=sum(row.usd_volume for row in rows) / 1e6,  # integers
+        trades=sum(row.trades for row in rows),  # integers
+    )
+
+
+_NAMES: Final = {period_ns: name for name, period_ns in RESOLUTIONS.items()}
+
+
+class Depth(msgspec.Struct, frozen=True, gc=False):
+    """What stands within so many basis points of the mid price, in USDC a side."""
+
+    bps: float
+    bid_usd: float
+    ask_usd: float
+
+    @property
+    def imbalance(self) -> float | None:
+        """Return bids less asks as a share of both, from -1 to 1; None where nothing stands."""
+        both = self.bid_usd + self.ask_usd
+        return (self.bid_usd - self.ask_usd) / both if both else None
+
+
+def book_depths(book: Book, within_bps: Sequence[float] = (5, 10, 25, 50)) -> list[Depth]:
+    """Return what a book holds within each distance of its mid price; nothing if it has none."""
+    mid = book.mid_price
+    if mid is None:
+        return []
+    bids = _standing(book.bids(), [mid * (1 - bps / 1e4) for bps in within_bps], -1)
+    asks = _standing(book.asks(), [mid * (1 + bps / 1e4) for bps in within_bps], 1)
+    return [Depth(*row) for row in zip(within_bps, bids, asks, strict=True)]
+
+
+def _standing(levels: Iterable[Level], limits: Sequence[float], sign: int) -> list[float]:
+    """Return what stands up to each limit, best level first; limits go outwards."""
+    worth = [(sign * level.price, level.price * level.size) for level in levels]
+    return [math.fsum(usd for price, usd in worth if price <= sign * limit) for limit in limits]
 
 
 MarketKind = Literal["trending", "ranging", "thin", "disorderly", "halted", "unknown"]

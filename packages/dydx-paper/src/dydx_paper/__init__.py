@@ -15,7 +15,8 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
 - Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page; beside
   what is exact, `IndexedSums`: a position as the indexer reckons it.
-- Tally, Performance: sums of a whole life, and what to think of it.
+- Tally, Performance: sums of a whole life, and what to think of it. Trades, Executions: each
+  position from its opening to its end (`trade_figures`), each fill against mid.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
@@ -31,7 +32,7 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long; a trigger price is an exact `Fraction` of subticks;
 times are unix seconds in orders and unix nanoseconds elsewhere. Fees are rounded up, fills
-truncated. Floats appear in `Performance` and as the error of `Optimism` alone.
+truncated. Floats are for opinions alone: `Performance`, trades, executions, `Optimism`'s error.
 
 Bias, on purpose and by name: a message waits out its `Latency`, then for the next book view of
 its market, or the next block, so it never trades on what it was decided on; then it is first in
@@ -67,6 +68,10 @@ __all__ = [
     "Tally",
     # Performance
     "Performance", "performance",
+    # Trades
+    "MarketTrades", "RoundTrip", "TradeFigures", "distribution", "trade_figures",
+    # Executions
+    "Execution", "ExecutionFigures", "execution_figures",
     # Events
     "Event", "Filled",
     # Money
@@ -116,10 +121,10 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from functools import partial
 from itertools import chain, cycle, groupby, islice, pairwise, repeat
-from math import sqrt
+from math import floor, fsum, isfinite, log10, sqrt
 from operator import itemgetter
 from random import Random
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 import msgspec
@@ -1493,6 +1498,273 @@ def _exposure(tally: Tally) -> float | None:
     return _ratio(tally.exposed_ns + open_now, tally.last_ns - tally.first_ns)
 
 
+# === Trades ===
+
+# Positions that have ended, one by one and together: opinions again, in USDC as floats. Computed
+# from what a history still has, when somebody looks.
+
+_BARS: Final = 12
+
+
+class RoundTrip(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A position from its opening to its end; money in USDC, `pnl` after funding and fees.
+
+    `entry` and `exit` are average prices, `size` is all that was opened, in base units, and `usdc`
+    that at its entry; of a market that is not known they are None. `share` is of the equity that
+    the account last had before.
+    """
+
+    ticker: str
+    is_long: bool
+    pnl: float
+    fees: float
+    funding: float
+    entry: float
+    exit: float | None
+    size: float | None
+    usdc: float | None
+    share: float | None
+    opened: Stamp
+    ended: Stamp
+
+    @property
+    def held_s(self) -> float:
+        """Return how long it was held, in seconds of the chain's time."""
+        return max(self.ended.time_ns - self.opened.time_ns, 0) / _SECOND_NS
+
+    @property
+    def returned(self) -> float | None:
+        """Return its profit as a share of what it opened."""
+        return self.pnl / self.usdc if self.usdc else None
+
+
+class MarketTrades(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the trades of one market came to, in USDC."""
+
+    ticker: str
+    trades: int
+    won: int
+    pnl: float
+    fees: float
+    funding: float
+    best: float
+    worst: float
+
+
+class TradeFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a history's trades come to; what does not exist without one is None.
+
+    `trips` are the newest first. `bars` is the distribution of their profits, (from, to, how many)
+    in USDC with 0 at an edge. `expectancy` is the mean profit, `payoff` the average profit over the
+    average loss.
+    """
+
+    trips: tuple[RoundTrip, ...] = ()
+    markets: tuple[MarketTrades, ...] = ()
+    bars: tuple[tuple[float, float, int], ...] = ()
+    expectancy: float | None = None
+    payoff: float | None = None
+    best: RoundTrip | None = None
+    worst: RoundTrip | None = None
+    held_s: tuple[float, float, float] | None = None  # least, median, most
+    usdc: tuple[float, float, float] | None = None
+    share: tuple[float, float, float] | None = None
+
+
+def trade_figures(
+    history: History, deposits: int, markets: Mapping[str, PerpetualMarket]
+) -> TradeFigures:
+    """Return the trades that a history remembers, and what they come to."""
+    worth = _Worths(history.points, deposits)
+    trips = [_round_trip(record, markets.get(record.ticker), worth) for record in history.ended]
+    if not trips:
+        return TradeFigures()
+    profits = [trip.pnl for trip in trips]
+    won, lost = [x for x in profits if x > 0], [-x for x in profits if x < 0]
+    return TradeFigures(
+        trips=tuple(reversed(trips)),
+        markets=_by_market(trips),
+        bars=distribution(profits, _BARS),
+        expectancy=fmean(profits),
+        payoff=fmean(won) / fmean(lost) if won and lost else None,
+        best=max(trips, key=lambda trip: trip.pnl),
+        worst=min(trips, key=lambda trip: trip.pnl),
+        held_s=_spread([trip.held_s for trip in trips]),
+        usdc=_spread([trip.usdc for trip in trips if trip.usdc is not None]),
+        share=_spread([trip.share for trip in trips if trip.share is not None]),
+    )
+
+
+class _Worths:
+    """What an account was worth before a moment, by the points of its history."""
+
+    def __init__(self, points: Iterable[PnlPoint], deposits: int) -> None:
+        known = [point for point in points if point.equity is not None]
+        self._at = [point.created.time_ns for point in known]
+        self._equity = [_equity(point) for point in known]
+        self._deposits = deposits
+
+    def before(self, time_ns: int) -> int:
+        """Return the equity of the last point before a moment, what was deposited if none is."""
+        place = bisect_left(self._at, time_ns)
+        return self._equity[place - 1] if place else self._deposits
+
+
+def _round_trip(
+    record: PositionRecord, market: PerpetualMarket | None, worth: _Worths
+) -> RoundTrip:
+    sums, equity = record.indexed, worth.before(record.created.time_ns)
+    size = None if market is None else float(market.size(abs(sums.opened)))
+    usdc = None if size is None else size * float(sums.entry)
+    return RoundTrip(
+        ticker=record.ticker, is_long=record.is_long, pnl=(record.realized - record.fees) / 1e6,
+        fees=record.fees / 1e6, funding=record.net_funding / 1e6, entry=float(sums.entry),
+        exit=None if sums.exit is None else float(sums.exit), size=size, usdc=usdc,
+        share=usdc * 1e6 / equity if usdc is not None and equity > 0 else None,
+        opened=record.created, ended=record.ended or record.created,
+    )  # fmt: skip
+
+
+def _by_market(trips: Iterable[RoundTrip]) -> tuple[MarketTrades, ...]:
+    found: dict[str, list[RoundTrip]] = {}
+    for trip in trips:
+        found.setdefault(trip.ticker, []).append(trip)
+    rows = [
+        MarketTrades(
+            ticker=ticker, trades=len(those), won=sum(trip.pnl > 0 for trip in those),  # integers
+            pnl=fsum(trip.pnl for trip in those), fees=fsum(trip.fees for trip in those),
+            funding=fsum(trip.funding for trip in those),
+            best=max(trip.pnl for trip in those), worst=min(trip.pnl for trip in those),
+        )
+        for ticker, those in found.items()
+    ]  # fmt: skip
+    return tuple(sorted(rows, key=lambda row: (-row.pnl, row.ticker)))
+
+
+def distribution(values: Sequence[float], bars: int) -> tuple[tuple[float, float, int], ...]:
+    """Count values in at most so many bars of one round width, 0 at an edge, from least to most.
+
+    >>> distribution([-3.0, 0.5, 4.0, 11.0], 4)
+    ((-5.0, 0.0, 1), (0.0, 5.0, 2), (5.0, 10.0, 0), (10.0, 15.0, 1))
+    """
+    known = [value for value in values if isfinite(value)]
+    if not known:
+        return ()
+    width = _round_width((max(known) - min(known)) / max(bars - 1, 1))
+    counts = Counter(floor(value / width) for value in known)
+    first, last = min(counts), max(counts)
+    return tuple((n * width, (n + 1) * width, counts[n]) for n in range(first, last + 1))
+
+
+def _round_width(least: float) -> float:
+    """Return the least of 1, 2 and 5 times a power of ten that is no less."""
+    if least <= 0.01:
+        return 0.01  # USDC: nobody looks closer
+    power = 10.0 ** floor(log10(least))
+    return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= least * 0.999999)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """Return the least, the median and the most."""
+    return (min(values), median(values), max(values)) if values else None
+
+
+# === Executions ===
+
+# Fills beside the market that they met: what crossing or waiting has cost against mid. Whoever
+# trades notes them, on paper or on the wire.
+
+
+class Execution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A fill, and mid prices in USDC: as it filled, and as its order was let go; None is unknown.
+
+    `size` is unsigned, in base units, `fee` in quote quantums, `waited_ns` from the order's way out
+    to the fill. `id` and `order` are by whoever noted it.
+    """
+
+    id: str
+    order: str
+    ticker: str
+    side: str
+    size: float
+    price: float
+    liquidity: str
+    fee: int
+    mid_price: float | None = None
+    mid_sent: float | None = None
+    waited_ns: int | None = None
+    seq: int = 0
+    at: int = 0
+
+    @property
+    def usdc(self) -> float:
+        """Return what was traded."""
+        return self.size * self.price
+
+    @property
+    def slippage_bps(self) -> float | None:
+        """Return how much worse it is than mid was as its order was let go; negative is better."""
+        return self._worse_than(self.mid_sent)
+
+    @property
+    def spread_bps(self) -> float | None:
+        """Return how much worse it is than mid at its own moment; negative is better."""
+        return self._worse_than(self.mid_price)
+
+    def _worse_than(self, mid: float | None) -> float | None:
+        if not mid:
+            return None
+        return (self.price - mid) / mid * 1e4 * (1 if self.side == "BUY" else -1)
+
+
+class ExecutionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What fills of one liquidity cost: `usdc` traded, `fee` in USDC and in bps of that.
+
+    `slippage_bps` and `spread_bps` are means by USDC over the fills whose mid is known, as
+    `Execution` has them; `slippage` is the former in USDC. `waited_s` is the median.
+    """
+
+    liquidity: str
+    fills: int
+    usdc: float
+    fee: float
+    fee_bps: float | None
+    slippage: float | None
+    slippage_bps: float | None
+    spread_bps: float | None
+    worst_bps: float | None
+    waited_s: float | None
+
+
+def execution_figures(executions: Iterable[Execution]) -> tuple[ExecutionFigures, ...]:
+    """Return what fills cost against mid, by liquidity: what took apart from what made."""
+    found: dict[str, list[Execution]] = {}
+    for one in executions:
+        found.setdefault(one.liquidity, []).append(one)
+    return tuple(_figures_of(liquidity, found[liquidity]) for liquidity in sorted(found))
+
+
+def _figures_of(liquidity: str, those: Sequence[Execution]) -> ExecutionFigures:
+    usdc, fee_ = fsum(one.usdc for one in those), sum(one.fee for one in those) / 1e6  # integers
+    slipped = [(bps, one.usdc) for one in those if (bps := one.slippage_bps) is not None]
+    spreads = [(bps, one.usdc) for one in those if (bps := one.spread_bps) is not None]
+    waited = [one.waited_ns / 1e9 for one in those if one.waited_ns is not None]
+    return ExecutionFigures(
+        liquidity=liquidity, fills=len(those), usdc=usdc, fee=fee_,
+        fee_bps=fee_ / usdc * 1e4 if usdc else None,
+        slippage=fsum(bps * of for bps, of in slipped) / 1e4 if slipped else None,
+        slippage_bps=_mean_by(slipped), spread_bps=_mean_by(spreads),
+        worst_bps=max((bps for bps, _ in slipped), default=None),
+        waited_s=median(waited) if waited else None,
+    )  # fmt: skip
+
+
+def _mean_by(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return the mean of values, each weighed by what stands beside it."""
+    whole = fsum(of for _, of in pairs)
+    return fsum(value * of for value, of in pairs) / whole if whole else None
+
+
 # === Events ===
 
 # Every change of a ledger, as it was requested: applied in order to a ledger opened alike they
@@ -2198,7 +2470,7 @@ class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What an account did and what it is worth, for whoever shows it: quote quantums, counts.
 
     `wins` and `losses` are trades that ended with a profit or a loss, after funding and fees;
-    `equity` None is unknown.
+    `realized_pnl` holds the funding that was settled, and no fees. `equity` None is unknown.
     """
 
     fills: int = 0
@@ -2212,6 +2484,12 @@ class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     insurance_paid: int = 0
     unsettled: int = 0
     equity: int | None = None
+
+    @property
+    def profit(self) -> int:
+        """Return what all of it brought, after fees, funding and what insurance took."""
+        won = self.realized_pnl + self.unrealized_pnl + self.unsettled
+        return won - self.fees_paid - self.insurance_paid
 
 
 def figures(ledger: Ledger) -> AccountFigures:

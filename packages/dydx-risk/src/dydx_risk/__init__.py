@@ -27,6 +27,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Valuation: each held position's margin and their sum, a price at a time.
 - Course and turns: where equity came from, how fast and far the market takes it, what rests.
 - Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
+- Checks: the limits that an approved order was held to, with its figures, for readers.
 - Guard: `retreat`, `protect`: how far to go back, `triggers` at which levels; `defend` fires it.
 - Watch: the account's risk second by second, for panels.
 - Upkeep: what stands on the venue: brackets go with their position, entries are taken back.
@@ -108,6 +109,8 @@ __all__ = [
     # Verdicts
     "Approved", "Bracket", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "Withdraw",
     "audit_row",
+    # Checks
+    "Check", "checks",
     # Guard
     "Trigger",
     # Watch
@@ -3333,7 +3336,7 @@ Reason = Literal[
     "LAG", "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
     "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
     "DAILY_LOSS", "DRAWDOWN", "COOL_DOWN", "HALTED", "FOREIGN", "WARM_UP", "VOLATILITY_UNKNOWN",
-    "INTENT", "BRACKET",
+    "INTENT", "BRACKET", "PAUSED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3947,13 +3950,15 @@ class Falls:
     """How deep the profit fell below its peak over a whole run, by what the market and fees took.
 
     Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
-    that as a share of the equity there was at the peak.
+    that as a share of the equity there was at the peak. `today` is what was won or lost since the
+    UTC day began: what a run was not there for is none of it.
     """
 
-    __slots__ = ("_profit", "deepest", "peak", "share")
+    __slots__ = ("_day", "_opened", "_profit", "deepest", "peak", "share")
 
     def __init__(self) -> None:
-        self.peak = self.deepest = self._profit = 0
+        self.peak = self.deepest = self._profit = self._opened = 0
+        self._day = -1
         self.share = 0.0
 
     @property
@@ -3961,12 +3966,26 @@ class Falls:
         """Return how far the profit is below its peak."""
         return self.peak - self._profit
 
+    @property
+    def today(self) -> int:
+        """Return what was won since the day began, negative if it was lost."""
+        return self._profit - self._opened
+
     def begin(self, profit: int) -> None:
-        """Count profit from another point on: what it fell until now, it has."""
+        """Count profit from another point on: what it fell until now, and won today, it has."""
+        self._opened += profit - self._profit
         self.peak, self._profit = profit + self.depth, profit
 
-    def move(self, profit: int, equity: int) -> None:
-        """Take the profit of the moment in, and the equity with it."""
+    def recall(self, profit: int, day: int, opened: int) -> None:
+        """Go on from what an earlier run knew, with the day that it was in."""
+        self.begin(profit)
+        self._day, self._opened = day, opened
+
+    def move(self, profit: int, equity: int, day: int) -> None:
+        """Take the profit of the moment in, the equity with it, and which UTC day it is."""
+        if day != self._day:
+            # A day opens with what the last one closed with.
+            self._day, self._opened = day, self._profit
         self._profit = profit
         if profit > self.peak:
             self.peak = profit
@@ -3977,6 +3996,10 @@ class Falls:
         """Return how deep it is now as a share of the equity at the peak, by that of now."""
         depth = self.depth
         return depth / max(equity + depth, 1)
+
+    def today_of(self, equity: int) -> float:
+        """Return what was won today as a share of the equity at its beginning, by that of now."""
+        return self.today / max(equity - self.today, 1)
 
     def explain(self, moved: int) -> None:
         """Take out of the peak, and of the profit, what was none, as is reported late."""
@@ -4032,7 +4055,7 @@ class Course:
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
-        self.falls.begin(memory.equity)
+        self.falls.recall(memory.equity, memory.day, memory.opened)
         self.judge_by(memory.judged_by(policy), policy)
 
     def doubt(self, equity: int) -> None:
@@ -4068,7 +4091,7 @@ class Course:
             self.day, self.opened, self.lost = day, self.profit, None
             self._funding, self._withdrawn = (funding, self._funding[1]), 0
         self.profit = profit
-        self.falls.move(profit, equity)
+        self.falls.move(profit, equity, day)
         if paid_in < had and equity > 0:
             self._withdraw(had - paid_in, equity)
         if profit > self.peak:
@@ -4334,9 +4357,9 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
     `rest` is where nothing enters yet. `halted` is why entries were stopped, `foreign` whether by
-    what somebody else did to the account, `sent` how many orders the last minute saw, `standing`
-    how many entries that stand the last blocks did; `number` and `client_id` are the next verdict's
-    and the next order's.
+    what somebody else did to the account, `paused` why a person paused them. `sent` is how many
+    orders the last minute saw, `standing` how many entries that stand the last blocks did; `number`
+    and `client_id` are the next verdict's and the next order's.
     """
 
     policy: Policy
@@ -4347,6 +4370,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rest: CoolDown = msgspec.field(default_factory=CoolDown)
     halted: str = ""
     foreign: bool = False
+    paused: str = ""
     sent: int = 0
     standing: int = 0
     number: int = 1
@@ -4448,13 +4472,23 @@ def review_brackets(decision: Decision, now: Situation) -> Levels | Denied | Non
 
 def standing(now: Situation) -> Standing:
     """Return what the gate lets pass, with every reason."""
-    state = gate_state(now.valued, now.course, now.policy, now.now, now.halted, now.rest.all_until)
-    return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers(now)))
+    return Standing(
+        state=state_of(now), reasons=tuple((reason, why) for reason, why, _ in dangers(now))
+    )
+
+
+def state_of(now: Situation) -> GateState:
+    """Return what the gate lets pass in a situation."""
+    until = now.rest.all_until
+    return gate_state(
+        now.valued, now.course, now.policy, now.now, now.halted, until, paused=now.paused
+    )
 
 
 def gate_state(
-    valued: Valuation, course: Course, policy: Policy, now: int, halted: str, all_until: int = 0
-) -> GateState:
+    valued: Valuation, course: Course, policy: Policy, now: int, halted: str, all_until: int = 0,
+    *, paused: str = "",
+) -> GateState:  # fmt: skip
     """Return what the gate lets pass: all, or only what shrinks a position.
 
     REDUCING ends with its causes; HALTED, set by a person or a watchdog, when it is resumed.
@@ -4463,7 +4497,7 @@ def gate_state(
     account = valued.account
     if halted:
         return "HALTED"
-    if account.trouble or valued.margin.unknown:
+    if paused or account.trouble or valued.margin.unknown:
         return "REDUCING"
     if course.lost is not None or course.sunk is not None or now < all_until:
         return "REDUCING"
@@ -4476,6 +4510,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
     if now.halted:
         reason: Reason = "FOREIGN" if now.foreign else "HALTED"
         yield reason, f"halted: {now.halted}", {"halted": now.halted}
+    if now.paused:
+        yield "PAUSED", f"entries are paused: {now.paused}", {"paused": now.paused}
     age = now.now - account.at
     if account.trouble:
         yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
@@ -5087,6 +5123,58 @@ def _denied(
     )
 
 
+# === Checks ===
+
+# The limits that an order was held to, with its figures, for whoever reads a verdict: what the gate
+# computed by is in its margin after. Judges nothing.
+
+
+class Check(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A limit: what would be, were the order filled at its worst, and the most or least allowed.
+
+    `unit` is "USDC", "x" (of the equity) or "%" (a fraction); `would_be` None is not known.
+    """
+
+    reason: Reason
+    what: str
+    would_be: float | None
+    limit: float
+    unit: str
+    is_least: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Return whether it is within the limit; what is not known is not."""
+        if self.would_be is None:
+            return False
+        return self.would_be >= self.limit if self.is_least else self.would_be <= self.limit
+
+
+def checks(verdict: Approved, policy: Policy) -> tuple[Check, ...]:
+    """Return each limit of the account that an entry was held to; none of what shrinks.
+
+    By the policy as it is now, at `max_leverage`: what `protect` takes off that is not known here.
+    """
+    after = verdict.after
+    if verdict.order.reduce_only:
+        return ()
+    usdc, equity = after.notional / 1e6, after.net_collateral / 1e6
+    rows: list[tuple[Reason, str, float | None, float | None, str]] = [
+        ("MARGIN", "initial margin, of the equity", after.initial_margin / 1e6, equity, "USDC"),
+        ("LEVERAGE", "leverage", after.leverage, policy.max_leverage, "x"),
+        ("DISTANCE", "distance to liquidation", after.distance, policy.keep_above, "%"),
+        ("NOTIONAL", "notional", usdc, policy.max_account_usdc, "USDC"),
+        ("NOTIONAL", "notional, of the equity", after.leverage, policy.max_account_share, "x"),
+    ]
+    return tuple(
+        Check(
+            reason=reason, what=what, would_be=would_be, limit=limit, unit=unit,
+            is_least=reason == "DISTANCE",
+        )
+        for reason, what, would_be, limit, unit in rows if limit is not None
+    )  # fmt: skip
+
+
 # === Guard ===
 
 # Answers a danger by values alone: `retreat` and `protect` return how far to go back, `defend`
@@ -5610,9 +5698,7 @@ class Look(msgspec.Struct, frozen=True, gc=False):
     def why_not(self, ticker: str) -> str:
         """Return why no entry may stand in a market; empty if one may."""
         now = self.now
-        until = now.rest.all_until
-        state = gate_state(now.valued, now.course, now.policy, now.now, now.halted, until)
-        if state != "ACTIVE":
+        if (state := state_of(now)) != "ACTIVE":
             return f"the gate is {state}"
         return f"{ticker} was reduced" if now.rest.until(ticker) > now.now else ""
 
@@ -5953,7 +6039,7 @@ class Risk:
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
     distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
     `flight_plan` is what it would fire, and is there without it too. `halt` and `resume` are the
-    kill switch; `standing` is what the gate lets pass, and why.
+    kill switch, `pause` and `unpause` a softer one; `standing` is what the gate lets pass, and why.
     """
 
     def __init__(
@@ -5974,7 +6060,7 @@ class Risk:
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed = Elapsed()
-        self._halted, self._foreign = "", False
+        self._halted, self._foreign, self._paused = "", False, ""
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
 
@@ -5995,7 +6081,10 @@ class Risk:
         else:
             verdicts = self._keep_up(event)
         now, halted, until = self._elapsed.now, self._halted, self._rest.all_until
-        state = gate_state(self.valued, self._course, self.policy, now, halted, until)
+        paused = self._paused
+        state = gate_state(
+            self.valued, self._course, self.policy, now, halted, until, paused=paused
+        )
         changed = state != self._outbox.state
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
@@ -6025,13 +6114,34 @@ class Risk:
         """Let exits and guard alone go on until it is taken back; `foreign`: others trade it."""
         self._halted, self._foreign = reason or "no reason was given", foreign
 
+    def pause(self, reason: str) -> None:
+        """Let nothing enter until a person takes it back; exits and guard go on, as ever."""
+        self._paused = reason or "no reason was given"
+
+    def unpause(self) -> None:
+        """Take a pause back; what was lost counts on."""
+        self._paused = ""
+
     def adopt(self, ticker: str) -> None:
         """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
         self.account.by_hand.add(ticker)
 
+    def settle_at(self, collateral: int) -> None:
+        """Take what the chain would have if it settled funding now, as a node reports it.
+
+        In quote quantums, of an account that holds what is known here; it takes the place of what
+        was reckoned for hours that passed.
+        """
+        account = self.account
+        account.unsettled_ppm = (collateral - account.collateral) * PPM
+        account.hours_owed = {}
+        self.valued.sum()
+        self._settle()
+
     def resume(self) -> None:
-        """Take a halt back, and measure loss and drawdown from here on."""
+        """Take a halt or a pause back, and measure loss and drawdown from here on."""
         self._halted, self._foreign, self._course = "", False, Course(self.falls)
+        self._paused = ""
         self._settle()
 
     @property
@@ -6185,7 +6295,7 @@ class Risk:
         return Situation(
             policy=self.policy, valued=self.valued, course=self._course,
             returns=self._watcher.returns, now=self._elapsed.now, rest=self._rest,
-            halted=self._halted, foreign=self._foreign,
+            halted=self._halted, foreign=self._foreign, paused=self._paused,
             sent=self._outbox.lately(self._elapsed.now),
             standing=self._upkeep.pace.sent(self.account.height),
             number=self._outbox.verdicts + 1, client_id=self.next_client_id,

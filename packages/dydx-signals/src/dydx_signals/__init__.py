@@ -19,6 +19,7 @@ made-up 50. One engine per signal type holds all markets. `STANDARD` are the fir
     Reversion, Interest             back to what was paid; what new positions back
     Returns                         jumps, and the share of what went up
     Streams                         `Scorer`, `scores`, `signal`, `every`, `latest`, `window`
+    Formulas                        each mapping in words; `worked`, a score computed by hand
 
 Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring, the
 state per market in the private class under it. A new signal is a class like these (`Engine`) and a
@@ -37,6 +38,7 @@ step per view: what points a way folds every tick, a level once a second (and vo
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,6 +106,10 @@ __all__ = [
     "scores",
     "signal",
     "window",
+    # Formulas
+    "FORMULAS",
+    "Worked",
+    "worked",
 ]
 
 # === Errors ===
@@ -2058,11 +2064,14 @@ _Timed = TypeVar("_Timed", Scored, Score)
 _Folded = TypeVar("_Folded")
 
 
-def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
+def every(
+    seconds: float, due: dict[str, int] | None = None
+) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
     """Pass at most one of each market in so many seconds of event time: the first of each.
 
-    Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Here a and b are a second apart, as are b and c, and `seconds` is 2:
+    With `due`, its maker holds when the next of each market is. Hot or cold as the source is,
+    replays nothing, runs on the source's thread, completes and errors with it. Here a and b are a
+    second apart, as are b and c, and `seconds` is 2:
 
         scores  --a--b--c--|
         every   --a-----c--|
@@ -2076,7 +2085,7 @@ def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
         due[ticker] = at + period
         return (one,)
 
-    return fold(dict[str, int], step)
+    return fold(dict[str, int] if due is None else lambda: due, step)
 
 
 def latest(*signals: str) -> Callable[[Observable[Scored]], Observable[tuple[Score, ...]]]:
@@ -2136,3 +2145,108 @@ def _period(seconds: float) -> int:
     if not 0.0 < seconds <= 86_400.0:
         raise SignalError(f"expected more than 0 seconds and at most a day, got {seconds!r}")
     return round(seconds * _SECOND)
+
+
+# === Formulas ===
+# Each engine's `value`, as a person would write it down: from the named inputs to the score, step
+# by step. A table for reading, which a test holds to the engines; nothing is decided by it.
+
+# What the formulas use beside arithmetic, and what each of it stands for.
+_FUNCTIONS: Final[Mapping[str, tuple[Callable[[float], float], str]]] = {
+    "ln": (log, ""),
+    "abs": (abs, ""),
+    "tanh": (math.tanh, ""),
+    "logistic": (_logistic, "logistic(z) = 100 / (1 + e^-z)"),
+    "leaning": (_centred, "leaning(x) = 50 + 50 * x, from 0 to 100"),
+}
+_BY_TAKERS: Final = (
+    "lean = (buys_usd - sells_usd) / (buys_usd + sells_usd)",
+    "value = leaning(lean * trades / (trades + 1))",
+)
+FORMULAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "momentum": ("z = 10000 * ln(fast / slow) / sigma_bps", "value = logistic(z)"),
+    "volume": ("value = 100 * now_usd_s / (now_usd_s + usual_usd_s)",),
+    "volatility": ("value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)",),
+    "imbalance": ("value = leaning(smoothed)",),
+    "liquidity": (
+        "share = 100 * now_usd_per_bp / (now_usd_per_bp + usual_usd_per_bp)",
+        "thin = (cost_10k_bps / 40)**4",
+        "value = share / (1 + thin)",
+    ),
+    "funding": ("value = logistic(-rate_1h_bps / scale_bps)",),
+    "microprice": ("value = logistic(edge_bps / sigma_bps)",),
+    "taker_flow_10s": _BY_TAKERS,
+    "taker_flow_1min": _BY_TAKERS,
+    "taker_flow_5min": _BY_TAKERS,
+    "depth": ("value = leaning((bid_depth - ask_depth) / (bid_depth + ask_depth))",),
+    "trend": (
+        "mean = (z_15_60 + z_60_240 + z_240_960) / 3",
+        "agreed = abs(3 * mean) / (abs(z_15_60) + abs(z_60_240) + abs(z_240_960))",
+        "value = logistic(mean * agreed)",
+    ),
+    "reversion": (
+        "z = 10000 * ln(mid / vwap) / sigma_bps",
+        "value = logistic(-z / (1 + half_life_s / 60))",
+    ),
+    "basis": ("value = logistic(-basis_bps / scale_bps)",),
+    "carry": ("value = logistic(-rate_1h_bps / usual_bps)",),
+    "interest": (
+        "growth_bps = 10000 * ln(open_interest / usual_interest)",
+        "z = 10000 * ln(mid / average) / sigma_bps",
+        "value = logistic(growth_bps / 10 * tanh(z))",
+    ),
+    "liquidations": ("value = leaning((forced_buys_usd - forced_sells_usd) / traded_usd)",),
+    "jumps": ("value = leaning(jump_share * signed)",),
+    "strength": ("value = 100 * gains_bps / (gains_bps + losses_bps)",),
+}
+_NAME: Final = re.compile(r"[a-z]\w*")
+_TWICE: Final = re.compile(r"\((\(-[^()]*\))\)")  # brackets around those of a negative number
+
+
+class Worked(msgspec.Struct, frozen=True, gc=False):
+    """One step of a score's calculation: `name` = `formula` = `numbers` = `value`.
+
+    `value` is None where the inputs do not have one; `means` says what the functions in it are.
+    """
+
+    name: str
+    formula: str
+    numbers: str
+    value: float | None
+    means: tuple[str, ...] = ()
+
+
+def worked(score: Score) -> tuple[Worked, ...]:
+    """Work a score out from its inputs, a step at a time, the last of which is its value.
+
+    A signal that is not in `FORMULAS`, a user's own, has no steps.
+    """
+    known = dict(score.inputs)
+    steps: list[Worked] = []
+    for line in FORMULAS.get(score.signal, ()):
+        name, _, formula = line.partition(" = ")
+        value = _value_of(formula, known)
+        used = [word for word in _NAME.findall(formula) if word in _FUNCTIONS]
+        means = (_FUNCTIONS[word][1] for word in dict.fromkeys(used))
+        numbers = _NAME.sub(lambda found: _number_of(found.group(), known), formula)
+        numbers = _TWICE.sub(r"\1", numbers)
+        steps.append(Worked(name, formula, numbers, value, tuple(filter(None, means))))
+        if value is None:
+            break
+        known[name] = value
+    return tuple(steps)
+
+
+def _number_of(word: str, known: Mapping[str, float]) -> str:
+    if word not in known:
+        return word
+    return f"({known[word]:.6g})" if known[word] < 0 else f"{known[word]:.6g}"
+
+
+def _value_of(formula: str, known: Mapping[str, float]) -> float | None:
+    """Compute a formula of the table above: of this file's own text, with no other names."""
+    names = {name: function for name, (function, _) in _FUNCTIONS.items()}
+    try:
+        return float(eval(formula, {"__builtins__": {}}, {**names, **known}))
+    except (ArithmeticError, ValueError, NameError):
+        return None

@@ -48,9 +48,11 @@ import math
 import sys
 import tomllib
 import traceback
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +94,10 @@ __all__ = [
     "Pace",
     # Settings
     "RankSettings",
+    # Composite
+    "Composite", "Weighed", "composite",
+    # Plans
+    "Look", "Ranked",
     # Rank and target
     "RankAndTarget",
     # Watching
@@ -683,19 +689,43 @@ def _fault(error: Mapping[str, Any]) -> str:
 # never the side; nothing here knows what is held.
 
 
-class _Opinion(msgspec.Struct, frozen=True, gc=False):
-    """What a market's scores come to: a composite around 50, and the words for it."""
+class Weighed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What one score does to a composite.
+
+    One with a `weight` adds `part`, its distance to 50 times its share of the weights that are
+    there; one without scales all that was added by `factor`.
+    """
+
+    signal: str
+    value: float
+    weight: float = 0.0
+    part: float = 0.0
+    factor: float = 1.0
+
+
+class Composite(msgspec.Struct, frozen=True, gc=False):
+    """What a market's scores come to: 50, what they add, and what scales that, within 0 to 100.
+
+    `missing` says what there is no opinion without.
+    """
 
     value: float
-    words: str
+    parts: tuple[Weighed, ...] = ()
     missing: str = ""
 
     @property
     def conviction(self) -> float:
+        """Return how far it is from 50."""
         return abs(self.value - 50.0)
 
+    @property
+    def words(self) -> str:
+        """Name the scores, and what damps."""
+        return " · ".join(map(_part_words, self.parts))
 
-def _opinion(scores: Iterable[Score], settings: RankSettings) -> _Opinion:
+
+def composite(scores: Iterable[Score], settings: RankSettings) -> Composite:
+    """Return what a market's scores come to by these weights, and what each of them does to it."""
     # The mean of what points a way, stretched by volume, damped by rough or thin markets.
     # Only the distance to 50 is scaled: a damped market has no opinion, not a low one.
     values = {score.signal: score.value for score in scores}
@@ -704,21 +734,34 @@ def _opinion(scores: Iterable[Score], settings: RankSettings) -> _Opinion:
     weight = math.fsum(weights[signal] for signal in present)
     if weight < settings.quorum * math.fsum(weights.values()):
         missing = ", ".join(signal for signal in weights if signal not in values)
-        return _Opinion(50.0, "", f"it has no {missing} yet")
-    lean = math.fsum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
-    words = [f"{signal} {values[signal]:.0f}" for signal in present]
+        return Composite(50.0, (), f"it has no {missing} yet")
+    leans = {signal: (values[signal] - 50.0) * weights[signal] for signal in present}
+    parts = [
+        Weighed(signal=signal, value=values[signal], weight=weights[signal], part=lean / weight)
+        for signal, lean in leans.items()
+    ]
+    lean = math.fsum(leans.values()) / weight
+    for signal, factor in _factors(values, settings):
+        lean *= factor
+        parts.append(Weighed(signal=signal, value=values[signal], factor=factor))
+    return Composite(min(max(50.0 + lean, 0.0), 100.0), tuple(parts))
+
+
+def _factors(values: Mapping[str, float], settings: RankSettings) -> Iterator[tuple[str, float]]:
+    """Yield by what each score that points no way scales those that do."""
     if "volume" in values:
-        lean *= 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
-        words.append(f"volume {values['volume']:.0f}")
+        yield "volume", 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
     for signal, calm, extreme in (
         ("volatility", settings.volatility_calm, settings.volatility_extreme),
         ("liquidity", settings.liquidity_calm, settings.liquidity_extreme),
     ):
         if signal in values:
-            share = _undamped(values[signal], calm, extreme)
-            lean *= share
-            words.append(f"{signal} {values[signal]:.0f}" + _damping(share))
-    return _Opinion(min(max(50.0 + lean, 0.0), 100.0), " · ".join(words))
+            yield signal, _undamped(values[signal], calm, extreme)
+
+
+def _part_words(part: Weighed) -> str:
+    damps = not part.weight and part.signal != "volume"
+    return f"{part.signal} {part.value:.0f}" + (_damping(part.factor) if damps else "")
 
 
 def _undamped(value: float, calm: float, extreme: float) -> float:
@@ -747,7 +790,7 @@ class _Market:
         self.ticker = scored.ticker
         # As of the look that is going on.
         self.scored = scored
-        self.opinion = _Opinion(50.0, "")
+        self.opinion = Composite(50.0)
         # Signed: what is held, and the same with what is approved and not filled yet.
         self.held = self.exposure = 0.0
         self.since: int | None = None
@@ -764,7 +807,7 @@ class _Market:
         return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: RankSettings) -> None:
-        self.opinion = _opinion(self.scored.scores, settings)
+        self.opinion = composite(self.scored.scores, settings)
         # A position is not left because a price is old: silence and what is unknown count.
         found = stopping(self.scored.view, "entry", None if self.taken else at)
         trouble = found[0].why if found else self.opinion.missing
@@ -822,33 +865,33 @@ class _Room:
     Everything is a share of the present equity; nothing may be added while that is not known.
     """
 
-    __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
+    __slots__ = ("_settings", "_taken", "equity", "gross", "limit")
 
     def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
         # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
         self._taken |= {market.ticker: market.taken for market in markets}
         self._settings = settings
-        self._equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
+        self.equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
         self.gross = math.fsum(self._taken.values())
-        self.limit = settings.gross_share * (self._equity or 0.0)
+        self.limit = settings.gross_share * (self.equity or 0.0)
 
     @property
     def missing(self) -> str:
         """Return why nothing can be sized; empty if something can."""
-        if self._equity:
+        if self.equity:
             return ""
-        return "the account's equity is not known" if self._equity is None else "no equity is left"
+        return "the account's equity is not known" if self.equity is None else "no equity is left"
 
     def size(self, strength: float) -> float:
         """Return what a score of such strength earns; 0 while nothing can be sized."""
         least = self._settings.smallest_share
         share = least + (1.0 - least) * strength
-        return float(round(self._settings.market_share * (self._equity or 0.0) * share))
+        return float(round(self._settings.market_share * (self.equity or 0.0) * share))
 
     def least(self, exposure: float) -> float:
         """Return the least change that is worth it."""
-        share = self._settings.least_share * (self._equity or 0.0)
+        share = self._settings.least_share * (self.equity or 0.0)
         return max(share, self._settings.change_share * abs(exposure))
 
     @property
@@ -895,6 +938,42 @@ def _compared(value: float, sign: str, threshold: float) -> str:
     return f"score {value:.{3 if riddle else 1}f} {sign} {threshold:g}"
 
 
+class Ranked(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One market in a look: what it has, what its score wants of it, and what it gets; signed USDC.
+
+    `strength` is how far its score is from the threshold on the way to the full size, 0 to 1, and
+    `earns_usdc` the size that goes with it. `has_usdc` counts what is on its way; `why` says why
+    it gets what it gets.
+    """
+
+    ticker: str
+    score: float
+    has_usdc: float
+    strength: float
+    earns_usdc: float
+    wants_usdc: float
+    gets_usdc: float
+    why: str
+
+
+class Look(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All markets weighed against each other at one frame, the strongest first, and by what.
+
+    A size is `market_share` of the equity times what its strength earns of it, as long as there is
+    room: `gross_usdc` is what was in use of `limit_usdc` before, `taken` in how many markets. An
+    `equity_usdc` of None is not known.
+    """
+
+    seq: int
+    at: int
+    settings: RankSettings
+    equity_usdc: float | None
+    gross_usdc: float
+    limit_usdc: float
+    taken: int
+    markets: tuple[Ranked, ...]
+
+
 def _rank(market: _Market) -> tuple[bool, float, str]:
     return (bool(market.trouble), -market.opinion.conviction, market.ticker)
 
@@ -935,6 +1014,9 @@ def _ns(seconds: float) -> int:
 # `Pace` limits for it as for every other.
 
 
+_LOOKS: Final = 64  # as many as a person goes back through
+
+
 class RankAndTarget:
     """Rank all markets by composite score; target the strongest, long or short.
 
@@ -955,6 +1037,9 @@ class RankAndTarget:
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
         self._reported_at = 0
+        # The newest look, and the newest of those that decided something.
+        self.looked: Look | None = None
+        self.looks: deque[Look] = deque(maxlen=_LOOKS)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -1004,20 +1089,38 @@ class RankAndTarget:
             market.judge(now.at, settings)
         room = _Room(settings, held, markets)
         plans = [self._plan(market, now.at, room) for market in sorted(markets, key=_rank)]
+        taken = room.places
         # What shrinks goes first. The room that it makes is there when it has filled.
         decided = [self._target(plan, now, room) for plan in plans if plan.shrinks]
+        granted: list[_Plan] = []
         for plan in plans:
-            granted = self._grant(plan, now.at, room)
-            if granted.grows:
-                decided.append(self._target(granted, now, room))
+            granted.append(self._grant(plan, now.at, room))
+            if granted[-1].grows:
+                decided.append(self._target(granted[-1], now, room))
         decided += self._news(plans, {one.ticker for one in decided}, now)
         if not decided and now.at - self._reported_at >= _ns(settings.report_s):
             first = self._grant(plans[0], now.at, room)
             looked = f"first of {len(plans)} markets looked at, none changes"
             decided = [_hold(first.market, now, first.reason, looked)]
+        self.looked = Look(
+            seq=now.seq, at=now.at, settings=settings, equity_usdc=room.equity,
+            gross_usdc=room.gross, limit_usdc=room.limit, taken=taken,
+            markets=tuple(map(partial(self._ranked, room), plans, granted)),
+        )  # fmt: skip
         if decided:
             self._reported_at = now.at
+            self.looks.append(self.looked)
         return decided
+
+    def _ranked(self, room: _Room, plan: _Plan, granted: _Plan) -> Ranked:
+        market = plan.market
+        strength = self._strength(market.opinion)
+        side = math.copysign(1.0, market.opinion.value - 50.0)
+        return Ranked(
+            ticker=market.ticker, score=market.opinion.value, has_usdc=market.exposure,
+            strength=strength, earns_usdc=side * room.size(strength), wants_usdc=plan.target,
+            gets_usdc=granted.target, why=granted.reason,
+        )  # fmt: skip
 
     def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
         """Yield a hold where something happened that no target of this look answers."""
@@ -1112,7 +1215,7 @@ class RankAndTarget:
         self._pacing.request(decision)
         return decision
 
-    def _strength(self, opinion: _Opinion) -> float:
+    def _strength(self, opinion: Composite) -> float:
         settings = self.settings
         beyond = opinion.conviction + 50.0 - settings.enter
         return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dydx_conn import ConnError, Frame, Header, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
@@ -40,7 +40,7 @@ from bot.outlet import as_lines
 from bot.report.brief import print_report
 from bot.report.report import report_of
 from bot.report.why import chain
-from bot.run.acts import among
+from bot.run.acts import act, among
 from bot.run.beside import begun, noting, warned
 from bot.run.budget import LIVE, Foreseen
 from bot.run.claim import Claim, ClaimedError, claimed
@@ -49,6 +49,10 @@ from bot.run.paper import paper_account
 from bot.run.resume import beginning, beyond, unused_id
 from bot.run.signals import write_state
 from bot.run.wire import WireVenue
+from bot.screen.leave import Leave
+
+if TYPE_CHECKING:
+    from bot.screen.travel import Travel
 
 # What the header of a recording holds of a run on a network: of real orders or paper ones, for
 # whom, with what worth, and of real ones by what it decided.
@@ -102,8 +106,12 @@ def replay(arguments: argparse.Namespace) -> int:
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with begun(beside, inbox):
         if speed or arguments.speed:
-            how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
-            complete = conduct(arguments, bot, source, inbox, **how)
+            # What is written down of a run happens once.
+            travel = travel_of(bot, recording, inbox) if speed and not beside else None
+            complete = conduct(
+                arguments, bot, source if travel is None else travel.frames, inbox, mode="REPLAY",
+                name=name, speed=speed, recording=recording.path, travel=travel,
+            )  # fmt: skip
         else:  # nobody could halt it so soon
 
             def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
@@ -115,6 +123,13 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)
+
+
+def travel_of(bot: Bot, recording: Foreseen, inbox: Inbox) -> "Travel":
+    """Return the way back and forth in a recording that is shown on a dashboard."""
+    from bot.screen.travel import Travel, remade
+
+    return Travel(bot, recording, inbox, remade(bot))
 
 
 def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:
@@ -151,11 +166,48 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            bounded, history = until(arguments.seconds, pace), history_of(bot, tickers)
+            bounded = closed_first(leave, until(arguments.seconds, pace))
+            history = history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
         beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
-        return lived(arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside)
+        stays = "for the next run" if database_of(arguments) else "unsaved, and are gone"
+        leave = Leave(bot, leaving_paper(bot, inbox), flatten=False, stays=stays)
+        return lived(
+            arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside, leave=leave
+        )
+
+
+_LEAVE_NS: Final = 10_000_000_000
+_AGAIN_NS: Final = 1_000_000_000
+
+
+def leaving_paper(bot: Bot, inbox: Inbox) -> Callable[[Frame], bool]:
+    """Let what is held on paper leave: an act a second, for 10 s at most; False when it is over."""
+    acted: list[int] = []
+
+    def leaving(frame: Frame) -> bool:
+        if not bot.risk.positions() or (acted and frame.mono - acted[0] >= _LEAVE_NS):
+            return False
+        if not acted or frame.mono - acted[-1] >= _AGAIN_NS:
+            act(inbox, "end", "flatten", "the run ends")
+            acted.append(frame.mono)
+        return True
+
+    return leaving
+
+
+def closed_first(leave: Leave, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
+    """End a source once what is held has left, if whoever ends it wants that."""
+    over: list[bool] = []
+
+    def bounded(frame: Frame) -> bool:
+        if not over and pace(frame):
+            return True
+        over.append(True)
+        return leave.holds(frame)
+
+    return bounded
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Where the signing key comes from, and how it is stored (keys of the keyboard: bot.screen.screen).
+"""Where the signing key comes from, and how it is stored (keys of the keyboard: bot.screen).
 
     env · keyring:NAME · FILE ──► keys_of ──► Keys
     bot keys address | save FILE | rotate

@@ -25,7 +25,7 @@ from dydx_conn import AccountUpdate, printable, redact
 from bot.report.why import clock
 from bot.run.journal import VERDICTS, Journal, JournalEntry
 
-_KINDS: Final = frozenset(["decision", *VERDICTS, "fill", "gate", "act"])
+_KINDS: Final = frozenset(["decision", *VERDICTS, "fill", "gate", "act", "link"])
 _WAITING: Final = 1_000
 _LOOK_S: Final = 0.2  # how often it is looked whether anybody reads still, or the run is over
 _PATIENCE_S: Final = 2.0  # with a reader that is slow, once a live run is over

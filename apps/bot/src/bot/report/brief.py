@@ -56,10 +56,8 @@ def wrong_lines(report: Mapping[str, Any]) -> list[str]:
 
 def _profit(money: Mapping[str, Any]) -> str:
     realized, unrealized = money["realized_pnl"], money["unrealized_pnl"]
-    total = realized + unrealized - sum(_paid(money).values())
-    return (
-        f"{total:+,.2f} USDC: {realized:+,.2f} realized, {unrealized:+,.2f} unrealized, less costs"
-    )
+    parts = f"{realized:+,.2f} realized, {unrealized:+,.2f} unrealized, less costs"
+    return f"{money['profit']:+,.2f} USDC: {parts}"
 
 
 def _paid(money: Mapping[str, Any]) -> dict[str, float]:

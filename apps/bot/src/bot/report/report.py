@@ -58,6 +58,7 @@ def report_of(
         "money_usdc": {
             "deposit": bot.options.deposit,
             "equity": None if account.equity is None else account.equity / 1e6,
+            "profit": account.profit / 1e6,
             "realized_pnl": account.realized_pnl / 1e6,
             "unrealized_pnl": account.unrealized_pnl / 1e6,
             "fees_paid": account.fees_paid / 1e6,

@@ -3,7 +3,8 @@
     Decision, Judgement, AccountUpdate, act ──► Journal ──► entries, counts, hash
 
 The hash covers every decision, verdict, change of the gate, order, fill and act, byte for byte and
-in order: two runs with the same hash did the same things for the same reasons.
+in order: two runs with the same hash did the same things for the same reasons. What became of a
+connection is written down for whoever looks, and is none of that.
 """
 
 import contextlib
@@ -14,7 +15,14 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import AccountFill, AccountUpdate, ConnError, Frame, OrderState
+from dydx_conn import (
+    AccountFill,
+    AccountUpdate,
+    ConnectionState,
+    ConnError,
+    Frame,
+    OrderState,
+)
 from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
 from dydx_strategy import Decision
 
@@ -43,6 +51,8 @@ class Journal:
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)
         self.counts: Counter[str] = Counter()
+        # What is of the run itself and gets each entry as it is made, before everybody else.
+        self.within: list[Callable[[JournalEntry], None]] = []
         # Who gets each entry as it is made, and each account update before its entries.
         self.listeners: list[Callable[[JournalEntry | AccountUpdate], None]] = []
         self._by_id: dict[str, JournalEntry] = {}
@@ -58,8 +68,25 @@ class Journal:
         """Return the hash over all that was written so far."""
         return self._hash.hexdigest()
 
+    def digest(self) -> Any:
+        """Return the hash as an object of its own, from which `go_on` goes on."""
+        return self._hash.copy()
+
+    def go_on(self, digest: Any) -> None:
+        """Go on with the hash from where it was copied."""
+        self._hash = digest.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed: not the hash, nor who listens."""
+        return {k: v for k, v in vars(self).items() if k not in ("_hash", "_encode", "listeners")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin as a new one does, with what was packed."""
+        self.__init__()  # type: ignore[misc]
+        self.__dict__.update(state)
+
     def find(self, id_: str) -> JournalEntry | None:
-        """Return an entry by its id (D7, V3, G1, O3, F2, A1), in any case."""
+        """Return an entry by its id (D7, V3, G1, O3, F2, A1, L1), in any case."""
         return self._by_id.get(id_.upper())
 
     def of_kind(self, *kinds: str) -> list[JournalEntry]:
@@ -134,6 +161,12 @@ class Journal:
         for fill in update.fills:
             self._filled(fill, update)
 
+    def linked(self, turn: ConnectionState, words: str) -> None:
+        """Write down that a connection was lost or is back; the hash knows nothing of it."""
+        self.counts["link"] += 1
+        id_ = f"L{self.counts['link']}"
+        self._add(id=id_, kind="link", seq=turn.seq, at=turn.at, ticker="", words=words, value=turn)
+
     def _ordered(self, state: OrderState, update: AccountUpdate) -> None:
         id_ = self._order_of.get(state.id) or f"O{len(self._order_of) + 1}"
         self._order_of[state.id] = id_
@@ -171,6 +204,8 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
+        for follow in self.within:
+            follow(entry)
         for listener in self.listeners:
             listener(entry)
 

@@ -1,22 +1,40 @@
 """What a screen and a report show of a run, beside the layers' own states.
 
-    frame ─► take ─► counts, newest frames, distances
+    frame ─► take ─► counts, newest frames, distances, the account's curve
+    account update ─► learn ─► newest fills of each market
     a screen, before it draws ─► watch, performance
 
 Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
+from typing import Any, NamedTuple
 
-from dydx_conn import Frame
+from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
-from dydx_paper import Ledger, Performance, performance
+from dydx_paper import Ledger, Performance, TradeFigures, performance, trade_figures
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
+from bot.run.curve import Curve
+from bot.run.links import Links
+from bot.run.marks import Marks
+from bot.run.way import Way
+
 _SECOND_NS = 1_000_000_000
-_POINTS = 16
+_FILLS = 120
+
+
+class Filled(NamedTuple):
+    """A fill as a chart marks it: event time, USDC, base units; whether less was held after it."""
+
+    at: int
+    side: str
+    price: float
+    size: float
+    is_exit: bool
+    seq: int
 
 
 class Shown:
@@ -24,7 +42,7 @@ class Shown:
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
         # The values of each market's signals so far, where somebody looks (`Bot.follow`).
-        self.curves: dict[str, dict[str, deque[float]]] = {}
+        self.curves: dict[str, dict[str, Marks]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
@@ -32,6 +50,10 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        # How the connections stand, where somebody looks (`Bot.follow_links`).
+        self.links: Links | None = None
+        # The way of the frames through the layers, while somebody looks at it.
+        self.way: Way | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -40,10 +62,18 @@ class Shown:
         self.strategy: Strategy | None = None
         # Event time and distance to liquidation, about once a second of event time.
         self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
+        self.curve = Curve()
+        # The newest fills of each market, with their event time, for its chart.
+        self.fills: dict[str, deque[Filled]] = {}
         self._data, self._risk, self._ledger = data, risk, ledger
         self._distance_due = 0
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
+        self._trades: tuple[object, TradeFigures] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
+        return vars(self) | {"_watch": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
@@ -51,9 +81,29 @@ class Shown:
         self.bytes += len(frame.text)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
+        if self.links is not None:
+            self.links.take(frame)
+        if self.way is not None:
+            self.way.settle()
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
-            self.distances.append((self._data.at, self._risk.margin.distance))
+            margin = self._risk.margin
+            self.distances.append((self._data.at, margin.distance))
+            if not self._risk.account.trouble:
+                self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Remember what was filled."""
+        for fill in update.fills:
+            fills, held = self.fills.get(fill.ticker), fill.held or 0
+            if fills is None:
+                fills = self.fills[fill.ticker] = deque(maxlen=_FILLS)
+            is_exit = held != 0 and (held > 0) != (fill.side == "BUY")
+            fills.append(
+                Filled(
+                    update.at, fill.side, float(fill.price), float(fill.size), is_exit, update.seq
+                )
+            )
 
     def detect(self, found: Detection) -> None:
         """Take a finding."""
@@ -64,7 +114,9 @@ class Shown:
         """Add a point to the curve of each signal of a market."""
         curves = self.curves.setdefault(scored.ticker, {})
         for score in scored.scores:
-            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
+            if (marks := curves.get(score.signal)) is None:
+                marks = curves[score.signal] = Marks()
+            marks.add(score.value)
 
     @property
     def watched(self) -> list[MarketView]:
@@ -94,3 +146,15 @@ class Shown:
         if self._performance is None or self._performance[0] != known:
             self._performance = known, performance(ledger)
         return self._performance[1]
+
+    def trades(self) -> TradeFigures | None:
+        """Return what the paper account's trades came to, computed again when one has ended."""
+        if (ledger := self._ledger) is None:
+            return None
+        tally = ledger.tally
+        known = tally.won, tally.lost, tally.even, ledger.deposits
+        if self._trades is None or self._trades[0] != known:
+            views = self._data.views.values()
+            markets = {view.ticker: view.market for view in views if view.market is not None}
+            self._trades = known, trade_figures(ledger.history, ledger.deposits, markets)
+        return self._trades[1]

@@ -65,6 +65,12 @@ class Money(msgspec.Struct):
     liquidations: int = 0
     complete: bool = True
 
+    @property
+    def profit(self) -> int:
+        """Return what all of it brought, after fees, funding and what insurance took."""
+        won = self.realized_pnl + self.unrealized_pnl + self.unsettled
+        return won - self.fees_paid - self.funding_paid - self.insurance_paid
+
 
 # === Venue ===
 

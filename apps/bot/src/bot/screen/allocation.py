@@ -68,14 +68,13 @@ def _largest_first(rows: Iterable[TargetRow]) -> tuple[TargetRow, ...]:
 def _alone(bot: Bot, strategy: Strategy) -> StrategyRow:
     """Return the one strategy; what the account did is its result."""
     did, standing = bot.venue.figures(), bot.risk.standing
-    pnl = did.realized_pnl + did.unrealized_pnl - did.fees_paid + did.unsettled - did.funding_paid
     why = "; ".join(words for _, words in standing.reasons)
     return StrategyRow(
         title=strategy.name,
         state="trades" if standing.state == "ACTIVE" else f"{standing.state}: {why}",
-        pnl_usdc=pnl / 1e6,
+        pnl_usdc=did.profit / 1e6,
         fees_usdc=did.fees_paid / 1e6,
-        **_settings(strategy),
+        **settings_of(strategy),
     )
 
 
@@ -112,7 +111,7 @@ def _result(result: StrategyResult, strategy: Strategy) -> StrategyRow:
         pnl_usdc=result.pnl_usdc,
         best_usdc=result.best_usdc,
         fees_usdc=sum(stake.fees for stake in result.stakes.values()) / 1e6,  # integers
-        **_settings(strategy),
+        **settings_of(strategy),
     )
 
 
@@ -156,7 +155,7 @@ def _verdict(newest: _Newest, decision: Decision) -> TapeRow | None:
     )  # fmt: skip
 
 
-def _settings(strategy: Strategy) -> dict[str, Any]:
+def settings_of(strategy: Strategy) -> dict[str, Any]:
     """Return the weights and thresholds of a strategy whose settings are known."""
     settings: Any = getattr(strategy, "settings", None)
     if not isinstance(settings, BaseModel):

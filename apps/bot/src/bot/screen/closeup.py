@@ -6,36 +6,86 @@ Some of it costs, as the volume of an hour by price: nobody pays for what nobody
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache
 from typing import Any, Final
 
-from dydx_data import WINDOWS, Candle, Flow, MarketView, funding_outlook, quality_figures, silence
-from dydx_panels import CandleRow, CandlesPart, FlowPart, FlowRow, FundingRow, QualityRow
+from dydx_data import (
+    WINDOWS,
+    Candle,
+    Candles,
+    Flow,
+    MarketView,
+    book_depths,
+    funding_outlook,
+    price_ranges,
+    quality_figures,
+    silence,
+)
+from dydx_panels import (
+    CandleRow,
+    CandlesPart,
+    FillMark,
+    FlowPart,
+    FlowRow,
+    FundingRow,
+    PriceRow,
+    PricesPart,
+    QualityRow,
+    ScoreHistory,
+)
 from msgspec.structs import replace
 
-from bot.run.composition import Bot
+from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.walks import performance, walk
+from bot.screen.way import way_of
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
+_CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
-    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
+    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown.
+
+    The way of the frames is noted while a panel shows it, and no longer.
+    """
+    if panel in _TRACED:
+        return {"way": way_of(bot, whole=panel == "way")}
+    untrace(bot)
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
     return {} if make is None or view is None else {panel: make(bot, view)}
 
 
-def _candles(bot: Bot, view: MarketView) -> CandlesPart:
+def candles_of(bot: Bot, ticker: str) -> CandlesPart:
+    """Return a market's candles of the first resolution, and what of ours was filled there."""
+    view = bot.data.views.get(ticker)
+    if view is None or not view.candles:
+        return CandlesPart()
     resolution, candles = next(iter(view.candles.items()))
-    row = partial(_candle, 10.0**-candles.places, 10.0 ** _resolution(view))
+    units = 10.0**-candles.places, 10.0 ** _resolution(view)
+    ended = min(len(candles), candles.capacity) - _GROWING
+    newest = (_candle(*units, candles[n]) for n in range(max(ended, 0), len(candles)))
+    # What is over seldom changes, and to copy four hours takes longer than to draw them.
+    rows = _ended(candles, candles.started_at, candles.reported_at, max(ended, 0), units)
     return CandlesPart(
         ticker=view.ticker,
         market=view.market,
         resolution=resolution,
-        rows=tuple(map(row, candles)),
+        rows=(*rows, *newest),
+        fills=tuple(FillMark(*fill) for fill in bot.shown.fills.get(ticker, ())),
     )
+
+
+_GROWING: Final = 2  # candles that late trades may still change
+
+
+@lru_cache(maxsize=8)
+def _ended(
+    candles: Candles, newest_ns: int, reported_ns: int, count: int, units: tuple[float, float]
+) -> tuple[CandleRow, ...]:
+    return tuple(_candle(*units, candles[n]) for n in range(count))
 
 
 def _resolution(view: MarketView) -> int:
@@ -83,6 +133,46 @@ def _window(ticker: str, flow: Flow, name: str, *, whole: bool = False) -> FlowR
         largest=window.largest if whole else None,
         median=window.quantile(0.5) if whole else None,
         p99=window.quantile(0.99) if whole else None,
+    )
+
+
+def _prices(bot: Bot, view: MarketView) -> PricesPart:
+    candles = view.candles.get("1MIN")
+    return PricesPart(
+        shown=_price(view),
+        ranges=tuple(price_ranges(view)),
+        depths=tuple(book_depths(view.book)),
+        by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
+        closes=tuple(candles.closes(_CLOSES)) if candles else (),
+        markets=tuple(map(_price, bot.shown.watched)),
+    )
+
+
+def _price(view: MarketView) -> PriceRow:
+    return PriceRow(
+        ticker=view.ticker,
+        market=view.market,
+        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        spread_bps=view.book.spread_bps,
+        hour=next(iter(price_ranges(view, ("1HOUR",))), None),
+        depth=next(iter(book_depths(view.book, (25,))), None),
+        seq=view.book.seq,
+    )
+
+
+def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
+    """Return how the values of each score spread so far."""
+    return tuple(
+        ScoreHistory(
+            ticker=ticker,
+            signal=signal,
+            count=marks.count,
+            points=tuple(marks.points),
+            quantiles=(marks.low, *marks.quantiles((0.1, 0.5, 0.9)), marks.high),
+            bins=tuple(marks.bins()),
+        )
+        for ticker, curves in bot.shown.curves.items()
+        for signal, marks in curves.items()
     )
 
 
@@ -135,9 +225,13 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
+_TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
-    "candles": _candles,
     "flow": _flow,
     "funding": _funding,
+    "prices": _prices,
+    "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
+    "walk": lambda bot, _: walk(bot),
+    "performance": lambda bot, _: performance(bot),
 }

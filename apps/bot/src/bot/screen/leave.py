@@ -1,4 +1,4 @@
-"""Leaving with positions open: what stays unguarded, and the offer to close it.
+"""Leaving with positions open: what becomes of them, and the offer to close them.
 
     Ctrl-C, q, --seconds ──► Leave ──► a question, if a person is there ──► closed, or left
                                                                             └─► what to type
@@ -27,28 +27,29 @@ PATIENCE_NS: Final = 20_000_000_000
 
 
 class Leave:
-    """How a run with real orders ends: `requested` by a signal, and what `closes`, if anything.
+    """How a run that holds something ends: `requested` by a signal, and what `closes`, if anything.
 
-    `asks` is whether somebody at a plain terminal is still to be asked, `on_screen` whether it is
-    the dashboard that asks. Call `holds` with each frame once the run is to end: True as long as
-    there is something to wait for.
+    `stays` words what becomes of positions that stay, `asks` is whether somebody at a plain
+    terminal is still to be asked, `on_screen` whether it is the dashboard that asks. Call `holds`
+    with each frame once the run is to end: True as long as there is something to wait for.
     """
 
     def __init__(
-        self, bot: Bot, flattening: Callable[[Frame], bool], *, flatten: bool, asks: bool = False
-    ) -> None:
+        self, bot: Bot, flattening: Callable[[Frame], bool], *, flatten: bool, asks: bool = False,
+        stays: str = "open, unguarded",
+    ) -> None:  # fmt: skip
         self.requested = threading.Event()
         self.closes, self.asks, self.on_screen = flatten, asks and not flatten, False
-        self._bot, self._flattening = bot, flattening
+        self._bot, self._flattening, self._stays = bot, flattening, stays
         self._until: int | None = None
 
     @property
     def open(self) -> str:
-        """Return how many positions stay open; "" for none."""
+        """Return how many positions stay, and how; "" for none."""
         count, brackets = len(positions_of(self._bot)), self._bot.risk.account.brackets
         plural = "s" * (len(brackets) > 1)
         but = f" but for {len(brackets)} bracket{plural} on the venue" if brackets else ""
-        return f"{held_count(count)} open, unguarded{but}" if count else ""
+        return f"{held_count(count)} {self._stays}{but}" if count else ""
 
     @property
     def question(self) -> str:

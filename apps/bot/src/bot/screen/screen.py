@@ -6,75 +6,44 @@ The source calls `pace` before each frame, so one thread plays, draws and answer
 the panels read a state that stands still. Drawing happens at a fixed rate and never per
 frame. `ACTIONS` binds a key to what it does; the panels' own keys are dydx_panels' `KEYS`. What
 a key does to the run itself, as halting it, it does by an act (run.acts). The terminal is restored
-however the run ends.
+however the run ends. What it is made of, each in its own file beside this one:
+
+- keyboard: what is pressed.
+- player: the clock of a recording, its speed, pauses and steps.
+- choices: what the person chose to see.
+- question: what needs a yes, and how the run ends.
+- line: what the last line says before its keys.
+- travel: the way back and forth in a recording.
 """
 
 import contextlib
-import math
-import os
 import queue
-import re
-import select
 import sys
-import termios
-import threading
 import time
-import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from dydx_conn import Frame, Inbox
-from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, run_panel, selectable
+from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, selectable
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.outlet import behind
 from bot.report.why import chain
-from bot.run.acts import act
 from bot.run.composition import Bot
-from bot.screen.leave import PATIENCE_NS, Leave
+from bot.screen.choices import Choices
+from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
+from bot.screen.leave import Leave
+from bot.screen.line import Line
+from bot.screen.picture import saved
+from bot.screen.player import Player
+from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
+from bot.screen.travel import Travel
 
 DRAW_NS: Final = 250_000_000
-NEW_NS: Final = 15_000_000_000  # for so long what is new is shown: a long line is read in it
-_IDLE_S: Final = 0.05
-_LATE_NS: Final = 1_000_000_000
-SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
-_KEY: Final = re.compile(r"\x1b(?:\[[0-9;]*|O)[A-Za-z~]|.", re.DOTALL)
-_ARROWS: Final = {
-    **{"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down"},
-    **{"\x1b[5~": "pageup", "\x1b[6~": "pagedown"},
-}
-
-
-class Line:
-    """What the last line of a dashboard shows before its keys: what is new, else what is wrong.
-
-    What is new makes way after a while: the keys, and what is wrong, matter for longer.
-    """
-
-    def __init__(self, bot: Bot) -> None:
-        self._bot = bot
-        self._new, self._until_ns = "", 0.0
-
-    def show(self, text: str, *, for_ns: int | None = NEW_NS) -> None:
-        """Show a text for some seconds, or until there is another one."""
-        self._new = text
-        self._until_ns = math.inf if for_ns is None else time.monotonic_ns() + for_ns
-
-    def words(self) -> str:
-        """Return what is to be shown now."""
-        shown = self._bot.shown
-        if shown.notice:
-            self.show(shown.notice)
-            shown.notice = ""
-        if self._new and time.monotonic_ns() < self._until_ns:
-            return self._new
-        if shown.troubles:
-            return " · ".join(shown.troubles.values())
-        stopped = self._bot.stopped is not None
-        return "THE STRATEGY IS STOPPED: nothing enters, the guard goes on" if stopped else ""
+_STOPS: Final = (SUSPEND, CONTINUED)
 
 
 class Screen:
@@ -97,99 +66,134 @@ class Screen:
         leave: Leave | None = None,
         lost: Callable[[str], None] | None = None,
         panel: str = "",
+        mouse: bool = False,
+        travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         bot.follow()
-        self.mode = mode
-        self.name = name
-        self.speed = speed
-        self.finished = False
-        self.view = View(panel=panel)
-        self._line = Line(bot)
+        self.mode, self.name = mode, name
+        self._inbox = inbox or Inbox()
+        self.player = Player(speed, lambda: bot.journal.counts["target"])
+        self.choices = Choices(panel, self.snapshot)
+        self.questions = Questions(bot, self._inbox, leave)
+        self.line = Line(bot)
         self._console = console or Console(file=behind(sys.stdout))
-        self._dashboard = Dashboard(self._console)
-        self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._dashboard = Dashboard(self._console, mouse=mouse)
+        self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
-        self._anchor: tuple[int, int] | None = None
+        self._stops = contextlib.ExitStack()
         self._due_draw_ns = 0
-        self._step_until: int | None = None
-        self._quit = False
         self._frozen: Snapshot | None = None
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
         self._blind, self._lost = False, lost
         self._recording = recording
-        # Where acts go, what is called between frames, and how many acts there are once the last
-        # one has entered.
-        self._inbox, self._idle = inbox or Inbox(), idle or (lambda: None)
-        self._acts = 0
-        # How a run with real orders ends, and until when somebody who ended it is asked.
-        self._leave, self._asked_until = leave, 0
-        if leave is not None:
-            leave.on_screen = True
+        self._idle = idle or (lambda: None)  # called between frames
+        self._travel = travel  # of a recording: the way back and forth
+        if travel is not None:
+            travel.at_end, travel.meanwhile, travel.say = (
+                self.stay,
+                self._on_the_way,
+                self.line.show,
+            )
 
     def __enter__(self) -> Self:
         """Take the terminal."""
-        self._keyboard.start()
+        self._stops.enter_context(stopping(self._keys))
+        self._take()
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
+        self._give_back()
+        self._stops.close()
+
+    def _take(self) -> None:
+        if trouble := self._keyboard.start():
+            self.line.show(trouble)
+
+    def _give_back(self) -> None:
         with contextlib.suppress(OSError):
             self._dashboard.shutdown()
         self._keyboard.stop()
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the source has ended by itself."""
+        return self.questions.over
+
+    @property
+    def view(self) -> View:
+        """Return what the person chose, as it is drawn."""
+        return replace(self.choices.view, paused=self.player.paused, confirm=self.questions.text)
 
     # --- time ---
 
     def pace(self, frame: Frame) -> bool:
         """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
-        while not self._quit:
+        while not self.questions.quits:
             now = time.monotonic_ns()
             self._idle()
-            self._look_who_ends(now)
+            if self.questions.look_who_ends(now, blind=self._blind):
+                self.choices.close()  # an overlay would hide what is held
             self._draw_if_due(now)
+            if self._is_leaving:
+                return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
                 while not self._keys.empty():
                     self._answer(self._keys.get())
-                return self._goes_on
+                return self.questions.goes_on
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
-        return self._goes_on
+        return self.questions.goes_on
 
-    @property
-    def _goes_on(self) -> bool:
-        # Whoever halts and leaves at once has halted: the run ends behind the act.
-        return not self._quit or self.bot.journal.counts["act"] < self._acts
+    def _wait_ns(self, frame: Frame, now: int) -> int:
+        return self.player.wait_ns(frame, now, at_once=bool(self._inbox.waiting))
 
-    def stay(self) -> None:
-        """Show the last picture until a key ends it, once the source has ended by itself."""
-        if self._quit or self._blind:
-            return
-        self.finished = True
-        self._line.show("the end: q quits, w shows why", for_ns=None)
-        while not self._quit:
+    def stay(self) -> bool:
+        """Show the last picture until a key ends it, once the source has ended by itself.
+
+        Return whether a person goes back instead.
+        """
+        if self.questions.quits or self._blind:
+            return False
+        self.questions.over = True
+        back = "" if self._travel is None else ", , and [ go back"
+        self.line.show(f"the end: q quits, w shows why{back}", for_ns=None)
+        while not self._ends_or_leaves():
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
+        self.questions.over = self.questions.quits
+        return self._is_leaving
 
-    def _wait_ns(self, frame: Frame, now: int) -> int:
-        if self.speed is None:
-            return 0  # live frames do not wait, and neither may the guard
-        if self.view.paused:
-            if self._inbox.waiting:
-                return 0  # an act enters with the frame after it
-            stepping = self._step_until is not None
-            if stepping and self.bot.journal.counts["target"] < (self._step_until or 0):
-                return 0
-            self._step_until = None
-            self._anchor = None
-            return int(_IDLE_S * 1e9)
-        if self._anchor is None:
-            self._anchor = (frame.mono, now)
-        recorded, started = self._anchor
-        wait_ns = int((frame.mono - recorded) / self.speed) - (now - started)
-        if wait_ns < -_LATE_NS:
-            self._anchor = None  # the program was stopped: go on from here, do not catch up
-        return wait_ns
+    def _ends_or_leaves(self) -> bool:
+        return self.questions.quits or self._is_leaving
+
+    @property
+    def _is_leaving(self) -> bool:
+        # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
+        return self._travel is not None and self._travel.goal is not None
+
+    def go(self, way: Callable[[Travel], None], *, pauses: bool = False) -> None:
+        """Go elsewhere in the recording; a live run has no other place."""
+        if self._travel is None:
+            self.line.show("only a recording goes back, and only without --database")
+            return
+        way(self._travel)
+        self.questions.restart()
+        self.line.show("")
+        self.player.restart()
+        if pauses and not self.player.paused:
+            self.player.pause()
+
+    def _on_the_way(self, share: float) -> bool:
+        """Show how far it is, between two frames of a long way; False if a key ends it."""
+        self.line.show(f"on the way: {share:.0%}, esc stops here")
+        self._idle()
+        self.draw()
+        self.line.show("")
+        self._due_draw_ns = 0
+        return self._keys.empty() or self._keys.get() not in ("\x1b", "q", "\x03")
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
@@ -201,13 +205,15 @@ class Screen:
         if self._blind:
             return
         self.bot.meters.sample()
-        view = replace(self.view, message=self._line.words())
+        view = replace(self.view, message=self.line.words())
         started = time.perf_counter_ns()
         try:
             self._dashboard.draw(self.snapshot(), view)
         except OSError as error:  # the terminal is closed
-            self._blind, self._quit = True, self._quit or self._lost is None
-            if self._lost is not None:
+            self._blind = True
+            if self._lost is None:
+                self.questions.quits = True
+            else:
                 self._lost(error.strerror or str(error))
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
 
@@ -215,252 +221,121 @@ class Screen:
         """Return the run as the panels want it; a live run that is paused stands still here."""
         if self._frozen is not None:
             return self._frozen
+        speed, panel = self.player.speed, self.choices.view.panel
+        timeline = None if self._travel is None else self._travel.timeline
         return snapshot_of(
-            self.bot, mode=self.mode, name=self.name, speed=self.speed, panel=self.view.panel
+            self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel, timeline=timeline
         )
 
     # --- keys ---
 
-    def _next_key(self, seconds: float) -> str:
+    def _next_key(self, seconds: float) -> Key:
         self.bot.supervisor.rest()
         try:
             return self._keys.get(timeout=max(seconds, 0.001))
         except queue.Empty:
             return ""
 
-    def _answer(self, key: str) -> None:
+    def _answer(self, key: Key) -> None:
         if not key:
             return
-        if self.view.confirm:
+        if isinstance(key, Click):
+            return  # later
+        if key in _STOPS:
+            self._stop_and_go_on(key)
+        elif self.questions.text:
             self._confirm(key)
-        elif self.view.filtering:
-            self.view = typed(self.view, key)
+        elif self.choices.view.filtering:
+            self.choices.type(key)
         elif key in ACTIONS:
             ACTIONS[key](self)
         elif key in KEYS:
-            name = KEYS[key]
-            self.view = replace(self.view, panel="" if self.view.panel == name else name)
+            self.choices.show(KEYS[key])
         self._due_draw_ns = 0
+
+    def _stop_and_go_on(self, key: str) -> None:
+        self._give_back()
+        if key == SUSPEND:
+            suspend()
+        self.player.restart()
+        self._take()
+
+    def _confirm(self, key: str) -> None:
+        self.questions.answer(key)
+        if self._frozen is not None and self._inbox.waiting:
+            self.pause()  # whoever acts wants to see what comes of it
 
     def quit(self) -> None:
         """End the run, or close the overlay that is open; what is held for real needs a `y`."""
-        if self.view.why or self.view.help:
-            self.close()
-        elif self._leave is not None and not self.finished and (open_ := self._leave.open):
-            # What is held is on the screen; more would not fit on one of 80 columns.
-            self.view = replace(self.view, confirm=f"end? c closes, y leaves, n goes on: {open_}")
+        if self.choices.overlaid:
+            self.choices.close()
         else:
-            self._quit = True
-
-    def _look_who_ends(self, now: int) -> None:
-        """Ask whoever ended the run by a signal as if by a key; without an answer it ends."""
-        if self._leave is None or not self._leave.requested.is_set():
-            return
-        if self._blind:
-            self._quit = True  # nobody is there to answer
-        elif not self._asked_until:
-            self._asked_until = now + PATIENCE_NS
-            self.view = replace(self.view, why=(), help=False)
-            self.quit()
-        elif now >= self._asked_until:
-            self._quit = True
-
-    def close(self) -> None:
-        """Close the overlay that is open, or else the panel shown alone; never the run."""
-        if self.view.why or self.view.help:
-            self.view = replace(self.view, why=(), help=False)
-        else:
-            self.view = replace(self.view, panel="")
+            self.questions.quit()
 
     def pause(self) -> None:
         """Stop the recording, or let it go on; a live run only stands still on the screen."""
-        self._anchor = None
-        if self.speed is None:
-            self._frozen = None if self.view.paused else self.snapshot()
-        self.view = replace(self.view, paused=not self.view.paused)
-
-    def step(self) -> None:
-        """Go on to the next decision to change a target, then pause; not in a live run."""
-        if self.speed is None:
-            return
-        self.view = replace(self.view, paused=True)
-        self._step_until = self.bot.journal.counts["target"] + 1
-
-    def hurry(self, sign: int) -> None:
-        """Play a recording at the next higher speed, or with -1 at the next lower one."""
-        speed = self.speed
-        beyond = [each for each in SPEEDS[::sign] if speed and sign * each > sign * speed]
-        if beyond:
-            self.speed, self._anchor = beyond[0], None
-
-    def help(self) -> None:
-        """Show or hide what the keys do."""
-        self.view = replace(self.view, help=not self.view.help)
-
-    def search(self) -> None:
-        """Begin to type a filter."""
-        self.view = replace(self.view, filtering=True, filter="")
-
-    def move(self, rows: int) -> None:
-        """Move the selection, or scroll the overlay that is open."""
-        if self.view.why:
-            self.view = replace(self.view, scroll=max(self.view.scroll + rows, 0))
-        else:
-            last = len(selectable(self.snapshot(), self.view)) - 1
-            row = min(max(self.view.selected + rows, 0), last)
-            self.view = replace(self.view, selected=row)
+        if self.player.is_live:
+            self._frozen = None if self.player.paused else self.snapshot()
+        self.player.pause()
 
     def why(self) -> None:
         """Explain the selected row; where a panel has no such rows, the newest of its market."""
-        if self.view.why:
-            self.view = replace(self.view, why=())
+        view = self.choices.view
+        if view.why:
+            self.choices.close()
             return
-        shown = self.snapshot()
-        ids = selectable(shown, self.view)
-        row = ids[min(max(self.view.selected, 0), len(ids) - 1)] if ids else ""
+        shown, journal = self.snapshot(), self.bot.journal
+        ids = selectable(shown, view)
+        row = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
         tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
-        entry = next(filter(None, map(self.bot.journal.find, tried)), None)
+        entry = next(filter(None, map(journal.find, tried)), None)
         if entry is not None:
-            lines = tuple(chain(entry, self.bot.journal, self._recording))
+            lines = tuple(chain(entry, journal, self._recording))
             if self._recording is None:
                 lines = (*lines, "their texts are stored only with --record")
-            paused = self.view.paused or self.speed is not None
-            self.view = replace(self.view, why=lines, why_title=entry.id, scroll=0, paused=paused)
-            self._anchor = None
-
-    def switch(self) -> None:
-        """Show the question whether to halt, or to resume what is halted; `y` does it."""
-        halted = self.bot.risk.standing.state == "HALTED"
-        self._ask("halt", f"{'resume' if halted else 'halt'} trading? y / n")
-
-    def flatten(self) -> None:
-        """Show the question whether to close all positions; `y` does it, and halts."""
-        self._ask("close", "flatten: close all positions and halt? y / n")
-
-    def _ask(self, what: str, question: str) -> None:
-        over = f"the run is over: nothing is left to {what}"
-        if self.finished:
-            self._line.show(over)
-        else:
-            self.view = replace(self.view, confirm=question)
-
-    def _confirm(self, key: str) -> None:
-        what = self.view.confirm.split()[0].rstrip(":")
-        self.view = replace(self.view, confirm="")
-        if what == "end?":
-            self._end(key)
-        elif key in ("y", "Y"):
-            act(self._inbox, "key", what, "")
-            self._acts = self.bot.journal.counts["act"] + 1
-            if self._frozen is not None:  # whoever acts wants to see what comes of it
-                self.pause()
-
-    def _end(self, key: str) -> None:
-        self._quit = key in ("y", "Y", "c", "C")
-        if self._leave is not None:
-            self._leave.closes = self._leave.closes or key in ("c", "C")
-            if not self._quit:
-                self._leave.requested.clear()
-        self._asked_until = 0
+            self.choices.explain(entry.id, lines)
+            if not (self.player.paused or self.player.is_live):
+                self.player.pause()
 
     def save(self) -> None:
         """Write what is on the screen as an SVG beside the working directory's files."""
         path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
         picture = export_svg(self.snapshot(), self.view, *self._console.size)
-        self._line.show(saved(path, picture))
+        self.line.show(saved(path, picture))
 
-
-def typed(view: View, key: str) -> View:
-    """Return the view after a key was typed into its filter."""
-    if key in ("\r", "\n", "\x1b"):
-        return replace(view, filtering=False, filter="" if key == "\x1b" else view.filter)
-    if key in ("\x7f", "\b"):
-        return replace(view, filter=view.filter[:-1])
-    return replace(view, filter=view.filter + key) if key.isprintable() else view
-
-
-def saved(path: Path, picture: str) -> str:
-    """Write a picture; return in words what came of it."""
-    try:
-        path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        return f"expected to save {path}, got {error}"
-    return f"saved {path}"
+    def asks(self, question: Callable[[Questions], str]) -> None:
+        """Ask what needs a yes, or say what came of it."""
+        if answer := question(self.questions):
+            self.line.show(answer)
 
 
 ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "q": Screen.quit,
-    "\x1b": Screen.close,
+    "\x1b": lambda screen: screen.choices.back(),
     "\x03": Screen.quit,
     " ": Screen.pause,
-    ".": Screen.step,
-    "+": lambda screen: screen.hurry(1),
-    "=": lambda screen: screen.hurry(1),
-    "-": lambda screen: screen.hurry(-1),
-    "?": Screen.help,
-    "h": Screen.help,
-    "/": Screen.search,
+    ".": lambda screen: screen.player.step(),
+    ",": lambda screen: screen.go(Travel.back_to_decision, pauses=True),
+    "]": lambda screen: screen.go(lambda travel: travel.on(60.0)),
+    "[": lambda screen: screen.go(lambda travel: travel.on(-60.0)),
+    "home": lambda screen: screen.go(Travel.to_start),
+    "end": lambda screen: screen.go(Travel.to_end, pauses=True),
+    "+": lambda screen: screen.player.hurry(1),
+    "=": lambda screen: screen.player.hurry(1),
+    "-": lambda screen: screen.player.hurry(-1),
+    "?": lambda screen: screen.choices.help(),
+    "h": lambda screen: screen.choices.help(),
+    "/": lambda screen: screen.choices.search(),
     "w": Screen.why,
     "\r": Screen.why,
     "s": Screen.save,
-    "K": Screen.switch,
-    "F": Screen.flatten,
-    "up": lambda screen: screen.move(-1),
-    "k": lambda screen: screen.move(-1),
-    "down": lambda screen: screen.move(1),
-    "j": lambda screen: screen.move(1),
-    "pageup": lambda screen: screen.move(-10),
-    "pagedown": lambda screen: screen.move(10),
+    "K": lambda screen: screen.asks(Questions.halt),
+    "P": lambda screen: screen.asks(Questions.pause_entries),
+    "F": lambda screen: screen.asks(Questions.flatten),
+    "up": lambda screen: screen.choices.move(-1),
+    "k": lambda screen: screen.choices.move(-1),
+    "down": lambda screen: screen.choices.move(1),
+    "j": lambda screen: screen.choices.move(1),
+    "pageup": lambda screen: screen.choices.move(-10),
+    "pagedown": lambda screen: screen.choices.move(10),
 }
-
-
-class Keyboard:
-    """Keys as they are pressed, read on a thread of their own; quiet where there are none."""
-
-    def __init__(self, keys: "queue.SimpleQueue[str]") -> None:
-        self._keys = keys
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
-        self._saved: list[Any] | None = None
-
-    def start(self) -> None:
-        """Take single keys from the terminal."""
-        if sys.stdin.isatty():
-            self._saved = termios.tcgetattr(sys.stdin)
-            tty.setcbreak(sys.stdin)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Give the terminal its lines back."""
-        self._stopping.set()
-        if self._saved is not None:
-            self._thread.join(timeout=1.0)
-            with contextlib.suppress(OSError, termios.error):  # of a terminal that is closed
-                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
-            self._saved = None
-
-    def _read(self) -> None:
-        while not self._stopping.is_set():
-            ready, _, _ = select.select([sys.stdin], [], [], 0.1)
-            if ready:
-                try:
-                    text = os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
-                except OSError:
-                    return
-                if not text:
-                    return  # the terminal is closed: it would be ready for ever
-                # Arrows come as sequences, and several presses may come at once.
-                for key in _KEY.findall(text):
-                    self._keys.put(_ARROWS.get(key, key if len(key) == 1 else ""))
-
-
-def print_panel(bot: Bot, name: str, panel: str) -> None:
-    """Print one panel of a run as it stands."""
-    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
-    run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
-
-
-def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:
-    """Write the whole dashboard of a run as it stands."""
-    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=20.0)
-    path.write_text(export_svg(shown, View(), width, height), encoding="utf-8")

@@ -15,6 +15,7 @@ from dydx_conn import FeeTier
 from dydx_data import Detection, MarketView, silence
 from dydx_panels import (
     BookPart,
+    EquityPart,
     HeaderPart,
     MarketRow,
     QualityPart,
@@ -22,6 +23,7 @@ from dydx_panels import (
     Snapshot,
     SpeedPart,
     TapeRow,
+    TimelinePart,
     VenuePart,
     WirePart,
     Witnessed,
@@ -33,19 +35,26 @@ from dydx_strategy import RankAndTarget, RankSettings
 from bot.run.composition import Bot
 from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import memory_mb
-from bot.screen.closeup import closeup, worst_first
+from bot.screen.closeup import candles_of, closeup, worst_first
 
 ROWS: Final = 60
 LEVELS: Final = 12
+POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
 
 
 def snapshot_of(
-    bot: Bot, *, mode: str, name: str, speed: float | None, panel: str = ""
+    bot: Bot,
+    *,
+    mode: str,
+    name: str,
+    speed: float | None,
+    panel: str = "",
+    timeline: TimelinePart | None = None,
 ) -> Snapshot:
-    """Copy what stands now; `speed` is the replay's, None when live, `panel` is shown alone."""
+    """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
@@ -53,6 +62,7 @@ def snapshot_of(
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
+        equity=_equity(bot),
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
@@ -68,6 +78,8 @@ def snapshot_of(
         wire=_wire(bot),
         tape=tuple(islice(_rows(entries), ROWS)),
         detections=_detections(bot),
+        timeline=timeline,
+        candles=candles_of(bot, shown),
         **closeup(bot, panel, shown),
     )
 
@@ -196,6 +208,35 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     )
 
 
+def _equity(bot: Bot) -> EquityPart:
+    curve, falls = bot.shown.curve, bot.risk.falls
+    columns = curve.columns
+    if not columns.at:
+        return EquityPart()
+    # Without a ledger nobody knows what was paid in before: it is measured from the start.
+    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
+    start = columns.equity[-1] - columns.profit[-1]
+    return EquityPart(
+        at=columns.at,
+        seqs=columns.seq,
+        equity=columns.equity,
+        low=columns.low,
+        high=columns.high,
+        profit=columns.profit,
+        fall=columns.fall,
+        distance=columns.distance,
+        leverage=columns.leverage,
+        every_s=curve.every_ns / 1e9,
+        deposited=start if ledger is None else ledger.deposits / 1e6,
+        since="at the start" if ledger is None else "deposited",
+        today=curve.today,
+        depth=falls.depth / 1e6,
+        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
+        deepest=falls.deepest / 1e6,
+        deepest_share=falls.share,
+    )
+
+
 def _change(bot: Bot) -> float | None:
     """Compare the distance with that of a minute ago, or of the oldest within it."""
     now = bot.risk.margin.distance
@@ -217,8 +258,13 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
-        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
+        curves=_curves(bot, view.ticker),
     )
+
+
+def _curves(bot: Bot, ticker: str) -> dict[str, tuple[float, ...]]:
+    marks = bot.shown.curves.get(ticker, {})
+    return {name: tuple(islice(reversed(x.points), POINTS))[::-1] for name, x in marks.items()}
 
 
 def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:

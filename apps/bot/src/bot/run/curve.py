@@ -1,0 +1,112 @@
+"""How the account went over a whole run, in so few points that a screen can draw all of them.
+
+    event time, margin, falls ──► Curve.take ──► columns of at most MOST points
+
+A point stands for a second of event time. Once there are as many as are drawn, two become one and
+each stands for twice as long: a run of a minute and one of a month cost the same, at every frame
+one comparison.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+from dydx_risk import Falls, MarginFigures
+
+MOST: Final = 600
+SECOND_NS: Final = 1_000_000_000
+_DAY_NS: Final = 86_400 * SECOND_NS
+
+
+# at, seq, equity, low, high, profit, fall, distance, leverage
+_Row = tuple[int, int, float, float, float, float, float, float | None, float | None]
+
+
+class Columns(msgspec.Struct, frozen=True, gc=False):
+    """The points, oldest first, a tuple for each figure; money is USDC.
+
+    `at` is event time, `seq` the newest frame of the point. `equity` is how its time ended, `low`
+    and `high` the least and the most of it in between; `distance` is the closest, `leverage` the
+    highest, each None where nothing was held. `profit` is since the first point, transfers aside,
+    `fall` how deep it was below its peak at most, as a share of the equity there.
+    """
+
+    at: tuple[int, ...] = ()
+    seq: tuple[int, ...] = ()
+    equity: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    profit: tuple[float, ...] = ()
+    fall: tuple[float, ...] = ()
+    distance: tuple[float | None, ...] = ()
+    leverage: tuple[float | None, ...] = ()
+
+
+class Curve:
+    """The points of one run, thinned as it goes on; `every_ns` is how long each of them stands."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self.every_ns = SECOND_NS
+        self._most, self._due = most, 0
+        self._rows: list[_Row] = []
+        self._began: int | None = None  # the profit from which it counts
+        self._day, self._opened, self._profit = -1, 0, 0
+        self._columns: Columns | None = None
+
+    def take(self, at: int, seq: int, margin: MarginFigures, falls: Falls) -> None:
+        """Take in how the account stands, if that is due; what is not known is left out."""
+        if at < self._due or margin.unknown:
+            return
+        self._due = at + SECOND_NS
+        profit = falls.peak - falls.depth
+        if self._began is None:
+            self._began = self._profit = profit
+        if (day := at // _DAY_NS) != self._day:  # it opens with what the last one closed with
+            self._day, self._opened = day, self._profit
+        self._profit, equity = profit, margin.net_collateral / 1e6
+        since = (profit - self._began) / 1e6
+        fall = falls.share_of(margin.net_collateral)
+        row = at, seq, equity, equity, equity, since, fall, margin.distance, margin.leverage
+        if self._rows and at // self.every_ns == self._rows[-1][0] // self.every_ns:
+            self._rows[-1] = _joined(self._rows[-1], row)
+        else:
+            self._rows.append(row)
+        if len(self._rows) > self._most:
+            self._thin()
+        self._columns = None
+
+    def _thin(self) -> None:
+        self.every_ns *= 2
+        rows = self._rows[:1]
+        for row in self._rows[1:]:
+            if row[0] // self.every_ns == rows[-1][0] // self.every_ns:
+                rows[-1] = _joined(rows[-1], row)
+            else:
+                rows.append(row)
+        self._rows = rows
+
+    @property
+    def today(self) -> float | None:
+        """Return what the UTC day brought so far, transfers aside; None before the first point."""
+        return None if self._began is None else (self._profit - self._opened) / 1e6
+
+    @property
+    def columns(self) -> Columns:
+        """Return all points; the same value again until there is another one."""
+        if self._columns is None:
+            self._columns = Columns(*zip(*self._rows, strict=True)) if self._rows else Columns()
+        return self._columns
+
+
+def _joined(one: _Row, other: _Row) -> _Row:
+    """Make one point of two that follow each other: no extreme of either is lost."""
+    at, seq, equity, low, high, profit, fall, distance, leverage = other
+    return (
+        at, seq, equity, min(one[3], low), max(one[4], high), profit, max(one[6], fall),
+        _extreme(min, one[7], distance), _extreme(max, one[8], leverage),
+    )  # fmt: skip
+
+
+def _extreme(choose: Callable[[Iterable[float]], float], *figures: float | None) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return choose(known) if known else None

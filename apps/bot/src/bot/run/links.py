@@ -1,0 +1,85 @@
+"""How the connections stand, for whoever looks: folded from the frames of a run.
+
+    frame ─► Links.take ─► connection_states ─► state of each link ─► history, a line of the tape
+
+Nothing is decided by it, and no hash covers it: a recording gives the same states as its run.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from dydx_conn import Connections, ConnectionState, Frame, connection_states
+from reactivex.abc import DisposableBase
+from reactivex.subject import Subject
+
+# What a person reads for a state of a link.
+WORDS: Final = {
+    "connecting": "connecting", "subscribing": "subscribing", "live": "live", "stale": "silent",
+    "backing_off": "reconnecting", "polling": "polling over REST", "closed": "closed",
+}  # fmt: skip
+_HISTORY: Final = 200
+_BRACED: Final = re.compile(r'\{"message":\s*"([^"]*)"\}')
+
+
+class Links:
+    """The state of all connections together, since when, and the newest transitions of each.
+
+    `note` takes what a person is to read: a connection that is lost, polled for, or back.
+    """
+
+    def __init__(self, note: Callable[[ConnectionState, str], None]) -> None:
+        self.history: deque[ConnectionState] = deque(maxlen=_HISTORY)
+        self.state = self.reason = ""
+        # Since when not all of them are live, None while they are; how often it was tried since.
+        self.lost_at: int | None = None
+        self.attempts = 0
+        self._note = note
+        self._lost: ConnectionState | None = None
+        self._standing = Connections()
+        self._frames: Subject[Frame] = Subject()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed: not who follows."""
+        return {name: part for name, part in vars(self).items() if name != "_frames"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was packed; nobody follows yet."""
+        self.__dict__.update(state, _frames=Subject())
+
+    def begin(self) -> DisposableBase:
+        """Follow the frames from here on."""
+        return self._frames.pipe(connection_states(self._standing)).subscribe(self._turned)
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame that the layers are done with."""
+        if self._lost is not None and frame.kind != "close":
+            # A run that ends closes its connections itself: then no frame comes after that.
+            self._note(self._lost, f"link {_lost_words(self._lost)}")
+            self._lost = None
+        self._frames.on_next(frame)
+
+    def _turned(self, turn: ConnectionState) -> None:
+        self.history.append(turn)
+        if turn.link:
+            self.attempts += turn.state == "connecting" and self.lost_at is not None
+            return
+        self.state, self.reason = turn.state, turn.reason
+        if turn.state == "live":
+            if self.lost_at is not None:
+                self._note(turn, f"link back after {(turn.at - self.lost_at) / 1e9:,.1f} s")
+            self.lost_at, self.attempts, self._lost = None, 0, None
+        elif turn.was == "live" or turn.state == "polling":
+            self.lost_at = turn.at if self.lost_at is None else self.lost_at
+            self._lost = turn
+
+
+def _lost_words(turn: ConnectionState) -> str:
+    words = WORDS[turn.state] if turn.state in ("polling", "stale", "subscribing") else "lost"
+    return f"{words}: {reason_words(turn.reason)}"
+
+
+def reason_words(reason: str) -> str:
+    """Return why a connection is as it is, without the braces that a venue may put around it."""
+    return _BRACED.sub(r"\1", reason).removeprefix("chain: ")

@@ -1,0 +1,35 @@
+"""A run as it stands, as a picture: printed, or written to a file.
+
+Bot ──► snapshot_of ──► dydx_panels ──► stdout, FILE.svg
+"""
+
+import sys
+from pathlib import Path
+
+from dydx_panels import View, export_svg, run_panel
+from rich.console import Console
+
+from bot.outlet import behind
+from bot.run.composition import Bot
+from bot.screen.snapshot import snapshot_of
+
+
+def print_panel(bot: Bot, name: str, panel: str) -> None:
+    """Print one panel of a run as it stands."""
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
+    run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
+
+
+def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:
+    """Write the whole dashboard of a run as it stands."""
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=20.0)
+    path.write_text(export_svg(shown, View(), width, height), encoding="utf-8")
+
+
+def saved(path: Path, picture: str) -> str:
+    """Write a picture; return in words what came of it."""
+    try:
+        path.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        return f"expected to save {path}, got {error}"
+    return f"saved {path}"

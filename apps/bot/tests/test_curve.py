@@ -1,0 +1,94 @@
+"""A run of any length is a few hundred points, and none of its extremes is lost."""
+
+from bot.run.curve import MOST, SECOND_NS, Curve
+from dydx_risk import Falls, MarginFigures
+from hypothesis import given
+from hypothesis import strategies as st
+
+START = 1_784_021_467 * SECOND_NS
+
+
+def margin(usdc: float, notional: float = 0.0) -> MarginFigures:
+    """Return an account worth so much, with so much held and no maintenance margin."""
+    held = round(notional * 1e6)
+    return MarginFigures(round(usdc * 1e6), 0, 0, held, held)
+
+
+def curve_of(worth: list[float], most: int = MOST) -> Curve:
+    """Return the curve of an account that was worth so much, second by second."""
+    curve, falls = Curve(most), Falls()
+    falls.begin(round(worth[0] * 1e6))
+    for second, usdc in enumerate(worth):
+        falls.move(round(usdc * 1e6), round(usdc * 1e6))
+        curve.take(START + second * SECOND_NS, second, margin(usdc), falls)
+    return curve
+
+
+def test_a_second_of_event_time_is_a_point() -> None:
+    """What lies within the second after a point is no other one."""
+    curve, falls = Curve(), Falls()
+
+    for moment in (0, 400_000_000, 999_999_999, SECOND_NS, SECOND_NS + 1):
+        curve.take(START + moment, moment, margin(100.0), falls)
+
+    assert [START, START + SECOND_NS] == list(curve.columns.at)
+
+
+def test_a_long_run_stays_in_sight_as_a_whole() -> None:
+    """Once there are too many points, each stands for twice as long."""
+    curve = curve_of([100.0 + second for second in range(1_000)], most=100)
+
+    assert 50 <= len(curve.columns.at) <= 100
+    assert 16 * SECOND_NS == curve.every_ns
+    assert 100.0 == curve.columns.low[0]
+    assert 1_099.0 == curve.columns.equity[-1] == curve.columns.high[-1]
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=300), st.integers(2, 50))
+def test_no_extreme_is_lost(worth: list[int], most: int) -> None:
+    """The deepest and the highest second are on it, however few points there are."""
+    columns = curve_of([float(usdc) for usdc in worth], most).columns
+
+    assert (min(worth), max(worth)) == (min(columns.low), max(columns.high))
+    assert len(columns.at) <= most
+    assert list(columns.at) == sorted(set(columns.at))
+    assert float(worth[-1] - worth[0]) == columns.profit[-1]
+
+
+def test_what_is_not_known_is_no_point() -> None:
+    """A position without a price makes the equity unknown, and not 0."""
+    curve = Curve()
+
+    curve.take(START, 1, MarginFigures(0, unknown=("ETH-USD",)), Falls())
+
+    assert () == curve.columns.at
+    assert curve.today is None
+
+
+def test_a_day_opens_with_what_the_last_one_closed_with() -> None:
+    """What the night brought belongs to the day it ended in."""
+    curve, falls, midnight = Curve(), Falls(), START - START % (86_400 * SECOND_NS)
+    falls.begin(100_000_000)
+    for second, usdc in ((-2, 100.0), (-1, 90.0), (0, 95.0), (1, 99.0)):
+        falls.move(round(usdc * 1e6), 1)
+        curve.take(midnight + second * SECOND_NS, 1, margin(usdc), falls)
+
+    assert 9.0 == curve.today
+
+
+def test_distance_is_the_closest_and_leverage_the_highest_of_a_point() -> None:
+    """Two that become one keep the worse of both; what is flat has neither."""
+    curve, falls = Curve(1), Falls()
+    start = START - START % (64 * SECOND_NS)
+    for second, held in enumerate((0.0, 200.0, 100.0)):
+        curve.take(start + second * SECOND_NS, 1, margin(100.0, held), falls)
+
+    assert (0.5,) == curve.columns.distance
+    assert (2.0,) == curve.columns.leverage
+
+
+def test_the_same_points_are_the_same_value() -> None:
+    """A screen compares what it drew with what there is: between two points nothing is made."""
+    curve = curve_of([1.0, 2.0])
+
+    assert curve.columns is curve.columns

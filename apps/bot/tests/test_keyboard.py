@@ -1,0 +1,86 @@
+"""What a person presses: bytes of a terminal become keys, and the terminal is given back."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+
+import pytest
+from bot.screen.keyboard import CONTINUED, SUSPEND, Click, parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("aK?", ["a", "K", "?"]),
+        ("\x1b[A\x1bOB\x1b[C\x1b[D", ["up", "down", "right", "left"]),
+        ("\t\x1b[Z\r\n", ["tab", "back-tab", "\r", "\r"]),
+        ("\x1b[H\x1b[4~\x1b[5~\x1b[15~", ["home", "end", "pageup"]),
+        ("\x1b[<0;12;7M\x1b[<0;12;7m", [Click("click", 11, 6)]),
+        ("\x1b[<64;1;1M\x1b[<65;300;80M", [Click("up", 0, 0), Click("down", 299, 79)]),
+        ("\x1b[<2;12;7M", []),
+        ("\x1b\x1b", ["\x1b"]),
+        ("\x1a", [SUSPEND]),
+    ],
+)
+def test_bytes_become_keys(text: str, keys: list[object]) -> None:
+    """A letter is itself, a sequence has a name, and what is unknown is no key."""
+    assert parsed(text)[0] == keys
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 8, 9])
+def test_a_sequence_may_come_in_two_parts(cut: int) -> None:
+    """What is begun waits for the rest: no Esc of it, and no letters."""
+    whole = "\x1b[<0;12;7M"
+    keys, rest = parsed("j" + whole[:cut])
+
+    assert keys == ["j"]
+    assert parsed(rest + whole[cut:]) == ([Click("click", 11, 6)], "")
+
+
+def test_a_name_of_a_stop_is_no_letter() -> None:
+    """Nobody can type it."""
+    assert all(len(name) > 1 for name in (SUSPEND, CONTINUED))
+
+
+def seen_until(terminal: int, wanted: bytes) -> bytes:
+    """Read a terminal until something is on it, or nothing more comes."""
+    seen = b""
+    while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:
+            break
+    return seen
+
+
+def test_ctrl_z_stops_a_replay_and_it_is_drawn_whole_when_it_goes_on() -> None:
+    """The shell gets its terminal back meanwhile: lines, cursor, mouse and the screen before."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    # A shell of the terminal that controls jobs: it goes on when the bot is stopped.
+    jobs = '"$0" -m bot; stty -a; echo "stopped"; fg'
+    script = 'exec sh -mc "$2" "$0" <"$1" >"$1" 2>&1'
+    shell = ["sh", "-c", script, sys.executable, os.ttyname(slave), jobs]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    job = subprocess.Popen(shell, env=environment, start_new_session=True)
+
+    painted = seen_until(master, b"liquidation")
+    os.write(master, b"\x1a")
+    stopped = seen_until(master, b"stopped")
+    again = seen_until(master, b"liquidation")
+    os.write(master, b"q")
+    left = seen_until(master, b"run hash")
+
+    assert b"\x1b[?1000h" in painted
+    assert b"\x1b[?1000l" in stopped
+    assert b"\x1b[?25h" in stopped
+    assert b"\x1b[?1049l" in stopped
+    assert b" icanon" in stopped
+    assert b"\x1b[?1049h" in again
+    assert b"run hash" in left
+    assert job.wait(timeout=60) == 0
+    os.close(master)
+    os.close(slave)
