@@ -28,6 +28,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
+- Accounts: those that are watched, a row each.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
@@ -48,9 +49,9 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
+    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart",
+    "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart",
+    "PriceRow", "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
     "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
     "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
     "Witnessed",
@@ -670,6 +671,31 @@ class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
 
 
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
+
+    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
+    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
+    other panels show, `lines` are its past in words.
+    """
+
+    id: str
+    kind: str = "cross"
+    equity: float | None = None
+    profit: float | None = None
+    day: float | None = None
+    leverage: float | None = None
+    distance: float | None = None
+    positions: int | None = None
+    orders: int | None = None
+    block: int | None = None
+    height: int | None = None
+    trouble: str = ""
+    chosen: bool = False
+    lines: tuple[str, ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -708,6 +734,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     walk: WalkPart = WalkPart()
     performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
+    accounts: tuple[AccountRow, ...] = ()
     triggers: Mapping[str, Sequence[float]] = {}
     timeline: TimelinePart | None = None
 
@@ -3702,6 +3729,67 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
 
 
+# === Accounts ===
+# The accounts that are watched, without a key: how far each is from liquidation, and whose word
+# that is. The dashboard shows one of them; here they stand side by side.
+
+
+def _account_name(row: AccountRow) -> _Cell:
+    owner, slash, number = row.id.partition("/")
+    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
+    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+
+
+def _account_state(row: AccountRow) -> _Cell:
+    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    if row.trouble or row.positions is None:
+        return _state("UNKNOWN", "danger" if row.positions else "watch")
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+
+
+def _account_distance(row: AccountRow) -> _Cell:
+    flat = row.positions == 0 and not row.trouble
+    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
+
+
+def _account_source(row: AccountRow) -> _Cell:
+    if row.block is not None:
+        return f"chain, block {row.block}", "good"
+    at = "" if row.height is None else f", block {row.height}"
+    return f"indexer only{at}", "watch"
+
+
+_ACCOUNT_COLUMNS: Final = (
+    _Column("account", 22, _account_name, 0, True),
+    _Column("state", 8, _account_state, 1, True),
+    _Column("distance", 9, _account_distance),
+    _Column("", 10, lambda row: (
+        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
+        if row.positions else " " * 10, _account_state(row)[1]), 8),
+    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
+    _Column("profit", 11, lambda row: _signed(row.profit), 5),
+    _Column("24 h", 11, lambda row: _signed(row.day), 6),
+    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
+    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
+    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
+    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
+    _Column("source", 29, _account_source, 2, True),
+)  # fmt: skip
+
+
+def _account_lines(row: AccountRow, high: int) -> list[_Row]:
+    """Draw what an account did before, below all of them, if there is room."""
+    lines: list[_Row] = [[(line, "")] for line in row.lines]
+    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+
+
+_ACCOUNTS: Final = _Table(
+    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
+    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
+    below=lambda row: row.trouble,
+    foot=lambda snapshot, row, width, high: _account_lines(row, high),
+)  # fmt: skip
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -4006,7 +4094,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance",
+    "g": "walk", "p": "performance", "u": "accounts",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4221,6 +4309,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "strategies": _Panel("strategies", _STRATEGIES),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
