@@ -51,10 +51,10 @@ __all__ = [
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart",
     "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart",
-    "PriceRow", "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
-    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
-    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
-    "Witnessed",
+    "PriceRow", "PricesPart", "QualityPart", "QualityRow", "ResultPart", "SafetyPart",
+    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
+    "TargetRow", "TimelinePart", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart",
+    "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -107,6 +107,7 @@ from dydx_risk import (
     Withdraw,
     due,
     percent_text,
+    sign_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -131,7 +132,9 @@ class PanelError(Exception):
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is always on the first row; `speed` is the replay's, None when not a replay.
 
-    `late_s` is for how long frames wait until they are folded, None while that is nearly nothing.
+    `connection` begins with "live" while it is, and `link_why` is why it is not. `late_s` is for
+    how long frames wait until they are folded, `waits_s` a request until a rate limit lets it go:
+    None while that is nearly nothing.
     """
 
     mode: str = ""
@@ -139,6 +142,8 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     clock_ns: int | None = None
     connection: str = ""
+    link_why: str = ""
+    waits_s: float | None = None
     lag_p99_ms: float | None = None
     data_age_s: float | None = None
     late_s: float | None = None
@@ -148,14 +153,42 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     run_hash: str = ""
 
 
+class ResultPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account won or lost since the start, today and since its peak: quote quantums.
+
+    What was paid in or out is none of it: `paid_in` is that, and `paid_words` since when. `fall` is
+    how far the profit is below its peak now, `deepest` how far it ever was. The shares are of what
+    was paid in, and of the equity when the day began and at the peak; `most_today` and `most_fall`
+    are what they may be, None without a limit.
+    """
+
+    profit: int
+    share: float
+    paid_in: int
+    paid_words: str = "deposited"
+    today: int = 0
+    today_share: float = 0.0
+    fall: int = 0
+    fall_share: float = 0.0
+    deepest: int = 0
+    deepest_share: float = 0.0
+    most_today: float | None = None
+    most_fall: float | None = None
+
+
 class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     """The account's margin, which holds the distance to liquidation, and the guard around it.
 
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
-    that of the distance over a minute; without `act_below` there is no guard.
+    that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
+    prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
+    only what was known last.
     """
 
     margin: MarginFigures | None = None
+    result: ResultPart | None = None
+    doubt: str = ""
+    doubt_s: float | None = None
     positions: int | None = None
     change: float | None = None
     closest: float | None = None
@@ -522,7 +555,7 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` explains."""
+    """One thing that happened, in plain words; `id` is what `why` explains, `side` an order's."""
 
     at: int
     kind: str
@@ -530,6 +563,7 @@ class TapeRow(msgspec.Struct, frozen=True):
     ticker: str = ""
     id: str = ""
     seq: int = 0
+    side: str = ""
 
 
 class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -770,17 +804,19 @@ _WORDS: Final = {
     "way": "way of the data", "flight": "way out", "venue": "paper venue",
     "walk": "decision walk",
     # The account and its positions
-    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
-    "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
+    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial margin",
+    "maintenance_margin": "maintenance margin", "usage": "margin used", "deepest": "deepest fall",
+    "closest": "closest so far", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
-    "distance_next": "after two more blocks like these", "act_below": "guard",
+    "distance_next": "if the last block repeats twice", "act_below": "guard",
     "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
     "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",
-    "funding_1h": "funding/h", "funding_1d": "a day",
+    "funding_1h": "funding/h", "funding_usdc_1h": "funding USDC/h",
+    "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
-    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "vol/min",
+    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
     "open interest capped": "OI capped", "funding clamped": "funding",
@@ -791,7 +827,10 @@ _WORDS: Final = {
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
     "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
-    "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
+    "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
+    # What was decided, and what came of it
+    "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
+    "reduce SELL": "guard sold", "reduce BUY": "guard bought", "bracket": "stop order",
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
@@ -801,16 +840,16 @@ _WORDS: Final = {
 }  # fmt: skip
 _STATES: Final = {
     "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
-    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
+    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted", "link": "watch",
     "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
     "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
 
-def wording(term: str) -> str:
-    """Return what a trader reads for a word of the code."""
-    return _WORDS.get(term, term)
+def wording(term: str, of: str = "") -> str:
+    """Return what a trader reads for a word of the code; `of` a kind, where it has a word."""
+    return _WORDS.get(f"{term} {of}", _WORDS.get(term, term))
 
 
 def _state(term: str, style: str = "") -> tuple[str, str]:
@@ -849,9 +888,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "up": ("#56b4e9", ""), "down": ("#e08fc0", ""), "good": ("#2fbf8f", ""),
     "watch": ("bold #f0b000", "bold"), "danger": ("bold #ff5548", "bold reverse"),
     "halted": ("bold #240500 on #ff5548", "bold reverse"),
-    "replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
-    "paper": ("bold #08221a on #2fbf8f", "bold reverse"),
-    "live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
+    "mode paper": ("bold #08221a on #2fbf8f", "bold reverse"),
+    "mode live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode watch": ("bold #1a1426 on #b9a7e6", "bold reverse"),
+    # Real money: nothing else is of this colour.
+    "mode trade": ("bold #ffffff on #c4008c", "bold reverse"), "mode bold": ("bold", "bold"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
@@ -1723,31 +1765,39 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 
 def _verdict_row(verdict: Verdict) -> TapeRow:
     """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
+    side = ""
     if isinstance(verdict, Denied):
         # Its figures stand in its words; `w` shows all of them.
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     elif isinstance(verdict, Withdraw):
         ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
     else:
-        order, ticker = verdict.order, verdict.order.ticker
+        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
         only = " reduce-only" if order.reduce_only else ""
         until = f"block {order.good_til_block}"
         if order.good_til_block_time:
             until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
         text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
     kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, text, ticker, verdict.id, verdict.seq)
+    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
+
+
+def _event(row: TapeRow) -> _Cell:
+    """Return the word of an event: of what the guard did, which way."""
+    return wording(row.kind, row.side), _STATES.get(row.kind, "")
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
-    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
+    # What is paid is a cost, and positive; what was received instead is negative.
+    money = [(name, _figure(_usdc(quote), sign=not name.endswith("_paid")))
+             for name, quote in snapshot.money]  # fmt: skip
+    return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
 # Orders and tape are shown alike.
 _EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 10, lambda row: _state(row.kind), 0, True),
+    _Column("", 12, _event, 0, True),
     _Column("", 4, lambda row: (row.id, "key"), 0, True),
     _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
@@ -3333,36 +3383,113 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
     word, style = _state_of(safety)
-    rungs, bar = (
-        _rung_rows(snapshot, width, height),
-        _distance_bar(safety, _acts_at(snapshot), style, width),
-    )
+    digits = "dim" if safety.doubt else style
+    steps = _step_rows(snapshot, height)
+    bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
     distance = "" if safety.distance is None else percent_text(safety.distance)
-    stop, _ = _stop(snapshot.gate)
-    change = _change_row(safety, "" if stop or not distance else "to liquidation")
-    figures = _safety_figures(safety)
-    sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
-    drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
-    big = next(
-        (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
-    )
+    head: _Row = [*_stop(snapshot.gate)[0], (f"{word} ", style), *_head_words(safety)]
+    # Lines that are whole are worth more than digits that are larger.
+    whole = len(_whole(steps, width, 99))
+    big = next(filter(None, (_digits(distance or word, width, height - 1 - high)
+                             for high in (whole, len(steps)))), ())  # fmt: skip
     if not big:
-        head = (f"{word} {distance}".rstrip() + " ", style)
-        return [[*stop, head, *change], bar, *rungs, *figures]
-    figures = [[*stop, (f"{word} ", style), *change], *figures]
-    room = max(len(big), min(height - 1 - len(rungs), len(figures)))
-    rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
-    line = _spark(safety.history, width - 16)
-    return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
+        small: _Row = [(f"{distance} ", digits)] if distance else []
+        above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
+        return [*above, *_whole(steps, width, height - len(above))]
+    room = width - len(big[0]) - _GAP
+    high = max(len(big), min(height - 1 - whole, _ROWS))
+    beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
+              *_account_rows(safety, room, high - 1)]  # fmt: skip
+    rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
+    lines = _whole(steps, width, height - len(rows) - 1)
+    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    return [*rows, bar, *lines, past]
+
+
+_GAP: Final = 3  # cells around the digits
+_ROWS: Final = 9  # of figures: what is above, and every extra
+_ROOM: Final = 40  # cells that the widest of the figures takes
+_BLOCK: Final = 26  # cells of a named result with its share
+_EXTRA: Final = 20  # and of a figure of the margin beside it
+# Rows by cells of a dot, the largest first.
+_DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
+
+
+def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
+    """Draw a text as large as leaves room for the figures beside it; nothing if none does."""
+    for high, wide in _DIGITS:
+        big = _banner(text, high, wide)
+        room = width - len(big[0]) - _GAP
+        # The word, the equity, then three results and two extras, in two columns if there is room.
+        needed = 5 if room >= _BLOCK + _EXTRA else 7
+        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+            return big
+    return ()
+
+
+def _head_words(safety: SafetyPart) -> _Row:
+    """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
+    if safety.doubt:
+        return [(f"last known {_age(safety.doubt_s)} ago", "watch")]
+    falls = [fall for fall in _falls(safety.result) if fall.style]
+    worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
+    lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
+    change = safety.change or 0.0
+    arrow, direction = _trend(change)
+    # What rounds to nothing has not moved.
+    moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
+    return [*lost, (moved, direction)]
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None or seconds < 120:
+        return _figure(seconds, 0, unit=" s")
+    return _figure(seconds / 60, 0, unit=" min")
+
+
+class _Fall(NamedTuple):
+    """A loss as a share, the most that it may be, words for since when, and its style."""
+
+    share: float
+    most: float | None
+    words: str
+    style: str
+
+
+# Without a limit of the policy: what is to be watched, and what is grave.
+_LOSS: Final = 0.05, 0.20
+
+
+def _falls(result: ResultPart | None) -> list[_Fall]:
+    """Return the losses of today and since the peak, styled by their limits."""
+    if result is None:
+        return []
+    return [
+        _Fall(share, most, words, _loss_style(share, most))
+        for share, most, words in (
+            (-result.today_share, result.most_today, "lost today"),
+            (result.fall_share, result.most_fall, "below the peak"),
+        )
+    ]
+
+
+def _loss_style(share: float, most: float | None) -> str:
+    # Half of what may be lost is worth a look.
+    watch, danger = _LOSS if most is None else (most / 2, most)
+    return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
 def _state_of(safety: SafetyPart) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
-    if safety.margin is None and not safety.positions:
-        return _state("UNKNOWN", "watch")
+    if safety.doubt or (safety.margin is None and not safety.positions):
+        return _state("UNKNOWN", "danger" if safety.positions else "watch")
+    styles = {fall.style for fall in _falls(safety.result)}
+    lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
-        return _state("FLAT")
-    return _alarm(safety.distance, safety.act_below)
+        return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
+    word, style = _alarm(safety.distance, safety.act_below)
+    # Far from liquidation is not safe while the equity goes.
+    return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
 def _alarm(distance: float | None, act_below: float | None) -> _Cell:
@@ -3385,33 +3512,92 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
     return [(f" {word} ", style), (" ", "")], why
 
 
-def _change_row(safety: SafetyPart, what: str) -> _Row:
-    change = safety.change or 0.0
-    arrow, direction = _trend(change)
-    # What rounds to nothing has not moved.
-    moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
-    return [(what, "dim"), (moved, direction)]
+def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
+    """Draw equity and results, and the margin's figures in columns to the right and below."""
+    results, extras = _result_rows(safety), _extras(safety)
+    rows = [_equity_row(safety, width), *results]
+    columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
+    for n in range(columns if high >= len(rows) else 0):
+        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        del extras[:3]
+        for row, cells in zip(rows[1:4], column, strict=False):
+            used = sum(cell_len(text) for text, _ in row)  # integers
+            row += [(" " * max(left - used, 1), ""), *cells]
+    rows += extras
+    return rows[:high]
 
 
-def _safety_figures(safety: SafetyPart) -> list[_Row]:
-    margin = safety.margin
+def _small_rows(safety: SafetyPart, width: int) -> list[_Row]:
+    """Draw the same on three rows, for want of room."""
+    equity = _equity_row(safety, width)
+    profit, today, fall = _result_rows(safety)
+    leverage, used, *rest = _extras(safety)
+    # Fields that are aligned in a column need no room on a row.
+    return [
+        [(text.replace("  ", " ") if n else text, style) for n, (text, style) in enumerate(row)]
+        for row in (
+            _chunks([(0, equity), (1, leverage)], width),
+            _chunks([(0, profit), (1, today)], width),
+            _chunks([(0, fall), (1, used), *((2 + n, row) for n, row in enumerate(rest))], width),
+        )
+    ]
+
+
+def _equity_row(safety: SafetyPart, width: int) -> _Row:
+    margin, result = safety.margin, safety.result
+    style = "dim" if safety.doubt else "bold"
+    money = _figure(_usdc(margin.net_collateral if margin else None))
+    row: _Row = [(f"{wording('net_collateral'):<8}", "dim"), (f"{money:>10}", style)]
+    if result is None:
+        return [*row, (" USDC", "dim")]
+    paid = _usdc(result.paid_in) or 0.0
+    of = f" of {_figure(paid, 0 if paid == int(paid) else 2)}"
+    words = f" USDC {result.paid_words}" if width >= _ROOM + 6 else f" {result.paid_words}"
+    return [*row, (of, style), (words, "dim")]
+
+
+def _result_rows(safety: SafetyPart) -> list[_Row]:
+    """Draw profit, today's, and drawdown: USDC and per cent."""
+    result, grey = safety.result, bool(safety.doubt)
+
+    def row(term: str, quote: int | None, share: float | None, style: str, sign: bool) -> _Row:
+        style = "dim" if grey else style
+        money = _figure(_usdc(quote), sign=sign)
+        part = "" if share is None else _percent(share, sign=sign)
+        return [(f"{wording(term):<8}", "dim"), (f"{money:>10}", style), (f"{part:>8}", style)]
+
+    if result is None:
+        return [row(term, None, None, "", False) for term in ("profit", "today", "DRAWDOWN")]
+    today, fall = _falls(result)
+    return [
+        row("profit", result.profit, result.share, _trend(result.profit)[1], True),
+        row("today", result.today, result.today_share,
+            today.style or _trend(result.today)[1], True),
+        row("DRAWDOWN", result.fall, result.fall_share, fall.style, False),
+    ]  # fmt: skip
+
+
+def _extras(safety: SafetyPart) -> list[_Row]:
+    """Return the margin's figures, the weightiest first."""
+    margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
-    times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
 
-    def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
-        return [(f"{wording(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
-
-    def money(term: str, style: str = "") -> _Row:
+    def money(term: str) -> _Row:
         quote_quantums = None if margin is None else getattr(margin, term)
-        return row(term, _figure(_usdc(quote_quantums)), style, " USDC")
+        return named(term, _figure(_usdc(quote_quantums)))
 
+    def named(term: str, text: str, style: str = "") -> _Row:
+        return _named(term, text, "dim" if grey else style)
+
+    deepest = _percent(result.deepest_share if result else None)
     return [
-        money("net_collateral", "bold"),
+        named("leverage", _figure(leverage, 2, unit=_TIMES)),
+        named("usage", _percent(usage), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
-        row("usage", _percent(usage), alarm, times),
-        row("closest", percent_text(safety.closest)),
+        named("closest", percent_text(safety.closest)),
+        named("deepest", deepest),
         money("initial_margin"),
     ]
 
@@ -3434,23 +3620,33 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _rung_rows(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
-    """Draw why nothing enters, which rule acts next, what the guard did last, what it does next."""
-    last, watch, low = snapshot.safety.last, snapshot.watch, height <= _LOW
-    held, (_, why) = snapshot.safety.distance is not None, _stop(snapshot.gate)
-    rows: list[_Row] = [[("gate ", "dim"), (why, "watch")]] if why else []
-    acts = watch is not None and watch.triggers and held
+def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
+    """Return why it is unknown, why nothing enters, what the guard did last and does next."""
+    safety, watch = snapshot.safety, snapshot.watch
+    rows: list[_Row] = []
+    if safety.doubt:
+        words = f"{safety.doubt}: the figures in grey were known last"
+        rows.append([("unknown ", "dim"), (words, "watch")])
+    if why := _stop(snapshot.gate)[1]:
+        rows.append([("gate ", "dim"), (why, "watch")])
+    acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
-    if last is not None and not (low and why):
-        # A rung is red for half a minute of event time.
+    low = height <= _LOW
+    if (last := safety.last) is not None and not (low and why):
+        # What has just been done goes first, and is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
-        done = (last.why, "danger" if new else "watch")
-        rows.append([(f"last rung {_clock(last.at)} ", "dim"), done])
-    if not low or not (acts or why):
-        rows.append([("next rung ", "dim"), _next_rung(snapshot)])
-    # What the digits, the figures and the bar leave is for the ends of these lines.
-    lines, spare = list[_Row](), max(height - len(rows) - (6 if low else 9), 0)
+        done: _Row = [(f"last step {_clock(last.at)} ", "dim"),
+                      (sign_text(last.why), "danger" if new else "watch")]  # fmt: skip
+        rows.insert(0 if new else len(rows), done)
+    if not low or not rows:
+        rows.append([("next step ", "dim"), _next_rung(snapshot)])
+    return rows[:2] if low else rows
+
+
+def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
+    """Break rows into lines that are not cut, as far as there is room."""
+    lines, spare = list[_Row](), max(high - len(rows), 0)
     for row in rows:
         wrapped = _wrapped(row, width, spare)
         lines, spare = lines + wrapped, spare - len(wrapped) + 1
@@ -3496,19 +3692,23 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     if not plan.rungs:
         return f"none: {plan.why}", "watch"
     rung = plan.rungs[0]
-    what = f"{rung.words}, {rung.ends}"
+    what = sign_text(f"{rung.words}, {rung.ends}")
     if rung in due(plan, plan.distance_next):
         return f"due now: {what}", "danger"
     return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
 class _PositionRow(NamedTuple):
-    """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
+    """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
+
+    In `doubt` its price is not that of now.
+    """
 
     row: PositionFigures
     away: float | None
     act_below: float | None
     digits: tuple[int, int]
+    doubt: bool
 
     @property
     def ticker(self) -> str:
@@ -3517,7 +3717,8 @@ class _PositionRow(NamedTuple):
 
 def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-    margin, act = snapshot.safety.margin, snapshot.safety.act_below
+    safety = snapshot.safety
+    margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -3526,7 +3727,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
         return math.inf if never else row.distance
 
     return [
-        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)), doubt)
         for row in snapshot.positions
     ]
 
@@ -3543,7 +3744,9 @@ def _liquidation(held: _PositionRow) -> _Cell:
 
 
 def _away(held: _PositionRow) -> _Cell:
-    return percent_text(held.away), _alarm(held.away, held.act_below)[1]
+    style = _alarm(held.away, held.act_below)[1]
+    # What was known last is no alarm, and no comfort.
+    return percent_text(held.away), "dim" if held.doubt else style
 
 
 def _away_bar(held: _PositionRow) -> _Cell:
@@ -3555,21 +3758,28 @@ def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
 
-_POSITION_COLUMNS: Final = (
-    _TICKER,
-    _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-    _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
-    _Column("entry_price", 10, lambda held: _price(held, held.row.entry_price), 3),
-    _Column("oracle_price", 10, lambda held: _price(held, held.row.oracle_price), 2),
-    _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
-    _Column("liquidation_price", 10, _liquidation, 1),
-    _Column("distance", 8, _away),
-    _Column("", 10, _away_bar, 5),
-    # Risk counts what the next hour costs; on screens, it is what it brings.
-    _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
-    _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-)
-_POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
+def _position_columns(snapshot: Snapshot) -> list[_Column]:
+    # Of a market whose tick is small the last digits are those that move: none is cut.
+    rows = _position_rows(snapshot)
+    prices = [(held, x) for held in rows for x in (held.row.entry_price, held.row.oracle_price)]
+    wide = max([10, *(len(_price(held, price)[0]) for held, price in prices)])
+    return [
+        _TICKER,
+        _Column("side", 5, lambda held: _side(held.row.size), 0, True),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
+        _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("liquidation_price", wide, _liquidation, 1),
+        _Column("distance", 8, _away),
+        _Column("", 10, _away_bar, 5),
+        # Risk counts what the next hour costs; on screens, it is what it brings.
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+    ]
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
@@ -3826,6 +4036,8 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return _UNSEEN
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
+    if safety.doubt:
+        word, style = _state("UNKNOWN", "watch")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
@@ -3846,7 +4058,7 @@ def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
     count, enough = len(plan.rungs), "" if plan.is_enough else ", not enough"
     end = f"from {percent_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
     cost = f"{_figure(_usdc(plan.cost))} USDC"
-    return _pairs(width, (f"{count} rung{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
+    return _pairs(width, (f"{count} step{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
 
 
 _UNSEEN: Final[list[_Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
@@ -3913,7 +4125,7 @@ def _costs(step: _Step) -> str:
     return " · ".join(parts)
 
 
-_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
+_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no step is planned", "ticker",
                       _plan_rows, _costs, gap=1)  # fmt: skip
 
 # === Stress ===
@@ -3996,7 +4208,7 @@ def _position_words(
     never = position.liquidation_price is None and position.distance == math.inf
     parts = [
         f"{_side(holding.quantums)[0]} {size} at {oracle}",
-        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
+        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} usual hours",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
         f"{_percent(position.share)} of gross",
@@ -4064,14 +4276,14 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     lacking = dict.fromkeys((*table.unknown, *figures.unknown))
     return [
         [(f"{word} {percent_text(distance)}  ", style), *_pairs(
-            width - len(word) - 12, ("sigmas of an hour", _figure(figures.sigmas, 1)),
+            width - len(word) - 12, ("usual hours away", _figure(figures.sigmas, 1)),
             ("usage", _percent(margin.usage if margin else None)), _seen(watch))],
-        _pairs(width, ("funding_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
+        _pairs(width, ("funding_usdc_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
               ("funding_1d", f"{_figure(_usdc(figures.funding_1d, -1), 2, sign=True)} USDC"),
               ("funding_distance_1d", _percent(figures.funding_distance_1d, 3)),
               ("hours_to_breach", alone)),
         _pairs(width, ("largest", f"{figures.largest or _UNKNOWN} {share}"),
-              ("herfindahl", _figure(figures.herfindahl)),
+              ("concentration", _figure(figures.herfindahl)),
               ("long_notional", _figure(_usdc(figures.long_notional), 0)),
               ("short_notional", _figure(_usdc(figures.short_notional), 0)),
               ("net_notional", _figure(_usdc(figures.net_notional), 0, sign=True))),
@@ -4111,24 +4323,25 @@ _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     head = snapshot.header
-    word = head.mode.upper() or "MODE UNKNOWN"
-    style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
     speed = "" if head.speed is None else f" {_TIMES}{head.speed:g}"
-    speed, style = (f"{speed} PAUSED", "paused") if view.paused else (speed, style)
+    badge = _badge(head, speed, view.paused)
     live = head.connection.startswith("live")
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
         *([(0, stop[:1])] if stop else []),
-        (0, [(f" {word}{speed} ", style)]),
+        (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
+        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
-        (2, [(link, "good" if live else "watch")]),
+        *([(2, [(link, "good")])] if live else []),
         (3, _named("lag_p99_ms", _figure(head.lag_p99_ms, 1, unit=" ms"))),
         (4, _named("data_age_s", _figure(head.data_age_s, 1, unit=" s"))),
         (7, _named("frames_per_s", _figure(head.frames_per_s, 0, unit=" f/s"))),
@@ -4136,7 +4349,25 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (10, _named("cpu_percent", _figure(head.cpu_percent, 0, unit=" %"))),
         (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
+    parts = [(rank, row) for rank, row in parts if any(text for text, _ in row)]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+# A badge for each mode; real money has the loudest.
+_MODES: Final = ("trade", "replay", "paper", "watch", "live")
+
+
+def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
+    """Word what a run is: REPLAY, PAPER, WATCH, or TRADE with the network that takes the money."""
+    word = head.mode.upper() or "MODE UNKNOWN"
+    style = next((name for name in _MODES if name.upper() in word), "bold")
+    if style == "trade":
+        # Of a network and its markets the first word is the network.
+        network = head.source.split(" ")[0].upper()
+        word = f"!! {word} {network}".rstrip() + " !!" if network not in word else f"!! {word} !!"
+    return (
+        (f" {word}{speed} PAUSED ", "paused") if paused else (f" {word}{speed} ", f"mode {style}")
+    )
 
 
 def _late(seconds: float) -> str:
