@@ -467,8 +467,8 @@ def sample() -> Snapshot:
         decisions=_decisions(),
         verdicts=_verdicts(),
         fills=_fills(),
-        money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees_paid", 2_030_000),
-               ("funding_paid", 41_200)),
+        money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
+               ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
         watch=watched(), venue=_venue(), book=_book(),
         quality=QualityPart(

@@ -1095,7 +1095,8 @@ class _Table(NamedTuple):
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
     what stands under the list about the selected row, or else the first, in so many rows at most;
-    one `part` of the height is then for the list.
+    one `part` of the height is then for the list. In a `history` older rows give way to the whole
+    text of newer ones.
     """
 
     name: str
@@ -1109,6 +1110,7 @@ class _Table(NamedTuple):
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
     part: int = 2
+    history: bool = False
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1130,7 +1132,9 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
+    more = _more(body) if table.history else min(max(body // len(rows) - 1, 0), 2)
+    below = _lines_below(table, rows, chosen, columns, (room, width, body), more, bool(view.panel))
+    columns = _breaking(columns, room, width, table.gap, more)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -1143,19 +1147,65 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     return [*drawn[:high], *detail]
 
 
+def _more(body: int) -> int:
+    """Return how many lines more than one a row may take, by how many there are for all."""
+    return 0 if body < 4 else 1 if body < 12 else 2
+
+
 def _lines_below(
-    table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
-) -> Callable[[int], list[_Row]]:
+    table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
+    size: tuple[int, int, int], more: int, alone: bool,
+) -> Callable[[int], list[_Row]]:  # fmt: skip
     """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    room, width, body = size
+    most = more + (body >= 8 and table.history)
+    indent = " " * _indent(columns, table.gap)
 
     def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(part, "dim")] for part in parts] if text else []
+        parts = (
+            _broken(text, width - 4, width - 4, 99 if whole else max(most - 1, 0)) if text else ()
+        )
+        below: list[_Row] = [[("    " + part, "dim")] for part in parts]
+        if not columns[-1].width:
+            text, style = columns[-1].cell(rows[number])
+            rest = _broken(text, room, width - len(indent), more)[1:]
+            below = [[(indent + part, style)] for part in rest] + below
+        return below
 
+    room_for_all = body if alone else 0
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room and sum(needed) <= room  # integers
-    return lambda number: lines(number, whole or (room > 0 and number == chosen))
+    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
+    return lambda number: lines(number, whole or (alone and number == chosen))
+
+
+def _indent(columns: Sequence[_Column], gap: int) -> int:
+    return columns[0].width + gap if columns[0].width else 4
+
+
+def _breaking(columns: list[_Column], room: int, width: int, gap: int, more: int) -> list[_Column]:
+    """Let the column that grows show the first line of its text, where the others stand below."""
+    last = columns[-1]
+    if last.width or not more:
+        return columns
+    below = width - _indent(columns, gap)
+
+    def cell(row: Any) -> _Cell:
+        text, style = last.cell(row)
+        return _broken(text, room, below, more)[0], style
+
+    return [*columns[:-1], last._replace(cell=cell)]
+
+
+@lru_cache(maxsize=4096)
+def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
+    """Break a text into a line of `room` and at most so many more of `width` cells."""
+    # Letters of two cells are cut, not broken.
+    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
+        return (text,)
+    first, *lines = wrap(text, room, break_on_hyphens=False)
+    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
+    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1754,7 +1804,7 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
     _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
     _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
     _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
+), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
 
 
 def _history(snapshot: Snapshot) -> list[TapeRow]:
@@ -1788,9 +1838,8 @@ def _event(row: TapeRow) -> _Cell:
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    # What is paid is a cost, and positive; what was received instead is negative.
-    money = [(name, _figure(_usdc(quote), sign=not name.endswith("_paid")))
-             for name, quote in snapshot.money]  # fmt: skip
+    # What is paid is a cost, and negative.
+    money = [(name, _figure(_usdc(quote), sign=True)) for name, quote in snapshot.money]
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
@@ -1803,9 +1852,9 @@ _EVENT_COLUMNS: Final = (
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
 _ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results)  # fmt: skip
+                        above=_results, history=True)  # fmt: skip
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet")  # fmt: skip
+                      "nothing has happened yet", history=True)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -3834,12 +3883,14 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    of = None
+    if part.deposited is not None:
+        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
     gain = None
     if part.equity and part.deposited:
         gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
-        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (0, [(f"{now} USDC", "bold")]),
         (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
@@ -4432,56 +4483,98 @@ def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
 
 # === Layout ===
 # Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
-# by their names alone, and reads nothing of what they show.
+# by their names alone, and of what they show how many rows it takes.
 
 
 class _Band(NamedTuple):
-    """Panels side by side: the least and the wanted height, and a share of what is over."""
+    """Panels side by side: the least and the wanted height, and a share of what is over.
+
+    What the panels in `by` show makes a band no higher than they need.
+    """
 
     least: int
     wanted: int
     share: int
     names: tuple[tuple[str, float], ...]
+    by: tuple[str, ...] = ()
 
 
-_STACK: Final = (
-    _Band(4, 6, 1, (("positions", 1.0),)),
-    _Band(4, 9, 2, (("markets", 1.0),)),
-    _Band(4, 6, 1, (("decisions", 1.0),)),
-    _Band(4, 7, 1, (("tape", 1.0),)),
-)
+_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
+    (230, 64, (
+        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _BOTH,
+        _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
+        _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
+        _Band(6, 9, 0, (("wire", 0.36), ("quality", 0.32), ("speed", 0.32))),
+        _TAPES,
+    )),
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
-        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
-        _Band(7, 11, 2, (
-            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
-        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
+        _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
+        _Band(6, 8, 0, (
+            ("signals", 0.28), ("wire", 0.26), ("quality", 0.24), ("speed", 0.22))),
+        _TAPES,
     )),
     (140, 42, (
-        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
-        _STACK[0],
-        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
-        *_STACK[2:],
+        _Band(9, 11, 0, (("safety", 0.52), ("equity", 0.48))),
+        _HELD,
+        _SEEN,
+        _Band(8, 10, 2, (("candles", 0.62), ("book", 0.38))),
+        _TAPES._replace(names=(("tape", 1.0),)),
     )),
-    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
-    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
-    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
+    (110, 32, (
+        _Band(8, 10, 0, (("safety", 0.58), ("equity", 0.42))),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(6, 9, 2, (("candles", 0.6), ("book", 0.4))),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (60, 38, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(4, 8, 1, (("equity", 1.0),)),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(4, 6, 1, (("decisions", 1.0),)),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (0, 0, (
+        _Band(1, 10, 0, (("safety", 1.0),)),
+        _Band(1, 1, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(3, 6, 2, (("tape", 1.0),)),
+    )),
 )  # fmt: skip
 
 
-def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
+def _bands(
+    alone: str, width: int, height: int, needs: Callable[[str], int]
+) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Yield (height, panels with widths) from top to bottom, filling the space exactly.
+
+    `needs` is how many rows a panel that sizes its band takes with its frame.
+    """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
     for high, band in zip(_heights(bands, height), bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
         yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]  # integers
+
+
+def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    if not band.by:
+        return band
+    return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
 
 
 def _heights(bands: Sequence[_Band], height: int) -> list[int]:
@@ -4505,20 +4598,23 @@ _FULL: Final = Theme()
 
 
 class _Panel(NamedTuple):
-    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
+    """A panel: its title, what draws it, a note beside the title, its frame's style, its rows."""
 
     title: str
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
+    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
 
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
     "equity": _Panel("equity", _equity_rows),
-    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
-    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
+                        rows=lambda snapshot: len(snapshot.positions) + 1),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets),
+                      rows=lambda snapshot: len(snapshot.markets) + 1),
     "signals": _Panel("signals", _SIGNALS),
     "decisions": _Panel("decisions", _DECISIONS),
     "orders": _Panel("orders and fills", _ORDERS),
@@ -4609,7 +4705,11 @@ def dashboard(
 
     alone = "help" if view.help else "why" if view.why else view.panel
     rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0)):
+
+    def needs(name: str) -> int:
+        return _PANELS[name].rows(snapshot) + 2  # with its frame
+
+    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0), needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))

@@ -97,8 +97,8 @@ def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
     return (
         ("realized_pnl", ledger.realized_pnl),
         ("unrealized_pnl", ledger.unrealized_pnl),
-        ("fees_paid", ledger.fees_paid),
-        ("funding_paid", ledger.funding_paid - ledger.unsettled),
+        ("fees", -ledger.fees_paid),
+        ("funding", ledger.unsettled - ledger.funding_paid),
     )
 
 
