@@ -18,6 +18,7 @@ from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
+from bot.run.feeds import Feeds
 from bot.run.links import Links
 from bot.run.marks import Marks
 from bot.run.way import Way
@@ -50,6 +51,7 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        self.feeds = Feeds()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
@@ -74,6 +76,7 @@ class Shown:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
+        self.feeds.take(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
         if self.links is not None:
