@@ -10,7 +10,9 @@ from dydx_panels import (
     BookPart,
     CandleRow,
     CandlesPart,
+    EquityPart,
     FeedRow,
+    FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
@@ -20,6 +22,8 @@ from dydx_panels import (
     LinkPart,
     LinkRow,
     MarketRow,
+    OrderRow,
+    PerformancePart,
     PriceRow,
     PricesPart,
     QualityPart,
@@ -32,15 +36,27 @@ from dydx_panels import (
     TapeRow,
     TurnRow,
     VenuePart,
+    WalkPart,
+    WalkRow,
     WayChange,
     WayPart,
     WayStage,
     WirePart,
     Witnessed,
 )
-from dydx_paper import Performance
+from dydx_paper import (
+    Execution,
+    MarketTrades,
+    Performance,
+    RoundTrip,
+    Stamp,
+    TradeFigures,
+    distribution,
+    execution_figures,
+)
 from dydx_risk import (
     Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -57,8 +73,9 @@ from dydx_risk import (
     suggest_leverage,
 )
 from dydx_signals import Score
-from dydx_strategy import Decision
+from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import HealthCheck, settings
+from msgspec.structs import replace
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 # A property is about what comes out, not about how busy the machine was.
@@ -247,18 +264,123 @@ def _triggers() -> tuple[Trigger, ...]:
     )  # fmt: skip
 
 
+_DID = Performance(
+    trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
+    average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
+    drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
+    turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0,
+)  # fmt: skip
+
+
+def _trip(place: int, ticker: str, pnl: float, **fields: object) -> RoundTrip:
+    known = {
+        "is_long": pnl > 0, "pnl": pnl, "fees": 2.1, "funding": 0.3, "entry": 3_012.44,
+        "exit": 3_019.2, "size": 2.1, "usdc": 6_326.12, "share": 0.61,
+        "opened": Stamp(seq=40_000 + place, at=NOW - place * 90 * SECOND, time_ns=1),
+        "ended": Stamp(seq=41_000 + place, at=NOW - place * 60 * SECOND,
+                       time_ns=1 + (place + 1) * 40 * SECOND),
+    }  # fmt: skip
+    return RoundTrip(ticker=ticker, **{**known, **fields})  # type: ignore[arg-type]
+
+
+def _performance() -> PerformancePart:
+    trips = (_trip(1, "ETH-USD", 31.2), _trip(2, "SOL-USD", -22.4, size=None, usdc=None, share=None),
+             _trip(3, "ETH-USD", 4.05), _trip(4, "BTC-USD", -61.0, exit=None))  # fmt: skip
+    fills = (
+        execution(0),
+        execution(1),
+        execution(2, liquidity="MAKER", mid_sent=None, waited_ns=None),
+    )
+    return PerformancePart(
+        performance=_DID, won=5, lost=7, fills=31, fees=16_010_000, funding=-41_200, insurance=0,
+        queue="pessimistic", executions=fills, costs=execution_figures(fills),
+        trades=TradeFigures(
+            trips=trips, bars=distribution([trip.pnl for trip in trips], 12), expectancy=-12.04,
+            payoff=0.42, best=trips[0], worst=trips[3], held_s=(80.0, 120.0, 4_000.0),
+            usdc=(6_326.0, 6_326.0, 6_326.0), share=(0.61, 0.61, 0.61),
+            markets=(
+                MarketTrades(ticker="ETH-USD", trades=2, won=2, pnl=35.25, fees=4.2, funding=0.6,
+                             best=31.2, worst=4.05),
+                MarketTrades(ticker="SOL-USD", trades=1, won=0, pnl=-22.4, fees=2.1, funding=0.3,
+                             best=-22.4, worst=-22.4),
+            ),
+        ),
+    )  # fmt: skip
+
+
 def _venue() -> VenuePart:
     return VenuePart(
-        performance=Performance(
-            trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
-            average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
-            drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
-            turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0),
+        performance=_DID,
         liquidations=1, maker_ppm=100, taker_ppm=500, queue="pessimistic", error=0.214, pending=2,
         fills=(Witnessed("ETH-USD", 20_000_000_000, 18_000_000_000, 0.1),
                Witnessed("SOL-USD", 8_000_000_000, 4_000_000_000, 0.5)),
         refusals=(("ErrGTBExceedsMax", 3), ("ErrInvalidClob", 1)), owed=(("SOL-USD", 2),),
     )  # fmt: skip
+
+
+def execution(place: int = 0, **fields: object) -> Execution:
+    """Return a fill of the order of the sample; what is not given is of no matter."""
+    known = {
+        "id": f"F{place + 9}", "order": "O4", "ticker": "ETH-USD", "side": "BUY",
+        "size": 1.4 / (place + 1), "price": 3012.6 + place / 10, "liquidity": "TAKER",
+        "fee": 2_108_000 // (place + 1), "mid_price": 3012.5, "mid_sent": 3012.45,
+        "waited_ns": 31_000_000, "seq": 48_191 + place, "at": NOW - SECOND,
+    }  # fmt: skip
+    return Execution(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _look() -> Look:
+    chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
+    return Look(
+        seq=48_190, at=NOW - SECOND, settings=chosen, equity_usdc=10_412.33, gross_usdc=9_476.0,
+        limit_usdc=31_236.99, taken=2,
+        markets=(
+            Ranked(ticker="ETH-USD", score=72.4, has_usdc=0.0, strength=0.827, earns_usdc=5_707.0,
+                   wants_usdc=5_707.0, gets_usdc=4_217.0, why="score 72.4 ≥ 60 to go long"),
+            Ranked(ticker="SOL-USD", score=31.0, has_usdc=-1_483.0, strength=0.6,
+                   earns_usdc=-4_998.0, wants_usdc=-1_483.0, gets_usdc=-1_483.0,
+                   why="held 12 s < 30 s"),
+            Ranked(ticker="BTC-USD", score=52.0, has_usdc=0.0, strength=0.0, earns_usdc=3_124.0,
+                   wants_usdc=0.0, gets_usdc=0.0, why="score 52.0 < 60 to go long"),
+        ),
+    )  # fmt: skip
+
+
+def order_row(**fields: object) -> OrderRow:
+    """Return an order that was partly filled; what is not given is of no matter."""
+    known = {
+        "id": "O4", "at": NOW - SECOND, "seq": 48_192, "ticker": "ETH-USD", "side": "BUY",
+        "size": 2.8, "filled": 2.1, "price": 3015.0, "average": 3012.63, "fee": 3_162_000,
+        "kind": "at once", "status": "cancelled", "why": "immediate or cancel would rest on book",
+        "verdict": "V16", "by": "D42", "fills": (execution(0), execution(1)),
+    }  # fmt: skip
+    return OrderRow(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _walk() -> WalkPart:
+    bought, sold, stays = _decisions()
+    look, scores = _look(), _market(0).scores
+    bought = replace(bought, scores=scores, score=composite(scores, look.settings).value)
+    before = MarginFigures(10_412_330_000, 301_240_000, 180_744_000, 9_476_000_000, 9_300_000_000)
+    after = MarginFigures(10_399_120_000, 512_000_000, 307_200_000, 13_693_000_000, 13_500_000_000)
+    approved = Approved(id="V16", at=NOW - SECOND, seq=48_190, order=order("ETH-USD", side="BUY"),
+                        decision=bought, before=before, after=after,
+                        why="buy 2.8 ETH-USD at <= 3,015.0: leverage 1.32")  # fmt: skip
+    limits = (
+        Check(reason="LEVERAGE", what="leverage", would_be=1.32, limit=5.0, unit="x"),
+        Check(reason="DISTANCE", what="distance to liquidation", would_be=0.11, limit=0.12,
+              unit="%", is_least=True),
+        Check(reason="NOTIONAL", what="notional", would_be=None, limit=9_000.0, unit="USDC"),
+    )  # fmt: skip
+    denied = _verdicts()[1]
+    assert isinstance(denied, Denied)
+    return WalkPart(rows=(
+        WalkRow(decision=bought, strategy="rank", composite=composite(scores, look.settings),
+                look=look, verdict=approved, checks=limits, orders=(order_row(),)),
+        WalkRow(decision=replace(sold, scores=scores), strategy="sniper",
+                limits={"arm": 3.0, "leave": 1.0}, verdict=denied),
+        WalkRow(decision=stays, strategy="rank", look=look, composite=composite((), look.settings)),
+    ))  # fmt: skip
 
 
 def _verdicts() -> tuple[Verdict, ...]:
@@ -338,6 +460,7 @@ def sample() -> Snapshot:
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
+        equity=_equity(),
         positions=positions,
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
@@ -367,8 +490,26 @@ def sample() -> Snapshot:
         prices=_prices(),
         signals=_score_histories(),
         funding=_funding(),
+        walk=_walk(),
+        performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
+    )  # fmt: skip
+
+
+def _equity() -> EquityPart:
+    worth = [10_000 + 260 * math.sin(n / 14) + 3.4 * n for n in range(90)]
+    peaks = [max(worth[: n + 1]) for n in range(90)]
+    falls = tuple(1 - usdc / peak for usdc, peak in zip(worth, peaks, strict=True))
+    return EquityPart(
+        at=tuple(NOW - (89 - n) * 10 * SECOND for n in range(90)),
+        seqs=tuple(48_211 - (89 - n) * 31 for n in range(90)),
+        equity=tuple(worth), low=tuple(usdc - 4 for usdc in worth),
+        high=tuple(usdc + 3 for usdc in worth), profit=tuple(usdc - 10_000 for usdc in worth),
+        fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
+        leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
+        today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
+        deepest=412.5, deepest_share=0.041,
     )  # fmt: skip
 
 
@@ -386,6 +527,10 @@ def _candles() -> CandlesPart:
         market=perpetual("ETH-USD", -9, 100_000),
         resolution="1MIN",
         rows=tuple(rows),
+        fills=(
+            FillMark(NOW - 41 * 60 * SECOND, "BUY", 3_012.1, 2.7, False, 46_201),
+            FillMark(NOW - 9 * 60 * SECOND, "SELL", 3_014.9, 0.6, True, 48_102),
+        ),
     )
 
 

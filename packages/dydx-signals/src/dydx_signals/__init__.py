@@ -2064,11 +2064,14 @@ _Timed = TypeVar("_Timed", Scored, Score)
 _Folded = TypeVar("_Folded")
 
 
-def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
+def every(
+    seconds: float, due: dict[str, int] | None = None
+) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
     """Pass at most one of each market in so many seconds of event time: the first of each.
 
-    Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Here a and b are a second apart, as are b and c, and `seconds` is 2:
+    With `due`, its maker holds when the next of each market is. Hot or cold as the source is,
+    replays nothing, runs on the source's thread, completes and errors with it. Here a and b are a
+    second apart, as are b and c, and `seconds` is 2:
 
         scores  --a--b--c--|
         every   --a-----c--|
@@ -2082,7 +2085,7 @@ def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
         due[ticker] = at + period
         return (one,)
 
-    return fold(dict[str, int], step)
+    return fold(dict[str, int] if due is None else lambda: due, step)
 
 
 def latest(*signals: str) -> Callable[[Observable[Scored]], Observable[tuple[Score, ...]]]:

@@ -8,11 +8,11 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
-from dydx_paper import Ledger, Performance, performance
+from dydx_paper import Ledger, Performance, TradeFigures, performance, trade_figures
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
@@ -71,6 +71,11 @@ class Shown:
         self._distance_due = 0
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
+        self._trades: tuple[object, TradeFigures] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
+        return vars(self) | {"_watch": None, "way": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
@@ -144,3 +149,15 @@ class Shown:
         if self._performance is None or self._performance[0] != known:
             self._performance = known, performance(ledger)
         return self._performance[1]
+
+    def trades(self) -> TradeFigures | None:
+        """Return what the paper account's trades came to, computed again when one has ended."""
+        if (ledger := self._ledger) is None:
+            return None
+        tally = ledger.tally
+        known = tally.won, tally.lost, tally.even, ledger.deposits
+        if self._trades is None or self._trades[0] != known:
+            views = self._data.views.values()
+            markets = {view.ticker: view.market for view in views if view.market is not None}
+            self._trades = known, trade_figures(ledger.history, ledger.deposits, markets)
+        return self._trades[1]

@@ -38,6 +38,7 @@ from msgspec.structs import replace
 from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
 from bot.screen.link import link_of
+from bot.screen.walks import performance, walk
 from bot.screen.way import way_of
 
 TRADES: Final = 60
@@ -233,4 +234,6 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "prices": _prices,
     "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
+    "walk": lambda bot, _: walk(bot),
+    "performance": lambda bot, _: performance(bot),
 }

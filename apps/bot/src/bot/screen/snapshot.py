@@ -23,6 +23,7 @@ from dydx_panels import (
     Snapshot,
     SpeedPart,
     TapeRow,
+    TimelinePart,
     VenuePart,
     WirePart,
     Witnessed,
@@ -45,9 +46,15 @@ OF_MARKETS: Final = {"crossed", "stale"}
 
 
 def snapshot_of(
-    bot: Bot, *, mode: str, name: str, speed: float | None, panel: str = ""
+    bot: Bot,
+    *,
+    mode: str,
+    name: str,
+    speed: float | None,
+    panel: str = "",
+    timeline: TimelinePart | None = None,
 ) -> Snapshot:
-    """Copy what stands now; `speed` is the replay's, None when live, `panel` is shown alone."""
+    """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
@@ -71,6 +78,7 @@ def snapshot_of(
         wire=_wire(bot),
         tape=tuple(islice(_rows(entries), ROWS)),
         detections=_detections(bot),
+        timeline=timeline,
         candles=candles_of(bot, shown),
         **closeup(bot, panel, shown),
     )
@@ -215,6 +223,7 @@ def _equity(bot: Bot) -> EquityPart:
         low=columns.low,
         high=columns.high,
         profit=columns.profit,
+        fall=columns.fall,
         distance=columns.distance,
         leverage=columns.leverage,
         every_s=curve.every_ns / 1e9,
