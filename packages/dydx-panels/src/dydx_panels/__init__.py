@@ -2659,17 +2659,13 @@ _TURN_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _circuit(row: RestRow) -> _Cell:
-    if not row.circuit:
-        return _UNKNOWN, "dim"
-    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
-    return row.circuit + wait, "dim" if row.circuit == "closed" else "watch"
-
-
 def _failures(row: RestRow) -> _Cell:
-    if not row.errors:
-        return "none", "dim"
-    return ", ".join(f"{count:,} {kind}" for kind, count in row.errors), "watch"
+    """Say what failed, and first of all that the breaker lets no request through."""
+    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
+    failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
+    return (words, "watch") if words else ("nothing", "dim")
 
 
 _REST_COLUMNS: Final = (
@@ -2679,7 +2675,6 @@ _REST_COLUMNS: Final = (
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
     _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
-    _Column("breaker", 12, _circuit, 2, True),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
