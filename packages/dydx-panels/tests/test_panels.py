@@ -1059,7 +1059,7 @@ def test_the_way_shows_each_layer_before_and_after(full: Snapshot) -> None:
     """What a frame moved stands first, with its sign; what came of it has its id."""
     text = drawn("way", full, View(panel="way"), 120, 30)
 
-    assert "best_bid 3,012.2 → 3,012.3 ▲ · bid_size 2.000 → 1.500 ▼" in text
+    assert "best bid 3,012.2 → 3,012.3 ▲ · bid size 2.000 → 1.500 ▼" in text
     assert "funding/h unknown → +0.0013 %" in text
     assert "distance 11.8 % → 11.7 % ▼" in text
     assert "momentum 57.2 → 58.0 ▲ · volume 71.0" in text
@@ -1094,3 +1094,33 @@ def test_without_a_frame_there_is_no_way() -> None:
     text = drawn("way", Snapshot(), View(panel="way"), 80, 10)
 
     assert "no frame since this panel is open" in text
+
+
+# === Connection ===
+
+
+def test_a_lost_connection_says_since_when_and_why(full: Snapshot) -> None:
+    """State, reason and history in words, REST with its breaker, and what waits for a limit."""
+    text = drawn("link", full, View(panel="link"), 200, 30)
+
+    assert "● reconnecting for 4.2 s: c2: 1006 connection reset" in text
+    assert "lag of trades p50 / p99 / max 41.2 ms / 210 ms / 212 ms" in text
+    assert re.search(r"c2 +live +reconnecting +until now +(#48190 +)?1006 connection reset", text)
+    assert re.search(r"40 .*88.0 ms / 412 ms +breaker open, retry in 3", text)
+    assert re.search(r"default +0 / 100 +4 +4.2 s +31.0 s +2 ", text)
+    assert re.search(r"v4_orderbook +ETH-USD +40,100 +4.0", text)
+    assert "lost 3 connection reset" in text
+
+
+@pytest.mark.parametrize("height", [24, 60])
+def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
+    """No list ends without a word."""
+    many = tuple(replace(full.link.feeds[0], ticker=f"T{n}-USD") for n in range(80))
+    text = drawn("link", replace(full, link=replace(full.link, feeds=many)), None, 120, height)
+
+    assert re.search(r"and \d+ more", text)
+
+
+def test_an_unknown_connection_is_none() -> None:
+    """Before the first frame nothing is live."""
+    assert "no connection since" in drawn("link", Snapshot(), View(panel="link"), 80, 10)

@@ -21,6 +21,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -49,12 +50,12 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart",
-    "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart",
-    "PriceRow", "PricesPart", "QualityPart", "QualityRow", "ResultPart", "SafetyPart",
-    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "TimelinePart", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart",
-    "WayStage", "WirePart", "Witnessed",
+    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
+    "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
+    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -453,6 +454,94 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection: its state, why and for how long, what came by it, and its pings in ms."""
+
+    link: str
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    silent_s: float | None = None
+    frames: int = 0
+    losses: int = 0
+    pings_ms: tuple[tuple[str, float], ...] = ()
+
+
+class TurnRow(msgspec.Struct, frozen=True):
+    """One change of a connection's state, and for how long the new one lasted, if it is over."""
+
+    at: int
+    link: str
+    was: str
+    state: str
+    reason: str
+    lasted_s: float | None = None
+    seq: int = 0
+
+
+class RestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint of REST answers: `took_ms` at percentiles, failures by class.
+
+    Of a recording the answers are known, and no more: the rest is None.
+    """
+
+    endpoint: str
+    answered: int = 0
+    requested: int | None = None
+    per_minute: float | None = None
+    took_ms: tuple[tuple[str, float], ...] = ()
+    errors: tuple[tuple[str, int], ...] = ()
+    circuit: str = ""
+    retry_in_s: float | None = None
+    good_age_s: float | None = None
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests that share a rate limit stand: how many may be sent, what waits, how long.
+
+    `limited` counts the venue's refusals, 429, `waited_s` all the time that requests waited.
+    """
+
+    group: str
+    limit: int = 0
+    left: int = 0
+    queued: int = 0
+    wait_s: float = 0.0
+    waits: int = 0
+    waited_s: float = 0.0
+    limited: int = 0
+
+
+class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one channel and market: how many frames, and how many a second of late."""
+
+    channel: str
+    ticker: str = ""
+    frames: int = 0
+    per_s: float | None = None
+
+
+class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections: together and each, what they were before, REST, and what comes by them.
+
+    `lag_ms` is from the venue's stamp of a trade to its receipt, of all markets, at percentiles;
+    `block_ms` the same of the newest block. `errors` are (where, what, how often).
+    """
+
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    lag_ms: tuple[tuple[str, float], ...] = ()
+    block_ms: float | None = None
+    late_ms: float | None = None
+    links: tuple[LinkRow, ...] = ()
+    turns: tuple[TurnRow, ...] = ()
+    rest: tuple[RestRow, ...] = ()
+    limits: tuple[LimitRow, ...] = ()
+    feeds: tuple[FeedRow, ...] = ()
+    errors: tuple[tuple[str, str, int], ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -757,6 +846,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
+    link: LinkPart = LinkPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -801,7 +891,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "link": "connection", "flight": "way out", "venue": "paper venue",
     "walk": "decision walk",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial margin",
@@ -834,6 +924,11 @@ _WORDS: Final = {
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a connection
+    "backing_off": "reconnecting", "stale": "silent",
+    # What a frame changes
+    "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
+    "last_trade": "last trade", "open_orders": "open orders",
     # States of a market
     "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
     "FINAL_SETTLEMENT": "SETTLING",
@@ -1259,6 +1354,19 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
 
 
 def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
@@ -2594,6 +2702,165 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Connection ===
+# What the program hangs by: each link, what it was before and why, how REST answers, and what comes
+# by channel and market. What a recording does not hold is unknown, never 0.
+
+_LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
+                       "subscribing": "watch"}  # fmt: skip
+
+
+def _age(seconds: float | None) -> str:
+    """Write how long something lasts, in the unit that suits it."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= length:
+            return _figure(seconds / length, 1, unit=f" {unit}")
+    return _figure(seconds, 1, unit=" s")
+
+
+def _milliseconds(ms: float | None) -> str:
+    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+
+
+def _link_state(state: str) -> _Cell:
+    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+
+
+def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """Write percentiles that are known, one after the other."""
+    known = dict(shares)
+    return " / ".join(_milliseconds(known.get(name)) for name in names) if known else _UNKNOWN
+
+
+_LINK_COLUMNS: Final = (
+    _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
+    _Column("state", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("silent", 8, lambda row: (
+        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
+    _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
+    _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
+    _Column("why", 0, lambda row: (row.reason, "dim"), 4, True),
+)  # fmt: skip
+_TURN_COLUMNS: Final = (
+    _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
+    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("to", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("lasted", 9, lambda row: (
+        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+    _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
+    _Column("why", 0, lambda row: (row.reason, ""), 0, True),
+)  # fmt: skip
+
+
+def _failures(row: RestRow) -> _Cell:
+    """Say what failed, and first of all that the breaker lets no request through."""
+    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
+    failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
+    return (words, "watch") if words else ("nothing", "dim")
+
+
+_REST_COLUMNS: Final = (
+    _Column("endpoint", 34, lambda row: (row.endpoint, "bold"), 0, True),
+    _Column("answered", 8, lambda row: (_figure(row.answered, 0), "")),
+    _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
+    _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
+    _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
+    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("failed", 0, _failures, 0, True),
+)  # fmt: skip
+_LIMIT_COLUMNS: Final = (
+    _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
+    _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
+    _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
+    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
+)
+_FEED_COLUMNS: Final = (
+    _Column("channel", 16, lambda row: (row.channel, "bold"), 0, True),
+    _Column("of", 12, lambda row: (row.ticker, ""), 0, True),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), "")),
+    _Column("a second", 9, lambda row: (_figure(row.per_s, 1), "")),
+)
+
+
+def _link_head(link: LinkPart, width: int) -> list[_Row]:
+    state, style = _link_state(link.state)
+    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason else []
+    lags = _shares(link.lag_ms, ("p50", "p99", "max"))
+    lag = [
+        (0, _named("lag of trades p50 / p99 / max", lags)),
+        (1, _named("newest block", _milliseconds(link.block_ms))),
+        (2, _named("frames wait", "no" if link.late_ms is None else _milliseconds(link.late_ms),
+                   "" if link.late_ms is None else "watch")),
+    ]  # fmt: skip
+    return [[(f"● {state}", style), *since, *reason], _chunks(lag, width)]
+
+
+def _blocks(blocks: Sequence[Sequence[_Row]], height: int) -> list[_Row]:
+    """Put lists below one another, a blank row between them, the most important first.
+
+    Each gets its share of the rows; where that would be its title alone the last ones go.
+    """
+    shown = [block for block in blocks if block]
+    while True:
+        rooms = _rooms([len(block) for block in shown], height - len(shown) + 1)
+        cut = [room for room, block in zip(rooms, shown, strict=True) if room < len(block)]
+        if len(shown) < 2 or min(cut, default=_LEAST_ROWS) >= _LEAST_ROWS:
+            break
+        shown.pop()
+    rows: list[_Row] = []
+    for block, room in zip(shown, rooms, strict=True):
+        rows += [[]] if rows else []
+        rows += block[:room]
+        if room < len(block):
+            rows[-1] = [(f"and {len(block) - room + 1} more", "dim")]
+    return rows
+
+
+_LEAST_ROWS: Final = 3  # a title, a row, and how many more there are
+
+
+def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the connections, their history, REST, and the rates by channel and market."""
+    link = snapshot.link
+    if not link.links:
+        return [[("no connection since this panel is open", "dim")]]
+    head = _link_head(link, width)
+    wide = width >= 170
+    half = (width - 3) // 2 if wide else width
+    errors: list[_Row] = [
+        [(f"{where} ", "bold"), (f"{count:,} ", "watch"), (what, "")]
+        for where, what, count in link.errors
+    ]
+    left = [
+        _rows_under(_LINK_COLUMNS, link.links, half),
+        _rows_under(_TURN_COLUMNS, link.turns, half) if link.turns else [],
+        [[("what went wrong, most often first", "dim")], *errors] if errors else [],
+    ]
+    without: list[_Row] = [[("REST: no request in this run", "dim")]]
+    right = [
+        _rows_under(_REST_COLUMNS, link.rest, half) if link.rest else without,
+        _rows_under(_LIMIT_COLUMNS, link.limits, half) if link.limits else [],
+        _rows_under(_FEED_COLUMNS, link.feeds, half),
+    ]
+    if wide:
+        return [
+            *head,
+            [],
+            *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
+        ]
+    return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
 # === Way of the data ===
 # One frame through the layers: its text, what it changed in each, what came of it, and how long
 # each took. Draws what was measured: a layer that the frame did not reach is not there.
@@ -2602,7 +2869,7 @@ _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
     "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
-    "initial_margin": (2, " USDC"), "open": (0, ""),
+    "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
 
@@ -2702,19 +2969,6 @@ def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
         rows.append([*cells, *lines[0]])
         rows += ([(" " * left, ""), *line] for line in lines[1:high])
     return rows
-
-
-def _rooms(wanted: Sequence[int], height: int) -> list[int]:
-    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
-    most = max(wanted, default=0)
-    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
-        most -= 1
-    rooms = [min(rows, most) for rows in wanted]
-    left = max(height - sum(rooms), 0)  # integers
-    for place, rows in enumerate(wanted):
-        more = min(rows - rooms[place], left)
-        rooms[place], left = rooms[place] + more, left - more
-    return rooms
 
 
 _LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
@@ -3479,7 +3733,7 @@ def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
 def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
-        return [(f"last known {_age(safety.doubt_s)} ago", "watch")]
+        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -3490,7 +3744,7 @@ def _head_words(safety: SafetyPart) -> _Row:
     return [*lost, (moved, direction)]
 
 
-def _age(seconds: float | None) -> str:
+def _ago(seconds: float | None) -> str:
     if seconds is None or seconds < 120:
         return _figure(seconds, 0, unit=" s")
     return _figure(seconds / 60, 0, unit=" min")
@@ -4357,7 +4611,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "u": "accounts",
+    "g": "walk", "p": "performance", "u": "accounts", "l": "link",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4622,6 +4876,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),

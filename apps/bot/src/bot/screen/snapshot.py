@@ -183,6 +183,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.shown.watched]
     connection, why = _connection(bot)
+    wait_s = 0.0 if (vitals := bot.shown.feeds.vitals) is None else vitals.rest_wait_s
     return HeaderPart(
         mode=mode,
         source=name,
@@ -190,7 +191,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         clock_ns=data.at or None,
         connection=connection,
         link_why=why,
-        waits_s=wait if (wait := bot.shown.rest_wait()) >= WAIT_S else None,
+        waits_s=wait_s if wait_s >= WAIT_S else None,
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         late_s=data.chain.lag_ns / 1e9 or None,
