@@ -36,7 +36,7 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot
 from bot.screen.allocation import strategies
-from bot.screen.walks import performance, walk
+from bot.screen.walks import margins, performance, walk
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
@@ -47,7 +47,9 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
-    return {} if make is None or view is None else {panel: make(bot, view)}
+    if make is None or view is None:
+        return {}
+    return {_FIELDS.get(panel, panel): make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -201,6 +203,8 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
+# The parts that have another name than their panel.
+_FIELDS: Final = {"margin": "margins"}
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
@@ -208,4 +212,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
+    "margin": lambda bot, _: margins(bot),
 }
