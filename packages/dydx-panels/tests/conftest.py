@@ -10,11 +10,14 @@ from dydx_panels import (
     BookPart,
     CandleRow,
     CandlesPart,
+    EquityPart,
+    FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
     HeaderPart,
     HeldCosts,
+    LayerRow,
     MarginRow,
     MarketRow,
     OrderRow,
@@ -24,12 +27,16 @@ from dydx_panels import (
     QualityPart,
     QualityRow,
     SafetyPart,
+    ScoreHistory,
     Snapshot,
     SpeedPart,
     TapeRow,
     VenuePart,
     WalkPart,
     WalkRow,
+    WayChange,
+    WayPart,
+    WayStage,
     WirePart,
     Witnessed,
 )
@@ -465,6 +472,7 @@ def sample() -> Snapshot:
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
+        equity=_equity(),
         positions=positions,
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
@@ -485,11 +493,13 @@ def sample() -> Snapshot:
             throughput=tuple(1_000 + 200 * math.sin(i / 3) for i in range(40)),
             draw_ms=1.81,
         ),
+        way=_way(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
         flow=_flow(),
         prices=_prices(),
+        signals=_score_histories(),
         funding=_funding(),
         walk=_walk(),
         held=(HeldCosts(ticker="ETH-USD", fees=-3_162_000, funding=-41_200, owed=-1_100),
@@ -498,6 +508,22 @@ def sample() -> Snapshot:
         performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
+    )  # fmt: skip
+
+
+def _equity() -> EquityPart:
+    worth = [10_000 + 260 * math.sin(n / 14) + 3.4 * n for n in range(90)]
+    peaks = [max(worth[: n + 1]) for n in range(90)]
+    falls = tuple(1 - usdc / peak for usdc, peak in zip(worth, peaks, strict=True))
+    return EquityPart(
+        at=tuple(NOW - (89 - n) * 10 * SECOND for n in range(90)),
+        seqs=tuple(48_211 - (89 - n) * 31 for n in range(90)),
+        equity=tuple(worth), low=tuple(usdc - 4 for usdc in worth),
+        high=tuple(usdc + 3 for usdc in worth), profit=tuple(usdc - 10_000 for usdc in worth),
+        fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
+        leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
+        today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
+        deepest=412.5, deepest_share=0.041,
     )  # fmt: skip
 
 
@@ -515,6 +541,10 @@ def _candles() -> CandlesPart:
         market=perpetual("ETH-USD", -9, 100_000),
         resolution="1MIN",
         rows=tuple(rows),
+        fills=(
+            FillMark(NOW - 41 * 60 * SECOND, "BUY", 3_012.1, 2.7, False, 46_201),
+            FillMark(NOW - 9 * 60 * SECOND, "SELL", 3_014.9, 0.6, True, 48_102),
+        ),
     )
 
 
@@ -530,6 +560,50 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _way() -> WayPart:
+    def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
+        shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
+        return LayerRow(stage=stage, frames=48_211, took_us=shares, share=share, errors=errors)
+
+    text = '{"type":"channel_batch_data","connection_id":"8f2","contents":[{"bids":[["3012.3","2"'
+    return WayPart(
+        seq=48_190, at=NOW, ticker="ETH-USD", channel="v4_orderbook", size=1_148, took_us=182.4,
+        market=perpetual("ETH-USD", -9, 100_000), why="led to D42",
+        stages=(
+            WayStage(stage="wire", texts=(("", text * 3),)),
+            WayStage(stage="decoding", at_us=0.0, took_us=4.2, calls=1,
+                     texts=(("", "BookContents(bids=[('3012.3', '2')], asks=[])"),)),
+            WayStage(stage="data", at_us=4.2, took_us=11.0, calls=1, changes=(
+                WayChange("best_bid", 3_012.2, 3_012.3), WayChange("bid_size", 2.0, 1.5),
+                WayChange("mid_price", 3_012.4, 3_012.4), WayChange("funding_1h", None, 1.25e-5))),
+            WayStage(stage="venue", at_us=15.4, took_us=2.1, calls=1),
+            WayStage(stage="risk", at_us=17.9, took_us=1.9, calls=1, changes=(
+                WayChange("distance", 0.118, 0.117), WayChange("net_collateral", 10_412.33, 10_410.0))),
+            WayStage(stage="signals", at_us=20.1, took_us=3.1, calls=1, changes=(
+                WayChange("momentum", 57.2, 58.0), WayChange("volume", 71.0, 71.0))),
+            WayStage(stage="strategy", at_us=24.0, took_us=90.0, calls=2,
+                     texts=(("D42", "ETH-USD target +6,326 to +4,217: imbalance 38 fell below 45"),)),
+            WayStage(stage="verdict", at_us=60.2, took_us=40.0, calls=1,
+                     texts=(("V18", "ETH-USD sell 0.7 at >= 3,003.4: distance 13.1 %"),)),
+            WayStage(stage="account", texts=(
+                ("F9", "after 0.200 s, frame #48212: ETH-USD SELL 0.300 at 3012.4"),)),
+        ),
+        layers=(layer("decoding", 6.0, 0.1, 2), layer("data", 25.0, 0.5, 0),
+                layer("signals", 9.0, 0.4)),
+    )  # fmt: skip
+
+
+def _score_histories() -> tuple[ScoreHistory, ...]:
+    return tuple(
+        ScoreHistory(
+            ticker=ticker, signal=name, count=340,
+            points=tuple(50 + 40 * math.sin(n / 7 + place) for n in range(60)),
+            quantiles=(9.6, 14.0, 51.0, 86.0, 90.1), bins=(9, 40, 30, 25, 20, 26, 30, 60, 70, 30),
+        )
+        for place, (ticker, *_) in enumerate(_MARKETS[:2]) for name in _SIGNALS
     )  # fmt: skip
 
 

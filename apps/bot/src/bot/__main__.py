@@ -34,6 +34,7 @@ from bot.options import (
     SPEED,
     STORED,
     TICKERS,
+    WHOSE,
     WHY,
     Option,
     option,
@@ -259,6 +260,22 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot panel flow testnet", "live, on paper"),
             ("bot panel all --svg dashboard.svg", "a picture of all of them"),
         ),
+    ),
+    "account": Command(
+        WATCH,
+        "print anybody's account, without a key",
+        "bot.watch.account:account",
+        (WHOSE, *NETWORK, CONFIG, JSON),
+        "An account as the chain sees it, at a named block and with the funding that is not settled"
+        " yet, beside what the web front end and the indexer show, and why they differ. Public data"
+        " alone: no key is read, nothing is signed or sent, and mainnet needs no confirmation. "
+        "Without a number behind it all subaccounts of the address are printed, isolated ones, too;"
+        " without a node what the indexer reports.",
+        (
+            ("bot account dydx1… --network mainnet", "all subaccounts of an address"),
+            ("bot account dydx1…/0 --network testnet --json", "one and its children"),
+        ),
+        "exit codes: 0 printed, 1 printed without the chain or the indexer, 2 no such account",
     ),
     "chaos": Command(
         WATCH,

@@ -93,6 +93,14 @@ NETWORK: Final = (
     option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
 )
 
+# Whose account is looked at; nobody signs.
+WHOSE: Final = option(
+    "whose",
+    nargs="+",
+    metavar="ADDRESS[/N]",
+    help="an address of the chain (dydx1…), and maybe the number of a subaccount of it",
+)
+
 # Who signs, for which account, and where it is written down.
 KEYS: Final = option(
     "--keys",

@@ -14,17 +14,20 @@ real samples, each with the frame that it came from. The sections, in order:
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
+- Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
+- Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
@@ -47,10 +50,12 @@ __all__ = [
     "PanelError",
     # Snapshot
     "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
-    "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
-    "VenuePart", "View", "WirePart", "Witnessed",
-    "HeldCosts", "MarginRow", "OrderRow", "PerformancePart", "WalkPart", "WalkRow",
+    "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "MarginRow", "MarketRow",
+    "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
+    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
+    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
+    "Witnessed",
     # Words
     "wording",
     # Theme
@@ -74,7 +79,7 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -105,7 +110,7 @@ from dydx_risk import (
     due,
     percent_text,
 )
-from dydx_signals import Score
+from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
@@ -170,10 +175,11 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
 
     `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
-    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
-    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
-    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
-    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    within it, `distance` the closest to liquidation, `leverage` the highest, `fall` the share of
+    the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
+    of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
+    which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
+    far it is below it now, with their shares.
     """
 
     at: tuple[int, ...] = ()
@@ -182,6 +188,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     profit: tuple[float, ...] = ()
+    fall: tuple[float, ...] = ()
     distance: tuple[float | None, ...] = ()
     leverage: tuple[float | None, ...] = ()
     every_s: float = 1.0
@@ -212,6 +219,21 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
     curves: Mapping[str, Sequence[float]] = {}
+
+
+class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of one score so far, `count` of them: the newest as `points`, oldest first.
+
+    `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
+    tenth of 0 to 100.
+    """
+
+    ticker: str
+    signal: str
+    count: int = 0
+    points: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    bins: tuple[int, ...] = ()
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -400,6 +422,64 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class WayChange(msgspec.Struct, frozen=True):
+    """One figure before a frame and after it; None where it was not known."""
+
+    term: str
+    before: float | None
+    after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Return whether the frame changed it."""
+        return self.before != self.after
+
+
+class WayStage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was to one layer: when it came there, its own time, and what it changed.
+
+    `texts` are what the layer made of it, in words, each with the id that it goes by, if any.
+    """
+
+    stage: str
+    at_us: float | None = None
+    took_us: float | None = None
+    calls: int = 0
+    changes: tuple[WayChange, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer takes of a frame that reaches it, at percentiles in microseconds.
+
+    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    """
+
+    stage: str
+    frames: int = 0
+    took_us: tuple[tuple[str, float], ...] = ()
+    share: float | None = None
+    errors: int | None = None
+
+
+class WayPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one frame through the layers, and what each of them takes of all.
+
+    `why` says why it is this one. `layers` are of the frames since somebody looks.
+    """
+
+    seq: int = 0
+    at: int | None = None
+    ticker: str = ""
+    channel: str = ""
+    market: PerpetualMarket | None = None
+    size: int = 0
+    took_us: float | None = None
+    why: str = ""
+    stages: tuple[WayStage, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+
 class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
@@ -452,6 +532,19 @@ class TapeRow(msgspec.Struct, frozen=True):
     ticker: str = ""
     id: str = ""
     seq: int = 0
+
+
+class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording from end to end: its times, and shares of it: where it is, and was at most.
+
+    `marks` are what was seen to happen so far, each a share and a kind, in order.
+    """
+
+    began: int = 0
+    ends: int = 0
+    now: float = 0.0
+    seen: float = 0.0
+    marks: tuple[tuple[float, str], ...] = ()
 
 
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -613,7 +706,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
     signal at which the strategy changes what it does. `held` are the costs of open positions,
-    `margins` what each of them requires, copied where that is shown alone.
+    `margins` what each of them requires, copied where that is shown alone. Only a replay has a
+    `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -634,17 +728,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     book: BookPart = BookPart()
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
+    way: WayPart = WayPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
     prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
+    signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
     walk: WalkPart = WalkPart()
     performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
     triggers: Mapping[str, Sequence[float]] = {}
+    timeline: TimelinePart | None = None
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -675,7 +772,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "flight": "way out", "venue": "paper venue", "walk": "decision walk",
+    "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "walk": "decision walk",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
@@ -763,14 +861,20 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||x",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+# Dots of a chart, by how many of the upper and of the lower half of a cell are there.
+_ASCII.update(
+    (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
+                                 + min((dots & 0xE4).bit_count(), 2)])
+    for dots in range(256)
+)  # fmt: skip
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -1070,6 +1174,13 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         del fitting[worst]
 
 
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+
+
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
@@ -1121,6 +1232,295 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
     rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
     return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+
+
+# === Charts ===
+# Lines and areas over time in dots, two by four a cell, with round figures at the right, moments
+# below, lines across for what is marked and signs for points. Between two points a line stays at
+# the first: nothing is drawn that was not measured. Knows of no chart what it is about.
+
+
+class _Line(NamedTuple):
+    """One series: what each point ended with, its extremes, and a style, or one by value.
+
+    `fill` is "" for a line, "floor" or "ceiling" for an area to the one or the other.
+    """
+
+    values: Sequence[float | None]
+    style: str | Callable[[float], str]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    fill: str = ""
+
+
+class _Mark(NamedTuple):
+    """A line across the chart at a value, with its name."""
+
+    value: float
+    name: str
+    style: str
+
+
+class _Plane(NamedTuple):
+    """The cells of a chart, and which value stands at the middle of its first and last dot."""
+
+    low: float
+    high: float
+    wide: int
+    tall: int
+
+    def dot(self, value: float) -> int:
+        """Return how many dots below the first one a value is."""
+        last = 4 * self.tall - 1
+        share = (self.high - value) / (self.high - self.low)
+        return min(max(int(share * last + 0.5), 0), last)
+
+    def row(self, value: float) -> int:
+        """Return how many rows below the first one a value is."""
+        return self.dot(value) // 4
+
+    def value(self, row: int) -> float:
+        """Return the value in the middle of a row."""
+        return self.high - (row * 4 + 1.5) / (4 * self.tall - 1) * (self.high - self.low)
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is on it."""
+        return self.low <= value <= self.high
+
+
+_Cells = list[list[_Cell]]
+_EMPTY: Final = (" ", "")
+# The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
+_HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_RUNS: Final = [
+    [[sum(half[first : last + 1]) for last in range(4)] for first in range(4)]  # integers
+    for half in _HALF
+]
+_BRAILLE: Final = [" ", *(chr(0x2800 + dots) for dots in range(1, 256))]
+
+
+def _line_chart(
+    at: Sequence[int], lines: Sequence[_Line], width: int, height: int,
+    marks: Sequence[_Mark] = (), unit: str = "", least: float = 0.0,
+    span: tuple[float | None, float | None] = (None, None),
+) -> list[_Row]:  # fmt: skip
+    """Draw series over time in exactly `height` rows, none wider than `width`.
+
+    `least` is the least difference that fills the height, `span` fixes either end of the scale.
+    """
+    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    known += [x for x in span if _sane(x)]
+    if not known or not at or width < 8 or height < 2:
+        return [[("no point yet" if height > 1 else "", "dim")]]
+    low, high = _reach_of(known, marks, least, span)
+    tall = height - 1 if height >= 4 else height
+    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    labels, room = _labels(low, high, tall, width, unit, last, marks)
+    plane = _Plane(low, high, max(width - room - 1, 1), tall)
+    since, until = at[0], max(at[-1], at[0])
+    cells = _plotted(at, lines, plane, since, until)
+    _strike(cells, marks, plane, unit)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    return [*rows, _moments(since, until, plane.wide)][:height]
+
+
+def _sane(value: float | None) -> TypeGuard[float]:
+    """Return whether a value can be drawn."""
+    return value is not None and abs(value) < 1e15
+
+
+def _reach_of(
+    known: Sequence[float], marks: Sequence[_Mark], least: float,
+    span: tuple[float | None, float | None],
+) -> tuple[float, float]:  # fmt: skip
+    """Return the ends of a scale, which marks widen to twice what the values need."""
+    low, high = min(known), max(known)
+    if _sane(span[0]):
+        low = max(span[0], low) if span[1] is not None else span[0]
+    if _sane(span[1]):
+        high = min(span[1], high) if span[0] is not None else span[1]
+    need = max(high - low, least, abs(high) * 1e-6, 1e-9)
+    for mark in marks:
+        if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
+            low, high = min(low, mark.value), max(high, mark.value)
+    spare = max(need - (high - low), 0.0) / 2
+    return low - spare, high + spare
+
+
+def _column(at: int, since: int, until: int, wide: int) -> int:
+    """Return the column of a moment."""
+    return min(max((at - since) * wide // (until - since + 1), 0), wide - 1)
+
+
+def _plotted(
+    at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
+) -> _Cells:
+    """Draw the series, a later one over an earlier one."""
+    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
+    painted = [[""] * plane.wide for _ in range(plane.tall)]
+    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
+    for line in lines:
+        by = line.style if callable(line.style) else None
+        styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
+        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+            if top > bottom:
+                continue
+            half, cell = _RUNS[column & 1], column >> 1
+            for row in range(top >> 2, (bottom >> 2) + 1):
+                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
+                dots[row][cell] |= half[first][end]
+                painted[row][cell] = styles[row]
+    return [
+        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
+        for row, names in zip(dots, painted, strict=True)
+    ]
+
+
+def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+    """Return the first and last dot of each column of dots; (1, 0) where there is none."""
+    spans = _spans(line, columns, plane)
+    floor = 4 * plane.tall - 1
+    known: list[tuple[int, int]] = []
+    before: int | None = None
+    for span in spans:
+        if span is None:  # no point here: it is as it was
+            top, bottom = (1, 0) if before is None else (before, before)
+        elif span[2] < 0:  # known to be nothing
+            top, bottom, before = 1, 0, None
+        else:
+            top, bottom, now = span
+            if before is not None:
+                top, bottom = min(top, before), max(bottom, before)
+            before = now
+        if top <= bottom and line.fill:
+            top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
+        known.append((top, bottom))
+    return known
+
+
+def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
+    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
+    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
+    lows, highs = line.low or line.values, line.high or line.values
+    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
+        if not (_sane(value) and _sane(low) and _sane(high)):
+            spans[column] = (1, 0, -1)
+            continue
+        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
+        if (span := spans[column]) is not None and span[2] >= 0:
+            top, bottom = min(top, span[0]), max(bottom, span[1])
+        spans[column] = top, bottom, end
+    return spans
+
+
+def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+    """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
+    for mark in marks:
+        if not _sane(mark.value):
+            continue
+        on, above = plane.holds(mark.value), mark.value > plane.high
+        row = cells[plane.row(mark.value)]
+        if on:
+            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
+            text = f" {mark.name} "
+        else:
+            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = _free(row, len(text))
+        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
+            row[column] = (letter, mark.style)
+
+
+def _free(row: Sequence[_Cell], size: int) -> int:
+    """Return the first column from which so many cells are empty, or else the first of all."""
+    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
+    return max(empty.find("." * size), 0)
+
+
+def _runs(cells: Iterable[_Cell]) -> _Row:
+    """Join neighbours of one style."""
+    row: _Row = []
+    for text, style in cells:
+        if row and row[-1][1] == style:
+            row[-1] = (row[-1][0] + text, style)
+        else:
+            row.append((text, style))
+    return row
+
+
+# --- Axes ---
+
+_ROUND: Final = (1.0, 2.0, 5.0, 10.0)
+
+
+def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
+    """Return at most so many round values between two ends, and the decimals that they need."""
+    rough = (high - low) / max(most, 1)
+    if not (math.isfinite(rough) and rough > 0):
+        return [], 2
+    power = math.floor(math.log10(rough))
+    step = next((x for n in _ROUND if (x := n * 10.0**power) >= rough), 10.0 ** (power + 1))
+    first, digits = math.ceil(low / step), max(-math.floor(math.log10(step) + 1e-9), 0)
+    values = [(first + n) * step for n in range(most + 1)]
+    return [value for value in values if value <= high], digits
+
+
+def _round_figure(value: float) -> str:
+    """Write a value with as many decimals as its size makes worth reading."""
+    size = abs(value)
+    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+
+
+def _labels(
+    low: float, high: float, tall: int, width: int, unit: str, last: float | None,
+    marks: Sequence[_Mark], exact: int | None = None,
+) -> tuple[list[_Row], int]:  # fmt: skip
+    """Return what stands right of each row, and how wide: round values, marks, and the last.
+
+    Marks and the last have `exact` decimals.
+    """
+    plane = _Plane(low, high, 1, tall)
+    values, digits = _ticks(low, high, max(min(tall // 2, 9), 2))
+    texts = {plane.row(x): (f"{_figure(x, digits)}{unit}", "dim") for x in values}
+    exact = max(digits, 2 if high < 10_000 else 0) if exact is None else exact
+    for mark in marks:
+        if _sane(mark.value) and plane.holds(mark.value):
+            texts[plane.row(mark.value)] = f"{_figure(mark.value, exact)}{unit}", mark.style
+    if last is not None:
+        texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
+    wide = max((len(text) for text, _ in texts.values()), default=0)
+    if wide + 5 > width:  # no room for words
+        return [[("│", "faint")] for _ in range(tall)], 0
+    now, rows = None if last is None else plane.row(last), list[_Row]()
+    for row in range(tall):
+        text, style = texts.get(row, ("", "dim"))
+        sign = "◀" if row == now else "├" if text else "│"
+        rows.append([(sign, "key" if row == now else "faint"), (f"{text:>{wide}}", style)])
+    return rows, wide
+
+
+_STEPS_S: Final = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200,
+    86_400, 172_800, 604_800, 2_592_000, 31_536_000,
+)  # fmt: skip
+
+
+def _moments(since: int, until: int, wide: int) -> _Row:
+    """Draw the axis of time: round moments under the columns that they stand for."""
+    seconds = (until - since) / 1e9
+    day = "%m-%d %H:%M" if seconds >= 86_400 else "%H:%M"
+    step = next((s for s in _STEPS_S if seconds / s * 14 <= wide), _STEPS_S[-1])
+    pattern = "%H:%M:%S" if step < 60 else "%Y-%m-%d" if step >= 86_400 else day
+    return _at_moments(since, until, wide, step, pattern)
+
+
+def _at_moments(since: int, until: int, wide: int, step: int, pattern: str) -> _Row:
+    text, each = "", step * 10**9
+    for moment in range(-(-since // each) * each, until + 1, each):
+        label = f"╵{_clock(moment, pattern)}"
+        column = _column(moment, since, until, wide)
+        if column >= len(text) + (1 if text else 0) and column + len(label) <= wide:
+            text = f"{text:<{column}}{label}"
+    return [(text or _clock(until, "%H:%M:%S")[:wide], "dim")]
 
 
 # === Markets and signals ===
@@ -1188,6 +1588,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
+    spread = {(row.ticker, row.signal): row for row in snapshot.signals}
     drawn = any(curves.values())
     named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
@@ -1197,16 +1598,85 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
+    def quantile(term: str, place: int) -> _Column:
+        def cell(score: Score) -> _Cell:
+            row = spread.get((score.ticker, score.signal))
+            known = row is not None and len(row.quantiles) > place
+            return (_figure(row.quantiles[place], 0) if row and known else "", "dim")
+
+        return _Column(term, 6, cell, 5)
+
+    def bins(score: Score) -> _Cell:
+        row = spread.get((score.ticker, score.signal))
+        return _spark(row.bins if row else (), 10), "accent"
+
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
+           _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ]  # fmt: skip
+
+
+def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> list[_Row]:
+    """Work the selected score out from its inputs, beside its triggers and what it was so far."""
+    if not snapshot.signals or width < 60:
+        return []  # among other panels there is no room for it
+    steps = worked(score)
+    head: _Row = [
+        (f"{score.ticker} {score.signal} ", "bold"), (f"{_figure(score.value, 2)} ", "accent"),
+        ("from frame ", "dim"), (f"#{score.first} to #{score.seq}", "key"),
+    ]  # fmt: skip
+    rows: list[_Row] = [[], head]
+    for step in steps:
+        of = _figure(step.value, 4)
+        rows.append([(f"  {step.name} = ", "dim"), (step.formula, "")])
+        rows.append([(" " * (len(step.name) + 2) + " = ", "dim"), (f"{step.numbers} = ", ""),
+                     (of, "bold")])  # fmt: skip
+    means = dict.fromkeys(words for step in steps for words in step.means)
+    rows += [[(f"  where {words}", "dim")] for words in means]
+    if not steps:
+        rows.append([("  a signal of its own: its formula is in its file", "dim")])
+    known = next((row for row in snapshot.signals
+                  if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
+    rows += _so_far(known, width) if known is not None else []
+    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+
+
+def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
+    """Draw what a score was so far: the newest values with their scale, and how all spread."""
+    terms = ("least", "p10", "median", "p90", "greatest")
+    named = [_named(term, f"{_figure(value, 0)}  ")
+             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
+    spread = [cell for row in named for cell in row]
+    rows: list[_Row] = [[
+        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
+        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
+    ]]  # fmt: skip
+    if known.points:
+        room = max(min(width - 24, len(known.points)), 1)
+        shown = known.points[-room:]
+        rows.append([(f"  newest {_figure(min(shown), 0)} ", "dim"),
+                     (_spark(shown, room), "accent"),
+                     (f" {_figure(max(shown), 0)}", "dim")])  # fmt: skip
+    return rows
+
+
+def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
+    if not triggers:
+        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+    parts: _Row = [("  the strategy changes what it does at ", "dim")]
+    for place, trigger in enumerate(triggers):
+        side = "above" if score.value >= trigger else "below"
+        parts += [(" and " * bool(place), "dim"), (_figure(trigger, 1), "watch"),
+                  (f" (it is {_figure(abs(score.value - trigger), 1)} {side})", "")]  # fmt: skip
+    return parts
 
 
 def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
@@ -1222,7 +1692,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
 _WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
+    foot=_calculation)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -2029,6 +2500,151 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Way of the data ===
+# One frame through the layers: its text, what it changed in each, what came of it, and how long
+# each took. Draws what was measured: a layer that the frame did not reach is not there.
+
+_PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
+_SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
+_WAY_DIGITS: Final = {
+    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "initial_margin": (2, " USDC"), "open": (0, ""),
+}  # fmt: skip
+
+
+def _way_figure(term: str, value: float | None, grid: tuple[int, int]) -> str:
+    if term == "distance":
+        return percent_text(value) if value is not None else "none"
+    if term == "funding_1h":
+        return _percent(value, 4, sign=True)
+    digits, unit = _WAY_DIGITS.get(term, (1, ""))
+    digits = grid[0] if term in _PRICED else grid[1] if term in _SIZED else digits
+    return _figure(value, digits, unit=unit if value is not None else "")
+
+
+def _way_cell(change: WayChange, grid: tuple[int, int]) -> _Row:
+    """Draw a figure before and after; one that did not move is grey."""
+    after = _way_figure(change.term, change.after, grid)
+    if not change.moved:
+        return [(f"{wording(change.term)} {after}", "dim")]
+    before, known = _way_figure(change.term, change.before, grid), (change.before, change.after)
+    moved = None if None in known else (change.after or 0.0) - (change.before or 0.0)
+    sign, style = _trend(moved)
+    return [(f"{wording(change.term)} ", ""), (before, "dim"), (" → ", "dim"),
+            (f"{after} {sign}".rstrip(), style or "bold")]  # fmt: skip
+
+
+def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
+    """Put cells side by side on as many rows as they need."""
+    rows: list[_Row] = []
+    used = width
+    for cell in cells:
+        size = sum(cell_len(text) for text, _ in cell)  # integers
+        if rows and used + 3 + size <= width:
+            rows[-1] += [(" · ", "dim"), *cell]
+            used += 3 + size
+        else:
+            rows.append([*cell])
+            used = size
+    return rows
+
+
+def _stage_rows(stage: WayStage, grid: tuple[int, int], width: int) -> list[_Row]:
+    """Return what a layer did of a frame, what changed first."""
+    changes = sorted(stage.changes, key=lambda change: not change.moved)
+    rows = _flowing((_way_cell(change, grid) for change in changes), width)
+    for id_, text in stage.texts:
+        head = [(f"{id_} ", "key")] if id_ else []
+        first, *rest = _folded(text, width - len(id_) - 1 if id_ else width)
+        rows += [[*head, (first, "")], *([(line, "")] for line in rest)]
+    return rows or [[(_NOTHING.get(stage.stage, "nothing changed"), "dim")]]
+
+
+_NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
+
+
+def _microseconds(us: float | None) -> str:
+    if us is None:
+        return ""
+    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+
+
+def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one frame before and after each layer, with the time that each took."""
+    way = snapshot.way
+    if not way.stages:
+        return [[("no frame since this panel is open", "dim")]]
+    head = [
+        (0, [(f"#{way.seq} ", "key"), (f"{way.channel} {way.ticker}".strip(), "bold")]),
+        (2, _named("at", _clock(way.at))),
+        (1, _named("took", _microseconds(way.took_us), "bold")),
+        (3, _named("", f"{way.size:,} bytes")),
+    ]
+    beside = width >= 170
+    room = width - 74 if beside else width
+    rows = _stages(way, room, height - 1)
+    if beside:
+        return [_chunks(head, width), *_beside(rows, room + 3, _layer_rows(way.layers, 71))]
+    left = height - 2 - len(rows)
+    below = [[], *_layer_rows(way.layers, width)] if left > 3 else []
+    return [_chunks(head, width), *rows, *below]
+
+
+def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
+    """Draw the layers one below the other; rows that are too many are left out, evenly."""
+    narrow, grid = width < 90, _grid(way.market)
+    left = 22 if narrow else 44
+    drawn = [(stage, _stage_rows(stage, grid, max(width - left, 8))) for stage in way.stages]
+    room = _rooms([len(lines) for _, lines in drawn], height - 1)
+    largest = max((stage.took_us or 0.0 for stage in way.stages), default=0.0) or 1.0
+    title = f"{'LAYER':<10}{'TOOK':>10}  " if narrow else f"{'LAYER':<10}{'AFTER':>10}{'TOOK':>11}"
+    rows: list[_Row] = [[(f"{title:<{left}}BEFORE → AFTER", "dim")]]
+    for (stage, lines), high in zip(drawn, room, strict=True):
+        took = "" if stage.took_us is None else _gauge(stage.took_us / largest, 8)
+        after = "" if narrow else f"{_microseconds(stage.at_us):>10} "
+        cells: _Row = [(f"{stage.stage:<10}", "bold"), (after, "dim"),
+                       (f"{_microseconds(stage.took_us):>10}  ", "")]  # fmt: skip
+        cells += [] if narrow else [(f"{took.replace('░', ' '):<8}   ", "accent")]
+        rows.append([*cells, *lines[0]])
+        rows += ([(" " * left, ""), *line] for line in lines[1:high])
+    return rows
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+_LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
+
+
+def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
+    """List what each layer takes of a frame that reaches it."""
+    if not layers:
+        return [[("what each layer takes is measured while this panel is open", "dim")]]
+
+    def took(name: str) -> _Column:
+        return _Column(name, 9, lambda row: (_microseconds(dict(row.took_us).get(name)), ""))
+
+    return _rows_under([
+        _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        *map(took, _LAYER_SHARES),
+        _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
+        _Column("errors", 6, lambda row: (
+            "" if row.errors is None else _figure(row.errors, 0),
+            "watch" if row.errors else "dim"), 3),
+    ], layers, width)  # fmt: skip
+
+
 # === Book, quality, speed and wire ===
 # What came in: one market's book, the troubles of the data, what a frame costs, and the newest
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
@@ -2137,7 +2753,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
         bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
-    return rows
+    if not view.panel:
+        return rows
+    layers = "the layers, of the frames since this panel is open, in the order of the way"
+    return [*rows, [], [(layers, "dim")], *_layer_rows(snapshot.way.layers, width)]
 
 
 def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2170,28 +2789,43 @@ _PARTIAL: Final = ("partial", "forming")
 
 
 def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """Draw one market's candles, beside or above the list of the newest."""
+    """Draw one market's candles and our fills, beside or above the list of the newest."""
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
-    digits = _grid(part.market)[0]
-    last = part.rows[-1]
+    rows = _candle_figures(part, width, height)
+    marks = _position_marks(snapshot, part.ticker)
+    room, alone = height - len(rows), view.panel == "candles"
+    if alone and width >= 150:
+        chart = _candle_chart(part, marks, width - 92, room)
+        fills = _fill_list(part, 90, room // 3)
+        listed = [*_candle_list(part, 90, room - len(fills)), *fills]
+        return [*rows, *_beside(chart, width - 90, listed)]
+    below = min(max(room // 3, 2), 12) if alone and room >= 12 else 0
+    return [*rows, *_candle_chart(part, marks, width, room - below),
+            *_candle_list(part, width, below)]  # fmt: skip
+
+
+def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """Name the newest candle's prices, and what all of them come to; one row where it is low."""
+    digits, last = _grid(part.market)[0], part.rows[-1]
     opened, high, low, close = (
         _figure(x, digits) for x in (last.open, last.high, last.low, last.close)
     )
     partial = sum(row.state == "partial" for row in part.rows)  # integers
-    rows = [
-        _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close)),
-        _pairs(width, ("candles", len(part.rows)), ("partial", partial),
-               ("trades", sum(row.trades for row in part.rows)),  # integers
-               ("USDC", _figure(_total(row.usd for row in part.rows), 0))),
-    ]  # fmt: skip
-    room = height - len(rows)
-    if width >= 150:
-        chart = _chart(part, width - 92, room)
-        return [*rows, *_beside(chart, width - 90, _candle_list(part, 90, room))]
-    listed = min(max(room // 3, 2), 12) if room >= 10 else 0
-    return [*rows, *_chart(part, width, room - listed), *_candle_list(part, width, listed)]
+    legend: _Row = []
+    if part.fills:
+        legend = [("▲ ", "up"), ("bought ", "dim"), ("▼ ", "down"), ("sold ", "dim"),
+                  ("△▽ ", ""), ("out of a position", "dim")]  # fmt: skip
+    first = _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close))
+    if height < 12:
+        return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
+    second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
+                    ("trades", sum(row.trades for row in part.rows)),  # integers
+                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+    if width >= 130:
+        return [_chunks([(0, first), (1, second), (2, legend)], width)]
+    return [_chunks([(0, first), (1, legend)], width), second]
 
 
 def _total(values: Iterable[float]) -> float:
@@ -2199,41 +2833,144 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _chart(part: CandlesPart, width: int, height: int) -> list[_Row]:
+def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+    """Return where what is held of a market was entered, and where it would be liquidated."""
+    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
+    if held is None:
+        return []
+    prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
+    return [
+        _Mark(float(price), name, style) for price, name, style in prices if price and price > 0
+    ]
+
+
+def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
-    digits, tall = _grid(part.market)[0], max(height - 2, 1)
+    digits, size_digits = _grid(part.market)
     known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
-    label = 1 + max((len(_figure(row.high, digits)) for row in known), default=0)
-    label = max(label, len(" volume"))
-    shown = known[-max(width - label, 1) :]
-    if not shown:
-        return [[("no candle that can be drawn", "dim")]]
-    top, bottom = max(row.prices[1] for row in shown), min(row.prices[2] for row in shown)
-    scale = (2 * tall - 1) / (top - bottom) if top > bottom else 0.0
-    columns = [_stick(row, lambda price: round((top - price) * scale), tall) for row in shown]
-    styles = [_candle_style(row) for row in shown]
-    prices = {0: top, tall - 1: bottom}
-    prices[min(round((top - shown[-1].close) * scale) // 2, tall - 1)] = shown[-1].close
+    if not known or height < 2:
+        return [[("no candle that can be drawn", "dim")]] if not known else []
+    below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
+    partial = any(row.state == "partial" for row in known)
+    tall = max(height - below - 1 - partial, 1)
+    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    shown, step = _shown_candles(known, width - max(label, 7) - 1)
+    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = _reach_of((low, high), marks, 0.0, (None, None))
+    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    shown = shown[-max((width - room - 1) // step, 1) :]
+    plane = _Plane(low, high, step * len(shown), tall)
+    cells = _sticks(shown, plane, step)
+    _strike(cells, marks, plane, "")
+    _mark_fills(cells, part, shown, plane, step)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    rows += _volumes(shown, step, below, room, size_digits)
+    if partial:
+        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        rows.append([(signs, "watch"), (" ? partial", "watch")])
+    since = shown[0].started_at
+    return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
+
+
+def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+    """Return the newest candles that fit, and how many columns each has."""
+    step = next((step for step in (4, 2) if step * len(known) <= room), 1)
+    return known[-max(room // step, 1) :], step
+
+
+def _span_of(shown: Sequence[CandleRow]) -> int:
+    """Return how much time so many candles stand for, ns, less one."""
+    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    return max(each * len(shown) - 1, 0)
+
+
+def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
+    """Return the cells of candles, each `step` columns wide, a gap among them."""
+    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+    scale = (2 * plane.tall - 1) / (plane.high - plane.low)
+    for place, row in enumerate(shown):
+        style, column = _candle_style(row), place * step
+        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
+        first, last = min(opened, close), max(opened, close)
+        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
+            halves = [
+                2 if first <= half <= last else 1 if high <= half <= low else 0
+                for half in (2 * n, 2 * n + 1)
+            ]
+            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
+            line = cells[n]
+            if step == 4:
+                line[column] = line[column + 2] = (body, style)
+                column_of_wick = column + 1
+            else:
+                column_of_wick = column
+            sign = body if body != " " else _STICKS[halves[0], halves[1]]
+            line[column_of_wick] = (sign, style)
+    return cells
+
+
+_BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
+
+
+def _mark_fills(
+    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+) -> None:
+    """Mark our fills at their time and price: hollow what left a position."""
+    since, span = shown[0].started_at, _span_of(shown)
+    for fill in part.fills:
+        if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
+            continue
+        column = _column(fill.at, since, since + span, plane.wide)
+        column -= column % step - step // 4  # in the middle of its candle
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+
+
+_FILL_SIGNS: Final = {
+    (True, False): "▲", (False, False): "▼", (True, True): "△", (False, True): "▽"
+}  # fmt: skip
+
+
+def _volumes(
+    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+) -> list[_Row]:
+    """Draw volumes as bars of so many rows, the greatest named at the right."""
+    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
-    for line in range(tall):
-        text = _figure(prices[line], digits) if line in prices else ""
-        cells = zip((column[line] for column in columns), styles, strict=True)
-        rows.append([*_runs(cells), (f" {text:>{label - 1}}", "bold")])
-    volumes = _spark([row.volume for row in shown], len(shown))
-    rows.append([(volumes, "accent"), (f" {'volume':>{label - 1}}", "dim")])
-    begins, ends = _clock(shown[0].started_at, "%d %H:%M"), _clock(shown[-1].started_at, "%H:%M")
-    marks = "".join("?" if row.state == "partial" else " " for row in shown)
-    if "?" in marks:
-        return [*rows, [(marks, "watch"), (" ? partial", "watch")]]
-    return [*rows, [(f"{begins}{ends:>{max(len(shown) - len(begins), 0)}}", "dim")]]
+    for n in range(high - 1, -1, -1):
+        eighths = [int(size / (most or 1.0) * high * 8 + 0.5) - 8 * n for size in sizes]
+        signs = (" " if n_ <= 0 else _SPARKS[min(n_, 8) - 1] for n_ in eighths)
+        bars = "".join(f"{sign * wide:<{step}}" for sign in signs)
+        name = _shorter(most, size_digits) if n == high - 1 else "volume" if not n else ""
+        sign = "├" if name else "│"
+        rows.append([(bars, "accent"), (sign, "faint"), (f"{name[: max(room, 6)]:>{room}}", "dim")])
+    return rows
 
 
-def _stick(row: CandleRow, half: Callable[[float], int], tall: int) -> list[str]:
-    """Return the cells of one candle, from the top."""
-    opened, high, low, close = map(half, row.prices)
-    body, wick = range(min(opened, close), max(opened, close) + 1), range(high, low + 1)
-    halves = [2 if n in body else 1 if n in wick else 0 for n in range(2 * tall)]
-    return [_STICKS[halves[2 * n], halves[2 * n + 1]] for n in range(tall)]
+def _shorter(size: float, digits: int) -> str:
+    """Write a size in thousands or millions where that is shorter."""
+    for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
+        if size >= least:
+            return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
+    return _figure(size, digits if size < 100 else 0)
+
+
+def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """List our newest fills in this market, newest first."""
+    if height < 3 or not part.fills:
+        return []
+    digits, size_digits = _grid(part.market)
+    rows: list[_Row] = [[], [("our fills", "dim")]]
+    for fill in part.fills[::-1][: height - 2]:
+        side, style = _state(fill.side)
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        rows.append([
+            (f"{_clock(fill.at)} ", "dim"), (f"{sign} {side:<4} ", style),
+            (f"{_figure(fill.size, size_digits):>11} @ {_figure(fill.price, digits)}", ""),
+            (f" {'out' if fill.is_exit else 'in'} #{fill.seq}", "dim"),
+        ])  # fmt: skip
+    return rows[:height]
 
 
 def _candle_style(row: CandleRow) -> str:
@@ -2242,24 +2979,17 @@ def _candle_style(row: CandleRow) -> str:
     return "up" if row.close > row.open else "down" if row.close < row.open else "dim"
 
 
-def _runs(cells: Iterable[_Cell]) -> _Row:
-    """Join neighbours of one style."""
-    row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
-    return row
-
-
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
 
+    newest = part.rows[::-1][: max(height - 1, 0)]
+    wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
+
     def price(term: str, rank: int) -> _Column:
-        return _Column(term, 10, lambda row: (_figure(getattr(row, term), digits), ""), rank)
+        wider = max(10, min(wide, 16))
+        return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
     columns, room = _fitting([
         _Column("from", 11 if day else 5, lambda row: (
@@ -2273,7 +3003,6 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     if height < 2:
         return []
     titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = part.rows[::-1][: height - 1]
     return [
         titles,
         *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
@@ -2416,13 +3145,6 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
         _Column("known of it", 14, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _lean(depth: Depth | None, width: int) -> _Cell:
@@ -2879,6 +3601,163 @@ _POSITION_COLUMNS: Final = (
 )
 _POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
+
+# === Equity ===
+# How the account went over the whole run: its worth with what was deposited, how far it fell below
+# its peak, and how far liquidation was meanwhile. Every figure is the bot's; here they get an axis.
+
+
+def _equity_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the account's worth over the run, what it fell and its distance, and the points."""
+    part = snapshot.equity
+    if height < 3:
+        return [_equity_spark(part, width)]
+    figures = _equity_figures(part, width, height)
+    room = height - len(figures)
+    if not part.at or room < 2:
+        return figures
+    listed = view.panel == "equity" and height >= 18
+    if listed and width >= 150:
+        drawn = _equity_charts(snapshot, width - 76, room)
+        return [*figures, *_beside(drawn, width - 73, _point_list(part, 73, room))]
+    below = _point_list(part, width, min(max(room // 3, 4), 14)) if listed else []
+    return [*figures, *_equity_charts(snapshot, width, room - len(below)), *below]
+
+
+def _equity_spark(part: EquityPart, width: int) -> _Row:
+    """Draw the whole run on one row, with its least and its greatest."""
+    now, low, high = _ends(part)
+    profit = _signed(part.profit[-1] if part.profit else None)
+    head: _Row = [(" equity ", "dim"), (f"{now} ", "bold"), (profit[0], profit[1]), (" ", "")]
+    tail: _Row = [(f" {low} to {high}", "dim")]
+    left = width - sum(len(text) for text, _ in (*head, *tail))  # integers
+    line = _spark(_every(part.equity, left), left) if left >= 8 else ""
+    return [*head, (line, "accent"), *tail] if line else head
+
+
+def _ends(part: EquityPart) -> tuple[str, str, str]:
+    """Return the last, the least and the greatest equity in words."""
+    if not part.equity:
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN
+    ends = part.equity[-1], min(part.low or part.equity), max(part.high or part.equity)
+    return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """Name the figures of the curve, on one row or on two."""
+    now, low, high = _ends(part)
+    profit = part.profit[-1] if part.profit else None
+    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    gain = None
+    if part.equity and part.deposited:
+        gain = part.equity[-1] / part.deposited - 1
+    parts: list[tuple[int, _Row]] = [
+        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
+             (f" ({_percent(part.deepest_share)})", "dim")]),
+        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
+             (f" ({_percent(part.depth_share)})", "dim")]),
+        (3, [("today ", "dim"), _signed(part.today)]),
+        (5, [("run ", "dim"), _signed(profit)]),
+        (6, [("leverage ", "dim"), (_times(part.leverage[-1] if part.leverage else None), "")]),
+        (7, _named("least", low)),
+        (8, _named("most", high)),
+        (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
+    ]  # fmt: skip
+    if width >= 150 or height < 8:
+        return [_chunks(parts, width)]
+    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+
+
+def _times(leverage: float | None) -> str:
+    return "none" if leverage is None else f"{_figure(leverage)}{_TIMES}"
+
+
+def _sunk(share: float | None) -> str:
+    """Return the style of a share of the equity that is lost."""
+    return "" if share is None or not share >= 0.02 else "watch" if share < 0.1 else "danger"
+
+
+def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the curve over its falls, the distance beside them where there is room."""
+    title = "distance to liquidation"
+    if height < 5 or width < 96:
+        below = height // 3 if height >= 24 else 0
+        rows = _worth_and_falls(snapshot.equity, width, height - below)
+        return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
+    wide = width * 3 // 5
+    left = _worth_and_falls(snapshot.equity, wide, height)
+    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    return _beside(left, wide + 2, right)
+
+
+def _worth_and_falls(part: EquityPart, width: int, height: int) -> list[_Row]:
+    if height < 10:
+        return _worth_chart(part, width, height)
+    high = height - max(height // 3, 4)
+    falls = _titled("below its peak", _fall_chart(part, width, height - high - 1))
+    return [*_worth_chart(part, width, high), *falls]
+
+
+def _titled(title: str, rows: list[_Row]) -> list[_Row]:
+    return [[(title, "dim")], *rows]
+
+
+def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    base = part.deposited
+    marks = [] if base is None else [_Mark(base, part.since, "accent")]
+
+    def style(value: float) -> str:
+        return "accent" if base is None else "up" if value >= base else "down"
+
+    line = _Line(part.equity, style, part.low, part.high)
+    least = abs(part.equity[-1]) * 2e-4 if part.equity and _sane(part.equity[-1]) else 0.0
+    return _line_chart(part.at, [line], width, height, marks, least=least)
+
+
+def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
+    return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
+
+
+def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the distance up to four times that at which the guard acts; beyond is the top."""
+    part, act = snapshot.equity, snapshot.safety.act_below
+    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
+    level = _acts_at(snapshot)
+    marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
+    return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """List the newest points with their frames, newest first."""
+    columns, room = _fitting([
+        _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
+        _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
+        _Column("run", 11, lambda n: _signed(part.profit[n])),
+        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part.fall[n])), 1),
+        _Column("distance", 8, lambda n: (
+            "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
+        _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
+        _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
+    ], width, 1)  # fmt: skip
+    count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
+                          part.distance, part.leverage)))  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = range(count - 1, max(count - height, -1), -1)
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
 
 # === Margin ===
 # What each position requires, and where its liquidation price and the account's distance come from:
@@ -3360,7 +4239,7 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies", "r": "prices",
+    "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
     "g": "walk", "p": "performance", "m": "margin",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
@@ -3552,6 +4431,7 @@ class _Panel(NamedTuple):
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
+    "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
     "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
     "signals": _Panel("signals", _SIGNALS),
@@ -3561,6 +4441,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),

@@ -6200,6 +6200,18 @@ class Risk:
         """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
         self.account.by_hand.add(ticker)
 
+    def settle_at(self, collateral: int) -> None:
+        """Take what the chain would have if it settled funding now, as a node reports it.
+
+        In quote quantums, of an account that holds what is known here; it takes the place of what
+        was reckoned for hours that passed.
+        """
+        account = self.account
+        account.unsettled_ppm = (collateral - account.collateral) * PPM
+        account.hours_owed = {}
+        self.valued.sum()
+        self._settle()
+
     def resume(self) -> None:
         """Take a halt or a pause back, and measure loss and drawdown from here on."""
         self._halted, self._foreign, self._course = "", False, Course(self.falls)

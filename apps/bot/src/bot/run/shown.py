@@ -8,7 +8,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
@@ -19,9 +19,10 @@ from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
 from bot.run.links import Links
+from bot.run.marks import Marks
+from bot.run.way import Way
 
 _SECOND_NS = 1_000_000_000
-_POINTS = 16
 _FILLS = 120
 
 
@@ -41,7 +42,7 @@ class Shown:
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
         # The values of each market's signals so far, where somebody looks (`Bot.follow`).
-        self.curves: dict[str, dict[str, deque[float]]] = {}
+        self.curves: dict[str, dict[str, Marks]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
@@ -51,6 +52,8 @@ class Shown:
         self.last_loss: Frame | None = None
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
+        # The way of the frames through the layers, while somebody looks at it.
+        self.way: Way | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -68,6 +71,10 @@ class Shown:
         self._performance: tuple[object, Performance] | None = None
         self._trades: tuple[object, TradeFigures] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
+        return vars(self) | {"_watch": None}
+
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
@@ -76,6 +83,8 @@ class Shown:
             self.last_loss = frame
         if self.links is not None:
             self.links.take(frame)
+        if self.way is not None:
+            self.way.settle()
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin
@@ -105,7 +114,9 @@ class Shown:
         """Add a point to the curve of each signal of a market."""
         curves = self.curves.setdefault(scored.ticker, {})
         for score in scored.scores:
-            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
+            if (marks := curves.get(score.signal)) is None:
+                marks = curves[score.signal] = Marks()
+            marks.add(score.value)
 
     @property
     def watched(self) -> list[MarketView]:
