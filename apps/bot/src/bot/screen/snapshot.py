@@ -37,6 +37,7 @@ from bot.run.journal import VERDICTS, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup, worst_first
+from bot.screen.walks import held_costs
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -68,6 +69,7 @@ def snapshot_of(
         safety=_safety(bot, entries),
         equity=_equity(bot),
         positions=tuple(bot.risk.positions()),
+        held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),
@@ -98,8 +100,8 @@ def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
     return (
         ("realized_pnl", ledger.realized_pnl),
         ("unrealized_pnl", ledger.unrealized_pnl),
-        ("fees_paid", ledger.fees_paid),
-        ("funding_paid", ledger.funding_paid - ledger.unsettled),
+        ("fees", -ledger.fees_paid),
+        ("funding", ledger.unsettled - ledger.funding_paid),
     )
 
 
@@ -184,6 +186,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.shown.watched]
     connection, why = _connection(bot)
+    wait_s = 0.0 if (vitals := bot.shown.feeds.vitals) is None else vitals.rest_wait_s
     return HeaderPart(
         mode=mode,
         source=name,
@@ -191,7 +194,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         clock_ns=data.at or None,
         connection=connection,
         link_why=why,
-        waits_s=wait if (wait := bot.shown.rest_wait()) >= WAIT_S else None,
+        waits_s=wait_s if wait_s >= WAIT_S else None,
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         late_s=data.chain.lag_ns / 1e9 or None,
@@ -231,6 +234,35 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
         act_below=risk.policy.act_below if risk.guard else None,
         last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
         history=tuple(history),
+    )
+
+
+def _equity(bot: Bot) -> EquityPart:
+    curve, falls = bot.shown.curve, bot.risk.falls
+    columns = curve.columns
+    if not columns.at:
+        return EquityPart()
+    # Without a ledger nobody knows what was paid in before: it is measured from the start.
+    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
+    start = columns.equity[-1] - columns.profit[-1]
+    return EquityPart(
+        at=columns.at,
+        seqs=columns.seq,
+        equity=columns.equity,
+        low=columns.low,
+        high=columns.high,
+        profit=columns.profit,
+        fall=columns.fall,
+        distance=columns.distance,
+        leverage=columns.leverage,
+        every_s=curve.every_ns / 1e9,
+        deposited=start if ledger is None else ledger.deposits / 1e6,
+        since="at the start" if ledger is None else "deposited",
+        today=curve.today,
+        depth=falls.depth / 1e6,
+        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
+        deepest=falls.deepest / 1e6,
+        deepest_share=falls.share,
     )
 
 
@@ -283,35 +315,6 @@ def doubt_of(bot: Bot) -> tuple[str, float | None]:
         who = f"{worst.ticker} and {more} more are" if more else f"{worst.ticker} is"
         return f"{who} stale, {words}", silent_ns / 1e9
     return "", None
-
-
-def _equity(bot: Bot) -> EquityPart:
-    curve, falls = bot.shown.curve, bot.risk.falls
-    columns = curve.columns
-    if not columns.at:
-        return EquityPart()
-    # Without a ledger nobody knows what was paid in before: it is measured from the start.
-    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
-    start = columns.equity[-1] - columns.profit[-1]
-    return EquityPart(
-        at=columns.at,
-        seqs=columns.seq,
-        equity=columns.equity,
-        low=columns.low,
-        high=columns.high,
-        profit=columns.profit,
-        fall=columns.fall,
-        distance=columns.distance,
-        leverage=columns.leverage,
-        every_s=curve.every_ns / 1e9,
-        deposited=start if ledger is None else ledger.deposits / 1e6,
-        since="at the start" if ledger is None else "deposited",
-        today=curve.today,
-        depth=falls.depth / 1e6,
-        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
-        deepest=falls.deepest / 1e6,
-        deepest_share=falls.share,
-    )
 
 
 def _change(bot: Bot) -> float | None:
