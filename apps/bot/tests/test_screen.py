@@ -221,7 +221,7 @@ def leave(screen: Screen) -> Leave:
     screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
     assert screen.bot.risk.positions()
     leave = Leave(screen.bot, lambda _: True, flatten=False)
-    screen.questions = Questions(screen.bot, screen._inbox, leave)
+    screen.questions = screen.actions.questions = Questions(screen.bot, screen._inbox, leave)
     return leave
 
 
@@ -278,7 +278,7 @@ def test_a_signal_is_answered_as_a_key(
 def test_a_signal_ends_a_run_that_holds_nothing(screen: Screen, frames: list[Frame]) -> None:
     """At once."""
     leave = Leave(screen.bot, lambda _: True, flatten=False)
-    screen.questions = Questions(screen.bot, screen._inbox, leave)
+    screen.questions = screen.actions.questions = Questions(screen.bot, screen._inbox, leave)
     leave.requested.set()
 
     assert not screen.pace(frames[0])
@@ -327,16 +327,39 @@ def test_w_before_anything_happened_does_nothing(screen: Screen) -> None:
     assert not screen.view.why
 
 
+@pytest.mark.parametrize(
+    ("form", "suffix", "begins"),
+    [("s", ".svg", "<svg"), ("h", ".html", "<!DOCTYPE html>"), ("t", ".txt", " REDUCING ")],
+)
 def test_s_saves_what_is_seen(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
-    """An SVG in the working directory, and its name on the screen."""
-    monkeypatch.chdir(str(tmp_path))
-    press(screen, "s")
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    form: str, suffix: str, begins: str,
+) -> None:  # fmt: skip
+    """As a picture, a page or a text in the working directory, and nothing is overwritten."""
+    monkeypatch.chdir(tmp_path)
+    press(screen, "3", "s")
+    assert screen.view.confirm == "save as: s SVG, h HTML, t text"
+    press(screen, form, "s", form)
 
-    name = screen.line.words().removeprefix("saved ")
-    with open(name, encoding="utf-8") as file:
-        assert file.read().startswith("<svg")
+    files = sorted(tmp_path.iterdir(), key=lambda path: len(path.name))
+    assert [path.suffix for path in files] == [suffix, suffix]
+    assert files[1].name == f"{files[0].stem}-2{suffix}"
+    assert screen.line.words() == f"saved {files[1].name} in {tmp_path}"
+    text = files[0].read_text(encoding="utf-8")
+    assert text.startswith(begins)
+    assert "Markets" in text.replace("&#160;", " ")
+    assert "save as" not in text
+
+
+def test_any_other_key_saves_nothing(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says so."""
+    monkeypatch.chdir(tmp_path)
+    press(screen, "s", "\x1b")
+
+    assert screen.line.words() == "nothing is saved"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_last_picture_stays_until_a_key(
@@ -442,7 +465,7 @@ def test_the_panic_key_needs_a_yes_to_close_all(screen: Screen, frames: list[Fra
 
     press(screen, "y")
     screen.questions.over = True
-    press(screen, "F", "y")
+    press(screen, "F")
 
     assert inbox_of(screen) == [("key", "flatten")]
     assert screen.line.words() == "the run is over: nothing is left to close"
@@ -491,11 +514,11 @@ def test_an_act_lets_a_live_picture_go_on(screen: Screen, frames: list[Frame]) -
     screen.player.speed = None
     screen.pace(frames[0])
     press(screen, " ")
-    assert screen._frozen is not None
+    assert screen.actions.frozen is not None
 
     press(screen, "K", "y")
 
-    assert screen._frozen is None
+    assert screen.actions.frozen is None
     assert not screen.view.paused
 
 
@@ -503,7 +526,7 @@ def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
     """Nothing would take the act."""
     screen.questions.over = True
 
-    press(screen, "K", "y")
+    press(screen, "K")
 
     assert screen.line.words() == "the run is over: nothing is left to halt"
     assert inbox_of(screen) == []
@@ -519,17 +542,18 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     screen.bot.stopped = ValueError("a bug")
 
     screen.draw()
-    screen.save()
+    press(screen, "s", "t")
     screen.draw()
 
     assert drawn[0].message.startswith("THE STRATEGY IS STOPPED")
     assert drawn[1].message.startswith("saved ")
+    assert drawn[1].note.startswith("THE STRATEGY IS STOPPED")
 
 
 def test_what_is_wrong_around_the_run_is_shown(
     screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Troubles as long as there is nothing new, which is shown for some seconds."""
+    """What is new for some seconds, and from then on beside the keys."""
     drawn: list[View] = []
     monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.shown.troubles = {"audit": "no space", "terminal": "a hangup"}
@@ -546,8 +570,9 @@ def test_what_is_wrong_around_the_run_is_shown(
         "no space · a hangup",
         "Ctrl-Z is refused",
         "Ctrl-Z is refused",
-        "no space · a hangup",
+        "",
     ]
+    assert {view.note for view in drawn} == {"no space · a hangup"}
 
 
 def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
@@ -580,12 +605,19 @@ def test_a_picture_that_cannot_be_saved_ends_nothing(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The reason is on the screen."""
-    (tmp_path / f"bot-{screen.bot.journal.hash[:8]}-0.svg").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bot.screen.picture._MOST", 2)
+    press(screen, "s", "t", "s", "t")
+    name = f"bot-{screen.bot.journal.hash[:8]}-0.txt"
+    assert screen.line.words() == f"expected to save {name}, got 1 of them already"
 
-    press(screen, "s")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    assert screen.line.words().startswith("expected to save bot-")
+    monkeypatch.setattr(Path, "open", full)
+    press(screen, "s", "t")
+
+    assert screen.line.words() == f"expected to save {name}, got No space left on device"
 
 
 def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
   `spot`: what of them can be chosen, and what is on a cell.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -57,7 +57,7 @@ __all__ = [
     # Screen
     "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
     # Edges
-    "Dashboard", "export_svg", "run_panel",
+    "Dashboard", "export_html", "export_svg", "run_panel",
 ]
 # fmt: on
 
@@ -107,6 +107,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME
 
 # === Errors ===
 # One error for the caller: a panel's name that is none.
@@ -3163,12 +3164,23 @@ def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIE
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
     """Return the dashboard as an SVG picture, the same for the same arguments."""
-    console = Console(
-        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
-        force_terminal=True, legacy_windows=False, no_color=False,
-    )  # fmt: skip
+    console = _recorder(width, height)
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
     words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")
+
+
+def export_html(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
+    """Return the dashboard as an HTML page, the same for the same arguments."""
+    console = _recorder(width, height)
+    console.print(dashboard(snapshot, view, width, height), end="")
+    return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True)
+
+
+def _recorder(width: int, height: int) -> Console:
+    return Console(
+        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
+        force_terminal=True, legacy_windows=False, no_color=False,
+    )  # fmt: skip

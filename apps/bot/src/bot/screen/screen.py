@@ -3,16 +3,16 @@
     keyboard thread ──► keys ──► Screen.pace(frame) ──► waits, draws, or ends the run
 
 The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
-the panels read a state that stands still. Drawing happens at a fixed rate and never per
-frame. `ACTIONS` binds a key to what it does; the panels' own keys are dydx_panels' `KEYS`. What
-a key does to the run itself, as halting it, it does by an act (run.acts). The terminal is restored
-however the run ends. What it is made of, each in its own file beside this one:
+the panels read a state that stands still. While nothing comes of a network, the inbox lets it
+`attend`. What became of the account is drawn at once, all else at a fixed rate, and never a
+frame for itself. The terminal is restored however the run ends. What a screen is made of, each in
+its own file beside this one:
 
-- keyboard: what is pressed.
+- keyboard: what is pressed and clicked, and what stops the program.
+- actions: what each key does; choices: what of it is a view.
 - player: the clock of a recording, its speed, pauses and steps.
-- choices: what the person chose to see.
-- question: what needs a yes, and how the run ends.
-- line: what the last line says before its keys.
+- question: what needs an answer, and how the run ends.
+- line: what the last line says beside its keys.
 """
 
 import contextlib
@@ -23,25 +23,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from dydx_conn import Frame, Inbox
-from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, selectable
+from dydx_conn import AccountUpdate, Frame, Inbox
+from dydx_panels import Dashboard, Snapshot, View
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.outlet import behind
-from bot.report.why import chain
 from bot.run.composition import Bot
+from bot.run.journal import JournalEntry
+from bot.screen.actions import Actions
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
 from bot.screen.leave import Leave
 from bot.screen.line import Line
-from bot.screen.picture import saved
 from bot.screen.player import Player
 from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
 
 DRAW_NS: Final = 250_000_000
+SOON_NS: Final = 100_000_000  # what became of the account may be drawn so often
+_ATTEND_NS: Final = 50_000_000  # how long a key may wait while no frame comes
 _STOPS: Final = (SUSPEND, CONTINUED)
+# What of the journal is drawn at once; an account's update comes before its entries.
+_URGENT: Final = ("reduce", "gate", "act")
 
 
 class Screen:
@@ -70,30 +74,37 @@ class Screen:
         bot.follow()
         self.mode, self.name = mode, name
         self._inbox = inbox or Inbox()
+        self._console = console or Console(file=behind(sys.stdout))
         self.player = Player(speed, lambda: bot.journal.counts["target"])
         self.choices = Choices(panel, self.snapshot)
-        self.questions = Questions(bot, self._inbox, leave)
+        self.questions = Questions(bot, self._inbox, leave, trades=mode != "WATCH")
         self.line = Line(bot)
-        self._console = console or Console(file=behind(sys.stdout))
+        self.actions = Actions(
+            bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
+            size=lambda: self._console.size, recording=recording,
+        )  # fmt: skip
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
-        self._stops = contextlib.ExitStack()
+        self._stops, self._dead = contextlib.ExitStack(), frozenset() if mouse else {"mouse"}
         self._due_draw_ns = 0
-        self._frozen: Snapshot | None = None
+        self._urgent_ns = self._drawn_ns = 0  # since when something waits; when it was drawn last
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
         self._blind, self._lost = False, lost
-        self._recording = recording
         self._idle = idle or (lambda: None)  # called between frames
+        bot.journal.listeners.append(self._note)
 
     def __enter__(self) -> Self:
         """Take the terminal."""
-        self._stops.enter_context(stopping(self._keys))
+        if not self._stops.enter_context(stopping(self._keys)):
+            self._dead |= {SUSPEND}
         self._take()
+        self._inbox.attend = self.attend
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
+        self._inbox.attend = None
         self._give_back()
         self._stops.close()
 
@@ -114,25 +125,40 @@ class Screen:
     @property
     def view(self) -> View:
         """Return what the person chose, as it is drawn."""
-        return replace(self.choices.view, paused=self.player.paused, confirm=self.questions.text)
+        return replace(
+            self.choices.view, paused=self.player.paused, confirm=self.questions.text,
+            message=self.line.words(), note=self.line.note(), off=self.actions.off | self._dead,
+        )  # fmt: skip
 
     # --- time ---
 
     def pace(self, frame: Frame) -> bool:
         """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
         while not self.questions.quits:
-            now = time.monotonic_ns()
-            self._idle()
-            if self.questions.look_who_ends(now, blind=self._blind):
-                self.choices.close()  # an overlay would hide what is held
-            self._draw_if_due(now)
+            now = self._look()
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
-                while not self._keys.empty():
-                    self._answer(self._keys.get())
-                return self.questions.goes_on
+                self._answer_all()
+                break
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
+        if self.questions.quits:
+            self.draw()  # to close what is held takes a while
         return self.questions.goes_on
+
+    def attend(self) -> float:
+        """Draw and answer keys while no frame comes; return in how many seconds to do so again."""
+        now = self._look()
+        self._answer_all()
+        return min(max(self._due_draw_ns - now, 0), _ATTEND_NS) / 1e9
+
+    def _look(self) -> int:
+        """Do what is due between two frames; return when that began."""
+        now = time.monotonic_ns()
+        self._idle()
+        if self.questions.look_who_ends(now, blind=self._blind):
+            self.choices.close()  # an overlay would hide what is held
+        self._draw_if_due(now)
+        return now
 
     def _wait_ns(self, frame: Frame, now: int) -> int:
         return self.player.wait_ns(frame, now, at_once=bool(self._inbox.waiting))
@@ -142,11 +168,20 @@ class Screen:
         if self.questions.quits or self._blind:
             return
         self.questions.over = True
-        self.line.show("the end: q quits, w shows why", for_ns=None)
+        self.line.ended = "the end: q quits, w shows why"
         while not self.questions.quits:
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
+
+    # --- drawing ---
+
+    def _note(self, entry: JournalEntry | AccountUpdate) -> None:
+        if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
+            return
+        now = time.monotonic_ns()
+        self._urgent_ns = now
+        self._due_draw_ns = min(self._due_draw_ns, max(self._drawn_ns + SOON_NS, now))
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
@@ -158,22 +193,24 @@ class Screen:
         if self._blind:
             return
         self.bot.meters.sample()
-        view = replace(self.view, message=self.line.words())
-        started = time.perf_counter_ns()
+        started, waits_since = time.monotonic_ns(), self._urgent_ns
         try:
-            self._dashboard.draw(self.snapshot(), view)
+            self._dashboard.draw(self.snapshot(), self.view)
         except OSError as error:  # the terminal is closed
             self._blind = True
             if self._lost is None:
                 self.questions.quits = True
             else:
                 self._lost(error.strerror or str(error))
-        self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
+        self._drawn_ns, self._urgent_ns = time.monotonic_ns(), 0
+        self.bot.meters.draw_ms = (self._drawn_ns - started) / 1e6
+        if waits_since:
+            self.bot.meters.shown.add(self._drawn_ns - waits_since)
 
     def snapshot(self) -> Snapshot:
         """Return the run as the panels want it; a live run that is paused stands still here."""
-        if self._frozen is not None:
-            return self._frozen
+        if self.actions.frozen is not None:
+            return self.actions.frozen
         speed, panel = self.player.speed, self.choices.view.panel
         return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel)
 
@@ -186,21 +223,19 @@ class Screen:
         except queue.Empty:
             return ""
 
+    def _answer_all(self) -> None:
+        while not self._keys.empty():
+            self._answer(self._keys.get())
+
     def _answer(self, key: Key) -> None:
         if not key:
             return
         if isinstance(key, Click):
-            return  # later
-        if key in _STOPS:
+            self.actions.click(key, self.view)
+        elif key in _STOPS:
             self._stop_and_go_on(key)
-        elif self.questions.text:
-            self._confirm(key)
-        elif self.choices.view.filtering:
-            self.choices.type(key)
-        elif key in ACTIONS:
-            ACTIONS[key](self)
-        elif key in KEYS:
-            self.choices.show(KEYS[key])
+        else:
+            self.actions.press(key)
         self._due_draw_ns = 0
 
     def _stop_and_go_on(self, key: str) -> None:
@@ -209,78 +244,3 @@ class Screen:
             suspend()
         self.player.restart()
         self._take()
-
-    def _confirm(self, key: str) -> None:
-        self.questions.answer(key)
-        if self._frozen is not None and self._inbox.waiting:
-            self.pause()  # whoever acts wants to see what comes of it
-
-    def quit(self) -> None:
-        """End the run, or close the overlay that is open; what is held for real needs a `y`."""
-        if self.choices.overlaid:
-            self.choices.close()
-        else:
-            self.questions.quit()
-
-    def pause(self) -> None:
-        """Stop the recording, or let it go on; a live run only stands still on the screen."""
-        if self.player.is_live:
-            self._frozen = None if self.player.paused else self.snapshot()
-        self.player.pause()
-
-    def why(self) -> None:
-        """Explain the selected row; where a panel has no such rows, the newest of its market."""
-        view = self.choices.view
-        if view.why:
-            self.choices.close()
-            return
-        shown, journal = self.snapshot(), self.bot.journal
-        ids = selectable(shown, view)
-        row = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
-        tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
-        entry = next(filter(None, map(journal.find, tried)), None)
-        if entry is not None:
-            lines = tuple(chain(entry, journal, self._recording))
-            if self._recording is None:
-                lines = (*lines, "their texts are stored only with --record")
-            self.choices.explain(entry.id, lines)
-            if not (self.player.paused or self.player.is_live):
-                self.player.pause()
-
-    def save(self) -> None:
-        """Write what is on the screen as an SVG beside the working directory's files."""
-        path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
-        picture = export_svg(self.snapshot(), self.view, *self._console.size)
-        self.line.show(saved(path, picture))
-
-    def asks(self, question: Callable[[Questions], str]) -> None:
-        """Ask what needs a yes, or say what came of it."""
-        if answer := question(self.questions):
-            self.line.show(answer)
-
-
-ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
-    "q": Screen.quit,
-    "\x1b": lambda screen: screen.choices.back(),
-    "\x03": Screen.quit,
-    " ": Screen.pause,
-    ".": lambda screen: screen.player.step(),
-    "+": lambda screen: screen.player.hurry(1),
-    "=": lambda screen: screen.player.hurry(1),
-    "-": lambda screen: screen.player.hurry(-1),
-    "?": lambda screen: screen.choices.help(),
-    "h": lambda screen: screen.choices.help(),
-    "/": lambda screen: screen.choices.search(),
-    "w": Screen.why,
-    "\r": Screen.why,
-    "s": Screen.save,
-    "K": lambda screen: screen.asks(Questions.halt),
-    "P": lambda screen: screen.asks(Questions.pause_entries),
-    "F": lambda screen: screen.asks(Questions.flatten),
-    "up": lambda screen: screen.choices.move(-1),
-    "k": lambda screen: screen.choices.move(-1),
-    "down": lambda screen: screen.choices.move(1),
-    "j": lambda screen: screen.choices.move(1),
-    "pageup": lambda screen: screen.choices.move(-10),
-    "pagedown": lambda screen: screen.choices.move(10),
-}
