@@ -22,6 +22,7 @@ from bot.screen.line import Line
 from bot.screen.picture import FORMATS, save
 from bot.screen.player import Player
 from bot.screen.question import Question, Questions
+from bot.screen.travel import Travel
 
 _WHEEL: Final = {"up": -3, "down": 3}  # rows
 # Lists of markets: to open a row is to look at its market.
@@ -45,12 +46,13 @@ class Actions:
         snapshot: Callable[[], Snapshot],
         size: Callable[[], tuple[int, int]],
         recording: Path | None = None,
+        travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         self.choices, self.player, self.questions, self.line = choices, player, questions, line
         self.frozen: Snapshot | None = None
         self.snapshot, self.size = snapshot, size
-        self._recording = recording
+        self._recording, self.travel = recording, travel
 
     # --- keys and clicks ---
 
@@ -131,6 +133,17 @@ class Actions:
         self.player.hurry(sign)
         ends = f"there is no {'higher' if sign > 0 else 'lower'} speed"
         return ends if was == self.player.speed else ""
+
+    def go(self, way: Callable[[Travel], None], *, pauses: bool = False) -> None:
+        """Go elsewhere in the recording."""
+        if self.travel is None:
+            return
+        way(self.travel)
+        self.questions.restart()
+        self.line.show("")
+        self.player.restart()
+        if pauses and not self.player.paused:
+            self.player.pause()
 
     def market(self, step: int) -> str:
         """Show the next market in book, candles and flow, or with -1 the one before."""
@@ -221,6 +234,11 @@ def _in_a_replay(actions: Actions) -> str:
     return "a live run has no speed and no steps" if actions.player.is_live else ""
 
 
+def _on_a_way(actions: Actions) -> str:
+    no = "only a recording goes back, and only without --database"
+    return no if actions.travel is None else ""
+
+
 def _to(word: str) -> Callable[[Actions], str]:
     return lambda actions: actions.questions.refusal(word)
 
@@ -233,6 +251,11 @@ ACTIONS: Final = {
     "\x03": Action(Actions.quit),
     " ": Action(Actions.pause),
     ".": Action(lambda actions: actions.player.step(), _in_a_replay),
+    ",": Action(lambda actions: actions.go(Travel.back_to_decision, pauses=True), _on_a_way),
+    "]": Action(lambda actions: actions.go(lambda travel: travel.on(60.0)), _on_a_way),
+    "[": Action(lambda actions: actions.go(lambda travel: travel.on(-60.0)), _on_a_way),
+    "home": Action(lambda actions: actions.go(Travel.to_start), _on_a_way),
+    "end": Action(lambda actions: actions.go(Travel.to_end, pauses=True), _on_a_way),
     "+": _FASTER,
     "=": _FASTER,
     "-": Action(lambda actions: actions.hurry(-1), _in_a_replay),

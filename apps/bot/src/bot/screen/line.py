@@ -27,6 +27,10 @@ class Line:
         self._new, self._until_ns = "", 0
         self._wrong = ""
 
+    def show_of(self, bot: Bot) -> None:
+        """Show what is wrong with another run."""
+        self._bot, self._wrong = bot, ""
+
     def show(self, text: str, *, for_ns: int = NEW_NS) -> None:
         """Show a text for some seconds, or until there is another one."""
         self._new, self._until_ns = text, time.monotonic_ns() + for_ns

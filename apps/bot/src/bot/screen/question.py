@@ -97,6 +97,10 @@ class Questions:
         """Return whether the run goes on; whoever halts and leaves at once has halted first."""
         return not self.quits or self._bot.journal.counts["act"] < self._acts
 
+    def restart(self) -> None:
+        """Wait for no act any more: the recording goes on from another place."""
+        self._acts = 0
+
     def quit(self) -> None:
         """End the run; what is held for real needs an answer."""
         if self._leave is None or self.over or not (held := self._leave.open):

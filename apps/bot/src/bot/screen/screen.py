@@ -12,6 +12,7 @@ its own file beside this one:
 - actions: what each key does; choices: what of it is a view.
 - player: the clock of a recording, its speed, pauses and steps.
 - question: what needs an answer, and how the run ends.
+- travel: the way back and forth in a recording.
 - line: what the last line says beside its keys.
 """
 
@@ -39,6 +40,7 @@ from bot.screen.line import Line
 from bot.screen.player import Player
 from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
+from bot.screen.travel import Travel
 
 DRAW_NS: Final = 250_000_000
 SOON_NS: Final = 100_000_000  # what became of the account may be drawn so often
@@ -69,6 +71,7 @@ class Screen:
         lost: Callable[[str], None] | None = None,
         panel: str = "",
         mouse: bool = False,
+        travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         bot.follow()
@@ -81,7 +84,7 @@ class Screen:
         self.line = Line(bot)
         self.actions = Actions(
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
-            size=lambda: self._console.size, recording=recording,
+            size=lambda: self._console.size, recording=recording, travel=travel,
         )  # fmt: skip
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
@@ -93,6 +96,13 @@ class Screen:
         self._blind, self._lost = False, lost
         self._idle = idle or (lambda: None)  # called between frames
         bot.journal.listeners.append(self._note)
+        self._travel = travel  # of a recording: the way back and forth
+        if travel is not None:
+            travel.at_end, travel.meanwhile, travel.say = (
+                self.stay,
+                self._on_the_way,
+                self.line.show,
+            )
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -117,6 +127,16 @@ class Screen:
             self._dashboard.shutdown()
         self._keyboard.stop()
 
+    def show(self, bot: Bot) -> None:
+        """Show another bot's run; a picture that stands still becomes one of that."""
+        self.bot.journal.listeners.remove(self._note)
+        self.bot = self.actions.bot = bot
+        self.line.show_of(bot)
+        bot.journal.listeners.append(self._note)
+        if self.actions.frozen is not None:
+            self.actions.frozen = None
+            self.actions.frozen = self.snapshot()
+
     @property
     def finished(self) -> bool:
         """Return whether the source has ended by itself."""
@@ -136,6 +156,8 @@ class Screen:
         """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
         while not self.questions.quits:
             now = self._look()
+            if self._is_leaving:
+                return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
                 self._answer_all()
@@ -163,16 +185,39 @@ class Screen:
     def _wait_ns(self, frame: Frame, now: int) -> int:
         return self.player.wait_ns(frame, now, at_once=bool(self._inbox.waiting))
 
-    def stay(self) -> None:
-        """Show the last picture until a key ends it, once the source has ended by itself."""
+    def stay(self) -> bool:
+        """Show the last picture until a key ends it, once the source has ended by itself.
+
+        Return whether a person goes back instead.
+        """
         if self.questions.quits or self._blind:
-            return
+            return False
         self.questions.over = True
-        self.line.ended = "the end: q quits, w shows why"
-        while not self.questions.quits:
+        back = "" if self._travel is None else ", , and [ go back"
+        self.line.ended = f"the end: q quits, w shows why{back}"
+        while not self._ends_or_leaves():
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
+        self.questions.over, self.line.ended = self.questions.quits, ""
+        return self._is_leaving
+
+    def _ends_or_leaves(self) -> bool:
+        return self.questions.quits or self._is_leaving
+
+    @property
+    def _is_leaving(self) -> bool:
+        # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
+        return self._travel is not None and self._travel.goal is not None
+
+    def _on_the_way(self, share: float) -> bool:
+        """Show how far it is, between two frames of a long way; False if a key ends it."""
+        self.line.show(f"on the way: {share:.0%}, esc stops here")
+        self._idle()
+        self.draw()
+        self.line.show("")
+        self._due_draw_ns = 0
+        return self._keys.empty() or self._keys.get() not in ("\x1b", "q", "\x03")
 
     # --- drawing ---
 
@@ -212,7 +257,10 @@ class Screen:
         if self.actions.frozen is not None:
             return self.actions.frozen
         speed, panel = self.player.speed, self.choices.view.panel
-        return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel)
+        timeline = None if self._travel is None else self._travel.timeline
+        return snapshot_of(
+            self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel, timeline=timeline
+        )
 
     # --- keys ---
 
