@@ -11,12 +11,18 @@ from dydx_panels import (
     CandleRow,
     CandlesPart,
     EquityPart,
+    FeedRow,
     FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
     HeaderPart,
+    HeldCosts,
     LayerRow,
+    LimitRow,
+    LinkPart,
+    LinkRow,
+    MarginRow,
     MarketRow,
     OrderRow,
     PerformancePart,
@@ -24,12 +30,14 @@ from dydx_panels import (
     PricesPart,
     QualityPart,
     QualityRow,
+    RestRow,
     ResultPart,
     SafetyPart,
     ScoreHistory,
     Snapshot,
     SpeedPart,
     TapeRow,
+    TurnRow,
     VenuePart,
     WalkPart,
     WalkRow,
@@ -63,6 +71,7 @@ from dydx_risk import (
     Trigger,
     Verdict,
     Watch,
+    margin_inputs,
     risk_figures,
     sign_text,
     stress_table,
@@ -225,6 +234,21 @@ def _holdings() -> list[Holding]:
                 open_interest=10**13, funding_8h_ppm=80, volatility_1h=0.011, beta=1.1),
         Holding(market=btc, quantums=-500_000_000, price=63_100, funding_8h_ppm=-40),
     ]  # fmt: skip
+
+
+def _margins() -> tuple[MarginRow, ...]:
+    held = _holdings()
+    eth, btc = held
+    scaled = replace(
+        eth.market, open_interest_lower_cap=25 * 10**12, open_interest_upper_cap=50 * 10**12
+    )
+    held = [replace(eth, market=scaled, entry_price=Decimal("3020.1")), btc]
+    figures = risk_figures(4_000_000_000, held)
+    assert figures.margin is not None
+    return tuple(
+        MarginRow(figures=row, inputs=margin_inputs(one, figures.margin), market=one.market)
+        for row, one in zip(figures.positions, held, strict=True)
+    )
 
 
 def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = None) -> Watch:
@@ -467,8 +491,8 @@ def sample() -> Snapshot:
         decisions=_decisions(),
         verdicts=_verdicts(),
         fills=_fills(),
-        money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees_paid", 2_030_000),
-               ("funding_paid", 41_200)),
+        money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
+               ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
         watch=watched(), venue=_venue(), book=_book(),
         quality=QualityPart(
@@ -483,6 +507,7 @@ def sample() -> Snapshot:
             draw_ms=1.81,
         ),
         way=_way(),
+        link=_link(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
@@ -491,6 +516,9 @@ def sample() -> Snapshot:
         signals=_score_histories(),
         funding=_funding(),
         walk=_walk(),
+        held=(HeldCosts(ticker="ETH-USD", fees=-3_162_000, funding=-41_200, owed=-1_100),
+              HeldCosts(ticker="BTC-USD", fees=-1_578_300, funding=9_100, owed=300)),
+        margins=_margins(),
         performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
@@ -549,6 +577,32 @@ def _flow() -> FlowPart:
     )  # fmt: skip
 
 
+def _link() -> LinkPart:
+    pings = (("p50", 41.2), ("p90", 80.0), ("p99", 210.0), ("max", 212.4))
+    took = (("p50", 88.0), ("p99", 412.0), ("max", 900.0))
+    return LinkPart(
+        state="backing_off", reason="c2: 1006 connection reset", since_s=4.2, lag_ms=pings,
+        block_ms=812.0, late_ms=None,
+        links=(LinkRow(link="c1", state="live", reason="all requests are answered", since_s=7_200.0,
+                       silent_s=0.2, frames=48_000, pings_ms=pings),
+               LinkRow(link="c2", state="backing_off", reason="1006 connection reset", since_s=4.2,
+                       silent_s=12.0, frames=211, losses=3)),
+        turns=(TurnRow(NOW - 4 * SECOND, "c2", "live", "backing_off", "1006 connection reset", None,
+                       48_190),
+               TurnRow(NOW - 30 * SECOND, "c1", "stale", "live", "a message arrived", 26.0, 48_000),
+               TurnRow(NOW - 900 * SECOND, "", "subscribing", "live", "all links are", 896.0, 17)),
+        rest=(RestRow(endpoint="/v4/orderbooks/perpetualMarket/*", answered=40, requested=44,
+                      per_minute=2.0, took_ms=took, errors=(("ServerError", 3), ("Unreachable", 1)),
+                      circuit="open", retry_in_s=3.5, good_age_s=61.0),
+              RestRow(endpoint="/v4/perpetualMarkets", answered=5)),
+        limits=(LimitRow(group="default", limit=100, left=0, queued=4, wait_s=4.2, waits=9,
+                         waited_s=31.0, limited=2),),
+        feeds=(FeedRow(channel="v4_orderbook", ticker="ETH-USD", frames=40_100, per_s=4.0),
+               FeedRow(channel="v4_trades", ticker="ETH-USD", frames=6_211)),
+        errors=(("data", "crossed", 55), ("lost", "connection reset", 3)),
+    )  # fmt: skip
+
+
 def _way() -> WayPart:
     def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
         shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
@@ -564,6 +618,8 @@ def _way() -> WayPart:
                      texts=(("", "BookContents(bids=[('3012.3', '2')], asks=[])"),)),
             WayStage(stage="data", at_us=4.2, took_us=11.0, calls=1, changes=(
                 WayChange("best_bid", 3_012.2, 3_012.3), WayChange("bid_size", 2.0, 1.5),
+                WayChange("best_ask", 3_012.5, 3_012.5), WayChange("ask_size", 1.0, 1.0),
+                WayChange("last_trade", 3_012.5, 3_012.5),
                 WayChange("mid_price", 3_012.4, 3_012.4), WayChange("funding_1h", None, 1.25e-5))),
             WayStage(stage="venue", at_us=15.4, took_us=2.1, calls=1),
             WayStage(stage="risk", at_us=17.9, took_us=1.9, calls=1, changes=(
@@ -574,7 +630,7 @@ def _way() -> WayPart:
                      texts=(("D42", "ETH-USD target +6,326 to +4,217: imbalance 38 fell below 45"),)),
             WayStage(stage="verdict", at_us=60.2, took_us=40.0, calls=1,
                      texts=(("V18", "ETH-USD sell 0.7 at >= 3,003.4: distance 13.1 %"),)),
-            WayStage(stage="account", texts=(
+            WayStage(stage="account", changes=(WayChange("open_orders", 0.0, 1.0),), texts=(
                 ("F9", "after 0.200 s, frame #48212: ETH-USD SELL 0.300 at 3012.4"),)),
         ),
         layers=(layer("decoding", 6.0, 0.1, 2), layer("data", 25.0, 0.5, 0),

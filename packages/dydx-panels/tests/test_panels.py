@@ -51,7 +51,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
-SIZES = ((80, 24), (120, 40), (200, 60))
+SIZES = ((80, 24), (120, 40), (200, 60), (250, 70))
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 FRAMED = [*KEYS.values(), "help", "why"]
 
@@ -130,11 +130,12 @@ def test_24_rows_show_header_safety_positions_tape_and_footer(full: Snapshot) ->
     assert {80} == {cell_len(row) for row in text.split("\n")}
 
 
-def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> None:
+def test_120_columns_add_markets_scores_book_and_charts(full: Snapshot) -> None:
     """Scores are bars with their figure beside them."""
     text = dashboard(full, View(), 120, 40).text
 
-    for word in ("Markets", "MOMENTUM", "IMBALANCE", "Book ETH-USD", "Decisions", "██░░  50"):
+    for word in ("Markets", "MOMENTUM", "IMBALANCE", "Book ETH-USD", "██░░  50", "Equity",
+                 "Candles ETH-USD", "deposited", "entry"):  # fmt: skip
         assert word in text
 
 
@@ -151,6 +152,35 @@ def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
     """A shape between the promised sizes uses its room too."""
     assert "Markets" in dashboard(full, View(), 80, 50).text
     assert "Decisions" in dashboard(full, View(), 80, 50).text
+
+
+def test_a_wide_and_high_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
+    """It adds how paper was traded to what 200 columns show."""
+    assert "Paper venue" in dashboard(full, View(), 250, 70).text
+    assert "Paper venue" not in dashboard(full, View(), 200, 60).text
+
+
+@pytest.mark.parametrize("count", [0, 2, 7])
+def test_what_is_held_makes_its_panel_no_higher_than_it_needs(full: Snapshot, count: int) -> None:
+    """What it leaves is for the tape; a row more is a row higher, as long as there is room."""
+    held = tuple(replace(full.positions[0], ticker=f"T{n}-USD") for n in range(count))
+    rows = dashboard(replace(full, positions=held), View(), 140, 50).text.split("\n")
+    first = next(n for n, row in enumerate(rows) if "Positions" in row)
+    last = next(n for n, row in enumerate(rows[first:]) if row.startswith("╰"))
+
+    assert max(count, 1) + 2 == last
+
+
+def test_a_long_reason_takes_the_rows_that_are_free(full: Snapshot) -> None:
+    """Two lines rather than a cut one, older rows give way; on three rows each has one."""
+    words = " ".join(f"reason{n}" for n in range(40))
+    long = tuple(replace(row, text=words) for row in full.tape)
+    low, high = (drawn("tape", replace(full, tape=long), width=100, height=h) for h in (5, 20))
+
+    assert "…" in low
+    assert low.count("reason1 ") == 3
+    assert "reason24" in high
+    assert high.count("reason1 ") == 6
 
 
 # === Safety ===
@@ -798,7 +828,7 @@ def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
 
     assert "would exceed net collateral" in " ".join(re.sub("[│ ]+", " ", text).split())
-    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 20)
+    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 7)
 
 
 def test_the_readme_runs() -> None:
@@ -1031,7 +1061,7 @@ def test_the_way_shows_each_layer_before_and_after(full: Snapshot) -> None:
     """What a frame moved stands first, with its sign; what came of it has its id."""
     text = drawn("way", full, View(panel="way"), 120, 30)
 
-    assert "best_bid 3,012.2 → 3,012.3 ▲ · bid_size 2.000 → 1.500 ▼" in text
+    assert "best bid 3,012.2 → 3,012.3 ▲ · bid size 2.000 → 1.500 ▼" in text
     assert "funding/h unknown → +0.0013 %" in text
     assert "distance 11.8 % → 11.7 % ▼" in text
     assert "momentum 57.2 → 58.0 ▲ · volume 71.0" in text
@@ -1066,3 +1096,33 @@ def test_without_a_frame_there_is_no_way() -> None:
     text = drawn("way", Snapshot(), View(panel="way"), 80, 10)
 
     assert "no frame since this panel is open" in text
+
+
+# === Connection ===
+
+
+def test_a_lost_connection_says_since_when_and_why(full: Snapshot) -> None:
+    """State, reason and history in words, REST with its breaker, and what waits for a limit."""
+    text = drawn("link", full, View(panel="link"), 200, 30)
+
+    assert "● reconnecting for 4.2 s: c2: 1006 connection reset" in text
+    assert "lag of trades p50 / p99 / max 41.2 ms / 210 ms / 212 ms" in text
+    assert re.search(r"c2 +live +reconnecting +until now +(#48190 +)?1006 connection reset", text)
+    assert re.search(r"40 .*88.0 ms / 412 ms +breaker open, retry in 3", text)
+    assert re.search(r"default +0 / 100 +4 +4.2 s +31.0 s +2 ", text)
+    assert re.search(r"v4_orderbook +ETH-USD +40,100 +4.0", text)
+    assert "lost 3 connection reset" in text
+
+
+@pytest.mark.parametrize("height", [24, 60])
+def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
+    """No list ends without a word."""
+    many = tuple(replace(full.link.feeds[0], ticker=f"T{n}-USD") for n in range(80))
+    text = drawn("link", replace(full, link=replace(full.link, feeds=many)), None, 120, height)
+
+    assert re.search(r"and \d+ more", text)
+
+
+def test_an_unknown_connection_is_none() -> None:
+    """Before the first frame nothing is live."""
+    assert "no connection since" in drawn("link", Snapshot(), View(panel="link"), 80, 10)

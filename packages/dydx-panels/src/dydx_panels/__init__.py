@@ -21,6 +21,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -29,8 +30,10 @@ real samples, each with the frame that it came from. The sections, in order:
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Accounts: those that are watched, a row each.
+- Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
+- Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
@@ -50,12 +53,13 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart",
-    "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart",
-    "PriceRow", "PricesPart", "QualityPart", "QualityRow", "ResultPart", "SafetyPart",
+    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
+    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
     "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "TimelinePart", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart",
-    "WayStage", "WirePart", "Witnessed",
+    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
+    "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -78,7 +82,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from operator import attrgetter
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, TypeGuard, cast
@@ -97,6 +101,7 @@ from dydx_risk import (
     Holding,
     LeverageAdvice,
     MarginFigures,
+    MarginInputs,
     PositionFigures,
     Reduce,
     RiskFigures,
@@ -457,6 +462,94 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection: its state, why and for how long, what came by it, and its pings in ms."""
+
+    link: str
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    silent_s: float | None = None
+    frames: int = 0
+    losses: int = 0
+    pings_ms: tuple[tuple[str, float], ...] = ()
+
+
+class TurnRow(msgspec.Struct, frozen=True):
+    """One change of a connection's state, and for how long the new one lasted, if it is over."""
+
+    at: int
+    link: str
+    was: str
+    state: str
+    reason: str
+    lasted_s: float | None = None
+    seq: int = 0
+
+
+class RestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint of REST answers: `took_ms` at percentiles, failures by class.
+
+    Of a recording the answers are known, and no more: the rest is None.
+    """
+
+    endpoint: str
+    answered: int = 0
+    requested: int | None = None
+    per_minute: float | None = None
+    took_ms: tuple[tuple[str, float], ...] = ()
+    errors: tuple[tuple[str, int], ...] = ()
+    circuit: str = ""
+    retry_in_s: float | None = None
+    good_age_s: float | None = None
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests that share a rate limit stand: how many may be sent, what waits, how long.
+
+    `limited` counts the venue's refusals, 429, `waited_s` all the time that requests waited.
+    """
+
+    group: str
+    limit: int = 0
+    left: int = 0
+    queued: int = 0
+    wait_s: float = 0.0
+    waits: int = 0
+    waited_s: float = 0.0
+    limited: int = 0
+
+
+class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one channel and market: how many frames, and how many a second of late."""
+
+    channel: str
+    ticker: str = ""
+    frames: int = 0
+    per_s: float | None = None
+
+
+class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections: together and each, what they were before, REST, and what comes by them.
+
+    `lag_ms` is from the venue's stamp of a trade to its receipt, of all markets, at percentiles;
+    `block_ms` the same of the newest block. `errors` are (where, what, how often).
+    """
+
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    lag_ms: tuple[tuple[str, float], ...] = ()
+    block_ms: float | None = None
+    late_ms: float | None = None
+    links: tuple[LinkRow, ...] = ()
+    turns: tuple[TurnRow, ...] = ()
+    rest: tuple[RestRow, ...] = ()
+    limits: tuple[LimitRow, ...] = ()
+    feeds: tuple[FeedRow, ...] = ()
+    errors: tuple[tuple[str, str, int], ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -687,6 +780,31 @@ class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[WalkRow, ...] = ()
 
 
+class HeldCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open position has paid (negative) or was paid so far, and is owed: quote quantums.
+
+    `owed` is funding that its next fill settles; None is not known.
+    """
+
+    ticker: str
+    fees: int | None = None
+    funding: int | None = None
+    owed: int | None = None
+
+
+class MarginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One position's figures with what they are computed from; None cannot be valued."""
+
+    figures: PositionFigures
+    inputs: MarginInputs | None = None
+    market: PerpetualMarket | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's name."""
+        return self.figures.ticker
+
+
 class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     """What trading came to: the account, its trades and its fills; money in quote quantums.
 
@@ -741,7 +859,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
-    signal at which the strategy changes what it does. Only a replay has a `timeline`.
+    signal at which the strategy changes what it does. `held` are the costs of open positions,
+    `margins` what each of them requires, copied where that is shown alone. Only a replay has a
+    `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -749,6 +869,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     safety: SafetyPart = SafetyPart()
     equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
+    held: tuple[HeldCosts, ...] = ()
+    margins: tuple[MarginRow, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -761,6 +883,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
+    link: LinkPart = LinkPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -818,7 +941,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "link": "connection", "flight": "way out", "venue": "paper venue",
     "walk": "decision walk",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial margin",
@@ -851,6 +974,11 @@ _WORDS: Final = {
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a connection
+    "backing_off": "reconnecting", "stale": "silent",
+    # What a frame changes
+    "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
+    "last_trade": "last trade", "open_orders": "open orders",
     # States of a market
     "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
     "FINAL_SETTLEMENT": "SETTLING",
@@ -918,6 +1046,7 @@ _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
     "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+_ASCII.update(str.maketrans("◆■┤", "dy+"))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
@@ -928,7 +1057,7 @@ _ASCII.update(
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -1117,7 +1246,8 @@ class _Table(NamedTuple):
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
     what stands under the list about the selected row, or else the first, in so many rows at most;
-    one `part` of the height is then for the list.
+    one `part` of the height is then for the list. In a `history` older rows give way to the whole
+    text of newer ones.
     """
 
     name: str
@@ -1131,6 +1261,7 @@ class _Table(NamedTuple):
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
     part: int = 2
+    history: bool = False
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1164,7 +1295,9 @@ def _numbered(
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
+    more = _more(body) if table.history else min(max(body // len(rows) - 1, 0), 2)
+    below = _lines_below(table, rows, chosen, columns, (room, width, body), more, bool(view.panel))
+    columns = _breaking(columns, room, width, table.gap, more)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -1196,19 +1329,65 @@ def _column_at(columns: Sequence[_Column], room: int, gap: int, x: int) -> str:
     return ""
 
 
+def _more(body: int) -> int:
+    """Return how many lines more than one a row may take, by how many there are for all."""
+    return 0 if body < 4 else 1 if body < 12 else 2
+
+
 def _lines_below(
-    table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
-) -> Callable[[int], list[_Row]]:
+    table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
+    size: tuple[int, int, int], more: int, alone: bool,
+) -> Callable[[int], list[_Row]]:  # fmt: skip
     """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    room, width, body = size
+    most = more + (body >= 8 and table.history)
+    indent = " " * _indent(columns, table.gap)
 
     def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(part, "dim")] for part in parts] if text else []
+        parts = (
+            _broken(text, width - 4, width - 4, 99 if whole else max(most - 1, 0)) if text else ()
+        )
+        below: list[_Row] = [[("    " + part, "dim")] for part in parts]
+        if not columns[-1].width:
+            text, style = columns[-1].cell(rows[number])
+            rest = _broken(text, room, width - len(indent), more)[1:]
+            below = [[(indent + part, style)] for part in rest] + below
+        return below
 
+    room_for_all = body if alone else 0
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room and sum(needed) <= room  # integers
-    return lambda number: lines(number, whole or (room > 0 and number == chosen))
+    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
+    return lambda number: lines(number, whole or (alone and number == chosen))
+
+
+def _indent(columns: Sequence[_Column], gap: int) -> int:
+    return columns[0].width + gap if columns[0].width else 4
+
+
+def _breaking(columns: list[_Column], room: int, width: int, gap: int, more: int) -> list[_Column]:
+    """Let the column that grows show the first line of its text, where the others stand below."""
+    last = columns[-1]
+    if last.width or not more:
+        return columns
+    below = width - _indent(columns, gap)
+
+    def cell(row: Any) -> _Cell:
+        text, style = last.cell(row)
+        return _broken(text, room, below, more)[0], style
+
+    return [*columns[:-1], last._replace(cell=cell)]
+
+
+@lru_cache(maxsize=4096)
+def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
+    """Break a text into a line of `room` and at most so many more of `width` cells."""
+    # Letters of two cells are cut, not broken.
+    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
+        return (text,)
+    first, *lines = wrap(text, room, break_on_hyphens=False)
+    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
+    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1290,6 +1469,19 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
 
 
 def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
@@ -1853,7 +2045,7 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
     _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
     _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
     _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
+), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
 
 
 def _history(snapshot: Snapshot) -> list[TapeRow]:
@@ -1887,9 +2079,8 @@ def _event(row: TapeRow) -> _Cell:
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    # What is paid is a cost, and positive; what was received instead is negative.
-    money = [(name, _figure(_usdc(quote), sign=not name.endswith("_paid")))
-             for name, quote in snapshot.money]  # fmt: skip
+    # What is paid is a cost, and negative.
+    money = [(name, _figure(_usdc(quote), sign=True)) for name, quote in snapshot.money]
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
@@ -1902,9 +2093,9 @@ _EVENT_COLUMNS: Final = (
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
 _ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results)  # fmt: skip
+                        above=_results, history=True)  # fmt: skip
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet")  # fmt: skip
+                      "nothing has happened yet", history=True)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -2645,6 +2836,165 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Connection ===
+# What the program hangs by: each link, what it was before and why, how REST answers, and what comes
+# by channel and market. What a recording does not hold is unknown, never 0.
+
+_LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
+                       "subscribing": "watch"}  # fmt: skip
+
+
+def _age(seconds: float | None) -> str:
+    """Write how long something lasts, in the unit that suits it."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= length:
+            return _figure(seconds / length, 1, unit=f" {unit}")
+    return _figure(seconds, 1, unit=" s")
+
+
+def _milliseconds(ms: float | None) -> str:
+    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+
+
+def _link_state(state: str) -> _Cell:
+    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+
+
+def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """Write percentiles that are known, one after the other."""
+    known = dict(shares)
+    return " / ".join(_milliseconds(known.get(name)) for name in names) if known else _UNKNOWN
+
+
+_LINK_COLUMNS: Final = (
+    _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
+    _Column("state", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("silent", 8, lambda row: (
+        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
+    _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
+    _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
+    _Column("why", 0, lambda row: (row.reason, "dim"), 4, True),
+)  # fmt: skip
+_TURN_COLUMNS: Final = (
+    _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
+    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("to", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("lasted", 9, lambda row: (
+        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+    _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
+    _Column("why", 0, lambda row: (row.reason, ""), 0, True),
+)  # fmt: skip
+
+
+def _failures(row: RestRow) -> _Cell:
+    """Say what failed, and first of all that the breaker lets no request through."""
+    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
+    failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
+    return (words, "watch") if words else ("nothing", "dim")
+
+
+_REST_COLUMNS: Final = (
+    _Column("endpoint", 34, lambda row: (row.endpoint, "bold"), 0, True),
+    _Column("answered", 8, lambda row: (_figure(row.answered, 0), "")),
+    _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
+    _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
+    _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
+    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("failed", 0, _failures, 0, True),
+)  # fmt: skip
+_LIMIT_COLUMNS: Final = (
+    _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
+    _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
+    _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
+    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
+)
+_FEED_COLUMNS: Final = (
+    _Column("channel", 16, lambda row: (row.channel, "bold"), 0, True),
+    _Column("of", 12, lambda row: (row.ticker, ""), 0, True),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), "")),
+    _Column("a second", 9, lambda row: (_figure(row.per_s, 1), "")),
+)
+
+
+def _link_head(link: LinkPart, width: int) -> list[_Row]:
+    state, style = _link_state(link.state)
+    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason else []
+    lags = _shares(link.lag_ms, ("p50", "p99", "max"))
+    lag = [
+        (0, _named("lag of trades p50 / p99 / max", lags)),
+        (1, _named("newest block", _milliseconds(link.block_ms))),
+        (2, _named("frames wait", "no" if link.late_ms is None else _milliseconds(link.late_ms),
+                   "" if link.late_ms is None else "watch")),
+    ]  # fmt: skip
+    return [[(f"● {state}", style), *since, *reason], _chunks(lag, width)]
+
+
+def _blocks(blocks: Sequence[Sequence[_Row]], height: int) -> list[_Row]:
+    """Put lists below one another, a blank row between them, the most important first.
+
+    Each gets its share of the rows; where that would be its title alone the last ones go.
+    """
+    shown = [block for block in blocks if block]
+    while True:
+        rooms = _rooms([len(block) for block in shown], height - len(shown) + 1)
+        cut = [room for room, block in zip(rooms, shown, strict=True) if room < len(block)]
+        if len(shown) < 2 or min(cut, default=_LEAST_ROWS) >= _LEAST_ROWS:
+            break
+        shown.pop()
+    rows: list[_Row] = []
+    for block, room in zip(shown, rooms, strict=True):
+        rows += [[]] if rows else []
+        rows += block[:room]
+        if room < len(block):
+            rows[-1] = [(f"and {len(block) - room + 1} more", "dim")]
+    return rows
+
+
+_LEAST_ROWS: Final = 3  # a title, a row, and how many more there are
+
+
+def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the connections, their history, REST, and the rates by channel and market."""
+    link = snapshot.link
+    if not link.links:
+        return [[("no connection since this panel is open", "dim")]]
+    head = _link_head(link, width)
+    wide = width >= 170
+    half = (width - 3) // 2 if wide else width
+    errors: list[_Row] = [
+        [(f"{where} ", "bold"), (f"{count:,} ", "watch"), (what, "")]
+        for where, what, count in link.errors
+    ]
+    left = [
+        _rows_under(_LINK_COLUMNS, link.links, half),
+        _rows_under(_TURN_COLUMNS, link.turns, half) if link.turns else [],
+        [[("what went wrong, most often first", "dim")], *errors] if errors else [],
+    ]
+    without: list[_Row] = [[("REST: no request in this run", "dim")]]
+    right = [
+        _rows_under(_REST_COLUMNS, link.rest, half) if link.rest else without,
+        _rows_under(_LIMIT_COLUMNS, link.limits, half) if link.limits else [],
+        _rows_under(_FEED_COLUMNS, link.feeds, half),
+    ]
+    if wide:
+        return [
+            *head,
+            [],
+            *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
+        ]
+    return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
 # === Way of the data ===
 # One frame through the layers: its text, what it changed in each, what came of it, and how long
 # each took. Draws what was measured: a layer that the frame did not reach is not there.
@@ -2653,7 +3003,7 @@ _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
     "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
-    "initial_margin": (2, " USDC"), "open": (0, ""),
+    "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
 
@@ -2753,19 +3103,6 @@ def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
         rows.append([*cells, *lines[0]])
         rows += ([(" " * left, ""), *line] for line in lines[1:high])
     return rows
-
-
-def _rooms(wanted: Sequence[int], height: int) -> list[int]:
-    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
-    most = max(wanted, default=0)
-    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
-        most -= 1
-    rooms = [min(rows, most) for rows in wanted]
-    left = max(height - sum(rooms), 0)  # integers
-    for place, rows in enumerate(wanted):
-        more = min(rows - rooms[place], left)
-        rooms[place], left = rooms[place] + more, left - more
-    return rooms
 
 
 _LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
@@ -3533,7 +3870,7 @@ def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
 def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
-        return [(f"last known {_age(safety.doubt_s)} ago", "watch")]
+        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -3544,7 +3881,7 @@ def _head_words(safety: SafetyPart) -> _Row:
     return [*lost, (moved, direction)]
 
 
-def _age(seconds: float | None) -> str:
+def _ago(seconds: float | None) -> str:
     if seconds is None or seconds < 120:
         return _figure(seconds, 0, unit=" s")
     return _figure(seconds / 60, 0, unit=" min")
@@ -3804,7 +4141,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
 class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
 
-    In `doubt` its price is not that of now.
+    In `doubt` its price is not that of now; `costs` are what it has paid so far.
     """
 
     row: PositionFigures
@@ -3812,6 +4149,7 @@ class _PositionRow(NamedTuple):
     act_below: float | None
     digits: tuple[int, int]
     doubt: bool
+    costs: HeldCosts
 
     @property
     def ticker(self) -> str:
@@ -3822,6 +4160,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
     safety = snapshot.safety
     margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
+    costs = {row.ticker: row for row in snapshot.held}
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -3830,7 +4169,14 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
         return math.inf if never else row.distance
 
     return [
-        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)), doubt)
+        _PositionRow(
+            row,
+            away(row),
+            act,
+            digits.get(row.ticker, _grid(None)),
+            doubt,
+            costs.get(row.ticker, HeldCosts(ticker=row.ticker)),
+        )
         for row in snapshot.positions
     ]
 
@@ -3857,6 +4203,14 @@ def _away_bar(held: _PositionRow) -> _Cell:
     return _gauge(scale, 10), _away(held)[1]
 
 
+def _notional(row: PositionFigures) -> float | None:
+    return None if row.net_notional is None else abs(row.net_notional) / 1e6
+
+
+def _returned(held: _PositionRow) -> _Cell:
+    return _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]
+
+
 def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
@@ -3873,13 +4227,18 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
                 value=attrgetter("row.unrealized_pnl")),
+        _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away, value=attrgetter("away")),
         _Column("", 10, _away_bar, 5),
         # Risk counts what the next hour costs; on screens, it is what it brings.
         _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
+        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
         _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
     ]  # fmt: skip
 
@@ -3939,12 +4298,14 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    of = None
+    if part.deposited is not None:
+        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
     gain = None
     if part.equity and part.deposited:
         gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
-        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (0, [(f"{now} USDC", "bold")]),
         (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
@@ -4104,6 +4465,182 @@ _ACCOUNTS: Final = _Table(
     below=lambda row: row.trouble,
     foot=lambda snapshot, row, width, high: _account_lines(row, high),
 )  # fmt: skip
+# === Margin ===
+# What each position requires, and where its liquidation price and the account's distance come from:
+# each formula with the figures in it, so that a person comes to the same. The figures are risk's.
+
+
+def _required_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw the account's sums, and how the distance comes of them."""
+    margin, rows = snapshot.safety.margin, snapshot.margins
+    if margin is None:
+        return [[("unknown: what the account has is not certain", "watch")], []]
+    net = sum(row.figures.net_notional or 0 for row in rows)  # integers
+    equity = _figure(_usdc(margin.net_collateral))
+    required = _figure(_usdc(margin.maintenance_margin))
+    settled = f"{_figure(_usdc(margin.net_collateral - net))} USDC"
+    lines = [
+        _pairs(width, ("net_collateral", f"{equity} = {settled} {_signed(net / 1e6)[0]} positions"),
+               *_owed(snapshot)),
+        _pairs(width, ("initial_margin", _figure(_usdc(margin.initial_margin))),
+               ("free_collateral", _figure(_usdc(margin.free_collateral))),
+               ("usage", _percent(margin.usage)), ("maintenance_margin", required),
+               ("leverage", _figure(margin.leverage, 2, unit=_TIMES))),
+    ]  # fmt: skip
+    if not margin.notional:
+        return [*lines, []]
+    loses, cushion = (_figure(_usdc(quote)) for quote in (margin.sensitivity, margin.cushion))
+    row: _Row = [
+        (f"{'distance':<14}", "key"), (f"({equity} - {required}) / {loses} = ", ""),
+        (percent_text(margin.distance), "bold"),
+        (f"  {cushion} above maintenance, of {loses} that a move of 100 % takes", "dim"),
+    ]  # fmt: skip
+    return [*lines, *_wrapped(row, width, 1), []]
+
+
+def _owed(snapshot: Snapshot) -> list[tuple[str, str]]:
+    owed = [row.owed for row in snapshot.held if row.owed is not None]
+    if not owed:
+        return []
+    return [("unsettled", _figure(sum(owed) / 1e6, 4, sign=True, unit=" in it"))]  # integers
+
+
+def _formula_rows(snapshot: Snapshot, row: MarginRow, width: int, height: int) -> list[_Row]:
+    """Draw how one position's margins, its liquidation price and its distance are computed."""
+    if height < 3 or row.inputs is None or row.figures.net_notional is None:
+        return []
+    side, style = _side(row.figures.size)
+    title: _Row = [
+        (f"{row.ticker} ", "bold"),
+        (side, style),
+        (f" oracle price of #{row.figures.seq}", "dim"),
+    ]
+    steps: _Steps = [
+        (_initial_rows(row, row.inputs, width), 1), (_maintenance_rows(row, row.inputs, width), 1),
+        (_liquidation_rows(row, row.inputs, width), 1), (_taken_rows(row, row.inputs, width), 1),
+    ]  # fmt: skip
+    return [[], title, *_squeezed(steps, height - 2)]
+
+
+def _fold_step(name: str, formula: str, result: str, more: str, width: int) -> list[_Row]:
+    lines = _folded(f"{formula} = {result}", width - 14)
+    rows: list[_Row] = [[(f"{name:<14}", "key"), (lines[0], "")]]
+    rows += [[(" " * 14, ""), (line, "")] for line in lines[1:]]
+    rows += [
+        [(" " * 14, ""), (line, "dim")] for line in (_folded(more, width - 14) if more else ())
+    ]
+    return rows
+
+
+def _initial_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    notional, fraction = _figure(_notional(row.figures)), _fraction(inputs.initial_ppm)
+    result = _figure(_usdc(row.figures.initial_margin))
+    caps = f"{_millions(inputs.lower_cap)} to {_millions(inputs.upper_cap)} USDC"
+    more = f"open interest does not raise {_fraction(inputs.imf_ppm)} here"
+    if inputs.upper_cap and inputs.open_interest is None:
+        more = f"open interest unknown: it counts as the most of {caps}"
+    elif inputs.upper_cap:
+        worth = f"open interest {_millions(inputs.open_interest)}, scales from {caps}"
+        more = f"{_fraction(inputs.imf_ppm)} of the tier; {worth}"
+    return _fold_step("initial", f"{notional} {_TIMES} {fraction}", f"{result} USDC", more, width)
+
+
+def _maintenance_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    of = f"{_fraction(inputs.imf_ppm)} {_TIMES} {_fraction(inputs.maintenance_fraction_ppm)}"
+    result = f"{_figure(_usdc(row.figures.maintenance_margin))} USDC"
+    formula = f"{_figure(_notional(row.figures))} {_TIMES} {of}"
+    return _fold_step("maintenance", formula, result, "", width)
+
+
+def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word the price at which equity is all maintenance margin, others standing still."""
+    if inputs.equity is None or inputs.others_maintenance is None:
+        return [[(f"{'liquidation':<14}", "key"), ("unknown: not all of the account is", "watch")]]
+    digits, size_digits = _grid(row.market)
+    figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
+    size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
+    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    price = figures.liquidation_price
+    result = "no price liquidates" if price is None else _figure(price, digits)
+    if price is not None and price <= 0:
+        result += ", none that a market can have"
+    formula = f"({others} {_figure(value, sign=True)} - {_figure(_usdc(inputs.equity))}) / ({base})"
+    more = (
+        "(maintenance margin of the others + notional - equity) / (size - |size| by the fraction)"
+    )
+    return _fold_step("liquidation", formula, result, more, width)
+
+
+def _taken_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word its own distance, and its part of what all prices together would take."""
+    figures, digits = row.figures, _grid(row.market)[0]
+    oracle, price = _figure(figures.oracle_price, digits), figures.liquidation_price
+    rows: list[_Row] = []
+    if price is not None and price > 0:
+        formula = f"|{oracle} - {_figure(price, digits)}| / {oracle}"
+        rows = _fold_step("own distance", formula, percent_text(figures.distance), "", width)
+    sign = "-" if figures.size > 0 else "+"
+    required = _figure(_usdc(figures.maintenance_margin))
+    formula = f"{_figure(_notional(figures))} {sign} {required}"
+    more = "what a move of 100 % against it takes of the account, less the margin that goes with it"
+    part = f"{_figure(_usdc(inputs.sensitivity))} USDC"
+    return [*rows, *_fold_step("its part", formula, part, more, width)]
+
+
+def _fraction(ppm: int) -> str:
+    return f"{ppm / 1e4:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def _millions(quote_quantums: int | None) -> str:
+    return _figure(None if quote_quantums is None else quote_quantums / 1e12, 2, unit=" M")
+
+
+def _liquidated_at(row: MarginRow) -> _Cell:
+    price, distance = row.figures.liquidation_price, row.figures.distance
+    if distance == math.inf or (price is not None and price <= 0):
+        return "none", ""
+    return _figure(price, _grid(row.market)[0]), ""
+
+
+def _margin_columns(snapshot: Snapshot) -> list[_Column]:
+    owed = {row.ticker: row.owed for row in snapshot.held}
+
+    def money(term: str, name: str, rank: int = 0) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return _figure(_usdc(getattr(row.figures, term))), ""
+
+        return _Column(name, 11, cell, rank)
+
+    def percent(what: Callable[[MarginInputs], float], name: str, rank: int) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return (_UNKNOWN if row.inputs is None else _fraction(round(what(row.inputs)))), "dim"
+
+        return _Column(name, 8, cell, rank)
+
+    return [
+        _TICKER,
+        _Column("side", 5, lambda row: _side(row.figures.size), 0, True),
+        _Column("size", 10, lambda row: (
+            _figure(abs(row.figures.size), _grid(row.market)[1]), ""), 3),
+        _Column("oracle_price", 11, lambda row: (
+            _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
+        _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
+        _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
+        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        money("initial_margin", "initial_margin"),
+        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        money("maintenance_margin", "maintenance_margin"),
+        _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
+        _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
+        _Column("liquidation_price", 11, _liquidated_at, 1),
+        _Column("distance", 8, lambda row: (percent_text(row.figures.distance), ""), 5),
+    ]  # fmt: skip
+
+
+_MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
+                        "no open position is known", "ticker", above=_required_rows,
+                        foot=_formula_rows, part=4)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4401,6 +4938,67 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
+# === Timeline ===
+# One row for a whole recording: where it is, how far it was seen, and what happened on the way.
+
+_TIMELINE_HEIGHT: Final = 30  # the least screen that has a row to spare
+# Of several marks in one cell the first of these is drawn.
+_SIGNS: Final[dict[str, tuple[str, str, str]]] = {
+    "liquidated": ("▼", "danger", "liquidated"), "reduce": ("▲", "watch", "guard"),
+    "act": ("■", "watch", "yours"), "gate": ("!", "watch", "gate"), "loss": ("○", "watch", "lost"),
+    "decision": ("◆", "title", "decision"), "fill": ("●", "up", "fill"),
+    "denied": (_TIMES, "dim", "refused"),
+}  # fmt: skip
+_BY_RANK: Final = {kind: rank for rank, kind in enumerate(_SIGNS)}
+
+
+def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    part = snapshot.timeline
+    if part is None:
+        return [[("only a recording that is replayed has a timeline", "dim")]]
+    whole_s = (part.ends - part.began) / 1e9
+    left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
+    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    legend: _Row = [
+        cell
+        for sign, style, word in _SIGNS.values()
+        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
+    ]
+    if _row_cells(legend) > width - 140:
+        legend = []
+    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+
+
+def _row_cells(row: _Row) -> int:
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
+def _marked(part: TimelinePart, room: int) -> _Row:
+    """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
+    cells: list[tuple[str, str]] = [(" ", "")] * room
+    seen = min(int(part.seen * room) + 1, room)
+    cells[:seen] = [("─", "faint")] * seen
+    ranks: dict[int, int] = {}
+    for share, kind in part.marks:
+        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        if rank < ranks.get(cell, len(_SIGNS)):
+            ranks[cell] = rank
+            cells[cell] = _SIGNS[kind][:2]
+    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    return [
+        ("".join(text for text, _ in run), style)
+        for style, run in groupby(cells, key=lambda cell: cell[1])
+    ]
+
+
+def _spent(seconds: float) -> str:
+    """Write how long something took as hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 # === Header and footer ===
 # The keys, and what is drawn above and below the panels or over them: mode, moment and health on
 # the first row, keys or a question on the last, help, and why. What a key does is the bot's.
@@ -4411,7 +5009,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "u": "accounts",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 
@@ -4430,8 +5028,8 @@ _KEYS: Final = (
     _Key("space", " ", "pause, and go on", "pause"),
     _Key(".", ".", "to the next decision", "step"),
     _Key(",", ",", "to the decision before", "back"),
-    _Key("[ ]", "[", "a minute back, a minute on"),
-    _Key("home end", "home", "to the start, to the end"),
+    _Key("[ ]", "[", "a minute back, or on"),
+    _Key("home end", "home", "to the start, the end"),
     _Key("+ -", "+", "play faster, slower", "speed"),
     _Key("K", "K", "halt, after a y", "halt"),
     _Key("P", "P", "pause entries, and go on", "pause entries"),
@@ -4604,56 +5202,98 @@ def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
 
 # === Layout ===
 # Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
-# by their names alone, and reads nothing of what they show.
+# by their names alone, and of what they show how many rows it takes.
 
 
 class _Band(NamedTuple):
-    """Panels side by side: the least and the wanted height, and a share of what is over."""
+    """Panels side by side: the least and the wanted height, and a share of what is over.
+
+    What the panels in `by` show makes a band no higher than they need.
+    """
 
     least: int
     wanted: int
     share: int
     names: tuple[tuple[str, float], ...]
+    by: tuple[str, ...] = ()
 
 
-_STACK: Final = (
-    _Band(4, 6, 1, (("positions", 1.0),)),
-    _Band(4, 9, 2, (("markets", 1.0),)),
-    _Band(4, 6, 1, (("decisions", 1.0),)),
-    _Band(4, 7, 1, (("tape", 1.0),)),
-)
+_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
+    (230, 64, (
+        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _BOTH,
+        _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
+        _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
+        _Band(6, 9, 0, (("wire", 0.36), ("quality", 0.32), ("speed", 0.32))),
+        _TAPES,
+    )),
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
-        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
-        _Band(7, 11, 2, (
-            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
-        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
+        _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
+        _Band(6, 8, 0, (
+            ("signals", 0.28), ("wire", 0.26), ("quality", 0.24), ("speed", 0.22))),
+        _TAPES,
     )),
     (140, 42, (
-        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
-        _STACK[0],
-        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
-        *_STACK[2:],
+        _Band(9, 11, 0, (("safety", 0.52), ("equity", 0.48))),
+        _HELD,
+        _SEEN,
+        _Band(8, 10, 2, (("candles", 0.62), ("book", 0.38))),
+        _TAPES._replace(names=(("tape", 1.0),)),
     )),
-    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
-    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
-    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
+    (110, 32, (
+        _Band(8, 10, 0, (("safety", 0.58), ("equity", 0.42))),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(6, 9, 2, (("candles", 0.6), ("book", 0.4))),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (60, 38, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(4, 8, 1, (("equity", 1.0),)),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(4, 6, 1, (("decisions", 1.0),)),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (0, 0, (
+        _Band(1, 10, 0, (("safety", 1.0),)),
+        _Band(1, 1, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(3, 6, 2, (("tape", 1.0),)),
+    )),
 )  # fmt: skip
 
 
-def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
+def _bands(
+    alone: str, width: int, height: int, needs: Callable[[str], int]
+) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Yield (height, panels with widths) from top to bottom, filling the space exactly.
+
+    `needs` is how many rows a panel that sizes its band takes with its frame.
+    """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
     for high, band in zip(_heights(bands, height), bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
         yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]  # integers
+
+
+def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    if not band.by:
+        return band
+    return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
 
 
 def _heights(bands: Sequence[_Band], height: int) -> list[int]:
@@ -4677,20 +5317,23 @@ _FULL: Final = Theme()
 
 
 class _Panel(NamedTuple):
-    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
+    """A panel: its title, what draws it, a note beside the title, its frame's style, its rows."""
 
     title: str
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
+    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
 
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
     "equity": _Panel("equity", _equity_rows),
-    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
-    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
+                        rows=lambda snapshot: len(snapshot.positions) + 1),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets),
+                      rows=lambda snapshot: len(snapshot.markets) + 1),
     "signals": _Panel("signals", _SIGNALS),
     "decisions": _Panel("decisions", _DECISIONS),
     "orders": _Panel("orders and fills", _ORDERS),
@@ -4698,6 +5341,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
@@ -4710,9 +5354,11 @@ _PANELS: Final[dict[str, _Panel]] = {
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
+    "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -4770,7 +5416,7 @@ class Spot(NamedTuple):
 
 def spot(snapshot: Snapshot, view: View, width: int, height: int, x: int, y: int) -> Spot:
     """Return what `dashboard` draws on a cell, counted from 0 at the top on the left."""
-    for high, names in _stacked(view, width, height):
+    for high, names in _stacked(snapshot, view, width, height):
         if 0 <= y < high:
             for name, wide in names:
                 if 0 <= x < wide:
@@ -4854,16 +5500,25 @@ def dashboard(
         return cast(list[_Strip], known[3])
 
     rows: list[tuple[_Strip, ...]] = []
-    for high, names in _stacked(view, width, height):
+    for high, names in _stacked(snapshot, view, width, height):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     return Picture(tuple(rows[: max(height, 1)]))
 
 
-def _stacked(view: View, width: int, height: int) -> list[tuple[int, list[tuple[str, int]]]]:
+def _stacked(
+    snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, list[tuple[str, int]]]]:
     """Return (height, panels with widths) of a whole screen, from its first row to its last."""
+
+    def needs(name: str) -> int:
+        return _PANELS[name].rows(snapshot) + 2  # with its frame
+
     alone = "help" if view.help else "why" if view.why else view.panel
-    bands = _bands(alone if alone in _PANELS else "", width, max(height - 2, 0))
-    return [(1, [("header", width)]), *bands, (1, [("footer", width)])]
+    timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
+    inside = max(height - 2 - timed, 0)
+    bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    timeline = [(1, [("timeline", width)])] if timed else []
+    return [(1, [("header", width)]), *bands, *timeline, (1, [("footer", width)])]
 
 
 class _Reader:

@@ -8,7 +8,6 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
@@ -19,6 +18,7 @@ from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
+from bot.run.feeds import Feeds
 from bot.run.links import Links
 from bot.run.marks import Marks
 from bot.run.way import Way
@@ -51,12 +51,11 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        self.feeds = Feeds()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
         self.way: Way | None = None
-        # For how long a request waits until a rate limit lets it go, in s, where any are sent.
-        self.rest_wait: Callable[[], float] = lambda: 0.0
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -82,6 +81,7 @@ class Shown:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
+        self.feeds.take(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
         if self.links is not None:

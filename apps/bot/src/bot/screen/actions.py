@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dydx_panels import KEYS, Snapshot, Spot, View, detail, selectable, spot
+from dydx_panels import KEYS, Snapshot, Spot, View, detail, selectable, sortable, spot
 
 from bot.report.why import chain
 from bot.run.composition import Bot
@@ -175,9 +175,12 @@ class Actions:
         else:
             if view.selected < 0:
                 self.choices.select(view.listed, 0)
-            lines = detail(self.snapshot(), self.choices.view)
+            shown, view = self.snapshot(), self.choices.view
             title, cause = self._cause(row)
-            self._explain(title or row, (*lines, "", *cause) if cause else lines)
+            # A list without titles is of what happened: its cause begins with the row itself.
+            titled = not cause or sortable(shown, view, self.size()[0])
+            lines = (*detail(shown, view), "") if titled else ()
+            self._explain(title or row, (*lines, *cause))
         return ""
 
     def why(self) -> str:
