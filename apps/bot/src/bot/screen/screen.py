@@ -20,6 +20,7 @@ import contextlib
 import queue
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
@@ -43,7 +44,10 @@ from bot.screen.snapshot import snapshot_of
 from bot.screen.travel import Travel
 
 DRAW_NS: Final = 250_000_000
-SOON_NS: Final = 100_000_000  # what became of the account may be drawn so often
+# What became of the account is drawn at once: not sooner than this after the drawing before, and
+# not more often than this in a second.
+SOON_NS: Final = 40_000_000
+MOST: Final = 10
 _ATTEND_NS: Final = 50_000_000  # how long a key may wait while no frame comes
 _STOPS: Final = (SUSPEND, CONTINUED)
 # What of the journal is drawn at once; an account's update comes before its entries.
@@ -91,7 +95,8 @@ class Screen:
         self._keyboard = Keyboard(self._keys)
         self._stops, self._dead = contextlib.ExitStack(), frozenset() if mouse else {"mouse"}
         self._due_draw_ns = 0
-        self._urgent_ns = self._drawn_ns = 0  # since when something waits; when it was drawn last
+        self._urgent_ns = 0  # since when something waits to be drawn at once; 0 for nothing
+        self._draws: deque[int] = deque(maxlen=MOST)  # when it was drawn
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
         self._blind, self._lost = False, lost
         self._idle = idle or (lambda: None)  # called between frames
@@ -227,9 +232,11 @@ class Screen:
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
         if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
             return
-        now = time.monotonic_ns()
-        self._urgent_ns = now
-        self._due_draw_ns = min(self._due_draw_ns, max(self._drawn_ns + SOON_NS, now))
+        now, draws, frames = time.monotonic_ns(), self._draws, self.bot.shown.last_frames
+        self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now
+        soonest = draws[0] + 1_000_000_000 if len(draws) == MOST else 0
+        soonest = max(soonest, draws[-1] + SOON_NS if draws else 0)
+        self._due_draw_ns = min(self._due_draw_ns, max(soonest, now))
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
@@ -250,10 +257,11 @@ class Screen:
                 self.questions.quits = True
             else:
                 self._lost(error.strerror or str(error))
-        self._drawn_ns, self._urgent_ns = time.monotonic_ns(), 0
-        self.bot.meters.draw_ms = (self._drawn_ns - started) / 1e6
+        drawn, self._urgent_ns = time.monotonic_ns(), 0
+        self._draws.append(started)
+        self.bot.meters.draw_ms = (drawn - started) / 1e6
         if waits_since:
-            self.bot.meters.shown.add(self._drawn_ns - waits_since)
+            self.bot.meters.shown.add(max(drawn - waits_since, 0))
 
     def snapshot(self) -> Snapshot:
         """Return the run as the panels want it; a live run that is paused stands still here."""
