@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from bot.run.composition import Bot, Options
-from bot.screen.keyboard import KEYLESS, Keyboard
+from bot.screen.keyboard import KEYLESS, Key, Keyboard
 from bot.screen.leave import PATIENCE_NS, Leave
 from bot.screen.line import NEW_NS
 from bot.screen.question import Questions
 from bot.screen.screen import Screen
-from dydx_conn import Frame, collect, load_recorded_stream, replay
+from dydx_conn import AccountUpdate, Frame, Subaccount, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
+from msgspec.structs import replace
 from rich.console import Console
 
 
@@ -378,7 +379,7 @@ def test_the_last_picture_stays_until_a_key(
 def test_without_a_terminal_the_keyboard_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read, and nothing is changed that would have to be put back."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+    keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
     keyboard = Keyboard(keys)
 
     keyboard.start()
@@ -629,9 +630,11 @@ def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatc
         keyboard.start()
         os.close(ours)
 
-        keyboard._thread.join(5.0)
+        thread = keyboard._thread
+        assert thread is not None
+        thread.join(5.0)
 
-        assert not keyboard._thread.is_alive()
+        assert not thread.is_alive()
         keyboard.stop()
 
 
@@ -652,6 +655,105 @@ def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame])
     screen._dashboard.shutdown()
 
     assert len(calls) == 2
+
+
+# === Drawn at once ===
+
+
+def drawings(screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note when it is drawn, a drawing taking a millisecond."""
+    drawn: list[int] = []
+
+    def draw(*_: object) -> None:
+        drawn.append(clock.now)
+        clock.now += 1_000_000
+
+    monkeypatch.setattr(screen._dashboard, "draw", draw)
+    return drawn
+
+
+def changed(screen: Screen) -> None:
+    """Let something become of the account."""
+    for listener in screen.bot.journal.listeners:
+        listener(AccountUpdate(seq=1, at=1, subaccount=Subaccount("dydx1us", 0), height=1))
+
+
+def test_what_becomes_of_the_account_is_drawn_at_once(
+    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And how long that took is measured; all else waits for its turn."""
+    drawn = drawings(screen, clock, monkeypatch)
+    screen.attend()
+    clock.now += 60_000_000
+    screen.attend()
+    assert len(drawn) == 1
+
+    changed(screen)
+    screen.attend()
+
+    assert len(drawn) == 2
+    assert screen.bot.meters.shown.count == 1
+    assert screen.bot.meters.shown.max_ns == 1_000_000
+
+
+def test_it_is_drawn_no_more_than_ten_times_a_second(
+    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it changes; the newest state is what is drawn then."""
+    drawn = drawings(screen, clock, monkeypatch)
+    began = clock.now
+    while clock.now < began + 3_000_000_000:
+        changed(screen)
+        wait_s = screen.attend()
+        clock.now += max(int(wait_s * 1e9), 1_000_000)
+
+    for at in drawn:
+        assert sum(at <= other < at + 1_000_000_000 for other in drawn) <= 10
+    assert len(drawn) >= 28
+    assert screen.bot.meters.shown.count >= 27
+
+
+def test_a_live_change_counts_from_the_frame_that_brought_it(
+    screen: Screen, clock: Clock, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time for which it waited to be taken."""
+    screen.player.speed = None
+    drawings(screen, clock, monkeypatch)
+    screen.bot.shown.last_frames.append(replace(frames[0], mono=clock.now))
+    clock.now += 30_000_000
+
+    changed(screen)
+    screen.attend()
+
+    assert screen.bot.meters.shown.max_ns == 31_000_000
+
+
+def test_while_nothing_comes_of_a_network_keys_are_answered(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inbox that waits lets the screen attend to them, no longer than 50 ms apart."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with screen:
+        screen._keys.put("3")
+        assert screen._inbox.attend is not None
+        wait_s = screen._inbox.attend()
+
+    assert screen.view.panel == "markets"
+    assert 0 <= wait_s <= 0.05
+    assert screen._inbox.attend is None
+
+
+def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:
+    """Its account is then the one that is drawn at once."""
+    other, former = Bot(Options()), screen.bot
+    press(screen, " ")
+    screen.show(other)
+    screen.draw()
+    changed(screen)
+
+    assert screen.actions.bot is other
+    assert screen._urgent_ns
+    assert screen._note not in former.journal.listeners
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:

@@ -232,16 +232,20 @@ class Screen:
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
         if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
             return
-        now, draws, frames = time.monotonic_ns(), self._draws, self.bot.shown.last_frames
+        now, frames = time.monotonic_ns(), self.bot.shown.last_frames
         self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now
-        soonest = draws[0] + 1_000_000_000 if len(draws) == MOST else 0
-        soonest = max(soonest, draws[-1] + SOON_NS if draws else 0)
-        self._due_draw_ns = min(self._due_draw_ns, max(soonest, now))
+        soon = self._draws[-1] + SOON_NS if self._draws else now
+        self._due_draw_ns = min(self._due_draw_ns, max(soon, self._soonest_ns, now))
+
+    @property
+    def _soonest_ns(self) -> int:
+        """Return when one more drawing is not too many for a second."""
+        return self._draws[0] + 1_000_000_000 if len(self._draws) == MOST else 0
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
             self.draw()
-            self._due_draw_ns = time.monotonic_ns() + DRAW_NS
+            self._due_draw_ns = max(time.monotonic_ns() + DRAW_NS, self._soonest_ns)
 
     def draw(self) -> None:
         """Draw what stands now."""
