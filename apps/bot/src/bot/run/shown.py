@@ -8,7 +8,6 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
