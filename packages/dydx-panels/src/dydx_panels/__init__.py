@@ -65,14 +65,15 @@ __all__ = [
 import io
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import groupby, pairwise, zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -1114,8 +1115,24 @@ class _Plane(NamedTuple):
         return self.low <= value <= self.high
 
 
-_Cells = list[list[_Cell]]
-_EMPTY: Final = (" ", "")
+class _Canvas(NamedTuple):
+    """The letters of a chart and their styles, row by row."""
+
+    signs: list[list[str]]
+    styles: list[list[str]]
+
+    @classmethod
+    def blank(cls, plane: _Plane) -> Self:
+        """Return an empty one."""
+        rows = range(plane.tall)
+        return cls([[" "] * plane.wide for _ in rows], [[""] * plane.wide for _ in rows])
+
+    def rows(self, labels: Sequence[_Row]) -> list[_Row]:
+        """Return the rows, each with what stands right of it."""
+        lines = zip(self.signs, self.styles, labels, strict=True)
+        return [[*_runs(signs, styles), *label] for signs, styles, label in lines]
+
+
 # The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
 _HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _RUNS: Final = [
@@ -1134,20 +1151,32 @@ def _line_chart(
 
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
-    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    lines = [_cleaned(line) for line in lines]
+    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
     tall = height - 1 if height >= 4 else height
-    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    last = lines[0].values[-1] if lines[0].values else None
     labels, room = _labels(low, high, tall, width, unit, last, marks)
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
-    cells = _plotted(at, lines, plane, since, until)
-    _strike(cells, marks, plane, unit)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
-    return [*rows, _moments(since, until, plane.wide)][:height]
+    canvas = _plotted(at, lines, plane, since, until)
+    _strike(canvas, marks, plane, unit)
+    return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _cleaned(line: _Line) -> _Line:
+    """Return a series without what cannot be drawn, with extremes for all its values."""
+    values, low, high = (
+        [x if x is not None and -1e15 < x < 1e15 else None for x in figures]
+        for figures in (line.values, line.low, line.high)
+    )
+    whole = len(low) == len(high) == len(values) and not (None in low or None in high)
+    return line._replace(
+        values=values, low=low if whole else values, high=high if whole else values
+    )
 
 
 def _sane(value: float | None) -> TypeGuard[float]:
@@ -1180,41 +1209,45 @@ def _column(at: int, since: int, until: int, wide: int) -> int:
 
 def _plotted(
     at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
-) -> _Cells:
+) -> _Canvas:
     """Draw the series, a later one over an earlier one."""
-    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
-    painted = [[""] * plane.wide for _ in range(plane.tall)]
-    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
-    for line in lines:
+    dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
+    count, span = 2 * plane.wide, until - since + 1
+    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
-        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+        if not number:  # a row of one style is one piece
+            canvas.styles[:] = [[style] * plane.wide for style in styles]
+        for column, (top, bottom) in enumerate(_heights_of(line, edges, plane)):
             if top > bottom:
                 continue
             half, cell = _RUNS[column & 1], column >> 1
             for row in range(top >> 2, (bottom >> 2) + 1):
-                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
-                dots[row][cell] |= half[first][end]
-                painted[row][cell] = styles[row]
-    return [
-        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
-        for row, names in zip(dots, painted, strict=True)
-    ]
+                first, end = top - 4 * row, bottom - 4 * row
+                dots[row][cell] |= half[first if first > 0 else 0][end if end < 3 else 3]
+                if number:
+                    canvas.styles[row][cell] = styles[row]
+    canvas.signs[:] = [list(map(_BRAILLE.__getitem__, row)) for row in dots]
+    return canvas
 
 
-def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    spans = _spans(line, columns, plane)
-    floor = 4 * plane.tall - 1
+    floor, ceiling = 4 * plane.tall - 1, plane.high
+    scale, gaps = floor / (plane.high - plane.low), None in line.values
     known: list[tuple[int, int]] = []
     before: int | None = None
-    for span in spans:
-        if span is None:  # no point here: it is as it was
+    for begin, end in pairwise(edges):
+        reach = _reached_in(line, begin, end, gaps)
+        if reach is None:  # no point here: it is as it was
             top, bottom = (1, 0) if before is None else (before, before)
-        elif span[2] < 0:  # known to be nothing
+        elif not reach:  # known to be nothing
             top, bottom, before = 1, 0, None
         else:
-            top, bottom, now = span
+            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
+            if top < 0 or bottom > floor:  # an end of the scale is fixed
+                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
             if before is not None:
                 top, bottom = min(top, before), max(bottom, before)
             before = now
@@ -1224,52 +1257,49 @@ def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tupl
     return known
 
 
-def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
-    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
-    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
-    lows, highs = line.low or line.values, line.high or line.values
-    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
-        if not (_sane(value) and _sane(low) and _sane(high)):
-            spans[column] = (1, 0, -1)
-            continue
-        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
-        if (span := spans[column]) is not None and span[2] >= 0:
-            top, bottom = min(top, span[0]), max(bottom, span[1])
-        spans[column] = top, bottom, end
-    return spans
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
+    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
+    if begin >= end or end > len(line.values):
+        return None
+    if (last := line.values[end - 1]) is None:
+        return ()
+    highs, lows = line.high[begin:end], line.low[begin:end]
+    if gaps:
+        highs = lows = [x for x in highs if x is not None]
+    # Without gaps none of them is None.
+    return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
             continue
-        on, above = plane.holds(mark.value), mark.value > plane.high
-        row = cells[plane.row(mark.value)]
-        if on:
-            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
-            text = f" {mark.name} "
+        row, text = plane.row(mark.value), f" {mark.name} "
+        signs, styles = canvas.signs[row], canvas.styles[row]
+        if plane.holds(mark.value):
+            for column, sign in enumerate(signs):
+                if sign == " ":
+                    signs[column], styles[column] = "┈", mark.style
         else:
-            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
-        place = _free(row, len(text))
-        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
-            row[column] = (letter, mark.style)
+            arrow = "▲" if mark.value > plane.high else "▼"
+            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
+        for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
+            signs[column], styles[column] = letter, mark.style
 
 
-def _free(row: Sequence[_Cell], size: int) -> int:
-    """Return the first column from which so many cells are empty, or else the first of all."""
-    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
-    return max(empty.find("." * size), 0)
-
-
-def _runs(cells: Iterable[_Cell]) -> _Row:
+def _runs(signs: Sequence[str], styles: Sequence[str]) -> _Row:
     """Join neighbours of one style."""
+    whole = "".join(signs)
+    if styles.count(styles[0]) == len(styles):
+        return [(whole, styles[0])]
     row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
+    place = 0
+    for style, run in groupby(styles):
+        count = len(list(run))
+        row.append((whole[place : place + count], style))
+        place += count
     return row
 
 
@@ -1918,83 +1948,101 @@ def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
 def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
     digits, size_digits = _grid(part.market)
-    known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
+    known = _sound_candles(part.rows[-width:])
     if not known or height < 2:
         return [[("no candle that can be drawn", "dim")]] if not known else []
     below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
-    partial = any(row.state == "partial" for row in known)
+    partial = any(one.row.state == "partial" for one in known)
     tall = max(height - below - 1 - partial, 1)
-    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
-    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = min(one.low for one in shown), max(one.high for one in shown)
     low, high = _reach_of((low, high), marks, 0.0, (None, None))
-    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
-    cells = _sticks(shown, plane, step)
-    _strike(cells, marks, plane, "")
-    _mark_fills(cells, part, shown, plane, step)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    canvas = _sticks(shown, plane, step)
+    _strike(canvas, marks, plane, "")
+    _mark_fills(canvas, part, shown, plane, step)
+    rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
-        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
         rows.append([(signs, "watch"), (" ? partial", "watch")])
-    since = shown[0].started_at
+    since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
 
-def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+class _Candle(NamedTuple):
+    """A candle that can be drawn, with its outermost prices."""
+
+    row: CandleRow
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+def _sound_candles(rows: Iterable[CandleRow]) -> list[_Candle]:
+    """Return the candles whose prices are prices."""
+    known = (_Candle(row, *row.prices) for row in rows)
+    return [
+        one for one in known
+        if one.low > 0 and one.high < 1e15 and one.open == one.open and one.close == one.close
+    ]  # fmt: skip
+
+
+def _shown_candles(known: Sequence[_Candle], room: int) -> tuple[Sequence[_Candle], int]:
     """Return the newest candles that fit, and how many columns each has."""
     step = next((step for step in (4, 2) if step * len(known) <= room), 1)
     return known[-max(room // step, 1) :], step
 
 
-def _span_of(shown: Sequence[CandleRow]) -> int:
+def _span_of(shown: Sequence[_Candle]) -> int:
     """Return how much time so many candles stand for, ns, less one."""
-    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    first = shown[0].row.started_at
+    each = shown[1].row.started_at - first if len(shown) > 1 else 60 * 10**9
     return max(each * len(shown) - 1, 0)
 
 
-def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
-    """Return the cells of candles, each `step` columns wide, a gap among them."""
-    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+def _sticks(shown: Sequence[_Candle], plane: _Plane, step: int) -> _Canvas:
+    """Draw candles, each `step` columns wide, a gap among them."""
+    canvas, ceiling = _Canvas.blank(plane), plane.high
     scale = (2 * plane.tall - 1) / (plane.high - plane.low)
-    for place, row in enumerate(shown):
-        style, column = _candle_style(row), place * step
-        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
-        first, last = min(opened, close), max(opened, close)
-        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
-            halves = [
-                2 if first <= half <= last else 1 if high <= half <= low else 0
-                for half in (2 * n, 2 * n + 1)
-            ]
-            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
-            line = cells[n]
-            if step == 4:
-                line[column] = line[column + 2] = (body, style)
-                column_of_wick = column + 1
-            else:
-                column_of_wick = column
-            sign = body if body != " " else _STICKS[halves[0], halves[1]]
-            line[column_of_wick] = (sign, style)
-    return cells
+    for place, one in enumerate(shown):
+        style, column = _candle_style(one.row), place * step + step // 4
+        opened, close = round((ceiling - one.open) * scale), round((ceiling - one.close) * scale)
+        high, low = round((ceiling - one.high) * scale), round((ceiling - one.low) * scale)
+        first, last = (opened, close) if opened < close else (close, opened)
+        for line in range(high // 2, low // 2 + 1):
+            half = 2 * line
+            upper = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            half += 1
+            lower = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            sign, signs = _STICKS[upper, lower], canvas.signs[line]
+            if step == 4 and (upper == 2 or lower == 2):
+                sign = _BODIES[upper == 2, lower == 2]
+                signs[column - 1] = signs[column + 1] = sign
+            signs[column] = sign
+            canvas.styles[line][place * step : (place + 1) * step] = [style] * step
+    return canvas
 
 
 _BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
 
 
 def _mark_fills(
-    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+    canvas: _Canvas, part: CandlesPart, shown: Sequence[_Candle], plane: _Plane, step: int
 ) -> None:
     """Mark our fills at their time and price: hollow what left a position."""
-    since, span = shown[0].started_at, _span_of(shown)
+    since, span = shown[0].row.started_at, _span_of(shown)
     for fill in part.fills:
         if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
             continue
-        column = _column(fill.at, since, since + span, plane.wide)
+        column, row = _column(fill.at, since, since + span, plane.wide), plane.row(fill.price)
         column -= column % step - step // 4  # in the middle of its candle
-        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
-        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+        canvas.signs[row][column] = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        canvas.styles[row][column] = "up" if fill.side == "BUY" else "down"
 
 
 _FILL_SIGNS: Final = {
@@ -2003,10 +2051,10 @@ _FILL_SIGNS: Final = {
 
 
 def _volumes(
-    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+    shown: Sequence[_Candle], step: int, high: int, room: int, size_digits: int
 ) -> list[_Row]:
     """Draw volumes as bars of so many rows, the greatest named at the right."""
-    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    sizes = [one.row.volume if 0 < one.row.volume < 1e15 else 0.0 for one in shown]
     most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
     for n in range(high - 1, -1, -1):
