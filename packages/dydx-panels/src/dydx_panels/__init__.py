@@ -71,7 +71,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import groupby, pairwise, zip_longest
+from itertools import groupby, islice, pairwise, zip_longest
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
@@ -2827,7 +2827,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -2837,14 +2837,15 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     part, act = snapshot.equity, snapshot.safety.act_below
     top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
     away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
-    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
+    # A line, no area: what would be red at its foot is no danger while the line is far above it.
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     level = _acts_at(snapshot)
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
-    """List the newest points with their frames, newest first."""
+    """List the newest points at which anything changed, with their frames, newest first."""
     columns, room = _fitting([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
@@ -2855,11 +2856,22 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
     ], width, 1)  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = islice(_changes(part), max(height - 1, 0))
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
+def _changes(part: EquityPart) -> Iterator[int]:
+    """Yield the points that differ from the one before, newest first."""
     count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
                           part.distance, part.leverage)))  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = range(count - 1, max(count - height, -1), -1)
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    for n in range(count - 1, -1, -1):
+        if (
+            not n
+            or part.equity[n] != part.equity[n - 1]
+            or part.distance[n] != part.distance[n - 1]
+        ):
+            yield n
 
 
 # === Way out ===
