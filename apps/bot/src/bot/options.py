@@ -93,6 +93,14 @@ NETWORK: Final = (
     option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
 )
 
+# Whose account is looked at; nobody signs.
+WHOSE: Final = option(
+    "whose",
+    nargs="+",
+    metavar="ADDRESS[/N]",
+    help="an address of the chain (dydx1…), and maybe the number of a subaccount of it",
+)
+
 # Who signs, for which account, and where it is written down.
 KEYS: Final = option(
     "--keys",
@@ -131,15 +139,17 @@ CONFIG: Final = option(
     "directory; none: no file); what is typed goes over it",
 )
 
+PROFILE: Final = option(
+    "--profile",
+    metavar="NAME",
+    help="how much may be risked: steady (default; at most once the equity is entered) or "
+    "reckless (up to 4.5 times, which shows what the guard is for)",
+)
+
 # What changes how the bot acts, and so changes the run hash.
 ACCOUNT: Final = (
     CONFIG,
-    option(
-        "--profile",
-        metavar="NAME",
-        help="how much may be risked: steady (default; at most once the equity is entered) or "
-        "reckless (up to 4.5 times, which shows what the guard is for)",
-    ),
+    PROFILE,
     option(
         "--guard",
         action=argparse.BooleanOptionalAction,

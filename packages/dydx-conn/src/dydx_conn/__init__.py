@@ -35,10 +35,10 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Origins: which orders of an account somebody else sent: `Origins`, `Stranger`.
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
-- Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
+- Polling, Live: REST in place of sockets; `Inbox` with its `Vitals`, and `live`, the one source.
 - Keys: `Keys`, one signing key that is never shown; `rotate`; `seal` and `unseal` other secrets.
 - Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
-- Node: `chain_tip`, `chain_account`, and the chain's own messages.
+- Node: `chain_tip`, `chain_account`, `chain_state`, and the chain's own messages.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
@@ -72,7 +72,7 @@ __all__ = [
     # Refusals
     "OrderDenied", "code_of",
     # Validity
-    "cancel_objection", "objection", "takes",
+    "address_objection", "cancel_objection", "objection", "takes",
     # Fees
     "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
     "fee_tier", "staking_discount_ppm", "stateful_order_limit",
@@ -104,7 +104,7 @@ __all__ = [
     # Continuity
     "Continuity",
     # Connection states
-    "ConnectionState", "connection_states",
+    "ConnectionState", "Connections", "connection_states",
     # Lifecycle
     "Lifecycle", "OrderState", "cancel_all",
     # Account blocks
@@ -118,11 +118,11 @@ __all__ = [
     # REST requests
     "Answer",
     # REST metrics
-    "Metrics",
+    "EndpointMetrics", "GroupMetrics", "Metrics", "endpoint_label",
     # REST
     "Rest",
     # Links
-    "Inbox",
+    "Inbox", "Vitals",
     # Live
     "live",
     # Keys
@@ -130,7 +130,8 @@ __all__ = [
     # Audit
     "AuditLog", "is_secret", "printable", "redact",
     # Node
-    "ChainAccount", "ChainPosition", "ChainTip", "chain_account", "chain_tip",
+    "ChainAccount", "ChainMarket", "ChainPosition", "ChainState", "ChainTip", "chain_account",
+    "chain_state", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -949,11 +950,28 @@ def batch_cancel_objection(
 
 def is_address(text: str) -> bool:
     """Return whether a text is an address of dYdX: bech32 of 20 bytes, its checksum right."""
+    return not address_objection(text)
+
+
+def address_objection(text: str) -> str:
+    """Return why a text is no address of dYdX, "" if it is one.
+
+    >>> address_objection("osmo1qypqxpq9qcrsszg2pvxq6rs0zqg3yyc5helwsw")
+    'expected an address that begins with dydx1, got one that begins with osmo1'
+    """
     import bech32
 
     prefix, words = bech32.bech32_decode(text)
     octets = bech32.convertbits(words or [], 5, 8, pad=False)
-    return prefix == "dydx" and octets is not None and len(octets) == 20
+    if prefix == "dydx" and octets is not None and len(octets) == 20:
+        return ""
+    if prefix is not None and prefix != "dydx":
+        return f"expected an address that begins with dydx1, got one that begins with {prefix}1"
+    shown = text if len(text) <= 64 else f"{text[:61]}…"
+    what = f"expected an address of dYdX (dydx1 and 38 more letters and digits), got {shown!r}"
+    if prefix is None and re.fullmatch(r"dydx1[ac-hj-np-z02-9]{38}", text.lower()):
+        return f"{what}: its checksum is wrong, a character of it must be"
+    return what
 
 
 def _first(objections: _Objections) -> str:
@@ -2693,6 +2711,24 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
+    def newest(self) -> Frame | None:
+        """Return the last message, from the end of the file alone; None where there is none."""
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            end = len(data)
+            start = data.rfind(_ZSTD_MAGIC, 0, end)
+            while start != -1:
+                with contextlib.suppress(WireError):  # what is damaged is looked over
+                    block = _unpacked(data[start:end], _MAX_BLOCK)
+                    for text in reversed(block.splitlines()):
+                        with contextlib.suppress(*_UNREADABLE):
+                            line = _decode_line(text)
+                            if line.k == "ws" and line.d == "<":
+                                at = line.ens or line.ns
+                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                    end = start
+                start = data.rfind(_ZSTD_MAGIC, 0, start)
+        return None
+
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
             raise RecordingError(f"expected a recording at {self.path}, got {_no_file(self.path)}")
@@ -3479,7 +3515,7 @@ class _Watched:
     carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
-class _Connections:
+class Connections:
     """How all links stand: the fold behind `connection_states`, and what `live` acts upon."""
 
     def __init__(self) -> None:
@@ -3604,14 +3640,14 @@ def _transition(frame: Frame, link: str, was: str, state: str, reason: str) -> C
 
 
 _PATIENCE: Final = {"chain": ("new block", _NO_BLOCK_NS)}
-_EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
-    "ws": _Connections._on_message,
-    "http": _Connections._on_block,
-    "sent": _Connections._on_sent,
-    "open": _Connections._on_open,
-    "close": _Connections._on_close,
-    "gap": _Connections._on_gap,
-    "tick": _Connections._on_tick,
+_EVENTS: Final[dict[str, Callable[[Connections, Frame], Iterable[_Event]]]] = {
+    "ws": Connections._on_message,
+    "http": Connections._on_block,
+    "sent": Connections._on_sent,
+    "open": Connections._on_open,
+    "close": Connections._on_close,
+    "gap": Connections._on_gap,
+    "tick": Connections._on_tick,
 }
 
 
@@ -3626,23 +3662,28 @@ def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
                 yield part.block
 
 
-def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
+def connection_states(
+    standing: Connections | None = None,
+) -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
     """Emit each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream. Below, a
-    link turns subscribing, live, stale and backing off; in capitals, so do all together.
+    transitions. When the source completes all links are closed, and so is the stream. With
+    `standing`, its maker holds how they stand. Below, a link turns subscribing, live, stale and
+    backing off; in capitals, so do all together.
 
         frames  --o------m------t------c------|
         states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
-    def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
+    def step(state: Connections, event: Notification[Frame]) -> list[ConnectionState]:
         if event.kind == "E":
             raise event.exception  # type: ignore[attr-defined]  # of OnError alone
         return state.step(event.value) if event.has_value else state.end()
 
-    return compose(operators.materialize(), fold(_Connections, step))
+    return compose(
+        operators.materialize(), fold(Connections if standing is None else lambda: standing, step)
+    )
 
 
 # === Silence ===
@@ -5836,7 +5877,8 @@ class Metrics(msgspec.Struct, frozen=True):
     skew_within_s: float
 
 
-def _label(target: str) -> str:
+def endpoint_label(target: str) -> str:
+    """Return what a path is called by in `Metrics`, whatever market or account it names."""
     # Without what differs from one request to the next: there are few endpoints.
     route = target.partition("?")[0]
     if (found := _endpoint_of(route)) is not None:
@@ -5899,11 +5941,12 @@ class _Tally:
         samples.append(ErrorSample(wall_ns, kind, error.status, str(error)))
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
-        took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
+        recent = tuple(self.recent)  # another thread may look
+        took = sorted(ns / 1e6 for _, ns, _ in recent) or [0.0]
+        minute = [well for at, _, well in recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             requested=self.requested,
             answered=self.answered,
@@ -6030,14 +6073,21 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._times.clock_ns()
+        now_ns, tallies, groups = self._times.clock_ns(), {**self._tallies}, {**self._groups}
         return Metrics(
-            endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
-            groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
-            errors=dict(sum((tally.errors for tally in self._tallies.values()), Counter())),
+            endpoints={name: tally.metrics(now_ns) for name, tally in tallies.items()},
+            groups={name: group.metrics(now_ns) for name, group in groups.items()},
+            errors=dict(sum((tally.errors for tally in tallies.values()), Counter())),
             skew_s=self._skew[0],
             skew_within_s=self._skew[1],
         )
+
+    @property
+    def wait_s(self) -> float:
+        """Return for how long a request waits by now until a rate limit lets it go; 0 if none."""
+        now_ns = self._times.clock_ns()
+        waiting = (group.allowance for group in [*self._groups.values()] if group.queue)
+        return max((allowance.wait_ns(now_ns) / 1e9 for allowance in waiting), default=0.0)
 
     async def _get(
         self,
@@ -6047,7 +6097,7 @@ class _Desk:
         decode: _Decode = rest_contents,
     ) -> Answer[Any]:
         target = _target(path, params)
-        tally = self._tallies.setdefault(_label(target), _Tally())
+        tally = self._tallies.setdefault(endpoint_label(target), _Tally())
         wait_ns = tally.barred_ns - self._times.clock_ns()
         if tally.barred is not None and wait_ns > 0:
             error, wait_s = tally.barred, wait_ns / 1e9
@@ -6055,7 +6105,9 @@ class _Desk:
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
+            what = (
+                f"expected {endpoint_label(target)} to work, got {tally.circuit.failures} failures"
+            )
             shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
                                path=target, wait_s=retry_s)  # fmt: skip
             return self._recall(target, tally, shut, decode)
@@ -6528,14 +6580,36 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
 # reads, writes and pings on its own thread, and is the one thing that connects again.
 
 
+class Vitals:
+    """What the edge measures of itself, for whoever looks; each value is replaced as a whole.
+
+    `pings` are, by link, how long the newest answers to a ping took, in seconds, oldest first;
+    `rest` is how REST stood a second ago, None where nothing requests, `rest_wait_s` for how long
+    a request waited then until a rate limit let it go.
+    """
+
+    def __init__(self) -> None:
+        self.pings: dict[str, tuple[float, ...]] = {}
+        self.rest: Metrics | None = None
+        self.rest_wait_s = 0.0
+
+    def ponged(self, link: str, seconds: float) -> None:
+        """Note how long the answer to a ping took."""
+        self.pings[link] = (*self.pings.get(link, ())[1 - _PINGS :], seconds)
+
+
+_PINGS: Final = 64
+
+
 class Inbox:
     """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
-    them, in the order in which they were put.
+    them, in the order in which they were put. `vitals` are of what puts them here.
     """
 
     def __init__(self) -> None:
+        self.vitals = Vitals()
         self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def put(
@@ -6601,7 +6675,7 @@ class _Link(threading.Thread):
         # What a loss makes unknown is requested first; the rest is merely late.
         self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
         self._trust = trust
-        self.url, self._put = url, partial(inbox.put, link=name)
+        self.url, self._put, self._vitals = url, partial(inbox.put, link=name), inbox.vitals
         self.other: Callable[[str], str] = lambda url: url  # where to go after two failures
         self._stopping, self._moving = threading.Event(), False
         self._app: Any = None
@@ -6610,7 +6684,7 @@ class _Link(threading.Thread):
         self._wanted: queue.SimpleQueue[tuple[Key, float]] = queue.SimpleQueue()
         self._due: dict[Key, float] = {}
         self._requested: dict[Key, float] = {}
-        self._size, self._since = 0, 0.0  # of the message that is coming in
+        self._coming = 0, 0.0  # of the message that is coming in: its size, and since when
 
     def again(self, keys: Iterable[Key], after_s: float = 0.0) -> None:
         """Resubscribe to what was lost, from any thread: as soon as the venue allows."""
@@ -6723,6 +6797,7 @@ class _Link(threading.Thread):
         pending = getattr(sock, "pending", lambda: 0)
         received = pinged = due = time.monotonic()
         answer_due = math.inf
+        self._app.on_pong = lambda *_: self._vitals.ponged(self.name, time.monotonic() - pinged)
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
             while self._app.keep_running:
@@ -6774,13 +6849,14 @@ class _Link(threading.Thread):
         # The client would take in a message without end, or wait for one for ever.
         now, buffer = time.monotonic(), opened.frame_buffer
         if buffer.header is None and opened.cont_frame.cont_data is None:
-            self._size, self._since = 0, now
-        if (size := max(self._size, buffer.length or 0)) > MAX_TEXT:
+            self._coming = 0, now
+        came, since = self._coming
+        if (size := max(came, buffer.length or 0)) > MAX_TEXT:
             raise ConnError(f"expected a message of at most {MAX_TEXT} bytes, got {size} or more")
-        if now - self._since > _WHOLE_S:
+        if now - since > _WHOLE_S:
             raise ConnError(f"expected a whole message within {_WHOLE_S:g} s, got a part")
         chunk = receive(most)
-        self._size += len(chunk)
+        self._coming = came + len(chunk), since
         return chunk
 
     def _message(self, text: str | bytes) -> None:
@@ -6813,6 +6889,7 @@ _RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _SETTLED_S: Final = 3.0  # after its end a candle is the venue's last word, on all its replicas
+_MEASURED_S: Final = 1.0
 _FILLING: Final = 8  # pages of candles that are requested at once
 _TICK_S: Final = 3_600  # how often funding is settled
 _TICKED_S: Final = 10.0  # after its tick an hour's rate is on all replicas
@@ -6834,6 +6911,7 @@ class _Poller(threading.Thread):
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
         self._put = partial(inbox.put, link="rest")
+        self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -6923,6 +7001,7 @@ class _Poller(threading.Thread):
             for number in range(_FILLING if self._history else 0):
                 self._start(("candles", number), self._filling)
             self._start("rates", self._rates)
+            self._start("vitals", self._measured)
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -6970,6 +7049,12 @@ class _Poller(threading.Thread):
             wait_s = _TICK_S - time.time() % _TICK_S + _TICKED_S
             await asyncio.sleep(min(wait_s, _RETRY_S) if left else wait_s)
             left = left or self._rated
+
+    async def _measured(self) -> None:
+        """Publish how REST stands, every second: its figures are this thread's alone."""
+        while True:
+            self._vitals.rest, self._vitals.rest_wait_s = self._rest.metrics, self._rest.wait_s
+            await asyncio.sleep(_MEASURED_S)
 
     def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
@@ -7221,7 +7306,7 @@ class _Watch:
     def __init__(self, links: Mapping[str, _Link], poller: _Poller) -> None:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
-        self._connections = _Connections()
+        self._connections = Connections()
         self._silence = Silence()
         self._refused: Counter[Key] = Counter()  # how often in a row
         self._missed: set[Key] = set()  # tapes that lost something, until they are back
@@ -7899,6 +7984,37 @@ class ChainAccount:
     positions: tuple[ChainPosition, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChainMarket:
+    """A perpetual as the chain has it: what a margin and a settlement of funding need.
+
+    The oracle price is `price` at the power of ten `exponent`, None where the chain has none;
+    `open_interest` in base quantums, `funding_index` in ppm quote quantums per base quantum.
+    """
+
+    market: PerpetualMarket
+    price: int | None
+    exponent: int
+    open_interest: int
+    funding_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """Some subaccounts and the markets that they hold, by ticker, at one height of the chain.
+
+    `whole` is False where blocks came between the answers of a node that cannot be queried for
+    one height: then it is as of `height` or a little later. `time_ns` is that block's time.
+    """
+
+    chain_id: str
+    height: int
+    time_ns: int
+    accounts: Mapping[Subaccount, ChainAccount]
+    markets: Mapping[str, ChainMarket]
+    whole: bool = True
+
+
 def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     """Query the network's node for its newest block; `NetworkError` if none comes in time."""
     return _answer(network, deadline_s, "a block", lambda node: node.latest_block())
@@ -7913,6 +8029,20 @@ def chain_account(
     Source: x/subaccounts and x/perpetuals, their queries.
     """
     return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
+
+
+def chain_state(
+    network: Network, subaccounts: Iterable[Subaccount], *, deadline_s: float = 5.0
+) -> ChainState:
+    """Query the network's node for subaccounts and the markets that they hold, at one height.
+
+    An empty account is one that was never funded. It takes a query an account and three a market,
+    each of up to `deadline_s`; `NetworkError` if one fails. Without a key: anybody may query.
+    Source: x/subaccounts, x/perpetuals, x/prices and x/clob, their queries.
+    """
+    wanted = tuple(dict.fromkeys(subaccounts))
+    what = ", ".join(map(str, wanted[:2])) + " …" * (len(wanted) > 2)
+    return _answer(network, deadline_s, what, lambda node: node.state(wanted))
 
 
 def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_Node], _A]") -> _A:
@@ -7930,7 +8060,7 @@ def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_N
 class _Channel:
     """A gRPC channel: every call has a deadline, and none is made twice.
 
-    The official client uses nothing of a channel but `unary_unary`.
+    The official client calls nothing of a channel but `unary_unary`.
     """
 
     def __init__(self, node: str, deadline_s: float) -> None:
@@ -7940,6 +8070,8 @@ class _Channel:
         # gRPC may send again what it believes lost: an order must not be.
         options = [("grpc.enable_retries", 0)]
         self._deadline_s = deadline_s
+        # At which height the chain is queried, 0 for its newest; and of which it answered.
+        self.height, self.heights = 0, set[str]()
         # Plain text is for a node on this machine; certificates are verified everywhere else.
         self._channel = (
             grpc.insecure_channel(address, options)
@@ -7948,10 +8080,27 @@ class _Channel:
         )
 
     def unary_unary(self, *path: Any, **shapes: Any) -> Callable[[Any], Any]:
-        return partial(self._channel.unary_unary(*path, **shapes), timeout=self._deadline_s)
+        call = self._channel.unary_unary(*path, **shapes)
+        if self.height:
+            return partial(self._at_height, call)
+        return partial(call, timeout=self._deadline_s)
+
+    def unary_stream(self, *path: Any, **shapes: Any) -> Any:
+        # A stub of the order books makes one, which nothing calls.
+        return self._channel.unary_stream(*path, **shapes)
+
+    def _at_height(self, call: Any, request: Any) -> Any:
+        chosen = ((_HEIGHT, str(self.height)),)
+        answer, about = call.with_call(request, timeout=self._deadline_s, metadata=chosen)
+        # A node that knows no heights answers of its newest block, and does not report which.
+        self.heights.add(str(dict(about.initial_metadata()).get(_HEIGHT, "")))
+        return answer
 
     def close(self) -> None:
         self._channel.close()
+
+
+_HEIGHT: Final = "x-cosmos-block-height"  # cosmos-sdk types/grpc: of a query, and of its answer
 
 
 def _called(call: Coroutine[Any, Any, Any]) -> Any:
@@ -7968,6 +8117,7 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
 
 
 _BLOCKS_TRIED: Final = 5
+_ISOLATED: Final = 2  # of perpetual.proto's PerpetualMarketType
 
 
 def _integer(packed: bytes) -> int:
@@ -8048,11 +8198,15 @@ class _Node:
         return replace(found, height=height)
 
     def _subaccount(self, subaccount: Subaccount) -> ChainAccount:
+        collateral, rows = self._held(subaccount)
+        return ChainAccount(0, collateral, tuple(map(self._position, rows)))
+
+    def _held(self, subaccount: Subaccount) -> tuple[int, Sequence[Any]]:
         found = _called(self._client.get_subaccount(subaccount.owner, subaccount.number))
         rows = found.perpetual_positions
         usdc = [_integer(row.quantums) for row in found.asset_positions if row.asset_id == 0]
         balances = [_integer(row.quote_balance) for row in rows]
-        return ChainAccount(0, sum(usdc + balances), tuple(map(self._position, rows)))  # integers
+        return sum(usdc + balances), rows  # integers
 
     def _position(self, row: Any) -> ChainPosition:
         market = _called(self._client.get_perpetual(row.perpetual_id)).perpetual
@@ -8060,6 +8214,84 @@ class _Node:
             market.params.ticker, _integer(row.quantums), market.params.atomic_resolution,
             _integer(row.funding_index), _integer(market.funding_index),
         )  # fmt: skip
+
+    def state(self, subaccounts: Sequence[Subaccount]) -> ChainState:
+        """Return subaccounts with their markets at one height, or nearly so if blocks come fast."""
+        import grpc
+
+        for attempt in range(_BLOCKS_TRIED):
+            tip = self.latest_block()
+            channel, _ = self._channels[self.address]
+            # Some nodes refuse whoever names a height: they are queried for their newest alone.
+            channel.height, channel.heights = (0 if attempt else tip.height), set()
+            try:
+                found = self._state(subaccounts, tip)
+            except grpc.RpcError:
+                if attempt:
+                    raise
+                continue
+            finally:
+                channel.height = 0
+            if channel.heights == {str(tip.height)} or self.latest_block().height == tip.height:
+                return found
+        return replace(found, whole=False)
+
+    def _state(self, subaccounts: Sequence[Subaccount], tip: ChainTip) -> ChainState:
+        rows = {whose: self._held(whose) for whose in subaccounts}
+        ids = {row.perpetual_id for _, held in rows.values() for row in held}
+        tiers = {row.id: row for row in self._tiers()} if ids else {}
+        markets = {id_: self._market(id_, tiers) for id_ in sorted(ids)}
+        accounts = {
+            whose: ChainAccount(tip.height, usdc, tuple(
+                ChainPosition(
+                    markets[row.perpetual_id].market.ticker, _integer(row.quantums),
+                    markets[row.perpetual_id].market.atomic_resolution,
+                    _integer(row.funding_index), markets[row.perpetual_id].funding_index,
+                )
+                for row in held
+            ))
+            for whose, (usdc, held) in rows.items()
+        }  # fmt: skip
+        by_ticker = {row.market.ticker: row for row in markets.values()}
+        return ChainState(tip.chain_id, tip.height, tip.time_ns, accounts, by_ticker)
+
+    def _tiers(self) -> Iterable[Any]:
+        from v4_proto.dydxprotocol.perpetuals import query_pb2, query_pb2_grpc
+
+        # The official client has no call for it.
+        stub = query_pb2_grpc.QueryStub(self._client.channel)
+        return [*stub.AllLiquidityTiers(query_pb2.QueryAllLiquidityTiersRequest()).liquidity_tiers]
+
+    def _market(self, perpetual_id: int, tiers: Mapping[int, Any]) -> ChainMarket:
+        found = _called(self._client.get_perpetual(perpetual_id)).perpetual
+        price = _called(self._client.get_price(found.params.market_id))
+        pair = self._pair(perpetual_id)
+        tier = tiers[found.params.liquidity_tier]
+        market = PerpetualMarket(
+            ticker=found.params.ticker, perpetual_id=perpetual_id, clob_pair_id=pair.id,
+            atomic_resolution=found.params.atomic_resolution,
+            quantum_conversion_exponent=pair.quantum_conversion_exponent,
+            step_base_quantums=pair.step_base_quantums,
+            subticks_per_tick=pair.subticks_per_tick,
+            imf_ppm=tier.initial_margin_ppm,
+            maintenance_fraction_ppm=tier.maintenance_fraction_ppm,
+            open_interest_lower_cap=tier.open_interest_lower_cap,
+            open_interest_upper_cap=tier.open_interest_upper_cap,
+            market_type="ISOLATED" if found.params.market_type == _ISOLATED else "CROSS",
+        )  # fmt: skip
+        return ChainMarket(
+            market, price.price or None, price.exponent, _integer(found.open_interest),
+            _integer(found.funding_index),
+        )  # fmt: skip
+
+    def _pair(self, perpetual_id: int) -> Any:
+        # Both are numbered alike by habit, not by rule.
+        pair = _called(self._client.get_clob_pair(perpetual_id))
+        if pair.perpetual_clob_metadata.perpetual_id == perpetual_id:
+            return pair
+        pairs = _called(self._client.get_clob_pairs()).clob_pair
+        of_it = (p for p in pairs if p.perpetual_clob_metadata.perpetual_id == perpetual_id)
+        return next(of_it, pair)
 
     def account(self, address: str) -> tuple[int, int]:
         """Return an account's number and the sequence of its next transaction."""

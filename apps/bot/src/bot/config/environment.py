@@ -233,12 +233,17 @@ def confirmations(
     return wanted
 
 
+def look_at(settings: EnvironmentSettings) -> Network:
+    """Return the network to look at, where nothing can be sent: that needs no confirmation."""
+    net = settings.chosen()
+    if refused := objection(settings, net) or too_few_files():
+        raise RefusalError(refused)
+    return net
+
+
 def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
     """Return the network to run on, once nothing refuses it and everything is confirmed."""
-    net = settings.chosen()
-    refused = objection(settings, net) or too_few_files()
-    if refused:
-        raise RefusalError(refused)
+    net = look_at(settings)
     for wanted in confirmations(settings, net, orders=orders):
         print(f"bot: warning: {wanted.why}", file=sys.stderr, flush=True)
         if not getattr(settings, wanted.flag.strip("-").replace("-", "_")):

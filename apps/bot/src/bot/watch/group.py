@@ -1,0 +1,271 @@
+"""Accounts that are watched together: one fold of the frames, and for each account its own risk.
+
+    frames ──┬─► market views, folded once ──► each account's risk
+             ├─► account updates, folded once ──► the risk of whose they are
+             └─► what a node holds ──► funding as the chain would settle it, at a height
+
+The layers are those of a run (bot.run); there is no strategy, no paper venue and nothing that could
+send. An account that appears, as the isolated child of a parent, is watched from its first update.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    CancelRequest,
+    Frame,
+    OrderRequest,
+    Stranger,
+    Subaccount,
+)
+from dydx_data import DataState, MarketView, market_views
+from dydx_risk import MarginFigures
+from reactivex import Observable
+
+from bot.run.composition import Bot, Hub, Options
+from bot.run.meters import Meters
+from bot.run.wire import WireVenue
+from bot.watch.address import Target, parent_of
+from bot.watch.node import is_chain, state_in
+from bot.watch.reading import Seen, seen_on_chain
+
+INDEXER_ONLY: Final = "indexer only, unsettled funding not included"
+
+# === Values ===
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account stands after a frame: `distance` is None where flat or unknown.
+
+    `block` is the chain's at which all but the prices is exact; None while only the indexer is
+    known. `trouble` is why the account is not known for certain, or "".
+    """
+
+    whose: Subaccount
+    seq: int
+    at: int
+    margin: MarginFigures
+    alarm: str
+    positions: int
+    block: int | None = None
+    trouble: str = ""
+
+    @property
+    def distance(self) -> float | None:
+        """Return the adverse move of all prices that breaches maintenance; None if not known."""
+        return None if self.trouble else self.margin.distance
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """What of an account agreed with the chain at a height; once it changes, it is not that."""
+
+    height: int
+    collateral: int
+    unsettled_ppm: int
+    sizes: tuple[tuple[str, Decimal], ...]
+
+
+# === One account ===
+
+
+class WatchedVenue(WireVenue):
+    """An account that somebody else trades: what is received of it, and no way to send."""
+
+    def receive(self, frame: Frame) -> list[Frame]:
+        """Return nothing: what is reported of the account is folded for all of them at once."""
+        if self._gained_before is None and self.known:
+            self._gained_before = self._gained()
+        return []
+
+    def strangers(self) -> Sequence[Stranger]:
+        """Return none: whoever trades it is the one who may."""
+        return ()
+
+    def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
+        """Take a view to value it by; there is nowhere to send anything."""
+        return super().step(event) if isinstance(event, MarketView) else []
+
+
+# === All of them ===
+
+
+class Group:
+    """Watches accounts by the frames of one source; `bots` are their layers, by whose they are.
+
+    `options` are those of the accounts' limits: by them the way out is planned, as advice.
+    """
+
+    def __init__(
+        self, targets: Iterable[Target], options: Options, known: Iterable[Subaccount] = ()
+    ) -> None:
+        self.targets = tuple(targets)
+        self.data, self.accounts, self.meters = DataState(), Accounts(), Meters()
+        self.bots: dict[Subaccount, Bot] = {}
+        self.seen: dict[Subaccount, Seen] = {}
+        self.no_chain = "no node has answered yet"
+        self.notes: dict[Subaccount, str] = {}  # what else is to be known of one that is empty
+        # Who prints, draws or warns: called with each change of how an account stands.
+        self.listeners: list[Callable[[Standing], None]] = []
+        self._options = msgspec.structs.replace(options, strategy="none", guard=False)
+        self._agreed: dict[Subaccount, Agreed] = {}
+        self._heights: dict[Subaccount, int] = {}
+        self._began: dict[Subaccount, int] = {}  # equity less what was paid in, when first known
+        self._stood: dict[Subaccount, tuple[MarginFigures, str, int | None]] = {}
+        self._frames = Hub()
+        self._views = self._frames.pipe(market_views(self.data)).subscribe(self._see)
+        for whose in known:
+            self.bot_of(whose)
+
+    def run(self, frames: Observable[Frame]) -> None:
+        """Fold a source to its end; raises what a layer raised, after letting go of it."""
+        try:
+            frames.subscribe(self.take)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of every stream."""
+        self._views.dispose()
+        for bot in self.bots.values():
+            bot.close()
+
+    def bot_of(self, whose: Subaccount) -> Bot:
+        """Return the layers of an account; they begin with what is known of the markets."""
+        bot = self.bots.get(whose)
+        if bot is None:
+            bot = Bot(self._options, WatchedVenue(whose), self.data)
+            bot.meters = self.meters
+            bot.venue.accounts = self.accounts
+            for view in [*self.data.views.values()]:
+                bot.see(view)
+            self.bots[whose] = bot
+            # By owner, each parent before its children, whenever they appeared.
+            order = sorted(self.bots, key=lambda one: (self._place(one), one.number))
+            self.bots = {each: self.bots[each] for each in order}
+        return bot
+
+    def _place(self, whose: Subaccount) -> tuple[int, int]:
+        owners = [each.owner for each in self.targets]
+        return owners.index(whose.owner) if whose.owner in owners else 0, parent_of(whose.number)
+
+    def block(self, whose: Subaccount) -> int | None:
+        """Return at which height an account agrees with the chain, None if nobody knows."""
+        agreed, bot = self._agreed.get(whose), self.bots.get(whose)
+        if agreed is None or bot is None:
+            return None
+        return agreed.height if agreed == _agreement(bot, agreed.height) else None
+
+    def standing(self, whose: Subaccount) -> Standing:
+        """Return how an account stands now."""
+        bot = self.bots[whose]
+        risk = bot.risk
+        return Standing(
+            whose=whose, seq=self.data.seq, at=self.data.at, margin=risk.margin, alarm=risk.alarm,
+            positions=len(risk.account.positions), block=self.block(whose),
+            trouble=risk.account.trouble,
+        )  # fmt: skip
+
+    def profit(self, whose: Subaccount) -> int | None:
+        """Return what an account won since it is watched, in quote quantums; None if unknown."""
+        worth = self._worth(self.bots[whose])
+        if worth is None:
+            return None
+        return worth - self._began.setdefault(whose, worth)
+
+    def _worth(self, bot: Bot) -> int | None:
+        risk = bot.risk
+        if risk.account.trouble or risk.margin.unknown:
+            return None
+        return risk.margin.net_collateral - risk.account.transferred
+
+    def take(self, frame: Frame) -> None:
+        """Let a frame in, to every account."""
+        started = time.perf_counter_ns()
+        bots = [*self.bots.values()]
+        for bot in bots:
+            bot.shown.last_frames.append(frame)
+        if frame.link != "node":
+            self._frames.on_next(frame)
+        for bot in bots:
+            bot.settle(frame)
+        # A snapshot is REST's, which reckons unsettled funding by itself; the socket sends what is.
+        exact = frame.kind == "ws" and not frame.is_snapshot
+        for update in self.accounts.step(frame):
+            self._update(update, exact=exact)
+        if is_chain(frame):
+            self._settle(frame)
+        self.meters.latency.add(time.perf_counter_ns() - started)
+        for bot in self.bots.values():
+            bot.shown.take(frame)
+        if self.listeners:
+            self._report()
+
+    def _see(self, view: MarketView) -> None:
+        for bot in [*self.bots.values()]:
+            bot.see(view)
+
+    def _update(self, update: AccountUpdate, *, exact: bool) -> None:
+        whose = update.subaccount
+        if not any(target.means(whose) for target in self.targets):
+            return
+        if whose not in self.bots and not (update.positions or update.collateral):
+            return  # an empty child of a parent, as most of them are
+        bot = self.bot_of(whose)
+        bot.account(update)
+        self.profit(whose)  # which counts from here on
+        self._heights[whose] = max(update.height, self._heights.get(whose, 0))
+        if update.settled and exact and not update.doubt:
+            # Whoever touches an account settles its funding: nothing is left to settle.
+            self._agreed[whose] = _agreement(bot, update.height)
+
+    def _settle(self, frame: Frame) -> None:
+        state = state_in(frame)
+        if isinstance(state, str):
+            self.no_chain = state
+            for each in self.bots.values():
+                each.shown.troubles["node"] = f"{INDEXER_ONLY}: {state}"
+            return
+        self.no_chain = ""
+        for each in self.bots.values():
+            each.shown.troubles.pop("node", None)
+        for whose in state.accounts:
+            if (bot := self.bots.get(whose)) is None:
+                continue
+            entries = {t: each.entry_price for t, each in bot.risk.account.positions.items()}
+            seen = self.seen[whose] = seen_on_chain(state, whose, entries)
+            known = not bot.risk.account.trouble and state.height >= self._heights.get(whose, 0)
+            if known and _sizes(bot) == {held.ticker: held.quantums for held in seen.holdings}:
+                bot.risk.settle_at(seen.collateral)
+                self._agreed[whose] = _agreement(bot, state.height)
+
+    def _report(self) -> None:
+        for whose, bot in self.bots.items():
+            now = bot.risk.margin, bot.risk.account.trouble, self.block(whose)
+            before = self._stood.get(whose)
+            if before is None or before[0] is not now[0] or before[1:] != now[1:]:
+                self._stood[whose] = now
+                standing = self.standing(whose)
+                for listener in self.listeners:
+                    listener(standing)
+
+
+def _agreement(bot: Bot, height: int) -> Agreed:
+    account = bot.risk.account
+    held = tuple((ticker, each.size) for ticker, each in account.positions.items())
+    return Agreed(height, account.collateral, account.unsettled_ppm, held)
+
+
+def _sizes(bot: Bot) -> dict[str, int] | None:
+    """Return what is held in quantums; None while a market's grid is not known."""
+    sizes = {}
+    for ticker, position in bot.risk.account.positions.items():
+        view = bot.data.views.get(ticker)
+        if view is None or view.market is None:
+            return None
+        sizes[ticker] = int(position.size.scaleb(-view.market.atomic_resolution))
+    return sizes

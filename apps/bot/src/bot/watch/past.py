@@ -1,0 +1,142 @@
+"""What an account did before it was looked at, as the indexer reports it.
+
+    historical-pnl, fills, transfers, funding payments ──► Past
+
+Figures are the indexer's own, hour by hour; a list that is not answered is None.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import msgspec
+from dydx_conn import (
+    ConnError,
+    FillFields,
+    FundingPaymentFields,
+    Network,
+    NotFound,
+    PnlFields,
+    Rest,
+    Subaccount,
+    TransferFields,
+    instant,
+    number,
+)
+
+from bot.watch.address import PARENTS
+
+_T = TypeVar("_T")
+_DAY_NS: Final = 86_400 * 10**9
+_DAYS: Final = (("24 h", 1), ("7 d", 7), ("30 d", 30))
+_MOST: Final = 1_000  # hours of worth, and payments of a day
+_ROWS: Final = 100
+_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account earned, in USDC: profit over spans of time and since it began.
+
+    `hours` are (time in ns, equity, profit since the beginning), the oldest first. `funding_24h`
+    is what was received; `fills` and `transfers` are the newest, (time in ns, words).
+    """
+
+    hours: tuple[tuple[int, Decimal, Decimal], ...] | None = None
+    net_transfers: Decimal | None = None
+    funding_24h: Decimal | None = None
+    fills: tuple[tuple[int, str], ...] | None = None
+    transfers: tuple[tuple[int, str], ...] | None = None
+
+    @property
+    def total(self) -> Decimal | None:
+        """Return the profit since the account began."""
+        return self.hours[-1][2] if self.hours else None
+
+    @property
+    def spans(self) -> dict[str, Decimal | None]:
+        """Return the profit over a day, a week and a month; None where it is not known so far."""
+        return {name: self._over(days) for name, days in _DAYS}
+
+    def _over(self, days: int) -> Decimal | None:
+        if not self.hours:
+            return None
+        at, _, total = self.hours[-1]
+        first = self.hours[0]
+        before = [row for row in self.hours if row[0] <= at - days * _DAY_NS]
+        # Younger than that: it began with nothing earned.
+        young = len(self.hours) < _MOST and not before
+        return total - before[-1][2] if before else total if young and first else None
+
+
+def past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount, Past]:
+    """Query what accounts did; a parent's is that of it and its children together."""
+    return asyncio.run(_past(net, subaccounts))
+
+
+async def _past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount, Past]:
+    async with Rest(net, patience_s=5.0) as rest:
+        found = await asyncio.gather(*(past_of(rest, whose) for whose in subaccounts))
+    return dict(zip(subaccounts, found, strict=True))
+
+
+async def past_of(rest: Rest, whose: Subaccount) -> Past:
+    """Query what one account did; with its children where it is a parent."""
+    parent = whose.number < PARENTS
+    hours, fills, moved, paid = await asyncio.gather(
+        _known(rest.historical_pnl(whose, parent=parent, limit=_MOST), _hours),
+        _known(rest.fills(whose, parent=parent, limit=_ROWS), _fills),
+        _known(rest.transfers(whose, parent=parent, limit=_ROWS), _transfers),
+        _known(rest.funding_payments(whose, parent=parent, limit=_MOST), _funding),
+    )
+    rows, net_transfers = (None, None) if hours is None else hours
+    return Past(
+        hours=rows, net_transfers=net_transfers, fills=fills, transfers=moved, funding_24h=paid
+    )
+
+
+async def _known(query: Awaitable[Any], read: Callable[[Any], _T]) -> _T | None:
+    try:
+        return read((await query).value)
+    except NotFound:
+        return read([])
+    except (ConnError, ValueError, ArithmeticError):
+        return None  # what is not answered, or cannot be read, is not known
+
+
+def _hours(rows: list[PnlFields]) -> tuple[Any, Decimal | None]:
+    found = sorted(
+        (instant(row.created_at), number(row.equity), number(row.total_pnl)) for row in rows
+    )
+    newest = max(rows, key=lambda row: instant(row.created_at), default=None)
+    return tuple(found), None if newest is None else number(newest.net_transfers)
+
+
+def _fills(rows: list[FillFields]) -> tuple[tuple[int, str], ...]:
+    return tuple((instant(row.created_at), _fill(row)) for row in islice(rows, _ROWS))
+
+
+def _fill(row: FillFields) -> str:
+    forced = "" if row.type in _TRADED else f"{row.type.lower()}: "
+    what = f"{row.side} {row.size} {row.ticker or row.market} at {row.price}"
+    return f"{forced}{what}, {row.liquidity.lower()} fee {row.fee}"
+
+
+_TRADED: Final = ("LIMIT", "MARKET", "TWAP_SUBORDER", "")
+
+
+def _transfers(rows: list[TransferFields]) -> tuple[tuple[int, str], ...]:
+    return tuple(
+        (instant(row.created_at), f"{row.type.lower().replace('_', ' ')} {row.size} {row.symbol}")
+        for row in islice(rows, _ROWS)
+    )
+
+
+def _funding(rows: list[FundingPaymentFields]) -> Decimal:
+    newest = max((instant(row.created_at) for row in rows), default=0)
+    # A payment is what was paid or received at one hour; the indexer's sign is the account's.
+    return sum(
+        (number(row.payment) for row in rows if instant(row.created_at) > newest - _DAY_NS),
+        Decimal(0),
+    )
