@@ -61,12 +61,13 @@ def snapshot_of(
     """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
+    safety = _safety(bot, entries)
     return Snapshot(
         triggers=_triggers(bot),
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
-        safety=_safety(bot, entries),
-        equity=_equity(bot),
+        safety=safety,
+        equity=_equity(bot, safety.result),
         positions=tuple(bot.risk.positions()),
         held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
@@ -236,8 +237,8 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     )
 
 
-def _equity(bot: Bot) -> EquityPart:
-    curve, result = bot.shown.curve, _result(bot)
+def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
+    curve = bot.shown.curve
     columns, then = curve.columns, curve.result
     if then is None:
         return EquityPart()
