@@ -74,6 +74,7 @@ __all__ = [
 
 import io
 import math
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -994,16 +995,22 @@ def _state(term: str, style: str = "") -> tuple[str, str]:
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
-    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none."""
+    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none.
+
+    Without `dots` charts are drawn in half blocks.
+    """
 
     unicode: bool = True
     colours: str = "truecolor"
+    dots: bool = True
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
         """Honour NO_COLOR and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
+        # The console of Linux itself has a font of 512 letters, and no dots among them.
+        dots = os.environ.get("TERM") != "linux"
+        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1038,6 +1045,9 @@ _ASCII.update(
                                  + min((dots & 0xE4).bit_count(), 2)])
     for dots in range(256)
 )  # fmt: skip
+_HALVES: Final = {
+    0x2800 + dots: " ▄▀█"[2 * bool(dots & 0x1B) + bool(dots & 0xE4)] for dots in range(256)
+}
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
@@ -1060,7 +1070,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     base = "select" if row[:1] == [_MARK] else ""
     for text, name in row:
         if not text.isascii() or not text.isprintable():
-            text = _drawable(text, theme.unicode)
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
         size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
@@ -1760,6 +1770,7 @@ def _labels(
     if last is not None:
         texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
     wide = max((len(text) for text, _ in texts.values()), default=0)
+    wide = max(wide, 7) if width >= 48 else wide  # of charts above each other, axes meet
     if wide + 5 > width:  # no room for words
         return [[("│", "faint")] for _ in range(tall)], 0
     now, rows = None if last is None else plane.row(last), list[_Row]()
