@@ -779,7 +779,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 26).text
+    text = dashboard(full, View(help=True), 80, 30).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+ -        play faster, slower" in text
