@@ -160,7 +160,7 @@ def test_why_prints_the_chain_down_to_the_wire(
     assert main(["why", "f1", str(short)]) == 0
 
     printed = capsys.readouterr().out
-    for kind in ("fill", "order", "approved", "decision", "wire: frames #"):
+    for kind in ("fill", "order", "allowed", "decision", "wire: frames #"):
         assert kind in printed
 
 
@@ -174,7 +174,7 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape"),
+        ("flight", "Way out"), ("stress", "concentration"), ("venue", "no real trade confirms"),
         ("candles", "forming"), ("flow", "the hour by price"), ("funding", "next payment in"),
         ("quality", "TROUBLES"), ("detectors", "a quote lives"),
     ],
