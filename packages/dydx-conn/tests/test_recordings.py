@@ -384,6 +384,34 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, packed: Callable[[], bytes]) -> 
     assert most < 40_000_000
 
 
+def messages(number: int) -> list[Frame]:
+    """Make messages a second apart: one block each."""
+    text = '{"type":"connected","connection_id":"1","message_id":0}'
+    return [ws_frame(i, 10 + i * SECOND, i * SECOND, "c1", text) for i in range(1, number + 1)]
+
+
+def test_the_newest_message_is_read_from_the_end_of_the_file(tmp_path: Path) -> None:
+    """Behind it are a tick and the end of the recording, which are none."""
+    path = written(tmp_path / "r.jsonl.zst", [*messages(3), ticks(4)[-1]])
+
+    newest = Recording(path).newest()
+
+    assert newest == messages(3)[-1]
+
+
+def test_the_newest_message_of_a_recording_that_was_cut_off_is_that_of_a_whole_block(
+    tmp_path: Path,
+) -> None:
+    """And of one without messages there is none."""
+    path = written(tmp_path / "r.jsonl.zst", messages(5), end=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    without = written(tmp_path / "w.jsonl.zst", ticks(2))
+
+    assert Recording(path).newest() == messages(5)[-2]
+    assert Recording(without).newest() is None
+
+
 def test_a_recording_packed_again_as_one_block_is_read(tmp_path: Path) -> None:
     """`zstd -dc old | zstd -19 > new`: it has more lines a block, and packs better."""
     path = find_recording("account")

@@ -7,29 +7,51 @@ import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
 from dydx_data import SPANS, WINDOWS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_panels import (
+    AccountRow,
     BookPart,
     CandleRow,
     CandlesPart,
+    EquityPart,
+    FillMark,
     FlowPart,
     FlowRow,
     FundingRow,
     HeaderPart,
+    LayerRow,
     MarketRow,
+    OrderRow,
+    PerformancePart,
     PriceRow,
     PricesPart,
     QualityPart,
     QualityRow,
     SafetyPart,
+    ScoreHistory,
     Snapshot,
     SpeedPart,
     TapeRow,
     VenuePart,
+    WalkPart,
+    WalkRow,
+    WayChange,
+    WayPart,
+    WayStage,
     WirePart,
     Witnessed,
 )
-from dydx_paper import Performance
+from dydx_paper import (
+    Execution,
+    MarketTrades,
+    Performance,
+    RoundTrip,
+    Stamp,
+    TradeFigures,
+    distribution,
+    execution_figures,
+)
 from dydx_risk import (
     Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -46,8 +68,9 @@ from dydx_risk import (
     suggest_leverage,
 )
 from dydx_signals import Score
-from dydx_strategy import Decision
+from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import HealthCheck, settings
+from msgspec.structs import replace
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 # A property is about what comes out, not about how busy the machine was.
@@ -236,18 +259,123 @@ def _triggers() -> tuple[Trigger, ...]:
     )  # fmt: skip
 
 
+_DID = Performance(
+    trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
+    average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
+    drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
+    turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0,
+)  # fmt: skip
+
+
+def _trip(place: int, ticker: str, pnl: float, **fields: object) -> RoundTrip:
+    known = {
+        "is_long": pnl > 0, "pnl": pnl, "fees": 2.1, "funding": 0.3, "entry": 3_012.44,
+        "exit": 3_019.2, "size": 2.1, "usdc": 6_326.12, "share": 0.61,
+        "opened": Stamp(seq=40_000 + place, at=NOW - place * 90 * SECOND, time_ns=1),
+        "ended": Stamp(seq=41_000 + place, at=NOW - place * 60 * SECOND,
+                       time_ns=1 + (place + 1) * 40 * SECOND),
+    }  # fmt: skip
+    return RoundTrip(ticker=ticker, **{**known, **fields})  # type: ignore[arg-type]
+
+
+def _performance() -> PerformancePart:
+    trips = (_trip(1, "ETH-USD", 31.2), _trip(2, "SOL-USD", -22.4, size=None, usdc=None, share=None),
+             _trip(3, "ETH-USD", 4.05), _trip(4, "BTC-USD", -61.0, exit=None))  # fmt: skip
+    fills = (
+        execution(0),
+        execution(1),
+        execution(2, liquidity="MAKER", mid_sent=None, waited_ns=None),
+    )
+    return PerformancePart(
+        performance=_DID, won=5, lost=7, fills=31, fees=16_010_000, funding=-41_200, insurance=0,
+        queue="pessimistic", executions=fills, costs=execution_figures(fills),
+        trades=TradeFigures(
+            trips=trips, bars=distribution([trip.pnl for trip in trips], 12), expectancy=-12.04,
+            payoff=0.42, best=trips[0], worst=trips[3], held_s=(80.0, 120.0, 4_000.0),
+            usdc=(6_326.0, 6_326.0, 6_326.0), share=(0.61, 0.61, 0.61),
+            markets=(
+                MarketTrades(ticker="ETH-USD", trades=2, won=2, pnl=35.25, fees=4.2, funding=0.6,
+                             best=31.2, worst=4.05),
+                MarketTrades(ticker="SOL-USD", trades=1, won=0, pnl=-22.4, fees=2.1, funding=0.3,
+                             best=-22.4, worst=-22.4),
+            ),
+        ),
+    )  # fmt: skip
+
+
 def _venue() -> VenuePart:
     return VenuePart(
-        performance=Performance(
-            trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
-            average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
-            drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
-            turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0),
+        performance=_DID,
         liquidations=1, maker_ppm=100, taker_ppm=500, queue="pessimistic", error=0.214, pending=2,
         fills=(Witnessed("ETH-USD", 20_000_000_000, 18_000_000_000, 0.1),
                Witnessed("SOL-USD", 8_000_000_000, 4_000_000_000, 0.5)),
         refusals=(("ErrGTBExceedsMax", 3), ("ErrInvalidClob", 1)), owed=(("SOL-USD", 2),),
     )  # fmt: skip
+
+
+def execution(place: int = 0, **fields: object) -> Execution:
+    """Return a fill of the order of the sample; what is not given is of no matter."""
+    known = {
+        "id": f"F{place + 9}", "order": "O4", "ticker": "ETH-USD", "side": "BUY",
+        "size": 1.4 / (place + 1), "price": 3012.6 + place / 10, "liquidity": "TAKER",
+        "fee": 2_108_000 // (place + 1), "mid_price": 3012.5, "mid_sent": 3012.45,
+        "waited_ns": 31_000_000, "seq": 48_191 + place, "at": NOW - SECOND,
+    }  # fmt: skip
+    return Execution(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _look() -> Look:
+    chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
+    return Look(
+        seq=48_190, at=NOW - SECOND, settings=chosen, equity_usdc=10_412.33, gross_usdc=9_476.0,
+        limit_usdc=31_236.99, taken=2,
+        markets=(
+            Ranked(ticker="ETH-USD", score=72.4, has_usdc=0.0, strength=0.827, earns_usdc=5_707.0,
+                   wants_usdc=5_707.0, gets_usdc=4_217.0, why="score 72.4 ≥ 60 to go long"),
+            Ranked(ticker="SOL-USD", score=31.0, has_usdc=-1_483.0, strength=0.6,
+                   earns_usdc=-4_998.0, wants_usdc=-1_483.0, gets_usdc=-1_483.0,
+                   why="held 12 s < 30 s"),
+            Ranked(ticker="BTC-USD", score=52.0, has_usdc=0.0, strength=0.0, earns_usdc=3_124.0,
+                   wants_usdc=0.0, gets_usdc=0.0, why="score 52.0 < 60 to go long"),
+        ),
+    )  # fmt: skip
+
+
+def order_row(**fields: object) -> OrderRow:
+    """Return an order that was partly filled; what is not given is of no matter."""
+    known = {
+        "id": "O4", "at": NOW - SECOND, "seq": 48_192, "ticker": "ETH-USD", "side": "BUY",
+        "size": 2.8, "filled": 2.1, "price": 3015.0, "average": 3012.63, "fee": 3_162_000,
+        "kind": "at once", "status": "cancelled", "why": "immediate or cancel would rest on book",
+        "verdict": "V16", "by": "D42", "fills": (execution(0), execution(1)),
+    }  # fmt: skip
+    return OrderRow(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _walk() -> WalkPart:
+    bought, sold, stays = _decisions()
+    look, scores = _look(), _market(0).scores
+    bought = replace(bought, scores=scores, score=composite(scores, look.settings).value)
+    before = MarginFigures(10_412_330_000, 301_240_000, 180_744_000, 9_476_000_000, 9_300_000_000)
+    after = MarginFigures(10_399_120_000, 512_000_000, 307_200_000, 13_693_000_000, 13_500_000_000)
+    approved = Approved(id="V16", at=NOW - SECOND, seq=48_190, order=order("ETH-USD", side="BUY"),
+                        decision=bought, before=before, after=after,
+                        why="buy 2.8 ETH-USD at <= 3,015.0: leverage 1.32")  # fmt: skip
+    limits = (
+        Check(reason="LEVERAGE", what="leverage", would_be=1.32, limit=5.0, unit="x"),
+        Check(reason="DISTANCE", what="distance to liquidation", would_be=0.11, limit=0.12,
+              unit="%", is_least=True),
+        Check(reason="NOTIONAL", what="notional", would_be=None, limit=9_000.0, unit="USDC"),
+    )  # fmt: skip
+    denied = _verdicts()[1]
+    assert isinstance(denied, Denied)
+    return WalkPart(rows=(
+        WalkRow(decision=bought, strategy="rank", composite=composite(scores, look.settings),
+                look=look, verdict=approved, checks=limits, orders=(order_row(),)),
+        WalkRow(decision=replace(sold, scores=scores), strategy="sniper",
+                limits={"arm": 3.0, "leave": 1.0}, verdict=denied),
+        WalkRow(decision=stays, strategy="rank", look=look, composite=composite((), look.settings)),
+    ))  # fmt: skip
 
 
 def _verdicts() -> tuple[Verdict, ...]:
@@ -301,6 +429,31 @@ def _wire() -> WirePart:
     )  # fmt: skip
 
 
+OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
+OTHER = "dydx1l27zdyeq7atgf98eef36dds5aatfagyz9e4njq"
+
+
+def accounts() -> tuple[AccountRow, ...]:
+    """Make four accounts that are watched: safe, in danger, not known, and flat."""
+    past = ("profit   24 h +120.50  7 d +90.00", "funding  24 h -0.31")
+    return (
+        AccountRow(
+            id=f"{OWNER}/0", equity=12_345.67, profit=-3.2, day=120.5, leverage=2.17,
+            distance=0.437, positions=6, orders=2, block=41_000_331, height=41_000_330,
+            chosen=True, lines=past,
+        ),
+        AccountRow(
+            id=f"{OWNER}/128", kind="isolated", equity=345.67, profit=3.2, leverage=12.17,
+            distance=0.037, positions=1, orders=0, height=41_000_330,
+        ),
+        AccountRow(id=f"{OTHER}/0", trouble="no account snapshot yet"),
+        AccountRow(
+            id=f"{OTHER}/1", equity=0.0, profit=0.0, positions=0, orders=0, block=41_000_331,
+            trouble="nothing was ever deposited here, on testnet",
+        ),
+    )  # fmt: skip
+
+
 def sample() -> Snapshot:
     """Return a snapshot in which the guard has just acted."""
     positions = (
@@ -315,6 +468,7 @@ def sample() -> Snapshot:
         PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
     )  # fmt: skip
     return Snapshot(
+        accounts=accounts(),
         header=HeaderPart(
             mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
             lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,
@@ -327,6 +481,7 @@ def sample() -> Snapshot:
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
+        equity=_equity(),
         positions=positions,
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
@@ -347,14 +502,34 @@ def sample() -> Snapshot:
             throughput=tuple(1_000 + 200 * math.sin(i / 3) for i in range(40)),
             draw_ms=1.81,
         ),
+        way=_way(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
         flow=_flow(),
         prices=_prices(),
+        signals=_score_histories(),
         funding=_funding(),
+        walk=_walk(),
+        performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
+    )  # fmt: skip
+
+
+def _equity() -> EquityPart:
+    worth = [10_000 + 260 * math.sin(n / 14) + 3.4 * n for n in range(90)]
+    peaks = [max(worth[: n + 1]) for n in range(90)]
+    falls = tuple(1 - usdc / peak for usdc, peak in zip(worth, peaks, strict=True))
+    return EquityPart(
+        at=tuple(NOW - (89 - n) * 10 * SECOND for n in range(90)),
+        seqs=tuple(48_211 - (89 - n) * 31 for n in range(90)),
+        equity=tuple(worth), low=tuple(usdc - 4 for usdc in worth),
+        high=tuple(usdc + 3 for usdc in worth), profit=tuple(usdc - 10_000 for usdc in worth),
+        fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
+        leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
+        today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
+        deepest=412.5, deepest_share=0.041,
     )  # fmt: skip
 
 
@@ -372,6 +547,10 @@ def _candles() -> CandlesPart:
         market=perpetual("ETH-USD", -9, 100_000),
         resolution="1MIN",
         rows=tuple(rows),
+        fills=(
+            FillMark(NOW - 41 * 60 * SECOND, "BUY", 3_012.1, 2.7, False, 46_201),
+            FillMark(NOW - 9 * 60 * SECOND, "SELL", 3_014.9, 0.6, True, 48_102),
+        ),
     )
 
 
@@ -387,6 +566,50 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _way() -> WayPart:
+    def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
+        shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
+        return LayerRow(stage=stage, frames=48_211, took_us=shares, share=share, errors=errors)
+
+    text = '{"type":"channel_batch_data","connection_id":"8f2","contents":[{"bids":[["3012.3","2"'
+    return WayPart(
+        seq=48_190, at=NOW, ticker="ETH-USD", channel="v4_orderbook", size=1_148, took_us=182.4,
+        market=perpetual("ETH-USD", -9, 100_000), why="led to D42",
+        stages=(
+            WayStage(stage="wire", texts=(("", text * 3),)),
+            WayStage(stage="decoding", at_us=0.0, took_us=4.2, calls=1,
+                     texts=(("", "BookContents(bids=[('3012.3', '2')], asks=[])"),)),
+            WayStage(stage="data", at_us=4.2, took_us=11.0, calls=1, changes=(
+                WayChange("best_bid", 3_012.2, 3_012.3), WayChange("bid_size", 2.0, 1.5),
+                WayChange("mid_price", 3_012.4, 3_012.4), WayChange("funding_1h", None, 1.25e-5))),
+            WayStage(stage="venue", at_us=15.4, took_us=2.1, calls=1),
+            WayStage(stage="risk", at_us=17.9, took_us=1.9, calls=1, changes=(
+                WayChange("distance", 0.118, 0.117), WayChange("net_collateral", 10_412.33, 10_410.0))),
+            WayStage(stage="signals", at_us=20.1, took_us=3.1, calls=1, changes=(
+                WayChange("momentum", 57.2, 58.0), WayChange("volume", 71.0, 71.0))),
+            WayStage(stage="strategy", at_us=24.0, took_us=90.0, calls=2,
+                     texts=(("D42", "ETH-USD target +6,326 to +4,217: imbalance 38 fell below 45"),)),
+            WayStage(stage="verdict", at_us=60.2, took_us=40.0, calls=1,
+                     texts=(("V18", "ETH-USD sell 0.7 at >= 3,003.4: distance 13.1 %"),)),
+            WayStage(stage="account", texts=(
+                ("F9", "after 0.200 s, frame #48212: ETH-USD SELL 0.300 at 3012.4"),)),
+        ),
+        layers=(layer("decoding", 6.0, 0.1, 2), layer("data", 25.0, 0.5, 0),
+                layer("signals", 9.0, 0.4)),
+    )  # fmt: skip
+
+
+def _score_histories() -> tuple[ScoreHistory, ...]:
+    return tuple(
+        ScoreHistory(
+            ticker=ticker, signal=name, count=340,
+            points=tuple(50 + 40 * math.sin(n / 7 + place) for n in range(60)),
+            quantiles=(9.6, 14.0, 51.0, 86.0, 90.1), bins=(9, 40, 30, 25, 20, 26, 30, 60, 70, 30),
+        )
+        for place, (ticker, *_) in enumerate(_MARKETS[:2]) for name in _SIGNALS
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from dydx_panels import (
     HeaderPart,
     MarketRow,
     PanelError,
+    PriceRow,
+    PricesPart,
     QualityPart,
     SafetyPart,
     Snapshot,
@@ -139,10 +141,10 @@ def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> No
 def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
-    alone = ["venue", "candles", "flow", "funding", "detectors", "strategies",
-             "prices"]  # fmt: skip
+    shown = {name for key, name in KEYS.items() if f"─ {key} " in text}
 
-    assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
+    assert shown >= {"safety", "positions", "markets", "signals", "decisions", "orders", "quality",
+                     "speed", "book", "wire", "tape", "flight", "stress"}  # fmt: skip
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
@@ -324,8 +326,13 @@ def test_every_word_of_the_table_is_on_a_screen(
 
 
 def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
-    """Only what came over the wire has underscores."""
-    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality"}:
+    """Only what came over the wire has underscores, and a figure that a formula names."""
+    for name in {*KEYS.values(), "header", "footer", "help"} - {
+        "wire",
+        "quality",
+        "signals",
+        "way",
+    }:
         text = drawn(name, everything(full), width=300, height=60)
 
         assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
@@ -605,7 +612,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 24).text
+    text = dashboard(full, View(help=True), 80, 26).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+/-       speed" in text
@@ -792,15 +799,20 @@ def test_the_same_arguments_give_the_same_picture(full: Snapshot) -> None:
 # === Panels shown alone ===
 
 
-@pytest.mark.parametrize("name", ["candles", "flow", "funding", "quality", "detectors"])
+LARGE = ["candles", "equity", "flow", "funding", "quality", "detectors"]
+
+
+@pytest.mark.parametrize("name", LARGE)
 def test_a_panel_that_is_large_looks_as_it_was_looked_at(full: Snapshot, name: str) -> None:
     """With figures and samples side by side where there is room."""
-    assert agrees(f"alone-{name}-200x60", drawn(name, full, width=200, height=58))
+    view = View(panel=name)
+
+    assert agrees(f"alone-{name}-200x60", drawn(name, full, view, width=200, height=58))
 
 
 def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -> None:
     """Below the candles, in the list, and counted."""
-    text = drawn("candles", full, width=200, height=58)
+    text = drawn("candles", full, View(panel="candles"), width=200, height=58)
 
     assert "partial 1" in text
     assert "? partial" in text
@@ -820,10 +832,10 @@ def test_one_flat_candle_is_a_line() -> None:
     """Nothing to scale by, and nothing divides by 0."""
     row = CandleRow(0, 5.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0, "venue")
     part = CandlesPart(ticker="X-USD", resolution="1HOUR", rows=(row,))
-    text = drawn("candles", Snapshot(candles=part))
+    text = drawn("candles", Snapshot(candles=part), View(panel="candles"))
 
     assert "01-01 00:00" in text
-    assert "╹" in text
+    assert "▀▀▀" in text or "▄▄▄" in text
 
 
 @pytest.mark.parametrize(
@@ -860,3 +872,80 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
 
     assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
+
+
+# === Signals and prices ===
+
+
+def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
+    """The formula, the numbers in it, what comes out, how the score spread, and its triggers."""
+    inputs = (("now_bps", 3.0), ("usual_bps", 4.0))
+    score = Score("ETH-USD", "volatility", 36.0, inputs, 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+    text = drawn("signals", shown, View(panel="signals"), 120, 24)
+
+    assert "value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)" in text
+    assert "= 100 * 3**2 / (3**2 + 4**2) = 36.0000" in text
+    assert "so far least 10  p10 14  median 51  p90 86  greatest 90  of 340 values" in text
+    assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
+
+
+def test_a_signal_of_a_user_has_no_formula_here(full: Snapshot) -> None:
+    """Its inputs are listed all the same."""
+    score = Score("ETH-USD", "mine", 36.0, (), 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+
+    assert "its formula is in its file" in drawn("signals", shown, View(panel="signals"), 120, 24)
+
+
+def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> None:
+    """A day of which minutes are known is no day."""
+    text = drawn("prices", full, View(panel="prices"), 120, 24)
+
+    assert "14 of 15 1MIN" in text
+    assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
+        shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip
+
+
+# === Way of the data ===
+
+
+def test_the_way_shows_each_layer_before_and_after(full: Snapshot) -> None:
+    """What a frame moved stands first, with its sign; what came of it has its id."""
+    text = drawn("way", full, View(panel="way"), 120, 30)
+
+    assert "best_bid 3,012.2 → 3,012.3 ▲ · bid_size 2.000 → 1.500 ▼" in text
+    assert "funding/h unknown → +0.0013 %" in text
+    assert "distance 11.8 % → 11.7 % ▼" in text
+    assert "momentum 57.2 → 58.0 ▲ · volume 71.0" in text
+    assert "D42 ETH-USD target +6,326" in text
+    assert "nothing of ours traded" in text
+    assert "led to D42" in text
+
+
+@pytest.mark.parametrize("height", range(6, 40, 3))
+def test_every_layer_is_on_the_way_as_long_as_there_is_a_row_for_it(
+    full: Snapshot, height: int
+) -> None:
+    """A small screen cuts long texts before it leaves out a layer."""
+    text = drawn("way", full, View(panel="way"), 100, height)
+    stages = [stage.stage for stage in full.way.stages]
+
+    shown = [stage for stage in stages if f"│ {stage} " in text]
+
+    assert shown == stages[: height - 4]
+
+
+def test_the_speed_panel_alone_lists_what_each_layer_takes(full: Snapshot) -> None:
+    """Percentiles by layer, and what went wrong in it."""
+    text = drawn("speed", full, View(panel="speed"), 120, 30)
+
+    assert re.search(r"decoding +48,211 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
+    assert "decoding" not in drawn("speed", full, View(), 120, 30)
+
+
+def test_without_a_frame_there_is_no_way() -> None:
+    """It says since when it looks."""
+    text = drawn("way", Snapshot(), View(panel="way"), 80, 10)
+
+    assert "no frame since this panel is open" in text

@@ -263,10 +263,10 @@ def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     """Ratios that need more hours are unknown, what was paid is not."""
     text = unfolded("venue", full, width=100)
 
-    assert "trades 12 won 41.7 % profit factor 0.82 average win 31.20 loss 22.40" in text
-    assert "drawdown 412.00 USDC of equity 4.0 % lasted 3.0 h" in text
+    assert "trades 12 won 41.7 % profit factor 0.82 average win +31.20 loss -22.40" in text
+    assert "drawdown -412.00 USDC of equity 4.0 % lasted 3.0 h" in text
     assert "Sharpe unknown Sortino unknown annual from 24 hourly returns on" in text
-    assert "fees paid 16.01 funding paid -0.04 insurance paid 0.00 USDC" in text
+    assert "fees -16.01 funding +0.04 insurance +0.00 USDC" in text
 
 
 def test_refusals_and_owed_funding_are_listed_by_name(full: Snapshot) -> None:

@@ -104,7 +104,7 @@ __all__ = [
     # Continuity
     "Continuity",
     # Connection states
-    "ConnectionState", "connection_states",
+    "ConnectionState", "Connections", "connection_states",
     # Lifecycle
     "Lifecycle", "OrderState", "cancel_all",
     # Account blocks
@@ -2711,6 +2711,24 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
+    def newest(self) -> Frame | None:
+        """Return the last message, from the end of the file alone; None where there is none."""
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            end = len(data)
+            start = data.rfind(_ZSTD_MAGIC, 0, end)
+            while start != -1:
+                with contextlib.suppress(WireError):  # what is damaged is looked over
+                    block = _unpacked(data[start:end], _MAX_BLOCK)
+                    for text in reversed(block.splitlines()):
+                        with contextlib.suppress(*_UNREADABLE):
+                            line = _decode_line(text)
+                            if line.k == "ws" and line.d == "<":
+                                at = line.ens or line.ns
+                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                    end = start
+                start = data.rfind(_ZSTD_MAGIC, 0, start)
+        return None
+
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
             raise RecordingError(f"expected a recording at {self.path}, got {_no_file(self.path)}")
@@ -3497,7 +3515,7 @@ class _Watched:
     carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
-class _Connections:
+class Connections:
     """How all links stand: the fold behind `connection_states`, and what `live` acts upon."""
 
     def __init__(self) -> None:
@@ -3622,14 +3640,14 @@ def _transition(frame: Frame, link: str, was: str, state: str, reason: str) -> C
 
 
 _PATIENCE: Final = {"chain": ("new block", _NO_BLOCK_NS)}
-_EVENTS: Final[dict[str, Callable[[_Connections, Frame], Iterable[_Event]]]] = {
-    "ws": _Connections._on_message,
-    "http": _Connections._on_block,
-    "sent": _Connections._on_sent,
-    "open": _Connections._on_open,
-    "close": _Connections._on_close,
-    "gap": _Connections._on_gap,
-    "tick": _Connections._on_tick,
+_EVENTS: Final[dict[str, Callable[[Connections, Frame], Iterable[_Event]]]] = {
+    "ws": Connections._on_message,
+    "http": Connections._on_block,
+    "sent": Connections._on_sent,
+    "open": Connections._on_open,
+    "close": Connections._on_close,
+    "gap": Connections._on_gap,
+    "tick": Connections._on_tick,
 }
 
 
@@ -3644,23 +3662,28 @@ def blocks_of(frame: Frame) -> Iterator[tuple[int, int]]:
                 yield part.block
 
 
-def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
+def connection_states(
+    standing: Connections | None = None,
+) -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
     """Emit each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream. Below, a
-    link turns subscribing, live, stale and backing off; in capitals, so do all together.
+    transitions. When the source completes all links are closed, and so is the stream. With
+    `standing`, its maker holds how they stand. Below, a link turns subscribing, live, stale and
+    backing off; in capitals, so do all together.
 
         frames  --o------m------t------c------|
         states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
-    def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
+    def step(state: Connections, event: Notification[Frame]) -> list[ConnectionState]:
         if event.kind == "E":
             raise event.exception  # type: ignore[attr-defined]  # of OnError alone
         return state.step(event.value) if event.has_value else state.end()
 
-    return compose(operators.materialize(), fold(_Connections, step))
+    return compose(
+        operators.materialize(), fold(Connections if standing is None else lambda: standing, step)
+    )
 
 
 # === Silence ===
@@ -7239,7 +7262,7 @@ class _Watch:
     def __init__(self, links: Mapping[str, _Link], poller: _Poller) -> None:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
-        self._connections = _Connections()
+        self._connections = Connections()
         self._silence = Silence()
         self._refused: Counter[Key] = Counter()  # how often in a row
         self._missed: set[Key] = set()  # tapes that lost something, until they are back

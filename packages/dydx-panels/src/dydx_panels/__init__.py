@@ -14,16 +14,21 @@ real samples, each with the frame that it came from. The sections, in order:
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
+- Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
+- Decision walk: one decision from its scores to its fills, to be worked out again by hand.
+- Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Accounts: those that are watched, a row each.
+- Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
@@ -44,11 +49,13 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart",
-    "FlowRow", "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow",
-    "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
-    "VenuePart", "View", "WirePart", "Witnessed",
+    "AccountRow",
+    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
+    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
+    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
+    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
+    "Witnessed",
     # Words
     "wording",
     # Theme
@@ -72,14 +79,16 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
 from dydx_data import LAG_NS, Depth, Detection, Level, PriceRange, Sample, Trade
-from dydx_paper import Performance
+from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, TradeFigures
 from dydx_risk import (
     MOVES_PERCENT,
+    Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -100,8 +109,8 @@ from dydx_risk import (
     due,
     percent_text,
 )
-from dydx_signals import Score
-from dydx_strategy import Decision
+from dydx_signals import Score, worked
+from dydx_strategy import Composite, Decision, Look, Ranked
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
@@ -165,10 +174,11 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the account went over the whole run: points oldest first, a tuple for each figure, USDC.
 
     `at` is event time, `seqs` the newest frame of each point, `low` and `high` are the extremes
-    within it, `distance` the closest to liquidation, `leverage` the highest; a point stands for
-    `every_s`. `profit` is since the start of the run, `today` since the UTC day's, transfers aside;
-    `deposited` is what it is measured by, which `since` words. `deepest` is how far the profit
-    fell below its peak at most, `depth` how far it is below it now, shares of the equity then.
+    within it, `distance` the closest to liquidation, `leverage` the highest, `fall` the share of
+    the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
+    of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
+    which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
+    far it is below it now, with their shares.
     """
 
     at: tuple[int, ...] = ()
@@ -177,6 +187,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     profit: tuple[float, ...] = ()
+    fall: tuple[float, ...] = ()
     distance: tuple[float | None, ...] = ()
     leverage: tuple[float | None, ...] = ()
     every_s: float = 1.0
@@ -207,6 +218,21 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
     curves: Mapping[str, Sequence[float]] = {}
+
+
+class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of one score so far, `count` of them: the newest as `points`, oldest first.
+
+    `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
+    tenth of 0 to 100.
+    """
+
+    ticker: str
+    signal: str
+    count: int = 0
+    points: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    bins: tuple[int, ...] = ()
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -395,6 +421,64 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class WayChange(msgspec.Struct, frozen=True):
+    """One figure before a frame and after it; None where it was not known."""
+
+    term: str
+    before: float | None
+    after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Return whether the frame changed it."""
+        return self.before != self.after
+
+
+class WayStage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was to one layer: when it came there, its own time, and what it changed.
+
+    `texts` are what the layer made of it, in words, each with the id that it goes by, if any.
+    """
+
+    stage: str
+    at_us: float | None = None
+    took_us: float | None = None
+    calls: int = 0
+    changes: tuple[WayChange, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer takes of a frame that reaches it, at percentiles in microseconds.
+
+    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    """
+
+    stage: str
+    frames: int = 0
+    took_us: tuple[tuple[str, float], ...] = ()
+    share: float | None = None
+    errors: int | None = None
+
+
+class WayPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one frame through the layers, and what each of them takes of all.
+
+    `why` says why it is this one. `layers` are of the frames since somebody looks.
+    """
+
+    seq: int = 0
+    at: int | None = None
+    ticker: str = ""
+    channel: str = ""
+    market: PerpetualMarket | None = None
+    size: int = 0
+    took_us: float | None = None
+    why: str = ""
+    stages: tuple[WayStage, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+
 class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
@@ -447,6 +531,19 @@ class TapeRow(msgspec.Struct, frozen=True):
     ticker: str = ""
     id: str = ""
     seq: int = 0
+
+
+class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording from end to end: its times, and shares of it: where it is, and was at most.
+
+    `marks` are what was seen to happen so far, each a share and a kind, in order.
+    """
+
+    began: int = 0
+    ends: int = 0
+    now: float = 0.0
+    seen: float = 0.0
+    marks: tuple[tuple[float, str], ...] = ()
 
 
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -515,6 +612,91 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
 
 
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
+
+    `kind` is how it was to trade, `status` and `why` what became of it and for which reason, in
+    words; `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what
+    it waits for; `age_s` is of an order that is still open.
+    """
+
+    id: str
+    at: int
+    seq: int
+    ticker: str = ""
+    side: str = ""
+    size: float | None = None
+    filled: float = 0.0
+    price: float | None = None
+    trigger: float | None = None
+    average: float | None = None
+    fee: int = 0
+    kind: str = ""
+    status: str = ""
+    why: str = ""
+    verdict: str = ""
+    by: str = ""
+    age_s: float | None = None
+    fills: tuple[Execution, ...] = ()
+
+
+class WalkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, from the scores that it rests on to the fills that came of it.
+
+    `composite` is what the scores came to, None where no weights are known; `look` how its
+    market stood among the others, None for a strategy that ranks nothing; `limits` are the other
+    thresholds of the strategy. `checks` are the limits that an approved order was held to.
+    """
+
+    decision: Decision
+    strategy: str = ""
+    composite: Composite | None = None
+    look: Look | None = None
+    limits: Mapping[str, float] = {}
+    verdict: Approved | Denied | None = None
+    checks: tuple[Check, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the id that `why` takes."""
+        return self.decision.id
+
+    @property
+    def ranked(self) -> Ranked | None:
+        """Return its market's place in the look."""
+        markets = self.look.markets if self.look is not None else ()
+        return next((row for row in markets if row.ticker == self.decision.ticker), None)
+
+
+class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest decisions, each walked through."""
+
+    rows: tuple[WalkRow, ...] = ()
+
+
+class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What trading came to: the account, its trades and its fills; money in quote quantums.
+
+    `performance` and `trades` are of a paper account, and None where orders go over the wire:
+    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
+    `executions` are the newest fills first, `costs` the figures of all that are remembered.
+    """
+
+    performance: Performance | None = None
+    trades: TradeFigures | None = None
+    costs: tuple[ExecutionFigures, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    won: int = 0
+    lost: int = 0
+    fills: int = 0
+    fees: int | None = None
+    funding: int | None = None
+    insurance: int | None = None
+    queue: str = ""
+    complete: bool = True
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -522,7 +704,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
-    signal at which the strategy changes what it does.
+    signal at which the strategy changes what it does. Only a replay has a `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -541,16 +723,21 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     book: BookPart = BookPart()
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
+    way: WayPart = WayPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
     prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
+    signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
+    walk: WalkPart = WalkPart()
+    performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
     accounts: tuple[AccountRow, ...] = ()
     triggers: Mapping[str, Sequence[float]] = {}
+    timeline: TimelinePart | None = None
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -581,7 +768,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "walk": "decision walk",
     # The account and its positions
     "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
     "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
@@ -602,8 +790,7 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
-    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
     # The program itself
@@ -670,14 +857,20 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||x",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+# Dots of a chart, by how many of the upper and of the lower half of a cell are there.
+_ASCII.update(
+    (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
+                                 + min((dots & 0xE4).bit_count(), 2)])
+    for dots in range(256)
+)  # fmt: skip
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -860,7 +1053,8 @@ class _Table(NamedTuple):
     `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
-    what stands under the list about the selected row, or else the first, in so many rows at most.
+    what stands under the list about the selected row, or else the first, in so many rows at most;
+    one `part` of the height is then for the list.
     """
 
     name: str
@@ -873,6 +1067,7 @@ class _Table(NamedTuple):
     faded: Callable[[Any], bool] = lambda row: False
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
+    part: int = 2
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -889,7 +1084,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
-    listed = min(len(rows), max(height // 2 - len(drawn), 2))
+    listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
@@ -975,6 +1170,13 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         del fitting[worst]
 
 
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+
+
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
@@ -1026,6 +1228,295 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
     rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
     return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+
+
+# === Charts ===
+# Lines and areas over time in dots, two by four a cell, with round figures at the right, moments
+# below, lines across for what is marked and signs for points. Between two points a line stays at
+# the first: nothing is drawn that was not measured. Knows of no chart what it is about.
+
+
+class _Line(NamedTuple):
+    """One series: what each point ended with, its extremes, and a style, or one by value.
+
+    `fill` is "" for a line, "floor" or "ceiling" for an area to the one or the other.
+    """
+
+    values: Sequence[float | None]
+    style: str | Callable[[float], str]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    fill: str = ""
+
+
+class _Mark(NamedTuple):
+    """A line across the chart at a value, with its name."""
+
+    value: float
+    name: str
+    style: str
+
+
+class _Plane(NamedTuple):
+    """The cells of a chart, and which value stands at the middle of its first and last dot."""
+
+    low: float
+    high: float
+    wide: int
+    tall: int
+
+    def dot(self, value: float) -> int:
+        """Return how many dots below the first one a value is."""
+        last = 4 * self.tall - 1
+        share = (self.high - value) / (self.high - self.low)
+        return min(max(int(share * last + 0.5), 0), last)
+
+    def row(self, value: float) -> int:
+        """Return how many rows below the first one a value is."""
+        return self.dot(value) // 4
+
+    def value(self, row: int) -> float:
+        """Return the value in the middle of a row."""
+        return self.high - (row * 4 + 1.5) / (4 * self.tall - 1) * (self.high - self.low)
+
+    def holds(self, value: float) -> bool:
+        """Return whether a value is on it."""
+        return self.low <= value <= self.high
+
+
+_Cells = list[list[_Cell]]
+_EMPTY: Final = (" ", "")
+# The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
+_HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_RUNS: Final = [
+    [[sum(half[first : last + 1]) for last in range(4)] for first in range(4)]  # integers
+    for half in _HALF
+]
+_BRAILLE: Final = [" ", *(chr(0x2800 + dots) for dots in range(1, 256))]
+
+
+def _line_chart(
+    at: Sequence[int], lines: Sequence[_Line], width: int, height: int,
+    marks: Sequence[_Mark] = (), unit: str = "", least: float = 0.0,
+    span: tuple[float | None, float | None] = (None, None),
+) -> list[_Row]:  # fmt: skip
+    """Draw series over time in exactly `height` rows, none wider than `width`.
+
+    `least` is the least difference that fills the height, `span` fixes either end of the scale.
+    """
+    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    known += [x for x in span if _sane(x)]
+    if not known or not at or width < 8 or height < 2:
+        return [[("no point yet" if height > 1 else "", "dim")]]
+    low, high = _reach_of(known, marks, least, span)
+    tall = height - 1 if height >= 4 else height
+    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    labels, room = _labels(low, high, tall, width, unit, last, marks)
+    plane = _Plane(low, high, max(width - room - 1, 1), tall)
+    since, until = at[0], max(at[-1], at[0])
+    cells = _plotted(at, lines, plane, since, until)
+    _strike(cells, marks, plane, unit)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    return [*rows, _moments(since, until, plane.wide)][:height]
+
+
+def _sane(value: float | None) -> TypeGuard[float]:
+    """Return whether a value can be drawn."""
+    return value is not None and abs(value) < 1e15
+
+
+def _reach_of(
+    known: Sequence[float], marks: Sequence[_Mark], least: float,
+    span: tuple[float | None, float | None],
+) -> tuple[float, float]:  # fmt: skip
+    """Return the ends of a scale, which marks widen to twice what the values need."""
+    low, high = min(known), max(known)
+    if _sane(span[0]):
+        low = max(span[0], low) if span[1] is not None else span[0]
+    if _sane(span[1]):
+        high = min(span[1], high) if span[0] is not None else span[1]
+    need = max(high - low, least, abs(high) * 1e-6, 1e-9)
+    for mark in marks:
+        if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
+            low, high = min(low, mark.value), max(high, mark.value)
+    spare = max(need - (high - low), 0.0) / 2
+    return low - spare, high + spare
+
+
+def _column(at: int, since: int, until: int, wide: int) -> int:
+    """Return the column of a moment."""
+    return min(max((at - since) * wide // (until - since + 1), 0), wide - 1)
+
+
+def _plotted(
+    at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
+) -> _Cells:
+    """Draw the series, a later one over an earlier one."""
+    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
+    painted = [[""] * plane.wide for _ in range(plane.tall)]
+    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
+    for line in lines:
+        by = line.style if callable(line.style) else None
+        styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
+        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+            if top > bottom:
+                continue
+            half, cell = _RUNS[column & 1], column >> 1
+            for row in range(top >> 2, (bottom >> 2) + 1):
+                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
+                dots[row][cell] |= half[first][end]
+                painted[row][cell] = styles[row]
+    return [
+        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
+        for row, names in zip(dots, painted, strict=True)
+    ]
+
+
+def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+    """Return the first and last dot of each column of dots; (1, 0) where there is none."""
+    spans = _spans(line, columns, plane)
+    floor = 4 * plane.tall - 1
+    known: list[tuple[int, int]] = []
+    before: int | None = None
+    for span in spans:
+        if span is None:  # no point here: it is as it was
+            top, bottom = (1, 0) if before is None else (before, before)
+        elif span[2] < 0:  # known to be nothing
+            top, bottom, before = 1, 0, None
+        else:
+            top, bottom, now = span
+            if before is not None:
+                top, bottom = min(top, before), max(bottom, before)
+            before = now
+        if top <= bottom and line.fill:
+            top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
+        known.append((top, bottom))
+    return known
+
+
+def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
+    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
+    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
+    lows, highs = line.low or line.values, line.high or line.values
+    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
+        if not (_sane(value) and _sane(low) and _sane(high)):
+            spans[column] = (1, 0, -1)
+            continue
+        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
+        if (span := spans[column]) is not None and span[2] >= 0:
+            top, bottom = min(top, span[0]), max(bottom, span[1])
+        spans[column] = top, bottom, end
+    return spans
+
+
+def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+    """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
+    for mark in marks:
+        if not _sane(mark.value):
+            continue
+        on, above = plane.holds(mark.value), mark.value > plane.high
+        row = cells[plane.row(mark.value)]
+        if on:
+            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
+            text = f" {mark.name} "
+        else:
+            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = _free(row, len(text))
+        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
+            row[column] = (letter, mark.style)
+
+
+def _free(row: Sequence[_Cell], size: int) -> int:
+    """Return the first column from which so many cells are empty, or else the first of all."""
+    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
+    return max(empty.find("." * size), 0)
+
+
+def _runs(cells: Iterable[_Cell]) -> _Row:
+    """Join neighbours of one style."""
+    row: _Row = []
+    for text, style in cells:
+        if row and row[-1][1] == style:
+            row[-1] = (row[-1][0] + text, style)
+        else:
+            row.append((text, style))
+    return row
+
+
+# --- Axes ---
+
+_ROUND: Final = (1.0, 2.0, 5.0, 10.0)
+
+
+def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
+    """Return at most so many round values between two ends, and the decimals that they need."""
+    rough = (high - low) / max(most, 1)
+    if not (math.isfinite(rough) and rough > 0):
+        return [], 2
+    power = math.floor(math.log10(rough))
+    step = next((x for n in _ROUND if (x := n * 10.0**power) >= rough), 10.0 ** (power + 1))
+    first, digits = math.ceil(low / step), max(-math.floor(math.log10(step) + 1e-9), 0)
+    values = [(first + n) * step for n in range(most + 1)]
+    return [value for value in values if value <= high], digits
+
+
+def _round_figure(value: float) -> str:
+    """Write a value with as many decimals as its size makes worth reading."""
+    size = abs(value)
+    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+
+
+def _labels(
+    low: float, high: float, tall: int, width: int, unit: str, last: float | None,
+    marks: Sequence[_Mark], exact: int | None = None,
+) -> tuple[list[_Row], int]:  # fmt: skip
+    """Return what stands right of each row, and how wide: round values, marks, and the last.
+
+    Marks and the last have `exact` decimals.
+    """
+    plane = _Plane(low, high, 1, tall)
+    values, digits = _ticks(low, high, max(min(tall // 2, 9), 2))
+    texts = {plane.row(x): (f"{_figure(x, digits)}{unit}", "dim") for x in values}
+    exact = max(digits, 2 if high < 10_000 else 0) if exact is None else exact
+    for mark in marks:
+        if _sane(mark.value) and plane.holds(mark.value):
+            texts[plane.row(mark.value)] = f"{_figure(mark.value, exact)}{unit}", mark.style
+    if last is not None:
+        texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
+    wide = max((len(text) for text, _ in texts.values()), default=0)
+    if wide + 5 > width:  # no room for words
+        return [[("│", "faint")] for _ in range(tall)], 0
+    now, rows = None if last is None else plane.row(last), list[_Row]()
+    for row in range(tall):
+        text, style = texts.get(row, ("", "dim"))
+        sign = "◀" if row == now else "├" if text else "│"
+        rows.append([(sign, "key" if row == now else "faint"), (f"{text:>{wide}}", style)])
+    return rows, wide
+
+
+_STEPS_S: Final = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200,
+    86_400, 172_800, 604_800, 2_592_000, 31_536_000,
+)  # fmt: skip
+
+
+def _moments(since: int, until: int, wide: int) -> _Row:
+    """Draw the axis of time: round moments under the columns that they stand for."""
+    seconds = (until - since) / 1e9
+    day = "%m-%d %H:%M" if seconds >= 86_400 else "%H:%M"
+    step = next((s for s in _STEPS_S if seconds / s * 14 <= wide), _STEPS_S[-1])
+    pattern = "%H:%M:%S" if step < 60 else "%Y-%m-%d" if step >= 86_400 else day
+    return _at_moments(since, until, wide, step, pattern)
+
+
+def _at_moments(since: int, until: int, wide: int, step: int, pattern: str) -> _Row:
+    text, each = "", step * 10**9
+    for moment in range(-(-since // each) * each, until + 1, each):
+        label = f"╵{_clock(moment, pattern)}"
+        column = _column(moment, since, until, wide)
+        if column >= len(text) + (1 if text else 0) and column + len(label) <= wide:
+            text = f"{text:<{column}}{label}"
+    return [(text or _clock(until, "%H:%M:%S")[:wide], "dim")]
 
 
 # === Markets and signals ===
@@ -1093,6 +1584,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
+    spread = {(row.ticker, row.signal): row for row in snapshot.signals}
     drawn = any(curves.values())
     named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
@@ -1102,16 +1594,85 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
+    def quantile(term: str, place: int) -> _Column:
+        def cell(score: Score) -> _Cell:
+            row = spread.get((score.ticker, score.signal))
+            known = row is not None and len(row.quantiles) > place
+            return (_figure(row.quantiles[place], 0) if row and known else "", "dim")
+
+        return _Column(term, 6, cell, 5)
+
+    def bins(score: Score) -> _Cell:
+        row = spread.get((score.ticker, score.signal))
+        return _spark(row.bins if row else (), 10), "accent"
+
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
+           _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ]  # fmt: skip
+
+
+def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> list[_Row]:
+    """Work the selected score out from its inputs, beside its triggers and what it was so far."""
+    if not snapshot.signals or width < 60:
+        return []  # among other panels there is no room for it
+    steps = worked(score)
+    head: _Row = [
+        (f"{score.ticker} {score.signal} ", "bold"), (f"{_figure(score.value, 2)} ", "accent"),
+        ("from frame ", "dim"), (f"#{score.first} to #{score.seq}", "key"),
+    ]  # fmt: skip
+    rows: list[_Row] = [[], head]
+    for step in steps:
+        of = _figure(step.value, 4)
+        rows.append([(f"  {step.name} = ", "dim"), (step.formula, "")])
+        rows.append([(" " * (len(step.name) + 2) + " = ", "dim"), (f"{step.numbers} = ", ""),
+                     (of, "bold")])  # fmt: skip
+    means = dict.fromkeys(words for step in steps for words in step.means)
+    rows += [[(f"  where {words}", "dim")] for words in means]
+    if not steps:
+        rows.append([("  a signal of its own: its formula is in its file", "dim")])
+    known = next((row for row in snapshot.signals
+                  if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
+    rows += _so_far(known, width) if known is not None else []
+    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+
+
+def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
+    """Draw what a score was so far: the newest values with their scale, and how all spread."""
+    terms = ("least", "p10", "median", "p90", "greatest")
+    named = [_named(term, f"{_figure(value, 0)}  ")
+             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
+    spread = [cell for row in named for cell in row]
+    rows: list[_Row] = [[
+        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
+        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
+    ]]  # fmt: skip
+    if known.points:
+        room = max(min(width - 24, len(known.points)), 1)
+        shown = known.points[-room:]
+        rows.append([(f"  newest {_figure(min(shown), 0)} ", "dim"),
+                     (_spark(shown, room), "accent"),
+                     (f" {_figure(max(shown), 0)}", "dim")])  # fmt: skip
+    return rows
+
+
+def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
+    if not triggers:
+        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+    parts: _Row = [("  the strategy changes what it does at ", "dim")]
+    for place, trigger in enumerate(triggers):
+        side = "above" if score.value >= trigger else "below"
+        parts += [(" and " * bool(place), "dim"), (_figure(trigger, 1), "watch"),
+                  (f" (it is {_figure(abs(score.value - trigger), 1)} {side})", "")]  # fmt: skip
+    return parts
 
 
 def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
@@ -1127,7 +1688,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
 _WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
+    foot=_calculation)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -1338,6 +1900,565 @@ _STRATEGIES: Final = _Table(
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
     foot=_decided_rows)  # fmt: skip
 
+# === Decision walk ===
+# One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
+# fills, each with its time and frame. Every figure that a result was computed from stands beside
+# it, so that a person can work it out again; the results themselves are the layers'.
+
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
+    """Draw a decision's way: why it was made, and what came of it, side by side where wide."""
+    if height < 3:
+        return []
+    decision = walk.decision
+    title: _Row = [
+        (f"{walk.strategy} ", "bold"), (f"in {decision.ticker} ", ""),
+        (f"{_clock(decision.at)} #{decision.seq} {decision.id} ", "dim"),
+        (f"{decision.action} ", "accent"), _target(decision),
+    ]  # fmt: skip
+    room, rows = height - 2, [[], title]
+    if width < 112:
+        steps = [*_reason_steps(snapshot, walk, width), *_result_steps(snapshot, walk, width)]
+        return [*rows, *_squeezed(steps, room)]
+    half = width // 2
+    left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
+    right = _squeezed(_result_steps(snapshot, walk, width - half), room)
+    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+
+
+def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    return [
+        (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
+        (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
+        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+    ]  # fmt: skip
+
+
+def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    digits = next((_grid(row.market) for row in snapshot.markets
+                   if row.ticker == walk.decision.ticker), _grid(None))  # fmt: skip
+    return [
+        (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
+        (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1),
+    ]  # fmt: skip
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List the scores with their weights, what each adds or scales, and the frames behind it."""
+    parts = () if walk.composite is None else walk.composite.parts
+    scores = {score.signal: score for score in walk.decision.scores}
+    whole = math.fsum(part.weight for part in parts)
+    rows: list[_Row] = []
+    for part in parts:
+        scored = scores.pop(part.signal, None)
+        does: _Row = [(f"{_TIMES} {part.factor:<14.3f}", "")]
+        if part.weight:
+            share = f"{_TIMES} {part.weight:g}/{whole:g} ="
+            does = [(f"{share:<9}", "dim"), (f"{part.part:>+7.2f}", _trend(part.part)[1])]
+        rows.append([*_scored(part.signal, part.value), *does, *_frames(walk, scored, width)])
+    unused: _Row = [(f"{'not weighed':<16}", "dim")]
+    rows += [
+        [*_scored(name, score.value), *unused, *_frames(walk, score, width)]
+        for name, score in scores.items()
+    ]
+    head: _Row = [(f"{'':<12}{'value':>6}  less 50, by weight  frames", "dim")]
+    if not rows:
+        return _step("scores", [("none", "dim")])
+    return _step("scores", *([head, *rows] if parts else rows))
+
+
+def _scored(signal: str, value: float) -> _Row:
+    return [(f"{signal[:12]:<12}", ""), (f"{_figure(value, 1):>6}  ", "bold")]
+
+
+def _frames(walk: WalkRow, score: Score | None, width: int) -> _Row:
+    if score is None:
+        return []
+    age = walk.decision.seq - score.seq
+    before = f", {age:,} before" if age else ""
+    texts = (f"#{score.first} to #{score.seq}{before}", f"#{score.first} to #{score.seq}")
+    return [("  " + next((t for t in texts if len(t) <= width - 48), f"#{score.seq}"), "dim")]
+
+
+def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the score: 50 and the parts, times what scales them."""
+    made, score = walk.composite, walk.decision.score
+    if made is None:
+        return _step(
+            "score", [(_figure(score, 1), "bold"), (" by the strategy's own reckoning", "dim")]
+        )
+    if made.missing:
+        row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
+        return _step("score", *_wrapped(row, width - 10, 1))
+    added = math.fsum(part.part for part in made.parts)
+    factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
+    ends = " in 0 to 100" if score in (0.0, 100.0) else ""
+    return _step(
+        "score", [(f"50 {added:+.2f}{factors} = ", ""), (_figure(score, 2), "bold"), (ends, "dim")]
+    )
+
+
+def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the score among the thresholds."""
+    if walk.look is None:
+        words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
+        return _step("limits", [(words or "in its reasons", "")])
+    settings, score = walk.look.settings, walk.decision.score
+    marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
+    words = (
+        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
+        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+    )
+    row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
+    [first, *more] = _wrapped(row, width - 10, 2)
+    return _step("threshold", first, *more)
+
+
+def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the size: strength, share of the equity, and what the room left of it."""
+    look, ranked = walk.look, walk.ranked
+    if look is None or ranked is None:
+        return _step("size", [_target(walk.decision)])
+    settings, least = look.settings, look.settings.smallest_share
+    beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
+    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    strength: _Row = [
+        (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
+        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+    ]  # fmt: skip
+    if look.equity_usdc is None:
+        return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
+    earned = (
+        f"{settings.market_share:g} {_TIMES} {_figure(look.equity_usdc)} {_TIMES} "
+        f"({least:g} + {1 - least:g} {_TIMES} {ranked.strength:.3f})"
+    )
+    result: _Row = [(" = ", ""), (f"{_figure(abs(ranked.earns_usdc), 0)} USDC", "bold")]
+    fits = len(earned) + len(result[1][0]) + 13 <= width
+    sizes: list[_Row] = [[(earned, ""), *result]] if fits else [[(earned, "")], result]
+    room = (
+        f"{look.taken} of {settings.positions} markets held, {_figure(look.gross_usdc, 0)} of "
+        f"{_figure(look.limit_usdc, 0)} USDC in use"
+    )
+    rows = _step("size", strength, *sizes, [_got(ranked)])
+    return [*rows, *([(" " * 10, ""), (line, "dim")] for line in _folded(room, width - 10))]
+
+
+def _got(ranked: Ranked) -> _Cell:
+    """Word what a market's plan was, and what it got."""
+    has, wants, gets = (
+        _figure(usdc, 0, sign=True)
+        for usdc in (ranked.has_usdc, ranked.wants_usdc, ranked.gets_usdc)
+    )
+    if ranked.gets_usdc != ranked.wants_usdc:
+        return f"has {has}, wants {wants}, gets {gets}", "watch"
+    if ranked.gets_usdc == ranked.has_usdc:
+        return f"has {has}, and stays", ""
+    return f"has {has}, gets {gets}, all that it wants", ""
+
+
+def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    if walk.look is None:
+        return []
+    rows: list[_Row] = []
+    for place, row in enumerate(walk.look.markets, 1):
+        own = row.ticker == walk.decision.ticker
+        mark = "●" if own else " "
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (place_of, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
+def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
+    lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
+    return _step("reasons", *([(line, "")] for line in lines)) if lines else []
+
+
+def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Word the verdict, when it fell and at which frame."""
+    verdict = walk.verdict
+    if verdict is None:
+        none = "nothing to judge" if walk.decision.action == "hold" else "none yet"
+        return _step("verdict", [(none, "dim")])
+    head: _Row = [
+        _state(type(verdict).__name__.lower()),
+        (f" {verdict.id} {_clock(verdict.at)} #{verdict.seq}", "dim"),
+    ]  # fmt: skip
+    if isinstance(verdict, Denied):
+        head.append((f" {verdict.reason}", "watch"))
+    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    figures = [
+        [(f"{wording(term)} ", "dim"), (text, "")]
+        for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
+    ]
+    return _step("verdict", head, *words, *figures)
+
+
+_MARGIN_TERMS: Final = (
+    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+)  # fmt: skip
+
+
+def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the margin before, and after at the worst price."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    both = verdict.before, verdict.after
+    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
+    for term in _MARGIN_TERMS:
+        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
+        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        percent_text(margin.distance) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    return _step("margin", *rows)
+
+
+def _check_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw each limit beside what would be."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    if not walk.checks:
+        return _step("checks", [("none: no limit blocks what shrinks a position", "dim")])
+    rows: list[_Row] = []
+    for check in walk.checks:
+        would_be, limit = (_in_unit(value, check.unit) for value in (check.would_be, check.limit))
+        word = ("passed", "good") if check.passed else ("beyond", "watch")
+        rows.append([
+            word, (f" {check.what} {would_be} ", ""),
+            (f"{'≥' if check.is_least else '≤'} {limit}", "dim"),
+        ])  # fmt: skip
+    return _step("checks", *rows)
+
+
+def _in_unit(value: float | None, unit: str) -> str:
+    if unit == "%":
+        return percent_text(value)
+    return _figure(value, 2, unit=_TIMES if unit == "x" else f" {unit}")
+
+
+def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw the orders that were let go, and how each stands."""
+    rows: list[_Row] = []
+    for order in walk.orders:
+        size, filled = (_figure(size, digits[1]) for size in (order.size, order.filled))
+        rows.append(_chunks([
+            (0, [_state(order.side), (f" {size} at {_figure(order.price, digits[0])}", "")]),
+            (3, [(order.kind, "")]), (0, [_order_state(order)]), (1, [(f"{filled} filled", "")]),
+            (2, [(f"{order.id} {_clock(order.at)} #{order.seq}", "dim")]),
+        ], width - 10, " "))  # fmt: skip
+        rows += [[(line, "watch")] for line in _folded(order.why, width - 10)] if order.why else []
+    return _step("order", *rows) if rows else _step("order", [("none", "dim")])
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    return _state(order.status, "watch" if order.why else "")
+
+
+def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw each fill beside mid, and what all of them came to."""
+    fills = [fill for order in walk.orders for fill in order.fills]
+    if not fills:
+        return _step("fills", [("none", "dim")])
+    rows = [_fill_row(fill, digits, width - 10) for fill in fills]
+    return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _came_of_it(walk: WalkRow) -> _Cell:
+    """Say in a few words what a decision has come to."""
+    if walk.verdict is None:
+        return "", "dim"
+    kind = type(walk.verdict).__name__.lower()
+    word, style = _state(kind)
+    if isinstance(walk.verdict, Denied):
+        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+    orders = ", ".join(wording(order.status) for order in walk.orders)
+    return f"{word}, {orders or 'no order yet'}", style
+
+
+_WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.decision.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.decision.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (
+        row.decision.action, "dim" if row.decision.action == "hold" else "accent"), 0, True),
+    _Column("", 23, lambda row: _target(row.decision), 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.decision.score, 1)}", ""), 1, True),
+    _Column("", 0, _came_of_it, 2, True),
+), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
+
+# === Performance ===
+# What the trades came to, one by one and together, how large they were and how long they lasted,
+# and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
+# nothing: the figures are dydx_paper's.
+
+
+def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw what trading came to; what nobody counted is unknown."""
+    part = snapshot.performance
+    did, trades = part.performance, part.trades
+    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
+    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
+        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
+        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    if trades is not None and trades.trips:
+        rows += _trade_rows(trades, width)
+    if trades is None or not trades.trips:
+        rows += [[], *_cost_rows(part, width)]
+    return [*rows, []]
+
+
+def _performance_rows(did: Performance, width: int) -> list[_Row]:
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
+    # Nothing marked yet is no drawdown of 0.
+    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
+    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
+    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    return [
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win), sign=True)),
+               ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
+        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1, unit=_TIMES)),
+               ("volume", _figure(_usdc(did.volume), 0, unit=" USDC"))),
+        _money_row(width, did.fees, did.funding, did.insurance),
+    ]  # fmt: skip
+
+
+def _money_row(width: int, *paid: int | None) -> _Row:
+    """Draw what was paid, which is negative, and what came in."""
+    terms = zip(("fees", "funding", "insurance"), paid, strict=True)
+    parts = [[(f"{wording(term)} ", "dim"), _signed(_usdc(quote, -1))] for term, quote in terms]
+    return _chunks([*enumerate(parts), (3, [("USDC", "dim")])], width)
+
+
+def _counted_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what is counted where no paper account has every trade."""
+    lacks: _Row = [("some fills are missing: what they earned is in no figure", "watch")]
+    ended = part.won + part.lost
+    return [
+        _pairs(width, ("trades", ended), ("win_rate", _part(part.won, ended)),
+               ("fills", part.fills), ("profit_factor", _UNKNOWN)),
+        _money_row(width, part.fees, part.funding, part.insurance),
+        *([] if part.complete else [lacks]),
+    ]  # fmt: skip
+
+
+def _part(some: int, of: int) -> str:
+    return _percent(some / of if of else None, 0)
+
+
+def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    def spread(of: tuple[float, float, float] | None, word: Callable[[float], str]) -> str:
+        if of is None:
+            return _UNKNOWN
+        least, middle, most = map(word, of)
+        return f"{least} to {most}, median {middle}"
+
+    def trip(of: RoundTrip | None) -> str:
+        return "none" if of is None else f"{_figure(of.pnl, sign=True)} {of.ticker}"
+
+    return [
+        _pairs(width, ("expectancy", _figure(trades.expectancy, sign=True, unit=" USDC a trade")),
+               ("payoff", _figure(trades.payoff)), ("best", trip(trades.best)),
+               ("worst", trip(trades.worst))),
+        _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
+               ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
+        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+    ]  # fmt: skip
+
+
+def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what fills cost against mid, of those that took and of those that made."""
+    rows: list[_Row] = [
+        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
+          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
+    ]  # fmt: skip
+    if not part.costs:
+        return [*rows, [("no fill yet", "dim")]]
+    for cost in part.costs:
+        bps = [_figure(x, 1, sign=True) for x in (
+            _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
+            _less(cost.worst_bps))]  # fmt: skip
+        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        slipped = _figure(_less(cost.slippage), sign=True)
+        rows.append([
+            (f"{cost.liquidity.lower():<6}", "bold"),
+            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
+             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
+        ])  # fmt: skip
+    queue = f"a resting order waits {part.queue}" if part.queue else ""
+    return [*rows, *([[(queue, "dim")]] if queue else [])]
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
+def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
+    """Draw the distribution of the profits, each market's, and what fills cost."""
+    part = snapshot.performance
+    if part.trades is None or height < 3:
+        return []
+    markets = _market_trade_rows(part.trades, width)
+    if width < 112:
+        steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
+                         (markets, 0)]  # fmt: skip
+        return [[], *_squeezed(steps, height - 1)]
+    half = 84
+    right = _bar_rows(part.trades, width - half)
+    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    """Draw how many trades came to how much."""
+    most = max((count for *_, count in trades.bars), default=0) or 1
+    room = max(min(width - 30, 40), 4)
+    rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
+    for low, high, count in trades.bars:
+        bar = _gauge(count / most, room).rstrip("░ ")
+        digits = 2 if abs(high - low) < 1 else 0
+        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        style = "down" if high <= 0 else "up"
+        rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
+    return rows
+
+
+def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    columns, room = _fitting([
+        _TICKER,
+        _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
+        _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
+        _Column("result", 11, lambda row: _signed(row.pnl)),
+        _Column("best", 10, lambda row: _signed(row.best), 1),
+        _Column("worst", 10, lambda row: _signed(row.worst), 2),
+        _Column("fees", 9, lambda row: _signed(-row.fees), 3),
+        _Column("funding", 9, lambda row: _signed(row.funding), 4),
+    ], min(width, 82), 1)  # fmt: skip
+    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
+    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
+                      for row in trades.markets)]  # fmt: skip
+
+
+def _trip_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def price(term: str, rank: int) -> _Column:
+        def cell(trip: RoundTrip) -> _Cell:
+            return _figure(getattr(trip, term), digits.get(trip.ticker, _grid(None))[0] + 1), ""
+
+        return _Column(term, 11, cell, rank)
+
+    def size(trip: RoundTrip) -> _Cell:
+        return _figure(trip.size, digits.get(trip.ticker, _grid(None))[1]), ""
+
+    return [
+        _Column("ended", 8, lambda trip: (_clock(trip.ended.at), "dim"), 0, True),
+        _TICKER,
+        _Column("side", 5, lambda trip: _state("LONG" if trip.is_long else "SHORT"), 0, True),
+        _Column("size", 9, size, 5),
+        price("entry", 3),
+        price("exit", 3),
+        _Column("result", 10, lambda trip: _signed(trip.pnl)),
+        _Column("returned", 9, lambda trip: (
+            _percent(trip.returned, 2, sign=True), _trend(trip.returned)[1]), 1),
+        _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
+        _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
+        _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("frames", 16, lambda trip: (
+            f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
+    ]  # fmt: skip
+
+
+_PERFORMANCE: Final = _Table(
+    "performance",
+    lambda snapshot: snapshot.performance.trades.trips if snapshot.performance.trades else (),
+    _trip_columns, "no trade has ended yet", "ticker", above=_did_rows, foot=_spread_rows,
+    part=3)  # fmt: skip
+
 # === Paper venue ===
 # How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
 # did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
@@ -1365,29 +2486,6 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = _usdc(did.max_drawdown) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
-    return [
-        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
-               ("profit_factor", _figure(did.profit_factor)),
-               ("average_win", _figure(_usdc(did.average_win))),
-               ("average_loss", _figure(_usdc(did.average_loss)))),
-        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
-        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
-               ("annual", "from 24 hourly returns on")),
-        _pairs(width, ("exposure", _percent(did.exposure)),
-               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
-        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
-               ("funding_paid", _figure(_usdc(did.funding))),
-               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
-    ]  # fmt: skip
-
-
 _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
@@ -1397,6 +2495,151 @@ _VENUE: Final = _Table(
         _Column("error", 8, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
+
+# === Way of the data ===
+# One frame through the layers: its text, what it changed in each, what came of it, and how long
+# each took. Draws what was measured: a layer that the frame did not reach is not there.
+
+_PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
+_SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
+_WAY_DIGITS: Final = {
+    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "initial_margin": (2, " USDC"), "open": (0, ""),
+}  # fmt: skip
+
+
+def _way_figure(term: str, value: float | None, grid: tuple[int, int]) -> str:
+    if term == "distance":
+        return percent_text(value) if value is not None else "none"
+    if term == "funding_1h":
+        return _percent(value, 4, sign=True)
+    digits, unit = _WAY_DIGITS.get(term, (1, ""))
+    digits = grid[0] if term in _PRICED else grid[1] if term in _SIZED else digits
+    return _figure(value, digits, unit=unit if value is not None else "")
+
+
+def _way_cell(change: WayChange, grid: tuple[int, int]) -> _Row:
+    """Draw a figure before and after; one that did not move is grey."""
+    after = _way_figure(change.term, change.after, grid)
+    if not change.moved:
+        return [(f"{wording(change.term)} {after}", "dim")]
+    before, known = _way_figure(change.term, change.before, grid), (change.before, change.after)
+    moved = None if None in known else (change.after or 0.0) - (change.before or 0.0)
+    sign, style = _trend(moved)
+    return [(f"{wording(change.term)} ", ""), (before, "dim"), (" → ", "dim"),
+            (f"{after} {sign}".rstrip(), style or "bold")]  # fmt: skip
+
+
+def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
+    """Put cells side by side on as many rows as they need."""
+    rows: list[_Row] = []
+    used = width
+    for cell in cells:
+        size = sum(cell_len(text) for text, _ in cell)  # integers
+        if rows and used + 3 + size <= width:
+            rows[-1] += [(" · ", "dim"), *cell]
+            used += 3 + size
+        else:
+            rows.append([*cell])
+            used = size
+    return rows
+
+
+def _stage_rows(stage: WayStage, grid: tuple[int, int], width: int) -> list[_Row]:
+    """Return what a layer did of a frame, what changed first."""
+    changes = sorted(stage.changes, key=lambda change: not change.moved)
+    rows = _flowing((_way_cell(change, grid) for change in changes), width)
+    for id_, text in stage.texts:
+        head = [(f"{id_} ", "key")] if id_ else []
+        first, *rest = _folded(text, width - len(id_) - 1 if id_ else width)
+        rows += [[*head, (first, "")], *([(line, "")] for line in rest)]
+    return rows or [[(_NOTHING.get(stage.stage, "nothing changed"), "dim")]]
+
+
+_NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
+
+
+def _microseconds(us: float | None) -> str:
+    if us is None:
+        return ""
+    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+
+
+def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one frame before and after each layer, with the time that each took."""
+    way = snapshot.way
+    if not way.stages:
+        return [[("no frame since this panel is open", "dim")]]
+    head = [
+        (0, [(f"#{way.seq} ", "key"), (f"{way.channel} {way.ticker}".strip(), "bold")]),
+        (2, _named("at", _clock(way.at))),
+        (1, _named("took", _microseconds(way.took_us), "bold")),
+        (3, _named("", f"{way.size:,} bytes")),
+    ]
+    beside = width >= 170
+    room = width - 74 if beside else width
+    rows = _stages(way, room, height - 1)
+    if beside:
+        return [_chunks(head, width), *_beside(rows, room + 3, _layer_rows(way.layers, 71))]
+    left = height - 2 - len(rows)
+    below = [[], *_layer_rows(way.layers, width)] if left > 3 else []
+    return [_chunks(head, width), *rows, *below]
+
+
+def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
+    """Draw the layers one below the other; rows that are too many are left out, evenly."""
+    narrow, grid = width < 90, _grid(way.market)
+    left = 22 if narrow else 44
+    drawn = [(stage, _stage_rows(stage, grid, max(width - left, 8))) for stage in way.stages]
+    room = _rooms([len(lines) for _, lines in drawn], height - 1)
+    largest = max((stage.took_us or 0.0 for stage in way.stages), default=0.0) or 1.0
+    title = f"{'LAYER':<10}{'TOOK':>10}  " if narrow else f"{'LAYER':<10}{'AFTER':>10}{'TOOK':>11}"
+    rows: list[_Row] = [[(f"{title:<{left}}BEFORE → AFTER", "dim")]]
+    for (stage, lines), high in zip(drawn, room, strict=True):
+        took = "" if stage.took_us is None else _gauge(stage.took_us / largest, 8)
+        after = "" if narrow else f"{_microseconds(stage.at_us):>10} "
+        cells: _Row = [(f"{stage.stage:<10}", "bold"), (after, "dim"),
+                       (f"{_microseconds(stage.took_us):>10}  ", "")]  # fmt: skip
+        cells += [] if narrow else [(f"{took.replace('░', ' '):<8}   ", "accent")]
+        rows.append([*cells, *lines[0]])
+        rows += ([(" " * left, ""), *line] for line in lines[1:high])
+    return rows
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+_LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
+
+
+def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
+    """List what each layer takes of a frame that reaches it."""
+    if not layers:
+        return [[("what each layer takes is measured while this panel is open", "dim")]]
+
+    def took(name: str) -> _Column:
+        return _Column(name, 9, lambda row: (_microseconds(dict(row.took_us).get(name)), ""))
+
+    return _rows_under([
+        _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        *map(took, _LAYER_SHARES),
+        _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
+        _Column("errors", 6, lambda row: (
+            "" if row.errors is None else _figure(row.errors, 0),
+            "watch" if row.errors else "dim"), 3),
+    ], layers, width)  # fmt: skip
+
 
 # === Book, quality, speed and wire ===
 # What came in: one market's book, the troubles of the data, what a frame costs, and the newest
@@ -1506,7 +2749,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
         bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
-    return rows
+    if not view.panel:
+        return rows
+    layers = "the layers, of the frames since this panel is open, in the order of the way"
+    return [*rows, [], [(layers, "dim")], *_layer_rows(snapshot.way.layers, width)]
 
 
 def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -1539,28 +2785,43 @@ _PARTIAL: Final = ("partial", "forming")
 
 
 def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """Draw one market's candles, beside or above the list of the newest."""
+    """Draw one market's candles and our fills, beside or above the list of the newest."""
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
-    digits = _grid(part.market)[0]
-    last = part.rows[-1]
+    rows = _candle_figures(part, width, height)
+    marks = _position_marks(snapshot, part.ticker)
+    room, alone = height - len(rows), view.panel == "candles"
+    if alone and width >= 150:
+        chart = _candle_chart(part, marks, width - 92, room)
+        fills = _fill_list(part, 90, room // 3)
+        listed = [*_candle_list(part, 90, room - len(fills)), *fills]
+        return [*rows, *_beside(chart, width - 90, listed)]
+    below = min(max(room // 3, 2), 12) if alone and room >= 12 else 0
+    return [*rows, *_candle_chart(part, marks, width, room - below),
+            *_candle_list(part, width, below)]  # fmt: skip
+
+
+def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """Name the newest candle's prices, and what all of them come to; one row where it is low."""
+    digits, last = _grid(part.market)[0], part.rows[-1]
     opened, high, low, close = (
         _figure(x, digits) for x in (last.open, last.high, last.low, last.close)
     )
     partial = sum(row.state == "partial" for row in part.rows)  # integers
-    rows = [
-        _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close)),
-        _pairs(width, ("candles", len(part.rows)), ("partial", partial),
-               ("trades", sum(row.trades for row in part.rows)),  # integers
-               ("USDC", _figure(_total(row.usd for row in part.rows), 0))),
-    ]  # fmt: skip
-    room = height - len(rows)
-    if width >= 150:
-        chart = _chart(part, width - 92, room)
-        return [*rows, *_beside(chart, width - 90, _candle_list(part, 90, room))]
-    listed = min(max(room // 3, 2), 12) if room >= 10 else 0
-    return [*rows, *_chart(part, width, room - listed), *_candle_list(part, width, listed)]
+    legend: _Row = []
+    if part.fills:
+        legend = [("▲ ", "up"), ("bought ", "dim"), ("▼ ", "down"), ("sold ", "dim"),
+                  ("△▽ ", ""), ("out of a position", "dim")]  # fmt: skip
+    first = _pairs(width, ("open", opened), ("high", high), ("low", low), ("close", close))
+    if height < 12:
+        return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
+    second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
+                    ("trades", sum(row.trades for row in part.rows)),  # integers
+                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+    if width >= 130:
+        return [_chunks([(0, first), (1, second), (2, legend)], width)]
+    return [_chunks([(0, first), (1, legend)], width), second]
 
 
 def _total(values: Iterable[float]) -> float:
@@ -1568,41 +2829,144 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _chart(part: CandlesPart, width: int, height: int) -> list[_Row]:
+def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+    """Return where what is held of a market was entered, and where it would be liquidated."""
+    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
+    if held is None:
+        return []
+    prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
+    return [
+        _Mark(float(price), name, style) for price, name, style in prices if price and price > 0
+    ]
+
+
+def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
-    digits, tall = _grid(part.market)[0], max(height - 2, 1)
+    digits, size_digits = _grid(part.market)
     known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
-    label = 1 + max((len(_figure(row.high, digits)) for row in known), default=0)
-    label = max(label, len(" volume"))
-    shown = known[-max(width - label, 1) :]
-    if not shown:
-        return [[("no candle that can be drawn", "dim")]]
-    top, bottom = max(row.prices[1] for row in shown), min(row.prices[2] for row in shown)
-    scale = (2 * tall - 1) / (top - bottom) if top > bottom else 0.0
-    columns = [_stick(row, lambda price: round((top - price) * scale), tall) for row in shown]
-    styles = [_candle_style(row) for row in shown]
-    prices = {0: top, tall - 1: bottom}
-    prices[min(round((top - shown[-1].close) * scale) // 2, tall - 1)] = shown[-1].close
+    if not known or height < 2:
+        return [[("no candle that can be drawn", "dim")]] if not known else []
+    below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
+    partial = any(row.state == "partial" for row in known)
+    tall = max(height - below - 1 - partial, 1)
+    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    shown, step = _shown_candles(known, width - max(label, 7) - 1)
+    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = _reach_of((low, high), marks, 0.0, (None, None))
+    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    shown = shown[-max((width - room - 1) // step, 1) :]
+    plane = _Plane(low, high, step * len(shown), tall)
+    cells = _sticks(shown, plane, step)
+    _strike(cells, marks, plane, "")
+    _mark_fills(cells, part, shown, plane, step)
+    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    rows += _volumes(shown, step, below, room, size_digits)
+    if partial:
+        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        rows.append([(signs, "watch"), (" ? partial", "watch")])
+    since = shown[0].started_at
+    return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
+
+
+def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+    """Return the newest candles that fit, and how many columns each has."""
+    step = next((step for step in (4, 2) if step * len(known) <= room), 1)
+    return known[-max(room // step, 1) :], step
+
+
+def _span_of(shown: Sequence[CandleRow]) -> int:
+    """Return how much time so many candles stand for, ns, less one."""
+    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    return max(each * len(shown) - 1, 0)
+
+
+def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
+    """Return the cells of candles, each `step` columns wide, a gap among them."""
+    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+    scale = (2 * plane.tall - 1) / (plane.high - plane.low)
+    for place, row in enumerate(shown):
+        style, column = _candle_style(row), place * step
+        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
+        first, last = min(opened, close), max(opened, close)
+        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
+            halves = [
+                2 if first <= half <= last else 1 if high <= half <= low else 0
+                for half in (2 * n, 2 * n + 1)
+            ]
+            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
+            line = cells[n]
+            if step == 4:
+                line[column] = line[column + 2] = (body, style)
+                column_of_wick = column + 1
+            else:
+                column_of_wick = column
+            sign = body if body != " " else _STICKS[halves[0], halves[1]]
+            line[column_of_wick] = (sign, style)
+    return cells
+
+
+_BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
+
+
+def _mark_fills(
+    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+) -> None:
+    """Mark our fills at their time and price: hollow what left a position."""
+    since, span = shown[0].started_at, _span_of(shown)
+    for fill in part.fills:
+        if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
+            continue
+        column = _column(fill.at, since, since + span, plane.wide)
+        column -= column % step - step // 4  # in the middle of its candle
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+
+
+_FILL_SIGNS: Final = {
+    (True, False): "▲", (False, False): "▼", (True, True): "△", (False, True): "▽"
+}  # fmt: skip
+
+
+def _volumes(
+    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+) -> list[_Row]:
+    """Draw volumes as bars of so many rows, the greatest named at the right."""
+    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
-    for line in range(tall):
-        text = _figure(prices[line], digits) if line in prices else ""
-        cells = zip((column[line] for column in columns), styles, strict=True)
-        rows.append([*_runs(cells), (f" {text:>{label - 1}}", "bold")])
-    volumes = _spark([row.volume for row in shown], len(shown))
-    rows.append([(volumes, "accent"), (f" {'volume':>{label - 1}}", "dim")])
-    begins, ends = _clock(shown[0].started_at, "%d %H:%M"), _clock(shown[-1].started_at, "%H:%M")
-    marks = "".join("?" if row.state == "partial" else " " for row in shown)
-    if "?" in marks:
-        return [*rows, [(marks, "watch"), (" ? partial", "watch")]]
-    return [*rows, [(f"{begins}{ends:>{max(len(shown) - len(begins), 0)}}", "dim")]]
+    for n in range(high - 1, -1, -1):
+        eighths = [int(size / (most or 1.0) * high * 8 + 0.5) - 8 * n for size in sizes]
+        signs = (" " if n_ <= 0 else _SPARKS[min(n_, 8) - 1] for n_ in eighths)
+        bars = "".join(f"{sign * wide:<{step}}" for sign in signs)
+        name = _shorter(most, size_digits) if n == high - 1 else "volume" if not n else ""
+        sign = "├" if name else "│"
+        rows.append([(bars, "accent"), (sign, "faint"), (f"{name[: max(room, 6)]:>{room}}", "dim")])
+    return rows
 
 
-def _stick(row: CandleRow, half: Callable[[float], int], tall: int) -> list[str]:
-    """Return the cells of one candle, from the top."""
-    opened, high, low, close = map(half, row.prices)
-    body, wick = range(min(opened, close), max(opened, close) + 1), range(high, low + 1)
-    halves = [2 if n in body else 1 if n in wick else 0 for n in range(2 * tall)]
-    return [_STICKS[halves[2 * n], halves[2 * n + 1]] for n in range(tall)]
+def _shorter(size: float, digits: int) -> str:
+    """Write a size in thousands or millions where that is shorter."""
+    for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
+        if size >= least:
+            return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
+    return _figure(size, digits if size < 100 else 0)
+
+
+def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
+    """List our newest fills in this market, newest first."""
+    if height < 3 or not part.fills:
+        return []
+    digits, size_digits = _grid(part.market)
+    rows: list[_Row] = [[], [("our fills", "dim")]]
+    for fill in part.fills[::-1][: height - 2]:
+        side, style = _state(fill.side)
+        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        rows.append([
+            (f"{_clock(fill.at)} ", "dim"), (f"{sign} {side:<4} ", style),
+            (f"{_figure(fill.size, size_digits):>11} @ {_figure(fill.price, digits)}", ""),
+            (f" {'out' if fill.is_exit else 'in'} #{fill.seq}", "dim"),
+        ])  # fmt: skip
+    return rows[:height]
 
 
 def _candle_style(row: CandleRow) -> str:
@@ -1611,24 +2975,17 @@ def _candle_style(row: CandleRow) -> str:
     return "up" if row.close > row.open else "down" if row.close < row.open else "dim"
 
 
-def _runs(cells: Iterable[_Cell]) -> _Row:
-    """Join neighbours of one style."""
-    row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
-    return row
-
-
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
 
+    newest = part.rows[::-1][: max(height - 1, 0)]
+    wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
+
     def price(term: str, rank: int) -> _Column:
-        return _Column(term, 10, lambda row: (_figure(getattr(row, term), digits), ""), rank)
+        wider = max(10, min(wide, 16))
+        return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
     columns, room = _fitting([
         _Column("from", 11 if day else 5, lambda row: (
@@ -1642,7 +2999,6 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     if height < 2:
         return []
     titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = part.rows[::-1][: height - 1]
     return [
         titles,
         *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
@@ -1785,13 +3141,6 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
         _Column("known of it", 14, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _lean(depth: Depth | None, width: int) -> _Cell:
@@ -2285,6 +3634,164 @@ _ACCOUNTS: Final = _Table(
     foot=lambda snapshot, row, width, high: _account_lines(row, high),
 )  # fmt: skip
 
+
+# === Equity ===
+# How the account went over the whole run: its worth with what was deposited, how far it fell below
+# its peak, and how far liquidation was meanwhile. Every figure is the bot's; here they get an axis.
+
+
+def _equity_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the account's worth over the run, what it fell and its distance, and the points."""
+    part = snapshot.equity
+    if height < 3:
+        return [_equity_spark(part, width)]
+    figures = _equity_figures(part, width, height)
+    room = height - len(figures)
+    if not part.at or room < 2:
+        return figures
+    listed = view.panel == "equity" and height >= 18
+    if listed and width >= 150:
+        drawn = _equity_charts(snapshot, width - 76, room)
+        return [*figures, *_beside(drawn, width - 73, _point_list(part, 73, room))]
+    below = _point_list(part, width, min(max(room // 3, 4), 14)) if listed else []
+    return [*figures, *_equity_charts(snapshot, width, room - len(below)), *below]
+
+
+def _equity_spark(part: EquityPart, width: int) -> _Row:
+    """Draw the whole run on one row, with its least and its greatest."""
+    now, low, high = _ends(part)
+    profit = _signed(part.profit[-1] if part.profit else None)
+    head: _Row = [(" equity ", "dim"), (f"{now} ", "bold"), (profit[0], profit[1]), (" ", "")]
+    tail: _Row = [(f" {low} to {high}", "dim")]
+    left = width - sum(len(text) for text, _ in (*head, *tail))  # integers
+    line = _spark(_every(part.equity, left), left) if left >= 8 else ""
+    return [*head, (line, "accent"), *tail] if line else head
+
+
+def _ends(part: EquityPart) -> tuple[str, str, str]:
+    """Return the last, the least and the greatest equity in words."""
+    if not part.equity:
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN
+    ends = part.equity[-1], min(part.low or part.equity), max(part.high or part.equity)
+    return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """Name the figures of the curve, on one row or on two."""
+    now, low, high = _ends(part)
+    profit = part.profit[-1] if part.profit else None
+    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    gain = None
+    if part.equity and part.deposited:
+        gain = part.equity[-1] / part.deposited - 1
+    parts: list[tuple[int, _Row]] = [
+        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
+             (f" ({_percent(part.deepest_share)})", "dim")]),
+        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
+             (f" ({_percent(part.depth_share)})", "dim")]),
+        (3, [("today ", "dim"), _signed(part.today)]),
+        (5, [("run ", "dim"), _signed(profit)]),
+        (6, [("leverage ", "dim"), (_times(part.leverage[-1] if part.leverage else None), "")]),
+        (7, _named("least", low)),
+        (8, _named("most", high)),
+        (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
+    ]  # fmt: skip
+    if width >= 150 or height < 8:
+        return [_chunks(parts, width)]
+    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+
+
+def _times(leverage: float | None) -> str:
+    return "none" if leverage is None else f"{_figure(leverage)}{_TIMES}"
+
+
+def _sunk(share: float | None) -> str:
+    """Return the style of a share of the equity that is lost."""
+    return "" if share is None or not share >= 0.02 else "watch" if share < 0.1 else "danger"
+
+
+def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the curve over its falls, the distance beside them where there is room."""
+    title = "distance to liquidation"
+    if height < 5 or width < 96:
+        below = height // 3 if height >= 24 else 0
+        rows = _worth_and_falls(snapshot.equity, width, height - below)
+        return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
+    wide = width * 3 // 5
+    left = _worth_and_falls(snapshot.equity, wide, height)
+    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    return _beside(left, wide + 2, right)
+
+
+def _worth_and_falls(part: EquityPart, width: int, height: int) -> list[_Row]:
+    if height < 10:
+        return _worth_chart(part, width, height)
+    high = height - max(height // 3, 4)
+    falls = _titled("below its peak", _fall_chart(part, width, height - high - 1))
+    return [*_worth_chart(part, width, high), *falls]
+
+
+def _titled(title: str, rows: list[_Row]) -> list[_Row]:
+    return [[(title, "dim")], *rows]
+
+
+def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    base = part.deposited
+    marks = [] if base is None else [_Mark(base, part.since, "accent")]
+
+    def style(value: float) -> str:
+        return "accent" if base is None else "up" if value >= base else "down"
+
+    line = _Line(part.equity, style, part.low, part.high)
+    least = abs(part.equity[-1]) * 2e-4 if part.equity and _sane(part.equity[-1]) else 0.0
+    return _line_chart(part.at, [line], width, height, marks, least=least)
+
+
+def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
+    return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
+
+
+def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
+    """Draw the distance up to four times that at which the guard acts; beyond is the top."""
+    part, act = snapshot.equity, snapshot.safety.act_below
+    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
+    level = _acts_at(snapshot)
+    marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
+    return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
+    """List the newest points with their frames, newest first."""
+    columns, room = _fitting([
+        _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
+        _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
+        _Column("run", 11, lambda n: _signed(part.profit[n])),
+        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part.fall[n])), 1),
+        _Column("distance", 8, lambda n: (
+            "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
+        _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
+        _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
+    ], width, 1)  # fmt: skip
+    count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
+                          part.distance, part.leverage)))  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = range(count - 1, max(count - height, -1), -1)
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -2588,7 +4095,9 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies", "r": "prices", "u": "accounts",
+    "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
+    "g": "walk", "p": "performance",
+    "u": "accounts",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -2779,6 +4288,7 @@ class _Panel(NamedTuple):
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
+    "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
     "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
     "signals": _Panel("signals", _SIGNALS),
@@ -2788,6 +4298,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),
@@ -2800,6 +4311,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "walk": _Panel("decision walk", _WALK),
+    "performance": _Panel("performance", _PERFORMANCE),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

@@ -2064,11 +2064,14 @@ _Timed = TypeVar("_Timed", Scored, Score)
 _Folded = TypeVar("_Folded")
 
 
-def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
+def every(
+    seconds: float, due: dict[str, int] | None = None
+) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
     """Pass at most one of each market in so many seconds of event time: the first of each.
 
-    Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Here a and b are a second apart, as are b and c, and `seconds` is 2:
+    With `due`, its maker holds when the next of each market is. Hot or cold as the source is,
+    replays nothing, runs on the source's thread, completes and errors with it. Here a and b are a
+    second apart, as are b and c, and `seconds` is 2:
 
         scores  --a--b--c--|
         every   --a-----c--|
@@ -2082,7 +2085,7 @@ def every(seconds: float) -> Callable[[Observable[_Timed]], Observable[_Timed]]:
         due[ticker] = at + period
         return (one,)
 
-    return fold(dict[str, int], step)
+    return fold(dict[str, int] if due is None else lambda: due, step)
 
 
 def latest(*signals: str) -> Callable[[Observable[Scored]], Observable[tuple[Score, ...]]]:
@@ -2197,6 +2200,7 @@ FORMULAS: Final[Mapping[str, tuple[str, ...]]] = {
     "strength": ("value = 100 * gains_bps / (gains_bps + losses_bps)",),
 }
 _NAME: Final = re.compile(r"[a-z]\w*")
+_TWICE: Final = re.compile(r"\((\(-[^()]*\))\)")  # brackets around those of a negative number
 
 
 class Worked(msgspec.Struct, frozen=True, gc=False):
@@ -2225,6 +2229,7 @@ def worked(score: Score) -> tuple[Worked, ...]:
         used = [word for word in _NAME.findall(formula) if word in _FUNCTIONS]
         means = (_FUNCTIONS[word][1] for word in dict.fromkeys(used))
         numbers = _NAME.sub(lambda found: _number_of(found.group(), known), formula)
+        numbers = _TWICE.sub(r"\1", numbers)
         steps.append(Worked(name, formula, numbers, value, tuple(filter(None, means))))
         if value is None:
             break

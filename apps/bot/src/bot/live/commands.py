@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dydx_conn import ConnError, Frame, Header, Inbox, Network, Subaccount, find_recording, live
 from dydx_conn import replay as play
@@ -50,6 +50,9 @@ from bot.run.resume import beginning, beyond, unused_id
 from bot.run.signals import write_state
 from bot.run.wire import WireVenue
 from bot.screen.leave import Leave
+
+if TYPE_CHECKING:
+    from bot.screen.travel import Travel
 
 # What the header of a recording holds of a run on a network: of real orders or paper ones, for
 # whom, with what worth, and of real ones by what it decided.
@@ -103,8 +106,12 @@ def replay(arguments: argparse.Namespace) -> int:
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with begun(beside, inbox):
         if speed or arguments.speed:
-            how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
-            complete = conduct(arguments, bot, source, inbox, **how)
+            # What is written down of a run happens once.
+            travel = travel_of(bot, recording, inbox) if speed and not beside else None
+            complete = conduct(
+                arguments, bot, source if travel is None else travel.frames, inbox, mode="REPLAY",
+                name=name, speed=speed, recording=recording.path, travel=travel,
+            )  # fmt: skip
         else:  # nobody could halt it so soon
 
             def at_once(pace: Callable[[Frame], bool]) -> Observable[Frame]:
@@ -116,6 +123,13 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)
+
+
+def travel_of(bot: Bot, recording: Foreseen, inbox: Inbox) -> "Travel":
+    """Return the way back and forth in a recording that is shown on a dashboard."""
+    from bot.screen.travel import Travel, remade
+
+    return Travel(bot, recording, inbox, remade(bot))
 
 
 def _as_they_come(frames: Observable[Frame]) -> Observable[Frame]:

@@ -48,6 +48,7 @@ from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
     from bot.screen.leave import Leave
+    from bot.screen.travel import Travel
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
@@ -225,10 +226,11 @@ def conduct(
     handle: Handle | None = None,
     lost: Callable[[str], None] | None = None,
     panel: str = "",
+    travel: "Travel | None" = None,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
-    The dashboard begins with a `panel` alone, if it names one.
+    The dashboard begins with a `panel` alone, if it names one; `travel` is whose frames go back.
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     with contextlib.ExitStack() as stack:
@@ -253,6 +255,7 @@ def conduct(
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
             leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
+            travel=travel,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import dydx_panels
 from dydx_conn import NETWORKS, ConnError, Frame, Inbox, find_recording, live
-from dydx_conn import replay as play
 from reactivex import Observable, operators
 
 from bot.config.configured import environment_of
 from bot.config.environment import check_chain, enter
-from bot.live.commands import bot_for, replayed_to_end
+from bot.live.commands import bot_for, replayed_to_end, travel_of
 from bot.live.runs import (
     conduct,
     history_of,
@@ -30,7 +29,6 @@ from bot.live.runs import (
     tickers_of,
     until,
 )
-from bot.run.acts import among
 from bot.run.budget import LIVE, Foreseen
 from bot.run.composition import Bot
 from bot.screen.closeup import closeup
@@ -73,12 +71,15 @@ def replayed_panel(arguments: argparse.Namespace) -> Bot:
     bot, inbox = bot_for(arguments, recording), Inbox()
     bot.shown.ticker = arguments.market.upper()
 
+    travel = travel_of(bot, recording, inbox)
+
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-        return play(recording, pace=until(arguments.seconds, pace)).pipe(among(inbox))
+        return travel.frames(until(arguments.seconds, pace))
 
     conduct(
         arguments, bot, source, inbox, mode="REPLAY", name=arguments.recording,
         speed=arguments.speed or 20.0, recording=recording.path, panel=arguments.panel,
+        travel=travel,
     )  # fmt: skip
     return bot
 

@@ -50,14 +50,15 @@ def among(inbox: Inbox) -> Callable[[Observable[Frame]], Observable[Frame]]:
     """
 
     def step(last: list[Frame], frame: Frame) -> list[Frame]:
-        out = [] if not inbox.waiting else list(_waiting(inbox, last[0] if last else frame))
+        out = [] if not inbox.waiting else list(waiting(inbox, last[0] if last else frame))
         last[:] = [frame]
         return [*out, frame]
 
     return fold(list[Frame], step)
 
 
-def _waiting(inbox: Inbox, at: Frame) -> Iterator[Frame]:
+def waiting(inbox: Inbox, at: Frame) -> Iterator[Frame]:
+    """Take out what waits, with the number and the times of the frame before it."""
     while (found := inbox.take(at.seq, 0.0)) is not None:
         yield msgspec.structs.replace(found, at=at.at, mono=at.mono)
 

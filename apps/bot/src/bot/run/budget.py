@@ -121,6 +121,10 @@ class Supervisor:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def go_back(self) -> None:
+        """Count calls from the first again: the next frame may be one that was here already."""
+        self._seq = -1
+
     @contextlib.contextmanager
     def loading(self, name: str) -> Iterator[None]:
         """Bound the running of a strategy's file; `StrategyError` if it takes too long."""

@@ -38,7 +38,7 @@ from dydx_conn import (
     Subaccount,
     fold,
 )
-from dydx_data import DataState, MarketView, detections, market_views
+from dydx_data import DETECTORS, DataState, Detector, MarketView, detections, market_views
 from dydx_paper import PaperVenue
 from dydx_risk import (
     Approved,
@@ -94,10 +94,12 @@ from bot.run.feedback import Feedback
 from bot.run.journal import Journal
 from bot.run.links import Links
 from bot.run.meters import Meters
+from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import engines_of, known
+from bot.run.way import Looked, Way
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -137,6 +139,10 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callab
         second(value)
 
     return on_next
+
+
+def _itself(one: Detector) -> Detector:
+    return one
 
 
 class Venue(Protocol):
@@ -220,7 +226,7 @@ class MadeActs:
 
     def __init__(self) -> None:
         # Whoever records the frames of a source takes here those that it does not hold.
-        self.record: Callable[[Frame], None] = lambda _: None
+        self.record: Callable[[Frame], None] = _leave
         self._waiting: deque[Frame] = deque()
         self._entered: set[tuple[int, str, str]] = set()
 
@@ -247,6 +253,7 @@ class _Hubs:
     def __init__(self) -> None:
         self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
         self.to_venue, self.to_risk, self.to_detectors = Hub(), Hub(), Hub()
+        self.to_curves = Hub()
 
 
 class Bot:
@@ -282,7 +289,9 @@ class Bot:
         self.reload: Callable[[str], Reply] = lambda _: UNWATCHED
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
-        self._followed: Hub | None = None
+        # When the next point of each market's curves is due, where somebody looks (`follow`).
+        self._due: dict[str, int] | None = None
+        self._detectors: list[Detector] = []
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
@@ -292,7 +301,11 @@ class Bot:
             strategy = strategy or strategy_of(options)
             self.scorer = Scorer(engines_of(options.signals, strategy, options.tuned))
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-            self._subscriptions = self._compose(strategy)
+            self._decider = None if strategy is None else Decider(strategy)
+        self.shown.strategy = None if self._decider is None else self._decider.strategy
+        if options.detectors:
+            self.shown.detected, self._detectors = {}, [make() for make in DETECTORS]
+        self._subscriptions = self._compose()
         if options.state is not None:
             self.begin(options.state)
 
@@ -334,9 +347,30 @@ class Bot:
     def follow(self) -> None:
         """Note the curve of each score and each connection from here on, for whoever shows them."""
         self.follow_links()
-        self._followed = Hub()
-        points = self._followed.pipe(every(CURVE_S))
-        self._subscriptions.add(points.subscribe(self.shown.draw, self._fail))
+        self._due = {}
+        self._join_again()
+
+    def moment(self) -> Moment:
+        """Pack what stands between two frames; `MomentError` where a user's strategy cannot be."""
+        return packed(of_the_run(vars(self)), self.journal.digest())
+
+    def go_to(self, then: Moment | Self) -> None:
+        """Go on from another moment of this run, or from where another bot of its options stands.
+
+        What is of this process stays, as the machine's figures, and so does what a person chose.
+        """
+        shown, journal = self.shown, self.journal
+        parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
+        self.__dict__.update(parts)
+        self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
+        self.journal.listeners = journal.listeners
+        self.supervisor.go_back()
+        self._join_again()
+
+    def _join_again(self) -> None:
+        self._subscriptions.dispose()
+        self._hubs = _Hubs()
+        self._subscriptions = self._compose()
 
     def follow_links(self) -> None:
         """Note from here on when connections are lost and come back, for whoever is to know."""
@@ -348,29 +382,31 @@ class Bot:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
         self._hubs.to_venue.on_next(request)
 
-    def _compose(self, strategy: Callable[[], Strategy] | None) -> CompositeDisposable:
+    def _compose(self) -> CompositeDisposable:
         venue, step, hubs = self.venue, type(self.venue).step, self._hubs
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
-        if self.options.detectors:
-            self.shown.detected = {}
+        if made := [partial(_itself, one) for one in self._detectors]:
             streams[-1] = streams[-1][0], self._see_and_detect
-            streams.append((hubs.to_detectors.pipe(detections()), self.shown.detect))
+            streams.append((hubs.to_detectors.pipe(detections(made)), self.shown.detect))
+        joined = [] if self.shown.links is None else [self.shown.links.begin()]
+        if self._due is not None:
+            curves = hubs.to_curves.pipe(every(CURVE_S, self._due))
+            streams.append((curves, self.shown.draw))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
-        if strategy is not None:
-            decider = Decider(strategy)
-            self.shown.strategy = decider.strategy
+        if (decider := self._decider) is not None:
             decisions = fold(lambda: decider, self._decide)
             opinions = [
                 ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
             ]
         return CompositeDisposable(
-            [stream.subscribe(sink, self._fail) for stream, sink in streams]
+            joined
+            + [stream.subscribe(sink, self._fail) for stream, sink in streams]
             + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
         )
 
@@ -427,8 +463,7 @@ class Bot:
             self._hubs.to_detectors.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
-        if self._followed is not None:
-            self._followed.on_next(scored)
+        self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
             for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
@@ -482,55 +517,6 @@ class Bot:
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
-    def _halt(self, act: Frame, _: str) -> None:
-        why = f"{act.text or 'no reason was given'} (by {act.link})"
-        self.risk.halt(why, foreign=act.link == "account")
-        self._hubs.to_risk.on_next(act)
-
-    def _resume(self, act: Frame, _: str) -> None:
-        self.risk.resume()
-        self._hubs.to_risk.on_next(act)
-
-    def _pause(self, act: Frame, _: str) -> None:
-        self.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
-        self._hubs.to_risk.on_next(act)
-
-    def _unpause(self, act: Frame, _: str) -> None:
-        self.risk.unpause()
-        self._hubs.to_risk.on_next(act)
-
-    def _flatten(self, act: Frame, id_: str) -> None:
-        # Nothing enters any more, and what is held leaves, through the gate.
-        self._halt(act, id_)
-        for row in self.risk.positions():
-            leave = Decision(
-                ticker=row.ticker, seq=act.seq, at=act.at, action="target", target_usdc=0.0,
-                previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
-                reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
-            )  # fmt: skip
-            self._hubs.to_risk.on_next(leave)
-
-    def _reload(self, act: Frame, id_: str) -> None:
-        # All of it is read and validated before any of it is set.
-        was = self.options
-        try:
-            changes = changes_of(act.text)
-            options = was.changed(changes, self.scorer.names, act.link)
-        except (ConnError, StrategyError) as error:
-            self._make(act.link, "note", one_line(f"{error}: nothing changes"))
-            return
-        self.options = options
-        if options.settings is not was.settings:  # equal ones may have another order
-            self._hubs.to_strategy.on_next(options.settings)
-        self.risk.change(options.policy)
-        self._hubs.to_risk.on_next(act)
-        written = self.journal.find(id_)
-        self.shown.notice = "" if written is None else written.words
-
-    def _note(self, act: Frame, _: str) -> None:
-        if is_of_settings(act):
-            self.shown.notice = act.text
-
     def _stop(self, who: str, error: Exception) -> None:
         # A bug in what makes opinions must not leave the positions to themselves.
         if self.options.strict:
@@ -546,14 +532,94 @@ class Bot:
         self._failed.on_next(None)
 
 
+def trace(bot: Bot) -> Way:
+    """Follow the frames of a run through its layers from here on; the same way while it goes on.
+
+    `Way.end` ends it; then the next call begins another. Nothing that is decided depends on it.
+    """
+    if bot.shown.way is None:
+        of = Looked(bot.data, bot.risk, bot.scorer, bot.journal, bot.meters)
+        hubs = bot._hubs
+        named = {
+            "frames": hubs.frames, "to_venue": hubs.to_venue, "to_risk": hubs.to_risk,
+            "views": hubs.views, "to_strategy": hubs.to_strategy,
+        }  # fmt: skip
+        bot.shown.way = Way(named, of)
+        bot.shown.way.begin()
+    return bot.shown.way
+
+
+def untrace(bot: Bot) -> None:
+    """Follow the frames of a run no longer."""
+    if bot.shown.way is not None:
+        bot.shown.way.end()
+        bot.shown.way = None
+
+
+def _halt(bot: Bot, act: Frame, _: str) -> None:
+    why = f"{act.text or 'no reason was given'} (by {act.link})"
+    bot.risk.halt(why, foreign=act.link == "account")
+    bot._hubs.to_risk.on_next(act)
+
+
+def _resume(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.resume()
+    bot._hubs.to_risk.on_next(act)
+
+
+def _pause(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+    bot._hubs.to_risk.on_next(act)
+
+
+def _unpause(bot: Bot, act: Frame, _: str) -> None:
+    bot.risk.unpause()
+    bot._hubs.to_risk.on_next(act)
+
+
+def _flatten(bot: Bot, act: Frame, id_: str) -> None:
+    # Nothing enters any more, and what is held leaves, through the gate.
+    _halt(bot, act, id_)
+    for row in bot.risk.positions():
+        leave = Decision(
+            ticker=row.ticker, seq=act.seq, at=act.at, action="target", target_usdc=0.0,
+            previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
+            reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
+        )  # fmt: skip
+        bot._hubs.to_risk.on_next(leave)
+
+
+def _reload(bot: Bot, act: Frame, id_: str) -> None:
+    # All of it is read and validated before any of it is set.
+    was = bot.options
+    try:
+        changes = changes_of(act.text)
+        options = was.changed(changes, bot.scorer.names, act.link)
+    except (ConnError, StrategyError) as error:
+        bot._make(act.link, "note", one_line(f"{error}: nothing changes"))
+        return
+    bot.options = options
+    if options.settings is not was.settings:  # equal ones may have another order
+        bot._hubs.to_strategy.on_next(options.settings)
+    bot.risk.change(options.policy)
+    bot._hubs.to_risk.on_next(act)
+    written = bot.journal.find(id_)
+    bot.shown.notice = "" if written is None else written.words
+
+
+def _note(bot: Bot, act: Frame, _: str) -> None:
+    if is_of_settings(act):
+        bot.shown.notice = act.text
+
+
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
-    "halt": Bot._halt,
-    "resume": Bot._resume,
-    "pause": Bot._pause,
-    "unpause": Bot._unpause,
-    "flatten": Bot._flatten,
-    RELOAD: Bot._reload,
-    "note": Bot._note,
+    "halt": _halt,
+    "resume": _resume,
+    "pause": _pause,
+    "unpause": _unpause,
+    "flatten": _flatten,
+    RELOAD: _reload,
+    "note": _note,
 }
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 _LONGEST: Final = 300

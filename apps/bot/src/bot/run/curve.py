@@ -18,8 +18,8 @@ SECOND_NS: Final = 1_000_000_000
 _DAY_NS: Final = 86_400 * SECOND_NS
 
 
-# at, seq, equity, low, high, profit, distance, leverage
-_Row = tuple[int, int, float, float, float, float, float | None, float | None]
+# at, seq, equity, low, high, profit, fall, distance, leverage
+_Row = tuple[int, int, float, float, float, float, float, float | None, float | None]
 
 
 class Columns(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +27,8 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
 
     `at` is event time, `seq` the newest frame of the point. `equity` is how its time ended, `low`
     and `high` the least and the most of it in between; `distance` is the closest, `leverage` the
-    highest, each None where nothing was held. `profit` is since the first point, transfers aside.
+    highest, each None where nothing was held. `profit` is since the first point, transfers aside,
+    `fall` how deep it was below its peak at most, as a share of the equity there.
     """
 
     at: tuple[int, ...] = ()
@@ -36,6 +37,7 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     profit: tuple[float, ...] = ()
+    fall: tuple[float, ...] = ()
     distance: tuple[float | None, ...] = ()
     leverage: tuple[float | None, ...] = ()
 
@@ -63,7 +65,8 @@ class Curve:
             self._day, self._opened = day, self._profit
         self._profit, equity = profit, margin.net_collateral / 1e6
         since = (profit - self._began) / 1e6
-        row = at, seq, equity, equity, equity, since, margin.distance, margin.leverage
+        fall = falls.share_of(margin.net_collateral)
+        row = at, seq, equity, equity, equity, since, fall, margin.distance, margin.leverage
         if self._rows and at // self.every_ns == self._rows[-1][0] // self.every_ns:
             self._rows[-1] = _joined(self._rows[-1], row)
         else:
@@ -97,10 +100,10 @@ class Curve:
 
 def _joined(one: _Row, other: _Row) -> _Row:
     """Make one point of two that follow each other: no extreme of either is lost."""
-    at, seq, equity, low, high, profit, distance, leverage = other
+    at, seq, equity, low, high, profit, fall, distance, leverage = other
     return (
-        at, seq, equity, min(one[3], low), max(one[4], high), profit,
-        _extreme(min, one[6], distance), _extreme(max, one[7], leverage),
+        at, seq, equity, min(one[3], low), max(one[4], high), profit, max(one[6], fall),
+        _extreme(min, one[7], distance), _extreme(max, one[8], leverage),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
-from dydx_conn import AccountFill, AccountUpdate, OrderState
+from dydx_conn import AccountFill, OrderState
 from dydx_data import DataState
 from dydx_paper import Execution
 
@@ -56,15 +56,13 @@ class Executed:
         self._journal, self._data = journal, data
         # When each verdict let its order go, and mid at that moment.
         self._sent: dict[str, tuple[int, float | None]] = {}
-        journal.listeners.append(self._take)
+        journal.within.append(self._take)
 
     def of(self, verdict: str) -> list[SeenOrder]:
         """Return the orders that a verdict let go, the newest first."""
         return [order for order in reversed(self.orders.values()) if order.verdict == verdict]
 
-    def _take(self, entry: JournalEntry | AccountUpdate) -> None:
-        if isinstance(entry, AccountUpdate):
-            return
+    def _take(self, entry: JournalEntry) -> None:
         if entry.kind in _SENT:
             self._sent[entry.id] = entry.at, self._mid(entry.ticker)
             if len(self._sent) > ORDERS:

@@ -51,6 +51,8 @@ class Journal:
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)
         self.counts: Counter[str] = Counter()
+        # What is of the run itself and gets each entry as it is made, before everybody else.
+        self.within: list[Callable[[JournalEntry], None]] = []
         # Who gets each entry as it is made, and each account update before its entries.
         self.listeners: list[Callable[[JournalEntry | AccountUpdate], None]] = []
         self._by_id: dict[str, JournalEntry] = {}
@@ -65,6 +67,23 @@ class Journal:
     def hash(self) -> str:
         """Return the hash over all that was written so far."""
         return self._hash.hexdigest()
+
+    def digest(self) -> Any:
+        """Return the hash as an object of its own, from which `go_on` goes on."""
+        return self._hash.copy()
+
+    def go_on(self, digest: Any) -> None:
+        """Go on with the hash from where it was copied."""
+        self._hash = digest.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed: not the hash, nor who listens."""
+        return {k: v for k, v in vars(self).items() if k not in ("_hash", "_encode", "listeners")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin as a new one does, with what was packed."""
+        self.__init__()  # type: ignore[misc]
+        self.__dict__.update(state)
 
     def find(self, id_: str) -> JournalEntry | None:
         """Return an entry by its id (D7, V3, G1, O3, F2, A1, L1), in any case."""
@@ -185,6 +204,8 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
+        for follow in self.within:
+            follow(entry)
         for listener in self.listeners:
             listener(entry)
 

@@ -8,9 +8,9 @@ Nothing is decided by it, and no hash covers it: a recording gives the same stat
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from dydx_conn import ConnectionState, Frame, connection_states
+from dydx_conn import Connections, ConnectionState, Frame, connection_states
 from reactivex.abc import DisposableBase
 from reactivex.subject import Subject
 
@@ -37,11 +37,20 @@ class Links:
         self.attempts = 0
         self._note = note
         self._lost: ConnectionState | None = None
+        self._standing = Connections()
         self._frames: Subject[Frame] = Subject()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be packed: not who follows."""
+        return {name: part for name, part in vars(self).items() if name != "_frames"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was packed; nobody follows yet."""
+        self.__dict__.update(state, _frames=Subject())
 
     def begin(self) -> DisposableBase:
         """Follow the frames from here on."""
-        return self._frames.pipe(connection_states()).subscribe(self._turned)
+        return self._frames.pipe(connection_states(self._standing)).subscribe(self._turned)
 
     def take(self, frame: Frame) -> None:
         """Take a frame that the layers are done with."""

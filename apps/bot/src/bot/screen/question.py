@@ -51,6 +51,10 @@ class Questions:
         """Return whether the run goes on; whoever halts and leaves at once has halted first."""
         return not self.quits or self._bot.journal.counts["act"] < self._acts
 
+    def restart(self) -> None:
+        """Wait for no act any more: the recording goes on from another place."""
+        self._acts = 0
+
     def answer(self, key: str) -> None:
         """Take the key that answers the question."""
         question, self._standing = self._standing, None

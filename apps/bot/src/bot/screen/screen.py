@@ -13,6 +13,7 @@ however the run ends. What it is made of, each in its own file beside this one:
 - choices: what the person chose to see.
 - question: what needs a yes, and how the run ends.
 - line: what the last line says before its keys.
+- travel: the way back and forth in a recording.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ from bot.screen.picture import saved
 from bot.screen.player import Player
 from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
+from bot.screen.travel import Travel
 
 DRAW_NS: Final = 250_000_000
 _STOPS: Final = (SUSPEND, CONTINUED)
@@ -65,6 +67,7 @@ class Screen:
         lost: Callable[[str], None] | None = None,
         panel: str = "",
         mouse: bool = False,
+        travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         bot.follow()
@@ -85,6 +88,13 @@ class Screen:
         self._blind, self._lost = False, lost
         self._recording = recording
         self._idle = idle or (lambda: None)  # called between frames
+        self._travel = travel  # of a recording: the way back and forth
+        if travel is not None:
+            travel.at_end, travel.meanwhile, travel.say = (
+                self.stay,
+                self._on_the_way,
+                self.line.show,
+            )
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -126,6 +136,8 @@ class Screen:
             if self.questions.look_who_ends(now, blind=self._blind):
                 self.choices.close()  # an overlay would hide what is held
             self._draw_if_due(now)
+            if self._is_leaving:
+                return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
                 while not self._keys.empty():
@@ -137,16 +149,51 @@ class Screen:
     def _wait_ns(self, frame: Frame, now: int) -> int:
         return self.player.wait_ns(frame, now, at_once=bool(self._inbox.waiting))
 
-    def stay(self) -> None:
-        """Show the last picture until a key ends it, once the source has ended by itself."""
+    def stay(self) -> bool:
+        """Show the last picture until a key ends it, once the source has ended by itself.
+
+        Return whether a person goes back instead.
+        """
         if self.questions.quits or self._blind:
-            return
+            return False
         self.questions.over = True
-        self.line.show("the end: q quits, w shows why", for_ns=None)
-        while not self.questions.quits:
+        back = "" if self._travel is None else ", , and [ go back"
+        self.line.show(f"the end: q quits, w shows why{back}", for_ns=None)
+        while not self._ends_or_leaves():
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
+        self.questions.over = self.questions.quits
+        return self._is_leaving
+
+    def _ends_or_leaves(self) -> bool:
+        return self.questions.quits or self._is_leaving
+
+    @property
+    def _is_leaving(self) -> bool:
+        # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
+        return self._travel is not None and self._travel.goal is not None
+
+    def go(self, way: Callable[[Travel], None], *, pauses: bool = False) -> None:
+        """Go elsewhere in the recording; a live run has no other place."""
+        if self._travel is None:
+            self.line.show("only a recording goes back, and only without --database")
+            return
+        way(self._travel)
+        self.questions.restart()
+        self.line.show("")
+        self.player.restart()
+        if pauses and not self.player.paused:
+            self.player.pause()
+
+    def _on_the_way(self, share: float) -> bool:
+        """Show how far it is, between two frames of a long way; False if a key ends it."""
+        self.line.show(f"on the way: {share:.0%}, esc stops here")
+        self._idle()
+        self.draw()
+        self.line.show("")
+        self._due_draw_ns = 0
+        return self._keys.empty() or self._keys.get() not in ("\x1b", "q", "\x03")
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
@@ -175,7 +222,10 @@ class Screen:
         if self._frozen is not None:
             return self._frozen
         speed, panel = self.player.speed, self.choices.view.panel
-        return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel)
+        timeline = None if self._travel is None else self._travel.timeline
+        return snapshot_of(
+            self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel, timeline=timeline
+        )
 
     # --- keys ---
 
@@ -265,6 +315,11 @@ ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "\x03": Screen.quit,
     " ": Screen.pause,
     ".": lambda screen: screen.player.step(),
+    ",": lambda screen: screen.go(Travel.back_to_decision, pauses=True),
+    "]": lambda screen: screen.go(lambda travel: travel.on(60.0)),
+    "[": lambda screen: screen.go(lambda travel: travel.on(-60.0)),
+    "home": lambda screen: screen.go(Travel.to_start),
+    "end": lambda screen: screen.go(Travel.to_end, pauses=True),
     "+": lambda screen: screen.player.hurry(1),
     "=": lambda screen: screen.player.hurry(1),
     "-": lambda screen: screen.player.hurry(-1),

@@ -23,6 +23,7 @@ from dydx_panels import (
     Snapshot,
     SpeedPart,
     TapeRow,
+    TimelinePart,
     VenuePart,
     WirePart,
     Witnessed,
@@ -38,15 +39,22 @@ from bot.screen.closeup import candles_of, closeup, worst_first
 
 ROWS: Final = 60
 LEVELS: Final = 12
+POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
 
 
 def snapshot_of(
-    bot: Bot, *, mode: str, name: str, speed: float | None, panel: str = ""
+    bot: Bot,
+    *,
+    mode: str,
+    name: str,
+    speed: float | None,
+    panel: str = "",
+    timeline: TimelinePart | None = None,
 ) -> Snapshot:
-    """Copy what stands now; `speed` is the replay's, None when live, `panel` is shown alone."""
+    """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
@@ -70,6 +78,7 @@ def snapshot_of(
         wire=_wire(bot),
         tape=tuple(islice(_rows(entries), ROWS)),
         detections=_detections(bot),
+        timeline=timeline,
         candles=candles_of(bot, shown),
         **closeup(bot, panel, shown),
     )
@@ -214,6 +223,7 @@ def _equity(bot: Bot) -> EquityPart:
         low=columns.low,
         high=columns.high,
         profit=columns.profit,
+        fall=columns.fall,
         distance=columns.distance,
         leverage=columns.leverage,
         every_s=curve.every_ns / 1e9,
@@ -248,8 +258,13 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
-        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
+        curves=_curves(bot, view.ticker),
     )
+
+
+def _curves(bot: Bot, ticker: str) -> dict[str, tuple[float, ...]]:
+    marks = bot.shown.curves.get(ticker, {})
+    return {name: tuple(islice(reversed(x.points), POINTS))[::-1] for name, x in marks.items()}
 
 
 def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
