@@ -28,13 +28,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
-<<<<<<< HEAD
-- Accounts: those that are watched, a row each.
-- Equity: what the account was worth over the run, what it fell, and how far liquidation was.
-=======
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Accounts: those that are watched, a row each.
->>>>>>> main
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
@@ -55,22 +50,12 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-<<<<<<< HEAD
-    "AccountRow",
-    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "LayerRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
-    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
-    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
-    "Witnessed",
-=======
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
     "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
     "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
     "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
     "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
     "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
->>>>>>> main
     # Words
     "wording",
     # Theme
@@ -724,34 +709,6 @@ class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetRow, ...] = ()
 
 
-<<<<<<< HEAD
-class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
-
-    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
-    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
-    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
-    other panels show, `lines` are its past in words.
-    """
-
-    id: str
-    kind: str = "cross"
-    equity: float | None = None
-    profit: float | None = None
-    day: float | None = None
-    leverage: float | None = None
-    distance: float | None = None
-    positions: int | None = None
-    orders: int | None = None
-    block: int | None = None
-    height: int | None = None
-    trouble: str = ""
-    chosen: bool = False
-    lines: tuple[str, ...] = ()
-
-
-=======
->>>>>>> main
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
 
@@ -835,8 +792,6 @@ class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     insurance: int | None = None
     queue: str = ""
     complete: bool = True
-<<<<<<< HEAD
-=======
 
 
 class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -862,7 +817,6 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""
     chosen: bool = False
     lines: tuple[str, ...] = ()
->>>>>>> main
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -4131,71 +4085,6 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
 _POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
                            "no open position is known", "ticker")  # fmt: skip
 
-<<<<<<< HEAD
-# === Accounts ===
-# The accounts that are watched, without a key: how far each is from liquidation, and whose word
-# that is. The dashboard shows one of them; here they stand side by side.
-
-
-def _account_name(row: AccountRow) -> _Cell:
-    owner, slash, number = row.id.partition("/")
-    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
-
-
-def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
-    if row.trouble or row.positions is None:
-        return _state("UNKNOWN", "danger" if row.positions else "watch")
-    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
-
-
-def _account_distance(row: AccountRow) -> _Cell:
-    flat = row.positions == 0 and not row.trouble
-    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
-
-
-def _account_source(row: AccountRow) -> _Cell:
-    if row.block is not None:
-        return f"chain, block {row.block}", "good"
-    at = "" if row.height is None else f", block {row.height}"
-    return f"indexer only{at}", "watch"
-
-
-_ACCOUNT_COLUMNS: Final = (
-    _Column("account", 22, _account_name, 0, True),
-    _Column("state", 8, _account_state, 1, True),
-    _Column("distance", 9, _account_distance),
-    _Column("", 10, lambda row: (
-        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
-        if row.positions else " " * 10, _account_state(row)[1]), 8),
-    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
-    _Column("profit", 11, lambda row: _signed(row.profit), 5),
-    _Column("24 h", 11, lambda row: _signed(row.day), 6),
-    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
-    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
-    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
-    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
-    _Column("source", 29, _account_source, 2, True),
-)  # fmt: skip
-
-
-def _account_lines(row: AccountRow, high: int) -> list[_Row]:
-    """Draw what an account did before, below all of them, if there is room."""
-    lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
-
-
-_ACCOUNTS: Final = _Table(
-    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
-    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
-    below=lambda row: row.trouble,
-    foot=lambda snapshot, row, width, high: _account_lines(row, high),
-)  # fmt: skip
-
-
-=======
->>>>>>> main
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
 # its peak, and how far liquidation was meanwhile. Every figure is the bot's; here they get an axis.
@@ -4354,8 +4243,6 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     newest = range(count - 1, max(count - height, -1), -1)
     return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
 
-<<<<<<< HEAD
-=======
 
 # === Accounts ===
 # The accounts that are watched, without a key: how far each is from liquidation, and whose word
@@ -4417,7 +4304,6 @@ _ACCOUNTS: Final = _Table(
     below=lambda row: row.trouble,
     foot=lambda snapshot, row, width, high: _account_lines(row, high),
 )  # fmt: skip
->>>>>>> main
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4725,12 +4611,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-<<<<<<< HEAD
-    "g": "walk", "p": "performance",
-    "u": "accounts",
-=======
     "g": "walk", "p": "performance", "u": "accounts", "l": "link",
->>>>>>> main
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -5008,15 +4889,9 @@ _PANELS: Final[dict[str, _Panel]] = {
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
-<<<<<<< HEAD
-    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
-    "walk": _Panel("decision walk", _WALK),
-    "performance": _Panel("performance", _PERFORMANCE),
-=======
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
->>>>>>> main
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
