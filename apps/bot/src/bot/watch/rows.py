@@ -107,10 +107,11 @@ class Changes:
         if what == before and near:
             return ""
         self._said[whose] = what, inf if away is None else away
-        return f"{clock(standing.at)[11:19]} {_short(whose)} {words_of(standing, trouble)}"
+        return f"{clock(standing.at)[11:19]} {short(whose)} {words_of(standing, trouble)}"
 
 
-def _short(whose: Subaccount) -> str:
+def short(whose: Subaccount) -> str:
+    """Name an account by the ends of its address."""
     return f"{whose.owner[:8]}…{whose.owner[-5:]}/{whose.number}"
 
 
