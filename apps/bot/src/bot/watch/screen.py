@@ -55,7 +55,9 @@ class WatchScreen(Screen):
         """Show another account."""
         self.bot, self.line = bot, Line(bot)
         bot.follow_links()
-        self._frozen = self.snapshot() if self._frozen is not None else None
+        if self._frozen is not None:  # a picture that stands still is of this one from now on
+            self._frozen = None
+            self._frozen = self.snapshot()
 
     def _answer(self, key: Key) -> None:
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
