@@ -576,6 +576,35 @@ def test_a_node_of_another_chain_is_not_believed(
     assert (found.indexer, found.reported) == (None, None)
 
 
+@pytest.mark.parametrize("typed", [(), ("--json",)])
+def test_the_account_that_was_read_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: tuple[str, ...]
+) -> None:
+    """Its open orders, too; without a parent there is no past to query."""
+    order = Order(
+        ticker="BTC-USD", side="SELL", size="1", price="9", type="LIMIT", status="OPEN",
+        reduce_only=True,
+    )  # fmt: skip
+    one = reading(chain(1_000 * MICRO, btc(10**10)), orders=(order,), BTC="1")
+    none = reading(None, BTC="1")
+    readings = [
+        msgspec.structs.replace(one, whose=Subaccount(QUOTER, 128)),
+        msgspec.structs.replace(none, whose=Subaccount(QUOTER, 256), orders=None),
+    ]
+    monkeypatch.setattr("bot.watch.account.read", lambda *_: readings)
+
+    code = main(["account", QUOTER, "--network", "mainnet", *typed])
+
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "reduce" in out
+    if not typed:
+        assert "open order: SELL 1 BTC-USD at 9, LIMIT reduce-only OPEN" in out
+        assert "open orders: unknown, the indexer did not answer" in out
+    else:
+        assert json.loads(out)["accounts"][1]["orders"] is None
+
+
 def rest_of(file: str) -> str:
     """Return the address of the indexer in a file of a network."""
     return Path(file).read_text().split('rest = "')[1].split('"')[0]

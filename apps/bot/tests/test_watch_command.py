@@ -82,6 +82,28 @@ def test_a_pipe_gets_a_line_for_each_change_and_a_report(
     assert lines[-len(quiet) :] == quiet
 
 
+def test_a_recording_of_a_network_is_watched_as_the_network_was(
+    world: "World", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a pipe with a line for each change; its report is that of the run."""
+    world.readings = [reading(US)]
+    path = str(tmp_path / "mine.jsonl.zst")
+    main(["watch", OWNER, "--network", "testnet", "--quiet", "--record", path])
+    live = capsys.readouterr().out.splitlines()
+
+    code = main(["watch", OWNER, "--recording", path])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[:3] == [
+        "watching, public data alone: no key is needed, and none is read",
+        "00:00:00 dydx1lwz…sn6km/0 UNKNOWN: no account snapshot yet",
+        "00:00:00 dydx1lwz…sn6km/0 FLAT, equity 1,000.00; "
+        "indexer only, unsettled funding not included",
+    ]
+    assert lines[4:] == live[1:]
+
+
 # === A network ===
 
 

@@ -142,7 +142,8 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         yield f"  {words_of(standing, trouble_of(group, whose))}"
         closest = group.bots[whose].risk.closest
         earned = "unknown" if profit is None else f"{profit:+,.2f}"
-        yield f"  while watched: profit {earned}, closest {percent_text(closest)}"
+        near = "no position so far" if closest is None else f"closest {percent_text(closest)}"
+        yield f"  while watched: profit {earned}, {near}"
         for row in group.bots[whose].risk.positions():
             level = row.liquidation_price
             price = "none" if level is None or level <= 0 else f"{level:,.7g}"
