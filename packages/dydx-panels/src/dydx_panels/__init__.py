@@ -33,6 +33,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
+- Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
@@ -79,7 +80,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, TypeGuard, cast
 
@@ -1029,6 +1030,7 @@ _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
     "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+_ASCII.update(str.maketrans("◆■┤", "dy+"))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
@@ -1039,7 +1041,7 @@ _ASCII.update(
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -4836,6 +4838,67 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
+# === Timeline ===
+# One row for a whole recording: where it is, how far it was seen, and what happened on the way.
+
+_TIMELINE_HEIGHT: Final = 30  # the least screen that has a row to spare
+# Of several marks in one cell the first of these is drawn.
+_SIGNS: Final[dict[str, tuple[str, str, str]]] = {
+    "liquidated": ("▼", "danger", "liquidated"), "reduce": ("▲", "watch", "guard"),
+    "act": ("■", "watch", "yours"), "gate": ("!", "watch", "gate"), "loss": ("○", "watch", "lost"),
+    "decision": ("◆", "title", "decision"), "fill": ("●", "up", "fill"),
+    "denied": (_TIMES, "dim", "refused"),
+}  # fmt: skip
+_BY_RANK: Final = {kind: rank for rank, kind in enumerate(_SIGNS)}
+
+
+def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    part = snapshot.timeline
+    if part is None:
+        return [[("only a recording that is replayed has a timeline", "dim")]]
+    whole_s = (part.ends - part.began) / 1e9
+    left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
+    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    legend: _Row = [
+        cell
+        for sign, style, word in _SIGNS.values()
+        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
+    ]
+    if _row_cells(legend) > width - 140:
+        legend = []
+    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+
+
+def _row_cells(row: _Row) -> int:
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
+def _marked(part: TimelinePart, room: int) -> _Row:
+    """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
+    cells: list[tuple[str, str]] = [(" ", "")] * room
+    seen = min(int(part.seen * room) + 1, room)
+    cells[:seen] = [("─", "faint")] * seen
+    ranks: dict[int, int] = {}
+    for share, kind in part.marks:
+        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        if rank < ranks.get(cell, len(_SIGNS)):
+            ranks[cell] = rank
+            cells[cell] = _SIGNS[kind][:2]
+    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    return [
+        ("".join(text for text, _ in run), style)
+        for style, run in groupby(cells, key=lambda cell: cell[1])
+    ]
+
+
+def _spent(seconds: float) -> str:
+    """Write how long something took as hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 # === Header and footer ===
 # The keys, and what is drawn above and below the panels or over them: mode, moment and health on
 # the first row, keys or a question on the last, help, and why. What a key does is the bot's.
@@ -4856,6 +4919,9 @@ _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), ("esc", "", "close what is open"),
     (".", "", "pause after the next decision"),
+    (",", "", "go back to the decision before, in a replay"),
+    ("[ ]", "", "go a minute back or on, in a replay"),
+    ("home/end", "", "go to the start or the end, in a replay"),
     ("s", "", "save the screen as SVG"),
     ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip
@@ -5129,6 +5195,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -5201,9 +5268,13 @@ def dashboard(
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0), needs):
+    timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
+    inside = max(height - 2 - timed, 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
         shown = ((_instead(name, snapshot), wide) for name, wide in names)
         rows += zip(*(cached(name, wide, high) for name, wide in shown), strict=True)
+    if timed:
+        rows.append((cached("timeline", width, 1)[0],))
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
 
