@@ -7,6 +7,7 @@ import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
 from dydx_data import SPANS, WINDOWS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_panels import (
+    AccountRow,
     BookPart,
     CandleRow,
     CandlesPart,
@@ -454,6 +455,31 @@ def _wire() -> WirePart:
     )  # fmt: skip
 
 
+OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
+OTHER = "dydx1l27zdyeq7atgf98eef36dds5aatfagyz9e4njq"
+
+
+def accounts() -> tuple[AccountRow, ...]:
+    """Make four accounts that are watched: safe, in danger, not known, and flat."""
+    past = ("profit   24 h +120.50  7 d +90.00", "funding  24 h -0.31")
+    return (
+        AccountRow(
+            id=f"{OWNER}/0", equity=12_345.67, profit=-3.2, day=120.5, leverage=2.17,
+            distance=0.437, positions=6, orders=2, block=41_000_331, height=41_000_330,
+            chosen=True, lines=past,
+        ),
+        AccountRow(
+            id=f"{OWNER}/128", kind="isolated", equity=345.67, profit=3.2, leverage=12.17,
+            distance=0.037, positions=1, orders=0, height=41_000_330,
+        ),
+        AccountRow(id=f"{OTHER}/0", trouble="no account snapshot yet"),
+        AccountRow(
+            id=f"{OTHER}/1", equity=0.0, profit=0.0, positions=0, orders=0, block=41_000_331,
+            trouble="nothing was ever deposited here, on testnet",
+        ),
+    )  # fmt: skip
+
+
 def sample() -> Snapshot:
     """Return a snapshot in which the guard has just acted."""
     positions = (
@@ -468,6 +494,7 @@ def sample() -> Snapshot:
         PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
     )  # fmt: skip
     return Snapshot(
+        accounts=accounts(),
         header=HeaderPart(
             mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
             lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,

@@ -193,7 +193,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
     that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
     prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
-    only what was known last.
+    only what was known last. `advice`: nothing here acts, and the way out is what could be done.
     """
 
     margin: MarginFigures | None = None
@@ -204,6 +204,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
+    advice: bool = False
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -4134,7 +4135,8 @@ def _acts_at(snapshot: Snapshot) -> float | None:
 def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
-    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    label = " watched: nothing acts" if safety.advice else " no guard"
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4151,6 +4153,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.append([("unknown ", "dim"), (words, "watch")])
     if why := _stop(snapshot.gate)[1]:
         rows.append([("gate ", "dim"), (why, "watch")])
+    if safety.advice:
+        return [*rows, [("advice ", "dim"), _next_rung(snapshot)]]
     acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
@@ -4208,7 +4212,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
         return "none: no position is held", ""
     if watch is None:
         return _UNKNOWN, "dim"
-    if safety.act_below is None:
+    if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
     if not plan.rungs:
@@ -4778,6 +4782,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
+    guard = "none, this is advice" if safety.advice else guard
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
@@ -5160,6 +5165,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -5621,11 +5627,18 @@ def _stacked(
     below = ("timeline", "footer") if timed else ("footer",)
     inside = max(height - len(above) - len(below), 0)
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
     first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *bands, *last]
+    return [*first, *inner, *last]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
+
+
+def _instead(name: str, snapshot: Snapshot) -> str:
+    """Return which panel stands in a place: accounts that are watched decide nothing."""
+    watched = snapshot.accounts and snapshot.safety.advice
+    return "accounts" if name == "decisions" and watched else name
 
 
 class _Reader:
