@@ -29,6 +29,7 @@ from dydx_panels import (
     QualityPart,
     QualityRow,
     RestRow,
+    ResultPart,
     SafetyPart,
     ScoreHistory,
     Snapshot,
@@ -69,6 +70,7 @@ from dydx_risk import (
     Verdict,
     Watch,
     risk_figures,
+    sign_text,
     stress_table,
     suggest_leverage,
 )
@@ -397,10 +399,10 @@ def _verdicts() -> tuple[Verdict, ...]:
 
 def _fills() -> tuple[TapeRow, ...]:
     return (
-        TapeRow(NOW, "fill", "SELL 0.300 at 3012.4 taker fee 0.45186", "ETH-USD", "F9", 48_212),
-        TapeRow(NOW - 9 * SECOND, "fill", "BUY 0.0500 at 63132 taker fee 1.5783", "BTC-USD", "F8",
+        TapeRow(NOW, "fill", "SELL 0.300 at 3,012.4, taker fee 0.45 USDC", "ETH-USD", "F9", 48_212),
+        TapeRow(NOW - 9 * SECOND, "fill", "BUY 0.0500 at 63,132, taker fee 1.58 USDC", "BTC-USD", "F8",
                 48_003),
-        TapeRow(NOW - 99 * SECOND, "liquidated", "SELL 12 at 148.3 taker fee 0", "SOL-USD", "F7",
+        TapeRow(NOW - 99 * SECOND, "liquidated", "SELL 12 at 148.3, taker fee 0.00 USDC", "SOL-USD", "F7",
                 41_003),
     )  # fmt: skip
 
@@ -408,12 +410,12 @@ def _fills() -> tuple[TapeRow, ...]:
 def _tape() -> tuple[TapeRow, ...]:
     return (
         _fills()[0],
-        TapeRow(NOW, "reduce", _reduce().why, "ETH-USD", "V18"),
+        TapeRow(NOW, "reduce", sign_text(_reduce().why), "ETH-USD", "V18", side="SELL"),
         TapeRow(NOW - SECOND, "decision", "target +6,326 → +4,217: imbalance 38 fell below 45",
                 "ETH-USD", "D42"),
         TapeRow(NOW - 2 * SECOND, "denied", "initial margin would exceed net collateral",
                 "SOL-USD", "V17"),
-        TapeRow(NOW - 4 * SECOND, "gap", "3 messages lost, rebuilt", "BTC-USD"),
+        TapeRow(NOW - 4 * SECOND, "link", "link back after 3.4 s", id="L2"),
         TapeRow(NOW - 6 * SECOND, "hold", "change 0.4 % is under the least change of 10 %",
                 "BTC-USD", "D40"),
         TapeRow(NOW - 9 * SECOND, "approved", "buy 0.0500 BTC-USD", "BTC-USD", "V16"),
@@ -456,6 +458,11 @@ def sample() -> Snapshot:
         safety=SafetyPart(
             margin=MarginFigures(10_412_330_000, 7_292_250_000, 4_375_350_000, 33_300_000_000,
                                  51_160_000_000),
+            result=ResultPart(
+                profit=412_330_000, share=0.0412, paid_in=10_000_000_000, today=-31_200_000,
+                today_share=-0.003, fall=64_100_000, fall_share=0.0061, deepest=210_900_000,
+                deepest_share=0.0207, most_today=0.05, most_fall=0.1,
+            ),
             positions=3, change=-0.006, closest=0.059, act_below=0.06,
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),

@@ -5941,11 +5941,12 @@ class _Tally:
         samples.append(ErrorSample(wall_ns, kind, error.status, str(error)))
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
-        took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
+        recent = tuple(self.recent)  # another thread may look
+        took = sorted(ns / 1e6 for _, ns, _ in recent) or [0.0]
+        minute = [well for at, _, well in recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             requested=self.requested,
             answered=self.answered,
@@ -6072,14 +6073,21 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._times.clock_ns()
+        now_ns, tallies, groups = self._times.clock_ns(), {**self._tallies}, {**self._groups}
         return Metrics(
-            endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
-            groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
-            errors=dict(sum((tally.errors for tally in self._tallies.values()), Counter())),
+            endpoints={name: tally.metrics(now_ns) for name, tally in tallies.items()},
+            groups={name: group.metrics(now_ns) for name, group in groups.items()},
+            errors=dict(sum((tally.errors for tally in tallies.values()), Counter())),
             skew_s=self._skew[0],
             skew_within_s=self._skew[1],
         )
+
+    @property
+    def wait_s(self) -> float:
+        """Return for how long a request waits by now until a rate limit lets it go; 0 if none."""
+        now_ns = self._times.clock_ns()
+        waiting = (group.allowance for group in [*self._groups.values()] if group.queue)
+        return max((allowance.wait_ns(now_ns) / 1e9 for allowance in waiting), default=0.0)
 
     async def _get(
         self,
@@ -6595,12 +6603,14 @@ class Inbox:
     """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
-    them, in the order in which they were put. `vitals` are of what puts them here.
+    them, in the order in which they were put. `vitals` are of what puts them here. `rest` is what
+    `live` requests with, once it does: its `wait_s` may be read from any thread.
     """
 
     def __init__(self) -> None:
         self.vitals = Vitals()
         self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self.rest: Rest | None = None
 
     def put(
         self, kind: str, text: str = "", type: str = "", channel: str = "", id: str = "",
@@ -6901,7 +6911,7 @@ class _Poller(threading.Thread):
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
         self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
-        self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
+        self._rest = inbox.rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
