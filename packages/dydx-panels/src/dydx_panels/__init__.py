@@ -22,6 +22,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Health: what the program needs, takes and writes, and by which settings it runs.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -51,9 +52,10 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
-    "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "LayerRow",
+    "LimitRow", "LinkPart", "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
+    "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
     "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
     "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
@@ -542,6 +544,54 @@ class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[tuple[str, str, int], ...] = ()
 
 
+class HealthRow(msgspec.Struct, frozen=True):
+    """One thing that a run needs: whether it is good, to be watched or a danger, and why."""
+
+    what: str
+    state: str
+    words: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting that is not as it usually is, with where it comes from."""
+
+    path: str
+    value: str
+    origin: str = ""
+
+
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the program itself does: what it needs, how long it runs, what it takes, its settings.
+
+    `undrawn` are pictures that were left out because one before them took too long, `ages` what
+    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    """
+
+    rows: tuple[HealthRow, ...] = ()
+    uptime_s: float | None = None
+    carried: str = ""
+    cpu_share: float | None = None
+    cpu_s: float | None = None
+    memory_mb: float | None = None
+    peak_mb: float | None = None
+    threads: int | None = None
+    disk_free_gb: float | None = None
+    disk: str = ""
+    frames: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    drawn: int = 0
+    undrawn: int = 0
+    draw_ms: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, str, float | None], ...] = ()
+    profile: str = ""
+    strategy: str = ""
+    file: str = ""
+    config_hash: str = ""
+    settings: tuple[SettingRow, ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -847,6 +897,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
     link: LinkPart = LinkPart()
+    health: HealthPart = HealthPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -1400,8 +1451,22 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(_cells(text) for text, _ in row)  # integers
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -2859,6 +2924,86 @@ def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
             *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
         ]
     return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Health ===
+# The program itself: whether all that a run needs is well, what it takes of the machine, what is
+# written down, how old the data are, and the settings in force. No secret is ever a part of it.
+
+_MOST_MB: Final = 512.0
+_MOST_CPU: Final = 0.25
+_QUICK: Final = ("book", "block")  # what never stands still for long
+
+
+def _health_note(snapshot: Snapshot, view: View) -> str:
+    bad = [row.what for row in snapshot.health.rows if row.state != "good"]
+    return ", ".join(bad) if bad else "all is well" if snapshot.health.rows else ""
+
+
+def _health_line(row: HealthRow) -> _Row:
+    counts = [f"{_figure(count, 0)} {name}" for name, count in row.counts]
+    words = " · ".join(filter(None, [row.words, *counts]))
+    style = row.state if row.state in ("good", "watch", "danger") else "dim"
+    return [(f"{'●' if row.state == 'good' else '▲'} ", style), (f"{row.what:<11}", "bold"),
+            (words or "well", "" if row.state == "good" else style)]  # fmt: skip
+
+
+def _machine(health: HealthPart, width: int) -> list[_Row]:
+    """Draw what the program takes of the machine, and what it has done so far."""
+    memory, cpu = health.memory_mb, health.cpu_share
+    bar = max(min(width - 40, 24), 4)
+    rows: list[_Row] = [
+        [("the program", "dim")],
+        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+         *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
+        [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
+                 "watch" if (memory or 0.0) > _MOST_MB else "bold"),
+         (_gauge((memory or 0.0) / _MOST_MB, bar), "accent"),
+         (f" of {_MOST_MB:.0f}, most so far {_figure(health.peak_mb, 0, unit=' MB')}", "dim")],
+        [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
+                 "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
+         (_gauge(cpu or 0.0, bar), "accent"),
+         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+        [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
+         (f"free at {health.disk}" if health.disk else "", "dim")],
+        _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
+               ("gaps", health.gaps)),
+        _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
+               ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+    ]  # fmt: skip
+    return rows
+
+
+def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what the run needs, what it takes, how old its data are, and its settings."""
+    health = snapshot.health
+    if not health.rows:
+        return [[("not known until this panel is open", "dim")]]
+    wide = width >= 150
+    half = (width - 3) // 2 if wide else width
+    ages: list[_Row] = [
+        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+                               "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
+         (ticker, "dim")]
+        for part, ticker, seconds in health.ages
+    ]  # fmt: skip
+    settings: list[_Row] = [
+        [(f"{row.path} ", "bold"), (row.value, ""), (f"  {row.origin}", "dim")]
+        for row in health.settings
+    ]
+    usual: list[_Row] = [[("all is as the profile has it", "dim")]]
+    config: list[_Row] = [
+        [("settings in force: ", "dim"), (f"profile {health.profile}, strategy {health.strategy}",
+                                          "bold"),
+         (f", {health.file}, {health.config_hash}", "dim")],
+        *(settings or usual),
+    ]  # fmt: skip
+    lines = [line for row in health.rows for line in _wrapped(_health_line(row), half, 2)]
+    left = [lines, _machine(health, half)]
+    right = [[[("oldest of all markets", "dim")], *ages], config]
+    if wide:
+        return _beside(_blocks(left, height), half + 3, _blocks(right, height))
+    return _blocks([*left, config, right[0]], height)
 
 
 # === Way of the data ===
@@ -4611,7 +4756,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "u": "accounts", "l": "link",
+    "g": "walk", "p": "performance", "u": "accounts", "l": "link", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4876,6 +5021,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "health": _Panel("health", _health_rows, _health_note),
     "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
