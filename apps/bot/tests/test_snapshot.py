@@ -6,7 +6,7 @@ from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue
 from bot.screen.screen import ACTIONS
 from bot.screen.snapshot import snapshot_of
-from dydx_conn import Frame, Recording, Subaccount, find_recording, replay
+from dydx_conn import Frame, Recording, Subaccount, Vitals, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
 from dydx_risk import percent_text
@@ -210,9 +210,9 @@ def test_what_is_held_behind_a_lost_connection_is_in_doubt() -> None:
 
 def test_the_screen_sees_a_wait_for_a_rate_limit(paper: Bot) -> None:
     """One that nobody would notice is none."""
-    seen = []
-    for wait in (0.2, 4.2):
-        paper.shown.rest_wait = lambda wait=wait: wait  # type: ignore[misc]
+    seen, vitals = [], Vitals()
+    paper.shown.feeds.vitals = vitals
+    for vitals.rest_wait_s in (0.2, 4.2):
         seen.append(shown(paper).header.waits_s)
 
     assert seen == [None, 4.2]

@@ -477,6 +477,7 @@ def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
         "quality",
         "signals",
         "way",
+        "health",
     }:
         text = drawn(name, everything(full), width=300, height=60)
 

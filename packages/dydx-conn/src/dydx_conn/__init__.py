@@ -6584,12 +6584,14 @@ class Vitals:
     """What the edge measures of itself, for whoever looks; each value is replaced as a whole.
 
     `pings` are, by link, how long the newest answers to a ping took, in seconds, oldest first;
-    `rest` is how REST stood a second ago, None where nothing requests.
+    `rest` is how REST stood a second ago, None where nothing requests, `rest_wait_s` for how long
+    a request waited then until a rate limit let it go.
     """
 
     def __init__(self) -> None:
         self.pings: dict[str, tuple[float, ...]] = {}
         self.rest: Metrics | None = None
+        self.rest_wait_s = 0.0
 
     def ponged(self, link: str, seconds: float) -> None:
         """Note how long the answer to a ping took."""
@@ -6603,14 +6605,12 @@ class Inbox:
     """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
-    them, in the order in which they were put. `vitals` are of what puts them here. `rest` is what
-    `live` requests with, once it does: its `wait_s` may be read from any thread.
+    them, in the order in which they were put. `vitals` are of what puts them here.
     """
 
     def __init__(self) -> None:
         self.vitals = Vitals()
         self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self.rest: Rest | None = None
 
     def put(
         self, kind: str, text: str = "", type: str = "", channel: str = "", id: str = "",
@@ -6911,7 +6911,7 @@ class _Poller(threading.Thread):
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
         self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
-        self._rest = inbox.rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
+        self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
@@ -7052,7 +7052,7 @@ class _Poller(threading.Thread):
     async def _measured(self) -> None:
         """Publish how REST stands, every second: its figures are this thread's alone."""
         while True:
-            self._vitals.rest = self._rest.metrics
+            self._vitals.rest, self._vitals.rest_wait_s = self._rest.metrics, self._rest.wait_s
             await asyncio.sleep(_MEASURED_S)
 
     def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:

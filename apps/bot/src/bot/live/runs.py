@@ -235,7 +235,6 @@ def conduct(
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     bot.shown.feeds.vitals = inbox.vitals
-    bot.shown.rest_wait = lambda: inbox.rest.wait_s if inbox.rest else 0.0
     with contextlib.ExitStack() as stack:
         if handle is None:
             account = str(bot.venue.subaccount)

@@ -8,7 +8,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
@@ -60,8 +60,6 @@ class Shown:
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
         self.way: Way | None = None
-        # For how long a request waits until a rate limit lets it go, in s, where any are sent.
-        self.rest_wait: Callable[[], float] = lambda: 0.0
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""

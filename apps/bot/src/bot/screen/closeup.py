@@ -36,7 +36,7 @@ from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
 from bot.screen.health import health_of
 from bot.screen.link import link_of
-from bot.screen.walks import performance, walk
+from bot.screen.walks import margins, performance, walk
 from bot.screen.way import way_of
 
 TRADES: Final = 60
@@ -56,7 +56,9 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
         return {panel: _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
-    return {} if make is None or view is None else {panel: make(bot, view)}
+    if make is None or view is None:
+        return {}
+    return {_FIELDS.get(panel, panel): make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -199,6 +201,8 @@ def _rate(view: MarketView) -> FundingRow:
     )  # fmt: skip
 
 
+# The parts that have another name than their panel.
+_FIELDS: Final = {"margin": "margins"}
 _TRACED: Final = ("way", "speed")
 _OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {"link": link_of, "health": health_of}
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
@@ -209,4 +213,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
+    "margin": lambda bot, _: margins(bot),
 }

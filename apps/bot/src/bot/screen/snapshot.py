@@ -38,6 +38,7 @@ from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup
 from bot.screen.quality import worst_first
+from bot.screen.walks import held_costs
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -68,6 +69,7 @@ def snapshot_of(
         safety=_safety(bot, entries),
         equity=_equity(bot),
         positions=tuple(bot.risk.positions()),
+        held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),
@@ -184,6 +186,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.shown.watched]
     connection, why = _connection(bot)
+    wait_s = 0.0 if (vitals := bot.shown.feeds.vitals) is None else vitals.rest_wait_s
     return HeaderPart(
         mode=mode,
         source=name,
@@ -191,7 +194,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         clock_ns=data.at or None,
         connection=connection,
         link_why=why,
-        waits_s=wait if (wait := bot.shown.rest_wait()) >= WAIT_S else None,
+        waits_s=wait_s if wait_s >= WAIT_S else None,
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         late_s=data.chain.lag_ns / 1e9 or None,
