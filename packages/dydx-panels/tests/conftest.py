@@ -717,7 +717,7 @@ def _quality() -> tuple[QualityRow, ...]:
     return (
         QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages, known=0.91,
                    messages_s=0.0, expected_s=4.2, lag_p99_ms=812.0, counts=(("gap", 1), ("stale", 2))),
-        QualityRow(ticker="BTC-USD", ages=fresh, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="BTC-USD", ages=fresh, complete=1.0, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
         QualityRow(ticker="ETH-USD", ages=fresh),
     )  # fmt: skip
 

@@ -291,12 +291,14 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far one market's data can be believed: troubles, and ages in seconds by source.
 
-    `why` stands against it; `known` is the share of time in which it could be traded, and
-    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    `complete` is the share of its sources that there is anything of. `why` stands against it;
+    `known` is the share of time in which it could be traded, and `lag_p99_ms` from the venue's
+    stamp of a trade to its receipt.
     """
 
     ticker: str
     why: str = ""
+    complete: float | None = None
     known: float | None = None
     messages_s: float | None = None
     expected_s: float | None = None
@@ -1008,7 +1010,7 @@ _WORDS: Final = {
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
-    "backing_off": "reconnecting", "stale": "silent",
+    "link backing_off": "reconnecting", "link stale": "silent",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -2822,8 +2824,13 @@ def _milliseconds(ms: float | None) -> str:
     return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
 
 
+def _link_word(state: str) -> str:
+    term = f"link {state}"  # a market is stale, and so is a link: not the same
+    return _WORDS.get(term, state)
+
+
 def _link_state(state: str) -> _Cell:
-    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+    return _link_word(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
 
 
 def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
@@ -2846,7 +2853,7 @@ _LINK_COLUMNS: Final = (
 _TURN_COLUMNS: Final = (
     _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
-    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
         "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
@@ -3229,11 +3236,27 @@ _SAMPLE_COLUMNS: Final = (
 )
 
 
-def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
-    """Return the rows of the worst markets, where the panel has them: above the samples."""
-    rows = snapshot.quality.markets[:12]
+class _Noted(NamedTuple):
+    """A sample among rows of another kind: it has an id like them."""
+
+    ticker: str
+    seq: int
+    kind: str
+    text: str
+
+
+def _quality_lines(snapshot: Snapshot) -> Sequence[Any]:
+    """Return the markets, the worst first, where the panel has them; else the samples."""
+    quality = snapshot.quality
+    return quality.markets or [
+        _Noted(str(sample.seq), sample.seq, sample.kind, sample.text) for sample in quality.samples
+    ]
+
+
+def _quality_columns(snapshot: Snapshot) -> Sequence[_Column]:
+    rows = snapshot.quality.markets
     if not rows:
-        return _troubles(snapshot, width)
+        return _SAMPLE_COLUMNS
 
     def age(place: int, term: str) -> _Column:
         def cell(row: QualityRow) -> _Cell:
@@ -3242,12 +3265,14 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
 
         return _Column(term, 8, cell, place + 1)
 
-    columns, room = _fitting([
+    return [
         _TICKER,
         _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("complete", 8, lambda row: (
+            _percent(row.complete, 0), "" if row.complete == 1.0 else "watch"), 1),
         _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
         _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
         _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
@@ -3255,14 +3280,21 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
-    return [*_troubles(snapshot, width), titles, *lines, []]
+    ]  # fmt: skip
 
 
-_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
+def _quality_samples(snapshot: Snapshot, row: Any, width: int, height: int) -> list[_Row]:
+    """List what was wrong last, under the markets."""
+    samples = snapshot.quality.samples if isinstance(row, QualityRow) else ()
+    if not samples or height < 3:
+        return []
+    columns, room = _fitting(_SAMPLE_COLUMNS, width, 2)
+    lines = (_laid([one.cell(each) for one in columns], columns, room, 2) for each in samples)
+    return [[], [("what was wrong last", "dim")], *lines][:height]
+
+
+_QUALITY: Final = _Table("quality", _quality_lines, _quality_columns, id="ticker",
+                         above=_troubles, gap=1, foot=_quality_samples)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5317,7 +5349,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
     "health": _Panel("health", _health_rows, _health_note),
-    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),

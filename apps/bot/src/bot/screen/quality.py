@@ -30,6 +30,7 @@ def _quality(at: int, view: MarketView) -> QualityRow:
     return QualityRow(
         ticker=view.ticker,
         why=why,
+        complete=figures.complete,
         known=figures.known,
         messages_s=figures.messages_s,
         expected_s=figures.expected_s,
