@@ -147,8 +147,12 @@ def _prices(bot: Bot, view: MarketView) -> PricesPart:
         depths=tuple(book_depths(view.book)),
         by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
         closes=tuple(candles.closes(_CLOSES)) if candles else (),
-        markets=tuple(map(_price, bot.shown.watched)),
+        markets=tuple(sorted(map(_price, bot.shown.watched), key=_busiest_first)),
     )
+
+
+def _busiest_first(row: PriceRow) -> tuple[float, str]:
+    return -(row.hour.usd if row.hour else 0.0), row.ticker
 
 
 def _price(view: MarketView) -> PriceRow:

@@ -62,6 +62,9 @@ def health_of(bot: Bot) -> HealthPart:
 
 # === What a run needs ===
 
+# What is written beside a run, as a person calls it.
+_NAMES: Final = {"memory": "next start", "days": "day levels", "halt": "halt file"}
+
 
 def _rows(bot: Bot) -> Iterator[HealthRow]:
     yield _connection(bot)
@@ -75,7 +78,8 @@ def _rows(bot: Bot) -> Iterator[HealthRow]:
         yield HealthRow("strategy", "good", bot.shown.strategy.name)
     for one in bot.shown.beside:
         counts = tuple(one.figures().items()) if isinstance(one, Counting) else ()
-        yield HealthRow(one.name, "watch" if one.trouble else "good", one.trouble, counts)
+        name = _NAMES.get(one.name, one.name)
+        yield HealthRow(name, "watch" if one.trouble else "good", one.trouble, counts)
     known = {one.name for one in bot.shown.beside}
     for name, words in bot.shown.troubles.items():
         if name not in known:
