@@ -953,7 +953,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
     -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered.
+    stands in the place of the keys until it is answered. A `banner` is what nobody may miss, a
+    row over the panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
@@ -967,6 +968,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scroll: int = 0
     message: str = ""
     confirm: str = ""
+    banner: str = ""
+    flash: bool = False
 
 
 # === Words ===
@@ -1000,7 +1003,8 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
+    "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
@@ -2425,7 +2429,7 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     ]  # fmt: skip
     if isinstance(verdict, Denied):
         head.append((f" {verdict.reason}", "watch"))
-    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    words = [[(line, "")] for line in _folded(sign_text(verdict.why), width - 10)]
     figures = [
         [(f"{wording(term)} ", "dim"), (text, "")]
         for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
@@ -2550,7 +2554,7 @@ def _came_of_it(walk: WalkRow) -> _Cell:
     kind = type(walk.verdict).__name__.lower()
     word, style = _state(kind)
     if isinstance(walk.verdict, Denied):
-        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+        return f"{word} {walk.verdict.reason}: {sign_text(walk.verdict.why)}", style
     orders = ", ".join(wording(order.status) for order in walk.orders)
     return f"{word}, {orders or 'no order yet'}", style
 
@@ -5147,6 +5151,12 @@ def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
     )
 
 
+def _banner_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what nobody may miss, from edge to edge."""
+    text = _shortened(f" {sign_text(view.banner)} ", width)
+    return [[(f"{text}{' ' * (width - cell_len(text))}", "halted")]]
+
+
 def _late(seconds: float) -> str:
     stops = ", NO ENTRIES" if seconds > LAG_NS / 1e9 else ""
     return f"{_figure(seconds, 1, unit=' s')} LATE{stops}"
@@ -5368,6 +5378,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
+    "banner": _Panel("", _banner_rows),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
@@ -5434,19 +5445,23 @@ def dashboard(
         return cast(list[_Strip], known[3])
 
     alone = "help" if view.help else "why" if view.why else view.panel
-    rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
 
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
+    above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
+    rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    inside = max(height - 2 - timed, 0)
-    for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
+    room = max(height - 1 - timed - len(rows), 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, room, needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     if timed:
         rows.append((cached("timeline", width, 1)[0],))
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
+
+
+_BANNERED: Final = 5  # rows from which on there is one for a banner
 
 
 class _Reader:
@@ -5487,6 +5502,7 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
+    line = "halted" if view.flash else line
     # The title names what the panel is about just now.
     title = (
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
@@ -5551,6 +5567,11 @@ class Dashboard:
             self._console.print(Segments(parts), end="", crop=False)
         self._rows = rows
         return len(changed)
+
+    def bell(self) -> None:
+        """Ring the terminal's bell, if it has one; before the first `draw` there is none."""
+        if self._size is not None:
+            self._console.bell()
 
     def shutdown(self) -> None:
         """Give the terminal back as it was; doing it again does nothing."""
