@@ -18,6 +18,8 @@ from dydx_panels import (
     FlowRow,
     FundingRow,
     HeaderPart,
+    HealthPart,
+    HealthRow,
     HeldCosts,
     LayerRow,
     LimitRow,
@@ -35,6 +37,7 @@ from dydx_panels import (
     ResultPart,
     SafetyPart,
     ScoreHistory,
+    SettingRow,
     Snapshot,
     SpeedPart,
     TapeRow,
@@ -535,6 +538,7 @@ def sample() -> Snapshot:
         ),
         way=_way(),
         link=_link(),
+        health=_health(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
@@ -601,6 +605,25 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _health() -> HealthPart:
+    return HealthPart(
+        rows=(HealthRow("connection", "watch", "1006 connection reset"),
+              HealthRow("data", "good", "", (("markets", 5), ("troubles", 9))),
+              HealthRow("account", "good"),
+              HealthRow("trading", "danger", "halted: flash crash (by ann)"),
+              HealthRow("database", "watch", "expected a database that follows, got one behind",
+                        (("written", 48_210), ("waiting", 12), ("in a file", 340), ("lost", 1)))),
+        uptime_s=93_600.0, carried="goes on with 3 positions of the run before", cpu_share=0.31,
+        cpu_s=4_211.0, memory_mb=96.2, peak_mb=121.0, threads=6, disk_free_gb=82.6, disk="/data",
+        frames=48_211, reconnects=3, gaps=1, drawn=9_000, undrawn=2,
+        draw_ms=(("p50", 1.8), ("p99", 12.0), ("max", 40.0)),
+        ages=(("book", "SOL-USD", 45.0), ("trades", "LINK-USD", None), ("oracle", "BTC-USD", 61.0)),
+        profile="steady", strategy="rank", file="bot.yaml", config_hash="6b37a6798857",
+        settings=(SettingRow("policy.act_below", "0.08", "bot.yaml:4"),
+                  SettingRow("database.url", "**********", "BOT_DATABASE__URL")),
     )  # fmt: skip
 
 
@@ -721,7 +744,7 @@ def _quality() -> tuple[QualityRow, ...]:
     return (
         QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages, known=0.91,
                    messages_s=0.0, expected_s=4.2, lag_p99_ms=812.0, counts=(("gap", 1), ("stale", 2))),
-        QualityRow(ticker="BTC-USD", ages=fresh, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="BTC-USD", ages=fresh, complete=1.0, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
         QualityRow(ticker="ETH-USD", ages=fresh),
     )  # fmt: skip
 

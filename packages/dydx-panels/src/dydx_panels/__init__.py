@@ -22,6 +22,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Health: what the program needs, takes and writes, and by which settings it runs.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -54,12 +55,12 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
-    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
-    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
-    "WayPart", "WayStage", "WirePart", "Witnessed",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "HeldCosts",
+    "LayerRow", "LimitRow", "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow",
+    "PerformancePart", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "RestRow",
+    "ResultPart", "SafetyPart", "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -298,12 +299,14 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far one market's data can be believed: troubles, and ages in seconds by source.
 
-    `why` stands against it; `known` is the share of time in which it could be traded, and
-    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    `complete` is the share of its sources that there is anything of. `why` stands against it;
+    `known` is the share of time in which it could be traded, and `lag_p99_ms` from the venue's
+    stamp of a trade to its receipt.
     """
 
     ticker: str
     why: str = ""
+    complete: float | None = None
     known: float | None = None
     messages_s: float | None = None
     expected_s: float | None = None
@@ -552,6 +555,54 @@ class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitRow, ...] = ()
     feeds: tuple[FeedRow, ...] = ()
     errors: tuple[tuple[str, str, int], ...] = ()
+
+
+class HealthRow(msgspec.Struct, frozen=True):
+    """One thing that a run needs: whether it is good, to be watched or a danger, and why."""
+
+    what: str
+    state: str
+    words: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting that is not as it usually is, with where it comes from."""
+
+    path: str
+    value: str
+    origin: str = ""
+
+
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the program itself does: what it needs, how long it runs, what it takes, its settings.
+
+    `undrawn` are pictures that were left out because one before them took too long, `ages` what
+    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    """
+
+    rows: tuple[HealthRow, ...] = ()
+    uptime_s: float | None = None
+    carried: str = ""
+    cpu_share: float | None = None
+    cpu_s: float | None = None
+    memory_mb: float | None = None
+    peak_mb: float | None = None
+    threads: int | None = None
+    disk_free_gb: float | None = None
+    disk: str = ""
+    frames: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    drawn: int = 0
+    undrawn: int = 0
+    draw_ms: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, str, float | None], ...] = ()
+    profile: str = ""
+    strategy: str = ""
+    file: str = ""
+    config_hash: str = ""
+    settings: tuple[SettingRow, ...] = ()
 
 
 class WayChange(msgspec.Struct, frozen=True):
@@ -888,6 +939,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
     link: LinkPart = LinkPart()
+    health: HealthPart = HealthPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -983,7 +1035,7 @@ _WORDS: Final = {
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
-    "backing_off": "reconnecting", "stale": "silent",
+    "link backing_off": "reconnecting", "link stale": "silent",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1544,8 +1596,22 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(_cells(text) for text, _ in row)  # integers
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -2903,7 +2969,7 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _age(seconds: float | None) -> str:
+def _lasting(seconds: float | None) -> str:
     """Write how long something lasts, in the unit that suits it."""
     if seconds is None or not math.isfinite(seconds):
         return _UNKNOWN
@@ -2917,8 +2983,13 @@ def _milliseconds(ms: float | None) -> str:
     return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
 
 
+def _link_word(state: str) -> str:
+    term = f"link {state}"  # a market is stale, and so is a link: not the same
+    return _WORDS.get(term, state)
+
+
 def _link_state(state: str) -> _Cell:
-    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+    return _link_word(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
 
 
 def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
@@ -2930,9 +3001,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -2941,10 +3012,10 @@ _LINK_COLUMNS: Final = (
 _TURN_COLUMNS: Final = (
     _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
-    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -2952,7 +3023,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
@@ -2965,15 +3036,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -2986,7 +3057,7 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
     reason = [(f": {link.reason}", "")] if link.reason else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
@@ -3052,6 +3123,86 @@ def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
             *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
         ]
     return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Health ===
+# The program itself: whether all that a run needs is well, what it takes of the machine, what is
+# written down, how old the data are, and the settings in force. No secret is ever a part of it.
+
+_MOST_MB: Final = 512.0
+_MOST_CPU: Final = 0.25
+_QUICK: Final = ("book", "block")  # what never stands still for long
+
+
+def _health_note(snapshot: Snapshot, view: View) -> str:
+    bad = [row.what for row in snapshot.health.rows if row.state != "good"]
+    return ", ".join(bad) if bad else "all is well" if snapshot.health.rows else ""
+
+
+def _health_line(row: HealthRow) -> _Row:
+    counts = [f"{_figure(count, 0)} {name}" for name, count in row.counts]
+    words = " · ".join(filter(None, [row.words, *counts]))
+    style = row.state if row.state in ("good", "watch", "danger") else "dim"
+    return [(f"{'●' if row.state == 'good' else '▲'} ", style), (f"{row.what:<11}", "bold"),
+            (words or "well", "" if row.state == "good" else style)]  # fmt: skip
+
+
+def _machine(health: HealthPart, width: int) -> list[_Row]:
+    """Draw what the program takes of the machine, and what it has done so far."""
+    memory, cpu = health.memory_mb, health.cpu_share
+    bar = max(min(width - 40, 24), 4)
+    rows: list[_Row] = [
+        [("the program", "dim")],
+        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+         *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
+        [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
+                 "watch" if (memory or 0.0) > _MOST_MB else "bold"),
+         (_gauge((memory or 0.0) / _MOST_MB, bar), "accent"),
+         (f" of {_MOST_MB:.0f}, most so far {_figure(health.peak_mb, 0, unit=' MB')}", "dim")],
+        [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
+                 "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
+         (_gauge(cpu or 0.0, bar), "accent"),
+         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+        [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
+         (f"free at {health.disk}" if health.disk else "", "dim")],
+        _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
+               ("gaps", health.gaps)),
+        _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
+               ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+    ]  # fmt: skip
+    return rows
+
+
+def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what the run needs, what it takes, how old its data are, and its settings."""
+    health = snapshot.health
+    if not health.rows:
+        return [[("not known until this panel is open", "dim")]]
+    wide = width >= 150
+    half = (width - 3) // 2 if wide else width
+    ages: list[_Row] = [
+        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+                               "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
+         (ticker, "dim")]
+        for part, ticker, seconds in health.ages
+    ]  # fmt: skip
+    settings: list[_Row] = [
+        [(f"{row.path} ", "bold"), (row.value, ""), (f"  {row.origin}", "dim")]
+        for row in health.settings
+    ]
+    usual: list[_Row] = [[("all is as the profile has it", "dim")]]
+    config: list[_Row] = [
+        [("settings in force: ", "dim"), (f"profile {health.profile}, strategy {health.strategy}",
+                                          "bold"),
+         (f", {health.file}, {health.config_hash}", "dim")],
+        *(settings or usual),
+    ]  # fmt: skip
+    lines = [line for row in health.rows for line in _wrapped(_health_line(row), half, 2)]
+    left = [lines, _machine(health, half)]
+    right = [[[("oldest of all markets", "dim")], *ages], config]
+    if wide:
+        return _beside(_blocks(left, height), half + 3, _blocks(right, height))
+    return _blocks([*left, config, right[0]], height)
 
 
 # === Way of the data ===
@@ -3244,11 +3395,27 @@ _SAMPLE_COLUMNS: Final = (
 )
 
 
-def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
-    """Return the rows of the worst markets, where the panel has them: above the samples."""
-    rows = snapshot.quality.markets[:12]
+class _Noted(NamedTuple):
+    """A sample among rows of another kind: it has an id like them."""
+
+    ticker: str
+    seq: int
+    kind: str
+    text: str
+
+
+def _quality_lines(snapshot: Snapshot) -> Sequence[Any]:
+    """Return the markets, the worst first, where the panel has them; else the samples."""
+    quality = snapshot.quality
+    return quality.markets or [
+        _Noted(str(sample.seq), sample.seq, sample.kind, sample.text) for sample in quality.samples
+    ]
+
+
+def _quality_columns(snapshot: Snapshot) -> Sequence[_Column]:
+    rows = snapshot.quality.markets
     if not rows:
-        return _troubles(snapshot, width)
+        return _SAMPLE_COLUMNS
 
     def age(place: int, term: str) -> _Column:
         def cell(row: QualityRow) -> _Cell:
@@ -3257,12 +3424,14 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
 
         return _Column(term, 8, cell, place + 1)
 
-    columns, room = _fitting([
+    return [
         _TICKER,
         _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("complete", 8, lambda row: (
+            _percent(row.complete, 0), "" if row.complete == 1.0 else "watch"), 1),
         _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
         _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
         _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
@@ -3270,14 +3439,21 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
-    return [*_troubles(snapshot, width), titles, *lines, []]
+    ]  # fmt: skip
 
 
-_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
+def _quality_samples(snapshot: Snapshot, row: Any, width: int, height: int) -> list[_Row]:
+    """List what was wrong last, under the markets."""
+    samples = snapshot.quality.samples if isinstance(row, QualityRow) else ()
+    if not samples or height < 3:
+        return []
+    columns, room = _fitting(_SAMPLE_COLUMNS, width, 2)
+    lines = (_laid([one.cell(each) for one in columns], columns, room, 2) for each in samples)
+    return [[], [("what was wrong last", "dim")], *lines][:height]
+
+
+_QUALITY: Final = _Table("quality", _quality_lines, _quality_columns, id="ticker",
+                         above=_troubles, gap=1, foot=_quality_samples)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5109,7 +5285,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 
@@ -5448,7 +5624,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
-    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "health": _Panel("health", _health_rows, _health_note),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
