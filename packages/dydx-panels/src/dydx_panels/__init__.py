@@ -16,7 +16,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
-- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Decisions and tape: what was wanted, and all that happened in order.
+- Orders: each as it stands, what of it was filled at which cost, and why the rest was not.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
@@ -88,6 +89,7 @@ from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, Trad
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
+    Bracket,
     Check,
     Denied,
     Exit,
@@ -720,6 +722,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
     fills: tuple[TapeRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
@@ -1695,7 +1698,7 @@ _SIGNALS: Final = _Table(
     _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
     foot=_calculation)  # fmt: skip
 
-# === Decisions, orders and tape ===
+# === Decisions and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
 # it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
@@ -1720,36 +1723,6 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
 ), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
 
 
-def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Return verdicts and fills as one history, newest first."""
-    rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
-    return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
-
-
-def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
-    if isinstance(verdict, Denied):
-        # Its figures stand in its words; `w` shows all of them.
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
-    elif isinstance(verdict, Withdraw):
-        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
-    else:
-        order, ticker = verdict.order, verdict.order.ticker
-        only = " reduce-only" if order.reduce_only else ""
-        until = f"block {order.good_til_block}"
-        if order.good_til_block_time:
-            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
-        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
-    kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, text, ticker, verdict.id, verdict.seq)
-
-
-def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
-    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
-
-
-# Orders and tape are shown alike.
 _EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("", 10, lambda row: _state(row.kind), 0, True),
@@ -1757,10 +1730,201 @@ _EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
-_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results)  # fmt: skip
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
                       "nothing has happened yet")  # fmt: skip
+
+# === Orders ===
+# Every order as it stands, and what was refused before it became one: what of it was filled, at
+# which price and cost, and in words why the rest was not. What an order's state means is the
+# layers'; here it gets a colour.
+
+
+def _results(snapshot: Snapshot, width: int) -> list[_Row]:
+    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
+    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
+
+
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
+    """Return open orders first, then what ended or was refused, each the newest first."""
+    markets = {row.ticker: row.market for row in snapshot.markets}
+    answered = {row.verdict for row in snapshot.orders}
+    rows = [*snapshot.orders]
+    for verdict in snapshot.verdicts:
+        if isinstance(verdict, Denied):
+            rows.append(_refused_row(verdict))
+        elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
+            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+    return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
+
+
+def _unanswered_row(
+    verdict: Approved | Reduce | Bracket, market: PerpetualMarket | None
+) -> OrderRow:
+    """Make a row of what was let go, and of which nothing was reported yet."""
+    order, by = verdict.order, "guard"
+    if not isinstance(verdict, Reduce):
+        by = verdict.decision.id if isinstance(verdict, Approved) else verdict.decision
+    size = price = None
+    if market is not None:
+        size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
+    return OrderRow(
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        size=size, price=price, status="unanswered", why=verdict.why, verdict=verdict.id, by=by,
+    )  # fmt: skip
+
+
+def _refused_row(denied: Denied) -> OrderRow:
+    """Make a row of what never became an order: its figures stand in its words."""
+    by = "guard" if denied.decision is None else denied.decision.id
+    why = f"{denied.reason}: {denied.why}"
+    return OrderRow(
+        id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
+        verdict=denied.id, by=by,
+    )  # fmt: skip
+
+
+_ORDER_STYLES: Final = {
+    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
+    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
+}  # fmt: skip
+
+
+def _order_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def grid(row: OrderRow) -> tuple[int, int]:
+        return digits.get(row.ticker, _grid(None))
+
+    def price(term: str, rank: int, finer: int = 0) -> _Column:
+        def cell(row: OrderRow) -> _Cell:
+            value = getattr(row, term)
+            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+
+        return _Column(term, 10, cell, rank)
+
+    def size(row: OrderRow) -> _Cell:
+        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 4, lambda row: _state(row.side), 0, True),
+        _Column("size", 9, size, 2),
+        _Column("state", 13, _order_state, 0, True),
+        _Column("filled", 7, _filled_part, 1),
+        price("average", 3, 1),
+        price("price", 5)._replace(term="limit"),
+        price("trigger", 12),
+        _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
+        _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
+        _Column("age", 7, lambda row: (
+            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7),
+        _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
+        _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
+    ]  # fmt: skip
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    word, style = _state(order.status)
+    return word, style or _ORDER_STYLES.get(order.status, "")
+
+
+def _filled_part(row: OrderRow) -> _Cell:
+    if row.status == "denied":
+        return "", ""
+    return _percent(row.filled / row.size if row.size else None, 0), "" if row.filled else "dim"
+
+
+def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> list[_Row]:
+    """Draw the fills of one order, and the verdict that let it go or refused it."""
+    if height < 3:
+        return []
+    digits = next(
+        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
+    )
+    title = [
+        (f"{row.id} ", "bold"),
+        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
+    ]
+    verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
+    why = (
+        []
+        if verdict is None
+        else _step("verdict", *([(x, "")] for x in _folded(verdict.why, width - 10)))
+    )
+    fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
+    together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
+    rows = _step("fills", *together, *fills) if fills else []
+    return [[], title, *_squeezed([(why, 1 if why else 0), (rows, min(len(rows), 2))], height - 2)]
+
+
+_ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
+                        foot=lambda snapshot, row, width, height: _order_foot(
+                            snapshot, row, width, height) if height > 5 else [], part=2,
+                        gap=1)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -1909,8 +2073,6 @@ _STRATEGIES: Final = _Table(
 # fills, each with its time and frame. Every figure that a result was computed from stands beside
 # it, so that a person can work it out again; the results themselves are the layers'.
 
-_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
-
 
 def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
     """Draw a decision's way: why it was made, and what came of it, side by side where wide."""
@@ -1948,32 +2110,6 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
         (_fill_rows(walk, digits, width), 1),
     ]  # fmt: skip
-
-
-def _squeezed(steps: _Steps, height: int) -> list[_Row]:
-    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
-    rows = [list(step) for step, _ in steps]
-    while sum(map(len, rows)) > height:  # integers
-        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
-        if max(spare, default=0) <= 0:
-            break
-        rows[spare.index(max(spare))].pop()
-    return [row for step in rows for row in step][:height]
-
-
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
-def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
-    """Put a step's name before its first row, and as much room before the others."""
-    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
 
 
 def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
@@ -2195,10 +2331,6 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("order", *rows) if rows else _step("order", [("none", "dim")])
 
 
-def _order_state(order: OrderRow) -> _Cell:
-    return _state(order.status, "watch" if order.why else "")
-
-
 def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
     """Draw each fill beside mid, and what all of them came to."""
     fills = [fill for order in walk.orders for fill in order.fills]
@@ -2206,39 +2338,6 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
-
-
-def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
-    average = _figure(paid / size if size else None, digits[0] + 1)
-    return [
-        (f"{_figure(size, digits[1])} at {average}", "bold"),
-        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
-    ]  # fmt: skip
-
-
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
-def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
-    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
-    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
-    return _chunks([
-        (0, [(at, "")]), (1, fee),
-        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
-        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
-    ], width, " ")  # fmt: skip
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:

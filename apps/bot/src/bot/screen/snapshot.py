@@ -36,7 +36,7 @@ from bot.run.composition import Bot
 from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup, worst_first
-from bot.screen.walks import held_costs
+from bot.screen.walks import held_costs, orders_of
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -69,6 +69,7 @@ def snapshot_of(
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),
+        orders=orders_of(bot, ROWS),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),
