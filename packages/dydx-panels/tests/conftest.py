@@ -11,6 +11,7 @@ from dydx_panels import (
     CandleRow,
     CandlesPart,
     EquityPart,
+    FeedRow,
     FillMark,
     FlowPart,
     FlowRow,
@@ -18,6 +19,9 @@ from dydx_panels import (
     HeaderPart,
     HeldCosts,
     LayerRow,
+    LimitRow,
+    LinkPart,
+    LinkRow,
     MarginRow,
     MarketRow,
     OrderRow,
@@ -26,11 +30,14 @@ from dydx_panels import (
     PricesPart,
     QualityPart,
     QualityRow,
+    RestRow,
+    ResultPart,
     SafetyPart,
     ScoreHistory,
     Snapshot,
     SpeedPart,
     TapeRow,
+    TurnRow,
     VenuePart,
     WalkPart,
     WalkRow,
@@ -66,6 +73,7 @@ from dydx_risk import (
     Watch,
     margin_inputs,
     risk_figures,
+    sign_text,
     stress_table,
     suggest_leverage,
 )
@@ -423,10 +431,10 @@ def _verdicts() -> tuple[Verdict, ...]:
 
 def _fills() -> tuple[TapeRow, ...]:
     return (
-        TapeRow(NOW, "fill", "SELL 0.300 at 3012.4 taker fee 0.45186", "ETH-USD", "F9", 48_212),
-        TapeRow(NOW - 9 * SECOND, "fill", "BUY 0.0500 at 63132 taker fee 1.5783", "BTC-USD", "F8",
+        TapeRow(NOW, "fill", "SELL 0.300 at 3,012.4, taker fee 0.45 USDC", "ETH-USD", "F9", 48_212),
+        TapeRow(NOW - 9 * SECOND, "fill", "BUY 0.0500 at 63,132, taker fee 1.58 USDC", "BTC-USD", "F8",
                 48_003),
-        TapeRow(NOW - 99 * SECOND, "liquidated", "SELL 12 at 148.3 taker fee 0", "SOL-USD", "F7",
+        TapeRow(NOW - 99 * SECOND, "liquidated", "SELL 12 at 148.3, taker fee 0.00 USDC", "SOL-USD", "F7",
                 41_003),
     )  # fmt: skip
 
@@ -434,12 +442,12 @@ def _fills() -> tuple[TapeRow, ...]:
 def _tape() -> tuple[TapeRow, ...]:
     return (
         _fills()[0],
-        TapeRow(NOW, "reduce", _reduce().why, "ETH-USD", "V18"),
+        TapeRow(NOW, "reduce", sign_text(_reduce().why), "ETH-USD", "V18", side="SELL"),
         TapeRow(NOW - SECOND, "decision", "target +6,326 → +4,217: imbalance 38 fell below 45",
                 "ETH-USD", "D42"),
         TapeRow(NOW - 2 * SECOND, "denied", "initial margin would exceed net collateral",
                 "SOL-USD", "V17"),
-        TapeRow(NOW - 4 * SECOND, "gap", "3 messages lost, rebuilt", "BTC-USD"),
+        TapeRow(NOW - 4 * SECOND, "link", "link back after 3.4 s", id="L2"),
         TapeRow(NOW - 6 * SECOND, "hold", "change 0.4 % is under the least change of 10 %",
                 "BTC-USD", "D40"),
         TapeRow(NOW - 9 * SECOND, "approved", "buy 0.0500 BTC-USD", "BTC-USD", "V16"),
@@ -482,6 +490,11 @@ def sample() -> Snapshot:
         safety=SafetyPart(
             margin=MarginFigures(10_412_330_000, 7_292_250_000, 4_375_350_000, 33_300_000_000,
                                  51_160_000_000),
+            result=ResultPart(
+                profit=412_330_000, share=0.0412, paid_in=10_000_000_000, today=-31_200_000,
+                today_share=-0.003, fall=64_100_000, fall_share=0.0061, deepest=210_900_000,
+                deepest_share=0.0207, most_today=0.05, most_fall=0.1,
+            ),
             positions=3, change=-0.006, closest=0.059, act_below=0.06,
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
@@ -492,7 +505,6 @@ def sample() -> Snapshot:
         decisions=_decisions(),
         verdicts=_verdicts(),
         orders=_orders(),
-        fills=_fills(),
         money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
@@ -509,6 +521,7 @@ def sample() -> Snapshot:
             draw_ms=1.81,
         ),
         way=_way(),
+        link=_link(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
@@ -578,6 +591,32 @@ def _flow() -> FlowPart:
     )  # fmt: skip
 
 
+def _link() -> LinkPart:
+    pings = (("p50", 41.2), ("p90", 80.0), ("p99", 210.0), ("max", 212.4))
+    took = (("p50", 88.0), ("p99", 412.0), ("max", 900.0))
+    return LinkPart(
+        state="backing_off", reason="c2: 1006 connection reset", since_s=4.2, lag_ms=pings,
+        block_ms=812.0, late_ms=None,
+        links=(LinkRow(link="c1", state="live", reason="all requests are answered", since_s=7_200.0,
+                       silent_s=0.2, frames=48_000, pings_ms=pings),
+               LinkRow(link="c2", state="backing_off", reason="1006 connection reset", since_s=4.2,
+                       silent_s=12.0, frames=211, losses=3)),
+        turns=(TurnRow(NOW - 4 * SECOND, "c2", "live", "backing_off", "1006 connection reset", None,
+                       48_190),
+               TurnRow(NOW - 30 * SECOND, "c1", "stale", "live", "a message arrived", 26.0, 48_000),
+               TurnRow(NOW - 900 * SECOND, "", "subscribing", "live", "all links are", 896.0, 17)),
+        rest=(RestRow(endpoint="/v4/orderbooks/perpetualMarket/*", answered=40, requested=44,
+                      per_minute=2.0, took_ms=took, errors=(("ServerError", 3), ("Unreachable", 1)),
+                      circuit="open", retry_in_s=3.5, good_age_s=61.0),
+              RestRow(endpoint="/v4/perpetualMarkets", answered=5)),
+        limits=(LimitRow(group="default", limit=100, left=0, queued=4, wait_s=4.2, waits=9,
+                         waited_s=31.0, limited=2),),
+        feeds=(FeedRow(channel="v4_orderbook", ticker="ETH-USD", frames=40_100, per_s=4.0),
+               FeedRow(channel="v4_trades", ticker="ETH-USD", frames=6_211)),
+        errors=(("data", "crossed", 55), ("lost", "connection reset", 3)),
+    )  # fmt: skip
+
+
 def _way() -> WayPart:
     def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
         shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
@@ -593,6 +632,8 @@ def _way() -> WayPart:
                      texts=(("", "BookContents(bids=[('3012.3', '2')], asks=[])"),)),
             WayStage(stage="data", at_us=4.2, took_us=11.0, calls=1, changes=(
                 WayChange("best_bid", 3_012.2, 3_012.3), WayChange("bid_size", 2.0, 1.5),
+                WayChange("best_ask", 3_012.5, 3_012.5), WayChange("ask_size", 1.0, 1.0),
+                WayChange("last_trade", 3_012.5, 3_012.5),
                 WayChange("mid_price", 3_012.4, 3_012.4), WayChange("funding_1h", None, 1.25e-5))),
             WayStage(stage="venue", at_us=15.4, took_us=2.1, calls=1),
             WayStage(stage="risk", at_us=17.9, took_us=1.9, calls=1, changes=(
@@ -603,7 +644,7 @@ def _way() -> WayPart:
                      texts=(("D42", "ETH-USD target +6,326 to +4,217: imbalance 38 fell below 45"),)),
             WayStage(stage="verdict", at_us=60.2, took_us=40.0, calls=1,
                      texts=(("V18", "ETH-USD sell 0.7 at >= 3,003.4: distance 13.1 %"),)),
-            WayStage(stage="account", texts=(
+            WayStage(stage="account", changes=(WayChange("open_orders", 0.0, 1.0),), texts=(
                 ("F9", "after 0.200 s, frame #48212: ETH-USD SELL 0.300 at 3012.4"),)),
         ),
         layers=(layer("decoding", 6.0, 0.1, 2), layer("data", 25.0, 0.5, 0),

@@ -22,6 +22,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -30,6 +31,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Margin: what each position requires, and every figure that a distance was computed from.
+- Accounts: those that are watched, a row each.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
@@ -50,13 +52,13 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "MarginRow", "MarketRow",
-    "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "SafetyPart", "ScoreHistory", "Snapshot",
-    "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
-    "VenuePart", "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart",
-    "Witnessed",
+    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
+    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart",
+    "PriceRow", "PricesPart", "QualityPart",
+    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -111,6 +113,7 @@ from dydx_risk import (
     Withdraw,
     due,
     percent_text,
+    sign_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -135,7 +138,9 @@ class PanelError(Exception):
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is always on the first row; `speed` is the replay's, None when not a replay.
 
-    `late_s` is for how long frames wait until they are folded, None while that is nearly nothing.
+    `connection` begins with "live" while it is, and `link_why` is why it is not. `late_s` is for
+    how long frames wait until they are folded, `waits_s` a request until a rate limit lets it go:
+    None while that is nearly nothing.
     """
 
     mode: str = ""
@@ -143,6 +148,8 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     clock_ns: int | None = None
     connection: str = ""
+    link_why: str = ""
+    waits_s: float | None = None
     lag_p99_ms: float | None = None
     data_age_s: float | None = None
     late_s: float | None = None
@@ -152,14 +159,42 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     run_hash: str = ""
 
 
+class ResultPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account won or lost since the start, today and since its peak: quote quantums.
+
+    What was paid in or out is none of it: `paid_in` is that, and `paid_words` since when. `fall` is
+    how far the profit is below its peak now, `deepest` how far it ever was. The shares are of what
+    was paid in, and of the equity when the day began and at the peak; `most_today` and `most_fall`
+    are what they may be, None without a limit.
+    """
+
+    profit: int
+    share: float
+    paid_in: int
+    paid_words: str = "deposited"
+    today: int = 0
+    today_share: float = 0.0
+    fall: int = 0
+    fall_share: float = 0.0
+    deepest: int = 0
+    deepest_share: float = 0.0
+    most_today: float | None = None
+    most_fall: float | None = None
+
+
 class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     """The account's margin, which holds the distance to liquidation, and the guard around it.
 
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
-    that of the distance over a minute; without `act_below` there is no guard.
+    that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
+    prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
+    only what was known last.
     """
 
     margin: MarginFigures | None = None
+    result: ResultPart | None = None
+    doubt: str = ""
+    doubt_s: float | None = None
     positions: int | None = None
     change: float | None = None
     closest: float | None = None
@@ -424,6 +459,94 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection: its state, why and for how long, what came by it, and its pings in ms."""
+
+    link: str
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    silent_s: float | None = None
+    frames: int = 0
+    losses: int = 0
+    pings_ms: tuple[tuple[str, float], ...] = ()
+
+
+class TurnRow(msgspec.Struct, frozen=True):
+    """One change of a connection's state, and for how long the new one lasted, if it is over."""
+
+    at: int
+    link: str
+    was: str
+    state: str
+    reason: str
+    lasted_s: float | None = None
+    seq: int = 0
+
+
+class RestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint of REST answers: `took_ms` at percentiles, failures by class.
+
+    Of a recording the answers are known, and no more: the rest is None.
+    """
+
+    endpoint: str
+    answered: int = 0
+    requested: int | None = None
+    per_minute: float | None = None
+    took_ms: tuple[tuple[str, float], ...] = ()
+    errors: tuple[tuple[str, int], ...] = ()
+    circuit: str = ""
+    retry_in_s: float | None = None
+    good_age_s: float | None = None
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests that share a rate limit stand: how many may be sent, what waits, how long.
+
+    `limited` counts the venue's refusals, 429, `waited_s` all the time that requests waited.
+    """
+
+    group: str
+    limit: int = 0
+    left: int = 0
+    queued: int = 0
+    wait_s: float = 0.0
+    waits: int = 0
+    waited_s: float = 0.0
+    limited: int = 0
+
+
+class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one channel and market: how many frames, and how many a second of late."""
+
+    channel: str
+    ticker: str = ""
+    frames: int = 0
+    per_s: float | None = None
+
+
+class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections: together and each, what they were before, REST, and what comes by them.
+
+    `lag_ms` is from the venue's stamp of a trade to its receipt, of all markets, at percentiles;
+    `block_ms` the same of the newest block. `errors` are (where, what, how often).
+    """
+
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    lag_ms: tuple[tuple[str, float], ...] = ()
+    block_ms: float | None = None
+    late_ms: float | None = None
+    links: tuple[LinkRow, ...] = ()
+    turns: tuple[TurnRow, ...] = ()
+    rest: tuple[RestRow, ...] = ()
+    limits: tuple[LimitRow, ...] = ()
+    feeds: tuple[FeedRow, ...] = ()
+    errors: tuple[tuple[str, str, int], ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -526,7 +649,7 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` explains."""
+    """One thing that happened, in plain words; `id` is what `why` explains, `side` an order's."""
 
     at: int
     kind: str
@@ -534,6 +657,7 @@ class TapeRow(msgspec.Struct, frozen=True):
     ticker: str = ""
     id: str = ""
     seq: int = 0
+    side: str = ""
 
 
 class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -700,6 +824,31 @@ class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
 
 
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
+
+    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
+    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
+    other panels show, `lines` are its past in words.
+    """
+
+    id: str
+    kind: str = "cross"
+    equity: float | None = None
+    profit: float | None = None
+    day: float | None = None
+    leverage: float | None = None
+    distance: float | None = None
+    positions: int | None = None
+    orders: int | None = None
+    block: int | None = None
+    height: int | None = None
+    trouble: str = ""
+    chosen: bool = False
+    lines: tuple[str, ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -723,7 +872,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     orders: tuple[OrderRow, ...] = ()
-    fills: tuple[TapeRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
@@ -732,6 +880,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
+    link: LinkPart = LinkPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -743,6 +892,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     walk: WalkPart = WalkPart()
     performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
+    accounts: tuple[AccountRow, ...] = ()
     triggers: Mapping[str, Sequence[float]] = {}
     timeline: TimelinePart | None = None
 
@@ -775,20 +925,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "way": "way of the data", "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "link": "connection", "flight": "way out", "venue": "paper venue",
     "walk": "decision walk",
     # The account and its positions
-    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
-    "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
+    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial margin",
+    "maintenance_margin": "maintenance margin", "usage": "margin used", "deepest": "deepest fall",
+    "closest": "closest so far", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
-    "distance_next": "after two more blocks like these", "act_below": "guard",
+    "distance_next": "if the last block repeats twice", "act_below": "guard",
     "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
     "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",
-    "funding_1h": "funding/h", "funding_1d": "a day",
+    "funding_1h": "funding/h", "funding_usdc_1h": "funding USDC/h",
+    "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
-    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "vol/min",
+    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
     "open interest capped": "OI capped", "funding clamped": "funding",
@@ -799,26 +951,34 @@ _WORDS: Final = {
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
     "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
-    "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
+    "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
+    # What was decided, and what came of it
+    "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
+    "reduce SELL": "guard sold", "reduce BUY": "guard bought", "bracket": "stop order",
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a connection
+    "backing_off": "reconnecting", "stale": "silent",
+    # What a frame changes
+    "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
+    "last_trade": "last trade", "open_orders": "open orders",
     # States of a market
     "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
     "FINAL_SETTLEMENT": "SETTLING",
 }  # fmt: skip
 _STATES: Final = {
     "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
-    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
+    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted", "link": "watch",
     "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
     "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
 
-def wording(term: str) -> str:
-    """Return what a trader reads for a word of the code."""
-    return _WORDS.get(term, term)
+def wording(term: str, of: str = "") -> str:
+    """Return what a trader reads for a word of the code; `of` a kind, where it has a word."""
+    return _WORDS.get(f"{term} {of}", _WORDS.get(term, term))
 
 
 def _state(term: str, style: str = "") -> tuple[str, str]:
@@ -857,9 +1017,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "up": ("#56b4e9", ""), "down": ("#e08fc0", ""), "good": ("#2fbf8f", ""),
     "watch": ("bold #f0b000", "bold"), "danger": ("bold #ff5548", "bold reverse"),
     "halted": ("bold #240500 on #ff5548", "bold reverse"),
-    "replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
-    "paper": ("bold #08221a on #2fbf8f", "bold reverse"),
-    "live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
+    "mode paper": ("bold #08221a on #2fbf8f", "bold reverse"),
+    "mode live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode watch": ("bold #1a1426 on #b9a7e6", "bold reverse"),
+    # Real money: nothing else is of this colour.
+    "mode trade": ("bold #ffffff on #c4008c", "bold reverse"), "mode bold": ("bold", "bold"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
@@ -1061,7 +1224,8 @@ class _Table(NamedTuple):
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
     what stands under the list about the selected row, or else the first, in so many rows at most;
-    one `part` of the height is then for the list.
+    one `part` of the height is then for the list. In a `history` older rows give way to the whole
+    text of newer ones.
     """
 
     name: str
@@ -1075,6 +1239,7 @@ class _Table(NamedTuple):
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
     part: int = 2
+    history: bool = False
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1096,7 +1261,9 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
+    more = _more(body) if table.history else min(max(body // len(rows) - 1, 0), 2)
+    below = _lines_below(table, rows, chosen, columns, (room, width, body), more, bool(view.panel))
+    columns = _breaking(columns, room, width, table.gap, more)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -1109,19 +1276,65 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     return [*drawn[:high], *detail]
 
 
+def _more(body: int) -> int:
+    """Return how many lines more than one a row may take, by how many there are for all."""
+    return 0 if body < 4 else 1 if body < 12 else 2
+
+
 def _lines_below(
-    table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
-) -> Callable[[int], list[_Row]]:
+    table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
+    size: tuple[int, int, int], more: int, alone: bool,
+) -> Callable[[int], list[_Row]]:  # fmt: skip
     """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    room, width, body = size
+    most = more + (body >= 8 and table.history)
+    indent = " " * _indent(columns, table.gap)
 
     def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(part, "dim")] for part in parts] if text else []
+        parts = (
+            _broken(text, width - 4, width - 4, 99 if whole else max(most - 1, 0)) if text else ()
+        )
+        below: list[_Row] = [[("    " + part, "dim")] for part in parts]
+        if not columns[-1].width:
+            text, style = columns[-1].cell(rows[number])
+            rest = _broken(text, room, width - len(indent), more)[1:]
+            below = [[(indent + part, style)] for part in rest] + below
+        return below
 
+    room_for_all = body if alone else 0
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room and sum(needed) <= room  # integers
-    return lambda number: lines(number, whole or (room > 0 and number == chosen))
+    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
+    return lambda number: lines(number, whole or (alone and number == chosen))
+
+
+def _indent(columns: Sequence[_Column], gap: int) -> int:
+    return columns[0].width + gap if columns[0].width else 4
+
+
+def _breaking(columns: list[_Column], room: int, width: int, gap: int, more: int) -> list[_Column]:
+    """Let the column that grows show the first line of its text, where the others stand below."""
+    last = columns[-1]
+    if last.width or not more:
+        return columns
+    below = width - _indent(columns, gap)
+
+    def cell(row: Any) -> _Cell:
+        text, style = last.cell(row)
+        return _broken(text, room, below, more)[0], style
+
+    return [*columns[:-1], last._replace(cell=cell)]
+
+
+@lru_cache(maxsize=4096)
+def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
+    """Break a text into a line of `room` and at most so many more of `width` cells."""
+    # Letters of two cells are cut, not broken.
+    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
+        return (text,)
+    first, *lines = wrap(text, room, break_on_hyphens=False)
+    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
+    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1175,6 +1388,19 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
 
 
 def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
@@ -1720,18 +1946,23 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
     _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
     _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
     _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
+), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
+
+
+def _event(row: TapeRow) -> _Cell:
+    """Return the word of an event: of what the guard did, which way."""
+    return wording(row.kind, row.side), _STATES.get(row.kind, "")
 
 
 _EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 10, lambda row: _state(row.kind), 0, True),
+    _Column("", 12, _event, 0, True),
     _Column("", 4, lambda row: (row.id, "key"), 0, True),
     _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet")  # fmt: skip
+                      "nothing has happened yet", history=True)  # fmt: skip
 
 # === Orders ===
 # Every order as it stands, and what was refused before it became one: what of it was filled, at
@@ -1740,8 +1971,9 @@ _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_C
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
-    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
+    # What is paid is a cost, and negative.
+    money = [(name, _figure(_usdc(quote), sign=True)) for name, quote in snapshot.money]
+    return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
 _Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
@@ -1831,14 +2063,15 @@ def _unanswered_row(
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
         id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
-        size=size, price=price, status="unanswered", why=verdict.why, verdict=verdict.id, by=by,
+        size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
+        verdict=verdict.id,
     )  # fmt: skip
 
 
 def _refused_row(denied: Denied) -> OrderRow:
     """Make a row of what never became an order: its figures stand in its words."""
     by = "guard" if denied.decision is None else denied.decision.id
-    why = f"{denied.reason}: {denied.why}"
+    why = sign_text(f"{denied.reason}: {denied.why}")
     return OrderRow(
         id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
         verdict=denied.id, by=by,
@@ -1913,7 +2146,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     why = (
         []
         if verdict is None
-        else _step("verdict", *([(x, "")] for x in _folded(verdict.why, width - 10)))
+        else _step("verdict", *([(x, "")] for x in _folded(sign_text(verdict.why), width - 10)))
     )
     fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
     together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
@@ -2259,7 +2492,7 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     ]  # fmt: skip
     if isinstance(verdict, Denied):
         head.append((f" {verdict.reason}", "watch"))
-    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    words = [[(line, "")] for line in _folded(sign_text(verdict.why), width - 10)]
     figures = [
         [(f"{wording(term)} ", "dim"), (text, "")]
         for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
@@ -2347,7 +2580,7 @@ def _came_of_it(walk: WalkRow) -> _Cell:
     kind = type(walk.verdict).__name__.lower()
     word, style = _state(kind)
     if isinstance(walk.verdict, Denied):
-        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+        return sign_text(f"{word} {walk.verdict.reason}: {walk.verdict.why}"), style
     orders = ", ".join(wording(order.status) for order in walk.orders)
     return f"{word}, {orders or 'no order yet'}", style
 
@@ -2599,6 +2832,165 @@ _VENUE: Final = _Table(
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
+# === Connection ===
+# What the program hangs by: each link, what it was before and why, how REST answers, and what comes
+# by channel and market. What a recording does not hold is unknown, never 0.
+
+_LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
+                       "subscribing": "watch"}  # fmt: skip
+
+
+def _age(seconds: float | None) -> str:
+    """Write how long something lasts, in the unit that suits it."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= length:
+            return _figure(seconds / length, 1, unit=f" {unit}")
+    return _figure(seconds, 1, unit=" s")
+
+
+def _milliseconds(ms: float | None) -> str:
+    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+
+
+def _link_state(state: str) -> _Cell:
+    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+
+
+def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """Write percentiles that are known, one after the other."""
+    known = dict(shares)
+    return " / ".join(_milliseconds(known.get(name)) for name in names) if known else _UNKNOWN
+
+
+_LINK_COLUMNS: Final = (
+    _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
+    _Column("state", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("silent", 8, lambda row: (
+        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
+    _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
+    _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
+    _Column("why", 0, lambda row: (row.reason, "dim"), 4, True),
+)  # fmt: skip
+_TURN_COLUMNS: Final = (
+    _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
+    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("to", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("lasted", 9, lambda row: (
+        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+    _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
+    _Column("why", 0, lambda row: (row.reason, ""), 0, True),
+)  # fmt: skip
+
+
+def _failures(row: RestRow) -> _Cell:
+    """Say what failed, and first of all that the breaker lets no request through."""
+    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
+    failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
+    return (words, "watch") if words else ("nothing", "dim")
+
+
+_REST_COLUMNS: Final = (
+    _Column("endpoint", 34, lambda row: (row.endpoint, "bold"), 0, True),
+    _Column("answered", 8, lambda row: (_figure(row.answered, 0), "")),
+    _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
+    _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
+    _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
+    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("failed", 0, _failures, 0, True),
+)  # fmt: skip
+_LIMIT_COLUMNS: Final = (
+    _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
+    _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
+    _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
+    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
+)
+_FEED_COLUMNS: Final = (
+    _Column("channel", 16, lambda row: (row.channel, "bold"), 0, True),
+    _Column("of", 12, lambda row: (row.ticker, ""), 0, True),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), "")),
+    _Column("a second", 9, lambda row: (_figure(row.per_s, 1), "")),
+)
+
+
+def _link_head(link: LinkPart, width: int) -> list[_Row]:
+    state, style = _link_state(link.state)
+    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason else []
+    lags = _shares(link.lag_ms, ("p50", "p99", "max"))
+    lag = [
+        (0, _named("lag of trades p50 / p99 / max", lags)),
+        (1, _named("newest block", _milliseconds(link.block_ms))),
+        (2, _named("frames wait", "no" if link.late_ms is None else _milliseconds(link.late_ms),
+                   "" if link.late_ms is None else "watch")),
+    ]  # fmt: skip
+    return [[(f"● {state}", style), *since, *reason], _chunks(lag, width)]
+
+
+def _blocks(blocks: Sequence[Sequence[_Row]], height: int) -> list[_Row]:
+    """Put lists below one another, a blank row between them, the most important first.
+
+    Each gets its share of the rows; where that would be its title alone the last ones go.
+    """
+    shown = [block for block in blocks if block]
+    while True:
+        rooms = _rooms([len(block) for block in shown], height - len(shown) + 1)
+        cut = [room for room, block in zip(rooms, shown, strict=True) if room < len(block)]
+        if len(shown) < 2 or min(cut, default=_LEAST_ROWS) >= _LEAST_ROWS:
+            break
+        shown.pop()
+    rows: list[_Row] = []
+    for block, room in zip(shown, rooms, strict=True):
+        rows += [[]] if rows else []
+        rows += block[:room]
+        if room < len(block):
+            rows[-1] = [(f"and {len(block) - room + 1} more", "dim")]
+    return rows
+
+
+_LEAST_ROWS: Final = 3  # a title, a row, and how many more there are
+
+
+def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the connections, their history, REST, and the rates by channel and market."""
+    link = snapshot.link
+    if not link.links:
+        return [[("no connection since this panel is open", "dim")]]
+    head = _link_head(link, width)
+    wide = width >= 170
+    half = (width - 3) // 2 if wide else width
+    errors: list[_Row] = [
+        [(f"{where} ", "bold"), (f"{count:,} ", "watch"), (what, "")]
+        for where, what, count in link.errors
+    ]
+    left = [
+        _rows_under(_LINK_COLUMNS, link.links, half),
+        _rows_under(_TURN_COLUMNS, link.turns, half) if link.turns else [],
+        [[("what went wrong, most often first", "dim")], *errors] if errors else [],
+    ]
+    without: list[_Row] = [[("REST: no request in this run", "dim")]]
+    right = [
+        _rows_under(_REST_COLUMNS, link.rest, half) if link.rest else without,
+        _rows_under(_LIMIT_COLUMNS, link.limits, half) if link.limits else [],
+        _rows_under(_FEED_COLUMNS, link.feeds, half),
+    ]
+    if wide:
+        return [
+            *head,
+            [],
+            *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
+        ]
+    return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
 # === Way of the data ===
 # One frame through the layers: its text, what it changed in each, what came of it, and how long
 # each took. Draws what was measured: a layer that the frame did not reach is not there.
@@ -2607,7 +2999,7 @@ _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
     "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
-    "initial_margin": (2, " USDC"), "open": (0, ""),
+    "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
 
@@ -2707,19 +3099,6 @@ def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
         rows.append([*cells, *lines[0]])
         rows += ([(" " * left, ""), *line] for line in lines[1:high])
     return rows
-
-
-def _rooms(wanted: Sequence[int], height: int) -> list[int]:
-    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
-    most = max(wanted, default=0)
-    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
-        most -= 1
-    rooms = [min(rows, most) for rows in wanted]
-    left = max(height - sum(rooms), 0)  # integers
-    for place, rows in enumerate(wanted):
-        more = min(rows - rooms[place], left)
-        rooms[place], left = rooms[place] + more, left - more
-    return rooms
 
 
 _LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
@@ -3437,36 +3816,113 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
     word, style = _state_of(safety)
-    rungs, bar = (
-        _rung_rows(snapshot, width, height),
-        _distance_bar(safety, _acts_at(snapshot), style, width),
-    )
+    digits = "dim" if safety.doubt else style
+    steps = _step_rows(snapshot, height)
+    bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
     distance = "" if safety.distance is None else percent_text(safety.distance)
-    stop, _ = _stop(snapshot.gate)
-    change = _change_row(safety, "" if stop or not distance else "to liquidation")
-    figures = _safety_figures(safety)
-    sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
-    drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
-    big = next(
-        (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
-    )
+    head: _Row = [*_stop(snapshot.gate)[0], (f"{word} ", style), *_head_words(safety)]
+    # Lines that are whole are worth more than digits that are larger.
+    whole = len(_whole(steps, width, 99))
+    big = next(filter(None, (_digits(distance or word, width, height - 1 - high)
+                             for high in (whole, len(steps)))), ())  # fmt: skip
     if not big:
-        head = (f"{word} {distance}".rstrip() + " ", style)
-        return [[*stop, head, *change], bar, *rungs, *figures]
-    figures = [[*stop, (f"{word} ", style), *change], *figures]
-    room = max(len(big), min(height - 1 - len(rungs), len(figures)))
-    rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
-    line = _spark(safety.history, width - 16)
-    return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
+        small: _Row = [(f"{distance} ", digits)] if distance else []
+        above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
+        return [*above, *_whole(steps, width, height - len(above))]
+    room = width - len(big[0]) - _GAP
+    high = max(len(big), min(height - 1 - whole, _ROWS))
+    beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
+              *_account_rows(safety, room, high - 1)]  # fmt: skip
+    rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
+    lines = _whole(steps, width, height - len(rows) - 1)
+    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    return [*rows, bar, *lines, past]
+
+
+_GAP: Final = 3  # cells around the digits
+_ROWS: Final = 9  # of figures: what is above, and every extra
+_ROOM: Final = 40  # cells that the widest of the figures takes
+_BLOCK: Final = 26  # cells of a named result with its share
+_EXTRA: Final = 20  # and of a figure of the margin beside it
+# Rows by cells of a dot, the largest first.
+_DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
+
+
+def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
+    """Draw a text as large as leaves room for the figures beside it; nothing if none does."""
+    for high, wide in _DIGITS:
+        big = _banner(text, high, wide)
+        room = width - len(big[0]) - _GAP
+        # The word, the equity, then three results and two extras, in two columns if there is room.
+        needed = 5 if room >= _BLOCK + _EXTRA else 7
+        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+            return big
+    return ()
+
+
+def _head_words(safety: SafetyPart) -> _Row:
+    """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
+    if safety.doubt:
+        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
+    falls = [fall for fall in _falls(safety.result) if fall.style]
+    worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
+    lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
+    change = safety.change or 0.0
+    arrow, direction = _trend(change)
+    # What rounds to nothing has not moved.
+    moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
+    return [*lost, (moved, direction)]
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None or seconds < 120:
+        return _figure(seconds, 0, unit=" s")
+    return _figure(seconds / 60, 0, unit=" min")
+
+
+class _Fall(NamedTuple):
+    """A loss as a share, the most that it may be, words for since when, and its style."""
+
+    share: float
+    most: float | None
+    words: str
+    style: str
+
+
+# Without a limit of the policy: what is to be watched, and what is grave.
+_LOSS: Final = 0.05, 0.20
+
+
+def _falls(result: ResultPart | None) -> list[_Fall]:
+    """Return the losses of today and since the peak, styled by their limits."""
+    if result is None:
+        return []
+    return [
+        _Fall(share, most, words, _loss_style(share, most))
+        for share, most, words in (
+            (-result.today_share, result.most_today, "lost today"),
+            (result.fall_share, result.most_fall, "below the peak"),
+        )
+    ]
+
+
+def _loss_style(share: float, most: float | None) -> str:
+    # Half of what may be lost is worth a look.
+    watch, danger = _LOSS if most is None else (most / 2, most)
+    return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
 def _state_of(safety: SafetyPart) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
-    if safety.margin is None and not safety.positions:
-        return _state("UNKNOWN", "watch")
+    if safety.doubt or (safety.margin is None and not safety.positions):
+        return _state("UNKNOWN", "danger" if safety.positions else "watch")
+    styles = {fall.style for fall in _falls(safety.result)}
+    lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
-        return _state("FLAT")
-    return _alarm(safety.distance, safety.act_below)
+        return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
+    word, style = _alarm(safety.distance, safety.act_below)
+    # Far from liquidation is not safe while the equity goes.
+    return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
 def _alarm(distance: float | None, act_below: float | None) -> _Cell:
@@ -3489,33 +3945,92 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
     return [(f" {word} ", style), (" ", "")], why
 
 
-def _change_row(safety: SafetyPart, what: str) -> _Row:
-    change = safety.change or 0.0
-    arrow, direction = _trend(change)
-    # What rounds to nothing has not moved.
-    moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
-    return [(what, "dim"), (moved, direction)]
+def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
+    """Draw equity and results, and the margin's figures in columns to the right and below."""
+    results, extras = _result_rows(safety), _extras(safety)
+    rows = [_equity_row(safety, width), *results]
+    columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
+    for n in range(columns if high >= len(rows) else 0):
+        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        del extras[:3]
+        for row, cells in zip(rows[1:4], column, strict=False):
+            used = sum(cell_len(text) for text, _ in row)  # integers
+            row += [(" " * max(left - used, 1), ""), *cells]
+    rows += extras
+    return rows[:high]
 
 
-def _safety_figures(safety: SafetyPart) -> list[_Row]:
-    margin = safety.margin
+def _small_rows(safety: SafetyPart, width: int) -> list[_Row]:
+    """Draw the same on three rows, for want of room."""
+    equity = _equity_row(safety, width)
+    profit, today, fall = _result_rows(safety)
+    leverage, used, *rest = _extras(safety)
+    # Fields that are aligned in a column need no room on a row.
+    return [
+        [(text.replace("  ", " ") if n else text, style) for n, (text, style) in enumerate(row)]
+        for row in (
+            _chunks([(0, equity), (1, leverage)], width),
+            _chunks([(0, profit), (1, today)], width),
+            _chunks([(0, fall), (1, used), *((2 + n, row) for n, row in enumerate(rest))], width),
+        )
+    ]
+
+
+def _equity_row(safety: SafetyPart, width: int) -> _Row:
+    margin, result = safety.margin, safety.result
+    style = "dim" if safety.doubt else "bold"
+    money = _figure(_usdc(margin.net_collateral if margin else None))
+    row: _Row = [(f"{wording('net_collateral'):<8}", "dim"), (f"{money:>10}", style)]
+    if result is None:
+        return [*row, (" USDC", "dim")]
+    paid = _usdc(result.paid_in) or 0.0
+    of = f" of {_figure(paid, 0 if paid == int(paid) else 2)}"
+    words = f" USDC {result.paid_words}" if width >= _ROOM + 6 else f" {result.paid_words}"
+    return [*row, (of, style), (words, "dim")]
+
+
+def _result_rows(safety: SafetyPart) -> list[_Row]:
+    """Draw profit, today's, and drawdown: USDC and per cent."""
+    result, grey = safety.result, bool(safety.doubt)
+
+    def row(term: str, quote: int | None, share: float | None, style: str, sign: bool) -> _Row:
+        style = "dim" if grey else style
+        money = _figure(_usdc(quote), sign=sign)
+        part = "" if share is None else _percent(share, sign=sign)
+        return [(f"{wording(term):<8}", "dim"), (f"{money:>10}", style), (f"{part:>8}", style)]
+
+    if result is None:
+        return [row(term, None, None, "", False) for term in ("profit", "today", "DRAWDOWN")]
+    today, fall = _falls(result)
+    return [
+        row("profit", result.profit, result.share, _trend(result.profit)[1], True),
+        row("today", result.today, result.today_share,
+            today.style or _trend(result.today)[1], True),
+        row("DRAWDOWN", result.fall, result.fall_share, fall.style, False),
+    ]  # fmt: skip
+
+
+def _extras(safety: SafetyPart) -> list[_Row]:
+    """Return the margin's figures, the weightiest first."""
+    margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
-    times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
 
-    def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
-        return [(f"{wording(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
-
-    def money(term: str, style: str = "") -> _Row:
+    def money(term: str) -> _Row:
         quote_quantums = None if margin is None else getattr(margin, term)
-        return row(term, _figure(_usdc(quote_quantums)), style, " USDC")
+        return named(term, _figure(_usdc(quote_quantums)))
 
+    def named(term: str, text: str, style: str = "") -> _Row:
+        return _named(term, text, "dim" if grey else style)
+
+    deepest = _percent(result.deepest_share if result else None)
     return [
-        money("net_collateral", "bold"),
+        named("leverage", _figure(leverage, 2, unit=_TIMES)),
+        named("usage", _percent(usage), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
-        row("usage", _percent(usage), alarm, times),
-        row("closest", percent_text(safety.closest)),
+        named("closest", percent_text(safety.closest)),
+        named("deepest", deepest),
         money("initial_margin"),
     ]
 
@@ -3538,23 +4053,33 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _rung_rows(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
-    """Draw why nothing enters, which rule acts next, what the guard did last, what it does next."""
-    last, watch, low = snapshot.safety.last, snapshot.watch, height <= _LOW
-    held, (_, why) = snapshot.safety.distance is not None, _stop(snapshot.gate)
-    rows: list[_Row] = [[("gate ", "dim"), (why, "watch")]] if why else []
-    acts = watch is not None and watch.triggers and held
+def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
+    """Return why it is unknown, why nothing enters, what the guard did last and does next."""
+    safety, watch = snapshot.safety, snapshot.watch
+    rows: list[_Row] = []
+    if safety.doubt:
+        words = f"{safety.doubt}: the figures in grey were known last"
+        rows.append([("unknown ", "dim"), (words, "watch")])
+    if why := _stop(snapshot.gate)[1]:
+        rows.append([("gate ", "dim"), (why, "watch")])
+    acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
-    if last is not None and not (low and why):
-        # A rung is red for half a minute of event time.
+    low = height <= _LOW
+    if (last := safety.last) is not None and not (low and why):
+        # What has just been done goes first, and is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
-        done = (last.why, "danger" if new else "watch")
-        rows.append([(f"last rung {_clock(last.at)} ", "dim"), done])
-    if not low or not (acts or why):
-        rows.append([("next rung ", "dim"), _next_rung(snapshot)])
-    # What the digits, the figures and the bar leave is for the ends of these lines.
-    lines, spare = list[_Row](), max(height - len(rows) - (6 if low else 9), 0)
+        done: _Row = [(f"last step {_clock(last.at)} ", "dim"),
+                      (sign_text(last.why), "danger" if new else "watch")]  # fmt: skip
+        rows.insert(0 if new else len(rows), done)
+    if not low or not rows:
+        rows.append([("next step ", "dim"), _next_rung(snapshot)])
+    return rows[:2] if low else rows
+
+
+def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
+    """Break rows into lines that are not cut, as far as there is room."""
+    lines, spare = list[_Row](), max(high - len(rows), 0)
     for row in rows:
         wrapped = _wrapped(row, width, spare)
         lines, spare = lines + wrapped, spare - len(wrapped) + 1
@@ -3600,7 +4125,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     if not plan.rungs:
         return f"none: {plan.why}", "watch"
     rung = plan.rungs[0]
-    what = f"{rung.words}, {rung.ends}"
+    what = sign_text(f"{rung.words}, {rung.ends}")
     if rung in due(plan, plan.distance_next):
         return f"due now: {what}", "danger"
     return f"below {percent_text(rung.fires_below)}: {what}", ""
@@ -3609,13 +4134,14 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
 class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
 
-    `costs` are what it has paid so far.
+    `costs` are what it has paid so far. In `doubt` its price is not that of now.
     """
 
     row: PositionFigures
     away: float | None
     act_below: float | None
     digits: tuple[int, int]
+    doubt: bool
     costs: HeldCosts
 
     @property
@@ -3625,8 +4151,9 @@ class _PositionRow(NamedTuple):
 
 def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    safety = snapshot.safety
+    margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
     costs = {row.ticker: row for row in snapshot.held}
-    margin, act = snapshot.safety.margin, snapshot.safety.act_below
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -3640,6 +4167,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
             away(row),
             act,
             digits.get(row.ticker, _grid(None)),
+            doubt,
             costs.get(row.ticker, HeldCosts(ticker=row.ticker)),
         )
         for row in snapshot.positions
@@ -3658,7 +4186,9 @@ def _liquidation(held: _PositionRow) -> _Cell:
 
 
 def _away(held: _PositionRow) -> _Cell:
-    return percent_text(held.away), _alarm(held.away, held.act_below)[1]
+    style = _alarm(held.away, held.act_below)[1]
+    # What was known last is no alarm, and no comfort.
+    return percent_text(held.away), "dim" if held.doubt else style
 
 
 def _away_bar(held: _PositionRow) -> _Cell:
@@ -3674,31 +4204,34 @@ def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
 
-_POSITION_COLUMNS: Final = (
-    _TICKER,
-    _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-    _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
-    _Column("entry_price", 10, lambda held: _price(held, held.row.entry_price), 3),
-    _Column("oracle_price", 10, lambda held: _price(held, held.row.oracle_price), 2),
-    _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
-    _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
-    _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
-    _Column(
-        "returned",
-        8,
-        lambda held: (_percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]),
-        9,
-    ),
-    _Column("liquidation_price", 10, _liquidation, 1),
-    _Column("distance", 8, _away),
-    _Column("", 10, _away_bar, 5),
-    # Risk counts what the next hour costs; on screens, it is what it brings.
-    _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
-    _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
-    _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-    _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-)
-_POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
+def _position_columns(snapshot: Snapshot) -> list[_Column]:
+    # Of a market whose tick is small the last digits are those that move: none is cut.
+    rows = _position_rows(snapshot)
+    prices = [(held, x) for held in rows for x in (held.row.entry_price, held.row.oracle_price)]
+    wide = max([10, *(len(_price(held, price)[0]) for held, price in prices)])
+    return [
+        _TICKER,
+        _Column("side", 5, lambda held: _side(held.row.size), 0, True),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
+        _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("returned", 8, lambda held: (
+            _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]), 9),
+        _Column("liquidation_price", wide, _liquidation, 1),
+        _Column("distance", 8, _away),
+        _Column("", 10, _away_bar, 5),
+        # Risk counts what the next hour costs; on screens, it is what it brings.
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
+        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+    ]  # fmt: skip
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
@@ -3753,12 +4286,14 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    of = None
+    if part.deposited is not None:
+        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
     gain = None
     if part.equity and part.deposited:
         gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
-        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (0, [(f"{now} USDC", "bold")]),
         (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
@@ -3863,7 +4398,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
 # each formula with the figures in it, so that a person comes to the same. The figures are risk's.
 
 
-def _account_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+def _reckoned_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw the account's sums, and how the distance comes of them."""
     margin, rows = snapshot.safety.margin, snapshot.margins
     if margin is None:
@@ -4032,8 +4567,69 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
 
 
 _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
-                        "no open position is known", "ticker", above=_account_rows,
+                        "no open position is known", "ticker", above=_reckoned_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
+
+# === Accounts ===
+# The accounts that are watched, without a key: how far each is from liquidation, and whose word
+# that is. The dashboard shows one of them; here they stand side by side.
+
+
+def _account_name(row: AccountRow) -> _Cell:
+    owner, slash, number = row.id.partition("/")
+    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
+    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+
+
+def _account_state(row: AccountRow) -> _Cell:
+    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    if row.trouble or row.positions is None:
+        return _state("UNKNOWN", "danger" if row.positions else "watch")
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+
+
+def _account_distance(row: AccountRow) -> _Cell:
+    flat = row.positions == 0 and not row.trouble
+    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
+
+
+def _account_source(row: AccountRow) -> _Cell:
+    if row.block is not None:
+        return f"chain, block {row.block}", "good"
+    at = "" if row.height is None else f", block {row.height}"
+    return f"indexer only{at}", "watch"
+
+
+_ACCOUNT_COLUMNS: Final = (
+    _Column("account", 22, _account_name, 0, True),
+    _Column("state", 8, _account_state, 1, True),
+    _Column("distance", 9, _account_distance),
+    _Column("", 10, lambda row: (
+        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
+        if row.positions else " " * 10, _account_state(row)[1]), 8),
+    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
+    _Column("profit", 11, lambda row: _signed(row.profit), 5),
+    _Column("24 h", 11, lambda row: _signed(row.day), 6),
+    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
+    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
+    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
+    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
+    _Column("source", 29, _account_source, 2, True),
+)  # fmt: skip
+
+
+def _account_lines(row: AccountRow, high: int) -> list[_Row]:
+    """Draw what an account did before, below all of them, if there is room."""
+    lines: list[_Row] = [[(line, "")] for line in row.lines]
+    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+
+
+_ACCOUNTS: Final = _Table(
+    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
+    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
+    below=lambda row: row.trouble,
+    foot=lambda snapshot, row, width, high: _account_lines(row, high),
+)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4071,6 +4667,8 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return _UNSEEN
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
+    if safety.doubt:
+        word, style = _state("UNKNOWN", "watch")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
@@ -4091,7 +4689,7 @@ def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
     count, enough = len(plan.rungs), "" if plan.is_enough else ", not enough"
     end = f"from {percent_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
     cost = f"{_figure(_usdc(plan.cost))} USDC"
-    return _pairs(width, (f"{count} rung{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
+    return _pairs(width, (f"{count} step{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
 
 
 _UNSEEN: Final[list[_Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
@@ -4158,7 +4756,7 @@ def _costs(step: _Step) -> str:
     return " · ".join(parts)
 
 
-_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
+_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no step is planned", "ticker",
                       _plan_rows, _costs, gap=1)  # fmt: skip
 
 # === Stress ===
@@ -4241,7 +4839,7 @@ def _position_words(
     never = position.liquidation_price is None and position.distance == math.inf
     parts = [
         f"{_side(holding.quantums)[0]} {size} at {oracle}",
-        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
+        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} usual hours",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
         f"{_percent(position.share)} of gross",
@@ -4309,14 +4907,14 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     lacking = dict.fromkeys((*table.unknown, *figures.unknown))
     return [
         [(f"{word} {percent_text(distance)}  ", style), *_pairs(
-            width - len(word) - 12, ("sigmas of an hour", _figure(figures.sigmas, 1)),
+            width - len(word) - 12, ("usual hours away", _figure(figures.sigmas, 1)),
             ("usage", _percent(margin.usage if margin else None)), _seen(watch))],
-        _pairs(width, ("funding_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
+        _pairs(width, ("funding_usdc_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
               ("funding_1d", f"{_figure(_usdc(figures.funding_1d, -1), 2, sign=True)} USDC"),
               ("funding_distance_1d", _percent(figures.funding_distance_1d, 3)),
               ("hours_to_breach", alone)),
         _pairs(width, ("largest", f"{figures.largest or _UNKNOWN} {share}"),
-              ("herfindahl", _figure(figures.herfindahl)),
+              ("concentration", _figure(figures.herfindahl)),
               ("long_notional", _figure(_usdc(figures.long_notional), 0)),
               ("short_notional", _figure(_usdc(figures.short_notional), 0)),
               ("net_notional", _figure(_usdc(figures.net_notional), 0, sign=True))),
@@ -4339,7 +4937,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "m": "margin",
+    "g": "walk", "p": "performance", "m": "margin", "u": "accounts", "l": "link",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4356,24 +4954,25 @@ _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     head = snapshot.header
-    word = head.mode.upper() or "MODE UNKNOWN"
-    style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
     speed = "" if head.speed is None else f" {_TIMES}{head.speed:g}"
-    speed, style = (f"{speed} PAUSED", "paused") if view.paused else (speed, style)
+    badge = _badge(head, speed, view.paused)
     live = head.connection.startswith("live")
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
         *([(0, stop[:1])] if stop else []),
-        (0, [(f" {word}{speed} ", style)]),
+        (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
+        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
-        (2, [(link, "good" if live else "watch")]),
+        *([(2, [(link, "good")])] if live else []),
         (3, _named("lag_p99_ms", _figure(head.lag_p99_ms, 1, unit=" ms"))),
         (4, _named("data_age_s", _figure(head.data_age_s, 1, unit=" s"))),
         (7, _named("frames_per_s", _figure(head.frames_per_s, 0, unit=" f/s"))),
@@ -4381,7 +4980,25 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (10, _named("cpu_percent", _figure(head.cpu_percent, 0, unit=" %"))),
         (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
+    parts = [(rank, row) for rank, row in parts if any(text for text, _ in row)]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+# A badge for each mode; real money has the loudest.
+_MODES: Final = ("trade", "replay", "paper", "watch", "live")
+
+
+def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
+    """Word what a run is: REPLAY, PAPER, WATCH, or TRADE with the network that takes the money."""
+    word = head.mode.upper() or "MODE UNKNOWN"
+    style = next((name for name in _MODES if name.upper() in word), "bold")
+    if style == "trade":
+        # Of a network and its markets the first word is the network.
+        network = head.source.split(" ")[0].upper()
+        word = f"!! {word} {network}".rstrip() + " !!" if network not in word else f"!! {word} !!"
+    return (
+        (f" {word}{speed} PAUSED ", "paused") if paused else (f" {word}{speed} ", f"mode {style}")
+    )
 
 
 def _late(seconds: float) -> str:
@@ -4446,56 +5063,98 @@ def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
 
 # === Layout ===
 # Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
-# by their names alone, and reads nothing of what they show.
+# by their names alone, and of what they show how many rows it takes.
 
 
 class _Band(NamedTuple):
-    """Panels side by side: the least and the wanted height, and a share of what is over."""
+    """Panels side by side: the least and the wanted height, and a share of what is over.
+
+    What the panels in `by` show makes a band no higher than they need.
+    """
 
     least: int
     wanted: int
     share: int
     names: tuple[tuple[str, float], ...]
+    by: tuple[str, ...] = ()
 
 
-_STACK: Final = (
-    _Band(4, 6, 1, (("positions", 1.0),)),
-    _Band(4, 9, 2, (("markets", 1.0),)),
-    _Band(4, 6, 1, (("decisions", 1.0),)),
-    _Band(4, 7, 1, (("tape", 1.0),)),
-)
+_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
+    (230, 64, (
+        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _BOTH,
+        _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
+        _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
+        _Band(6, 9, 0, (("wire", 0.36), ("quality", 0.32), ("speed", 0.32))),
+        _TAPES,
+    )),
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
-        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
-        _Band(7, 11, 2, (
-            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
-        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
+        _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
+        _Band(6, 8, 0, (
+            ("signals", 0.28), ("wire", 0.26), ("quality", 0.24), ("speed", 0.22))),
+        _TAPES,
     )),
     (140, 42, (
-        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
-        _STACK[0],
-        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
-        *_STACK[2:],
+        _Band(9, 11, 0, (("safety", 0.52), ("equity", 0.48))),
+        _HELD,
+        _SEEN,
+        _Band(8, 10, 2, (("candles", 0.62), ("book", 0.38))),
+        _TAPES._replace(names=(("tape", 1.0),)),
     )),
-    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
-    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
-    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
+    (110, 32, (
+        _Band(8, 10, 0, (("safety", 0.58), ("equity", 0.42))),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(6, 9, 2, (("candles", 0.6), ("book", 0.4))),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (60, 38, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(4, 8, 1, (("equity", 1.0),)),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(4, 6, 1, (("decisions", 1.0),)),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (0, 0, (
+        _Band(1, 10, 0, (("safety", 1.0),)),
+        _Band(1, 1, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(3, 6, 2, (("tape", 1.0),)),
+    )),
 )  # fmt: skip
 
 
-def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
+def _bands(
+    alone: str, width: int, height: int, needs: Callable[[str], int]
+) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Yield (height, panels with widths) from top to bottom, filling the space exactly.
+
+    `needs` is how many rows a panel that sizes its band takes with its frame.
+    """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
     for high, band in zip(_heights(bands, height), bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
         yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]  # integers
+
+
+def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    if not band.by:
+        return band
+    return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
 
 
 def _heights(bands: Sequence[_Band], height: int) -> list[int]:
@@ -4519,20 +5178,23 @@ _FULL: Final = Theme()
 
 
 class _Panel(NamedTuple):
-    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
+    """A panel: its title, what draws it, a note beside the title, its frame's style, its rows."""
 
     title: str
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
+    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
 
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
     "equity": _Panel("equity", _equity_rows),
-    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
-    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
+                        rows=lambda snapshot: len(snapshot.positions) + 1),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets),
+                      rows=lambda snapshot: len(snapshot.markets) + 1),
     "signals": _Panel("signals", _SIGNALS),
     "decisions": _Panel("decisions", _DECISIONS),
     "orders": _Panel("orders and fills", _ORDERS),
@@ -4540,6 +5202,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
@@ -4555,6 +5218,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -4623,7 +5287,11 @@ def dashboard(
 
     alone = "help" if view.help else "why" if view.why else view.panel
     rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0)):
+
+    def needs(name: str) -> int:
+        return _PANELS[name].rows(snapshot) + 2  # with its frame
+
+    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0), needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))

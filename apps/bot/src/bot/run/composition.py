@@ -359,6 +359,7 @@ class Bot:
 
         What is of this process stays, as the machine's figures, and so does what a person chose.
         """
+        untrace(self)  # it stands around the streams that end here
         shown, journal = self.shown, self.journal
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)

@@ -18,6 +18,7 @@ from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
+from bot.run.feeds import Feeds
 from bot.run.links import Links
 from bot.run.marks import Marks
 from bot.run.way import Way
@@ -50,6 +51,7 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        self.feeds = Feeds()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
@@ -72,13 +74,14 @@ class Shown:
         self._trades: tuple[object, TradeFigures] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
-        return vars(self) | {"_watch": None}
+        """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
+        return vars(self) | {"_watch": None, "way": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
+        self.feeds.take(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
         if self.links is not None:

@@ -217,7 +217,7 @@ class Way:
             },
             "account": {
                 "size": float(held.size) if held is not None else 0.0,
-                "open": float(len(account.open_orders)),
+                "open_orders": float(len(account.open_orders)),
             },
         })  # fmt: skip
 

@@ -37,6 +37,7 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.link import link_of
 from bot.screen.walks import margins, performance, walk
 from bot.screen.way import way_of
 
@@ -232,6 +233,7 @@ _FIELDS: Final = {"margin": "margins"}
 _TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
+    "link": lambda bot, _: link_of(bot),
     "funding": _funding,
     "prices": _prices,
     "signals": _signals,
