@@ -676,7 +676,8 @@ class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
-    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    `weights` are those of the signals that it averages, `thresholds` its settings by name, `look`
+    is how it last ranked all markets, None if it ranks none.
     """
 
     title: str
@@ -687,6 +688,7 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     fees_usdc: float | None = None
     weights: Mapping[str, float] = {}
     thresholds: Mapping[str, float] = {}
+    look: Look | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -1127,6 +1129,11 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -1936,19 +1943,6 @@ def _target(row: Decision) -> _Cell:
     return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 5, lambda row: (row.id, "key"), 0, True),
-    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
-            0, True),
-    _Column("", 23, _target, 0, True),
-    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
-    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
-    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
-
-
 def _event(row: TapeRow) -> _Cell:
     """Return the word of an event: of what the guard did, which way."""
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
@@ -2181,7 +2175,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
         _Column("off best", 11, off_best, 2),
-        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
     ], width, 2)  # fmt: skip
@@ -2246,7 +2240,8 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
     ]
     room = height - 2 - len(tail)
     inputs = _input_rows(decision, by, width)[: max(room, 0)]
-    return [[], title, *inputs, *tail][:height]
+    ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
+    return [[], title, *inputs, *tail, *ranking][:height]
 
 
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
@@ -2296,6 +2291,20 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
     return rows
 
 
+def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    rows: list[_Row] = []
+    for place, row in enumerate(look.markets if look is not None else (), 1):
+        own = row.ticker == ticker
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (stands, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
 _STRATEGIES: Final = _Table(
     "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
@@ -2331,7 +2340,7 @@ def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
         (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
-        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+        (_ranking_rows(walk.look, walk.decision.ticker, width), 1), (_reason_rows(walk, width), 1),
     ]  # fmt: skip
 
 
@@ -2458,23 +2467,6 @@ def _got(ranked: Ranked) -> _Cell:
     return f"has {has}, gets {gets}, all that it wants", ""
 
 
-def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
-    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
-    if walk.look is None:
-        return []
-    rows: list[_Row] = []
-    for place, row in enumerate(walk.look.markets, 1):
-        own = row.ticker == walk.decision.ticker
-        mark = "●" if own else " "
-        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
-        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
-        rows.append([
-            (place_of, "bold" if own else ""),
-            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
-        ])  # fmt: skip
-    return _step("ranking", *rows) if rows else []
-
-
 def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
     lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
     return _step("reasons", *([(line, "")] for line in lines)) if lines else []
@@ -2596,6 +2588,27 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+
+def _decision_foot(snapshot: Snapshot, row: Decision, width: int, height: int) -> list[_Row]:
+    """Walk through a decision where its panel is shown alone."""
+    walk = next((walk for walk in snapshot.walk.rows if walk.id == row.id), None)
+    # In less room than that the list says more.
+    return [] if walk is None or height < 8 else _walk_rows(snapshot, walk, width, height)
+
+
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+            0, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+), "no decision yet", below=lambda row: " · ".join(row.reasons), foot=_decision_foot,
+    history=True)  # fmt: skip
+
 # === Performance ===
 # What the trades came to, one by one and together, how large they were and how long they lasted,
 # and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
@@ -2705,11 +2718,6 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
         ])  # fmt: skip
     queue = f"a resting order waits {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
-
-
-def _less(cost: float | None) -> float | None:
-    """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
 
 
 def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:

@@ -229,7 +229,7 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
 # The parts that have another name than their panel.
-_FIELDS: Final = {"margin": "margins"}
+_FIELDS: Final = {"margin": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
@@ -239,6 +239,7 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
+    "decisions": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
     "margin": lambda bot, _: margins(bot),
 }

@@ -175,12 +175,6 @@ def _strategies(bot: Bot) -> Iterator[Any]:
     yield from strategy.strategies if isinstance(strategy, Allocator) else filter(None, [strategy])
 
 
-def newest_look(bot: Bot) -> Look | None:
-    """Return how all markets stood in the newest look of a strategy that ranks them."""
-    looks = (getattr(strategy, "looked", None) for strategy in _strategies(bot))
-    return next(filter(None, looks), None)
-
-
 # === What it came to ===
 
 
