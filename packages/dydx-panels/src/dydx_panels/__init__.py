@@ -30,10 +30,11 @@ real samples, each with the frame that it came from. The sections, in order:
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
-- Margin: what each position requires, and every figure that a distance was computed from.
 - Accounts: those that are watched, a row each.
+- Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
+- Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
@@ -54,11 +55,11 @@ __all__ = [
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
     "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
-    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart",
-    "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
-    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
-    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
+    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
+    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
+    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
+    "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -80,7 +81,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, TypeGuard, cast
 
@@ -1032,6 +1033,7 @@ _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
     "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+_ASCII.update(str.maketrans("◆■┤", "dy+"))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
@@ -1042,7 +1044,7 @@ _ASCII.update(
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -4142,7 +4144,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
 class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
 
-    `costs` are what it has paid so far. In `doubt` its price is not that of now.
+    In `doubt` its price is not that of now; `costs` are what it has paid so far.
     """
 
     row: PositionFigures
@@ -4208,6 +4210,10 @@ def _notional(row: PositionFigures) -> float | None:
     return None if row.net_notional is None else abs(row.net_notional) / 1e6
 
 
+def _returned(held: _PositionRow) -> _Cell:
+    return _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]
+
+
 def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
@@ -4226,8 +4232,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
         _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
-        _Column("returned", 8, lambda held: (
-            _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]), 9),
+        _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away),
         _Column("", 10, _away_bar, 5),
@@ -4401,12 +4406,72 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
 
 
+# === Accounts ===
+# The accounts that are watched, without a key: how far each is from liquidation, and whose word
+# that is. The dashboard shows one of them; here they stand side by side.
+
+
+def _account_name(row: AccountRow) -> _Cell:
+    owner, slash, number = row.id.partition("/")
+    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
+    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+
+
+def _account_state(row: AccountRow) -> _Cell:
+    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    if row.trouble or row.positions is None:
+        return _state("UNKNOWN", "danger" if row.positions else "watch")
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+
+
+def _account_distance(row: AccountRow) -> _Cell:
+    flat = row.positions == 0 and not row.trouble
+    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
+
+
+def _account_source(row: AccountRow) -> _Cell:
+    if row.block is not None:
+        return f"chain, block {row.block}", "good"
+    at = "" if row.height is None else f", block {row.height}"
+    return f"indexer only{at}", "watch"
+
+
+_ACCOUNT_COLUMNS: Final = (
+    _Column("account", 22, _account_name, 0, True),
+    _Column("state", 8, _account_state, 1, True),
+    _Column("distance", 9, _account_distance),
+    _Column("", 10, lambda row: (
+        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
+        if row.positions else " " * 10, _account_state(row)[1]), 8),
+    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
+    _Column("profit", 11, lambda row: _signed(row.profit), 5),
+    _Column("24 h", 11, lambda row: _signed(row.day), 6),
+    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
+    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
+    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
+    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
+    _Column("source", 29, _account_source, 2, True),
+)  # fmt: skip
+
+
+def _account_lines(row: AccountRow, high: int) -> list[_Row]:
+    """Draw what an account did before, below all of them, if there is room."""
+    lines: list[_Row] = [[(line, "")] for line in row.lines]
+    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+
+
+_ACCOUNTS: Final = _Table(
+    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
+    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
+    below=lambda row: row.trouble,
+    foot=lambda snapshot, row, width, high: _account_lines(row, high),
+)  # fmt: skip
 # === Margin ===
 # What each position requires, and where its liquidation price and the account's distance come from:
 # each formula with the figures in it, so that a person comes to the same. The figures are risk's.
 
 
-def _reckoned_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+def _required_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw the account's sums, and how the distance comes of them."""
     margin, rows = snapshot.safety.margin, snapshot.margins
     if margin is None:
@@ -4575,69 +4640,8 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
 
 
 _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
-                        "no open position is known", "ticker", above=_reckoned_rows,
+                        "no open position is known", "ticker", above=_required_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
-
-# === Accounts ===
-# The accounts that are watched, without a key: how far each is from liquidation, and whose word
-# that is. The dashboard shows one of them; here they stand side by side.
-
-
-def _account_name(row: AccountRow) -> _Cell:
-    owner, slash, number = row.id.partition("/")
-    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
-
-
-def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
-    if row.trouble or row.positions is None:
-        return _state("UNKNOWN", "danger" if row.positions else "watch")
-    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
-
-
-def _account_distance(row: AccountRow) -> _Cell:
-    flat = row.positions == 0 and not row.trouble
-    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
-
-
-def _account_source(row: AccountRow) -> _Cell:
-    if row.block is not None:
-        return f"chain, block {row.block}", "good"
-    at = "" if row.height is None else f", block {row.height}"
-    return f"indexer only{at}", "watch"
-
-
-_ACCOUNT_COLUMNS: Final = (
-    _Column("account", 22, _account_name, 0, True),
-    _Column("state", 8, _account_state, 1, True),
-    _Column("distance", 9, _account_distance),
-    _Column("", 10, lambda row: (
-        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
-        if row.positions else " " * 10, _account_state(row)[1]), 8),
-    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
-    _Column("profit", 11, lambda row: _signed(row.profit), 5),
-    _Column("24 h", 11, lambda row: _signed(row.day), 6),
-    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
-    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
-    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
-    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
-    _Column("source", 29, _account_source, 2, True),
-)  # fmt: skip
-
-
-def _account_lines(row: AccountRow, high: int) -> list[_Row]:
-    """Draw what an account did before, below all of them, if there is room."""
-    lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
-
-
-_ACCOUNTS: Final = _Table(
-    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
-    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
-    below=lambda row: row.trouble,
-    foot=lambda snapshot, row, width, high: _account_lines(row, high),
-)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4935,6 +4939,67 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
+# === Timeline ===
+# One row for a whole recording: where it is, how far it was seen, and what happened on the way.
+
+_TIMELINE_HEIGHT: Final = 30  # the least screen that has a row to spare
+# Of several marks in one cell the first of these is drawn.
+_SIGNS: Final[dict[str, tuple[str, str, str]]] = {
+    "liquidated": ("▼", "danger", "liquidated"), "reduce": ("▲", "watch", "guard"),
+    "act": ("■", "watch", "yours"), "gate": ("!", "watch", "gate"), "loss": ("○", "watch", "lost"),
+    "decision": ("◆", "title", "decision"), "fill": ("●", "up", "fill"),
+    "denied": (_TIMES, "dim", "refused"),
+}  # fmt: skip
+_BY_RANK: Final = {kind: rank for rank, kind in enumerate(_SIGNS)}
+
+
+def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    part = snapshot.timeline
+    if part is None:
+        return [[("only a recording that is replayed has a timeline", "dim")]]
+    whole_s = (part.ends - part.began) / 1e9
+    left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
+    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    legend: _Row = [
+        cell
+        for sign, style, word in _SIGNS.values()
+        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
+    ]
+    if _row_cells(legend) > width - 140:
+        legend = []
+    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+
+
+def _row_cells(row: _Row) -> int:
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
+def _marked(part: TimelinePart, room: int) -> _Row:
+    """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
+    cells: list[tuple[str, str]] = [(" ", "")] * room
+    seen = min(int(part.seen * room) + 1, room)
+    cells[:seen] = [("─", "faint")] * seen
+    ranks: dict[int, int] = {}
+    for share, kind in part.marks:
+        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        if rank < ranks.get(cell, len(_SIGNS)):
+            ranks[cell] = rank
+            cells[cell] = _SIGNS[kind][:2]
+    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    return [
+        ("".join(text for text, _ in run), style)
+        for style, run in groupby(cells, key=lambda cell: cell[1])
+    ]
+
+
+def _spent(seconds: float) -> str:
+    """Write how long something took as hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 # === Header and footer ===
 # The keys, and what is drawn above and below the panels or over them: mode, moment and health on
 # the first row, keys or a question on the last, help, and why. What a key does is the bot's.
@@ -4945,7 +5010,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "m": "margin", "u": "accounts", "l": "link",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4955,6 +5020,9 @@ _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), ("esc", "", "close what is open"),
     (".", "", "pause after the next decision"),
+    (",", "", "go back to the decision before, in a replay"),
+    ("[ ]", "", "go a minute back or on, in a replay"),
+    ("home/end", "", "go to the start or the end, in a replay"),
     ("s", "", "save the screen as SVG"),
     ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip
@@ -5227,6 +5295,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -5299,8 +5368,12 @@ def dashboard(
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0), needs):
+    timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
+    inside = max(height - 2 - timed, 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    if timed:
+        rows.append((cached("timeline", width, 1)[0],))
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
 

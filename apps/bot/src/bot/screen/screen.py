@@ -193,7 +193,10 @@ class Screen:
         self.draw()
         self.line.show("")
         self._due_draw_ns = 0
-        return self._keys.empty() or self._keys.get() not in ("\x1b", "q", "\x03")
+        key = "" if self._keys.empty() else self._keys.get()
+        if key != "\x1b":
+            self._answer(key)
+        return key != "\x1b" and not self._ends_or_leaves()
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
