@@ -3,14 +3,15 @@
 from decimal import Decimal
 
 import pytest
+from bot.report.why import chain, details
 from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import AccountFill, AccountUpdate, CancelRequest, OrderState, Subaccount, replay
 from dydx_data import DataState
-from dydx_panels import Snapshot
-from dydx_risk import Approved, Withdraw
+from dydx_panels import IN_FLIGHT, Snapshot
+from dydx_risk import Approved, Denied, PositionFigures, Withdraw
 
 ME = Subaccount("dydx1me", 0)
 
@@ -118,6 +119,46 @@ def test_margins_add_up_to_the_accounts(holds: Bot) -> None:
     assert sum(parts) == margin.sensitivity
     assert {row.ticker for row in snapshot.held} == {row.ticker for row in snapshot.positions}
     assert all((row.fees or 0) < 0 for row in snapshot.held)
+
+
+# === Why ===
+
+
+def test_a_verdict_names_the_positions_and_prices_it_was_judged_by(ran: Bot) -> None:
+    """With their margins, and the frames that the prices came from."""
+    entry = ran.journal.find("V5")
+    assert entry is not None
+    lines = chain(entry, ran.journal, None)
+
+    [held] = [line.strip() for line in lines if "held ETH-USD" in line]
+    assert held.startswith("held ETH-USD long 4.381 at oracle price 3120.03524 (frame #16): ")
+    assert "maintenance margin 164.03 USDC; liquidated at 855.658, 72.5 % away" in held
+    assert next(line for line in lines if line.startswith("wire")).startswith(
+        "wire: frames #1, #16,"
+    )
+
+
+def test_two_free_collaterals_differ_by_what_is_in_flight_and_say_so(ran: Bot) -> None:
+    """The first entry of a run has nothing in flight beside it; the second one has."""
+    entries = [ran.journal.find(id_) for id_ in ("V1", "V2")]
+
+    noted = [IN_FLIGHT in "".join(details(entry.value)) for entry in entries if entry is not None]
+
+    assert noted == [False, True]
+
+
+def test_what_was_held_at_an_unknown_price_is_unknown() -> None:
+    """Its figures are None, and no 0 stands for them."""
+    row = PositionFigures(ticker="A-USD", size=Decimal(-2), unknown=("A-USD: no oracle price",))
+    journal = Journal()
+    journal.judged(
+        Denied(id="V1", ticker="A-USD", decision=None, seq=1, at=1, reason="STALE", why="old"),
+        held=[row],
+    )
+    entry = journal.find("V1")
+    assert entry is not None
+
+    assert "       held A-USD short 2: A-USD: no oracle price" in chain(entry, journal, None)
 
 
 # === Orders of a journal ===

@@ -15,7 +15,7 @@ from dydx_panels import (
     panel,
     selectable,
 )
-from dydx_risk import Denied
+from dydx_risk import Approved, Denied
 from dydx_signals import Score
 from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import given, settings
@@ -199,3 +199,13 @@ def test_a_strategy_shows_how_it_ranked_all_markets(full: Snapshot) -> None:
     assert " 2 SOL-USD    31.0 held 12 s < 30 s" in text
     assert " 3 BTC-USD    52.0 score 52.0 < 60 to go long" in text
     assert "-2.50" in text
+
+
+def test_a_verdict_that_counts_what_is_in_flight_says_so(full: Snapshot) -> None:
+    """Its words then have another free collateral than its margin."""
+    row = full.walk.rows[0]
+    assert isinstance(row.verdict, Approved)
+    verdict = replace(row.verdict, why="buy: free collateral 9,000.00 becomes 8,000.00")
+
+    assert "count orders in flight" in drawn((replace(row, verdict=verdict),), 200)
+    assert "count orders in flight" not in drawn((row,), 200)
