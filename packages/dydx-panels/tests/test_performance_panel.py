@@ -88,7 +88,7 @@ def test_before_an_hour_is_over_the_curve_knows_the_drawdown(full: Snapshot) -> 
     )
 
     assert "drawdown -412.50 USDC" in drawn(shown)
-    assert "4.1 % of equity, of the run" in drawn(shown)
+    assert "412.50 USDC, 4.1 % of equity, of the run" in drawn(shown)
 
 
 def test_nothing_traded_is_no_zero() -> None:

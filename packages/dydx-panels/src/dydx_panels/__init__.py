@@ -953,10 +953,10 @@ _WORDS: Final = {
     "move_percent": "move in %",
     # The paper venue
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
-    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "average_loss": "average loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
     "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
-    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "hours at an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
@@ -2636,12 +2636,12 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw what trading came to; what nobody counted is unknown."""
     part = snapshot.performance
     did, trades = part.performance, part.trades
-    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
-    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
-        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
-        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    rows = (
+        _counted_rows(part, width) if did is None
+        else _performance_rows(did, snapshot.equity, width)
+    )  # fmt: skip
+    if did is None:
+        rows.insert(1, _fall_row(snapshot.equity, width))
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -2649,19 +2649,29 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     return [*rows, []]
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
+def _fall_row(equity: EquityPart, width: int) -> _Row:
+    """Draw the deepest fall of the run, as its curve has it by the second."""
+    fall, share = equity.deepest, equity.deepest_share
+    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
+
+
+def _performance_rows(did: Performance, equity: EquityPart, width: int) -> list[_Row]:
     """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    # The account's own points are an hour apart; before the second, the run's are there.
+    fell = [
+        ("max_drawdown", _figure(-(_usdc(did.max_drawdown) or 0.0), sign=True, unit=" USDC")),
+        ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)),
+        ("drawdown_ns", _figure(did.drawdown_ns / 3.6e12, 1, unit=" h")),
+    ]
+    fall = _fall_row(equity, width) if did.max_drawdown_ratio is None else _pairs(width, *fell)
     return [
         _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
                ("profit_factor", _figure(did.profit_factor)),
                ("average_win", _figure(_usdc(did.average_win), sign=True)),
                ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
-        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        fall,
         _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
                ("annual", "from 24 hourly returns on")),
         _pairs(width, ("exposure", _percent(did.exposure)),
@@ -2836,11 +2846,13 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
     extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(_performance_rows(venue.performance, width) if venue.performance else []),
-        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *(_performance_rows(venue.performance, snapshot.equity, width)
+          if venue.performance else []),
+        _pairs(width, ("fee rates", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
         *([_pairs(width, *extras)] if extras else []),
         _named("refusals", refused, "watch" if venue.refusals else ""),
-        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), sign=True, unit=" USDC")),
+               ("owed", owed)),
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
@@ -2851,9 +2863,9 @@ _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
         _TICKER,
-        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("filled, USDC", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("confirmed", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("not confirmed", 13, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
