@@ -574,7 +574,7 @@ def test_a_figure_that_is_not_known_reads_unknown() -> None:
     row = PositionFigures(ticker="ETH-USD", size=Decimal(1), entry_price=Decimal(2))
     text = drawn("positions", Snapshot(positions=(row,), safety=SafetyPart(positions=1)), width=140)
 
-    assert 5 == text.count("unknown")
+    assert 6 == text.count("unknown")
     assert "0.0" not in text.replace("1.000", "")
 
 
@@ -604,7 +604,7 @@ def test_a_position_that_no_price_liquidates_is_not_unknown(full: Snapshot) -> N
 
     assert "none    >999 %" in drawn("positions", known, width=140)
     assert "#ff5548" not in colours("positions", known)
-    assert 2 == drawn("positions", unknown, width=140).count("unknown")
+    assert 4 == drawn("positions", unknown, width=140).count("unknown")
 
 
 def test_a_huge_figure_keeps_its_size() -> None:

@@ -2026,7 +2026,7 @@ def _lasted(ns: float) -> str:
 
 
 def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
+    slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
     waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
     at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
     fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
@@ -2753,25 +2753,41 @@ def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -
     if part.trades is None or height < 3:
         return []
     markets = _market_trade_rows(part.trades, width)
+    fills = _executed_rows(snapshot, min(width, 82))
     if width < 112:
         steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
-                         (markets, 0)]  # fmt: skip
+                         (markets, 0), (fills, 0)]  # fmt: skip
         return [[], *_squeezed(steps, height - 1)]
     half = 84
     right = _bar_rows(part.trades, width - half)
-    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    left = _squeezed(
+        [(_cost_rows(part, half), 2), ([[], *markets], 0), ([[], *fills], 0)], height - 1
+    )
     return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _executed_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """List the newest fills beside mid."""
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    rows: list[_Row] = [[("NEWEST FILLS", "dim")]] if snapshot.performance.executions else []
+    for fill in snapshot.performance.executions:
+        head: _Row = [
+            (f"{_clock(fill.at)} ", "dim"), (f"{fill.ticker[:9]:<10}", "bold"),
+            (f"{wording(fill.side):<5}", _STATES.get(fill.side, "")),
+        ]  # fmt: skip
+        rows.append([*head, *_fill_row(fill, digits.get(fill.ticker, _grid(None)), width - 24)])
+    return rows
 
 
 def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
     """Draw how many trades came to how much."""
     most = max((count for *_, count in trades.bars), default=0) or 1
-    room = max(min(width - 30, 40), 4)
+    room = max(min(width - 19, 40), 4)
     rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
     for low, high, count in trades.bars:
         bar = _gauge(count / most, room).rstrip("░ ")
         digits = 2 if abs(high - low) < 1 else 0
-        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        scale = f"from {_figure(low, digits):>8} "
         style = "down" if high <= 0 else "up"
         rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
     return rows
@@ -4256,23 +4272,20 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
-        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
         _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away),
-        _Column("", 10, _away_bar, 5),
+        _Column("", 10, _away_bar, 6),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
         _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
         _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
     ]  # fmt: skip
 
-
-_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
-                           "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
@@ -4669,6 +4682,17 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
 _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
                         "no open position is known", "ticker", above=_required_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
+
+
+def _held_foot(snapshot: Snapshot, held: _PositionRow, width: int, height: int) -> list[_Row]:
+    """Draw what a position requires and where its price comes from, where it is shown alone."""
+    row = next((row for row in snapshot.margins if row.ticker == held.ticker), None)
+    return [] if row is None or height < 6 else _formula_rows(snapshot, row, width, height)
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
+                           "no open position is known", "ticker",
+                           foot=_held_foot)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way

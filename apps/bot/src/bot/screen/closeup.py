@@ -229,7 +229,7 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
 # The parts that have another name than their panel.
-_FIELDS: Final = {"margin": "margins", "decisions": "walk"}
+_FIELDS: Final = {"margin": "margins", "positions": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
@@ -242,4 +242,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "decisions": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
     "margin": lambda bot, _: margins(bot),
+    "positions": lambda bot, _: margins(bot),
 }
