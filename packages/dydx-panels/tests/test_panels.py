@@ -406,6 +406,27 @@ def test_a_lost_connection_stands_in_the_header_with_its_reason(full: Snapshot) 
     assert "○ reconnecting 12 s, attempt 3" in drawn("header", lost, width=80, height=1)
 
 
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (30, 8)])
+def test_a_banner_stands_over_the_panels(full: Snapshot, width: int, height: int) -> None:
+    """From edge to edge in the second row; where no room is left there is none."""
+    view = View(banner="GUARD SOLD: sell 0.6 ETH-USD at >= 3,003.4", flash=True)
+    rows = dashboard(full, view, width, height).text.split("\n")
+
+    assert rows[1].startswith(" GUARD SOLD: sell 0.6 ETH")
+    assert len(rows) == height
+    assert {width} == {cell_len(row) for row in rows}
+    assert "GUARD" not in dashboard(full, view, width, 5).text
+
+
+def test_a_flash_draws_every_frame_in_red(full: Snapshot) -> None:
+    """And leaves what stands inside as it is."""
+    frames = [panel("markets", full, 100, 14, View(flash=flash)) for flash in (True, False)]
+    corners = [picture.rows[0][0][0].style for picture in frames]
+
+    assert [style is not None and style.bgcolor is not None for style in corners] == [True, False]
+    assert frames[0].text == frames[1].text
+
+
 @pytest.mark.parametrize(
     ("mode", "badge"),
     [
@@ -561,9 +582,10 @@ def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
 
 def test_the_key_of_a_halt_is_listed_with_what_it_does(full: Snapshot) -> None:
     """The footer names it, what is halted can be resumed, and the help explains its confirmation."""
-    assert "  K halt  " in drawn("footer", full, width=80, height=1)
-    assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
-    assert "K         halt: after a y to confirm; again to resume" in drawn("help", full, height=24)
+    live = replace(full, header=replace(full.header, mode="PAPER", speed=None))
+    assert " K halt  " in drawn("footer", live, width=80, height=1)
+    assert " K resume  " in drawn("footer", replace(live, gate=HALTED), width=80, height=1)
+    assert "K          halt, after a y" in drawn("help", live, height=24)
 
 
 # === Figures ===
@@ -742,7 +764,7 @@ def test_a_message_stands_apart_from_the_keys_behind_it(full: Snapshot) -> None:
     """On a wide screen, too, where keys alone are a cell apart."""
     view = View(message="nothing changes")
 
-    assert "nothing changes  1 safety  2 " in drawn("footer", full, view, 200, 1)
+    assert "nothing changes  space pause  . " in drawn("footer", full, view, 200, 1)
     assert " 1 safety 2 " in drawn("footer", full, width=200, height=1)
 
 
@@ -758,14 +780,15 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     text = dashboard(full, View(help=True), 80, 26).text
     live = replace(full, header=replace(full.header, speed=None))
 
-    assert "+/-       speed" in text
-    assert "3  markets alone" in text
-    assert "f  way out alone" in text
-    assert "up/down   select a row" in text
-    assert "F         close all and halt: after a y to confirm; again for what is left" in text
+    assert "+ -        play faster, slower" in text
+    assert "3 markets" in text
+    assert "f way out" in text
+    assert "up down    select a row" in text
+    assert "F          close all, after a y" in text
     assert "Positions" not in text
-    assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
-    assert "+/- speed" not in dashboard(live, View(), 80, 24).text
+    assert "play faster" not in dashboard(live, View(help=True), 80, 24).text
+    assert "+ - speed" not in dashboard(live, View(), 80, 24).text
+    assert "close all" not in dashboard(full, View(help=True, off=frozenset("F")), 80, 24).text
 
 
 def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:

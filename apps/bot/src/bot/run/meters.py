@@ -58,6 +58,8 @@ class Meters:
         self.cpu_share: float | None = None
         self.frames_per_s: float | None = None
         self.draw_ms: float | None = None
+        # From the frame by which something became of the account until the terminal had it.
+        self.shown = LatencyHistogram()
 
     @property
     def elapsed_s(self) -> float:
