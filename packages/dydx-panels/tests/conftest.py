@@ -353,6 +353,20 @@ def execution(place: int = 0, **fields: object) -> Execution:
     return Execution(**{**known, **fields})  # type: ignore[arg-type]
 
 
+def _orders() -> tuple[OrderRow, ...]:
+    return (
+        order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
+                  age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
+        order_row(),
+        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD", side="SELL", size=0.05,
+                  filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
+                  verdict="V9", by="guard", kind="at once, reduce-only"),
+        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", size=None, filled=0.0, fills=(),
+                  status="rejected", why="the account has not enough collateral", verdict="",
+                  by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
+    )  # fmt: skip
+
+
 def _look() -> Look:
     chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
     return Look(
@@ -520,7 +534,7 @@ def sample() -> Snapshot:
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
         verdicts=_verdicts(),
-        fills=_fills(),
+        orders=_orders(),
         money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),

@@ -16,7 +16,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
-- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Decisions and tape: what was wanted, and all that happened in order.
+- Orders: each as it stands, what of it was filled at which cost, and why the rest was not.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
@@ -65,6 +66,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Decision walk
+    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
@@ -97,6 +100,7 @@ from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, Trad
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
+    Bracket,
     Check,
     Denied,
     Exit,
@@ -119,6 +123,7 @@ from dydx_risk import (
     due,
     percent_text,
     sign_text,
+    usdc_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -734,7 +739,8 @@ class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
-    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    `weights` are those of the signals that it averages, `thresholds` its settings by name, `look`
+    is how it last ranked all markets, None if it ranks none.
     """
 
     title: str
@@ -745,6 +751,7 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     fees_usdc: float | None = None
     weights: Mapping[str, float] = {}
     thresholds: Mapping[str, float] = {}
+    look: Look | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -929,7 +936,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    fills: tuple[TapeRow, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
@@ -1022,11 +1029,10 @@ _WORDS: Final = {
     "move_percent": "move in %",
     # The paper venue
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
-    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "average_loss": "average loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market",
-    "fund": "insurance fund", "tier": "fee tier",
-    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "hours at an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
@@ -1213,6 +1219,11 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -2148,7 +2159,7 @@ _SIGNALS: Final = _Table(
     _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
     foot=_calculation)  # fmt: skip
 
-# === Decisions, orders and tape ===
+# === Decisions and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
 # it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
@@ -2160,47 +2171,25 @@ def _target(row: Decision) -> _Cell:
     return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 5, lambda row: (row.id, "key"), 0, True),
-    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
-            0, True),
-    _Column("", 23, _target, 0, True),
-    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
-    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
-    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
-
-
-def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Return verdicts and fills as one history, newest first."""
-    rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
-    return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
-
-
-def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
-    side = ""
-    if isinstance(verdict, Denied):
-        # Its figures stand in its words; `w` shows all of them.
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
-    elif isinstance(verdict, Withdraw):
-        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
-    else:
-        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
-        only = " reduce-only" if order.reduce_only else ""
-        until = f"block {order.good_til_block}"
-        if order.good_til_block_time:
-            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
-        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
-    kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
-
-
 def _event(row: TapeRow) -> _Cell:
     """Return the word of an event: of what the guard did, which way."""
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
+
+
+_EVENT_COLUMNS: Final = (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 12, _event, 0, True),
+    _Column("", 4, lambda row: (row.id, "key"), 0, True),
+    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
+)
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
+                      "nothing has happened yet", history=True)  # fmt: skip
+
+# === Orders ===
+# Every order as it stands, and what was refused before it became one: what of it was filled, at
+# which price and cost, and in words why the rest was not. What an order's state means is the
+# layers'; here it gets a colour.
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2209,18 +2198,189 @@ def _results(snapshot: Snapshot, width: int) -> list[_Row]:
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are shown alike.
-_EVENT_COLUMNS: Final = (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 12, _event, 0, True),
-    _Column("", 4, lambda row: (row.id, "key"), 0, True),
-    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 0, lambda row: (row.text, ""), 0, True),
-)
-_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results, history=True)  # fmt: skip
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet", history=True)  # fmt: skip
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
+    """Return open orders first, then what ended or was refused, each the newest first."""
+    markets = {row.ticker: row.market for row in snapshot.markets}
+    answered = {row.verdict for row in snapshot.orders}
+    rows = [*snapshot.orders]
+    for verdict in snapshot.verdicts:
+        if isinstance(verdict, Denied):
+            rows.append(_refused_row(verdict))
+        elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
+            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+    return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
+
+
+def _unanswered_row(
+    verdict: Approved | Reduce | Bracket, market: PerpetualMarket | None
+) -> OrderRow:
+    """Make a row of what was let go, and of which nothing was reported yet."""
+    order, by = verdict.order, "guard"
+    if not isinstance(verdict, Reduce):
+        by = verdict.decision.id if isinstance(verdict, Approved) else verdict.decision
+    size = price = None
+    if market is not None:
+        size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
+    return OrderRow(
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
+        verdict=verdict.id,
+    )  # fmt: skip
+
+
+def _refused_row(denied: Denied) -> OrderRow:
+    """Make a row of what never became an order: its figures stand in its words."""
+    by = "guard" if denied.decision is None else denied.decision.id
+    why = sign_text(f"{denied.reason}: {denied.why}")
+    return OrderRow(
+        id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
+        verdict=denied.id, by=by,
+    )  # fmt: skip
+
+
+_ORDER_STYLES: Final = {
+    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
+    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
+}  # fmt: skip
+
+
+def _order_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def grid(row: OrderRow) -> tuple[int, int]:
+        return digits.get(row.ticker, _grid(None))
+
+    def price(term: str, rank: int, finer: int = 0) -> _Column:
+        def cell(row: OrderRow) -> _Cell:
+            value = getattr(row, term)
+            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+
+        return _Column(term, 10, cell, rank)
+
+    def size(row: OrderRow) -> _Cell:
+        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 4, lambda row: _state(row.side), 0, True),
+        _Column("size", 9, size, 2),
+        _Column("state", 13, _order_state, 0, True),
+        _Column("filled", 7, _filled_part, 1),
+        price("average", 3, 1),
+        price("price", 5)._replace(term="limit"),
+        price("trigger", 12),
+        _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
+        _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
+        _Column("age", 7, lambda row: (
+            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            value=attrgetter("age_s")),
+        _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
+        _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
+    ]  # fmt: skip
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    word, style = _state(order.status)
+    return word, style or _ORDER_STYLES.get(order.status, "")
+
+
+def _filled_part(row: OrderRow) -> _Cell:
+    if row.status == "denied":
+        return "", ""
+    return _percent(row.filled / row.size if row.size else None, 0), "" if row.filled else "dim"
+
+
+def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> list[_Row]:
+    """Draw the fills of one order, and the verdict that let it go or refused it."""
+    if height < 3:
+        return []
+    digits = next(
+        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
+    )
+    title = [
+        (f"{row.id} ", "bold"),
+        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
+    ]
+    verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
+    why = (
+        []
+        if verdict is None
+        else _step("verdict", *([(x, "")] for x in _folded(sign_text(verdict.why), width - 10)))
+    )
+    fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
+    together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
+    rows = _step("fills", *together, *fills) if fills else []
+    return [[], title, *_squeezed([(why, 1 if why else 0), (rows, min(len(rows), 2))], height - 2)]
+
+
+_ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
+                        foot=lambda snapshot, row, width, height: _order_foot(
+                            snapshot, row, width, height) if height > 5 else [], part=2,
+                        gap=1)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -2244,7 +2404,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
         _Column("off best", 11, off_best, 2),
-        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
     ], width, 2)  # fmt: skip
@@ -2310,7 +2470,8 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
     ]
     room = height - 2 - len(tail)
     inputs = _input_rows(decision, by, width)[: max(room, 0)]
-    return [[], title, *inputs, *tail][:height]
+    ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
+    return [[], title, *inputs, *tail, *ranking][:height]
 
 
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
@@ -2360,6 +2521,20 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
     return rows
 
 
+def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    rows: list[_Row] = []
+    for place, row in enumerate(look.markets if look is not None else (), 1):
+        own = row.ticker == ticker
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (stands, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
 _STRATEGIES: Final = _Table(
     "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
@@ -2369,8 +2544,6 @@ _STRATEGIES: Final = _Table(
 # One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
 # fills, each with its time and frame. Every figure that a result was computed from stands beside
 # it, so that a person can work it out again; the results themselves are the layers'.
-
-_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
 
 
 def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
@@ -2397,7 +2570,7 @@ def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
         (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
-        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+        (_ranking_rows(walk.look, walk.decision.ticker, width), 1), (_reason_rows(walk, width), 1),
     ]  # fmt: skip
 
 
@@ -2409,32 +2582,6 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
         (_fill_rows(walk, digits, width), 1),
     ]  # fmt: skip
-
-
-def _squeezed(steps: _Steps, height: int) -> list[_Row]:
-    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
-    rows = [list(step) for step, _ in steps]
-    while sum(map(len, rows)) > height:  # integers
-        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
-        if max(spare, default=0) <= 0:
-            break
-        rows[spare.index(max(spare))].pop()
-    return [row for step in rows for row in step][:height]
-
-
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
-def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
-    """Put a step's name before its first row, and as much room before the others."""
-    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
 
 
 def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
@@ -2550,23 +2697,6 @@ def _got(ranked: Ranked) -> _Cell:
     return f"has {has}, gets {gets}, all that it wants", ""
 
 
-def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
-    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
-    if walk.look is None:
-        return []
-    rows: list[_Row] = []
-    for place, row in enumerate(walk.look.markets, 1):
-        own = row.ticker == walk.decision.ticker
-        mark = "●" if own else " "
-        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
-        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
-        rows.append([
-            (place_of, "bold" if own else ""),
-            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
-        ])  # fmt: skip
-    return _step("ranking", *rows) if rows else []
-
-
 def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
     lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
     return _step("reasons", *([(line, "")] for line in lines)) if lines else []
@@ -2592,6 +2722,16 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     return _step("verdict", head, *words, *figures)
 
 
+IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+
+
+def counts_in_flight(verdict: Any) -> bool:
+    """Return whether the free collateral in a verdict's words is another than in its margin."""
+    if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
+        return False
+    return usdc_text(verdict.before.free_collateral) not in verdict.why
+
+
 _MARGIN_TERMS: Final = (
     "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
 )  # fmt: skip
@@ -2615,6 +2755,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    if counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 
@@ -2656,10 +2798,6 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("order", *rows) if rows else _step("order", [("none", "dim")])
 
 
-def _order_state(order: OrderRow) -> _Cell:
-    return _state(order.status, "watch" if order.why else "")
-
-
 def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
     """Draw each fill beside mid, and what all of them came to."""
     fills = [fill for order in walk.orders for fill in order.fills]
@@ -2667,39 +2805,6 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
-
-
-def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
-    average = _figure(paid / size if size else None, digits[0] + 1)
-    return [
-        (f"{_figure(size, digits[1])} at {average}", "bold"),
-        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
-    ]  # fmt: skip
-
-
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
-def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
-    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
-    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
-    return _chunks([
-        (0, [(at, "")]), (1, fee),
-        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
-        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
-    ], width, " ")  # fmt: skip
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -2725,6 +2830,27 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+
+def _decision_foot(snapshot: Snapshot, row: Decision, width: int, height: int) -> list[_Row]:
+    """Walk through a decision where its panel is shown alone."""
+    walk = next((walk for walk in snapshot.walk.rows if walk.id == row.id), None)
+    # In less room than that the list says more.
+    return [] if walk is None or height < 8 else _walk_rows(snapshot, walk, width, height)
+
+
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+            0, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+), "no decision yet", below=lambda row: " · ".join(row.reasons), foot=_decision_foot,
+    history=True)  # fmt: skip
+
 # === Performance ===
 # What the trades came to, one by one and together, how large they were and how long they lasted,
 # and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
@@ -2735,12 +2861,12 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw what trading came to; what nobody counted is unknown."""
     part = snapshot.performance
     did, trades = part.performance, part.trades
-    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
-    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
-        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
-        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    rows = (
+        _counted_rows(part, width) if did is None
+        else _performance_rows(did, snapshot.equity, width)
+    )  # fmt: skip
+    if did is None:
+        rows.insert(1, _fall_row(snapshot.equity, width))
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -2748,19 +2874,29 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     return [*rows, []]
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
+def _fall_row(equity: EquityPart, width: int) -> _Row:
+    """Draw the deepest fall of the run, as its curve has it by the second."""
+    fall, share = equity.deepest, equity.deepest_share
+    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
+
+
+def _performance_rows(did: Performance, equity: EquityPart, width: int) -> list[_Row]:
     """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    # The account's own points are an hour apart; before the second, the run's are there.
+    fell = [
+        ("max_drawdown", _figure(-(_usdc(did.max_drawdown) or 0.0), sign=True, unit=" USDC")),
+        ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)),
+        ("drawdown_ns", _figure(did.drawdown_ns / 3.6e12, 1, unit=" h")),
+    ]
+    fall = _fall_row(equity, width) if did.max_drawdown_ratio is None else _pairs(width, *fell)
     return [
         _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
                ("profit_factor", _figure(did.profit_factor)),
                ("average_win", _figure(_usdc(did.average_win), sign=True)),
                ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
-        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        fall,
         _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
                ("annual", "from 24 hourly returns on")),
         _pairs(width, ("exposure", _percent(did.exposure)),
@@ -2836,36 +2972,47 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
-def _less(cost: float | None) -> float | None:
-    """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
-
-
 def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
     """Draw the distribution of the profits, each market's, and what fills cost."""
     part = snapshot.performance
     if part.trades is None or height < 3:
         return []
     markets = _market_trade_rows(part.trades, width)
+    fills = _executed_rows(snapshot, min(width, 82))
     if width < 112:
         steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
-                         (markets, 0)]  # fmt: skip
+                         (markets, 0), (fills, 0)]  # fmt: skip
         return [[], *_squeezed(steps, height - 1)]
     half = 84
     right = _bar_rows(part.trades, width - half)
-    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    left = _squeezed(
+        [(_cost_rows(part, half), 2), ([[], *markets], 0), ([[], *fills], 0)], height - 1
+    )
     return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _executed_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """List the newest fills beside mid."""
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    rows: list[_Row] = [[("NEWEST FILLS", "dim")]] if snapshot.performance.executions else []
+    for fill in snapshot.performance.executions:
+        head: _Row = [
+            (f"{_clock(fill.at)} ", "dim"), (f"{fill.ticker[:9]:<10}", "bold"),
+            (f"{wording(fill.side):<5}", _STATES.get(fill.side, "")),
+        ]  # fmt: skip
+        rows.append([*head, *_fill_row(fill, digits.get(fill.ticker, _grid(None)), width - 24)])
+    return rows
 
 
 def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
     """Draw how many trades came to how much."""
     most = max((count for *_, count in trades.bars), default=0) or 1
-    room = max(min(width - 30, 40), 4)
+    room = max(min(width - 19, 40), 4)
     rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
     for low, high, count in trades.bars:
         bar = _gauge(count / most, room).rstrip("░ ")
         digits = 2 if abs(high - low) < 1 else 0
-        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        scale = f"from {_figure(low, digits):>8} "
         style = "down" if high <= 0 else "up"
         rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
     return rows
@@ -2912,7 +3059,8 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+                value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
     ]  # fmt: skip
@@ -2940,11 +3088,13 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
     extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(_performance_rows(venue.performance, width) if venue.performance else []),
-        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *(_performance_rows(venue.performance, snapshot.equity, width)
+          if venue.performance else []),
+        _pairs(width, ("fee rates", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
         *([_pairs(width, *extras)] if extras else []),
         _named("refusals", refused, "watch" if venue.refusals else ""),
-        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), sign=True, unit=" USDC")),
+               ("owed", owed)),
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
@@ -2955,9 +3105,9 @@ _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
         _TICKER,
-        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("filled, USDC", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("confirmed", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("not confirmed", 13, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
@@ -4489,24 +4639,21 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
-        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
                 value=attrgetter("row.unrealized_pnl")),
         _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away, value=attrgetter("away")),
-        _Column("", 10, _away_bar, 5),
+        _Column("", 10, _away_bar, 6),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
         _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
         _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
     ]  # fmt: skip
 
-
-_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
-                           "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
@@ -4916,6 +5063,17 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
 _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
                         "no open position is known", "ticker", above=_required_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
+
+
+def _held_foot(snapshot: Snapshot, held: _PositionRow, width: int, height: int) -> list[_Row]:
+    """Draw what a position requires and where its price comes from, where it is shown alone."""
+    row = next((row for row in snapshot.margins if row.ticker == held.ticker), None)
+    return [] if row is None or height < 6 else _formula_rows(snapshot, row, width, height)
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
+                           "no open position is known", "ticker",
+                           foot=_held_foot)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
