@@ -1,6 +1,7 @@
 """What an order may cost is estimated before it is sent, and is not exceeded."""
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from bot.run.composition import Bot, Options
@@ -17,8 +18,8 @@ def test_no_order_of_a_run_cost_more_than_was_estimated() -> None:
     paid: defaultdict[str, list[int]] = defaultdict(list)
     judged = bot.journal.judged
 
-    def listen(verdict: Approved | Reduce, cost: str = "") -> None:
-        judged(verdict, cost)
+    def listen(verdict: Approved | Reduce, cost: str = "", held: Any = ()) -> None:
+        judged(verdict, cost, held)
         if cost:
             found = worst_case(verdict.order, bot.data.views[verdict.order.ticker], bot.risk)
             assert found is not None
