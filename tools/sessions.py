@@ -8,7 +8,7 @@ read once, when first used; nobody may change them.
 
 import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,9 +60,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     if not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
+        config.pluginmanager.register(Untraced(config.pluginmanager.getplugin("_cov")))
         for item in items:
             whole = item.path.name.startswith(("test_sessions", "test_recording"))
             chance = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
             chance = chance and not item.get_closest_marker("traced")
             if whole or chance or item.get_closest_marker("replays"):
                 item.add_marker("no_cover")
+
+
+class Untraced:
+    """Makes also what a test without the tracer needs without it: a run that a fixture plays."""
+
+    def __init__(self, cov: Any) -> None:
+        self._cov = cov
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        """Pause the tracer for the fixtures of a test that is not traced."""
+        if not item.get_closest_marker("no_cover"):
+            return (yield)
+        self._cov.cov_controller.pause()
+        try:
+            return (yield)
+        finally:
+            self._cov.cov_controller.resume()

@@ -92,6 +92,7 @@ def stopped(bot: Bot, frames: Iterable[Frame]) -> str:
     return entry.words
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("what", LOOPS.values(), ids=LOOPS)
 def test_a_step_that_does_not_return_is_interrupted(
     frames: list[Frame], slow: Callable[..., str], what: str
@@ -120,6 +121,7 @@ def test_the_guard_goes_on_where_the_strategy_loops(
     assert bot.venue.figures().liquidations == 0
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("what", "got"),
     [

@@ -67,6 +67,7 @@ def test_what_is_wrong_with_any_of_it_changes_nothing_of_it(frames: list[Frame],
     assert bot.shown.notice == note.value.text
 
 
+@pytest.mark.replays
 def test_what_is_changed_is_judged_and_decided_by_from_there_on(frames: list[Frame]) -> None:
     """A half of the sizes, of the limits in the report, and of what the strategy has as settings."""
     changes = {

@@ -206,6 +206,7 @@ def test_an_edge_that_reports_a_hole_does_so_before_the_message_that_shows_it(mi
     assert gap.text == f"2 messages lost before message_id {shown.message_id}"
 
 
+@pytest.mark.replays
 def test_a_lost_answer_is_requested_again_when_it_is_overdue(minute: Tape) -> None:
     """Ten seconds later; until then it may still be late."""
     lost = fault("drop")
@@ -335,6 +336,7 @@ def test_the_bot_survives_any_seed(seed: int) -> None:
     assert survive(tape, seed, plan(tape, seed), Options.of("reckless")).broken == {}
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("seed", [12, 462, 863, 900, 46_386])
 def test_the_bot_survives_what_it_once_did_not(minute: Tape, seed: int) -> None:
     """Late answers, overtaken and repeated messages, and blocks that nobody sends."""
@@ -488,6 +490,7 @@ def lose_trades(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dydx_data, "_count", lambda view, trades: count(view, trades[1:]))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("breaks", "kind", "promise"),
     [

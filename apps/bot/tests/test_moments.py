@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.run.composition import Bot, Options
+from bot.run.composition import Bot, Options, trace, untrace
 from bot.run.moments import Moment, MomentError
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame
@@ -96,6 +96,23 @@ def test_what_a_person_chose_and_who_listens_stay(
 
     assert (bot.shown.ticker, bot.journal.listeners) == ("ETH-USD", [entries.append])
     bot.journal.listeners.clear()
+
+
+def test_who_follows_a_frame_through_the_layers_can_go_back(
+    played: tuple[Bot, list[Moment], list[tuple[str, Snapshot]]], frames: list[Frame]
+) -> None:
+    """A moment can be packed meanwhile, and then it is followed from there."""
+    bot, moments, straight = played
+    bot.go_to(moments[1])
+    trace(bot)
+    play(bot, frames[EVERY : 2 * EVERY])
+
+    bot.go_to(bot.moment())
+
+    assert bot.shown.way is None
+    assert trace(bot).newest is None
+    assert bot.journal.hash == straight[2][0]
+    untrace(bot)
 
 
 def test_a_strategy_that_cannot_be_packed_is_named(tmp_path: Path) -> None:

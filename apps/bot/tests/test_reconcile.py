@@ -338,6 +338,7 @@ def queried(net: Network, subaccount: Subaccount, since: int | None) -> Reported
 ACCOUNTS = [(session, name) for session in REAL for name in session.truth["state"]]
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(("session", "name"), ACCOUNTS, ids=lambda part: str(part)[-24:])
 def test_the_real_chain_and_its_indexer_agree_and_all_that_moved_is_explained(
     indexer: tuple[Venue, Network], session: Session, name: str

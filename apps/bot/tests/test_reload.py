@@ -451,6 +451,7 @@ WAYS = (_in_place, _by_rename, _again, _in_halves)
 SEEDS = range(int(os.environ.get("TEST_EDIT_SEEDS", "1")))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_hundred_edits_under_load_are_never_half_applied(
     frames: list[Frame], file: Path, monkeypatch: pytest.MonkeyPatch, seed: int

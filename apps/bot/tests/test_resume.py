@@ -167,6 +167,7 @@ def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
     assert replayed.journal.hash == again.bot.journal.hash
 
 
+@pytest.mark.replays
 def test_what_each_of_several_strategies_has_outlives_a_kill(
     tmp_path: Path, frames: list[Frame]
 ) -> None:
@@ -202,6 +203,7 @@ def test_what_each_of_several_strategies_has_outlives_a_kill(
 SHARES = (("a", 1.0), ("b", 2.0))
 
 
+@pytest.mark.replays
 def test_no_order_goes_out_twice_and_no_fill_is_counted_twice(
     tmp_path: Path, frames: list[Frame]
 ) -> None:

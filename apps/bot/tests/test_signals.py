@@ -251,6 +251,7 @@ def test_days_that_are_found_are_the_first_frame(left: Path) -> None:
     assert (frame.kind, frame.text) == ("state", left.read_text())
 
 
+@pytest.mark.replays
 def test_a_killed_run_leaves_its_days_of_a_minute_ago(part: list[Frame], tmp_path: Path) -> None:
     """A day a frame, and a thread writes them; what the run does is the same with it."""
     path, plain, bot = tmp_path / "days.json", Bot(Options()), Bot(Options())

@@ -6,10 +6,11 @@ from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue
 from bot.screen.screen import ACTIONS
 from bot.screen.snapshot import snapshot_of
-from dydx_conn import Frame, Subaccount, find_recording, replay
+from dydx_conn import Frame, Recording, Subaccount, Vitals, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
 from dydx_risk import percent_text
+from msgspec.structs import replace
 from reactivex import from_iterable
 
 RECORDINGS = find_recording("quickstart").parent
@@ -135,6 +136,88 @@ def test_the_screen_sees_how_late_frames_are() -> None:
     assert seen == [None, 0.5, None]
 
 
+def test_the_screen_sees_what_was_won_since_the_start_and_today(paper: Bot) -> None:
+    """In quote quantums without what was paid in, and as shares; risk's fall, and its limits."""
+    result, did, falls = shown(paper).safety.result, paper.venue.figures(), paper.risk.falls
+
+    assert result is not None
+    assert did.equity is not None
+    assert result.paid_in == did.equity - did.profit == 10_000 * 10**6
+    assert (result.profit, result.today, result.fall) == (did.profit, falls.today, falls.depth)
+    assert result.profit == result.today != 0
+    assert result.share == pytest.approx(did.profit / 10**10)
+    assert (result.most_today, result.most_fall) == (0.05, 0.1)
+
+
+def test_the_limit_of_a_day_in_money_is_a_share_of_its_beginning(paper: Bot) -> None:
+    """The nearer of the two counts; without protection there is none."""
+    policy = paper.risk.policy
+    for protect, most in ((True, 0.02), (False, None)):
+        update = {"max_daily_loss_usdc": 200.0, "protect": protect}
+        paper.risk.policy = policy.model_copy(update=update)
+        result = shown(paper).safety.result
+        paper.risk.policy = policy
+
+        assert result is not None
+        assert result.most_today == (most and pytest.approx(most, rel=1e-3))
+
+
+def test_the_result_of_an_account_of_unknown_worth_is_unknown() -> None:
+    """As with real orders before the account is known."""
+    real = Bot(Options(), WireVenue(Subaccount("dydx1wire", 0)))
+
+    assert shown(real).safety.result is None
+
+
+def last_known(lost: str = "") -> Bot:
+    """Return a run that holds something, a while after its last frame."""
+    bot = Bot(Options())
+    bot.follow_links()
+    frames = [*Recording(RECORDINGS / "quickstart.jsonl.zst")][:2500]
+    last, second = frames[-1], 10**9
+    if lost:
+        frames.append(replace(last, kind="close", type="1006", text=lost, channel="", seq=2500))
+    frames += [
+        Frame(2500 + n, last.at + n * second, last.mono + n * second, "clock", "tick")
+        for n in range(1, 6 if lost else 41)
+    ]
+    bot.run(from_iterable(frames))
+    assert bot.risk.account.positions
+    return bot
+
+
+def test_what_is_held_on_old_prices_is_in_doubt(paper: Bot) -> None:
+    """The distance is only what was known last: why, and for how long."""
+    stale = shown(last_known()).safety
+    assert shown(paper).safety.doubt == ""
+
+    assert "is stale, no block came" in stale.doubt
+    assert stale.doubt_s == pytest.approx(40, abs=2)
+
+
+def test_what_is_held_behind_a_lost_connection_is_in_doubt() -> None:
+    """Before its markets are stale; the header has the reason, and how often it was tried."""
+    lost = last_known("gone")
+    snapshot = shown(lost)
+
+    assert snapshot.safety.doubt.startswith("link reconnecting, ")
+    assert "1006 gone" in snapshot.safety.doubt
+    assert snapshot.safety.doubt_s == pytest.approx(5, abs=0.1)
+    assert snapshot.header.connection == "reconnecting 5 s"
+    assert "1006 gone" in snapshot.header.link_why
+    assert next(row.text for row in snapshot.tape if row.kind == "link").startswith("link lost: ")
+
+
+def test_the_screen_sees_a_wait_for_a_rate_limit(paper: Bot) -> None:
+    """One that nobody would notice is none."""
+    seen, vitals = [], Vitals()
+    paper.shown.feeds.vitals = vitals
+    for vitals.rest_wait_s in (0.2, 4.2):
+        seen.append(shown(paper).header.waits_s)
+
+    assert seen == [None, 4.2]
+
+
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
     """A key that does something else would hide its panel."""
     assert set() == KEYS.keys() & ACTIONS.keys()
@@ -146,7 +229,7 @@ def test_report_and_screen_word_a_distance_alike(paper: Bot) -> None:
     report = "\n".join(report_lines(report_of(paper, name="quickstart")))
 
     assert f"closest      {text} from liquidation" in report
-    assert f"closest   {text:>13}" in panel("safety", shown(paper), 120, 24).text
+    assert f"closest so far {text}" in panel("safety", shown(paper), 120, 24).text
 
 
 def test_the_screen_sees_what_the_gate_lets_pass() -> None:

@@ -105,6 +105,7 @@ def frames(minutes: Path) -> list[Frame]:
     return list(Recording(minutes))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_does_not_behave_is_found_by_its_rule(
     kind: str, frames: list[Frame], tmp_path: Path

@@ -37,7 +37,7 @@ def test_a_line_has_time_id_ticker_and_words() -> None:
 
     assert lines == [
         "22:13:20 D1    BTC-USD    target +0 → +100 USDC: score 61",
-        "22:13:20 V12   ETH-USD    denied: no",
+        "22:13:20 V12   ETH-USD    refused: no",
         "22:13:20 G1               gate ACTIVE -> HALTED",
     ]
 

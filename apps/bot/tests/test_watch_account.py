@@ -224,10 +224,12 @@ def reading(
     state: ChainState | None, equity: str = "51000", orders: tuple[Order, ...] = (), **about: Any
 ) -> Reading:
     """Read an account of both, or of the indexer alone."""
+    indexer = indexed(**about)
+    entries = {held.ticker: held.entry_price for held in indexer.holdings}
     return Reading(
         whose=US,
-        chain=None if state is None else seen_on_chain(state, US),
-        indexer=indexed(**about),
+        chain=None if state is None else seen_on_chain(state, US, entries),
+        indexer=indexer,
         reported=(Decimal(equity), Decimal(48_500)),
         orders=orders,
         no_chain="" if state else "got UNAVAILABLE",

@@ -44,6 +44,7 @@ from dydx_conn import (
     collect,
     connection_states,
     contents,
+    endpoint_label,
     key_of,
     live,
     network,
@@ -186,6 +187,35 @@ def both(*conditions: Callable[[list[Frame]], bool]) -> Callable[[list[Frame]], 
 
 
 # === Receiving ===
+
+
+def test_the_edge_measures_its_pings_and_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long an answer to a ping took, by link, and how REST stands, for whoever looks."""
+    monkeypatch.setattr(dydx_conn, "_PING_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    monkeypatch.setattr(dydx_conn, "_MEASURED_S", 0.05)
+    inbox, venue = Inbox(), Venue()
+
+    def measured(_: list[Frame]) -> bool:
+        rest = inbox.vitals.rest
+        answered = rest is not None and any(each.answered for each in rest.endpoints.values())
+        return answered and len(inbox.vitals.pings.get("c1", ())) > 1
+
+    with running(venue) as here:
+        listen(here, ["BTC-USD"], measured, inbox=inbox)
+
+    assert all(0 < seconds < PATIENCE_S for seconds in inbox.vitals.pings["c1"])
+    assert inbox.vitals.rest is not None
+    assert endpoint_label("/v4/perpetualMarkets?limit=1") in inbox.vitals.rest.endpoints
+
+
+def test_of_pings_the_newest_are_stored() -> None:
+    """A link that lives for days holds no more of them."""
+    vitals = Inbox().vitals
+    for number in range(100):
+        vitals.ponged("c1", float(number))
+
+    assert vitals.pings["c1"] == tuple(map(float, range(36, 100)))
 
 
 def test_candles_are_requested_at_the_start_the_shortest_first() -> None:

@@ -19,6 +19,7 @@ from dydx_risk import (
     Watch,
     stress_table,
 )
+from dydx_strategy import RankSettings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields, replace
@@ -45,6 +46,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
         imf_ppm=st.just(50_000), maintenance_fraction_ppm=st.just(600_000)),
     msgspec.Raw: st.just(msgspec.Raw(b"")),
     FlightPolicy: st.just(FlightPolicy()),
+    RankSettings: st.just(RankSettings()),
 }  # fmt: skip
 _AMOUNTS, _POWERS = st.integers(-(2**70), 2**70), st.integers(-12, 6)
 _FLOATS = st.none() | st.floats()

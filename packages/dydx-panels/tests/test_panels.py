@@ -21,6 +21,8 @@ from dydx_panels import (
     HeaderPart,
     MarketRow,
     PanelError,
+    PriceRow,
+    PricesPart,
     QualityPart,
     SafetyPart,
     Snapshot,
@@ -49,7 +51,7 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
-SIZES = ((80, 24), (120, 40), (200, 60))
+SIZES = ((80, 24), (120, 40), (200, 60), (250, 70))
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 FRAMED = [*KEYS.values(), "help", "why"]
 
@@ -123,32 +125,62 @@ def test_24_rows_show_header_safety_positions_tape_and_footer(full: Snapshot) ->
     """The smallest promised size holds the five, and nothing wider than it."""
     text = dashboard(full, View(), 80, 24).text
 
-    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last rung", "acts next"):
+    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last step", "acts next"):
         assert word in text
     assert {80} == {cell_len(row) for row in text.split("\n")}
 
 
-def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> None:
+def test_120_columns_add_markets_scores_book_and_charts(full: Snapshot) -> None:
     """Scores are bars with their figure beside them."""
     text = dashboard(full, View(), 120, 40).text
 
-    for word in ("Markets", "MOMENTUM", "IMBALANCE", "Book ETH-USD", "Decisions", "██░░  50"):
+    for word in ("Markets", "MOMENTUM", "IMBALANCE", "Book ETH-USD", "██░░  50", "Equity",
+                 "Candles ETH-USD", "deposited", "entry"):  # fmt: skip
         assert word in text
 
 
 def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel is on the widest screen, but those that need it for themselves."""
     text = dashboard(full, View(), 200, 60).text
-    alone = ["venue", "candles", "flow", "funding", "detectors", "strategies",
-             "prices", "equity"]  # fmt: skip
+    shown = {name for key, name in KEYS.items() if f"─ {key} " in text}
 
-    assert alone == [name for key, name in KEYS.items() if f"─ {key} " not in text]
+    assert shown >= {"safety", "positions", "markets", "signals", "decisions", "orders", "quality",
+                     "speed", "book", "wire", "tape", "flight", "stress"}  # fmt: skip
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
     """A shape between the promised sizes uses its room too."""
     assert "Markets" in dashboard(full, View(), 80, 50).text
     assert "Decisions" in dashboard(full, View(), 80, 50).text
+
+
+def test_a_wide_and_high_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
+    """It adds how paper was traded to what 200 columns show."""
+    assert "Paper venue" in dashboard(full, View(), 250, 70).text
+    assert "Paper venue" not in dashboard(full, View(), 200, 60).text
+
+
+@pytest.mark.parametrize("count", [0, 2, 7])
+def test_what_is_held_makes_its_panel_no_higher_than_it_needs(full: Snapshot, count: int) -> None:
+    """What it leaves is for the tape; a row more is a row higher, as long as there is room."""
+    held = tuple(replace(full.positions[0], ticker=f"T{n}-USD") for n in range(count))
+    rows = dashboard(replace(full, positions=held), View(), 140, 50).text.split("\n")
+    first = next(n for n, row in enumerate(rows) if "Positions" in row)
+    last = next(n for n, row in enumerate(rows[first:]) if row.startswith("╰"))
+
+    assert max(count, 1) + 2 == last
+
+
+def test_a_long_reason_takes_the_rows_that_are_free(full: Snapshot) -> None:
+    """Two lines rather than a cut one, older rows give way; on three rows each has one."""
+    words = " ".join(f"reason{n}" for n in range(40))
+    long = tuple(replace(row, text=words) for row in full.tape)
+    low, high = (drawn("tape", replace(full, tape=long), width=100, height=h) for h in (5, 20))
+
+    assert "…" in low
+    assert low.count("reason1 ") == 3
+    assert "reason24" in high
+    assert high.count("reason1 ") == 6
 
 
 # === Safety ===
@@ -231,13 +263,13 @@ def test_a_distance_past_liquidation_is_drawn_as_negative() -> None:
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
 
 
-def next_rung(safety: SafetyPart, watch: Watch | None) -> str:
-    """Return what the safety panel shows of the next rung."""
-    text = drawn("safety", Snapshot(safety=safety, watch=watch), width=160)
-    return next(line for line in text.split("\n") if "next rung" in line).strip("│ ")
+def next_step(safety: SafetyPart, watch: Watch | None) -> str:
+    """Return what the safety panel shows of the next step."""
+    text = drawn("safety", Snapshot(safety=safety, watch=watch), width=160, height=18)
+    return next(line for line in text.split("\n") if "next step" in line).strip("│ ")
 
 
-def test_the_next_rung_is_in_the_words_of_the_ladder(full: Snapshot) -> None:
+def test_the_next_step_is_in_the_words_of_the_ladder(full: Snapshot) -> None:
     """What the guard would do and at which distance, or why there is nothing to come."""
     held = SafetyPart(positions=1, margin=margin_at(0.118), act_below=0.06)
     watch = full.watch
@@ -245,14 +277,14 @@ def test_the_next_rung_is_in_the_words_of_the_ladder(full: Snapshot) -> None:
     near = replace(watch, plan=replace(watch.plan, distance_next=0.061))
     stuck = replace(watch, plan=replace(watch.plan, rungs=()))
 
-    assert next_rung(held, watch).startswith(
-        "next rung below 6.2 %: sell 0.6 ETH-USD (of 2.1) at >= 3,003.4, restores 9.1 %, costs 2.14"
+    assert next_step(held, watch).startswith(
+        "next step below 6.2 %: sell 0.6 ETH-USD (of 2.1) at ≥ 3,003.4, restores 9.1 %, costs 2.14"
     )
-    assert "due now: sell 0.6 ETH-USD" in next_rung(held, near)
-    assert "SOL-USD stays: its reduction has no answer yet" in next_rung(held, stuck)
-    assert "the guard is off" in next_rung(replace(held, act_below=None), watch)
-    assert "no position is held" in next_rung(replace(held, margin=MarginFigures(1)), watch)
-    assert next_rung(held, None).endswith("unknown")
+    assert "due now: sell 0.6 ETH-USD" in next_step(held, near)
+    assert "SOL-USD stays: its reduction has no answer yet" in next_step(held, stuck)
+    assert "the guard is off" in next_step(replace(held, act_below=None), watch)
+    assert "no position is held" in next_step(replace(held, margin=MarginFigures(1)), watch)
+    assert next_step(held, None).endswith("unknown")
 
 
 def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
@@ -263,7 +295,7 @@ def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
 
     assert "#ff5548" in colours("safety", calm)
     assert "#ff5548" not in colours("safety", later)
-    assert "last rung 09:31:07" in drawn("safety", later)
+    assert "last step 09:31:07" in drawn("safety", later)
 
 
 def test_a_change_too_small_to_show_is_not_shown() -> None:
@@ -271,7 +303,7 @@ def test_a_change_too_small_to_show_is_not_shown() -> None:
     held = SafetyPart(positions=1, margin=margin_at(0.118), change=0.0004)
 
     assert "▲" not in words(held)
-    assert "▲1.2/min" in words(replace(held, change=0.012))
+    assert "▲1.2 %/min" in words(replace(held, change=0.012))
 
 
 @pytest.mark.parametrize("distance", [0.0599, 0.05999, 0.06, 0.9999, 1.3857, 77.0, -0.0123])
@@ -291,12 +323,123 @@ def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: floa
     safety = drawn("safety", shown, width=200, height=11)
 
     assert f" {text} " in safety
-    assert f"closest   {text:>13}" in drawn("safety", shown, width=200)
+    assert f"closest so far {text}" in drawn("safety", shown, width=200)
     assert f"guard acts at {text}" in safety
     assert f"acts next distance below {text} (now {text}, " in safety
     assert f"restores {text}" in safety
     assert f" {text} " in drawn("positions", shown)
-    assert f" {text} now  after two more blocks like these {text} " in drawn("flight", shown)
+    assert f" {text} now  if the last block repeats twice {text} " in drawn("flight", shown)
+
+
+# === Results, doubt, connection ===
+
+
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (100, 30), (250, 70)])
+def test_every_size_shows_what_was_won_and_how_much_is_at_stake(
+    full: Snapshot, width: int, height: int
+) -> None:
+    """Profit since the start and today, drawdown, leverage, margin used, and of how much."""
+    text = dashboard(full, View(), width, height).text
+
+    for word in ("of 10,000", "deposited", "+412.33", "+4.1 %", "-31.20", "-0.3 %",
+                 "64.10", "leverage 3.20", "margin used 70.0 %"):  # fmt: skip
+        assert word in text
+
+
+def losing(full: Snapshot, **fields: float) -> Snapshot:
+    """Return an account far from liquidation that loses."""
+    result = full.safety.result
+    assert result is not None
+    safety = replace(full.safety, margin=margin_at(0.439), last=None,
+                     result=replace(result, **fields))  # fmt: skip
+    return Snapshot(safety=safety)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "colour"),
+    [
+        ({}, "SAFE", "#2fbf8f"),
+        ({"fall_share": 0.06}, "LOSING 6.0 % below the peak", "#f0b000"),
+        ({"fall_share": 0.439}, "LOSING 43.9 % below the peak", "#ff5548"),
+        ({"today_share": -0.03}, "LOSING 3.0 % lost today", "#f0b000"),
+        ({"today_share": -0.05, "fall_share": 0.06}, "LOSING 5.0 % lost today", "#ff5548"),
+        # Without a limit, too.
+        ({"fall_share": 0.06, "most_fall": None}, "LOSING 6.0 % below the peak", "#f0b000"),
+        ({"fall_share": 0.21, "most_fall": None}, "LOSING 21.0 % below the peak", "#ff5548"),
+    ],
+)
+def test_who_loses_is_not_safe_however_far_liquidation_is(
+    full: Snapshot, fields: dict[str, float], words: str, colour: str
+) -> None:
+    """By half of what may be lost it is to be watched, from there on it is grave."""
+    lost = losing(full, **fields)
+
+    assert words in drawn("safety", lost, width=80, height=10)
+    assert colour in colours("safety", lost)
+    assert (colour == "#2fbf8f") == ("#2fbf8f" in colours("safety", lost))
+
+
+def test_old_prices_are_grey_and_unknown(full: Snapshot) -> None:
+    """The digits are those of when it was known last; a word says so, why, and for how long."""
+    words = "BTC-USD is stale, no block came"
+    safety = replace(full.safety, margin=margin_at(0.439), doubt=words, doubt_s=117.4, last=None)
+    dead = replace(full, safety=safety, watch=None)
+    text = drawn("safety", dead, width=80, height=10)
+
+    assert "UNKNOWN last known 117 s ago" in text
+    assert f"unknown {words}: the figures in grey were known last" in text
+    assert "SAFE" not in text
+    assert "last known 7 min ago" in drawn("safety", replace(dead, safety=replace(
+        safety, doubt_s=432.0)), width=80, height=10)  # fmt: skip
+    assert not colours("safety", dead) & {"#2fbf8f", "#56b4e9"}
+    assert not colours("positions", dead) & {"#2fbf8f", "#ff5548"}
+    assert "UNKNOWN" in drawn("flight", replace(full, safety=safety))
+
+
+def test_a_lost_connection_stands_in_the_header_with_its_reason(full: Snapshot) -> None:
+    """And for how long a request waits for a rate limit."""
+    lost = replace(full, header=replace(
+        full.header, connection="reconnecting 12 s, attempt 3", link_why="c1: 1006 closed",
+        waits_s=4.23))  # fmt: skip
+    header = drawn("header", lost, width=160, height=1)
+
+    assert "○ reconnecting 12 s, attempt 3  c1: 1006 closed" in header
+    assert "waiting 4.2 s for a rate limit" in header
+    assert "○ reconnecting 12 s, attempt 3" in drawn("header", lost, width=80, height=1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "badge"),
+    [
+        ("TRADE", " !! TRADE MAINNET !! "),
+        ("PAPER", " PAPER "),
+        ("WATCH", " WATCH "),
+        ("REPLAY", " REPLAY \N{MULTIPLICATION SIGN}20 "),
+        ("TRADE MAINNET", " !! TRADE MAINNET !! "),
+    ],
+)
+def test_each_mode_has_a_badge_of_its_own(mode: str, badge: str) -> None:
+    """Real money has the loudest, which names the network that takes it."""
+    speed = 20.0 if mode == "REPLAY" else None
+    head = HeaderPart(mode=mode, source="mainnet BTC-USD", speed=speed)
+    (first, *_), *_ = panel("header", Snapshot(header=head), 120, 1).rows[0]
+
+    assert first.text == badge
+    assert first.style is not None
+    assert first.style.bgcolor is not None
+    real = first.style.bgcolor.name == "#c4008c"
+    assert real == mode.startswith("TRADE")
+
+
+def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
+    """Its last digits are those that move."""
+    tiny = Decimal("0.000000123456")
+    held = replace(full.positions[0], ticker="TINY-USD", oracle_price=tiny, entry_price=tiny)
+    whole = full.markets[0].market
+    market = whole and replace(whole, atomic_resolution=3, subticks_per_tick=1)
+    shown = replace(full, positions=(held,), markets=(MarketRow(ticker="TINY-USD", market=market),))
+
+    assert " 0.000000123456 " in drawn("positions", shown, width=120)
 
 
 # === Words ===
@@ -307,7 +450,11 @@ def everything(snapshot: Snapshot) -> Snapshot:
     statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
     markets = tuple(MarketRow(ticker=status[:3], status=status) for status in statuses)
     venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
-    return replace(snapshot, markets=(*snapshot.markets, *markets), venue=venue)
+    events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
+        ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
+    return replace(
+        snapshot, markets=(*snapshot.markets, *markets), venue=venue, fills=snapshot.fills + events
+    )
 
 
 def test_every_word_of_the_table_is_on_a_screen(
@@ -324,8 +471,13 @@ def test_every_word_of_the_table_is_on_a_screen(
 
 
 def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
-    """Only what came over the wire has underscores."""
-    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality"}:
+    """Only what came over the wire has underscores, and a figure that a formula names."""
+    for name in {*KEYS.values(), "header", "footer", "help"} - {
+        "wire",
+        "quality",
+        "signals",
+        "way",
+    }:
         text = drawn(name, everything(full), width=300, height=60)
 
         assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
@@ -385,7 +537,7 @@ def test_the_safety_panel_shows_why_the_gate_stops(full: Snapshot) -> None:
     halted = replace(full, gate=HALTED)
 
     assert "gate flash crash (by ann)" in drawn("safety", halted, width=120, height=24)
-    assert "│  HALTED  SAFE 11.8 % " in drawn("safety", halted, width=80, height=6)
+    assert "│  HALTED  SAFE 11.8 % " in drawn("safety", halted, width=60, height=6)
     assert "HALTED" not in drawn("safety", full, width=120, height=24)
     for shown, width, height in ((reducing, 120, 24), (flat, 80, 10)):
         lines = drawn("safety", shown, width=width, height=height).splitlines()
@@ -605,7 +757,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 24).text
+    text = dashboard(full, View(help=True), 80, 26).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+/-       speed" in text
@@ -643,7 +795,7 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
 
     assert "MARGIN: initial margin after the trade would exceed net collateral" in text
     assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
-    assert "SELL 0.300 at 3012.4 taker fee" in text
+    assert "SELL 0.300 at 3,012.4, taker fee" in text
     assert "liquidated" in text
 
 
@@ -664,8 +816,8 @@ def test_what_stands_is_shown_with_its_trigger_and_its_end(full: Snapshot) -> No
     )  # fmt: skip
     text = drawn("orders", replace(full, verdicts=(back, bracket, *full.verdicts)), width=220)
 
-    assert "bracket" in text
-    assert f"{bracket.why} · IOC reduce-only until 2026-07-14 09:31:37" in text
+    assert "stop order" in text
+    assert f"{bracket.why.replace('>=', '≥')} · IOC reduce-only until 2026-07-14 09:31:37" in text
     assert f"{back.why} · order 9" in text
 
 
@@ -674,7 +826,7 @@ def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
 
     assert "would exceed net collateral" in " ".join(re.sub("[│ ]+", " ", text).split())
-    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 20)
+    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 7)
 
 
 def test_the_readme_runs() -> None:
@@ -742,7 +894,7 @@ def test_six_scores_leave_room_for_the_history() -> None:
     assert "VOLAT.  IMBAL.  LIQUI.  FUNDI." in narrow
     four = drawn("markets", Snapshot(markets=(replace(row, scores=row.scores[:4]),)), width=180)
     assert "VOLATILITY  IMBALANCE" in four
-    assert "VOL/MIN" in wide
+    assert "USDC/MIN" in wide
 
 
 def test_a_kind_of_another_name_is_drawn_plainly() -> None:
@@ -865,3 +1017,110 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
 
     assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
+
+
+# === Signals and prices ===
+
+
+def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
+    """The formula, the numbers in it, what comes out, how the score spread, and its triggers."""
+    inputs = (("now_bps", 3.0), ("usual_bps", 4.0))
+    score = Score("ETH-USD", "volatility", 36.0, inputs, 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+    text = drawn("signals", shown, View(panel="signals"), 120, 24)
+
+    assert "value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)" in text
+    assert "= 100 * 3**2 / (3**2 + 4**2) = 36.0000" in text
+    assert "so far least 10  p10 14  median 51  p90 86  greatest 90  of 340 values" in text
+    assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
+
+
+def test_a_signal_of_a_user_has_no_formula_here(full: Snapshot) -> None:
+    """Its inputs are listed all the same."""
+    score = Score("ETH-USD", "mine", 36.0, (), 48_211, 17)
+    shown = replace(full, markets=(replace(full.markets[0], scores=(score,)),))
+
+    assert "its formula is in its file" in drawn("signals", shown, View(panel="signals"), 120, 24)
+
+
+def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> None:
+    """A day of which minutes are known is no day."""
+    text = drawn("prices", full, View(panel="prices"), 120, 24)
+
+    assert "14 of 15 1MIN" in text
+    assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
+        shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip
+
+
+# === Way of the data ===
+
+
+def test_the_way_shows_each_layer_before_and_after(full: Snapshot) -> None:
+    """What a frame moved stands first, with its sign; what came of it has its id."""
+    text = drawn("way", full, View(panel="way"), 120, 30)
+
+    assert "best bid 3,012.2 → 3,012.3 ▲ · bid size 2.000 → 1.500 ▼" in text
+    assert "funding/h unknown → +0.0013 %" in text
+    assert "distance 11.8 % → 11.7 % ▼" in text
+    assert "momentum 57.2 → 58.0 ▲ · volume 71.0" in text
+    assert "D42 ETH-USD target +6,326" in text
+    assert "nothing of ours traded" in text
+    assert "led to D42" in text
+
+
+@pytest.mark.parametrize("height", range(6, 40, 3))
+def test_every_layer_is_on_the_way_as_long_as_there_is_a_row_for_it(
+    full: Snapshot, height: int
+) -> None:
+    """A small screen cuts long texts before it leaves out a layer."""
+    text = drawn("way", full, View(panel="way"), 100, height)
+    stages = [stage.stage for stage in full.way.stages]
+
+    shown = [stage for stage in stages if f"│ {stage} " in text]
+
+    assert shown == stages[: height - 4]
+
+
+def test_the_speed_panel_alone_lists_what_each_layer_takes(full: Snapshot) -> None:
+    """Percentiles by layer, and what went wrong in it."""
+    text = drawn("speed", full, View(panel="speed"), 120, 30)
+
+    assert re.search(r"decoding +48,211 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
+    assert "decoding" not in drawn("speed", full, View(), 120, 30)
+
+
+def test_without_a_frame_there_is_no_way() -> None:
+    """It says since when it looks."""
+    text = drawn("way", Snapshot(), View(panel="way"), 80, 10)
+
+    assert "no frame since this panel is open" in text
+
+
+# === Connection ===
+
+
+def test_a_lost_connection_says_since_when_and_why(full: Snapshot) -> None:
+    """State, reason and history in words, REST with its breaker, and what waits for a limit."""
+    text = drawn("link", full, View(panel="link"), 200, 30)
+
+    assert "● reconnecting for 4.2 s: c2: 1006 connection reset" in text
+    assert "lag of trades p50 / p99 / max 41.2 ms / 210 ms / 212 ms" in text
+    assert re.search(r"c2 +live +reconnecting +until now +(#48190 +)?1006 connection reset", text)
+    assert re.search(r"40 .*88.0 ms / 412 ms +breaker open, retry in 3", text)
+    assert re.search(r"default +0 / 100 +4 +4.2 s +31.0 s +2 ", text)
+    assert re.search(r"v4_orderbook +ETH-USD +40,100 +4.0", text)
+    assert "lost 3 connection reset" in text
+
+
+@pytest.mark.parametrize("height", [24, 60])
+def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
+    """No list ends without a word."""
+    many = tuple(replace(full.link.feeds[0], ticker=f"T{n}-USD") for n in range(80))
+    text = drawn("link", replace(full, link=replace(full.link, feeds=many)), None, 120, height)
+
+    assert re.search(r"and \d+ more", text)
+
+
+def test_an_unknown_connection_is_none() -> None:
+    """Before the first frame nothing is live."""
+    assert "no connection since" in drawn("link", Snapshot(), View(panel="link"), 80, 10)

@@ -120,11 +120,11 @@ def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) ->
 
 
 def test_the_crash_is_shown_in_the_words_of_risk(snapshot: Snapshot) -> None:
-    """The guard acted: its last rung stands under the distance, its order among the orders."""
+    """The guard acted: its last step stands under the distance, its order among the orders."""
     text = whole(snapshot, View(), 200, 60).text
 
-    assert "last rung" in text
-    assert "reduce" in panel("orders", snapshot, 120, 40).text
+    assert "last step" in text
+    assert "guard sold" in panel("orders", snapshot, 120, 40).text
     assert "IOC reduce-only until block" in panel("orders", snapshot, 220, 40).text
 
 

@@ -40,8 +40,8 @@ def test_the_way_out_shows_the_distance_now_and_after_another_such_block(full: S
     """Both distances stand first, with the ladder's ends, its cost and its moment."""
     text = unfolded("flight", full)
 
-    assert "SAFE 11.8 % now after two more blocks like these 10.9 % guard below 11.2 %" in text
-    assert "2 rungs from 6.2 % to 12.0 % cost 4.28 USDC at 09:31:07 #48211" in text
+    assert "SAFE 11.8 % now if the last block repeats twice 10.9 % guard below 11.2 %" in text
+    assert "2 steps from 6.2 % to 12.0 % cost 4.28 USDC at 09:31:07 #48211" in text
 
 
 def test_each_rung_is_shown_with_its_costs_and_prices(full: Snapshot) -> None:
@@ -77,7 +77,7 @@ def test_a_ladder_that_ends_in_nothing_held_ends_flat(full: Snapshot) -> None:
     flat = replace(watch.plan, rungs=(last,), distance_after=math.inf, left=())
     short = replace(watch.plan, distance_after=0.07)
 
-    assert "1 rung from 6.2 % to flat" in unfolded("flight", _with(full, flat))
+    assert "1 step from 6.2 % to flat" in unfolded("flight", _with(full, flat))
     assert "2.14 flat below" in unfolded("flight", _with(full, flat))
     assert "to 7.0 %, not enough" in unfolded("flight", _with(full, short))
 
@@ -174,20 +174,20 @@ def test_a_shock_after_which_nothing_is_worth_anything_has_no_distance(full: Sna
 
 
 def test_the_figures_of_risk_stand_over_the_table(full: Snapshot) -> None:
-    """Usage, funding and what it takes off the distance, concentration: each by its name."""
+    """Margin used, funding and what it takes off the distance, concentration: each by its name."""
     text = unfolded("stress", full, width=120)
 
-    for word in ("usage", "funding", "a day", "takes off the distance", "breaches alone",
-                 "largest ETH-USD", "herfindahl 0.", "long", "short", "net", "#48211"):  # fmt: skip
+    for word in ("margin used", "funding", "a day", "takes off the distance", "breaches alone",
+                 "largest ETH-USD", "concentration 0.", "long", "short", "net", "#48211"):  # fmt: skip
         assert word in text
 
 
-def test_each_market_shows_its_size_price_sigmas_and_leverage(full: Snapshot) -> None:
+def test_each_market_shows_its_size_price_usual_hours_and_leverage(full: Snapshot) -> None:
     """The figures of a position and the reason of its advice, real inputs first."""
     text = unfolded("stress", full, View(panel="stress", selected=4))
 
     assert "LONG 2.100 at 3,012.4 ·" in text
-    assert " sigmas · lever " in text
+    assert " usual hours · lever " in text
     assert "binds · at most 20.0" in text
     assert "of gross · funding -0.0" in text
     assert "initial margin of 5.00 %" in text
@@ -197,7 +197,7 @@ def test_what_is_not_known_is_named_with_its_reason(full: Snapshot) -> None:
     """No volatility, no beta: the words of risk, and never a figure."""
     text = unfolded("stress", full, View(panel="stress", selected=5))
 
-    assert "sigmas of an hour unknown" in text
+    assert "usual hours away unknown" in text
     assert "unknown: BTC-USD: no usable volatility, none is known yet" in text
     assert "leverage unknown: BTC-USD: no usable volatility" in text
     assert "BTC-USD unknown (1)" in unfolded("stress", full, View(panel="stress", selected=1))
@@ -255,7 +255,7 @@ def test_the_venue_tells_what_was_assumed_and_what_traded(full: Snapshot) -> Non
     """How much of the fills the tape bears out, market by market."""
     text = unfolded("venue", full)
 
-    assert "not borne out by the tape 21.4 % still to be judged 2 liquidations 1" in text
+    assert "fills no real trade confirms 21.4 % still to be judged 2 liquidations 1" in text
     assert "ETH-USD 20,000.00 18,000.00 10.0 %" in text
 
 
@@ -263,10 +263,10 @@ def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     """Ratios that need more hours are unknown, what was paid is not."""
     text = unfolded("venue", full, width=100)
 
-    assert "trades 12 won 41.7 % profit factor 0.82 average win 31.20 loss 22.40" in text
-    assert "drawdown 412.00 USDC of equity 4.0 % lasted 3.0 h" in text
+    assert "trades 12 won 41.7 % profit factor 0.82 average win +31.20 loss -22.40" in text
+    assert "drawdown -412.00 USDC of equity 4.0 % lasted 3.0 h" in text
     assert "Sharpe unknown Sortino unknown annual from 24 hourly returns on" in text
-    assert "fees paid 16.01 funding paid -0.04 insurance paid 0.00 USDC" in text
+    assert "fees -16.01 funding +0.04 insurance +0.00 USDC" in text
 
 
 def test_refusals_and_owed_funding_are_listed_by_name(full: Snapshot) -> None:

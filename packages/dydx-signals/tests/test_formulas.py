@@ -60,6 +60,12 @@ def test_the_steps_of_a_score_show_formula_numbers_and_result():
     assert first.numbers == "10000 * ln(101 / 100) / 50"
     assert first.value == pytest.approx(1e4 * math.log(1.01) / 50)
     assert last.numbers == "logistic(1.99007)"
+    assert (
+        worked(
+            Score("BTC-USD", "momentum", 1.0, (("fast", 1.0), ("slow", 2.0), ("sigma_bps", 1.0)), 1)
+        )[1].numbers
+        == "logistic(-6931.47)"
+    )
     assert last.means == ("logistic(z) = 100 / (1 + e^-z)",)
 
 

@@ -25,6 +25,7 @@ from bot.options import (
     OF_RUNS,
     PAGES,
     PAPER,
+    PROFILE,
     RECORD,
     RECORDING,
     RUN,
@@ -276,6 +277,40 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot account dydx1…/0 --network testnet --json", "one and its children"),
         ),
         "exit codes: 0 printed, 1 printed without the chain or the indexer, 2 no such account",
+    ),
+    "watch": Command(
+        WATCH,
+        "watch anybody's account live, without a key",
+        "bot.watch.command:watch",
+        (
+            WHOSE,
+            *NETWORK,
+            *TICKERS,
+            SECONDS,
+            RECORD,
+            option(
+                "--recording",
+                metavar="FILE",
+                help="watch the accounts in a recording of their frames, in place of a network",
+            ),
+            SPEED,
+            CONFIG,
+            PROFILE,
+            option("--plain", action="store_true", help="no dashboard, even on a terminal"),
+            option("--quiet", action="store_true", help="no line for each change"),
+            JSON,
+        ),
+        "The whole dashboard for real accounts, read-only: how far each is from liquidation, at a "
+        "named block, the margin of each position, stress, funding, and the way out as advice. "
+        "Public data alone: no key is read, nothing is signed or sent, and mainnet needs no "
+        "confirmation. A parent subaccount brings its isolated children. In a pipe a line is "
+        "printed when something changes, and a report at the end.",
+        (
+            ("bot watch dydx1… --network mainnet", "all subaccounts of an address"),
+            ("bot watch dydx1…/0 dydx1…/1 --network testnet", "several"),
+            ("bot watch dydx1… --network mainnet --seconds 60 --json", "for a program"),
+        ),
+        "exit codes: 0 watched, 1 without the chain's own word, 2 no such account",
     ),
     "chaos": Command(
         WATCH,

@@ -139,15 +139,17 @@ CONFIG: Final = option(
     "directory; none: no file); what is typed goes over it",
 )
 
+PROFILE: Final = option(
+    "--profile",
+    metavar="NAME",
+    help="how much may be risked: steady (default; at most once the equity is entered) or "
+    "reckless (up to 4.5 times, which shows what the guard is for)",
+)
+
 # What changes how the bot acts, and so changes the run hash.
 ACCOUNT: Final = (
     CONFIG,
-    option(
-        "--profile",
-        metavar="NAME",
-        help="how much may be risked: steady (default; at most once the equity is entered) or "
-        "reckless (up to 4.5 times, which shows what the guard is for)",
-    ),
+    PROFILE,
     option(
         "--guard",
         action=argparse.BooleanOptionalAction,

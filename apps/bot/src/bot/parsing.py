@@ -173,7 +173,8 @@ def words_of(options: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> list[
         if name.startswith("-"):
             continue
         word = "|".join(how.get("choices", ())) or how.get("metavar", name)
-        words.append({None: word, "?": f"[{word}]"}.get(how.get("nargs"), f"[{word} …]"))
+        many = {None: word, "?": f"[{word}]", "+": f"{word} …"}
+        words.append(many.get(how.get("nargs"), f"[{word} …]"))
     return words
 
 

@@ -35,7 +35,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Origins: which orders of an account somebody else sent: `Origins`, `Stranger`.
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
-- Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
+- Polling, Live: REST in place of sockets; `Inbox` with its `Vitals`, and `live`, the one source.
 - Keys: `Keys`, one signing key that is never shown; `rotate`; `seal` and `unseal` other secrets.
 - Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
 - Node: `chain_tip`, `chain_account`, `chain_state`, and the chain's own messages.
@@ -118,11 +118,11 @@ __all__ = [
     # REST requests
     "Answer",
     # REST metrics
-    "Metrics",
+    "EndpointMetrics", "GroupMetrics", "Metrics", "endpoint_label",
     # REST
     "Rest",
     # Links
-    "Inbox",
+    "Inbox", "Vitals",
     # Live
     "live",
     # Keys
@@ -5877,7 +5877,8 @@ class Metrics(msgspec.Struct, frozen=True):
     skew_within_s: float
 
 
-def _label(target: str) -> str:
+def endpoint_label(target: str) -> str:
+    """Return what a path is called by in `Metrics`, whatever market or account it names."""
     # Without what differs from one request to the next: there are few endpoints.
     route = target.partition("?")[0]
     if (found := _endpoint_of(route)) is not None:
@@ -5940,11 +5941,12 @@ class _Tally:
         samples.append(ErrorSample(wall_ns, kind, error.status, str(error)))
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
-        took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
+        recent = tuple(self.recent)  # another thread may look
+        took = sorted(ns / 1e6 for _, ns, _ in recent) or [0.0]
+        minute = [well for at, _, well in recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             requested=self.requested,
             answered=self.answered,
@@ -6071,14 +6073,21 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._times.clock_ns()
+        now_ns, tallies, groups = self._times.clock_ns(), {**self._tallies}, {**self._groups}
         return Metrics(
-            endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
-            groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
-            errors=dict(sum((tally.errors for tally in self._tallies.values()), Counter())),
+            endpoints={name: tally.metrics(now_ns) for name, tally in tallies.items()},
+            groups={name: group.metrics(now_ns) for name, group in groups.items()},
+            errors=dict(sum((tally.errors for tally in tallies.values()), Counter())),
             skew_s=self._skew[0],
             skew_within_s=self._skew[1],
         )
+
+    @property
+    def wait_s(self) -> float:
+        """Return for how long a request waits by now until a rate limit lets it go; 0 if none."""
+        now_ns = self._times.clock_ns()
+        waiting = (group.allowance for group in [*self._groups.values()] if group.queue)
+        return max((allowance.wait_ns(now_ns) / 1e9 for allowance in waiting), default=0.0)
 
     async def _get(
         self,
@@ -6088,7 +6097,7 @@ class _Desk:
         decode: _Decode = rest_contents,
     ) -> Answer[Any]:
         target = _target(path, params)
-        tally = self._tallies.setdefault(_label(target), _Tally())
+        tally = self._tallies.setdefault(endpoint_label(target), _Tally())
         wait_ns = tally.barred_ns - self._times.clock_ns()
         if tally.barred is not None and wait_ns > 0:
             error, wait_s = tally.barred, wait_ns / 1e9
@@ -6096,7 +6105,9 @@ class _Desk:
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
+            what = (
+                f"expected {endpoint_label(target)} to work, got {tally.circuit.failures} failures"
+            )
             shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
                                path=target, wait_s=retry_s)  # fmt: skip
             return self._recall(target, tally, shut, decode)
@@ -6569,14 +6580,36 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
 # reads, writes and pings on its own thread, and is the one thing that connects again.
 
 
+class Vitals:
+    """What the edge measures of itself, for whoever looks; each value is replaced as a whole.
+
+    `pings` are, by link, how long the newest answers to a ping took, in seconds, oldest first;
+    `rest` is how REST stood a second ago, None where nothing requests, `rest_wait_s` for how long
+    a request waited then until a rate limit let it go.
+    """
+
+    def __init__(self) -> None:
+        self.pings: dict[str, tuple[float, ...]] = {}
+        self.rest: Metrics | None = None
+        self.rest_wait_s = 0.0
+
+    def ponged(self, link: str, seconds: float) -> None:
+        """Note how long the answer to a ping took."""
+        self.pings[link] = (*self.pings.get(link, ())[1 - _PINGS :], seconds)
+
+
+_PINGS: Final = 64
+
+
 class Inbox:
     """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
-    them, in the order in which they were put.
+    them, in the order in which they were put. `vitals` are of what puts them here.
     """
 
     def __init__(self) -> None:
+        self.vitals = Vitals()
         self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def put(
@@ -6642,7 +6675,7 @@ class _Link(threading.Thread):
         # What a loss makes unknown is requested first; the rest is merely late.
         self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
         self._trust = trust
-        self.url, self._put = url, partial(inbox.put, link=name)
+        self.url, self._put, self._vitals = url, partial(inbox.put, link=name), inbox.vitals
         self.other: Callable[[str], str] = lambda url: url  # where to go after two failures
         self._stopping, self._moving = threading.Event(), False
         self._app: Any = None
@@ -6651,7 +6684,7 @@ class _Link(threading.Thread):
         self._wanted: queue.SimpleQueue[tuple[Key, float]] = queue.SimpleQueue()
         self._due: dict[Key, float] = {}
         self._requested: dict[Key, float] = {}
-        self._size, self._since = 0, 0.0  # of the message that is coming in
+        self._coming = 0, 0.0  # of the message that is coming in: its size, and since when
 
     def again(self, keys: Iterable[Key], after_s: float = 0.0) -> None:
         """Resubscribe to what was lost, from any thread: as soon as the venue allows."""
@@ -6764,6 +6797,7 @@ class _Link(threading.Thread):
         pending = getattr(sock, "pending", lambda: 0)
         received = pinged = due = time.monotonic()
         answer_due = math.inf
+        self._app.on_pong = lambda *_: self._vitals.ponged(self.name, time.monotonic() - pinged)
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
             while self._app.keep_running:
@@ -6815,13 +6849,14 @@ class _Link(threading.Thread):
         # The client would take in a message without end, or wait for one for ever.
         now, buffer = time.monotonic(), opened.frame_buffer
         if buffer.header is None and opened.cont_frame.cont_data is None:
-            self._size, self._since = 0, now
-        if (size := max(self._size, buffer.length or 0)) > MAX_TEXT:
+            self._coming = 0, now
+        came, since = self._coming
+        if (size := max(came, buffer.length or 0)) > MAX_TEXT:
             raise ConnError(f"expected a message of at most {MAX_TEXT} bytes, got {size} or more")
-        if now - self._since > _WHOLE_S:
+        if now - since > _WHOLE_S:
             raise ConnError(f"expected a whole message within {_WHOLE_S:g} s, got a part")
         chunk = receive(most)
-        self._size += len(chunk)
+        self._coming = came + len(chunk), since
         return chunk
 
     def _message(self, text: str | bytes) -> None:
@@ -6854,6 +6889,7 @@ _RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _SETTLED_S: Final = 3.0  # after its end a candle is the venue's last word, on all its replicas
+_MEASURED_S: Final = 1.0
 _FILLING: Final = 8  # pages of candles that are requested at once
 _TICK_S: Final = 3_600  # how often funding is settled
 _TICKED_S: Final = 10.0  # after its tick an hour's rate is on all replicas
@@ -6875,6 +6911,7 @@ class _Poller(threading.Thread):
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
         self._put = partial(inbox.put, link="rest")
+        self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -6964,6 +7001,7 @@ class _Poller(threading.Thread):
             for number in range(_FILLING if self._history else 0):
                 self._start(("candles", number), self._filling)
             self._start("rates", self._rates)
+            self._start("vitals", self._measured)
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -7011,6 +7049,12 @@ class _Poller(threading.Thread):
             wait_s = _TICK_S - time.time() % _TICK_S + _TICKED_S
             await asyncio.sleep(min(wait_s, _RETRY_S) if left else wait_s)
             left = left or self._rated
+
+    async def _measured(self) -> None:
+        """Publish how REST stands, every second: its figures are this thread's alone."""
+        while True:
+            self._vitals.rest, self._vitals.rest_wait_s = self._rest.metrics, self._rest.wait_s
+            await asyncio.sleep(_MEASURED_S)
 
     def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)

@@ -18,13 +18,18 @@ real samples, each with the frame that it came from. The sections, in order:
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
+- Decision walk: one decision from its scores to its fills, to be worked out again by hand.
+- Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
+- Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
+- Accounts: those that are watched, a row each.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Timeline: a whole recording in one row, with what happened where.
@@ -46,10 +51,12 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FillMark", "FlowPart", "FlowRow",
-    "FundingRow", "HeaderPart", "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow",
-    "SafetyPart", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow",
-    "TimelinePart",    "VenuePart", "View", "WirePart", "Witnessed",
+    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
+    "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
+    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -78,9 +85,11 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
 from dydx_data import LAG_NS, Depth, Detection, Level, PriceRange, Sample, Trade
-from dydx_paper import Performance
+from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, TradeFigures
 from dydx_risk import (
     MOVES_PERCENT,
+    Approved,
+    Check,
     Denied,
     Exit,
     FlightPlan,
@@ -100,9 +109,10 @@ from dydx_risk import (
     Withdraw,
     due,
     percent_text,
+    sign_text,
 )
-from dydx_signals import Score
-from dydx_strategy import Decision
+from dydx_signals import Score, worked
+from dydx_strategy import Composite, Decision, Look, Ranked
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
@@ -124,7 +134,9 @@ class PanelError(Exception):
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is always on the first row; `speed` is the replay's, None when not a replay.
 
-    `late_s` is for how long frames wait until they are folded, None while that is nearly nothing.
+    `connection` begins with "live" while it is, and `link_why` is why it is not. `late_s` is for
+    how long frames wait until they are folded, `waits_s` a request until a rate limit lets it go:
+    None while that is nearly nothing.
     """
 
     mode: str = ""
@@ -132,6 +144,8 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     clock_ns: int | None = None
     connection: str = ""
+    link_why: str = ""
+    waits_s: float | None = None
     lag_p99_ms: float | None = None
     data_age_s: float | None = None
     late_s: float | None = None
@@ -141,14 +155,42 @@ class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     run_hash: str = ""
 
 
+class ResultPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account won or lost since the start, today and since its peak: quote quantums.
+
+    What was paid in or out is none of it: `paid_in` is that, and `paid_words` since when. `fall` is
+    how far the profit is below its peak now, `deepest` how far it ever was. The shares are of what
+    was paid in, and of the equity when the day began and at the peak; `most_today` and `most_fall`
+    are what they may be, None without a limit.
+    """
+
+    profit: int
+    share: float
+    paid_in: int
+    paid_words: str = "deposited"
+    today: int = 0
+    today_share: float = 0.0
+    fall: int = 0
+    fall_share: float = 0.0
+    deepest: int = 0
+    deepest_share: float = 0.0
+    most_today: float | None = None
+    most_fall: float | None = None
+
+
 class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     """The account's margin, which holds the distance to liquidation, and the guard around it.
 
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
-    that of the distance over a minute; without `act_below` there is no guard.
+    that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
+    prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
+    only what was known last.
     """
 
     margin: MarginFigures | None = None
+    result: ResultPart | None = None
+    doubt: str = ""
+    doubt_s: float | None = None
     positions: int | None = None
     change: float | None = None
     closest: float | None = None
@@ -210,6 +252,21 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float | None = None
     scores: tuple[Score, ...] = ()
     curves: Mapping[str, Sequence[float]] = {}
+
+
+class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of one score so far, `count` of them: the newest as `points`, oldest first.
+
+    `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
+    tenth of 0 to 100.
+    """
+
+    ticker: str
+    signal: str
+    count: int = 0
+    points: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    bins: tuple[int, ...] = ()
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -398,6 +455,152 @@ class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
+class LinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection: its state, why and for how long, what came by it, and its pings in ms."""
+
+    link: str
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    silent_s: float | None = None
+    frames: int = 0
+    losses: int = 0
+    pings_ms: tuple[tuple[str, float], ...] = ()
+
+
+class TurnRow(msgspec.Struct, frozen=True):
+    """One change of a connection's state, and for how long the new one lasted, if it is over."""
+
+    at: int
+    link: str
+    was: str
+    state: str
+    reason: str
+    lasted_s: float | None = None
+    seq: int = 0
+
+
+class RestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint of REST answers: `took_ms` at percentiles, failures by class.
+
+    Of a recording the answers are known, and no more: the rest is None.
+    """
+
+    endpoint: str
+    answered: int = 0
+    requested: int | None = None
+    per_minute: float | None = None
+    took_ms: tuple[tuple[str, float], ...] = ()
+    errors: tuple[tuple[str, int], ...] = ()
+    circuit: str = ""
+    retry_in_s: float | None = None
+    good_age_s: float | None = None
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How requests that share a rate limit stand: how many may be sent, what waits, how long.
+
+    `limited` counts the venue's refusals, 429, `waited_s` all the time that requests waited.
+    """
+
+    group: str
+    limit: int = 0
+    left: int = 0
+    queued: int = 0
+    wait_s: float = 0.0
+    waits: int = 0
+    waited_s: float = 0.0
+    limited: int = 0
+
+
+class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one channel and market: how many frames, and how many a second of late."""
+
+    channel: str
+    ticker: str = ""
+    frames: int = 0
+    per_s: float | None = None
+
+
+class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections: together and each, what they were before, REST, and what comes by them.
+
+    `lag_ms` is from the venue's stamp of a trade to its receipt, of all markets, at percentiles;
+    `block_ms` the same of the newest block. `errors` are (where, what, how often).
+    """
+
+    state: str = ""
+    reason: str = ""
+    since_s: float | None = None
+    lag_ms: tuple[tuple[str, float], ...] = ()
+    block_ms: float | None = None
+    late_ms: float | None = None
+    links: tuple[LinkRow, ...] = ()
+    turns: tuple[TurnRow, ...] = ()
+    rest: tuple[RestRow, ...] = ()
+    limits: tuple[LimitRow, ...] = ()
+    feeds: tuple[FeedRow, ...] = ()
+    errors: tuple[tuple[str, str, int], ...] = ()
+
+
+class WayChange(msgspec.Struct, frozen=True):
+    """One figure before a frame and after it; None where it was not known."""
+
+    term: str
+    before: float | None
+    after: float | None
+
+    @property
+    def moved(self) -> bool:
+        """Return whether the frame changed it."""
+        return self.before != self.after
+
+
+class WayStage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was to one layer: when it came there, its own time, and what it changed.
+
+    `texts` are what the layer made of it, in words, each with the id that it goes by, if any.
+    """
+
+    stage: str
+    at_us: float | None = None
+    took_us: float | None = None
+    calls: int = 0
+    changes: tuple[WayChange, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer takes of a frame that reaches it, at percentiles in microseconds.
+
+    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    """
+
+    stage: str
+    frames: int = 0
+    took_us: tuple[tuple[str, float], ...] = ()
+    share: float | None = None
+    errors: int | None = None
+
+
+class WayPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The way of one frame through the layers, and what each of them takes of all.
+
+    `why` says why it is this one. `layers` are of the frames since somebody looks.
+    """
+
+    seq: int = 0
+    at: int | None = None
+    ticker: str = ""
+    channel: str = ""
+    market: PerpetualMarket | None = None
+    size: int = 0
+    took_us: float | None = None
+    why: str = ""
+    stages: tuple[WayStage, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+
 class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
@@ -442,7 +645,7 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` explains."""
+    """One thing that happened, in plain words; `id` is what `why` explains, `side` an order's."""
 
     at: int
     kind: str
@@ -450,6 +653,7 @@ class TapeRow(msgspec.Struct, frozen=True):
     ticker: str = ""
     id: str = ""
     seq: int = 0
+    side: str = ""
 
 
 class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -506,6 +710,116 @@ class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetRow, ...] = ()
 
 
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
+
+    `kind` is how it was to trade, `status` and `why` what became of it and for which reason, in
+    words; `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what
+    it waits for; `age_s` is of an order that is still open.
+    """
+
+    id: str
+    at: int
+    seq: int
+    ticker: str = ""
+    side: str = ""
+    size: float | None = None
+    filled: float = 0.0
+    price: float | None = None
+    trigger: float | None = None
+    average: float | None = None
+    fee: int = 0
+    kind: str = ""
+    status: str = ""
+    why: str = ""
+    verdict: str = ""
+    by: str = ""
+    age_s: float | None = None
+    fills: tuple[Execution, ...] = ()
+
+
+class WalkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, from the scores that it rests on to the fills that came of it.
+
+    `composite` is what the scores came to, None where no weights are known; `look` how its
+    market stood among the others, None for a strategy that ranks nothing; `limits` are the other
+    thresholds of the strategy. `checks` are the limits that an approved order was held to.
+    """
+
+    decision: Decision
+    strategy: str = ""
+    composite: Composite | None = None
+    look: Look | None = None
+    limits: Mapping[str, float] = {}
+    verdict: Approved | Denied | None = None
+    checks: tuple[Check, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the id that `why` takes."""
+        return self.decision.id
+
+    @property
+    def ranked(self) -> Ranked | None:
+        """Return its market's place in the look."""
+        markets = self.look.markets if self.look is not None else ()
+        return next((row for row in markets if row.ticker == self.decision.ticker), None)
+
+
+class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest decisions, each walked through."""
+
+    rows: tuple[WalkRow, ...] = ()
+
+
+class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What trading came to: the account, its trades and its fills; money in quote quantums.
+
+    `performance` and `trades` are of a paper account, and None where orders go over the wire:
+    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
+    `executions` are the newest fills first, `costs` the figures of all that are remembered.
+    """
+
+    performance: Performance | None = None
+    trades: TradeFigures | None = None
+    costs: tuple[ExecutionFigures, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    won: int = 0
+    lost: int = 0
+    fills: int = 0
+    fees: int | None = None
+    funding: int | None = None
+    insurance: int | None = None
+    queue: str = ""
+    complete: bool = True
+
+
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
+
+    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
+    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
+    other panels show, `lines` are its past in words.
+    """
+
+    id: str
+    kind: str = "cross"
+    equity: float | None = None
+    profit: float | None = None
+    day: float | None = None
+    leverage: float | None = None
+    distance: float | None = None
+    positions: int | None = None
+    orders: int | None = None
+    block: int | None = None
+    height: int | None = None
+    trouble: str = ""
+    chosen: bool = False
+    lines: tuple[str, ...] = ()
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
@@ -532,14 +846,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     book: BookPart = BookPart()
     quality: QualityPart = QualityPart()
     speed: SpeedPart = SpeedPart()
+    way: WayPart = WayPart()
+    link: LinkPart = LinkPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
     flow: FlowPart = FlowPart()
     prices: PricesPart = PricesPart()
     funding: tuple[FundingRow, ...] = ()
+    signals: tuple[ScoreHistory, ...] = ()
     strategies: StrategiesPart = StrategiesPart()
+    walk: WalkPart = WalkPart()
+    performance: PerformancePart = PerformancePart()
     detections: tuple[Detection, ...] | None = None
+    accounts: tuple[AccountRow, ...] = ()
     triggers: Mapping[str, Sequence[float]] = {}
     timeline: TimelinePart | None = None
 
@@ -572,19 +892,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 _WORDS: Final = {
     # Panels
-    "flight": "way out", "venue": "paper venue",
+    "way": "way of the data", "link": "connection", "flight": "way out", "venue": "paper venue",
+    "walk": "decision walk",
     # The account and its positions
-    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
-    "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
+    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial margin",
+    "maintenance_margin": "maintenance margin", "usage": "margin used", "deepest": "deepest fall",
+    "closest": "closest so far", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
     "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
-    "distance_next": "after two more blocks like these", "act_below": "guard",
+    "distance_next": "if the last block repeats twice", "act_below": "guard",
     "DISTANCE": "distance", "LEVERAGE": "leverage", "DAILY_LOSS": "day's loss",
     "DRAWDOWN": "drawdown",
     "long_notional": "long", "short_notional": "short", "net_notional": "net",
-    "funding_1h": "funding/h", "funding_1d": "a day",
+    "funding_1h": "funding/h", "funding_usdc_1h": "funding USDC/h",
+    "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
-    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "vol/min",
+    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
     "open interest capped": "OI capped", "funding clamped": "funding",
@@ -593,29 +916,36 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
-    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
-    "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
+    "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
+    # What was decided, and what came of it
+    "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
+    "reduce SELL": "guard sold", "reduce BUY": "guard bought", "bracket": "stop order",
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a connection
+    "backing_off": "reconnecting", "stale": "silent",
+    # What a frame changes
+    "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
+    "last_trade": "last trade", "open_orders": "open orders",
     # States of a market
     "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
     "FINAL_SETTLEMENT": "SETTLING",
 }  # fmt: skip
 _STATES: Final = {
     "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
-    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
+    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted", "link": "watch",
     "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
     "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
 
-def wording(term: str) -> str:
-    """Return what a trader reads for a word of the code."""
-    return _WORDS.get(term, term)
+def wording(term: str, of: str = "") -> str:
+    """Return what a trader reads for a word of the code; `of` a kind, where it has a word."""
+    return _WORDS.get(f"{term} {of}", _WORDS.get(term, term))
 
 
 def _state(term: str, style: str = "") -> tuple[str, str]:
@@ -654,9 +984,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "up": ("#56b4e9", ""), "down": ("#e08fc0", ""), "good": ("#2fbf8f", ""),
     "watch": ("bold #f0b000", "bold"), "danger": ("bold #ff5548", "bold reverse"),
     "halted": ("bold #240500 on #ff5548", "bold reverse"),
-    "replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
-    "paper": ("bold #08221a on #2fbf8f", "bold reverse"),
-    "live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
+    "mode paper": ("bold #08221a on #2fbf8f", "bold reverse"),
+    "mode live": ("bold #241a00 on #f0b000", "bold reverse"),
+    "mode watch": ("bold #1a1426 on #b9a7e6", "bold reverse"),
+    # Real money: nothing else is of this colour.
+    "mode trade": ("bold #ffffff on #c4008c", "bold reverse"), "mode bold": ("bold", "bold"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
@@ -858,7 +1191,9 @@ class _Table(NamedTuple):
     `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart. `foot` is
-    what stands under the list about the selected row, or else the first, in so many rows at most.
+    what stands under the list about the selected row, or else the first, in so many rows at most;
+    one `part` of the height is then for the list. In a `history` older rows give way to the whole
+    text of newer ones.
     """
 
     name: str
@@ -871,6 +1206,8 @@ class _Table(NamedTuple):
     faded: Callable[[Any], bool] = lambda row: False
     gap: int = 2
     foot: Callable[[Snapshot, Any, int, int], list[_Row]] = lambda snapshot, row, width, high: []
+    part: int = 2
+    history: bool = False
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -887,12 +1224,14 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         detail = [[(line, "")] for line in lines]
     titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
-    listed = min(len(rows), max(height // 2 - len(drawn), 2))
+    listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
+    more = _more(body) if table.history else min(max(body // len(rows) - 1, 0), 2)
+    below = _lines_below(table, rows, chosen, columns, (room, width, body), more, bool(view.panel))
+    columns = _breaking(columns, room, width, table.gap, more)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -905,19 +1244,65 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     return [*drawn[:high], *detail]
 
 
+def _more(body: int) -> int:
+    """Return how many lines more than one a row may take, by how many there are for all."""
+    return 0 if body < 4 else 1 if body < 12 else 2
+
+
 def _lines_below(
-    table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
-) -> Callable[[int], list[_Row]]:
+    table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
+    size: tuple[int, int, int], more: int, alone: bool,
+) -> Callable[[int], list[_Row]]:  # fmt: skip
     """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    room, width, body = size
+    most = more + (body >= 8 and table.history)
+    indent = " " * _indent(columns, table.gap)
 
     def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(part, "dim")] for part in parts] if text else []
+        parts = (
+            _broken(text, width - 4, width - 4, 99 if whole else max(most - 1, 0)) if text else ()
+        )
+        below: list[_Row] = [[("    " + part, "dim")] for part in parts]
+        if not columns[-1].width:
+            text, style = columns[-1].cell(rows[number])
+            rest = _broken(text, room, width - len(indent), more)[1:]
+            below = [[(indent + part, style)] for part in rest] + below
+        return below
 
+    room_for_all = body if alone else 0
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room and sum(needed) <= room  # integers
-    return lambda number: lines(number, whole or (room > 0 and number == chosen))
+    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
+    return lambda number: lines(number, whole or (alone and number == chosen))
+
+
+def _indent(columns: Sequence[_Column], gap: int) -> int:
+    return columns[0].width + gap if columns[0].width else 4
+
+
+def _breaking(columns: list[_Column], room: int, width: int, gap: int, more: int) -> list[_Column]:
+    """Let the column that grows show the first line of its text, where the others stand below."""
+    last = columns[-1]
+    if last.width or not more:
+        return columns
+    below = width - _indent(columns, gap)
+
+    def cell(row: Any) -> _Cell:
+        text, style = last.cell(row)
+        return _broken(text, room, below, more)[0], style
+
+    return [*columns[:-1], last._replace(cell=cell)]
+
+
+@lru_cache(maxsize=4096)
+def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
+    """Break a text into a line of `room` and at most so many more of `width` cells."""
+    # Letters of two cells are cut, not broken.
+    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
+        return (text,)
+    first, *lines = wrap(text, room, break_on_hyphens=False)
+    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
+    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -971,6 +1356,26 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         if needed <= width or not fitting[worst].rank:
             return fitting, max(width - fixed, 0)
         del fitting[worst]
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of them as fit."""
+    fitting, room = _fitting(columns, width, 2)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
+    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
@@ -1380,6 +1785,7 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
 
 def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     curves = {row.ticker: row.curves for row in snapshot.markets}
+    spread = {(row.ticker, row.signal): row for row in snapshot.signals}
     drawn = any(curves.values())
     named = max((len(score.signal) for row in snapshot.markets for score in row.scores), default=0)
 
@@ -1389,16 +1795,85 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
+    def quantile(term: str, place: int) -> _Column:
+        def cell(score: Score) -> _Cell:
+            row = spread.get((score.ticker, score.signal))
+            known = row is not None and len(row.quantiles) > place
+            return (_figure(row.quantiles[place], 0) if row and known else "", "dim")
+
+        return _Column(term, 6, cell, 5)
+
+    def bins(score: Score) -> _Cell:
+        row = spread.get((score.ticker, score.signal))
+        return _spark(row.bins if row else (), 10), "accent"
+
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("0 to 100", _SCALE, scale, 2, True),
         *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
+           _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ]  # fmt: skip
+
+
+def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> list[_Row]:
+    """Work the selected score out from its inputs, beside its triggers and what it was so far."""
+    if not snapshot.signals or width < 60:
+        return []  # among other panels there is no room for it
+    steps = worked(score)
+    head: _Row = [
+        (f"{score.ticker} {score.signal} ", "bold"), (f"{_figure(score.value, 2)} ", "accent"),
+        ("from frame ", "dim"), (f"#{score.first} to #{score.seq}", "key"),
+    ]  # fmt: skip
+    rows: list[_Row] = [[], head]
+    for step in steps:
+        of = _figure(step.value, 4)
+        rows.append([(f"  {step.name} = ", "dim"), (step.formula, "")])
+        rows.append([(" " * (len(step.name) + 2) + " = ", "dim"), (f"{step.numbers} = ", ""),
+                     (of, "bold")])  # fmt: skip
+    means = dict.fromkeys(words for step in steps for words in step.means)
+    rows += [[(f"  where {words}", "dim")] for words in means]
+    if not steps:
+        rows.append([("  a signal of its own: its formula is in its file", "dim")])
+    known = next((row for row in snapshot.signals
+                  if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
+    rows += _so_far(known, width) if known is not None else []
+    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+
+
+def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
+    """Draw what a score was so far: the newest values with their scale, and how all spread."""
+    terms = ("least", "p10", "median", "p90", "greatest")
+    named = [_named(term, f"{_figure(value, 0)}  ")
+             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
+    spread = [cell for row in named for cell in row]
+    rows: list[_Row] = [[
+        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
+        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
+    ]]  # fmt: skip
+    if known.points:
+        room = max(min(width - 24, len(known.points)), 1)
+        shown = known.points[-room:]
+        rows.append([(f"  newest {_figure(min(shown), 0)} ", "dim"),
+                     (_spark(shown, room), "accent"),
+                     (f" {_figure(max(shown), 0)}", "dim")])  # fmt: skip
+    return rows
+
+
+def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
+    if not triggers:
+        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+    parts: _Row = [("  the strategy changes what it does at ", "dim")]
+    for place, trigger in enumerate(triggers):
+        side = "above" if score.value >= trigger else "below"
+        parts += [(" and " * bool(place), "dim"), (_figure(trigger, 1), "watch"),
+                  (f" (it is {_figure(abs(score.value - trigger), 1)} {side})", "")]  # fmt: skip
+    return parts
 
 
 def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
@@ -1414,7 +1889,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
 _WHOLE_H: Final = 22.0  # a quiet market counts fewer seconds than a day has
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
-    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual)  # fmt: skip
+    _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
+    foot=_calculation)  # fmt: skip
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
@@ -1438,7 +1914,7 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
     _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
     _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
     _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
+), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
 
 
 def _history(snapshot: Snapshot) -> list[TapeRow]:
@@ -1449,39 +1925,46 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 
 def _verdict_row(verdict: Verdict) -> TapeRow:
     """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
+    side = ""
     if isinstance(verdict, Denied):
         # Its figures stand in its words; `w` shows all of them.
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     elif isinstance(verdict, Withdraw):
         ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
     else:
-        order, ticker = verdict.order, verdict.order.ticker
+        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
         only = " reduce-only" if order.reduce_only else ""
         until = f"block {order.good_til_block}"
         if order.good_til_block_time:
             until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
         text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
     kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, text, ticker, verdict.id, verdict.seq)
+    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
+
+
+def _event(row: TapeRow) -> _Cell:
+    """Return the word of an event: of what the guard did, which way."""
+    return wording(row.kind, row.side), _STATES.get(row.kind, "")
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
-    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
-    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
+    # What is paid is a cost, and negative.
+    money = [(name, _figure(_usdc(quote), sign=True)) for name, quote in snapshot.money]
+    return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
 # Orders and tape are shown alike.
 _EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 10, lambda row: _state(row.kind), 0, True),
+    _Column("", 12, _event, 0, True),
     _Column("", 4, lambda row: (row.id, "key"), 0, True),
     _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
 _ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results)  # fmt: skip
+                        above=_results, history=True)  # fmt: skip
 _TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet")  # fmt: skip
+                      "nothing has happened yet", history=True)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -1625,6 +2108,565 @@ _STRATEGIES: Final = _Table(
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
     foot=_decided_rows)  # fmt: skip
 
+# === Decision walk ===
+# One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
+# fills, each with its time and frame. Every figure that a result was computed from stands beside
+# it, so that a person can work it out again; the results themselves are the layers'.
+
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
+    """Draw a decision's way: why it was made, and what came of it, side by side where wide."""
+    if height < 3:
+        return []
+    decision = walk.decision
+    title: _Row = [
+        (f"{walk.strategy} ", "bold"), (f"in {decision.ticker} ", ""),
+        (f"{_clock(decision.at)} #{decision.seq} {decision.id} ", "dim"),
+        (f"{decision.action} ", "accent"), _target(decision),
+    ]  # fmt: skip
+    room, rows = height - 2, [[], title]
+    if width < 112:
+        steps = [*_reason_steps(snapshot, walk, width), *_result_steps(snapshot, walk, width)]
+        return [*rows, *_squeezed(steps, room)]
+    half = width // 2
+    left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
+    right = _squeezed(_result_steps(snapshot, walk, width - half), room)
+    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+
+
+def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    return [
+        (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
+        (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
+        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+    ]  # fmt: skip
+
+
+def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
+    digits = next((_grid(row.market) for row in snapshot.markets
+                   if row.ticker == walk.decision.ticker), _grid(None))  # fmt: skip
+    return [
+        (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
+        (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1),
+    ]  # fmt: skip
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List the scores with their weights, what each adds or scales, and the frames behind it."""
+    parts = () if walk.composite is None else walk.composite.parts
+    scores = {score.signal: score for score in walk.decision.scores}
+    whole = math.fsum(part.weight for part in parts)
+    rows: list[_Row] = []
+    for part in parts:
+        scored = scores.pop(part.signal, None)
+        does: _Row = [(f"{_TIMES} {part.factor:<14.3f}", "")]
+        if part.weight:
+            share = f"{_TIMES} {part.weight:g}/{whole:g} ="
+            does = [(f"{share:<9}", "dim"), (f"{part.part:>+7.2f}", _trend(part.part)[1])]
+        rows.append([*_scored(part.signal, part.value), *does, *_frames(walk, scored, width)])
+    unused: _Row = [(f"{'not weighed':<16}", "dim")]
+    rows += [
+        [*_scored(name, score.value), *unused, *_frames(walk, score, width)]
+        for name, score in scores.items()
+    ]
+    head: _Row = [(f"{'':<12}{'value':>6}  less 50, by weight  frames", "dim")]
+    if not rows:
+        return _step("scores", [("none", "dim")])
+    return _step("scores", *([head, *rows] if parts else rows))
+
+
+def _scored(signal: str, value: float) -> _Row:
+    return [(f"{signal[:12]:<12}", ""), (f"{_figure(value, 1):>6}  ", "bold")]
+
+
+def _frames(walk: WalkRow, score: Score | None, width: int) -> _Row:
+    if score is None:
+        return []
+    age = walk.decision.seq - score.seq
+    before = f", {age:,} before" if age else ""
+    texts = (f"#{score.first} to #{score.seq}{before}", f"#{score.first} to #{score.seq}")
+    return [("  " + next((t for t in texts if len(t) <= width - 48), f"#{score.seq}"), "dim")]
+
+
+def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the score: 50 and the parts, times what scales them."""
+    made, score = walk.composite, walk.decision.score
+    if made is None:
+        return _step(
+            "score", [(_figure(score, 1), "bold"), (" by the strategy's own reckoning", "dim")]
+        )
+    if made.missing:
+        row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
+        return _step("score", *_wrapped(row, width - 10, 1))
+    added = math.fsum(part.part for part in made.parts)
+    factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
+    ends = " in 0 to 100" if score in (0.0, 100.0) else ""
+    return _step(
+        "score", [(f"50 {added:+.2f}{factors} = ", ""), (_figure(score, 2), "bold"), (ends, "dim")]
+    )
+
+
+def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the score among the thresholds."""
+    if walk.look is None:
+        words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
+        return _step("limits", [(words or "in its reasons", "")])
+    settings, score = walk.look.settings, walk.decision.score
+    marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
+    words = (
+        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
+        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+    )
+    row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
+    [first, *more] = _wrapped(row, width - 10, 2)
+    return _step("threshold", first, *more)
+
+
+def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Work out the size: strength, share of the equity, and what the room left of it."""
+    look, ranked = walk.look, walk.ranked
+    if look is None or ranked is None:
+        return _step("size", [_target(walk.decision)])
+    settings, least = look.settings, look.settings.smallest_share
+    beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
+    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    strength: _Row = [
+        (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
+        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+    ]  # fmt: skip
+    if look.equity_usdc is None:
+        return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
+    earned = (
+        f"{settings.market_share:g} {_TIMES} {_figure(look.equity_usdc)} {_TIMES} "
+        f"({least:g} + {1 - least:g} {_TIMES} {ranked.strength:.3f})"
+    )
+    result: _Row = [(" = ", ""), (f"{_figure(abs(ranked.earns_usdc), 0)} USDC", "bold")]
+    fits = len(earned) + len(result[1][0]) + 13 <= width
+    sizes: list[_Row] = [[(earned, ""), *result]] if fits else [[(earned, "")], result]
+    room = (
+        f"{look.taken} of {settings.positions} markets held, {_figure(look.gross_usdc, 0)} of "
+        f"{_figure(look.limit_usdc, 0)} USDC in use"
+    )
+    rows = _step("size", strength, *sizes, [_got(ranked)])
+    return [*rows, *([(" " * 10, ""), (line, "dim")] for line in _folded(room, width - 10))]
+
+
+def _got(ranked: Ranked) -> _Cell:
+    """Word what a market's plan was, and what it got."""
+    has, wants, gets = (
+        _figure(usdc, 0, sign=True)
+        for usdc in (ranked.has_usdc, ranked.wants_usdc, ranked.gets_usdc)
+    )
+    if ranked.gets_usdc != ranked.wants_usdc:
+        return f"has {has}, wants {wants}, gets {gets}", "watch"
+    if ranked.gets_usdc == ranked.has_usdc:
+        return f"has {has}, and stays", ""
+    return f"has {has}, gets {gets}, all that it wants", ""
+
+
+def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    if walk.look is None:
+        return []
+    rows: list[_Row] = []
+    for place, row in enumerate(walk.look.markets, 1):
+        own = row.ticker == walk.decision.ticker
+        mark = "●" if own else " "
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (place_of, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
+def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
+    lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
+    return _step("reasons", *([(line, "")] for line in lines)) if lines else []
+
+
+def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Word the verdict, when it fell and at which frame."""
+    verdict = walk.verdict
+    if verdict is None:
+        none = "nothing to judge" if walk.decision.action == "hold" else "none yet"
+        return _step("verdict", [(none, "dim")])
+    head: _Row = [
+        _state(type(verdict).__name__.lower()),
+        (f" {verdict.id} {_clock(verdict.at)} #{verdict.seq}", "dim"),
+    ]  # fmt: skip
+    if isinstance(verdict, Denied):
+        head.append((f" {verdict.reason}", "watch"))
+    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    figures = [
+        [(f"{wording(term)} ", "dim"), (text, "")]
+        for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
+    ]
+    return _step("verdict", head, *words, *figures)
+
+
+_MARGIN_TERMS: Final = (
+    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+)  # fmt: skip
+
+
+def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw the margin before, and after at the worst price."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    both = verdict.before, verdict.after
+    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
+    for term in _MARGIN_TERMS:
+        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
+        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    before, after = (
+        percent_text(margin.distance) if margin.notional else "none" for margin in both
+    )
+    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    return _step("margin", *rows)
+
+
+def _check_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw each limit beside what would be."""
+    verdict = walk.verdict
+    if not isinstance(verdict, Approved):
+        return []
+    if not walk.checks:
+        return _step("checks", [("none: no limit blocks what shrinks a position", "dim")])
+    rows: list[_Row] = []
+    for check in walk.checks:
+        would_be, limit = (_in_unit(value, check.unit) for value in (check.would_be, check.limit))
+        word = ("passed", "good") if check.passed else ("beyond", "watch")
+        rows.append([
+            word, (f" {check.what} {would_be} ", ""),
+            (f"{'≥' if check.is_least else '≤'} {limit}", "dim"),
+        ])  # fmt: skip
+    return _step("checks", *rows)
+
+
+def _in_unit(value: float | None, unit: str) -> str:
+    if unit == "%":
+        return percent_text(value)
+    return _figure(value, 2, unit=_TIMES if unit == "x" else f" {unit}")
+
+
+def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw the orders that were let go, and how each stands."""
+    rows: list[_Row] = []
+    for order in walk.orders:
+        size, filled = (_figure(size, digits[1]) for size in (order.size, order.filled))
+        rows.append(_chunks([
+            (0, [_state(order.side), (f" {size} at {_figure(order.price, digits[0])}", "")]),
+            (3, [(order.kind, "")]), (0, [_order_state(order)]), (1, [(f"{filled} filled", "")]),
+            (2, [(f"{order.id} {_clock(order.at)} #{order.seq}", "dim")]),
+        ], width - 10, " "))  # fmt: skip
+        rows += [[(line, "watch")] for line in _folded(order.why, width - 10)] if order.why else []
+    return _step("order", *rows) if rows else _step("order", [("none", "dim")])
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    return _state(order.status, "watch" if order.why else "")
+
+
+def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
+    """Draw each fill beside mid, and what all of them came to."""
+    fills = [fill for order in walk.orders for fill in order.fills]
+    if not fills:
+        return _step("fills", [("none", "dim")])
+    rows = [_fill_row(fill, digits, width - 10) for fill in fills]
+    return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _came_of_it(walk: WalkRow) -> _Cell:
+    """Say in a few words what a decision has come to."""
+    if walk.verdict is None:
+        return "", "dim"
+    kind = type(walk.verdict).__name__.lower()
+    word, style = _state(kind)
+    if isinstance(walk.verdict, Denied):
+        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+    orders = ", ".join(wording(order.status) for order in walk.orders)
+    return f"{word}, {orders or 'no order yet'}", style
+
+
+_WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.decision.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.decision.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (
+        row.decision.action, "dim" if row.decision.action == "hold" else "accent"), 0, True),
+    _Column("", 23, lambda row: _target(row.decision), 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.decision.score, 1)}", ""), 1, True),
+    _Column("", 0, _came_of_it, 2, True),
+), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
+
+# === Performance ===
+# What the trades came to, one by one and together, how large they were and how long they lasted,
+# and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
+# nothing: the figures are dydx_paper's.
+
+
+def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw what trading came to; what nobody counted is unknown."""
+    part = snapshot.performance
+    did, trades = part.performance, part.trades
+    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
+    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
+        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
+        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    if trades is not None and trades.trips:
+        rows += _trade_rows(trades, width)
+    if trades is None or not trades.trips:
+        rows += [[], *_cost_rows(part, width)]
+    return [*rows, []]
+
+
+def _performance_rows(did: Performance, width: int) -> list[_Row]:
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
+    # Nothing marked yet is no drawdown of 0.
+    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
+    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
+    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    return [
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win), sign=True)),
+               ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
+        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1, unit=_TIMES)),
+               ("volume", _figure(_usdc(did.volume), 0, unit=" USDC"))),
+        _money_row(width, did.fees, did.funding, did.insurance),
+    ]  # fmt: skip
+
+
+def _money_row(width: int, *paid: int | None) -> _Row:
+    """Draw what was paid, which is negative, and what came in."""
+    terms = zip(("fees", "funding", "insurance"), paid, strict=True)
+    parts = [[(f"{wording(term)} ", "dim"), _signed(_usdc(quote, -1))] for term, quote in terms]
+    return _chunks([*enumerate(parts), (3, [("USDC", "dim")])], width)
+
+
+def _counted_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what is counted where no paper account has every trade."""
+    lacks: _Row = [("some fills are missing: what they earned is in no figure", "watch")]
+    ended = part.won + part.lost
+    return [
+        _pairs(width, ("trades", ended), ("win_rate", _part(part.won, ended)),
+               ("fills", part.fills), ("profit_factor", _UNKNOWN)),
+        _money_row(width, part.fees, part.funding, part.insurance),
+        *([] if part.complete else [lacks]),
+    ]  # fmt: skip
+
+
+def _part(some: int, of: int) -> str:
+    return _percent(some / of if of else None, 0)
+
+
+def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    def spread(of: tuple[float, float, float] | None, word: Callable[[float], str]) -> str:
+        if of is None:
+            return _UNKNOWN
+        least, middle, most = map(word, of)
+        return f"{least} to {most}, median {middle}"
+
+    def trip(of: RoundTrip | None) -> str:
+        return "none" if of is None else f"{_figure(of.pnl, sign=True)} {of.ticker}"
+
+    return [
+        _pairs(width, ("expectancy", _figure(trades.expectancy, sign=True, unit=" USDC a trade")),
+               ("payoff", _figure(trades.payoff)), ("best", trip(trades.best)),
+               ("worst", trip(trades.worst))),
+        _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
+               ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
+        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+    ]  # fmt: skip
+
+
+def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
+    """Draw what fills cost against mid, of those that took and of those that made."""
+    rows: list[_Row] = [
+        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
+          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
+    ]  # fmt: skip
+    if not part.costs:
+        return [*rows, [("no fill yet", "dim")]]
+    for cost in part.costs:
+        bps = [_figure(x, 1, sign=True) for x in (
+            _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
+            _less(cost.worst_bps))]  # fmt: skip
+        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        slipped = _figure(_less(cost.slippage), sign=True)
+        rows.append([
+            (f"{cost.liquidity.lower():<6}", "bold"),
+            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
+             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
+        ])  # fmt: skip
+    queue = f"a resting order waits {part.queue}" if part.queue else ""
+    return [*rows, *([[(queue, "dim")]] if queue else [])]
+
+
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
+def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
+    """Draw the distribution of the profits, each market's, and what fills cost."""
+    part = snapshot.performance
+    if part.trades is None or height < 3:
+        return []
+    markets = _market_trade_rows(part.trades, width)
+    if width < 112:
+        steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
+                         (markets, 0)]  # fmt: skip
+        return [[], *_squeezed(steps, height - 1)]
+    half = 84
+    right = _bar_rows(part.trades, width - half)
+    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    """Draw how many trades came to how much."""
+    most = max((count for *_, count in trades.bars), default=0) or 1
+    room = max(min(width - 30, 40), 4)
+    rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
+    for low, high, count in trades.bars:
+        bar = _gauge(count / most, room).rstrip("░ ")
+        digits = 2 if abs(high - low) < 1 else 0
+        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        style = "down" if high <= 0 else "up"
+        rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
+    return rows
+
+
+def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
+    columns, room = _fitting([
+        _TICKER,
+        _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
+        _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
+        _Column("result", 11, lambda row: _signed(row.pnl)),
+        _Column("best", 10, lambda row: _signed(row.best), 1),
+        _Column("worst", 10, lambda row: _signed(row.worst), 2),
+        _Column("fees", 9, lambda row: _signed(-row.fees), 3),
+        _Column("funding", 9, lambda row: _signed(row.funding), 4),
+    ], min(width, 82), 1)  # fmt: skip
+    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
+    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
+                      for row in trades.markets)]  # fmt: skip
+
+
+def _trip_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def price(term: str, rank: int) -> _Column:
+        def cell(trip: RoundTrip) -> _Cell:
+            return _figure(getattr(trip, term), digits.get(trip.ticker, _grid(None))[0] + 1), ""
+
+        return _Column(term, 11, cell, rank)
+
+    def size(trip: RoundTrip) -> _Cell:
+        return _figure(trip.size, digits.get(trip.ticker, _grid(None))[1]), ""
+
+    return [
+        _Column("ended", 8, lambda trip: (_clock(trip.ended.at), "dim"), 0, True),
+        _TICKER,
+        _Column("side", 5, lambda trip: _state("LONG" if trip.is_long else "SHORT"), 0, True),
+        _Column("size", 9, size, 5),
+        price("entry", 3),
+        price("exit", 3),
+        _Column("result", 10, lambda trip: _signed(trip.pnl)),
+        _Column("returned", 9, lambda trip: (
+            _percent(trip.returned, 2, sign=True), _trend(trip.returned)[1]), 1),
+        _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
+        _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
+        _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("frames", 16, lambda trip: (
+            f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
+    ]  # fmt: skip
+
+
+_PERFORMANCE: Final = _Table(
+    "performance",
+    lambda snapshot: snapshot.performance.trades.trips if snapshot.performance.trades else (),
+    _trip_columns, "no trade has ended yet", "ticker", above=_did_rows, foot=_spread_rows,
+    part=3)  # fmt: skip
+
 # === Paper venue ===
 # How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
 # did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
@@ -1652,29 +2694,6 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = _usdc(did.max_drawdown) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
-    return [
-        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
-               ("profit_factor", _figure(did.profit_factor)),
-               ("average_win", _figure(_usdc(did.average_win))),
-               ("average_loss", _figure(_usdc(did.average_loss)))),
-        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
-        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
-               ("annual", "from 24 hourly returns on")),
-        _pairs(width, ("exposure", _percent(did.exposure)),
-               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
-        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
-               ("funding_paid", _figure(_usdc(did.funding))),
-               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
-    ]  # fmt: skip
-
-
 _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
@@ -1684,6 +2703,297 @@ _VENUE: Final = _Table(
         _Column("error", 8, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
+
+# === Connection ===
+# What the program hangs by: each link, what it was before and why, how REST answers, and what comes
+# by channel and market. What a recording does not hold is unknown, never 0.
+
+_LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
+                       "subscribing": "watch"}  # fmt: skip
+
+
+def _age(seconds: float | None) -> str:
+    """Write how long something lasts, in the unit that suits it."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= length:
+            return _figure(seconds / length, 1, unit=f" {unit}")
+    return _figure(seconds, 1, unit=" s")
+
+
+def _milliseconds(ms: float | None) -> str:
+    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+
+
+def _link_state(state: str) -> _Cell:
+    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+
+
+def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """Write percentiles that are known, one after the other."""
+    known = dict(shares)
+    return " / ".join(_milliseconds(known.get(name)) for name in names) if known else _UNKNOWN
+
+
+_LINK_COLUMNS: Final = (
+    _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
+    _Column("state", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("silent", 8, lambda row: (
+        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
+    _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
+    _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
+    _Column("why", 0, lambda row: (row.reason, "dim"), 4, True),
+)  # fmt: skip
+_TURN_COLUMNS: Final = (
+    _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
+    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("to", 13, lambda row: _link_state(row.state), 0, True),
+    _Column("lasted", 9, lambda row: (
+        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+    _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
+    _Column("why", 0, lambda row: (row.reason, ""), 0, True),
+)  # fmt: skip
+
+
+def _failures(row: RestRow) -> _Cell:
+    """Say what failed, and first of all that the breaker lets no request through."""
+    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
+    failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
+    return (words, "watch") if words else ("nothing", "dim")
+
+
+_REST_COLUMNS: Final = (
+    _Column("endpoint", 34, lambda row: (row.endpoint, "bold"), 0, True),
+    _Column("answered", 8, lambda row: (_figure(row.answered, 0), "")),
+    _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
+    _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
+    _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
+    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("failed", 0, _failures, 0, True),
+)  # fmt: skip
+_LIMIT_COLUMNS: Final = (
+    _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
+    _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
+    _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
+    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
+)
+_FEED_COLUMNS: Final = (
+    _Column("channel", 16, lambda row: (row.channel, "bold"), 0, True),
+    _Column("of", 12, lambda row: (row.ticker, ""), 0, True),
+    _Column("frames", 9, lambda row: (_figure(row.frames, 0), "")),
+    _Column("a second", 9, lambda row: (_figure(row.per_s, 1), "")),
+)
+
+
+def _link_head(link: LinkPart, width: int) -> list[_Row]:
+    state, style = _link_state(link.state)
+    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason else []
+    lags = _shares(link.lag_ms, ("p50", "p99", "max"))
+    lag = [
+        (0, _named("lag of trades p50 / p99 / max", lags)),
+        (1, _named("newest block", _milliseconds(link.block_ms))),
+        (2, _named("frames wait", "no" if link.late_ms is None else _milliseconds(link.late_ms),
+                   "" if link.late_ms is None else "watch")),
+    ]  # fmt: skip
+    return [[(f"● {state}", style), *since, *reason], _chunks(lag, width)]
+
+
+def _blocks(blocks: Sequence[Sequence[_Row]], height: int) -> list[_Row]:
+    """Put lists below one another, a blank row between them, the most important first.
+
+    Each gets its share of the rows; where that would be its title alone the last ones go.
+    """
+    shown = [block for block in blocks if block]
+    while True:
+        rooms = _rooms([len(block) for block in shown], height - len(shown) + 1)
+        cut = [room for room, block in zip(rooms, shown, strict=True) if room < len(block)]
+        if len(shown) < 2 or min(cut, default=_LEAST_ROWS) >= _LEAST_ROWS:
+            break
+        shown.pop()
+    rows: list[_Row] = []
+    for block, room in zip(shown, rooms, strict=True):
+        rows += [[]] if rows else []
+        rows += block[:room]
+        if room < len(block):
+            rows[-1] = [(f"and {len(block) - room + 1} more", "dim")]
+    return rows
+
+
+_LEAST_ROWS: Final = 3  # a title, a row, and how many more there are
+
+
+def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw the connections, their history, REST, and the rates by channel and market."""
+    link = snapshot.link
+    if not link.links:
+        return [[("no connection since this panel is open", "dim")]]
+    head = _link_head(link, width)
+    wide = width >= 170
+    half = (width - 3) // 2 if wide else width
+    errors: list[_Row] = [
+        [(f"{where} ", "bold"), (f"{count:,} ", "watch"), (what, "")]
+        for where, what, count in link.errors
+    ]
+    left = [
+        _rows_under(_LINK_COLUMNS, link.links, half),
+        _rows_under(_TURN_COLUMNS, link.turns, half) if link.turns else [],
+        [[("what went wrong, most often first", "dim")], *errors] if errors else [],
+    ]
+    without: list[_Row] = [[("REST: no request in this run", "dim")]]
+    right = [
+        _rows_under(_REST_COLUMNS, link.rest, half) if link.rest else without,
+        _rows_under(_LIMIT_COLUMNS, link.limits, half) if link.limits else [],
+        _rows_under(_FEED_COLUMNS, link.feeds, half),
+    ]
+    if wide:
+        return [
+            *head,
+            [],
+            *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
+        ]
+    return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Way of the data ===
+# One frame through the layers: its text, what it changed in each, what came of it, and how long
+# each took. Draws what was measured: a layer that the frame did not reach is not there.
+
+_PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
+_SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
+_WAY_DIGITS: Final = {
+    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "initial_margin": (2, " USDC"), "open_orders": (0, ""),
+}  # fmt: skip
+
+
+def _way_figure(term: str, value: float | None, grid: tuple[int, int]) -> str:
+    if term == "distance":
+        return percent_text(value) if value is not None else "none"
+    if term == "funding_1h":
+        return _percent(value, 4, sign=True)
+    digits, unit = _WAY_DIGITS.get(term, (1, ""))
+    digits = grid[0] if term in _PRICED else grid[1] if term in _SIZED else digits
+    return _figure(value, digits, unit=unit if value is not None else "")
+
+
+def _way_cell(change: WayChange, grid: tuple[int, int]) -> _Row:
+    """Draw a figure before and after; one that did not move is grey."""
+    after = _way_figure(change.term, change.after, grid)
+    if not change.moved:
+        return [(f"{wording(change.term)} {after}", "dim")]
+    before, known = _way_figure(change.term, change.before, grid), (change.before, change.after)
+    moved = None if None in known else (change.after or 0.0) - (change.before or 0.0)
+    sign, style = _trend(moved)
+    return [(f"{wording(change.term)} ", ""), (before, "dim"), (" → ", "dim"),
+            (f"{after} {sign}".rstrip(), style or "bold")]  # fmt: skip
+
+
+def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
+    """Put cells side by side on as many rows as they need."""
+    rows: list[_Row] = []
+    used = width
+    for cell in cells:
+        size = sum(cell_len(text) for text, _ in cell)  # integers
+        if rows and used + 3 + size <= width:
+            rows[-1] += [(" · ", "dim"), *cell]
+            used += 3 + size
+        else:
+            rows.append([*cell])
+            used = size
+    return rows
+
+
+def _stage_rows(stage: WayStage, grid: tuple[int, int], width: int) -> list[_Row]:
+    """Return what a layer did of a frame, what changed first."""
+    changes = sorted(stage.changes, key=lambda change: not change.moved)
+    rows = _flowing((_way_cell(change, grid) for change in changes), width)
+    for id_, text in stage.texts:
+        head = [(f"{id_} ", "key")] if id_ else []
+        first, *rest = _folded(text, width - len(id_) - 1 if id_ else width)
+        rows += [[*head, (first, "")], *([(line, "")] for line in rest)]
+    return rows or [[(_NOTHING.get(stage.stage, "nothing changed"), "dim")]]
+
+
+_NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
+
+
+def _microseconds(us: float | None) -> str:
+    if us is None:
+        return ""
+    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+
+
+def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw one frame before and after each layer, with the time that each took."""
+    way = snapshot.way
+    if not way.stages:
+        return [[("no frame since this panel is open", "dim")]]
+    head = [
+        (0, [(f"#{way.seq} ", "key"), (f"{way.channel} {way.ticker}".strip(), "bold")]),
+        (2, _named("at", _clock(way.at))),
+        (1, _named("took", _microseconds(way.took_us), "bold")),
+        (3, _named("", f"{way.size:,} bytes")),
+    ]
+    beside = width >= 170
+    room = width - 74 if beside else width
+    rows = _stages(way, room, height - 1)
+    if beside:
+        return [_chunks(head, width), *_beside(rows, room + 3, _layer_rows(way.layers, 71))]
+    left = height - 2 - len(rows)
+    below = [[], *_layer_rows(way.layers, width)] if left > 3 else []
+    return [_chunks(head, width), *rows, *below]
+
+
+def _stages(way: WayPart, width: int, height: int) -> list[_Row]:
+    """Draw the layers one below the other; rows that are too many are left out, evenly."""
+    narrow, grid = width < 90, _grid(way.market)
+    left = 22 if narrow else 44
+    drawn = [(stage, _stage_rows(stage, grid, max(width - left, 8))) for stage in way.stages]
+    room = _rooms([len(lines) for _, lines in drawn], height - 1)
+    largest = max((stage.took_us or 0.0 for stage in way.stages), default=0.0) or 1.0
+    title = f"{'LAYER':<10}{'TOOK':>10}  " if narrow else f"{'LAYER':<10}{'AFTER':>10}{'TOOK':>11}"
+    rows: list[_Row] = [[(f"{title:<{left}}BEFORE → AFTER", "dim")]]
+    for (stage, lines), high in zip(drawn, room, strict=True):
+        took = "" if stage.took_us is None else _gauge(stage.took_us / largest, 8)
+        after = "" if narrow else f"{_microseconds(stage.at_us):>10} "
+        cells: _Row = [(f"{stage.stage:<10}", "bold"), (after, "dim"),
+                       (f"{_microseconds(stage.took_us):>10}  ", "")]  # fmt: skip
+        cells += [] if narrow else [(f"{took.replace('░', ' '):<8}   ", "accent")]
+        rows.append([*cells, *lines[0]])
+        rows += ([(" " * left, ""), *line] for line in lines[1:high])
+    return rows
+
+
+_LAYER_SHARES: Final = ("p50", "p90", "p99", "max")
+
+
+def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
+    """List what each layer takes of a frame that reaches it."""
+    if not layers:
+        return [[("what each layer takes is measured while this panel is open", "dim")]]
+
+    def took(name: str) -> _Column:
+        return _Column(name, 9, lambda row: (_microseconds(dict(row.took_us).get(name)), ""))
+
+    return _rows_under([
+        _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        *map(took, _LAYER_SHARES),
+        _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
+        _Column("errors", 6, lambda row: (
+            "" if row.errors is None else _figure(row.errors, 0),
+            "watch" if row.errors else "dim"), 3),
+    ], layers, width)  # fmt: skip
+
 
 # === Book, quality, speed and wire ===
 # What came in: one market's book, the troubles of the data, what a frame costs, and the newest
@@ -1793,7 +3103,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
         bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
-    return rows
+    if not view.panel:
+        return rows
+    layers = "the layers, of the frames since this panel is open, in the order of the way"
+    return [*rows, [], [(layers, "dim")], *_layer_rows(snapshot.way.layers, width)]
 
 
 def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2184,13 +3497,6 @@ def _range_columns(digits: int) -> list[_Column]:
     ]  # fmt: skip
 
 
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
-
-
 def _lean(depth: Depth | None, width: int) -> _Cell:
     """Draw which side of a book is heavier: bids from the left."""
     lean = None if depth is None else depth.imbalance
@@ -2382,36 +3688,113 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
     word, style = _state_of(safety)
-    rungs, bar = (
-        _rung_rows(snapshot, width, height),
-        _distance_bar(safety, _acts_at(snapshot), style, width),
-    )
+    digits = "dim" if safety.doubt else style
+    steps = _step_rows(snapshot, height)
+    bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
     distance = "" if safety.distance is None else percent_text(safety.distance)
-    stop, _ = _stop(snapshot.gate)
-    change = _change_row(safety, "" if stop or not distance else "to liquidation")
-    figures = _safety_figures(safety)
-    sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
-    drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
-    big = next(
-        (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
-    )
+    head: _Row = [*_stop(snapshot.gate)[0], (f"{word} ", style), *_head_words(safety)]
+    # Lines that are whole are worth more than digits that are larger.
+    whole = len(_whole(steps, width, 99))
+    big = next(filter(None, (_digits(distance or word, width, height - 1 - high)
+                             for high in (whole, len(steps)))), ())  # fmt: skip
     if not big:
-        head = (f"{word} {distance}".rstrip() + " ", style)
-        return [[*stop, head, *change], bar, *rungs, *figures]
-    figures = [[*stop, (f"{word} ", style), *change], *figures]
-    room = max(len(big), min(height - 1 - len(rungs), len(figures)))
-    rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
-    line = _spark(safety.history, width - 16)
-    return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
+        small: _Row = [(f"{distance} ", digits)] if distance else []
+        above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
+        return [*above, *_whole(steps, width, height - len(above))]
+    room = width - len(big[0]) - _GAP
+    high = max(len(big), min(height - 1 - whole, _ROWS))
+    beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
+              *_account_rows(safety, room, high - 1)]  # fmt: skip
+    rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
+    lines = _whole(steps, width, height - len(rows) - 1)
+    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    return [*rows, bar, *lines, past]
+
+
+_GAP: Final = 3  # cells around the digits
+_ROWS: Final = 9  # of figures: what is above, and every extra
+_ROOM: Final = 40  # cells that the widest of the figures takes
+_BLOCK: Final = 26  # cells of a named result with its share
+_EXTRA: Final = 20  # and of a figure of the margin beside it
+# Rows by cells of a dot, the largest first.
+_DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
+
+
+def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
+    """Draw a text as large as leaves room for the figures beside it; nothing if none does."""
+    for high, wide in _DIGITS:
+        big = _banner(text, high, wide)
+        room = width - len(big[0]) - _GAP
+        # The word, the equity, then three results and two extras, in two columns if there is room.
+        needed = 5 if room >= _BLOCK + _EXTRA else 7
+        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+            return big
+    return ()
+
+
+def _head_words(safety: SafetyPart) -> _Row:
+    """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
+    if safety.doubt:
+        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
+    falls = [fall for fall in _falls(safety.result) if fall.style]
+    worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
+    lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
+    change = safety.change or 0.0
+    arrow, direction = _trend(change)
+    # What rounds to nothing has not moved.
+    moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
+    return [*lost, (moved, direction)]
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None or seconds < 120:
+        return _figure(seconds, 0, unit=" s")
+    return _figure(seconds / 60, 0, unit=" min")
+
+
+class _Fall(NamedTuple):
+    """A loss as a share, the most that it may be, words for since when, and its style."""
+
+    share: float
+    most: float | None
+    words: str
+    style: str
+
+
+# Without a limit of the policy: what is to be watched, and what is grave.
+_LOSS: Final = 0.05, 0.20
+
+
+def _falls(result: ResultPart | None) -> list[_Fall]:
+    """Return the losses of today and since the peak, styled by their limits."""
+    if result is None:
+        return []
+    return [
+        _Fall(share, most, words, _loss_style(share, most))
+        for share, most, words in (
+            (-result.today_share, result.most_today, "lost today"),
+            (result.fall_share, result.most_fall, "below the peak"),
+        )
+    ]
+
+
+def _loss_style(share: float, most: float | None) -> str:
+    # Half of what may be lost is worth a look.
+    watch, danger = _LOSS if most is None else (most / 2, most)
+    return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
 def _state_of(safety: SafetyPart) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
-    if safety.margin is None and not safety.positions:
-        return _state("UNKNOWN", "watch")
+    if safety.doubt or (safety.margin is None and not safety.positions):
+        return _state("UNKNOWN", "danger" if safety.positions else "watch")
+    styles = {fall.style for fall in _falls(safety.result)}
+    lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
-        return _state("FLAT")
-    return _alarm(safety.distance, safety.act_below)
+        return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
+    word, style = _alarm(safety.distance, safety.act_below)
+    # Far from liquidation is not safe while the equity goes.
+    return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
 def _alarm(distance: float | None, act_below: float | None) -> _Cell:
@@ -2434,33 +3817,92 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
     return [(f" {word} ", style), (" ", "")], why
 
 
-def _change_row(safety: SafetyPart, what: str) -> _Row:
-    change = safety.change or 0.0
-    arrow, direction = _trend(change)
-    # What rounds to nothing has not moved.
-    moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
-    return [(what, "dim"), (moved, direction)]
+def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
+    """Draw equity and results, and the margin's figures in columns to the right and below."""
+    results, extras = _result_rows(safety), _extras(safety)
+    rows = [_equity_row(safety, width), *results]
+    columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
+    for n in range(columns if high >= len(rows) else 0):
+        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        del extras[:3]
+        for row, cells in zip(rows[1:4], column, strict=False):
+            used = sum(cell_len(text) for text, _ in row)  # integers
+            row += [(" " * max(left - used, 1), ""), *cells]
+    rows += extras
+    return rows[:high]
 
 
-def _safety_figures(safety: SafetyPart) -> list[_Row]:
-    margin = safety.margin
+def _small_rows(safety: SafetyPart, width: int) -> list[_Row]:
+    """Draw the same on three rows, for want of room."""
+    equity = _equity_row(safety, width)
+    profit, today, fall = _result_rows(safety)
+    leverage, used, *rest = _extras(safety)
+    # Fields that are aligned in a column need no room on a row.
+    return [
+        [(text.replace("  ", " ") if n else text, style) for n, (text, style) in enumerate(row)]
+        for row in (
+            _chunks([(0, equity), (1, leverage)], width),
+            _chunks([(0, profit), (1, today)], width),
+            _chunks([(0, fall), (1, used), *((2 + n, row) for n, row in enumerate(rest))], width),
+        )
+    ]
+
+
+def _equity_row(safety: SafetyPart, width: int) -> _Row:
+    margin, result = safety.margin, safety.result
+    style = "dim" if safety.doubt else "bold"
+    money = _figure(_usdc(margin.net_collateral if margin else None))
+    row: _Row = [(f"{wording('net_collateral'):<8}", "dim"), (f"{money:>10}", style)]
+    if result is None:
+        return [*row, (" USDC", "dim")]
+    paid = _usdc(result.paid_in) or 0.0
+    of = f" of {_figure(paid, 0 if paid == int(paid) else 2)}"
+    words = f" USDC {result.paid_words}" if width >= _ROOM + 6 else f" {result.paid_words}"
+    return [*row, (of, style), (words, "dim")]
+
+
+def _result_rows(safety: SafetyPart) -> list[_Row]:
+    """Draw profit, today's, and drawdown: USDC and per cent."""
+    result, grey = safety.result, bool(safety.doubt)
+
+    def row(term: str, quote: int | None, share: float | None, style: str, sign: bool) -> _Row:
+        style = "dim" if grey else style
+        money = _figure(_usdc(quote), sign=sign)
+        part = "" if share is None else _percent(share, sign=sign)
+        return [(f"{wording(term):<8}", "dim"), (f"{money:>10}", style), (f"{part:>8}", style)]
+
+    if result is None:
+        return [row(term, None, None, "", False) for term in ("profit", "today", "DRAWDOWN")]
+    today, fall = _falls(result)
+    return [
+        row("profit", result.profit, result.share, _trend(result.profit)[1], True),
+        row("today", result.today, result.today_share,
+            today.style or _trend(result.today)[1], True),
+        row("DRAWDOWN", result.fall, result.fall_share, fall.style, False),
+    ]  # fmt: skip
+
+
+def _extras(safety: SafetyPart) -> list[_Row]:
+    """Return the margin's figures, the weightiest first."""
+    margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
-    times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
 
-    def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
-        return [(f"{wording(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
-
-    def money(term: str, style: str = "") -> _Row:
+    def money(term: str) -> _Row:
         quote_quantums = None if margin is None else getattr(margin, term)
-        return row(term, _figure(_usdc(quote_quantums)), style, " USDC")
+        return named(term, _figure(_usdc(quote_quantums)))
 
+    def named(term: str, text: str, style: str = "") -> _Row:
+        return _named(term, text, "dim" if grey else style)
+
+    deepest = _percent(result.deepest_share if result else None)
     return [
-        money("net_collateral", "bold"),
+        named("leverage", _figure(leverage, 2, unit=_TIMES)),
+        named("usage", _percent(usage), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
-        row("usage", _percent(usage), alarm, times),
-        row("closest", percent_text(safety.closest)),
+        named("closest", percent_text(safety.closest)),
+        named("deepest", deepest),
         money("initial_margin"),
     ]
 
@@ -2483,23 +3925,33 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _rung_rows(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
-    """Draw why nothing enters, which rule acts next, what the guard did last, what it does next."""
-    last, watch, low = snapshot.safety.last, snapshot.watch, height <= _LOW
-    held, (_, why) = snapshot.safety.distance is not None, _stop(snapshot.gate)
-    rows: list[_Row] = [[("gate ", "dim"), (why, "watch")]] if why else []
-    acts = watch is not None and watch.triggers and held
+def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
+    """Return why it is unknown, why nothing enters, what the guard did last and does next."""
+    safety, watch = snapshot.safety, snapshot.watch
+    rows: list[_Row] = []
+    if safety.doubt:
+        words = f"{safety.doubt}: the figures in grey were known last"
+        rows.append([("unknown ", "dim"), (words, "watch")])
+    if why := _stop(snapshot.gate)[1]:
+        rows.append([("gate ", "dim"), (why, "watch")])
+    acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
-    if last is not None and not (low and why):
-        # A rung is red for half a minute of event time.
+    low = height <= _LOW
+    if (last := safety.last) is not None and not (low and why):
+        # What has just been done goes first, and is red for half a minute of event time.
         new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
-        done = (last.why, "danger" if new else "watch")
-        rows.append([(f"last rung {_clock(last.at)} ", "dim"), done])
-    if not low or not (acts or why):
-        rows.append([("next rung ", "dim"), _next_rung(snapshot)])
-    # What the digits, the figures and the bar leave is for the ends of these lines.
-    lines, spare = list[_Row](), max(height - len(rows) - (6 if low else 9), 0)
+        done: _Row = [(f"last step {_clock(last.at)} ", "dim"),
+                      (sign_text(last.why), "danger" if new else "watch")]  # fmt: skip
+        rows.insert(0 if new else len(rows), done)
+    if not low or not rows:
+        rows.append([("next step ", "dim"), _next_rung(snapshot)])
+    return rows[:2] if low else rows
+
+
+def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
+    """Break rows into lines that are not cut, as far as there is room."""
+    lines, spare = list[_Row](), max(high - len(rows), 0)
     for row in rows:
         wrapped = _wrapped(row, width, spare)
         lines, spare = lines + wrapped, spare - len(wrapped) + 1
@@ -2545,19 +3997,23 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     if not plan.rungs:
         return f"none: {plan.why}", "watch"
     rung = plan.rungs[0]
-    what = f"{rung.words}, {rung.ends}"
+    what = sign_text(f"{rung.words}, {rung.ends}")
     if rung in due(plan, plan.distance_next):
         return f"due now: {what}", "danger"
     return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
 class _PositionRow(NamedTuple):
-    """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
+    """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
+
+    In `doubt` its price is not that of now.
+    """
 
     row: PositionFigures
     away: float | None
     act_below: float | None
     digits: tuple[int, int]
+    doubt: bool
 
     @property
     def ticker(self) -> str:
@@ -2566,7 +4022,8 @@ class _PositionRow(NamedTuple):
 
 def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-    margin, act = snapshot.safety.margin, snapshot.safety.act_below
+    safety = snapshot.safety
+    margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -2575,7 +4032,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
         return math.inf if never else row.distance
 
     return [
-        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)), doubt)
         for row in snapshot.positions
     ]
 
@@ -2592,7 +4049,9 @@ def _liquidation(held: _PositionRow) -> _Cell:
 
 
 def _away(held: _PositionRow) -> _Cell:
-    return percent_text(held.away), _alarm(held.away, held.act_below)[1]
+    style = _alarm(held.away, held.act_below)[1]
+    # What was known last is no alarm, and no comfort.
+    return percent_text(held.away), "dim" if held.doubt else style
 
 
 def _away_bar(held: _PositionRow) -> _Cell:
@@ -2604,21 +4063,28 @@ def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
 
-_POSITION_COLUMNS: Final = (
-    _TICKER,
-    _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-    _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
-    _Column("entry_price", 10, lambda held: _price(held, held.row.entry_price), 3),
-    _Column("oracle_price", 10, lambda held: _price(held, held.row.oracle_price), 2),
-    _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
-    _Column("liquidation_price", 10, _liquidation, 1),
-    _Column("distance", 8, _away),
-    _Column("", 10, _away_bar, 5),
-    # Risk counts what the next hour costs; on screens, it is what it brings.
-    _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
-    _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-)
-_POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
+def _position_columns(snapshot: Snapshot) -> list[_Column]:
+    # Of a market whose tick is small the last digits are those that move: none is cut.
+    rows = _position_rows(snapshot)
+    prices = [(held, x) for held in rows for x in (held.row.entry_price, held.row.oracle_price)]
+    wide = max([10, *(len(_price(held, price)[0]) for held, price in prices)])
+    return [
+        _TICKER,
+        _Column("side", 5, lambda held: _side(held.row.size), 0, True),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
+        _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("liquidation_price", wide, _liquidation, 1),
+        _Column("distance", 8, _away),
+        _Column("", 10, _away_bar, 5),
+        # Risk counts what the next hour costs; on screens, it is what it brings.
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+    ]
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
@@ -2673,12 +4139,14 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None if part.deposited is None else f"{_figure(part.deposited)} {part.since}"
+    of = None
+    if part.deposited is not None:
+        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
     gain = None
     if part.equity and part.deposited:
         gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
-        (0, [("now ", "dim"), (f"{now} USDC", "bold")]),
+        (0, [(f"{now} USDC", "bold")]),
         (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
@@ -2778,6 +4246,67 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
 
 
+# === Accounts ===
+# The accounts that are watched, without a key: how far each is from liquidation, and whose word
+# that is. The dashboard shows one of them; here they stand side by side.
+
+
+def _account_name(row: AccountRow) -> _Cell:
+    owner, slash, number = row.id.partition("/")
+    name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
+    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+
+
+def _account_state(row: AccountRow) -> _Cell:
+    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    if row.trouble or row.positions is None:
+        return _state("UNKNOWN", "danger" if row.positions else "watch")
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+
+
+def _account_distance(row: AccountRow) -> _Cell:
+    flat = row.positions == 0 and not row.trouble
+    return ("none", "dim") if flat else (percent_text(row.distance), _account_state(row)[1])
+
+
+def _account_source(row: AccountRow) -> _Cell:
+    if row.block is not None:
+        return f"chain, block {row.block}", "good"
+    at = "" if row.height is None else f", block {row.height}"
+    return f"indexer only{at}", "watch"
+
+
+_ACCOUNT_COLUMNS: Final = (
+    _Column("account", 22, _account_name, 0, True),
+    _Column("state", 8, _account_state, 1, True),
+    _Column("distance", 9, _account_distance),
+    _Column("", 10, lambda row: (
+        _gauge(None if row.distance is None else row.distance / (_ACT * 8), 10)
+        if row.positions else " " * 10, _account_state(row)[1]), 8),
+    _Column("net_collateral", 13, lambda row: (_figure(row.equity), "")),
+    _Column("profit", 11, lambda row: _signed(row.profit), 5),
+    _Column("24 h", 11, lambda row: _signed(row.day), 6),
+    _Column("leverage", 8, lambda row: (_figure(row.leverage, 2, unit=_TIMES), ""), 3),
+    _Column("positions", 9, lambda row: (_figure(row.positions, 0), ""), 4),
+    _Column("orders", 7, lambda row: (_figure(row.orders, 0), ""), 7),
+    _Column("kind", 9, lambda row: (row.kind, "dim"), 9, True),
+    _Column("source", 29, _account_source, 2, True),
+)  # fmt: skip
+
+
+def _account_lines(row: AccountRow, high: int) -> list[_Row]:
+    """Draw what an account did before, below all of them, if there is room."""
+    lines: list[_Row] = [[(line, "")] for line in row.lines]
+    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+
+
+_ACCOUNTS: Final = _Table(
+    "accounts", lambda snapshot: snapshot.accounts, lambda _: _ACCOUNT_COLUMNS,
+    "no account is watched: bot watch ADDRESS looks at anybody's, without a key",
+    below=lambda row: row.trouble,
+    foot=lambda snapshot, row, width, high: _account_lines(row, high),
+)  # fmt: skip
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -2814,6 +4343,8 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return _UNSEEN
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
+    if safety.doubt:
+        word, style = _state("UNKNOWN", "watch")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
@@ -2834,7 +4365,7 @@ def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
     count, enough = len(plan.rungs), "" if plan.is_enough else ", not enough"
     end = f"from {percent_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
     cost = f"{_figure(_usdc(plan.cost))} USDC"
-    return _pairs(width, (f"{count} rung{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
+    return _pairs(width, (f"{count} step{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
 
 
 _UNSEEN: Final[list[_Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
@@ -2901,7 +4432,7 @@ def _costs(step: _Step) -> str:
     return " · ".join(parts)
 
 
-_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
+_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no step is planned", "ticker",
                       _plan_rows, _costs, gap=1)  # fmt: skip
 
 # === Stress ===
@@ -2984,7 +4515,7 @@ def _position_words(
     never = position.liquidation_price is None and position.distance == math.inf
     parts = [
         f"{_side(holding.quantums)[0]} {size} at {oracle}",
-        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
+        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} usual hours",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
         f"{_percent(position.share)} of gross",
@@ -3052,14 +4583,14 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     lacking = dict.fromkeys((*table.unknown, *figures.unknown))
     return [
         [(f"{word} {percent_text(distance)}  ", style), *_pairs(
-            width - len(word) - 12, ("sigmas of an hour", _figure(figures.sigmas, 1)),
+            width - len(word) - 12, ("usual hours away", _figure(figures.sigmas, 1)),
             ("usage", _percent(margin.usage if margin else None)), _seen(watch))],
-        _pairs(width, ("funding_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
+        _pairs(width, ("funding_usdc_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
               ("funding_1d", f"{_figure(_usdc(figures.funding_1d, -1), 2, sign=True)} USDC"),
               ("funding_distance_1d", _percent(figures.funding_distance_1d, 3)),
               ("hours_to_breach", alone)),
         _pairs(width, ("largest", f"{figures.largest or _UNKNOWN} {share}"),
-              ("herfindahl", _figure(figures.herfindahl)),
+              ("concentration", _figure(figures.herfindahl)),
               ("long_notional", _figure(_usdc(figures.long_notional), 0)),
               ("short_notional", _figure(_usdc(figures.short_notional), 0)),
               ("net_notional", _figure(_usdc(figures.net_notional), 0, sign=True))),
@@ -3142,8 +4673,8 @@ KEYS: Final = {
     "1": "safety", "2": "positions", "3": "markets", "4": "signals", "5": "decisions",
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
-    "d": "detectors", "a": "strategies", "r": "prices",
-    "e": "equity",
+    "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
+    "g": "walk", "p": "performance", "u": "accounts", "l": "link",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -3153,34 +4684,38 @@ _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), ("esc", "", "close what is open"),
     (".", "", "pause after the next decision"),
-    (",", "", "go back to the decision before, in a replay"),
-    ("[ ]", "", "go a minute back or on, in a replay"),
-    ("home/end", "", "go to the start or the end, in a replay"),
+    (",", "", "go back to the decision before"),
+    ("[ ]", "", "go a minute back or on"),
+    ("home/end", "", "go to the start or the end"),
     ("s", "", "save the screen as SVG"),
     ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip
 
 
+_BACK: Final = (",", "[ ]", "home/end")
+
+
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     head = snapshot.header
-    word = head.mode.upper() or "MODE UNKNOWN"
-    style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
     speed = "" if head.speed is None else f" {_TIMES}{head.speed:g}"
-    speed, style = (f"{speed} PAUSED", "paused") if view.paused else (speed, style)
+    badge = _badge(head, speed, view.paused)
     live = head.connection.startswith("live")
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
         *([(0, stop[:1])] if stop else []),
-        (0, [(f" {word}{speed} ", style)]),
+        (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
+        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
-        (2, [(link, "good" if live else "watch")]),
+        *([(2, [(link, "good")])] if live else []),
         (3, _named("lag_p99_ms", _figure(head.lag_p99_ms, 1, unit=" ms"))),
         (4, _named("data_age_s", _figure(head.data_age_s, 1, unit=" s"))),
         (7, _named("frames_per_s", _figure(head.frames_per_s, 0, unit=" f/s"))),
@@ -3188,7 +4723,25 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (10, _named("cpu_percent", _figure(head.cpu_percent, 0, unit=" %"))),
         (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
+    parts = [(rank, row) for rank, row in parts if any(text for text, _ in row)]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+# A badge for each mode; real money has the loudest.
+_MODES: Final = ("trade", "replay", "paper", "watch", "live")
+
+
+def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
+    """Word what a run is: REPLAY, PAPER, WATCH, or TRADE with the network that takes the money."""
+    word = head.mode.upper() or "MODE UNKNOWN"
+    style = next((name for name in _MODES if name.upper() in word), "bold")
+    if style == "trade":
+        # Of a network and its markets the first word is the network.
+        network = head.source.split(" ")[0].upper()
+        word = f"!! {word} {network}".rstrip() + " !!" if network not in word else f"!! {word} !!"
+    return (
+        (f" {word}{speed} PAUSED ", "paused") if paused else (f" {word}{speed} ", f"mode {style}")
+    )
 
 
 def _late(seconds: float) -> str:
@@ -3220,10 +4773,12 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
 
 
 def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    # Only a replay has a speed to change; what is halted can be resumed.
+    # Only a replay has a speed to change, and a way back; what is halted can be resumed.
     replayed, gate = snapshot.header.speed is not None, snapshot.gate
     halted = gate is not None and gate.state == "HALTED"
-    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
+    absent = [] if replayed else ["+/-"]
+    absent += [] if snapshot.timeline else _BACK
+    keys = [row for row in _KEYS if row[0] not in absent]
     return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
 
 
@@ -3253,56 +4808,98 @@ def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
 
 # === Layout ===
 # Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
-# by their names alone, and reads nothing of what they show.
+# by their names alone, and of what they show how many rows it takes.
 
 
 class _Band(NamedTuple):
-    """Panels side by side: the least and the wanted height, and a share of what is over."""
+    """Panels side by side: the least and the wanted height, and a share of what is over.
+
+    What the panels in `by` show makes a band no higher than they need.
+    """
 
     least: int
     wanted: int
     share: int
     names: tuple[tuple[str, float], ...]
+    by: tuple[str, ...] = ()
 
 
-_STACK: Final = (
-    _Band(4, 6, 1, (("positions", 1.0),)),
-    _Band(4, 9, 2, (("markets", 1.0),)),
-    _Band(4, 6, 1, (("decisions", 1.0),)),
-    _Band(4, 7, 1, (("tape", 1.0),)),
-)
+_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
+    (230, 64, (
+        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _BOTH,
+        _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
+        _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
+        _Band(6, 9, 0, (("wire", 0.36), ("quality", 0.32), ("speed", 0.32))),
+        _TAPES,
+    )),
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
-        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
-        _Band(7, 11, 2, (
-            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
-        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
+        _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
+        _Band(6, 8, 0, (
+            ("signals", 0.28), ("wire", 0.26), ("quality", 0.24), ("speed", 0.22))),
+        _TAPES,
     )),
     (140, 42, (
-        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
-        _STACK[0],
-        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
-        *_STACK[2:],
+        _Band(9, 11, 0, (("safety", 0.52), ("equity", 0.48))),
+        _HELD,
+        _SEEN,
+        _Band(8, 10, 2, (("candles", 0.62), ("book", 0.38))),
+        _TAPES._replace(names=(("tape", 1.0),)),
     )),
-    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
-    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
-    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
+    (110, 32, (
+        _Band(8, 10, 0, (("safety", 0.58), ("equity", 0.42))),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(6, 9, 2, (("candles", 0.6), ("book", 0.4))),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (60, 38, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(4, 8, 1, (("equity", 1.0),)),
+        _HELD._replace(wanted=7),
+        _SEEN._replace(wanted=8),
+        _Band(4, 6, 1, (("decisions", 1.0),)),
+        _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (0, 0, (
+        _Band(1, 10, 0, (("safety", 1.0),)),
+        _Band(1, 1, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(3, 6, 2, (("tape", 1.0),)),
+    )),
 )  # fmt: skip
 
 
-def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
+def _bands(
+    alone: str, width: int, height: int, needs: Callable[[str], int]
+) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Yield (height, panels with widths) from top to bottom, filling the space exactly.
+
+    `needs` is how many rows a panel that sizes its band takes with its frame.
+    """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
     for high, band in zip(_heights(bands, height), bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
         yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]  # integers
+
+
+def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    if not band.by:
+        return band
+    return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
 
 
 def _heights(bands: Sequence[_Band], height: int) -> list[int]:
@@ -3326,20 +4923,23 @@ _FULL: Final = Theme()
 
 
 class _Panel(NamedTuple):
-    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
+    """A panel: its title, what draws it, a note beside the title, its frame's style, its rows."""
 
     title: str
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
+    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
 
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
     "equity": _Panel("equity", _equity_rows),
-    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
-    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
+                        rows=lambda snapshot: len(snapshot.positions) + 1),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets),
+                      rows=lambda snapshot: len(snapshot.markets) + 1),
     "signals": _Panel("signals", _SIGNALS),
     "decisions": _Panel("decisions", _DECISIONS),
     "orders": _Panel("orders and fills", _ORDERS),
@@ -3347,6 +4947,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
     "stress": _Panel("stress", _STRESS),
@@ -3359,6 +4961,9 @@ _PANELS: Final[dict[str, _Panel]] = {
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
     "timeline": _Panel("", _timeline),
+    "walk": _Panel("decision walk", _WALK),
+    "performance": _Panel("performance", _PERFORMANCE),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -3428,7 +5033,12 @@ def dashboard(
     alone = "help" if view.help else "why" if view.why else view.panel
     rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2 - timed, 0)):
+
+    def needs(name: str) -> int:
+        return _PANELS[name].rows(snapshot) + 2  # with its frame
+
+    inside = max(height - 2 - timed, 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     if timed:
         rows.append((cached("timeline", width, 1)[0],))

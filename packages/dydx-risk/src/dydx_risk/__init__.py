@@ -69,7 +69,7 @@ next-funding-cache.ts, comlink helpers.ts; v4-web and v4-abacus subaccount calcu
 __all__ = [
     "PPM",
     # Errors and words
-    "LiquidationError", "MarginError", "RiskError", "percent_text",
+    "LiquidationError", "MarginError", "RiskError", "percent_text", "sign_text",
     # Margin
     "MarginFigures", "PositionMargin", "adjusted_imf_ppm", "check_update", "compare_risk",
     "is_liquidatable", "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin",
@@ -236,6 +236,16 @@ def percent_text(distance: float | None) -> str:
         return ">999 %" if distance > 0 else "<-999 %"
     tenths = floor(distance * 1e3)
     return f"{tenths / 10} %" if abs(tenths) < 1_000 else f"{tenths // 10} %"
+
+
+_SIGNS: Final = (" >= ", " ≥ "), (" <= ", " ≤ "), (" -> ", " → ")
+
+
+def sign_text(why: str) -> str:
+    """Write a reason with the signs that people read: reasons are hashed as they were given."""
+    for typed, sign in _SIGNS:
+        why = why.replace(typed, sign)
+    return why
 
 
 def time_text(ns: int) -> str:
@@ -2660,7 +2670,7 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.rungs:
             after = self.distance_after
             end = "to nothing held" if after == inf else f"to {percent_text(after)}"
-            count = f"{len(self.rungs)} rung{'s' * (len(self.rungs) > 1)}"
+            count = f"{len(self.rungs)} step{'s' * (len(self.rungs) > 1)}"
             ends = f"from {percent_text(self.drawn_at)} {end}, the first below"
             cost = f"{percent_text(self.fires_below)}, cost {usdc_text(self.cost)} USDC"
             parts.append(f"{count} {ends} {cost}")

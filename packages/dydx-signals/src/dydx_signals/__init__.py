@@ -2200,6 +2200,7 @@ FORMULAS: Final[Mapping[str, tuple[str, ...]]] = {
     "strength": ("value = 100 * gains_bps / (gains_bps + losses_bps)",),
 }
 _NAME: Final = re.compile(r"[a-z]\w*")
+_TWICE: Final = re.compile(r"\((\(-[^()]*\))\)")  # brackets around those of a negative number
 
 
 class Worked(msgspec.Struct, frozen=True, gc=False):
@@ -2228,6 +2229,7 @@ def worked(score: Score) -> tuple[Worked, ...]:
         used = [word for word in _NAME.findall(formula) if word in _FUNCTIONS]
         means = (_FUNCTIONS[word][1] for word in dict.fromkeys(used))
         numbers = _NAME.sub(lambda found: _number_of(found.group(), known), formula)
+        numbers = _TWICE.sub(r"\1", numbers)
         steps.append(Worked(name, formula, numbers, value, tuple(filter(None, means))))
         if value is None:
             break

@@ -233,6 +233,7 @@ def conduct(
     The dashboard begins with a `panel` alone, if it names one; `travel` is whose frames go back.
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
+    bot.shown.feeds.vitals = inbox.vitals
     with contextlib.ExitStack() as stack:
         if handle is None:
             account = str(bot.venue.subaccount)

@@ -2,7 +2,7 @@
 
     Journal ──► Stream.note ──► queue, bounded ──► thread ──► stdout, line by line
 
-21:51:30 V1    SOL-USD    approved: buy 15.1 SOL-USD at <= 240.78: free collateral …
+21:51:30 V1    SOL-USD    allowed: buy 15.1 SOL-USD at ≤ 240.78: free collateral …
 
 `note` never waits in a live run: behind a reader that is too slow, lines are left out and counted,
 and the guard goes on. A replay waits for its reader. The thread writes only what can be written at
@@ -21,6 +21,7 @@ from queue import Empty, Full, Queue
 from typing import Final, TextIO
 
 from dydx_conn import AccountUpdate, printable, redact
+from dydx_panels import wording
 
 from bot.report.why import clock
 from bot.run.journal import VERDICTS, Journal, JournalEntry
@@ -150,7 +151,10 @@ def streaming(
 
 def line(entry: JournalEntry, width: int = 80) -> str:
     """Return what happened in one line: time, id, ticker, words, cut to a width."""
-    words = f"{entry.kind}: {entry.words}" if entry.kind in VERDICTS else entry.words
+    words = entry.words
+    if entry.kind in VERDICTS:
+        side = getattr(getattr(entry.value, "order", None), "side", "")
+        words = f"{wording(entry.kind, side)}: {words}"
     # What the venue sends may break a line; it is cut as it will be printed.
     ticker, words = printable(redact(entry.ticker)), printable(redact(words))
     text = f"{clock(entry.at)[11:19]} {entry.id:<5} {ticker:<10} {words}"

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, Final
 
 from dydx_conn import Recording
+from dydx_panels import wording
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
@@ -317,7 +318,7 @@ def away(distance: float | None) -> str:
 
 
 def _counted(counts: dict[str, Any]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+    return ", ".join(f"{n:,} {wording(name)}" for name, n in counts.items()) or "none"
 
 
 def _spread(latency_us: dict[str, float]) -> str:

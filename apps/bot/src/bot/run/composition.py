@@ -99,6 +99,7 @@ from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import engines_of, known
+from bot.run.way import Looked, Way
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -358,6 +359,7 @@ class Bot:
 
         What is of this process stays, as the machine's figures, and so does what a person chose.
         """
+        untrace(self)  # it stands around the streams that end here
         shown, journal = self.shown, self.journal
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
@@ -529,6 +531,30 @@ class Bot:
         # A layer that raises is a bug; a bot with a bug must not go on trading.
         self._failure = self._failure or error
         self._failed.on_next(None)
+
+
+def trace(bot: Bot) -> Way:
+    """Follow the frames of a run through its layers from here on; the same way while it goes on.
+
+    `Way.end` ends it; then the next call begins another. Nothing that is decided depends on it.
+    """
+    if bot.shown.way is None:
+        of = Looked(bot.data, bot.risk, bot.scorer, bot.journal, bot.meters)
+        hubs = bot._hubs
+        named = {
+            "frames": hubs.frames, "to_venue": hubs.to_venue, "to_risk": hubs.to_risk,
+            "views": hubs.views, "to_strategy": hubs.to_strategy,
+        }  # fmt: skip
+        bot.shown.way = Way(named, of)
+        bot.shown.way.begin()
+    return bot.shown.way
+
+
+def untrace(bot: Bot) -> None:
+    """Follow the frames of a run no longer."""
+    if bot.shown.way is not None:
+        bot.shown.way.end()
+        bot.shown.way = None
 
 
 def _halt(bot: Bot, act: Frame, _: str) -> None:

@@ -23,7 +23,16 @@ from dydx_conn import (
     Frame,
     OrderState,
 )
-from dydx_risk import Approved, Bracket, Denied, GateChange, Judgement, Verdict, Withdraw
+from dydx_risk import (
+    Approved,
+    Bracket,
+    Denied,
+    GateChange,
+    Judgement,
+    Verdict,
+    Withdraw,
+    sign_text,
+)
 from dydx_strategy import Decision
 
 from bot.config.changes import RELOAD, brief_change_words, changes_of
@@ -113,7 +122,8 @@ class Journal:
         if isinstance(verdict, GateChange):
             self._add(
                 id=verdict.id, kind="gate", seq=verdict.seq, at=verdict.at, ticker="",
-                words=verdict.why, value=verdict, parent=self._act_of.get(verdict.seq, ""),
+                words=sign_text(verdict.why), value=verdict,
+                parent=self._act_of.get(verdict.seq, ""),
             )  # fmt: skip
             self.counts["gate"] += 1
             return
@@ -125,7 +135,7 @@ class Journal:
             seq=verdict.seq,
             at=verdict.at,
             ticker=ticker,
-            words=verdict.why + cost,
+            words=sign_text(verdict.why) + cost,
             value=verdict,
             parent=_decision_of(verdict),
         )
@@ -255,7 +265,7 @@ def order_words(state: OrderState) -> str:
     """Put in one line what became of an order."""
     row, what = state.row, f"order {state.id[:8]}"
     if row is not None and row.side:
-        what = f"{row.side} {row.size} at {row.price}"
+        what = f"{row.side} {_amount(row.size)} at {_amount(row.price)}"
     flags = " reduce-only" if row is not None and row.reduce_only else ""
     if row is not None and row.trigger_price:
         kind = "take profit" if (row.type or "").startswith("TAKE_PROFIT") else "stop"
@@ -269,6 +279,14 @@ def order_words(state: OrderState) -> str:
     return f"{what}{flags}: {state.status}{leaving}{filled}{_because(state.reason)}"
 
 
+def _amount(text: str | None) -> str:
+    """Write a size or a price as the venue reports it with thousands; as it is if it is none."""
+    try:
+        return f"{Decimal(text or ''):,f}"
+    except ArithmeticError:
+        return str(text)
+
+
 def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
 
@@ -276,6 +294,16 @@ def _because(reason: str) -> str:
 def fill_words(fill: AccountFill) -> str:
     """Put in one line what was traded."""
     liquidated = " LIQUIDATED" if fill.type == "LIQUIDATED" else ""
-    cost = "insurance" if liquidated else f"{fill.liquidity.lower()} fee"
-    fee = Decimal(fill.fee).scaleb(-6).normalize()
-    return f"{fill.side} {fill.size:f} at {fill.price:f}{liquidated}, {cost} {fee:f}"
+    cost = (
+        f"insurance {fee_words(fill.fee).removeprefix('fee ')}"
+        if liquidated
+        else f"{fill.liquidity.lower()} {fee_words(fill.fee)}"
+    )
+    return f"{fill.side} {fill.size:,f} at {fill.price:,f}{liquidated}, {cost}"
+
+
+def fee_words(quote_quantums: int) -> str:
+    """Word a fee in USDC, to the cent unless that would be none; what is received is negative."""
+    usdc = Decimal(quote_quantums).scaleb(-6)
+    exact = usdc and abs(usdc) < Decimal("0.01")
+    return f"fee {usdc.normalize():f} USDC" if exact else f"fee {usdc:,.2f} USDC"

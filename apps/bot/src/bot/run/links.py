@@ -52,6 +52,13 @@ class Links:
         """Follow the frames from here on."""
         return self._frames.pipe(connection_states(self._standing)).subscribe(self._turned)
 
+    def words(self, at: int) -> str:
+        """Return the state as a person reads it: for how long it is lost, and what is done."""
+        if self.lost_at is None:
+            return WORDS.get(self.state, "connecting")
+        tried = f", attempt {self.attempts}" if self.attempts else ""
+        return f"{WORDS[self.state]} {max(at - self.lost_at, 0) / 1e9:.0f} s{tried}"
+
     def take(self, frame: Frame) -> None:
         """Take a frame that the layers are done with."""
         if self._lost is not None and frame.kind != "close":

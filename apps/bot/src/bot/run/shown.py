@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
-from dydx_paper import Ledger, Performance, performance
+from dydx_paper import Ledger, Performance, TradeFigures, performance, trade_figures
 from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
 from bot.run.curve import Curve
+from bot.run.feeds import Feeds
 from bot.run.links import Links
+from bot.run.marks import Marks
+from bot.run.way import Way
 
 _SECOND_NS = 1_000_000_000
-_POINTS = 16
 _FILLS = 120
 
 
@@ -41,7 +43,7 @@ class Shown:
 
     def __init__(self, data: DataState, risk: Risk, ledger: Ledger | None) -> None:
         # The values of each market's signals so far, where somebody looks (`Bot.follow`).
-        self.curves: dict[str, dict[str, deque[float]]] = {}
+        self.curves: dict[str, dict[str, Marks]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.bytes = 0
@@ -49,8 +51,11 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
+        self.feeds = Feeds()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
+        # The way of the frames through the layers, while somebody looks at it.
+        self.way: Way | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -66,19 +71,23 @@ class Shown:
         self._distance_due = 0
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
+        self._trades: tuple[object, TradeFigures] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what can be packed; how long ago somebody looked is of no moment of the run."""
-        return vars(self) | {"_watch": None}
+        """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
+        return vars(self) | {"_watch": None, "way": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
+        self.feeds.take(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
         if self.links is not None:
             self.links.take(frame)
+        if self.way is not None:
+            self.way.settle()
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin
@@ -108,7 +117,9 @@ class Shown:
         """Add a point to the curve of each signal of a market."""
         curves = self.curves.setdefault(scored.ticker, {})
         for score in scored.scores:
-            curves.setdefault(score.signal, deque(maxlen=_POINTS)).append(score.value)
+            if (marks := curves.get(score.signal)) is None:
+                marks = curves[score.signal] = Marks()
+            marks.add(score.value)
 
     @property
     def watched(self) -> list[MarketView]:
@@ -138,3 +149,15 @@ class Shown:
         if self._performance is None or self._performance[0] != known:
             self._performance = known, performance(ledger)
         return self._performance[1]
+
+    def trades(self) -> TradeFigures | None:
+        """Return what the paper account's trades came to, computed again when one has ended."""
+        if (ledger := self._ledger) is None:
+            return None
+        tally = ledger.tally
+        known = tally.won, tally.lost, tally.even, ledger.deposits
+        if self._trades is None or self._trades[0] != known:
+            views = self._data.views.values()
+            markets = {view.ticker: view.market for view in views if view.market is not None}
+            self._trades = known, trade_figures(ledger.history, ledger.deposits, markets)
+        return self._trades[1]

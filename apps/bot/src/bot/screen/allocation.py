@@ -74,7 +74,7 @@ def _alone(bot: Bot, strategy: Strategy) -> StrategyRow:
         state="trades" if standing.state == "ACTIVE" else f"{standing.state}: {why}",
         pnl_usdc=did.profit / 1e6,
         fees_usdc=did.fees_paid / 1e6,
-        **_settings(strategy),
+        **settings_of(strategy),
     )
 
 
@@ -111,7 +111,7 @@ def _result(result: StrategyResult, strategy: Strategy) -> StrategyRow:
         pnl_usdc=result.pnl_usdc,
         best_usdc=result.best_usdc,
         fees_usdc=sum(stake.fees for stake in result.stakes.values()) / 1e6,  # integers
-        **_settings(strategy),
+        **settings_of(strategy),
     )
 
 
@@ -155,7 +155,7 @@ def _verdict(newest: _Newest, decision: Decision) -> TapeRow | None:
     )  # fmt: skip
 
 
-def _settings(strategy: Strategy) -> dict[str, Any]:
+def settings_of(strategy: Strategy) -> dict[str, Any]:
     """Return the weights and thresholds of a strategy whose settings are known."""
     settings: Any = getattr(strategy, "settings", None)
     if not isinstance(settings, BaseModel):

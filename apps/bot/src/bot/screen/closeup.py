@@ -31,11 +31,15 @@ from dydx_panels import (
     PriceRow,
     PricesPart,
     QualityRow,
+    ScoreHistory,
 )
 from msgspec.structs import replace
 
-from bot.run.composition import Bot
+from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.link import link_of
+from bot.screen.walks import performance, walk
+from bot.screen.way import way_of
 
 TRADES: Final = 60
 _HOUR_S: Final = 3_600.0
@@ -43,7 +47,13 @@ _CLOSES: Final = 120
 
 
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
-    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown."""
+    """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown.
+
+    The way of the frames is noted while a panel shows it, and no longer.
+    """
+    if panel in _TRACED:
+        return {"way": way_of(bot, whole=panel == "way")}
+    untrace(bot)
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
     return {} if make is None or view is None else {panel: make(bot, view)}
@@ -151,6 +161,22 @@ def _price(view: MarketView) -> PriceRow:
     )
 
 
+def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
+    """Return how the values of each score spread so far."""
+    return tuple(
+        ScoreHistory(
+            ticker=ticker,
+            signal=signal,
+            count=marks.count,
+            points=tuple(marks.points),
+            quantiles=(marks.low, *marks.quantiles((0.1, 0.5, 0.9)), marks.high),
+            bins=tuple(marks.bins()),
+        )
+        for ticker, curves in bot.shown.curves.items()
+        for signal, marks in curves.items()
+    )
+
+
 def _funding(bot: Bot, _: MarketView) -> tuple[FundingRow, ...]:
     rows = map(_rate, bot.shown.watched)
     return tuple(sorted(rows, key=lambda row: -abs(row.venue_1h or 0.0)))
@@ -200,9 +226,14 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
+_TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
+    "link": lambda bot, _: link_of(bot),
     "funding": _funding,
     "prices": _prices,
+    "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
+    "walk": lambda bot, _: walk(bot),
+    "performance": lambda bot, _: performance(bot),
 }

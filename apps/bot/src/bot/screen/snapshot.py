@@ -7,7 +7,6 @@ values go in as they are; what goes on changing is copied.
 """
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from itertools import groupby, islice
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from dydx_panels import (
     HeaderPart,
     MarketRow,
     QualityPart,
+    ResultPart,
     SafetyPart,
     Snapshot,
     SpeedPart,
@@ -33,13 +33,17 @@ from dydx_risk import Reduce
 from dydx_strategy import RankAndTarget, RankSettings
 
 from bot.run.composition import Bot
-from bot.run.journal import VERDICTS, JournalEntry
+from bot.run.journal import VERDICTS, JournalEntry, fee_words
+from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup, worst_first
 
 ROWS: Final = 60
 LEVELS: Final = 12
+POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
+WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
+LOST_NS: Final = 2_000_000_000  # a connection that is lost for less is back before it matters
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
 
@@ -156,6 +160,7 @@ def _rows(entries: Iterable[JournalEntry]) -> Iterator[TapeRow]:
             kind=kind,
             ticker=newest.ticker,
             text=newest.words if len(fills) == 1 else _together(fills),
+            side=value.order.side if isinstance(value, Reduce) else "",
         )
 
 
@@ -164,11 +169,12 @@ def _together(entries: list[JournalEntry]) -> str:
     size = sum(fill.size for fill in fills)
     paid = sum(fill.price * fill.size for fill in fills)
     average = paid / size if size else fills[0].price
-    fees = Decimal(sum(fill.fee for fill in fills)).scaleb(-6)
-    first = fills[0]
+    first, fees = fills[0], sum(fill.fee for fill in fills)
+    # As many digits as the prices have.
+    places = max(-int(fill.price.as_tuple().exponent) for fill in fills)
     return (
-        f"{first.side} {size} in {len(fills)} fills at {average:.6g} on average, "
-        f"{first.liquidity.lower()} fee {fees}"
+        f"{first.side} {size:,f} in {len(fills)} fills at {average:,.{max(places, 0)}f} on "
+        f"average, {first.liquidity.lower()} {fee_words(fees)}"
     )
 
 
@@ -176,13 +182,16 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     meters, data = bot.meters, bot.data
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.shown.watched]
-    fresh = sum(not view.quality.stale for view in bot.shown.watched)
+    connection, why = _connection(bot)
+    wait_s = 0.0 if (vitals := bot.shown.feeds.vitals) is None else vitals.rest_wait_s
     return HeaderPart(
         mode=mode,
         source=name,
         speed=speed,
         clock_ns=data.at or None,
-        connection=f"{data.connection} {fresh}/{len(live)}",
+        connection=connection,
+        link_why=why,
+        waits_s=wait_s if wait_s >= WAIT_S else None,
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         late_s=data.chain.lag_ns / 1e9 or None,
@@ -193,11 +202,29 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     )
 
 
+def _connection(bot: Bot) -> tuple[str, str]:
+    """Return how the connections stand, and why they are not live."""
+    watched, links = bot.shown.watched, bot.shown.links
+    fresh = sum(not view.quality.stale for view in watched)
+    live = f"{bot.data.connection} {fresh}/{len(watched)}"
+    if links is None or not links.state or links.state == "live":
+        return live, ""
+    if links.lost_at is None:
+        return links.words(bot.data.at), ""
+    # At the end of a recording its connections have just been closed.
+    is_over = links.lost_at == bot.data.at
+    return "closed" if is_over else links.words(bot.data.at), reason_words(links.reason)
+
+
 def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     risk, account = bot.risk, bot.risk.account
     history = [distance for _, distance in bot.shown.distances if distance is not None]
+    doubt, doubt_s = doubt_of(bot)
     return SafetyPart(
         margin=risk.margin if risk.margin.known and not account.trouble else None,
+        result=_result(bot),
+        doubt=doubt,
+        doubt_s=doubt_s,
         positions=None if account.trouble and not account.positions else len(account.positions),
         change=_change(bot),
         closest=risk.closest,
@@ -236,6 +263,51 @@ def _equity(bot: Bot) -> EquityPart:
     )
 
 
+def _result(bot: Bot) -> ResultPart | None:
+    """Return what the account won or lost; None while its worth is not known."""
+    did, falls, policy = bot.venue.figures(), bot.risk.falls, bot.risk.policy
+    if (equity := did.equity) is None:
+        return None
+    paid_in, opened = equity - did.profit, equity - falls.today
+    limits = [policy.max_daily_loss] if policy.max_daily_loss is not None else []
+    if (usdc := policy.max_daily_loss_usdc) is not None:
+        limits.append(usdc * 1e6 / max(opened, 1))
+    return ResultPart(
+        profit=did.profit,
+        share=did.profit / max(paid_in, 1),
+        paid_in=paid_in,
+        paid_words="deposited" if isinstance(bot.venue, PaperVenue) else "at the start",
+        today=falls.today,
+        today_share=falls.today_of(equity),
+        fall=falls.depth,
+        fall_share=falls.share_of(equity),
+        deepest=falls.deepest,
+        deepest_share=falls.share,
+        most_today=min(limits) if limits and policy.protect else None,
+        most_fall=policy.max_drawdown if policy.protect else None,
+    )
+
+
+def doubt_of(bot: Bot) -> tuple[str, float | None]:
+    """Return why the prices of what is held are not those of now, and for how long, in seconds.
+
+    The one place that decides it: a market of a position is stale, or the connections are lost for
+    more than a moment and nothing stands in for them.
+    """
+    at, links, views = bot.data.at, bot.shown.links, bot.data.views
+    held = [views[ticker] for ticker in bot.risk.account.positions if ticker in views]
+    silent = [(*silence(view, at), view.ticker) for view in held if view.quality.stale]
+    if silent:
+        since_ns, words, ticker = max(silent)
+        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        return f"{ticker}{more} is stale, {words}", since_ns / 1e9
+    if held and links is not None and links.lost_at is not None and links.state != "polling":
+        lost_ns = at - links.lost_at
+        if lost_ns >= LOST_NS:
+            return f"link {WORDS[links.state]}, {reason_words(links.reason)}", lost_ns / 1e9
+    return "", None
+
+
 def _change(bot: Bot) -> float | None:
     """Compare the distance with that of a minute ago, or of the oldest within it."""
     now = bot.risk.margin.distance
@@ -257,8 +329,13 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         status=view.status,
         stale_s=silence(view, bot.data.at)[0] / 1e9 if view.quality.stale else None,
         scores=bot.scorer.scores(view.ticker),
-        curves={name: tuple(x) for name, x in bot.shown.curves.get(view.ticker, {}).items()},
+        curves=_curves(bot, view.ticker),
     )
+
+
+def _curves(bot: Bot, ticker: str) -> dict[str, tuple[float, ...]]:
+    marks = bot.shown.curves.get(ticker, {})
+    return {name: tuple(islice(reversed(x.points), POINTS))[::-1] for name, x in marks.items()}
 
 
 def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:

@@ -78,7 +78,8 @@ def lines_of(
         yield ""
         yield from _account(reading)
         if (earlier := histories.get(reading.whose)) is not None:
-            yield from _past(earlier)
+            yield ""
+            yield from (f"  {line}" for line in past_lines(earlier))
 
 
 def _account(reading: Reading) -> Iterator[str]:
@@ -239,17 +240,17 @@ def _why(causes: Sequence[Cause]) -> Iterator[str]:
         yield f"  {mark} {each.words}{moved}"
 
 
-def _past(earlier: Past) -> Iterator[str]:
-    yield ""
+def past_lines(earlier: Past) -> Iterator[str]:
+    """Yield what an account earned before, and what it did last."""
     spans = [f"{name} {_signed(amount)}" for name, amount in earlier.spans.items()]
-    yield f"  profit   {'  '.join([*spans, f'since it began {_signed(earlier.total)}'])}"
+    yield f"profit   {'  '.join([*spans, f'since it began {_signed(earlier.total)}'])}"
     paid_in = _signed(earlier.net_transfers)
-    yield f"  funding  24 h {_signed(earlier.funding_24h)}   paid in {paid_in}"
+    yield f"funding  24 h {_signed(earlier.funding_24h)}   paid in {paid_in}"
     for title, rows in (("fill", earlier.fills), ("transfer", earlier.transfers)):
         for at, words in (rows or ())[:3]:
-            yield f"  {title:9}{iso(at)} {words}"
+            yield f"{title:9}{iso(at)} {words}"
         if rows is None:
-            yield f"  {title:9}unknown, the indexer did not answer"
+            yield f"{title:9}unknown, the indexer did not answer"
 
 
 def _signed(amount: Decimal | None) -> str:
@@ -278,7 +279,7 @@ def as_json(reading: Reading, earlier: Past | None) -> dict[str, Any]:
             {"words": c.words, "equity": _money(c.equity), "explained": c.known}
             for c in differences(reading)
         ],
-        "past": _past_json(earlier),
+        "past": past_json(earlier),
     }
 
 
@@ -352,7 +353,11 @@ def _view_json(view: AccountView | None) -> dict[str, Any] | None:
     }
 
 
-def _past_json(earlier: Past | None) -> dict[str, Any] | None:
+_NEWEST: Final = 20
+
+
+def past_json(earlier: Past | None) -> dict[str, Any] | None:
+    """Return the same for a program, None where it is not known."""
     if earlier is None:
         return None
     return {
@@ -360,6 +365,6 @@ def _past_json(earlier: Past | None) -> dict[str, Any] | None:
         "profit_since_it_began": as_is(earlier.total),
         "net_transfers": as_is(earlier.net_transfers),
         "funding_24h": as_is(earlier.funding_24h),
-        "fills": [[iso(at), words] for at, words in earlier.fills or ()],
-        "transfers": [[iso(at), words] for at, words in earlier.transfers or ()],
+        "fills": [[iso(at), words] for at, words in (earlier.fills or ())[:_NEWEST]],
+        "transfers": [[iso(at), words] for at, words in (earlier.transfers or ())[:_NEWEST]],
     }

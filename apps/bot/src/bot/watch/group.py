@@ -10,6 +10,7 @@ send. An account that appears, as the isolated child of a parent, is watched fro
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -66,7 +67,7 @@ class Agreed(msgspec.Struct, frozen=True):
     height: int
     collateral: int
     unsettled_ppm: int
-    positions: tuple[object, ...]
+    sizes: tuple[tuple[str, Decimal], ...]
 
 
 # === One account ===
@@ -107,13 +108,13 @@ class Group:
         self.bots: dict[Subaccount, Bot] = {}
         self.seen: dict[Subaccount, Seen] = {}
         self.no_chain = "no node has answered yet"
+        self.notes: dict[Subaccount, str] = {}  # what else is to be known of one that is empty
         # Who prints, draws or warns: called with each change of how an account stands.
         self.listeners: list[Callable[[Standing], None]] = []
-        # Called where an account was touched: what the chain held of it is of before that.
-        self.touched: Callable[[], None] = lambda: None
         self._options = msgspec.structs.replace(options, strategy="none", guard=False)
         self._agreed: dict[Subaccount, Agreed] = {}
         self._heights: dict[Subaccount, int] = {}
+        self._began: dict[Subaccount, int] = {}  # equity less what was paid in, when first known
         self._stood: dict[Subaccount, tuple[MarginFigures, str, int | None]] = {}
         self._frames = Hub()
         self._views = self._frames.pipe(market_views(self.data)).subscribe(self._see)
@@ -169,6 +170,19 @@ class Group:
             trouble=risk.account.trouble,
         )  # fmt: skip
 
+    def profit(self, whose: Subaccount) -> int | None:
+        """Return what an account won since it is watched, in quote quantums; None if unknown."""
+        worth = self._worth(self.bots[whose])
+        if worth is None:
+            return None
+        return worth - self._began.setdefault(whose, worth)
+
+    def _worth(self, bot: Bot) -> int | None:
+        risk = bot.risk
+        if risk.account.trouble or risk.margin.unknown:
+            return None
+        return risk.margin.net_collateral - risk.account.transferred
+
     def take(self, frame: Frame) -> None:
         """Let a frame in, to every account."""
         started = time.perf_counter_ns()
@@ -179,8 +193,10 @@ class Group:
             self._frames.on_next(frame)
         for bot in bots:
             bot.settle(frame)
+        # A snapshot is REST's, which reckons unsettled funding by itself; the socket sends what is.
+        exact = frame.kind == "ws" and not frame.is_snapshot
         for update in self.accounts.step(frame):
-            self._update(update)
+            self._update(update, exact=exact)
         if is_chain(frame):
             self._settle(frame)
         self.meters.latency.add(time.perf_counter_ns() - started)
@@ -193,7 +209,7 @@ class Group:
         for bot in [*self.bots.values()]:
             bot.see(view)
 
-    def _update(self, update: AccountUpdate) -> None:
+    def _update(self, update: AccountUpdate, *, exact: bool) -> None:
         whose = update.subaccount
         if not any(target.means(whose) for target in self.targets):
             return
@@ -201,16 +217,22 @@ class Group:
             return  # an empty child of a parent, as most of them are
         bot = self.bot_of(whose)
         bot.account(update)
+        self.profit(whose)  # which counts from here on
         self._heights[whose] = max(update.height, self._heights.get(whose, 0))
-        if update.fills or update.transfers or update.settled:
-            self.touched()
+        if update.settled and exact and not update.doubt:
+            # Whoever touches an account settles its funding: nothing is left to settle.
+            self._agreed[whose] = _agreement(bot, update.height)
 
     def _settle(self, frame: Frame) -> None:
         state = state_in(frame)
         if isinstance(state, str):
             self.no_chain = state
+            for each in self.bots.values():
+                each.shown.troubles["node"] = f"{INDEXER_ONLY}: {state}"
             return
         self.no_chain = ""
+        for each in self.bots.values():
+            each.shown.troubles.pop("node", None)
         for whose in state.accounts:
             if (bot := self.bots.get(whose)) is None:
                 continue
@@ -234,7 +256,7 @@ class Group:
 
 def _agreement(bot: Bot, height: int) -> Agreed:
     account = bot.risk.account
-    held = tuple(account.positions.values())
+    held = tuple((ticker, each.size) for ticker, each in account.positions.items())
     return Agreed(height, account.collateral, account.unsettled_ppm, held)
 
 

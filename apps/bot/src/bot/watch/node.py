@@ -25,7 +25,6 @@ from dydx_conn import (
 LINK: Final = "node"
 PATH: Final = "chain"
 EVERY_S: Final = 10.0
-_SOON_S: Final = 1.0
 _FAILED: Final = "-1"
 _DEADLINE_S: Final = 5.0
 
@@ -81,7 +80,7 @@ def _subaccount(name: str) -> Subaccount:
 class Node:
     """Queries a network's node on a thread of its own, for as long as it is entered.
 
-    `wanted` returns whose accounts; at once when `again` is called, as where one was touched.
+    `wanted` returns whose accounts, as they are then.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Node:
         query: Callable[..., ChainState] = chain_state,
     ) -> None:
         self._net, self._inbox, self._wanted, self._query = net, inbox, wanted, query
-        self._due, self._over = threading.Event(), False
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chain", daemon=True)
 
     def __enter__(self) -> "Node":
@@ -102,12 +101,7 @@ class Node:
 
     def __exit__(self, *raised: object) -> None:
         """Query no more; a query that is under way is not waited for."""
-        self._over = True
-        self._due.set()
-
-    def again(self) -> None:
-        """Query again soon."""
-        self._due.set()
+        self._over.set()
 
     def once(self) -> None:
         """Query the node now, and put in what it answers."""
@@ -120,13 +114,10 @@ class Node:
                 text = f"expected a node of {self._net.chain_id}, got one of {state.chain_id}"
         except NetworkError as error:
             kind, text = _FAILED, str(error)
-        if not self._over:
+        if not self._over.is_set():
             self._inbox.put("http", text, kind, PATH, link=LINK)
 
     def _run(self) -> None:
-        pause = threading.Event()
-        while not self._over:
+        while not self._over.is_set():
             self.once()
-            pause.wait(_SOON_S)  # however often accounts are touched
-            self._due.wait(EVERY_S)
-            self._due.clear()
+            self._over.wait(EVERY_S)

@@ -1,0 +1,187 @@
+"""Decisions from their scores to their fills, orders as they stand, and what trading came to.
+
+    Journal, Executed, the strategy's looks ──► walk ────────► dydx_panels.WalkPart
+    Executed ─────────────────────────────────► orders_of ───► dydx_panels.OrderRow
+    Executed, Shown ──────────────────────────► performance ─► dydx_panels.PerformancePart
+
+What a layer computed goes in as it is; here it is only brought together.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from dydx_panels import OrderRow, PerformancePart, WalkPart, WalkRow
+from dydx_paper import PaperVenue, execution_figures
+from dydx_risk import Approved, Denied, checks
+from dydx_strategy import Allocator, Composite, Decision, Look, RankSettings, composite
+
+from bot.run.composition import Bot
+from bot.run.executed import SeenOrder
+from bot.run.journal import JournalEntry
+from bot.screen.allocation import settings_of
+
+WALKS: Final = 40
+_JUDGED: Final = ("approved", "denied")
+# What an order is, by its time in force and its flags.
+_KINDS: Final = {
+    "IOC": "at once",
+    "FOK": "all or nothing",
+    "POST_ONLY": "post-only",
+    "GTT": "resting",
+}
+_STATUSES: Final = {
+    "PENDING": "sent", "OPEN": "open", "PARTIALLY_FILLED": "partly filled", "FILLED": "filled",
+    "CANCELLED": "cancelled", "REJECTED": "rejected", "UNRESOLVED": "unresolved",
+}  # fmt: skip
+
+
+# === Orders ===
+
+
+def orders_of(bot: Bot, count: int) -> tuple[OrderRow, ...]:
+    """Return the newest orders, those first that are still open."""
+    newest = [*reversed(bot.executed.orders.values())]
+    newest.sort(key=lambda order: order.state.final)
+    return tuple(order_row(bot, order) for order in newest[:count])
+
+
+def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
+    """Return an order as it stands, in words."""
+    state, sent = order.state, order.state.order
+    view = bot.data.views.get(_ticker(order))
+    market = view.market if view is not None else None
+    row, price, trigger = state.row, None, None
+    if sent is not None and market is not None:
+        price = float(market.price(sent.subticks))
+        trigger = float(market.price(sent.trigger_subticks)) if sent.trigger_subticks else None
+    elif row is not None:
+        price = float(row.price) if row.price else None
+        trigger = float(row.trigger_price) if row.trigger_price else None
+    size = float(state.size) if state.size else None
+    if size is None and sent is not None and market is not None:
+        size = float(market.size(sent.quantums))
+    verdict = bot.journal.find(order.verdict)
+    return OrderRow(
+        id=order.id, at=order.since, seq=order.seq, ticker=_ticker(order), size=size,
+        side=sent.side if sent is not None else row.side or "" if row is not None else "",
+        filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
+        average=None if order.average is None else float(order.average), fee=order.fee,
+        kind=_kind(order), status=_STATUSES.get(state.status, state.status),
+        why=_why(order), verdict=order.verdict, by=_by(verdict),
+        age_s=None if state.final else float((bot.data.at - order.since) // 10**9),
+        fills=order.fills,
+    )  # fmt: skip
+
+
+def _ticker(order: SeenOrder) -> str:
+    return order.state.named.ticker if order.state.named is not None else ""
+
+
+def _kind(order: SeenOrder) -> str:
+    sent, row = order.state.order, order.state.row
+    if sent is None and row is None:
+        return ""
+    kind = (sent.time_in_force if sent is not None else row.time_in_force if row else "") or ""
+    words = [_KINDS.get(kind, kind)]
+    if sent is not None and sent.condition_type:
+        words.insert(0, sent.condition_type.lower().replace("_", " "))
+    if sent.reduce_only if sent is not None else row is not None and row.reduce_only:
+        words.append("reduce-only")
+    return ", ".join(filter(None, words))
+
+
+def _why(order: SeenOrder) -> str:
+    """Return in words why an order ended before it was filled."""
+    reason = order.state.reason.removeprefix("ORDER_REMOVAL_REASON_")
+    if order.state.leaving and not reason:
+        return "leaves the book, and may still fill"
+    return reason.replace("_", " ").lower() if reason.isupper() else reason
+
+
+def _by(verdict: JournalEntry | None) -> str:
+    if verdict is None:
+        return "another"
+    if verdict.kind == "reduce":
+        return "guard"
+    return verdict.parent or verdict.kind
+
+
+# === The walk ===
+
+
+def walk(bot: Bot) -> WalkPart:
+    """Return the newest decisions, each from its scores to its fills."""
+    judged: dict[str, JournalEntry] = {}
+    rows: list[WalkRow] = []
+    looks = _looks(bot)
+    for entry in reversed(bot.journal.entries):
+        if entry.kind in _JUDGED and entry.parent:
+            judged.setdefault(entry.parent, entry)
+        elif entry.kind == "decision":
+            rows.append(_walked(bot, entry.value, judged.get(entry.id), looks))
+            if len(rows) == WALKS:
+                break
+    return WalkPart(rows=tuple(rows))
+
+
+def _walked(
+    bot: Bot, decision: Decision, judged: JournalEntry | None, looks: dict[int, tuple[str, Look]]
+) -> WalkRow:
+    strategy = bot.shown.strategy
+    name, look = looks.get(decision.seq, (strategy.name if strategy is not None else "", None))
+    verdict = judged.value if judged is not None else None
+    orders = bot.executed.of(judged.id) if judged is not None else []
+    return WalkRow(
+        decision=decision, strategy=name, look=look, composite=_composite(decision, look),
+        limits={} if look is not None or strategy is None else _limits(strategy),
+        verdict=verdict if isinstance(verdict, Approved | Denied) else None,
+        checks=checks(verdict, bot.options.policy) if isinstance(verdict, Approved) else (),
+        orders=tuple(order_row(bot, order) for order in orders),
+    )  # fmt: skip
+
+
+def _limits(strategy: Any) -> dict[str, float]:
+    return dict(settings_of(strategy).get("thresholds", {}))
+
+
+def _composite(decision: Decision, look: Look | None) -> Composite | None:
+    """Return what the scores came to by the weights that were in force."""
+    if look is None or not isinstance(look.settings, RankSettings):
+        return None
+    return composite(decision.scores, look.settings)
+
+
+def _looks(bot: Bot) -> dict[int, tuple[str, Look]]:
+    """Return by frame how a strategy that ranks saw all markets, and the strategy's name."""
+    found: dict[int, tuple[str, Look]] = {}
+    for strategy in _strategies(bot):
+        looks: Iterable[Look] = getattr(strategy, "looks", ())
+        found |= {look.seq: (strategy.name, look) for look in looks}
+    return found
+
+
+def _strategies(bot: Bot) -> Iterator[Any]:
+    strategy = bot.shown.strategy
+    yield from strategy.strategies if isinstance(strategy, Allocator) else filter(None, [strategy])
+
+
+def newest_look(bot: Bot) -> Look | None:
+    """Return how all markets stood in the newest look of a strategy that ranks them."""
+    looks = (getattr(strategy, "looked", None) for strategy in _strategies(bot))
+    return next(filter(None, looks), None)
+
+
+# === What it came to ===
+
+
+def performance(bot: Bot) -> PerformancePart:
+    """Return what trading came to: the account, its trades and its fills."""
+    did, fills = bot.venue.figures(), bot.executed.fills
+    return PerformancePart(
+        performance=bot.shown.performance(), trades=bot.shown.trades(),
+        costs=execution_figures(fills), executions=tuple(reversed(fills))[:WALKS],
+        won=did.wins, lost=did.losses, fills=did.fills, fees=did.fees_paid,
+        funding=did.funding_paid, insurance=did.insurance_paid,
+        queue=bot.venue.queue if isinstance(bot.venue, PaperVenue) else "",
+        complete=getattr(did, "complete", True),
+    )  # fmt: skip

@@ -1,0 +1,192 @@
+"""Watched accounts as rows: for the panel, for a pipe, and for the report at the end.
+
+Group, pasts ──► account_rows ──► dydx_panels.AccountRow
+Standing ──► line ──► a line when something changed
+Group ──► report_lines, report_json
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from math import inf, isinf
+from typing import Any, Final
+
+from dydx_conn import Network, Subaccount
+from dydx_panels import AccountRow
+from dydx_risk import MarginFigures, percent_text
+
+from bot.report.why import clock
+from bot.run.composition import Bot
+from bot.watch.account import NO_KEY, past_json, past_lines
+from bot.watch.group import INDEXER_ONLY, Group, Standing
+from bot.watch.past import Past
+
+Pasts = Mapping[Subaccount, Past]
+
+# === The panel ===
+
+
+def account_rows(group: Group, chosen: Bot, pasts: Pasts) -> tuple[AccountRow, ...]:
+    """Return a row for each account, as it stands; the panels show `chosen`."""
+    return tuple(_row(group, whose, bot is chosen, pasts) for whose, bot in group.bots.items())
+
+
+def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> AccountRow:
+    bot, earlier = group.bots[whose], pasts.get(whose)
+    account, margin = bot.risk.account, _margin(bot)
+    known = not account.trouble
+    distance = None if margin is None else margin.distance
+    return AccountRow(
+        id=str(whose),
+        kind="isolated" if whose.number >= _PARENTS else "cross",
+        equity=None if margin is None else margin.net_collateral / 1e6,
+        profit=_profit(group, whose),
+        day=None if earlier is None else _float(earlier.spans["24 h"]),
+        leverage=None if margin is None else margin.leverage,
+        distance=distance,
+        positions=len(account.positions) if known or account.positions else None,
+        orders=len(account.open_orders) if known else None,
+        block=group.block(whose),
+        height=account.height or None,
+        trouble=trouble_of(group, whose),
+        chosen=chosen,
+        lines=() if earlier is None else tuple(past_lines(earlier)),
+    )
+
+
+_PARENTS: Final = 128
+
+
+def _margin(bot: Bot) -> MarginFigures | None:
+    margin = bot.risk.margin
+    return None if bot.risk.account.trouble or margin.unknown else margin
+
+
+def trouble_of(group: Group, whose: Subaccount) -> str:
+    """Return why an account is not known for certain, or what else is to be known of it; or ""."""
+    bot = group.bots[whose]
+    account, unknown = bot.risk.account, bot.risk.margin.unknown
+    if account.trouble:
+        return account.trouble
+    if unknown:
+        many = len(bot.data.views)
+        what = f"cannot be valued: {', '.join(unknown)}"
+        return f"{what}, no price among the {many} markets that the indexer reports"
+    if not (account.collateral or account.positions):
+        return group.notes.get(whose, "")
+    return ""
+
+
+def _profit(group: Group, whose: Subaccount) -> float | None:
+    profit = group.profit(whose)
+    return None if profit is None else profit / 1e6
+
+
+def _float(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
+
+
+# === A pipe ===
+
+_STEP: Final = 0.005  # a distance that moved by less is not printed
+
+
+class Changes:
+    """What is worth a line: a state, what is held, each half per cent of distance."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._said: dict[Subaccount, tuple[tuple[object, ...], float]] = {}
+
+    def line(self, standing: Standing) -> str:
+        """Return a line about what has changed since the last one; "" if nothing has."""
+        whose, away = standing.whose, standing.distance
+        trouble = trouble_of(self._group, whose)
+        what = trouble, standing.alarm, standing.positions, away is None, standing.block is None
+        before, at = self._said.get(whose, ((), inf))
+        near = away is None or abs(away - at) < _STEP
+        if what == before and near:
+            return ""
+        self._said[whose] = what, inf if away is None else away
+        return f"{clock(standing.at)[11:19]} {_short(whose)} {words_of(standing, trouble)}"
+
+
+def _short(whose: Subaccount) -> str:
+    return f"{whose.owner[:8]}…{whose.owner[-5:]}/{whose.number}"
+
+
+def words_of(standing: Standing, trouble: str) -> str:
+    """Put in words how an account stands, and by whose word."""
+    if trouble and not (standing.positions == 0 and not standing.trouble):
+        return f"UNKNOWN: {trouble}"
+    margin = standing.margin
+    equity = f"equity {margin.net_collateral / 1e6:,.2f}"
+    where = f"exact at block {standing.block}" if standing.block is not None else INDEXER_ONLY
+    if not standing.positions:
+        return f"FLAT, {equity}; {trouble or where}"
+    leverage = "" if margin.leverage is None else f", leverage {margin.leverage:.2f}x"
+    away = f"{'LIQUIDATABLE, ' * (standing.alarm == 'liquidatable')}{percent_text(margin.distance)}"
+    count = f"{standing.positions} position{'s' * (standing.positions > 1)}"
+    return f"{away} to liquidation, {equity}{leverage}, {count}; {where}"
+
+
+# === The report ===
+
+
+def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
+    """Yield what is printed at the end."""
+    yield f"{net.name} ({net.chain_id}), {NO_KEY}"
+    for whose in group.bots:
+        standing, profit = group.standing(whose), _profit(group, whose)
+        yield f"{whose}"
+        yield f"  {words_of(standing, trouble_of(group, whose))}"
+        closest = group.bots[whose].risk.closest
+        earned = "unknown" if profit is None else f"{profit:+,.2f}"
+        yield f"  while watched: profit {earned}, closest {percent_text(closest)}"
+        for row in group.bots[whose].risk.positions():
+            level = row.liquidation_price
+            price = "none" if level is None or level <= 0 else f"{level:,.7g}"
+            yield f"  {row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        if (earlier := pasts.get(whose)) is not None:
+            yield from (f"  {each}" for each in past_lines(earlier))
+    if group.no_chain:
+        yield f"{INDEXER_ONLY}: {group.no_chain}"
+
+
+def report_json(net: Network, group: Group, pasts: Pasts) -> dict[str, Any]:
+    """Return the same for a program: amounts are exact, as text, None is unknown."""
+    return {
+        "network": net.name,
+        "chain_id": net.chain_id,
+        "chain_unknown_because": group.no_chain or None,
+        "accounts": [_json(group, whose, pasts) for whose in group.bots],
+    }
+
+
+def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
+    standing, risk = group.standing(whose), group.bots[whose].risk
+    margin = _margin(group.bots[whose])
+    away, profit = standing.distance, group.profit(whose)
+    figures = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
+    return {
+        "address": whose.owner,
+        "subaccount": whose.number,
+        "key": None,
+        "block": standing.block,
+        "height": risk.account.height or None,
+        "trouble": trouble_of(group, whose) or None,
+        **{name: _money(getattr(margin, name, None)) for name in figures},
+        "unsettled_funding": _money(None if margin is None else risk.account.unsettled),
+        "leverage": None if margin is None else margin.leverage,
+        "distance": None if away is None or isinf(away) else away,
+        "closest": risk.closest,
+        "profit_while_watched": _money(profit),
+        "positions": [
+            {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
+        ],
+        "orders": len(risk.account.open_orders),
+        "past": past_json(pasts.get(whose)),
+    }
+
+
+def _money(quote_quantums: int | None) -> str | None:
+    return None if quote_quantums is None else str(Decimal(quote_quantums).scaleb(-6))

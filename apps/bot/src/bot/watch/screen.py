@@ -1,0 +1,77 @@
+"""The dashboard of accounts that are watched: one of them at a time, all of them on a panel.
+
+    Group ──► Bot of the account that is chosen ──► Screen
+          └─► a row for each ──► panel `accounts`, whose Enter and Tab choose
+
+Its keys are those of any run, but that nothing can be sent: there is nobody to halt.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from dydx_conn import Subaccount
+from dydx_panels import Snapshot, selectable
+from msgspec.structs import replace
+
+from bot.run.composition import Bot
+from bot.screen.keyboard import Key
+from bot.screen.line import Line
+from bot.screen.screen import Screen
+from bot.watch.group import Group
+from bot.watch.rows import Pasts, account_rows
+
+_PANEL: Final = "accounts"
+_SENDS: Final = ("K", "F", "P")
+_NOTHING: Final = "an account is watched without a key: nothing can be sent, and nobody halted"
+
+
+class WatchScreen(Screen):
+    """A dashboard of several accounts; begins with the one that is nearest to liquidation."""
+
+    def __init__(
+        self, group: Group, chosen: Subaccount, pasts: Callable[[], Pasts], **how: Any
+    ) -> None:
+        self._group, self._pasts = group, pasts
+        super().__init__(group.bots[chosen], mode="WATCH", **how)
+
+    def snapshot(self) -> Snapshot:
+        """Return the account that is chosen, beside a row for each."""
+        shown = super().snapshot()
+        if shown is self._frozen:
+            return shown
+        return replace(shown, accounts=account_rows(self._group, self.bot, self._pasts()))
+
+    def choose(self, bot: Bot) -> None:
+        """Show another account."""
+        self.bot, self.line = bot, Line(bot)
+        bot.follow_links()
+        self._frozen = self.snapshot() if self._frozen is not None else None
+
+    def _answer(self, key: Key) -> None:
+        busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
+        alone = self.choices.view.panel == _PANEL
+        if busy or not isinstance(key, str):
+            super()._answer(key)
+        elif key in _SENDS:
+            self.line.show(_NOTHING)
+        elif alone and key in ("tab", "back-tab"):
+            self._step(-1 if key == "back-tab" else 1)
+        elif alone and key == "\r":
+            self._choose_row()
+        else:
+            super()._answer(key)
+        self._due_draw_ns = 0
+
+    def _step(self, by: int) -> None:
+        bots = [*self._group.bots.values()]
+        at = bots.index(self.bot) if self.bot in bots else 0
+        self.choose(bots[(at + by) % len(bots)])
+
+    def _choose_row(self) -> None:
+        view = self.choices.view
+        ids = selectable(self.snapshot(), view)
+        wanted = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
+        for whose, bot in self._group.bots.items():
+            if str(whose) == wanted:
+                self.choose(bot)
+                self.choices.back()
