@@ -262,6 +262,23 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot panel all --svg dashboard.svg", "a picture of all of them"),
         ),
     ),
+    "tour": Command(
+        WATCH,
+        "be shown around the dashboard, in 90 seconds",
+        "bot.live.tour:tour",
+        (
+            RECORDING,
+            option("--plain", action="store_true", help="as text, even on a terminal"),
+            *CHOICES,
+        ),
+        "A recording is played and stops where something happens for the first time: a decision, a "
+        "fill, a crash, a step of the guard. Each stop shows a panel and what is to be seen, and "
+        "goes on by itself or with any key; q leaves. In a pipe it is printed as text.",
+        (
+            ("bot tour", "the bundled recording, with the reckless profile"),
+            ("bot tour --profile steady | less", "as text"),
+        ),
+    ),
     "account": Command(
         WATCH,
         "print anybody's account, without a key",

@@ -36,7 +36,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `run_dashboard`,
+  `export_svg`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -66,7 +67,7 @@ __all__ = [
     # Screen
     "PANELS", "Picture", "dashboard", "panel", "selectable",
     # Edges
-    "Dashboard", "export_svg", "run_panel",
+    "Dashboard", "export_svg", "run_dashboard", "run_panel",
 ]
 # fmt: on
 
@@ -869,7 +870,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
     -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered.
+    stands in the place of the keys until it is answered, `guide` what is explained on a tour.
     """
 
     panel: str = ""
@@ -883,6 +884,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scroll: int = 0
     message: str = ""
     confirm: str = ""
+    guide: str = ""
+    guide_title: str = ""
 
 
 # === Words ===
@@ -4795,6 +4798,12 @@ def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]
     ]  # fmt: skip
 
 
+def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    *text, keys = view.guide.split("\n")
+    lines = [line for part in text for line in wrap(part, max(width, 2), break_on_hyphens=False)]
+    return [*([(line, "bold")] for line in lines[: max(height - 1, 1)]), [(keys, "dim")]]
+
+
 def _key_cells(key: str, what: str, width: int = 10) -> _Row:
     return [(f"  {key:<{width}}", "key"), (what, "")]
 
@@ -4919,6 +4928,7 @@ def _heights(bands: Sequence[_Band], height: int) -> list[int]:
 # again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
 
 _VIEW: Final = View()
+_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
 _FULL: Final = Theme()
 
 
@@ -4964,6 +4974,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
@@ -5037,9 +5048,11 @@ def dashboard(
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
-    inside = max(height - 2 - timed, 0)
+    guided = min(_GUIDE_HEIGHT, height - 2) if view.guide else 0
+    inside = max(height - 2 - timed - guided, 0)
     for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    rows += [(strip,) for strip in cached("guide", width, guided)] if guided > 0 else []
     if timed:
         rows.append((cached("timeline", width, 1)[0],))
     rows.append((cached("footer", width, 1)[0],))
@@ -5169,6 +5182,12 @@ def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIE
     """Print one panel once, as large as the console; 24 rows in a pipe."""
     high = console.height - 1 if console.is_terminal else 24
     console.print(panel(name, snapshot, console.width, high, view, Theme.of(console)), end="")
+
+
+def run_dashboard(snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
+    """Print the whole dashboard once, as large as the console; 40 rows in a pipe."""
+    high = console.height - 1 if console.is_terminal else 40
+    console.print(dashboard(snapshot, view, console.width, high, Theme.of(console)), end="")
 
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
