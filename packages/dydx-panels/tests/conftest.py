@@ -17,10 +17,12 @@ from dydx_panels import (
     FlowRow,
     FundingRow,
     HeaderPart,
+    HeldCosts,
     LayerRow,
     LimitRow,
     LinkPart,
     LinkRow,
+    MarginRow,
     MarketRow,
     OrderRow,
     PerformancePart,
@@ -69,6 +71,7 @@ from dydx_risk import (
     Trigger,
     Verdict,
     Watch,
+    margin_inputs,
     risk_figures,
     sign_text,
     stress_table,
@@ -231,6 +234,21 @@ def _holdings() -> list[Holding]:
                 open_interest=10**13, funding_8h_ppm=80, volatility_1h=0.011, beta=1.1),
         Holding(market=btc, quantums=-500_000_000, price=63_100, funding_8h_ppm=-40),
     ]  # fmt: skip
+
+
+def _margins() -> tuple[MarginRow, ...]:
+    held = _holdings()
+    eth, btc = held
+    scaled = replace(
+        eth.market, open_interest_lower_cap=25 * 10**12, open_interest_upper_cap=50 * 10**12
+    )
+    held = [replace(eth, market=scaled, entry_price=Decimal("3020.1")), btc]
+    figures = risk_figures(4_000_000_000, held)
+    assert figures.margin is not None
+    return tuple(
+        MarginRow(figures=row, inputs=margin_inputs(one, figures.margin), market=one.market)
+        for row, one in zip(figures.positions, held, strict=True)
+    )
 
 
 def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = None) -> Watch:
@@ -498,6 +516,9 @@ def sample() -> Snapshot:
         signals=_score_histories(),
         funding=_funding(),
         walk=_walk(),
+        held=(HeldCosts(ticker="ETH-USD", fees=-3_162_000, funding=-41_200, owed=-1_100),
+              HeldCosts(ticker="BTC-USD", fees=-1_578_300, funding=9_100, owed=300)),
+        margins=_margins(),
         performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},

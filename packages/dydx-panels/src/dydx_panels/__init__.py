@@ -30,6 +30,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Accounts: those that are watched, a row each.
+- Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
 - Timeline: a whole recording in one row, with what happened where.
@@ -53,11 +54,12 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
-    "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
-    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
-    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
+    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
+    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
+    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
+    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
+    "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -97,6 +99,7 @@ from dydx_risk import (
     Holding,
     LeverageAdvice,
     MarginFigures,
+    MarginInputs,
     PositionFigures,
     Reduce,
     RiskFigures,
@@ -774,6 +777,31 @@ class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[WalkRow, ...] = ()
 
 
+class HeldCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open position has paid (negative) or was paid so far, and is owed: quote quantums.
+
+    `owed` is funding that its next fill settles; None is not known.
+    """
+
+    ticker: str
+    fees: int | None = None
+    funding: int | None = None
+    owed: int | None = None
+
+
+class MarginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One position's figures with what they are computed from; None cannot be valued."""
+
+    figures: PositionFigures
+    inputs: MarginInputs | None = None
+    market: PerpetualMarket | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's name."""
+        return self.figures.ticker
+
+
 class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     """What trading came to: the account, its trades and its fills; money in quote quantums.
 
@@ -828,7 +856,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
-    signal at which the strategy changes what it does. Only a replay has a `timeline`.
+    signal at which the strategy changes what it does. `held` are the costs of open positions,
+    `margins` what each of them requires, copied where that is shown alone. Only a replay has a
+    `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -836,6 +866,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     safety: SafetyPart = SafetyPart()
     equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
+    held: tuple[HeldCosts, ...] = ()
+    margins: tuple[MarginRow, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -4009,7 +4041,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
 class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
 
-    In `doubt` its price is not that of now.
+    In `doubt` its price is not that of now; `costs` are what it has paid so far.
     """
 
     row: PositionFigures
@@ -4017,6 +4049,7 @@ class _PositionRow(NamedTuple):
     act_below: float | None
     digits: tuple[int, int]
     doubt: bool
+    costs: HeldCosts
 
     @property
     def ticker(self) -> str:
@@ -4027,6 +4060,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
     safety = snapshot.safety
     margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
+    costs = {row.ticker: row for row in snapshot.held}
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -4035,7 +4069,14 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
         return math.inf if never else row.distance
 
     return [
-        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)), doubt)
+        _PositionRow(
+            row,
+            away(row),
+            act,
+            digits.get(row.ticker, _grid(None)),
+            doubt,
+            costs.get(row.ticker, HeldCosts(ticker=row.ticker)),
+        )
         for row in snapshot.positions
     ]
 
@@ -4062,6 +4103,14 @@ def _away_bar(held: _PositionRow) -> _Cell:
     return _gauge(scale, 10), _away(held)[1]
 
 
+def _notional(row: PositionFigures) -> float | None:
+    return None if row.net_notional is None else abs(row.net_notional) / 1e6
+
+
+def _returned(held: _PositionRow) -> _Cell:
+    return _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]
+
+
 def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
@@ -4077,12 +4126,17 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away),
         _Column("", 10, _away_bar, 5),
         # Risk counts what the next hour costs; on screens, it is what it brings.
         _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
+        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
         _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
     ]
 
@@ -4309,6 +4363,182 @@ _ACCOUNTS: Final = _Table(
     below=lambda row: row.trouble,
     foot=lambda snapshot, row, width, high: _account_lines(row, high),
 )  # fmt: skip
+# === Margin ===
+# What each position requires, and where its liquidation price and the account's distance come from:
+# each formula with the figures in it, so that a person comes to the same. The figures are risk's.
+
+
+def _required_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw the account's sums, and how the distance comes of them."""
+    margin, rows = snapshot.safety.margin, snapshot.margins
+    if margin is None:
+        return [[("unknown: what the account has is not certain", "watch")], []]
+    net = sum(row.figures.net_notional or 0 for row in rows)  # integers
+    equity = _figure(_usdc(margin.net_collateral))
+    required = _figure(_usdc(margin.maintenance_margin))
+    settled = f"{_figure(_usdc(margin.net_collateral - net))} USDC"
+    lines = [
+        _pairs(width, ("net_collateral", f"{equity} = {settled} {_signed(net / 1e6)[0]} positions"),
+               *_owed(snapshot)),
+        _pairs(width, ("initial_margin", _figure(_usdc(margin.initial_margin))),
+               ("free_collateral", _figure(_usdc(margin.free_collateral))),
+               ("usage", _percent(margin.usage)), ("maintenance_margin", required),
+               ("leverage", _figure(margin.leverage, 2, unit=_TIMES))),
+    ]  # fmt: skip
+    if not margin.notional:
+        return [*lines, []]
+    loses, cushion = (_figure(_usdc(quote)) for quote in (margin.sensitivity, margin.cushion))
+    row: _Row = [
+        (f"{'distance':<14}", "key"), (f"({equity} - {required}) / {loses} = ", ""),
+        (percent_text(margin.distance), "bold"),
+        (f"  {cushion} above maintenance, of {loses} that a move of 100 % takes", "dim"),
+    ]  # fmt: skip
+    return [*lines, *_wrapped(row, width, 1), []]
+
+
+def _owed(snapshot: Snapshot) -> list[tuple[str, str]]:
+    owed = [row.owed for row in snapshot.held if row.owed is not None]
+    if not owed:
+        return []
+    return [("unsettled", _figure(sum(owed) / 1e6, 4, sign=True, unit=" in it"))]  # integers
+
+
+def _formula_rows(snapshot: Snapshot, row: MarginRow, width: int, height: int) -> list[_Row]:
+    """Draw how one position's margins, its liquidation price and its distance are computed."""
+    if height < 3 or row.inputs is None or row.figures.net_notional is None:
+        return []
+    side, style = _side(row.figures.size)
+    title: _Row = [
+        (f"{row.ticker} ", "bold"),
+        (side, style),
+        (f" oracle price of #{row.figures.seq}", "dim"),
+    ]
+    steps: _Steps = [
+        (_initial_rows(row, row.inputs, width), 1), (_maintenance_rows(row, row.inputs, width), 1),
+        (_liquidation_rows(row, row.inputs, width), 1), (_taken_rows(row, row.inputs, width), 1),
+    ]  # fmt: skip
+    return [[], title, *_squeezed(steps, height - 2)]
+
+
+def _fold_step(name: str, formula: str, result: str, more: str, width: int) -> list[_Row]:
+    lines = _folded(f"{formula} = {result}", width - 14)
+    rows: list[_Row] = [[(f"{name:<14}", "key"), (lines[0], "")]]
+    rows += [[(" " * 14, ""), (line, "")] for line in lines[1:]]
+    rows += [
+        [(" " * 14, ""), (line, "dim")] for line in (_folded(more, width - 14) if more else ())
+    ]
+    return rows
+
+
+def _initial_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    notional, fraction = _figure(_notional(row.figures)), _fraction(inputs.initial_ppm)
+    result = _figure(_usdc(row.figures.initial_margin))
+    caps = f"{_millions(inputs.lower_cap)} to {_millions(inputs.upper_cap)} USDC"
+    more = f"open interest does not raise {_fraction(inputs.imf_ppm)} here"
+    if inputs.upper_cap and inputs.open_interest is None:
+        more = f"open interest unknown: it counts as the most of {caps}"
+    elif inputs.upper_cap:
+        worth = f"open interest {_millions(inputs.open_interest)}, scales from {caps}"
+        more = f"{_fraction(inputs.imf_ppm)} of the tier; {worth}"
+    return _fold_step("initial", f"{notional} {_TIMES} {fraction}", f"{result} USDC", more, width)
+
+
+def _maintenance_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    of = f"{_fraction(inputs.imf_ppm)} {_TIMES} {_fraction(inputs.maintenance_fraction_ppm)}"
+    result = f"{_figure(_usdc(row.figures.maintenance_margin))} USDC"
+    formula = f"{_figure(_notional(row.figures))} {_TIMES} {of}"
+    return _fold_step("maintenance", formula, result, "", width)
+
+
+def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word the price at which equity is all maintenance margin, others standing still."""
+    if inputs.equity is None or inputs.others_maintenance is None:
+        return [[(f"{'liquidation':<14}", "key"), ("unknown: not all of the account is", "watch")]]
+    digits, size_digits = _grid(row.market)
+    figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
+    size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
+    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    price = figures.liquidation_price
+    result = "no price liquidates" if price is None else _figure(price, digits)
+    if price is not None and price <= 0:
+        result += ", none that a market can have"
+    formula = f"({others} {_figure(value, sign=True)} - {_figure(_usdc(inputs.equity))}) / ({base})"
+    more = (
+        "(maintenance margin of the others + notional - equity) / (size - |size| by the fraction)"
+    )
+    return _fold_step("liquidation", formula, result, more, width)
+
+
+def _taken_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word its own distance, and its part of what all prices together would take."""
+    figures, digits = row.figures, _grid(row.market)[0]
+    oracle, price = _figure(figures.oracle_price, digits), figures.liquidation_price
+    rows: list[_Row] = []
+    if price is not None and price > 0:
+        formula = f"|{oracle} - {_figure(price, digits)}| / {oracle}"
+        rows = _fold_step("own distance", formula, percent_text(figures.distance), "", width)
+    sign = "-" if figures.size > 0 else "+"
+    required = _figure(_usdc(figures.maintenance_margin))
+    formula = f"{_figure(_notional(figures))} {sign} {required}"
+    more = "what a move of 100 % against it takes of the account, less the margin that goes with it"
+    part = f"{_figure(_usdc(inputs.sensitivity))} USDC"
+    return [*rows, *_fold_step("its part", formula, part, more, width)]
+
+
+def _fraction(ppm: int) -> str:
+    return f"{ppm / 1e4:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def _millions(quote_quantums: int | None) -> str:
+    return _figure(None if quote_quantums is None else quote_quantums / 1e12, 2, unit=" M")
+
+
+def _liquidated_at(row: MarginRow) -> _Cell:
+    price, distance = row.figures.liquidation_price, row.figures.distance
+    if distance == math.inf or (price is not None and price <= 0):
+        return "none", ""
+    return _figure(price, _grid(row.market)[0]), ""
+
+
+def _margin_columns(snapshot: Snapshot) -> list[_Column]:
+    owed = {row.ticker: row.owed for row in snapshot.held}
+
+    def money(term: str, name: str, rank: int = 0) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return _figure(_usdc(getattr(row.figures, term))), ""
+
+        return _Column(name, 11, cell, rank)
+
+    def percent(what: Callable[[MarginInputs], float], name: str, rank: int) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return (_UNKNOWN if row.inputs is None else _fraction(round(what(row.inputs)))), "dim"
+
+        return _Column(name, 8, cell, rank)
+
+    return [
+        _TICKER,
+        _Column("side", 5, lambda row: _side(row.figures.size), 0, True),
+        _Column("size", 10, lambda row: (
+            _figure(abs(row.figures.size), _grid(row.market)[1]), ""), 3),
+        _Column("oracle_price", 11, lambda row: (
+            _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
+        _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
+        _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
+        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        money("initial_margin", "initial_margin"),
+        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        money("maintenance_margin", "maintenance_margin"),
+        _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
+        _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
+        _Column("liquidation_price", 11, _liquidated_at, 1),
+        _Column("distance", 8, lambda row: (percent_text(row.figures.distance), ""), 5),
+    ]  # fmt: skip
+
+
+_MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
+                        "no open position is known", "ticker", above=_required_rows,
+                        foot=_formula_rows, part=4)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4677,7 +4907,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "u": "accounts", "l": "link",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 # The other keys: a word for the footer, and the text of the help if that is longer.
@@ -4970,11 +5200,12 @@ _PANELS: Final[dict[str, _Panel]] = {
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
-    "timeline": _Panel("", _timeline),
+    "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
+    "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),

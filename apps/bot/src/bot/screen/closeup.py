@@ -38,7 +38,7 @@ from msgspec.structs import replace
 from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
 from bot.screen.link import link_of
-from bot.screen.walks import performance, walk
+from bot.screen.walks import margins, performance, walk
 from bot.screen.way import way_of
 
 TRADES: Final = 60
@@ -56,7 +56,9 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     untrace(bot)
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
-    return {} if make is None or view is None else {panel: make(bot, view)}
+    if make is None or view is None:
+        return {}
+    return {_FIELDS.get(panel, panel): make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -226,6 +228,8 @@ def _quality(at: int, view: MarketView) -> QualityRow:
 
 
 _AGES: Final = ("book", "trades", "oracle", "funding", "block")
+# The parts that have another name than their panel.
+_FIELDS: Final = {"margin": "margins"}
 _TRACED: Final = ("way", "speed")
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
@@ -236,4 +240,5 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
+    "margin": lambda bot, _: margins(bot),
 }

@@ -37,6 +37,7 @@ from bot.run.journal import VERDICTS, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup, worst_first
+from bot.screen.walks import held_costs
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -67,6 +68,7 @@ def snapshot_of(
         safety=_safety(bot, entries),
         equity=_equity(bot),
         positions=tuple(bot.risk.positions()),
+        held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),

@@ -3,6 +3,7 @@
     Journal, Executed, the strategy's looks ──► walk ────────► dydx_panels.WalkPart
     Executed ─────────────────────────────────► orders_of ───► dydx_panels.OrderRow
     Executed, Shown ──────────────────────────► performance ─► dydx_panels.PerformancePart
+    Risk, the paper ledger ───────────────────► margins, held_costs
 
 What a layer computed goes in as it is; here it is only brought together.
 """
@@ -10,9 +11,9 @@ What a layer computed goes in as it is; here it is only brought together.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from dydx_panels import OrderRow, PerformancePart, WalkPart, WalkRow
+from dydx_panels import HeldCosts, MarginRow, OrderRow, PerformancePart, WalkPart, WalkRow
 from dydx_paper import PaperVenue, execution_figures
-from dydx_risk import Approved, Denied, checks
+from dydx_risk import PPM, Approved, Denied, checks
 from dydx_strategy import Allocator, Composite, Decision, Look, RankSettings, composite
 
 from bot.run.composition import Bot
@@ -184,4 +185,33 @@ def performance(bot: Bot) -> PerformancePart:
         funding=did.funding_paid, insurance=did.insurance_paid,
         queue=bot.venue.queue if isinstance(bot.venue, PaperVenue) else "",
         complete=getattr(did, "complete", True),
+    )  # fmt: skip
+
+
+# === Positions ===
+
+
+def held_costs(bot: Bot) -> tuple[HeldCosts, ...]:
+    """Return what each open position has cost so far; of the wire nobody counts it by position."""
+    if not isinstance(bot.venue, PaperVenue):
+        return ()
+    ledger = bot.venue.ledger
+    return tuple(
+        HeldCosts(
+            ticker=ticker, fees=-held.fees, funding=held.net_funding,
+            owed=ledger.owed_ppm(held) // PPM,
+        )
+        for ticker, held in ledger.holdings.items()
+    )  # fmt: skip
+
+
+def margins(bot: Bot) -> tuple[MarginRow, ...]:
+    """Return what each position requires, the nearest to liquidation first."""
+    inputs, views = bot.risk.margin_inputs(), bot.data.views
+    return tuple(
+        MarginRow(
+            figures=row, inputs=inputs.get(row.ticker),
+            market=views[row.ticker].market if row.ticker in views else None,
+        )
+        for row in bot.risk.positions()
     )  # fmt: skip
