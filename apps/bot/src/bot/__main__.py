@@ -220,14 +220,15 @@ COMMANDS: Final[dict[str, Command]] = {
         "show one panel of a recording or a network",
         "bot.live.show:panel",
         (
-            option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
+            option(
+                "panel", nargs="?", default="", help="safety, flight, candles …; none lists all"
+            ),
             option(
                 "recording",
                 nargs="?",
-                default="quickstart",
                 metavar="recording|network",
                 help="quickstart (default) or another recording; testnet, mainnet, local or a "
-                "TOML file: live, on paper",
+                "TOML file, here or as --network: live, on paper",
             ),
             option(
                 "--market", default="", metavar="TICKER", help="the market to show, where one is"
@@ -256,6 +257,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "One panel of the dashboard by itself: on a terminal it is drawn again while the "
         "recording plays or the network sends, in a pipe it is printed as it stands at the end.",
         (
+            ("bot panel", "which there are, a line each"),
             ("bot panel safety", "how far from liquidation"),
             ("bot panel candles --market ETH-USD --at 300", "after five minutes"),
             ("bot panel flow testnet", "live, on paper"),

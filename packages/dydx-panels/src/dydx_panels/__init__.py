@@ -37,8 +37,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `run_dashboard`,
-  `export_svg`.
+- Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
+  `run_dashboard`, `export_svg`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -67,9 +67,9 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "dashboard", "panel", "selectable",
+    "ABOUT", "PANELS", "Picture", "dashboard", "panel", "selectable",
     # Edges
-    "Dashboard", "export_svg", "run_dashboard", "run_panel",
+    "Dashboard", "Panel", "export_svg", "run_dashboard", "run_panel",
 ]
 # fmt: on
 
@@ -5213,6 +5213,36 @@ _PANELS: Final[dict[str, _Panel]] = {
 }  # fmt: skip
 # The names that `panel` takes, and `View.panel`.
 PANELS: Final = tuple(_PANELS)
+# What each panel that has a key is for.
+ABOUT: Final[dict[str, str]] = {
+    "safety": "how far the account is from liquidation, and what the guard does next",
+    "positions": "what is held, what it gained, and the price that would liquidate it",
+    "markets": "each market's price, spread and volume, and its scores",
+    "signals": "each score with its inputs, formula and triggers",
+    "decisions": "what the strategy wants, and why",
+    "orders": "what risk allowed and refused, orders, and their fills",
+    "quality": "how far each market's data can be believed, the worst first",
+    "speed": "what a frame costs in each layer, at percentiles",
+    "book": "the order book of a market, and its newest trades",
+    "wire": "the frames as they came, and how many of each kind",
+    "tape": "everything that happened, in order; each row explains itself by w",
+    "flight": "the guard's way out: which order at which distance, and its cost",
+    "stress": "what every shock would leave of the distance",
+    "venue": "how far paper fills can be believed, and how the account did",
+    "candles": "a market's candles, with entries, exits and liquidation",
+    "flow": "what takers bought and sold, by window and by price",
+    "funding": "what holding costs by the hour, and when it is due",
+    "detectors": "market makers, arbitrage, and which price leads (--detectors)",
+    "strategies": "target against held, cuts and results of each strategy",
+    "prices": "high, low, change, volatility, volume and depth by span",
+    "equity": "what the account was worth over the run, and its drawdown",
+    "way": "one frame before and after each layer, with its microseconds",
+    "walk": "one decision from its scores to its fills, every figure of it",
+    "performance": "what trading came to, trade by trade and fill by fill",
+    "accounts": "those that are watched, a row each",
+    "link": "the connection: its states and why, pings, REST, rates",
+    "margin": "each position's margin, with its inputs and formula",
+}
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -5407,6 +5437,38 @@ class Dashboard:
             self._console.print(
                 Segments([Segment(f"\x1b[?1000{switch}\x1b[?1006{switch}")]), end="", crop=False
             )
+
+
+class Panel:
+    """One panel on a console; use it with `try: draw(...) finally: shutdown()`.
+
+    On a terminal each `draw` brings it up to date, as a dashboard of this panel alone; elsewhere,
+    and not `live`, it is printed once, by `shutdown`, as it was drawn last. `PanelError` for a name
+    that is none.
+    """
+
+    def __init__(
+        self, name: str, console: Console, view: View = _VIEW, *, live: bool = True
+    ) -> None:
+        _panel(name)
+        self._name, self._console, self._live = name, console, live and console.is_terminal
+        self._view = msgspec.structs.replace(view, panel=name)
+        self._dashboard = Dashboard(console)
+        self._last: Snapshot | None = None
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show what stands now."""
+        if self._live:
+            self._dashboard.draw(snapshot, self._view)
+        else:
+            self._last = snapshot
+
+    def shutdown(self) -> None:
+        """Give the terminal back, or print what was drawn last; doing it again does nothing."""
+        self._dashboard.shutdown()
+        if self._last is not None:
+            run_panel(self._name, self._last, self._console, self._view)
+            self._last = None
 
 
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:

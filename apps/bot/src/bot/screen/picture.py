@@ -6,7 +6,7 @@ Bot ──► snapshot_of ──► dydx_panels ──► stdout, FILE.svg
 import sys
 from pathlib import Path
 
-from dydx_panels import Theme, View, export_svg, run_dashboard, run_panel
+from dydx_panels import Panel, Theme, View, export_svg, run_dashboard
 from dydx_panels import panel as draw_panel
 from rich.console import Console
 
@@ -18,7 +18,11 @@ from bot.screen.snapshot import snapshot_of
 def print_panel(bot: Bot, name: str, panel: str) -> None:
     """Print one panel of a run as it stands."""
     shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
-    run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
+    alone = Panel(panel, Console(file=behind(sys.stdout)), live=False)
+    try:
+        alone.draw(shown)
+    finally:
+        alone.shutdown()
 
 
 def print_trimmed(bot: Bot, name: str, panel: str) -> None:
