@@ -223,6 +223,7 @@ def test_the_network_of_a_panel_may_be_an_option(capsys: pytest.CaptureFixture[s
     assert "expected a recording or a --network" in capsys.readouterr().err
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -9,7 +9,7 @@ from bot.run.composition import Bot, Options, trace, untrace
 from bot.run.moments import Moment, MomentError
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame
-from dydx_panels import PANELS, Snapshot, SpeedPart
+from dydx_panels import PANELS, HealthPart, Snapshot, SpeedPart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ def seen(bot: Bot, panel: str = "") -> Snapshot:
     made = snapshot_of(bot, mode="REPLAY", name="", speed=20.0, panel=panel)
     header = replace(made.header, lag_p99_ms=None, frames_per_s=None,
                      memory_mb=None, cpu_percent=None)  # fmt: skip
-    return replace(made, header=header, speed=SpeedPart())
+    return replace(made, header=header, speed=SpeedPart(), health=HealthPart())
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ class TourScreen(Screen):
     def stay(self) -> bool:
         """Show the last stop, and end."""
         self._halt_at(self._tour.end(), time.monotonic_ns())
-        self.line.show("the end of the tour: bot replay is the same without it", for_ns=None)
+        self.line.ended = "the end of the tour: bot replay is the same without it"
         while not self.questions.quits and time.monotonic_ns() < self._until_ns:
             self._idle()
             self._draw_if_due(time.monotonic_ns())
