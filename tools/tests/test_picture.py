@@ -4,7 +4,7 @@ from pathlib import Path
 
 import picture
 import pytest
-from dydx_panels import HeaderPart
+from dydx_panels import HeaderPart, Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -13,12 +13,12 @@ def drawn() -> str:
     return picture.picture()
 
 
-def test_a_picture_has_the_crash_and_nothing_of_the_machine(drawn: str) -> None:
-    """What the guard did is on it; memory and latency are not."""
+def test_a_picture_has_the_crash_and_nothing_of_this_machine(drawn: str) -> None:
+    """What the guard did is on it; the load is that of another day."""
     assert drawn.startswith("<svg")
     for word in ("guard", "sold", "drawdown", "quickstart"):
         assert word in drawn
-    assert "&#160;ms" not in drawn
+    assert "10&#160;%" in drawn
 
 
 def test_a_picture_that_is_what_is_drawn_is_let_be(
@@ -35,13 +35,8 @@ def test_a_picture_that_is_what_is_drawn_is_let_be(
     assert picture.main([], path) == 1
 
 
-def test_what_a_machine_measures_is_taken_away() -> None:
+def test_what_a_machine_measures_is_put_in_place_of() -> None:
     """Two machines have two latencies, and one picture."""
-    shown = picture.without_machine(picture.Snapshot(header=picture_header()))
+    one, other = (Snapshot(header=HeaderPart(lag_p99_ms=ms, cpu_percent=ms)) for ms in (1.0, 2.0))
 
-    assert shown == picture.Snapshot()
-
-
-def picture_header() -> HeaderPart:
-    """Return a header with figures of a machine."""
-    return HeaderPart(lag_p99_ms=1.0, frames_per_s=2.0, memory_mb=3.0, cpu_percent=4.0)
+    assert picture.on_one_machine(one) == picture.on_one_machine(other)

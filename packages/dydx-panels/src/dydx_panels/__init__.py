@@ -5424,7 +5424,8 @@ def _marked(part: TimelinePart, room: int) -> _Row:
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    here = min(int(part.now * room), room - 1)
+    cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
