@@ -57,7 +57,7 @@ def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     screen = Screen(bot, mode="REPLAY", name="quickstart", speed=20.0, console=console)
     asleep = screen._next_key
 
-    def pass_time(seconds: float) -> str:
+    def pass_time(seconds: float) -> Key:
         clock.now += int(seconds * 1e9) + 1
         return asleep(0)
 

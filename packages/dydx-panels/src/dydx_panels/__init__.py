@@ -908,7 +908,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     term, as in "markets.price": the largest figure or the first word first, the last if `reverse`.
     `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
     the place of the keys until it is answered, `message` is new, and `note` what is wrong for
-    longer. `off` are keys that do nothing now.
+    longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
+    panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
@@ -926,6 +927,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     note: str = ""
     confirm: str = ""
+    banner: str = ""
+    flash: bool = False
     off: frozenset[str] = frozenset()
 
     @property
@@ -965,7 +968,8 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
+    "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
@@ -2459,7 +2463,7 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     ]  # fmt: skip
     if isinstance(verdict, Denied):
         head.append((f" {verdict.reason}", "watch"))
-    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    words = [[(line, "")] for line in _folded(sign_text(verdict.why), width - 10)]
     figures = [
         [(f"{wording(term)} ", "dim"), (text, "")]
         for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
@@ -2584,7 +2588,7 @@ def _came_of_it(walk: WalkRow) -> _Cell:
     kind = type(walk.verdict).__name__.lower()
     word, style = _state(kind)
     if isinstance(walk.verdict, Denied):
-        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+        return f"{word} {walk.verdict.reason}: {sign_text(walk.verdict.why)}", style
     orders = ", ".join(wording(order.status) for order in walk.orders)
     return f"{word}, {orders or 'no order yet'}", style
 
@@ -5106,6 +5110,12 @@ def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
     )
 
 
+def _banner_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what nobody may miss, from edge to edge."""
+    text = _shortened(f" {sign_text(view.banner)} ", width)
+    return [[(f"{text}{' ' * (width - cell_len(text))}", "halted")]]
+
+
 def _late(seconds: float) -> str:
     stops = ", NO ENTRIES" if seconds > LAG_NS / 1e9 else ""
     return f"{_figure(seconds, 1, unit=' s')} LATE{stops}"
@@ -5360,6 +5370,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
+    "banner": _Panel("", _banner_rows),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
@@ -5514,11 +5525,17 @@ def _stacked(
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
     alone = "help" if view.help else "why" if view.why else view.panel
+    above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    inside = max(height - 2 - timed, 0)
-    bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
-    timeline = [(1, [("timeline", width)])] if timed else []
-    return [(1, [("header", width)]), *bands, *timeline, (1, [("footer", width)])]
+    below = ("timeline", "footer") if timed else ("footer",)
+    room = max(height - len(above) - len(below), 0)
+    bands = _bands(alone if alone in _PANELS else "", width, room, needs)
+    return [
+        *((1, [(name, width)]) for name in above), *bands, *((1, [(name, width)]) for name in below)
+    ]  # fmt: skip
+
+
+_BANNERED: Final = 5  # rows from which on there is one for a banner
 
 
 class _Reader:
@@ -5563,6 +5580,7 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
+    line = "halted" if view.flash else line
     # The title names what the panel is about just now.
     title = (
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
@@ -5627,6 +5645,11 @@ class Dashboard:
             self._console.print(Segments(parts), end="", crop=False)
         self._rows = rows
         return len(changed)
+
+    def bell(self) -> None:
+        """Ring the terminal's bell, if it has one; before the first `draw` there is none."""
+        if self._size is not None:
+            self._console.bell()
 
     def shutdown(self) -> None:
         """Give the terminal back as it was; doing it again does nothing."""

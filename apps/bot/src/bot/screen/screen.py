@@ -34,6 +34,7 @@ from bot.outlet import behind
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
 from bot.screen.actions import Actions
+from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
 from bot.screen.leave import Leave
@@ -75,6 +76,7 @@ class Screen:
         lost: Callable[[str], None] | None = None,
         panel: str = "",
         mouse: bool = False,
+        bell: bool = True,
         travel: Travel | None = None,
     ) -> None:
         self.bot = bot
@@ -90,6 +92,7 @@ class Screen:
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
             size=lambda: self._console.size, recording=recording, travel=travel,
         )  # fmt: skip
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
@@ -134,9 +137,11 @@ class Screen:
 
     def show(self, bot: Bot) -> None:
         """Show another bot's run; a picture that stands still becomes one of that."""
-        self.bot.journal.listeners.remove(self._note)
+        for listener in (self._note, self.alarms.note):
+            self.bot.journal.listeners.remove(listener)
         self.bot = self.actions.bot = bot
         self.line.show_of(bot)
+        self.alarms.show_of(bot)
         bot.journal.listeners.append(self._note)
         if self.actions.frozen is not None:
             self.actions.frozen = None
@@ -253,8 +258,11 @@ class Screen:
             return
         self.bot.meters.sample()
         started, waits_since = time.monotonic_ns(), self._urgent_ns
+        view = self.alarms.over(self.view, started)
         try:
-            self._dashboard.draw(self.snapshot(), self.view)
+            if self.alarms.rings():
+                self._dashboard.bell()
+            self._dashboard.draw(self.snapshot(), view)
         except OSError as error:  # the terminal is closed
             self._blind = True
             if self._lost is None:

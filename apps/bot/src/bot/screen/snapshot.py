@@ -236,35 +236,6 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     )
 
 
-def _equity(bot: Bot) -> EquityPart:
-    curve, falls = bot.shown.curve, bot.risk.falls
-    columns = curve.columns
-    if not columns.at:
-        return EquityPart()
-    # Without a ledger nobody knows what was paid in before: it is measured from the start.
-    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
-    start = columns.equity[-1] - columns.profit[-1]
-    return EquityPart(
-        at=columns.at,
-        seqs=columns.seq,
-        equity=columns.equity,
-        low=columns.low,
-        high=columns.high,
-        profit=columns.profit,
-        fall=columns.fall,
-        distance=columns.distance,
-        leverage=columns.leverage,
-        every_s=curve.every_ns / 1e9,
-        deposited=start if ledger is None else ledger.deposits / 1e6,
-        since="at the start" if ledger is None else "deposited",
-        today=curve.today,
-        depth=falls.depth / 1e6,
-        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
-        deepest=falls.deepest / 1e6,
-        deepest_share=falls.share,
-    )
-
-
 def _result(bot: Bot) -> ResultPart | None:
     """Return what the account won or lost; None while its worth is not known."""
     did, falls, policy = bot.venue.figures(), bot.risk.falls, bot.risk.policy
@@ -308,6 +279,35 @@ def doubt_of(bot: Bot) -> tuple[str, float | None]:
         if lost_ns >= LOST_NS:
             return f"link {WORDS[links.state]}, {reason_words(links.reason)}", lost_ns / 1e9
     return "", None
+
+
+def _equity(bot: Bot) -> EquityPart:
+    curve, falls = bot.shown.curve, bot.risk.falls
+    columns = curve.columns
+    if not columns.at:
+        return EquityPart()
+    # Without a ledger nobody knows what was paid in before: it is measured from the start.
+    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
+    start = columns.equity[-1] - columns.profit[-1]
+    return EquityPart(
+        at=columns.at,
+        seqs=columns.seq,
+        equity=columns.equity,
+        low=columns.low,
+        high=columns.high,
+        profit=columns.profit,
+        fall=columns.fall,
+        distance=columns.distance,
+        leverage=columns.leverage,
+        every_s=curve.every_ns / 1e9,
+        deposited=start if ledger is None else ledger.deposits / 1e6,
+        since="at the start" if ledger is None else "deposited",
+        today=curve.today,
+        depth=falls.depth / 1e6,
+        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
+        deepest=falls.deepest / 1e6,
+        deepest_share=falls.share,
+    )
 
 
 def _change(bot: Bot) -> float | None:
