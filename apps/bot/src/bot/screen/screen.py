@@ -13,7 +13,7 @@ its own file beside this one:
 - player: the clock of a recording, its speed, pauses and steps.
 - question: what needs an answer, and how the run ends.
 - travel: the way back and forth in a recording.
-- line: what the last line says beside its keys.
+- line: what the last line says beside its keys; alarms: what nobody may miss.
 """
 
 import contextlib
@@ -258,11 +258,10 @@ class Screen:
             return
         self.bot.meters.sample()
         started, waits_since = time.monotonic_ns(), self._urgent_ns
-        view = self.alarms.over(self.view, started)
         try:
             if self.alarms.rings():
                 self._dashboard.bell()
-            self._dashboard.draw(self.snapshot(), view)
+            self._dashboard.draw(self.snapshot(), self.alarms.over(self.view, started))
         except OSError as error:  # the terminal is closed
             self._blind = True
             if self._lost is None:
