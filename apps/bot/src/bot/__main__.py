@@ -449,11 +449,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
         BESIDE,
         "stop the entries of a running bot; guard and exits go on",
         "bot.live.handle:halt",
-        (RUNNING, WHY),
+        (
+            RUNNING,
+            WHY,
+            option(
+                "--pause",
+                action="store_true",
+                help="pause entries alone, as the key P: it ends with the run, or by bot resume",
+            ),
+        ),
         "The halt outlives the run: the next run of the same account starts halted, until bot "
         "resume.",
         (
             ("bot halt", "the one bot that runs here"),
+            ("bot halt --pause", "until bot resume, but not beyond this run"),
             ('bot halt 4711 --why "a headline"', "one of several, and the reason"),
         ),
     ),
