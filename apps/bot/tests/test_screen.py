@@ -743,6 +743,15 @@ def test_while_nothing_comes_of_a_network_keys_are_answered(
     assert screen._inbox.attend is None
 
 
+def test_whoever_quits_waits_for_no_frame_of_a_quiet_network(screen: Screen) -> None:
+    """One is put in, for the source to end with."""
+    screen._keys.put("q")
+    screen.attend()
+    screen.attend()
+
+    assert inbox_of(screen) == [("clock", "")]
+
+
 def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:
     """Its account is then the one that is drawn at once."""
     other, former = Bot(Options()), screen.bot

@@ -179,8 +179,10 @@ class Screen:
 
     def attend(self) -> float:
         """Draw and answer keys while no frame comes; return in how many seconds to do so again."""
-        now = self._look()
+        quits, now = self.questions.quits, self._look()
         self._answer_all()
+        if self.questions.quits and not quits:
+            self._inbox.put("tick", link="clock")  # `pace` ends the source, and needs a frame
         return min(max(self._due_draw_ns - now, 0), _ATTEND_NS) / 1e9
 
     def _look(self) -> int:
