@@ -1526,7 +1526,7 @@ _NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 
 def _worth(column: _Column, row: Any) -> float | str | None:
     """Return what a row is sorted by: a figure, or words; None for what is unknown."""
-    text = column.cell(row)[0].strip()
+    text = column.cell(row)[0].strip(f" ░{_EIGHTHS}█")  # a bar goes before its figure
     value = text if column.value is None else column.value(row)
     if value is text:
         if text in ("", "—", _UNKNOWN):

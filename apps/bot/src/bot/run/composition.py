@@ -570,7 +570,7 @@ def _resume(bot: Bot, act: Frame, _: str) -> None:
 
 
 def _pause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+    bot.risk.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
     bot._hubs.to_risk.on_next(act)
 
 
