@@ -4261,7 +4261,7 @@ _GAP: Final = 3  # cells around the digits
 _ROWS: Final = 9  # of figures: what is above, and every extra
 _ROOM: Final = 40  # cells that the widest of the figures takes
 _BLOCK: Final = 26  # cells of a named result with its share
-_EXTRA: Final = 20  # and of a figure of the margin beside it
+_EXTRA: Final = 17  # and of a figure of the margin beside it, at least
 # Rows by cells of a dot, the largest first.
 _DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
 
@@ -4368,11 +4368,12 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
 
 def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
     """Draw equity and results, and the margin's figures in columns to the right and below."""
-    results, extras = _result_rows(safety), _extras(safety)
+    tight = width < _BLOCK + _EXTRA + 3
+    results, extras = _result_rows(safety), _extras(safety, 0 if tight else 1)
     rows = [_equity_row(safety, width), *results]
     columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
     for n in range(columns if high >= len(rows) else 0):
-        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
             used = sum(cell_len(text) for text, _ in row)  # integers
@@ -4431,7 +4432,7 @@ def _result_rows(safety: SafetyPart) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _extras(safety: SafetyPart) -> list[_Row]:
+def _extras(safety: SafetyPart, digits: int = 1) -> list[_Row]:
     """Return the margin's figures, the weightiest first."""
     margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
@@ -4447,7 +4448,7 @@ def _extras(safety: SafetyPart) -> list[_Row]:
     deepest = _percent(result.deepest_share if result else None)
     return [
         named("leverage", _figure(leverage, 2, unit=_TIMES)),
-        named("usage", _percent(usage), alarm),
+        named("usage", _percent(usage, digits), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
         named("closest", percent_text(safety.closest)),
@@ -4468,6 +4469,10 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     act = max(acts_at or _ACT, _ACT)
     label = " watched: nothing acts" if safety.advice else " no guard"
     label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
+    least = safety.act_below
+    if acts_at is not None and least is not None and acts_at > least and width >= 60:
+        # It goes back step by step before it leaves whole: both levels are in force.
+        label += f", closes at {percent_text(least)}"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -5505,6 +5510,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    why_not = _shortened(head.link_why, max(width - 78, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
@@ -5513,7 +5519,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
-        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([] if live else [(1, [(link, "watch")]), (2, [(why_not, "watch")])]),
         *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),

@@ -88,7 +88,7 @@ from bot.config.profiles import PROFILES, STEADY, profile_of
 from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
-from bot.run.costs import cost_words, worst_case
+from bot.run.costs import cost_words, flight_words, worst_case
 from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
@@ -488,7 +488,8 @@ class Bot:
         elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
-            self.journal.judged(judgement, cost_words(worst), self.risk.positions())
+            costs = flight_words(judgement, self.risk) + cost_words(worst)
+            self.journal.judged(judgement, costs, self.risk.positions())
             self._hubs.to_venue.on_next(order)
         else:
             self.journal.judged(judgement, held=self.risk.positions())
