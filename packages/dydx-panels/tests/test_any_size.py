@@ -27,7 +27,7 @@ from rich.cells import cell_len
 
 pytestmark = pytest.mark.traced
 
-NAMES = (*KEYS.values(), "header", "footer", "help", "why")
+NAMES = (*KEYS.values(), "header", "banner", "footer", "help", "why")
 _TEXT = st.text(max_size=30) | st.sampled_from(["ETH-USD", "SELL", "ACTIVE", "denied", "PAPER"])
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: _TEXT,
@@ -168,7 +168,11 @@ def test_every_height_is_filled(full: Snapshot, width: int) -> None:
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+# Two whole snapshots are large, however little they hold.
+_LARGE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+@settings(max_examples=3, suppress_health_check=_LARGE)
 @given(st.tuples(ANY[Snapshot], ANY[Snapshot]), VIEWS)
 def test_a_memo_never_changes_the_picture(snapshots: tuple[Snapshot, Snapshot], view: View) -> None:
     """Remembering panels is an economy and nothing else, also when an older picture comes back."""

@@ -408,6 +408,27 @@ def test_a_lost_connection_stands_in_the_header_with_its_reason(full: Snapshot) 
     assert "○ reconnecting 12 s, attempt 3" in drawn("header", lost, width=80, height=1)
 
 
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (30, 8)])
+def test_a_banner_stands_over_the_panels(full: Snapshot, width: int, height: int) -> None:
+    """From edge to edge in the second row; where no room is left there is none."""
+    view = View(banner="GUARD SOLD: sell 0.6 ETH-USD at >= 3,003.4", flash=True)
+    rows = dashboard(full, view, width, height).text.split("\n")
+
+    assert rows[1].startswith(" GUARD SOLD: sell 0.6 ETH")
+    assert len(rows) == height
+    assert {width} == {cell_len(row) for row in rows}
+    assert "GUARD" not in dashboard(full, view, width, 5).text
+
+
+def test_a_flash_draws_every_frame_in_red(full: Snapshot) -> None:
+    """And leaves what stands inside as it is."""
+    frames = [panel("markets", full, 100, 14, View(flash=flash)) for flash in (True, False)]
+    corners = [picture.rows[0][0][0].style for picture in frames]
+
+    assert [style is not None and style.bgcolor is not None for style in corners] == [True, False]
+    assert frames[0].text == frames[1].text
+
+
 @pytest.mark.parametrize(
     ("mode", "badge"),
     [

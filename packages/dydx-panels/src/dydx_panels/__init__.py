@@ -904,7 +904,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
     -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered.
+    stands in the place of the keys until it is answered. A `banner` is what nobody may miss, a
+    row over the panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
@@ -918,6 +919,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scroll: int = 0
     message: str = ""
     confirm: str = ""
+    banner: str = ""
+    flash: bool = False
 
 
 # === Words ===
@@ -951,7 +954,8 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "exposure": "in the market",
+    "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
@@ -2413,7 +2417,7 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     ]  # fmt: skip
     if isinstance(verdict, Denied):
         head.append((f" {verdict.reason}", "watch"))
-    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    words = [[(line, "")] for line in _folded(sign_text(verdict.why), width - 10)]
     figures = [
         [(f"{wording(term)} ", "dim"), (text, "")]
         for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
@@ -2538,7 +2542,7 @@ def _came_of_it(walk: WalkRow) -> _Cell:
     kind = type(walk.verdict).__name__.lower()
     word, style = _state(kind)
     if isinstance(walk.verdict, Denied):
-        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+        return f"{word} {walk.verdict.reason}: {sign_text(walk.verdict.why)}", style
     orders = ", ".join(wording(order.status) for order in walk.orders)
     return f"{word}, {orders or 'no order yet'}", style
 
@@ -4941,7 +4945,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_within(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -4960,19 +4964,24 @@ def _row_cells(row: _Row) -> int:
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(part.seen * room) + 1, room)
+    seen = min(int(_within(part.seen) * room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = min(int(_within(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    cells[min(int(_within(part.now) * room), room - 1)] = ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
+
+
+def _within(share: float) -> float:
+    """Return a share that is one: what is no number is 0."""
+    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _spent(seconds: float) -> str:
@@ -5057,6 +5066,12 @@ def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
     return (
         (f" {word}{speed} PAUSED ", "paused") if paused else (f" {word}{speed} ", f"mode {style}")
     )
+
+
+def _banner_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what nobody may miss, from edge to edge."""
+    text = _shortened(f" {sign_text(view.banner)} ", width)
+    return [[(f"{text}{' ' * (width - cell_len(text))}", "halted")]]
 
 
 def _late(seconds: float) -> str:
@@ -5279,6 +5294,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
+    "banner": _Panel("", _banner_rows),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
@@ -5345,19 +5361,23 @@ def dashboard(
         return cast(list[_Strip], known[3])
 
     alone = "help" if view.help else "why" if view.why else view.panel
-    rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
 
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
+    above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
+    rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    inside = max(height - 2 - timed, 0)
-    for high, names in _bands(alone if alone in _PANELS else "", width, inside, needs):
+    room = max(height - 1 - timed - len(rows), 0)
+    for high, names in _bands(alone if alone in _PANELS else "", width, room, needs):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     if timed:
         rows.append((cached("timeline", width, 1)[0],))
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
+
+
+_BANNERED: Final = 5  # rows from which on there is one for a banner
 
 
 class _Reader:
@@ -5398,6 +5418,7 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
+    line = "halted" if view.flash else line
     # The title names what the panel is about just now.
     title = (
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
@@ -5462,6 +5483,11 @@ class Dashboard:
             self._console.print(Segments(parts), end="", crop=False)
         self._rows = rows
         return len(changed)
+
+    def bell(self) -> None:
+        """Ring the terminal's bell, if it has one; before the first `draw` there is none."""
+        if self._size is not None:
+            self._console.bell()
 
     def shutdown(self) -> None:
         """Give the terminal back as it was; doing it again does nothing."""

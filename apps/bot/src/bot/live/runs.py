@@ -256,6 +256,7 @@ def conduct(
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
             leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
+            bell=not getattr(arguments, "no_bell", False),
             travel=travel,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):

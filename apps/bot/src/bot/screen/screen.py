@@ -12,7 +12,7 @@ however the run ends. What it is made of, each in its own file beside this one:
 - player: the clock of a recording, its speed, pauses and steps.
 - choices: what the person chose to see.
 - question: what needs a yes, and how the run ends.
-- line: what the last line says before its keys.
+- line: what the last line says before its keys; alarms: what nobody may miss.
 - travel: the way back and forth in a recording.
 """
 
@@ -32,6 +32,7 @@ from rich.console import Console
 from bot.outlet import behind
 from bot.report.why import chain
 from bot.run.composition import Bot
+from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
 from bot.screen.leave import Leave
@@ -67,6 +68,7 @@ class Screen:
         lost: Callable[[str], None] | None = None,
         panel: str = "",
         mouse: bool = False,
+        bell: bool = True,
         travel: Travel | None = None,
     ) -> None:
         self.bot = bot
@@ -77,6 +79,7 @@ class Screen:
         self.choices = Choices(panel, self.snapshot)
         self.questions = Questions(bot, self._inbox, leave)
         self.line = Line(bot)
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
         self._console = console or Console(file=behind(sys.stdout))
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
@@ -209,8 +212,11 @@ class Screen:
             return
         self.bot.meters.sample()
         view = replace(self.view, message=self.line.words())
+        view = self.alarms.over(view, time.monotonic_ns())
         started = time.perf_counter_ns()
         try:
+            if self.alarms.rings():
+                self._dashboard.bell()
             self._dashboard.draw(self.snapshot(), view)
         except OSError as error:  # the terminal is closed
             self._blind = True
