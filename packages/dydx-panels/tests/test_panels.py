@@ -168,7 +168,18 @@ def test_what_is_held_makes_its_panel_no_higher_than_it_needs(full: Snapshot, co
     first = next(n for n, row in enumerate(rows) if "Positions" in row)
     last = next(n for n, row in enumerate(rows[first:]) if row.startswith("╰"))
 
-    assert max(count, 1) + 2 == last
+    assert count + 2 == last
+
+
+def test_who_holds_nothing_needs_no_way_out(full: Snapshot) -> None:
+    """Its place, and that of the shocks, is for those beside them; unknown is not nothing."""
+    flat = replace(full, positions=(), safety=replace(full.safety, positions=0))
+    unknown = replace(full, positions=(), safety=replace(full.safety, positions=None))
+    rows = dashboard(flat, View(), 200, 60).text.split("\n")
+
+    assert not any("Way out" in row or "Stress" in row for row in rows)
+    assert {200} == {cell_len(row) for row in rows}
+    assert "Way out" in dashboard(unknown, View(), 200, 60).text
 
 
 def test_a_long_reason_takes_the_rows_that_are_free(full: Snapshot) -> None:

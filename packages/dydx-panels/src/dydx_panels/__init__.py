@@ -5152,9 +5152,9 @@ class _Band(NamedTuple):
     by: tuple[str, ...] = ()
 
 
-_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
-_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(3, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5211,7 +5211,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly.
 
-    `needs` is how many rows a panel that sizes its band takes with its frame.
+    `needs` is how many rows a panel takes with its frame, where that matters: one that takes none
+    leaves its place to those beside it.
     """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
@@ -5225,6 +5226,10 @@ def _bands(
 
 
 def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    stays = [(name, share) for name, share in band.names if needs(name)] or [*band.names]
+    if len(stays) < len(band.names):
+        whole = math.fsum(share for _, share in stays)
+        band = band._replace(names=tuple((name, share / whole) for name, share in stays))
     if not band.by:
         return band
     return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
@@ -5257,7 +5262,12 @@ class _Panel(NamedTuple):
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
-    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
+    rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
+
+
+def _while_held(snapshot: Snapshot) -> int:
+    """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
+    return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
 
 
 _PANELS: Final[dict[str, _Panel]] = {
@@ -5278,8 +5288,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
-    "flight": _Panel("flight", _FLIGHT),
-    "stress": _Panel("stress", _STRESS),
+    "flight": _Panel("flight", _FLIGHT, rows=_while_held),
+    "stress": _Panel("stress", _STRESS, rows=_while_held),
     "venue": _Panel("venue", _VENUE),
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
@@ -5363,7 +5373,8 @@ def dashboard(
     alone = "help" if view.help else "why" if view.why else view.panel
 
     def needs(name: str) -> int:
-        return _PANELS[name].rows(snapshot) + 2  # with its frame
+        rows = _PANELS[name].rows(snapshot)
+        return rows + 2 if rows else 0  # with its frame
 
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
     rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
@@ -5404,7 +5415,7 @@ def _drawn(
 ) -> list[_Strip]:
     """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
     shown = _panel(name)
-    framed = bool(shown.title) and height >= 4 and width >= 16
+    framed = bool(shown.title) and height >= 3 and width >= 16
     inside, high = (width - 4, height - 2) if framed else (width, height)
     draw = partial(_listed, shown.draws) if isinstance(shown.draws, _Table) else shown.draws
     rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
