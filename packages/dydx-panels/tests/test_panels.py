@@ -992,8 +992,8 @@ def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -
     text = drawn("candles", full, View(panel="candles"), width=200, height=58)
 
     assert "partial 1" in text
-    assert "? partial" in text
-    assert text.count("?") == 2
+    assert re.search(r"\? +partial", text)
+    assert text.count("?") == 1
 
 
 @pytest.mark.parametrize("price", [0.0, math.nan])

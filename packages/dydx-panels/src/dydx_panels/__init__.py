@@ -3310,7 +3310,7 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
         signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
-        rows.append([(signs, "watch"), (" ? partial", "watch")])
+        rows.append([(signs, "watch"), (f" {'partial':>{room}}"[: room + 1], "watch")])
     since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
