@@ -16,12 +16,14 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
-- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Decisions and tape: what was wanted, and all that happened in order.
+- Orders: each as it stands, what of it was filled at which cost, and why the rest was not.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Health: what the program needs, takes and writes, and by which settings it runs.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -36,8 +38,9 @@ real samples, each with the frame that it came from. The sections, in order:
 - Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
-- Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
+- Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
+  `spot`: what of them can be chosen, and what is on a cell.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -53,25 +56,28 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
-    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
-    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
-    "WayPart", "WayStage", "WirePart", "Witnessed",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "HeldCosts",
+    "LayerRow", "LimitRow", "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow",
+    "PerformancePart", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "RestRow",
+    "ResultPart", "SafetyPart", "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
     "Theme",
+    # Decision walk
+    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "dashboard", "panel", "selectable",
+    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
     # Edges
-    "Dashboard", "export_svg", "run_panel",
+    "Dashboard", "export_html", "export_svg", "run_panel",
 ]
 # fmt: on
 
+import contextlib
 import io
 import math
 import os
@@ -83,6 +89,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import groupby, islice, pairwise, zip_longest
+from operator import attrgetter
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
@@ -93,6 +100,7 @@ from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, Trad
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
+    Bracket,
     Check,
     Denied,
     Exit,
@@ -115,6 +123,7 @@ from dydx_risk import (
     due,
     percent_text,
     sign_text,
+    usdc_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -122,6 +131,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME
 
 # === Errors ===
 # One error for the caller: a panel's name that is none.
@@ -189,7 +199,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
     that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
     prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
-    only what was known last.
+    only what was known last. `advice`: nothing here acts, and the way out is what could be done.
     """
 
     margin: MarginFigures | None = None
@@ -200,6 +210,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
+    advice: bool = False
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -293,12 +304,14 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far one market's data can be believed: troubles, and ages in seconds by source.
 
-    `why` stands against it; `known` is the share of time in which it could be traded, and
-    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    `complete` is the share of its sources that there is anything of. `why` stands against it;
+    `known` is the share of time in which it could be traded, and `lag_p99_ms` from the venue's
+    stamp of a trade to its receipt.
     """
 
     ticker: str
     why: str = ""
+    complete: float | None = None
     known: float | None = None
     messages_s: float | None = None
     expected_s: float | None = None
@@ -549,6 +562,54 @@ class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[tuple[str, str, int], ...] = ()
 
 
+class HealthRow(msgspec.Struct, frozen=True):
+    """One thing that a run needs: whether it is good, to be watched or a danger, and why."""
+
+    what: str
+    state: str
+    words: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting that is not as it usually is, with where it comes from."""
+
+    path: str
+    value: str
+    origin: str = ""
+
+
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the program itself does: what it needs, how long it runs, what it takes, its settings.
+
+    `undrawn` are pictures that were left out because one before them took too long, `ages` what
+    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    """
+
+    rows: tuple[HealthRow, ...] = ()
+    uptime_s: float | None = None
+    carried: str = ""
+    cpu_share: float | None = None
+    cpu_s: float | None = None
+    memory_mb: float | None = None
+    peak_mb: float | None = None
+    threads: int | None = None
+    disk_free_gb: float | None = None
+    disk: str = ""
+    frames: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    drawn: int = 0
+    undrawn: int = 0
+    draw_ms: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, str, float | None], ...] = ()
+    profile: str = ""
+    strategy: str = ""
+    file: str = ""
+    config_hash: str = ""
+    settings: tuple[SettingRow, ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -678,7 +739,8 @@ class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
-    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    `weights` are those of the signals that it averages, `thresholds` its settings by name, `look`
+    is how it last ranked all markets, None if it ranks none.
     """
 
     title: str
@@ -689,6 +751,7 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     fees_usdc: float | None = None
     weights: Mapping[str, float] = {}
     thresholds: Mapping[str, float] = {}
+    look: Look | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -873,7 +936,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    fills: tuple[TapeRow, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
@@ -883,6 +946,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
     link: LinkPart = LinkPart()
+    health: HealthPart = HealthPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -902,14 +966,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
-    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
-    -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered. A `banner` is what nobody may miss, a
-    row over the panels for as long as it is there; a `flash` draws every frame in red.
+    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else those of the
+    panel in `focus`, or the tape's; -1 for none. `sort` names a panel and a column of it by its
+    term, as in "markets.price": the largest figure or the first word first, the last if `reverse`.
+    `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
+    the place of the keys until it is answered, `message` is new, and `note` what is wrong for
+    longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
+    panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
     selected: int = -1
+    focus: str = ""
+    sort: str = ""
+    reverse: bool = False
     filter: str = ""
     filtering: bool = False
     paused: bool = False
@@ -918,9 +988,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
+    note: str = ""
     confirm: str = ""
     banner: str = ""
     flash: bool = False
+    off: frozenset[str] = frozenset()
+
+    @property
+    def listed(self) -> str:
+        """Return the panel whose rows are selected, and sorted."""
+        return self.panel or self.focus or "tape"
 
 
 # === Words ===
@@ -952,11 +1029,10 @@ _WORDS: Final = {
     "move_percent": "move in %",
     # The paper venue
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
-    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "average_loss": "average loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market",
-    "fund": "insurance fund", "tier": "fee tier",
-    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "hours at an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
@@ -965,7 +1041,7 @@ _WORDS: Final = {
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
-    "backing_off": "reconnecting", "stale": "silent",
+    "link backing_off": "reconnecting", "link stale": "silent",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1145,6 +1221,11 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
@@ -1226,20 +1307,25 @@ def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
 
 
 # === Tables ===
-# Lists: rows and columns that give way to each other in a fixed order, a filter, a selected row
-# that is shown whole; and named figures side by side on one row. Knows of no list what it is about.
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a column that
+# sorts, a selected row that is shown whole, and which of them is on a line; and named figures side
+# by side on one row. Knows of no list what it is about.
 
 _Cell = tuple[str, str]
 
 
 class _Column(NamedTuple):
-    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first."""
+    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first.
+
+    Rows are sorted by its `value`, or else by the figure or the words of its text.
+    """
 
     term: str
     width: int
     cell: Callable[[Any], _Cell]
     rank: int = 0
     left: bool = False
+    value: Callable[[Any], Any] | None = None
 
 
 _TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True)
@@ -1272,18 +1358,30 @@ class _Table(NamedTuple):
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw a list under its titles, around the selected row, whose text is whole if alone."""
+    return [line for _, line in _numbered(table, snapshot, view, width, height)]
+
+
+_NO_ROW, _TITLES = -1, -2  # lines of a list that are none of its rows
+
+
+def _numbered(
+    table: _Table, snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, _Row]]:
+    """Draw a list, each line with the number of its row."""
     rows, chosen = _rows_of(table, snapshot, view), _chosen_row(view, table.name)
-    drawn = table.above(snapshot, width)
+    drawn = [(_NO_ROW, line) for line in table.above(snapshot, width)]
     if not rows:
-        return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
+        empty = "nothing matches the filter" if view.filter else table.empty
+        return [*drawn, (_NO_ROW, [(empty, "dim")])]
     columns, room = _fitting(table.columns(snapshot), width, table.gap)
     detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    titles = [(wording(column.term).upper(), "dim") for column in columns]
-    drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
+    if any(wording(column.term) for column in columns):
+        titles = [_title_cell(column, table.name, view, room) for column in columns]
+        drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
@@ -1297,11 +1395,30 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         cells = [column.cell(row) for column in columns]
         line = _laid([(text, "dim") for text, _ in cells] if table.faded(row) else cells,
                      columns, room, table.gap)  # fmt: skip
-        drawn.append([_MARK, *line] if number == chosen else line)
-        drawn += below(number)
+        drawn += (
+            (number, x) for x in ([_MARK, *line] if number == chosen else line, *below(number))
+        )
         if len(drawn) >= high:
             break
-    return [*drawn[:high], *detail]
+    return [*drawn[:high], *((_NO_ROW, line) for line in detail)]
+
+
+def _title_cell(column: _Column, name: str, view: View, room: int) -> _Cell:
+    """Return a column's title, with an arrow in the direction in which it sorts."""
+    title = wording(column.term).upper()
+    if not column.term or view.sort != f"{name}.{column.term}":
+        return title, "dim"
+    arrow = "▲" if view.reverse else "▼"
+    return _shortened(title, (column.width or room) - 1) + arrow, "key"
+
+
+def _column_at(columns: Sequence[_Column], room: int, gap: int, x: int) -> str:
+    """Return the term of the column that a cell of the titles is of."""
+    for column in columns:
+        if x < (column.width or room) + gap:
+            return column.term
+        x -= (column.width or room) + gap
+    return ""
 
 
 def _more(body: int) -> int:
@@ -1377,20 +1494,48 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
-    """Return the rows of a list in which the filter's text is found."""
+    """Return the rows of a list in which the filter's text is found, in the order chosen."""
     rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
-    if not wanted:
-        return rows
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
 
-    return [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    if wanted:
+        rows = [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    sorts = next((x for x in columns if x.term and view.sort == f"{table.name}.{x.term}"), None)
+    return rows if sorts is None else _sorted(rows, sorts, view.reverse)
+
+
+def _sorted(rows: Sequence[Any], column: _Column, reverse: bool) -> list[Any]:
+    """Sort rows: the largest figure or the first word first, or the last; the unknown last."""
+    worth = [(_worth(column, row), row) for row in rows]
+    known: list[tuple[Any, Any]] = [pair for pair in worth if pair[0] is not None]
+    if words := any(isinstance(value, str) for value, _ in known):
+        known = [(str(value), row) for value, row in known]
+    known.sort(key=lambda pair: pair[0], reverse=reverse == words)
+    return [row for _, row in known] + [row for value, row in worth if value is None]
+
+
+_NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+def _worth(column: _Column, row: Any) -> float | str | None:
+    """Return what a row is sorted by: a figure, or words; None for what is unknown."""
+    text = column.cell(row)[0].strip()
+    value = text if column.value is None else column.value(row)
+    if value is text:
+        if text in ("", "—", _UNKNOWN):
+            return None
+        number = _NUMBER.match(text)
+        value = number.group().lstrip("#").replace(",", "") if number else text.casefold()
+    with contextlib.suppress(TypeError, ValueError):
+        value = float(value)
+    return None if value is None or value != value else value  # no number is unknown
 
 
 def _chosen_row(view: View, name: str) -> int:
     """Return which row of a panel is selected, -1 for none."""
-    return view.selected if (view.panel or "tape") == name else -1
+    return view.selected if view.listed == name else -1
 
 
 def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: int) -> _Row:
@@ -1462,8 +1607,22 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(_cells(text) for text, _ in row)  # integers
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -1834,27 +1993,40 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     def column(name: str) -> _Column:
         title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
 
+        def value(row: MarketRow) -> float | None:
+            return next((score.value for score in row.scores if score.signal == name), None)
+
         def cell(row: MarketRow) -> _Cell:
-            value = next((score.value for score in row.scores if score.signal == name), None)
-            text = "  —" if value is None else f"{_gauge(value / 100, bar)} {_figure(value, 0):>3}"
+            score = value(row)
+            text = "  —" if score is None else f"{_gauge(score / 100, bar)} {_figure(score, 0):>3}"
             return text, "accent"
 
-        return _Column(title, max(bar + 4, len(title)), cell, 1, True)
+        return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
 
 
+def _climb(row: MarketRow) -> float | None:
+    """Return by which part of itself a market's price has risen over its history."""
+    return row.history[-1] / row.history[0] - 1.0 if row.history and row.history[0] else None
+
+
 _MARKET_COLUMNS: Final = (
     _TICKER,
-    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
+    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
+            value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
-    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
-    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
-    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
-    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
+    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
+            value=attrgetter("spread_bps")),
+    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
+            value=attrgetter("volume_60s")),
+    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8,
+            value=attrgetter("oracle")),
+    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9,
+            value=attrgetter("funding_1h")),
     _Column("status", 11, _status, 1, True),
-)
+)  # fmt: skip
 _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_columns,
                          "no market yet", "ticker",
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
@@ -1882,6 +2054,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def curve(score: Score) -> _Cell:
         return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
 
+    def climb(score: Score) -> float | None:
+        points = curves.get(score.ticker, {}).get(score.signal, ())
+        return points[-1] - points[0] if points else None
+
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
@@ -1900,9 +2076,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
-        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
-        _Column("0 to 100", _SCALE, scale, 2, True),
-        *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold"),
+                value=attrgetter("value")),
+        _Column("0 to 100", _SCALE, scale, 2, True, attrgetter("value")),
+        *([_Column("curve", 16, curve, 3, True, climb)] if drawn else []),
         *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
@@ -1982,7 +2159,7 @@ _SIGNALS: Final = _Table(
     _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
     foot=_calculation)  # fmt: skip
 
-# === Decisions, orders and tape ===
+# === Decisions and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
 # it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
@@ -1994,47 +2171,25 @@ def _target(row: Decision) -> _Cell:
     return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 5, lambda row: (row.id, "key"), 0, True),
-    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
-            0, True),
-    _Column("", 23, _target, 0, True),
-    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
-    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
-    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
-
-
-def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Return verdicts and fills as one history, newest first."""
-    rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
-    return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
-
-
-def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
-    side = ""
-    if isinstance(verdict, Denied):
-        # Its figures stand in its words; `w` shows all of them.
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
-    elif isinstance(verdict, Withdraw):
-        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
-    else:
-        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
-        only = " reduce-only" if order.reduce_only else ""
-        until = f"block {order.good_til_block}"
-        if order.good_til_block_time:
-            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
-        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
-    kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
-
-
 def _event(row: TapeRow) -> _Cell:
     """Return the word of an event: of what the guard did, which way."""
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
+
+
+_EVENT_COLUMNS: Final = (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 12, _event, 0, True),
+    _Column("", 4, lambda row: (row.id, "key"), 0, True),
+    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
+)
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
+                      "nothing has happened yet", history=True)  # fmt: skip
+
+# === Orders ===
+# Every order as it stands, and what was refused before it became one: what of it was filled, at
+# which price and cost, and in words why the rest was not. What an order's state means is the
+# layers'; here it gets a colour.
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2043,18 +2198,189 @@ def _results(snapshot: Snapshot, width: int) -> list[_Row]:
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are shown alike.
-_EVENT_COLUMNS: Final = (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 12, _event, 0, True),
-    _Column("", 4, lambda row: (row.id, "key"), 0, True),
-    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 0, lambda row: (row.text, ""), 0, True),
-)
-_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results, history=True)  # fmt: skip
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet", history=True)  # fmt: skip
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
+    """Return open orders first, then what ended or was refused, each the newest first."""
+    markets = {row.ticker: row.market for row in snapshot.markets}
+    answered = {row.verdict for row in snapshot.orders}
+    rows = [*snapshot.orders]
+    for verdict in snapshot.verdicts:
+        if isinstance(verdict, Denied):
+            rows.append(_refused_row(verdict))
+        elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
+            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+    return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
+
+
+def _unanswered_row(
+    verdict: Approved | Reduce | Bracket, market: PerpetualMarket | None
+) -> OrderRow:
+    """Make a row of what was let go, and of which nothing was reported yet."""
+    order, by = verdict.order, "guard"
+    if not isinstance(verdict, Reduce):
+        by = verdict.decision.id if isinstance(verdict, Approved) else verdict.decision
+    size = price = None
+    if market is not None:
+        size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
+    return OrderRow(
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
+        verdict=verdict.id,
+    )  # fmt: skip
+
+
+def _refused_row(denied: Denied) -> OrderRow:
+    """Make a row of what never became an order: its figures stand in its words."""
+    by = "guard" if denied.decision is None else denied.decision.id
+    why = sign_text(f"{denied.reason}: {denied.why}")
+    return OrderRow(
+        id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
+        verdict=denied.id, by=by,
+    )  # fmt: skip
+
+
+_ORDER_STYLES: Final = {
+    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
+    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
+}  # fmt: skip
+
+
+def _order_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def grid(row: OrderRow) -> tuple[int, int]:
+        return digits.get(row.ticker, _grid(None))
+
+    def price(term: str, rank: int, finer: int = 0) -> _Column:
+        def cell(row: OrderRow) -> _Cell:
+            value = getattr(row, term)
+            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+
+        return _Column(term, 10, cell, rank)
+
+    def size(row: OrderRow) -> _Cell:
+        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 4, lambda row: _state(row.side), 0, True),
+        _Column("size", 9, size, 2),
+        _Column("state", 13, _order_state, 0, True),
+        _Column("filled", 7, _filled_part, 1),
+        price("average", 3, 1),
+        price("price", 5)._replace(term="limit"),
+        price("trigger", 12),
+        _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
+        _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
+        _Column("age", 7, lambda row: (
+            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            value=attrgetter("age_s")),
+        _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
+        _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
+    ]  # fmt: skip
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    word, style = _state(order.status)
+    return word, style or _ORDER_STYLES.get(order.status, "")
+
+
+def _filled_part(row: OrderRow) -> _Cell:
+    if row.status == "denied":
+        return "", ""
+    return _percent(row.filled / row.size if row.size else None, 0), "" if row.filled else "dim"
+
+
+def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> list[_Row]:
+    """Draw the fills of one order, and the verdict that let it go or refused it."""
+    if height < 3:
+        return []
+    digits = next(
+        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
+    )
+    title = [
+        (f"{row.id} ", "bold"),
+        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
+    ]
+    verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
+    why = (
+        []
+        if verdict is None
+        else _step("verdict", *([(x, "")] for x in _folded(sign_text(verdict.why), width - 10)))
+    )
+    fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
+    together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
+    rows = _step("fills", *together, *fills) if fills else []
+    return [[], title, *_squeezed([(why, 1 if why else 0), (rows, min(len(rows), 2))], height - 2)]
+
+
+_ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
+                        foot=lambda snapshot, row, width, height: _order_foot(
+                            snapshot, row, width, height) if height > 5 else [], part=2,
+                        gap=1)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -2078,7 +2404,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
         _Column("off best", 11, off_best, 2),
-        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
     ], width, 2)  # fmt: skip
@@ -2094,7 +2420,8 @@ def _target_columns(snapshot: Snapshot) -> list[_Column]:
     most = max((x for x in sizes if math.isfinite(x)), default=0.0)
 
     def money(term: str, rank: int = 0) -> _Column:
-        return _Column(term, 10, lambda row: _signed(getattr(row, term), 0), rank)
+        value = attrgetter(term)
+        return _Column(term, 10, lambda row: _signed(value(row), 0), rank, value=value)
 
     allocated = any(row.allowed is not None for row in rows)
     return [
@@ -2143,7 +2470,8 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
     ]
     room = height - 2 - len(tail)
     inputs = _input_rows(decision, by, width)[: max(room, 0)]
-    return [[], title, *inputs, *tail][:height]
+    ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
+    return [[], title, *inputs, *tail, *ranking][:height]
 
 
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
@@ -2193,6 +2521,20 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
     return rows
 
 
+def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    rows: list[_Row] = []
+    for place, row in enumerate(look.markets if look is not None else (), 1):
+        own = row.ticker == ticker
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (stands, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
 _STRATEGIES: Final = _Table(
     "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
@@ -2202,8 +2544,6 @@ _STRATEGIES: Final = _Table(
 # One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
 # fills, each with its time and frame. Every figure that a result was computed from stands beside
 # it, so that a person can work it out again; the results themselves are the layers'.
-
-_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
 
 
 def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
@@ -2230,7 +2570,7 @@ def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
         (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
-        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+        (_ranking_rows(walk.look, walk.decision.ticker, width), 1), (_reason_rows(walk, width), 1),
     ]  # fmt: skip
 
 
@@ -2242,32 +2582,6 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
         (_fill_rows(walk, digits, width), 1),
     ]  # fmt: skip
-
-
-def _squeezed(steps: _Steps, height: int) -> list[_Row]:
-    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
-    rows = [list(step) for step, _ in steps]
-    while sum(map(len, rows)) > height:  # integers
-        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
-        if max(spare, default=0) <= 0:
-            break
-        rows[spare.index(max(spare))].pop()
-    return [row for step in rows for row in step][:height]
-
-
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
-def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
-    """Put a step's name before its first row, and as much room before the others."""
-    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
 
 
 def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
@@ -2383,23 +2697,6 @@ def _got(ranked: Ranked) -> _Cell:
     return f"has {has}, gets {gets}, all that it wants", ""
 
 
-def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
-    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
-    if walk.look is None:
-        return []
-    rows: list[_Row] = []
-    for place, row in enumerate(walk.look.markets, 1):
-        own = row.ticker == walk.decision.ticker
-        mark = "●" if own else " "
-        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
-        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
-        rows.append([
-            (place_of, "bold" if own else ""),
-            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
-        ])  # fmt: skip
-    return _step("ranking", *rows) if rows else []
-
-
 def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
     lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
     return _step("reasons", *([(line, "")] for line in lines)) if lines else []
@@ -2425,6 +2722,16 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     return _step("verdict", head, *words, *figures)
 
 
+IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+
+
+def counts_in_flight(verdict: Any) -> bool:
+    """Return whether the free collateral in a verdict's words is another than in its margin."""
+    if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
+        return False
+    return usdc_text(verdict.before.free_collateral) not in verdict.why
+
+
 _MARGIN_TERMS: Final = (
     "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
 )  # fmt: skip
@@ -2448,6 +2755,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    if counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 
@@ -2489,10 +2798,6 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("order", *rows) if rows else _step("order", [("none", "dim")])
 
 
-def _order_state(order: OrderRow) -> _Cell:
-    return _state(order.status, "watch" if order.why else "")
-
-
 def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
     """Draw each fill beside mid, and what all of them came to."""
     fills = [fill for order in walk.orders for fill in order.fills]
@@ -2500,39 +2805,6 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
-
-
-def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
-    average = _figure(paid / size if size else None, digits[0] + 1)
-    return [
-        (f"{_figure(size, digits[1])} at {average}", "bold"),
-        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
-    ]  # fmt: skip
-
-
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
-def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
-    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
-    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
-    return _chunks([
-        (0, [(at, "")]), (1, fee),
-        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
-        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
-    ], width, " ")  # fmt: skip
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -2558,6 +2830,27 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+
+def _decision_foot(snapshot: Snapshot, row: Decision, width: int, height: int) -> list[_Row]:
+    """Walk through a decision where its panel is shown alone."""
+    walk = next((walk for walk in snapshot.walk.rows if walk.id == row.id), None)
+    # In less room than that the list says more.
+    return [] if walk is None or height < 8 else _walk_rows(snapshot, walk, width, height)
+
+
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+            0, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+), "no decision yet", below=lambda row: " · ".join(row.reasons), foot=_decision_foot,
+    history=True)  # fmt: skip
+
 # === Performance ===
 # What the trades came to, one by one and together, how large they were and how long they lasted,
 # and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
@@ -2568,12 +2861,12 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw what trading came to; what nobody counted is unknown."""
     part = snapshot.performance
     did, trades = part.performance, part.trades
-    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
-    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
-        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
-        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    rows = (
+        _counted_rows(part, width) if did is None
+        else _performance_rows(did, snapshot.equity, width)
+    )  # fmt: skip
+    if did is None:
+        rows.insert(1, _fall_row(snapshot.equity, width))
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -2581,19 +2874,29 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     return [*rows, []]
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
+def _fall_row(equity: EquityPart, width: int) -> _Row:
+    """Draw the deepest fall of the run, as its curve has it by the second."""
+    fall, share = equity.deepest, equity.deepest_share
+    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
+
+
+def _performance_rows(did: Performance, equity: EquityPart, width: int) -> list[_Row]:
     """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    # The account's own points are an hour apart; before the second, the run's are there.
+    fell = [
+        ("max_drawdown", _figure(-(_usdc(did.max_drawdown) or 0.0), sign=True, unit=" USDC")),
+        ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)),
+        ("drawdown_ns", _figure(did.drawdown_ns / 3.6e12, 1, unit=" h")),
+    ]
+    fall = _fall_row(equity, width) if did.max_drawdown_ratio is None else _pairs(width, *fell)
     return [
         _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
                ("profit_factor", _figure(did.profit_factor)),
                ("average_win", _figure(_usdc(did.average_win), sign=True)),
                ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
-        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        fall,
         _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
                ("annual", "from 24 hourly returns on")),
         _pairs(width, ("exposure", _percent(did.exposure)),
@@ -2669,36 +2972,47 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
-def _less(cost: float | None) -> float | None:
-    """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
-
-
 def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
     """Draw the distribution of the profits, each market's, and what fills cost."""
     part = snapshot.performance
     if part.trades is None or height < 3:
         return []
     markets = _market_trade_rows(part.trades, width)
+    fills = _executed_rows(snapshot, min(width, 82))
     if width < 112:
         steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
-                         (markets, 0)]  # fmt: skip
+                         (markets, 0), (fills, 0)]  # fmt: skip
         return [[], *_squeezed(steps, height - 1)]
     half = 84
     right = _bar_rows(part.trades, width - half)
-    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    left = _squeezed(
+        [(_cost_rows(part, half), 2), ([[], *markets], 0), ([[], *fills], 0)], height - 1
+    )
     return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _executed_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """List the newest fills beside mid."""
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    rows: list[_Row] = [[("NEWEST FILLS", "dim")]] if snapshot.performance.executions else []
+    for fill in snapshot.performance.executions:
+        head: _Row = [
+            (f"{_clock(fill.at)} ", "dim"), (f"{fill.ticker[:9]:<10}", "bold"),
+            (f"{wording(fill.side):<5}", _STATES.get(fill.side, "")),
+        ]  # fmt: skip
+        rows.append([*head, *_fill_row(fill, digits.get(fill.ticker, _grid(None)), width - 24)])
+    return rows
 
 
 def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
     """Draw how many trades came to how much."""
     most = max((count for *_, count in trades.bars), default=0) or 1
-    room = max(min(width - 30, 40), 4)
+    room = max(min(width - 19, 40), 4)
     rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
     for low, high, count in trades.bars:
         bar = _gauge(count / most, room).rstrip("░ ")
         digits = 2 if abs(high - low) < 1 else 0
-        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        scale = f"from {_figure(low, digits):>8} "
         style = "down" if high <= 0 else "up"
         rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
     return rows
@@ -2745,7 +3059,8 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+                value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
     ]  # fmt: skip
@@ -2773,11 +3088,13 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
     extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(_performance_rows(venue.performance, width) if venue.performance else []),
-        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *(_performance_rows(venue.performance, snapshot.equity, width)
+          if venue.performance else []),
+        _pairs(width, ("fee rates", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
         *([_pairs(width, *extras)] if extras else []),
         _named("refusals", refused, "watch" if venue.refusals else ""),
-        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), sign=True, unit=" USDC")),
+               ("owed", owed)),
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
@@ -2788,9 +3105,9 @@ _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
         _TICKER,
-        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("filled, USDC", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("confirmed", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("not confirmed", 13, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
@@ -2802,7 +3119,7 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _age(seconds: float | None) -> str:
+def _lasting(seconds: float | None) -> str:
     """Write how long something lasts, in the unit that suits it."""
     if seconds is None or not math.isfinite(seconds):
         return _UNKNOWN
@@ -2816,8 +3133,13 @@ def _milliseconds(ms: float | None) -> str:
     return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
 
 
+def _link_word(state: str) -> str:
+    term = f"link {state}"  # a market is stale, and so is a link: not the same
+    return _WORDS.get(term, state)
+
+
 def _link_state(state: str) -> _Cell:
-    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+    return _link_word(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
 
 
 def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
@@ -2829,9 +3151,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -2840,10 +3162,10 @@ _LINK_COLUMNS: Final = (
 _TURN_COLUMNS: Final = (
     _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
-    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -2851,7 +3173,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
@@ -2864,15 +3186,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -2885,7 +3207,7 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
     reason = [(f": {link.reason}", "")] if link.reason else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
@@ -2951,6 +3273,86 @@ def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
             *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
         ]
     return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Health ===
+# The program itself: whether all that a run needs is well, what it takes of the machine, what is
+# written down, how old the data are, and the settings in force. No secret is ever a part of it.
+
+_MOST_MB: Final = 512.0
+_MOST_CPU: Final = 0.25
+_QUICK: Final = ("book", "block")  # what never stands still for long
+
+
+def _health_note(snapshot: Snapshot, view: View) -> str:
+    bad = [row.what for row in snapshot.health.rows if row.state != "good"]
+    return ", ".join(bad) if bad else "all is well" if snapshot.health.rows else ""
+
+
+def _health_line(row: HealthRow) -> _Row:
+    counts = [f"{_figure(count, 0)} {name}" for name, count in row.counts]
+    words = " · ".join(filter(None, [row.words, *counts]))
+    style = row.state if row.state in ("good", "watch", "danger") else "dim"
+    return [(f"{'●' if row.state == 'good' else '▲'} ", style), (f"{row.what:<11}", "bold"),
+            (words or "well", "" if row.state == "good" else style)]  # fmt: skip
+
+
+def _machine(health: HealthPart, width: int) -> list[_Row]:
+    """Draw what the program takes of the machine, and what it has done so far."""
+    memory, cpu = health.memory_mb, health.cpu_share
+    bar = max(min(width - 40, 24), 4)
+    rows: list[_Row] = [
+        [("the program", "dim")],
+        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+         *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
+        [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
+                 "watch" if (memory or 0.0) > _MOST_MB else "bold"),
+         (_gauge((memory or 0.0) / _MOST_MB, bar), "accent"),
+         (f" of {_MOST_MB:.0f}, most so far {_figure(health.peak_mb, 0, unit=' MB')}", "dim")],
+        [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
+                 "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
+         (_gauge(cpu or 0.0, bar), "accent"),
+         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+        [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
+         (f"free at {health.disk}" if health.disk else "", "dim")],
+        _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
+               ("gaps", health.gaps)),
+        _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
+               ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+    ]  # fmt: skip
+    return rows
+
+
+def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what the run needs, what it takes, how old its data are, and its settings."""
+    health = snapshot.health
+    if not health.rows:
+        return [[("not known until this panel is open", "dim")]]
+    wide = width >= 150
+    half = (width - 3) // 2 if wide else width
+    ages: list[_Row] = [
+        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+                               "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
+         (ticker, "dim")]
+        for part, ticker, seconds in health.ages
+    ]  # fmt: skip
+    settings: list[_Row] = [
+        [(f"{row.path} ", "bold"), (row.value, ""), (f"  {row.origin}", "dim")]
+        for row in health.settings
+    ]
+    usual: list[_Row] = [[("all is as the profile has it", "dim")]]
+    config: list[_Row] = [
+        [("settings in force: ", "dim"), (f"profile {health.profile}, strategy {health.strategy}",
+                                          "bold"),
+         (f", {health.file}, {health.config_hash}", "dim")],
+        *(settings or usual),
+    ]  # fmt: skip
+    lines = [line for row in health.rows for line in _wrapped(_health_line(row), half, 2)]
+    left = [lines, _machine(health, half)]
+    right = [[[("oldest of all markets", "dim")], *ages], config]
+    if wide:
+        return _beside(_blocks(left, height), half + 3, _blocks(right, height))
+    return _blocks([*left, config, right[0]], height)
 
 
 # === Way of the data ===
@@ -3143,11 +3545,27 @@ _SAMPLE_COLUMNS: Final = (
 )
 
 
-def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
-    """Return the rows of the worst markets, where the panel has them: above the samples."""
-    rows = snapshot.quality.markets[:12]
+class _Noted(NamedTuple):
+    """A sample among rows of another kind: it has an id like them."""
+
+    ticker: str
+    seq: int
+    kind: str
+    text: str
+
+
+def _quality_lines(snapshot: Snapshot) -> Sequence[Any]:
+    """Return the markets, the worst first, where the panel has them; else the samples."""
+    quality = snapshot.quality
+    return quality.markets or [
+        _Noted(str(sample.seq), sample.seq, sample.kind, sample.text) for sample in quality.samples
+    ]
+
+
+def _quality_columns(snapshot: Snapshot) -> Sequence[_Column]:
+    rows = snapshot.quality.markets
     if not rows:
-        return _troubles(snapshot, width)
+        return _SAMPLE_COLUMNS
 
     def age(place: int, term: str) -> _Column:
         def cell(row: QualityRow) -> _Cell:
@@ -3156,12 +3574,14 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
 
         return _Column(term, 8, cell, place + 1)
 
-    columns, room = _fitting([
+    return [
         _TICKER,
         _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("complete", 8, lambda row: (
+            _percent(row.complete, 0), "" if row.complete == 1.0 else "watch"), 1),
         _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
         _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
         _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
@@ -3169,14 +3589,21 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
-    return [*_troubles(snapshot, width), titles, *lines, []]
+    ]  # fmt: skip
 
 
-_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
+def _quality_samples(snapshot: Snapshot, row: Any, width: int, height: int) -> list[_Row]:
+    """List what was wrong last, under the markets."""
+    samples = snapshot.quality.samples if isinstance(row, QualityRow) else ()
+    if not samples or height < 3:
+        return []
+    columns, room = _fitting(_SAMPLE_COLUMNS, width, 2)
+    lines = (_laid([one.cell(each) for one in columns], columns, room, 2) for each in samples)
+    return [[], [("what was wrong last", "dim")], *lines][:height]
+
+
+_QUALITY: Final = _Table("quality", _quality_lines, _quality_columns, id="ticker",
+                         above=_troubles, gap=1, foot=_quality_samples)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3722,16 +4149,19 @@ def _share_known(row: FundingRow) -> _Cell:
     return f"{_gauge(row.share, 6)} {_percent(row.share, 0)}", "accent"
 
 
+_VENUE_1H: Final = attrgetter("venue_1h")
 _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda snapshot: (
     _TICKER,
-    _Column("next hour", 11, lambda row: _rate(row.venue_1h)),
-    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1),
+    _Column("next hour", 11, lambda row: _rate(row.venue_1h), value=_VENUE_1H),
+    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1,
+            value=attrgetter("predicted_1h")),
     _Column("apart", 10, _apart, 4),
-    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2),
-    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2)),
+    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2, value=_VENUE_1H),
+    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
-    _Column("known", 12, _share_known, 3, True),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True),
+    _Column("known", 12, _share_known, 3, True, attrgetter("share")),
+    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+            lambda row: row.history[-1] - row.history[0] if row.history else None),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -3813,7 +4243,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
         above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
         return [*above, *_whole(steps, width, height - len(above))]
     room = width - len(big[0]) - _GAP
-    high = max(len(big), min(height - 1 - whole, _ROWS))
+    high = max(len(big), min(height - 1 - whole, _ROWS), _needed(room))
     beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
@@ -3836,11 +4266,14 @@ def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
     for high, wide in _DIGITS:
         big = _banner(text, high, wide)
         room = width - len(big[0]) - _GAP
-        # The word, the equity, then three results and two extras, in two columns if there is room.
-        needed = 5 if room >= _BLOCK + _EXTRA else 7
-        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+        if room >= _ROOM and len(big) <= height and _needed(room) <= max(len(big), height):
             return big
     return ()
+
+
+def _needed(room: int) -> int:
+    """Count rows: a word, the equity, then three results and two extras, beside them if it fits."""
+    return 5 if room >= _BLOCK + _EXTRA else 7
 
 
 def _head_words(safety: SafetyPart) -> _Row:
@@ -4028,7 +4461,8 @@ def _acts_at(snapshot: Snapshot) -> float | None:
 def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
-    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    label = " watched: nothing acts" if safety.advice else " no guard"
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4045,6 +4479,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.append([("unknown ", "dim"), (words, "watch")])
     if why := _stop(snapshot.gate)[1]:
         rows.append([("gate ", "dim"), (why, "watch")])
+    if safety.advice:
+        return [*rows, [("advice ", "dim"), _next_rung(snapshot)]]
     acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
@@ -4102,7 +4538,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
         return "none: no position is held", ""
     if watch is None:
         return _UNKNOWN, "dim"
-    if safety.act_below is None:
+    if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
     if not plan.rungs:
@@ -4199,26 +4635,25 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+                value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
-        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
-        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
+                value=attrgetter("row.unrealized_pnl")),
         _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
-        _Column("distance", 8, _away),
-        _Column("", 10, _away_bar, 5),
+        _Column("distance", 8, _away, value=attrgetter("away")),
+        _Column("", 10, _away_bar, 6),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
         _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
         _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-    ]
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
+    ]  # fmt: skip
 
-
-_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
-                           "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
@@ -4629,6 +5064,17 @@ _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_col
                         "no open position is known", "ticker", above=_required_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
 
+
+def _held_foot(snapshot: Snapshot, held: _PositionRow, width: int, height: int) -> list[_Row]:
+    """Draw what a position requires and where its price comes from, where it is shown alone."""
+    row = next((row for row in snapshot.margins if row.ticker == held.ticker), None)
+    return [] if row is None or height < 6 else _formula_rows(snapshot, row, width, height)
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
+                           "no open position is known", "ticker",
+                           foot=_held_foot)  # fmt: skip
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -4670,6 +5116,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
+    guard = "none, this is advice" if safety.advice else guard
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
@@ -4945,7 +5392,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(_within(part.now) * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -4964,22 +5411,22 @@ def _row_cells(row: _Row) -> int:
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(_within(part.seen) * room) + 1, room)
+    seen = min(int(_part_of(part.seen) * room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(_within(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = min(int(_part_of(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(_within(part.now) * room), room - 1)] = ("█", "accent")
+    cells[min(int(_part_of(part.now) * room), room - 1)] = ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
 
 
-def _within(share: float) -> float:
+def _part_of(share: float) -> float:
     """Return a share that is one: what is no number is 0."""
     return min(max(share, 0.0), 1.0) if share == share else 0.0
 
@@ -5001,22 +5448,52 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-# The other keys: a word for the footer, and the text of the help if that is longer.
-_KEYS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
-    ("F", "", "close all and halt: after a y to confirm; again for what is left"),
-    ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
-    ("q", "quit", ""), ("esc", "", "close what is open"),
-    (".", "", "pause after the next decision"),
-    (",", "", "go back to the decision before, in a replay"),
-    ("[ ]", "", "go a minute back or on, in a replay"),
-    ("home/end", "", "go to the start or the end, in a replay"),
-    ("s", "", "save the screen as SVG"),
-    ("up/down", "", "select a row of the tape, or of the panel shown alone"),
-)  # fmt: skip
+
+
+class _Key(NamedTuple):
+    """A key as it is shown and as it is pressed, what it does, and its word on the last row."""
+
+    shown: str
+    key: str
+    text: str
+    word: str = ""
+
+
+# The other keys, as the help lists them.
+_KEYS: Final = (
+    _Key("space", " ", "pause, and go on", "pause"),
+    _Key(".", ".", "to the next decision", "step"),
+    _Key(",", ",", "to the decision before", "back"),
+    _Key("[ ]", "[", "a minute back, or on"),
+    _Key("home end", "home", "to the start, the end"),
+    _Key("+ -", "+", "play faster, slower", "speed"),
+    _Key("K", "K", "halt, after a y", "halt"),
+    _Key("P", "P", "pause entries, and go on", "pause entries"),
+    _Key("F", "F", "close all, after a y", "flatten"),
+    _Key("tab", "tab", "next market (shift: back)", "market"),
+    _Key("up down", "up", "select a row"),
+    _Key("enter", "\r", "open the row or market", "open"),
+    _Key("w", "w", "why: down to the wire", "why"),
+    _Key("left right", "left", "sort by another column", "sort"),
+    _Key("R", "R", "sort the other way round"),
+    _Key("/", "/", "filter: rows with a text", "filter"),
+    _Key("s", "s", "save: SVG, HTML or text", "save"),
+    _Key("mouse", "mouse", "click what you see; wheel"),
+    _Key("ctrl-z", "suspend", "stop; fg goes on"),
+    _Key("esc", "\x1b", "go back"),
+    _Key("?", "?", "these keys", "help"),
+    _Key("q", "q", "quit", "quit"),
+)
+# What the last row names, by mode.
+_COMMON: Final = {
+    "REPLAY": (" ", ".", ",", "+", "w", "/", "?", "q"),
+    "WATCH": ("tab", "\r", "left", "/", "s", "?", "q"),
+    "": ("K", "P", "F", "w", "/", "?", "q"),
+}
+_OF_REPLAYS: Final = {".", "+", ",", "[", "home"}
 
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5027,6 +5504,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -5088,43 +5566,77 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
         notes.append([("/", "key"), (view.filter, "watch")])
-    # The commonest keys stay first, the panels' numbers where there is room.
+    # What is wrong for longer leaves room for the keys, which say how to read on.
+    if view.note and not view.message:
+        notes.append([(_shortened(view.note, max(width // 2, width - 44)), "watch")])
+    # The commonest keys stay, the panels' where there is room.
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [
-        [(f"{key} ", "key"), (word, "dim")] for key, word, _ in _keys(snapshot) if word
+        [(f"{key.shown} ", "key"), (key.word, "dim")] for key in _commonest(snapshot, view)
     ]
-    ranked = [(0, notes), (20, numbers), (1, common)]
+    ranked = [(0, notes), (1, common), (20, numbers)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
     # On 200 columns all of them fit, a cell apart, where nothing else is shown.
     return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 and not notes else "  ")]]
 
 
-def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    # Only a replay has a speed to change; what is halted can be resumed.
+def _commonest(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that are pressed most in this mode, of those that work now."""
+    mode = snapshot.header.mode.partition(" ")[0].upper()
+    keys = {key.key: key for key in _keys(snapshot, view)}
+    return [keys[key] for key in _COMMON.get(mode, _COMMON[""]) if key in keys]
+
+
+def _key_at(row: _Row, x: int) -> str:
+    """Return the key that stands on a cell of the last row, with its word; "" for none."""
+    shown = {key.shown: key.key for key in _KEYS}
+    named = ""
+    for text, style in row:
+        # A word goes with the key before it.
+        named = text.strip() if style == "key" else named if text.strip() else ""
+        if x < _cells(text):
+            return shown.get(named, named)
+        x -= _cells(text)
+    return ""
+
+
+def _keys(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that work now; what is halted or paused goes on by the same key."""
     replayed, gate = snapshot.header.speed is not None, snapshot.gate
-    halted = gate is not None and gate.state == "HALTED"
-    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
-    return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
+    reasons = {reason for reason, _ in gate.reasons} if gate is not None else set()
+    off = view.off if replayed else view.off | _OF_REPLAYS
+    keys = {key.key: key for key in _KEYS if key.key not in off}
+    if gate is not None and gate.state == "HALTED" and "K" in keys:
+        keys["K"] = _Key("K", "K", "resume, after a y", "resume")
+    if "PAUSED" in reasons and "P" in keys:
+        keys["P"] = _Key("P", "P", "let entries go on", "let enter")
+    return [*keys.values()]
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """List the panels' keys three a row, then the others that work now."""
-    keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
-    third = -(-len(keys) // 3)
-    columns = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    """List the panels' keys four a row, then the others that work now, two a row."""
+    panels = [(key, wording(name)) for key, name in KEYS.items()]
+    others = [(key.shown, key.text) for key in _keys(snapshot, view)]
     return [
-        *([cell for key, what in row if key for cell in _key_cells(key, f"{what:<19}", 3)]
-          for row in zip_longest(*columns, fillvalue=("", ""))),
-        [("  the same key  ", "key"), ("again to go back", "")],
-        *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
+        *_in_columns(panels, 4, 1, min(width // 4, 28)),
+        [("  each shows a panel alone; the same key again goes back", "dim")],
+        *_in_columns(others, 2, 10, min(width // 2, 48)),
+    ]
+
+
+def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int) -> list[_Row]:
+    """List keys and what they do, down one column after the other."""
+    high = -(-len(keys) // count)
+    columns = [keys[i : i + high] for i in range(0, len(keys), high)]
+    what = max(wide - key - 3, 1)
+    return [
+        [cell for name, text in row if name for cell in (
+            (f"  {name:<{key}} ", "key"), (f"{_shortened(text, what):<{what}}", ""))]
+        for row in zip_longest(*columns, fillvalue=("", ""))
     ]  # fmt: skip
-
-
-def _key_cells(key: str, what: str, width: int = 10) -> _Row:
-    return [(f"  {key:<{width}}", "key"), (what, "")]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5285,7 +5797,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
-    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "health": _Panel("health", _health_rows, _health_note),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT, rows=_while_held),
@@ -5315,10 +5828,84 @@ PANELS: Final = tuple(_PANELS)
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
     """Return the ids of the rows `view.selected` counts, in the order they are drawn."""
-    table = _panel(view.panel or "tape").draws
+    table = _panel(view.listed).draws
     if not isinstance(table, _Table):
         return ()
     return tuple(str(getattr(row, table.id)) for row in _rows_of(table, snapshot, view))
+
+
+def sortable(snapshot: Snapshot, view: View, width: int) -> tuple[str, ...]:
+    """Return the columns by which the list can be sorted that has the selection, as `View.sort`."""
+    table = _panel(view.listed).draws
+    if not isinstance(table, _Table):
+        return ()
+    columns, _ = _fitting(table.columns(snapshot), max(width - 4, 1), table.gap)
+    return tuple(f"{table.name}.{column.term}" for column in columns if column.term)
+
+
+def detail(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """Return the selected row whole, a line for each of its columns; nothing if none is."""
+    table = _panel(view.listed).draws
+    rows = _rows_of(table, snapshot, view) if isinstance(table, _Table) else ()
+    if not isinstance(table, _Table) or not 0 <= view.selected < len(rows):
+        return ()
+    row, columns = rows[view.selected], table.columns(snapshot)
+    named = [(wording(x.term), x.cell(row)[0].strip()) for x in columns if x.term]
+    wide = max((_cells(term) for term, _ in named), default=0)
+    lines = [f"{term:<{wide}}  {text}" for term, text in named]
+    # What has no title is a mark beside what has one, or a sentence of its own.
+    lines = lines or [" ".join(column.cell(row)[0].strip() for column in columns)]
+    lines.append(table.below(row))
+    return tuple(line for line in lines if line)
+
+
+class Spot(NamedTuple):
+    """What is on a cell of the screen: a panel, and its `title`, a `row`, a `column` or a `key`.
+
+    `what` is "" where it is none of these; `row` counts as `View.selected`, `term` is a column as
+    in `View.sort`, or a key as the last row names it.
+    """
+
+    panel: str = ""
+    what: str = ""
+    row: int = -1
+    term: str = ""
+
+
+def spot(snapshot: Snapshot, view: View, width: int, height: int, x: int, y: int) -> Spot:
+    """Return what `dashboard` draws on a cell, counted from 0 at the top on the left."""
+    for high, names in _stacked(snapshot, view, width, height):
+        if 0 <= y < high:
+            for name, wide in names:
+                if 0 <= x < wide:
+                    return _spot_in(name, snapshot, view, (wide, high), (x, y))
+                x -= wide
+        y -= high
+    return Spot()
+
+
+def _spot_in(
+    name: str, snapshot: Snapshot, view: View, size: tuple[int, int], at: tuple[int, int]
+) -> Spot:
+    shown, (wide, high), (x, y) = _panel(name), size, at
+    if name == "footer":
+        return Spot(name, "key", term=_key_at(_footer(snapshot, view, wide, high)[0], x))
+    if _is_framed(shown, wide, high):
+        if y == 0:
+            return Spot(name, "title")
+        wide, high, x, y = wide - 4, high - 2, x - 2, y - 1
+    if not isinstance(shown.draws, _Table):
+        return Spot(name)
+    lines = _numbered(shown.draws, snapshot, view, max(wide, 1), max(high, 1))
+    number = lines[y][0] if y < min(len(lines), high) else _NO_ROW
+    if number >= 0:
+        return Spot(name, "row", number)
+    if number != _TITLES:
+        return Spot(name)
+    table = shown.draws
+    columns, room = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
+    term = _column_at(columns, room, table.gap, x)
+    return Spot(name, "column", term=f"{name}.{term}") if term else Spot(name)
 
 
 def _panel(name: str) -> _Panel:
@@ -5370,25 +5957,39 @@ def dashboard(
             known = memo[name, wide, high] = view, theme, reader.parts, strips
         return cast(list[_Strip], known[3])
 
-    alone = "help" if view.help else "why" if view.why else view.panel
+    rows: list[tuple[_Strip, ...]] = []
+    for high, names in _stacked(snapshot, view, width, height):
+        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    return Picture(tuple(rows[: max(height, 1)]))
+
+
+def _stacked(
+    snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
         rows = _PANELS[name].rows(snapshot)
         return rows + 2 if rows else 0  # with its frame
 
+    alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
-    rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    room = max(height - 1 - timed - len(rows), 0)
-    for high, names in _bands(alone if alone in _PANELS else "", width, room, needs):
-        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
-    if timed:
-        rows.append((cached("timeline", width, 1)[0],))
-    rows.append((cached("footer", width, 1)[0],))
-    return Picture(tuple(rows[: max(height, 1)]))
+    below = ("timeline", "footer") if timed else ("footer",)
+    inside = max(height - len(above) - len(below), 0)
+    bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
+    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
+    return [*first, *inner, *last]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
+
+
+def _instead(name: str, snapshot: Snapshot) -> str:
+    """Return which panel stands in a place: accounts that are watched decide nothing."""
+    watched = snapshot.accounts and snapshot.safety.advice
+    return "accounts" if name == "decisions" and watched else name
 
 
 class _Reader:
@@ -5415,13 +6016,17 @@ def _drawn(
 ) -> list[_Strip]:
     """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
     shown = _panel(name)
-    framed = bool(shown.title) and height >= 3 and width >= 16
+    framed = _is_framed(shown, width, height)
     inside, high = (width - 4, height - 2) if framed else (width, height)
     draw = partial(_listed, shown.draws) if isinstance(shown.draws, _Table) else shown.draws
     rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
     strips = [_fitted(row, max(inside, 0), theme) for row in rows]
     strips += [_fitted([], max(inside, 0), theme)] * (high - len(strips))
     return _framed(name, strips, snapshot, view, width, theme) if framed else strips
+
+
+def _is_framed(shown: _Panel, width: int, height: int) -> bool:
+    return bool(shown.title) and height >= 3 and width >= 16
 
 
 def _framed(
@@ -5524,12 +6129,23 @@ def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIE
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
     """Return the dashboard as an SVG picture, the same for the same arguments."""
-    console = Console(
-        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
-        force_terminal=True, legacy_windows=False, no_color=False,
-    )  # fmt: skip
+    console = _recorder(width, height)
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
     words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")
+
+
+def export_html(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
+    """Return the dashboard as an HTML page, the same for the same arguments."""
+    console = _recorder(width, height)
+    console.print(dashboard(snapshot, view, width, height), end="")
+    return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True)
+
+
+def _recorder(width: int, height: int) -> Console:
+    return Console(
+        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
+        force_terminal=True, legacy_windows=False, no_color=False,
+    )  # fmt: skip

@@ -36,8 +36,9 @@ from bot.run.composition import Bot
 from bot.run.journal import VERDICTS, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
-from bot.screen.closeup import candles_of, closeup, worst_first
-from bot.screen.walks import held_costs
+from bot.screen.closeup import candles_of, closeup
+from bot.screen.quality import worst_first
+from bot.screen.walks import held_costs, orders_of
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -73,7 +74,7 @@ def snapshot_of(
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),
-        fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
+        orders=orders_of(bot, ROWS),
         money=_money(bot),
         counts=_counts(bot),
         watch=bot.shown.watch(),
