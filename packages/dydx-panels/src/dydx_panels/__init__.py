@@ -3663,9 +3663,11 @@ def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
+    alone = view.panel == "candles"
+    held = next((row for row in snapshot.positions if row.ticker == part.ticker), None)
     rows = _candle_figures(part, width, height)
-    marks = _position_marks(snapshot, part.ticker)
-    room, alone = height - len(rows), view.panel == "candles"
+    rows += [_held_row(part, held, width)] if alone and held is not None else []
+    marks, room = _position_marks(held), height - len(rows)
     if alone and width >= 150:
         chart = _candle_chart(part, marks, width - 92, room)
         fills = _fill_list(part, 90, room // 3)
@@ -3703,9 +3705,23 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
+    """Name what is held of a market, as it is marked."""
+    digits, size_digits = _grid(part.market)
+    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    return _chunks([
+        (0, [side, (f" {size}", "bold")]),
+        (1, _named("entry_price", _figure(held.entry_price, digits))),
+        (2, _named("liquidation_price", "none" if held.distance == math.inf
+                   else _figure(held.liquidation_price, digits))),
+        (3, _named("oracle_price", _figure(held.oracle_price, digits))),
+        (4, [(f"{wording('unrealized_pnl')} ", "dim"), _signed(held.unrealized_pnl)]),
+        (5, _named("seq", f"#{held.seq}")),
+    ], width)  # fmt: skip
+
+
+def _position_marks(held: PositionFigures | None) -> list[_Mark]:
     """Return where what is held of a market was entered, and where it would be liquidated."""
-    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
     if held is None:
         return []
     prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
@@ -4750,7 +4766,10 @@ def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
         return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
     wide = width * 3 // 5
     left = _worth_and_falls(snapshot.equity, wide, height)
-    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    room, below = width - wide - 2, height // 3 if height >= 24 else 0
+    right = _titled(title, _distance_chart(snapshot, room, height - below - 1))
+    if below:
+        right += _titled("leverage", _leverage_chart(snapshot.equity, room, below - 1))
     return _beside(left, wide + 2, right)
 
 
@@ -4795,6 +4814,11 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    line = _Line(part.leverage, "accent", fill="floor")
+    return _line_chart(part.at, [line], width, height, unit=_TIMES, least=0.5, span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
