@@ -1752,7 +1752,7 @@ def _line_chart(
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
     canvas = _plotted(at, lines, plane, since, until)
-    _strike(canvas, marks, plane, unit)
+    _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
 
 
@@ -1859,7 +1859,9 @@ def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, .
     return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(
+    canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, write: Callable[[float], str]
+) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
@@ -1872,7 +1874,7 @@ def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -
                     signs[column], styles[column] = "┈", mark.style
         else:
             arrow = "▲" if mark.value > plane.high else "▼"
-            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+            text = f" {arrow} {mark.name} {write(mark.value)} "
         place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
         for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
             signs[column], styles[column] = letter, mark.style
@@ -1910,9 +1912,9 @@ def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
 
 
 def _round_figure(value: float) -> str:
-    """Write a value with as many decimals as its size makes worth reading."""
+    """Write a value with about five digits that count."""
     size = abs(value)
-    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+    return _figure(value, 2 if not size else max(4 - math.floor(math.log10(size)), 0))
 
 
 def _labels(
@@ -3747,7 +3749,7 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
     canvas = _sticks(shown, plane, step)
-    _strike(canvas, marks, plane, "")
+    _strike(canvas, marks, plane, lambda price: _figure(price, digits))
     _mark_fills(canvas, part, shown, plane, step)
     rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
@@ -4651,7 +4653,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+        _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
@@ -5690,7 +5692,7 @@ class _Band(NamedTuple):
 
 _HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
 _SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(3, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5704,7 +5706,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     )),
     (170, 50, (
         _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
-        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=8),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
         _Band(6, 8, 0, (
