@@ -1741,7 +1741,7 @@ def _line_chart(
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
     lines = [_cleaned(line) for line in lines]
-    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
+    known = [x for line in lines for x in _ends_of(line)]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
@@ -1754,6 +1754,13 @@ def _line_chart(
     canvas = _plotted(at, lines, plane, since, until)
     _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _ends_of(line: _Line) -> list[float]:
+    """Return the least and the greatest value of a series, if it has any."""
+    low = [x for x in line.low if x is not None]
+    high = low if line.high is line.low else [x for x in line.high if x is not None]
+    return [min(low), max(high)] if low and high else []
 
 
 def _cleaned(line: _Line) -> _Line:
@@ -4800,7 +4807,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -4811,7 +4818,7 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     act, rows = part.act_below, watch.triggers if watch is not None else ()
     level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
     top = 400 * max(level or _ACT, _ACT)
-    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    away = [x if x is None else top if 100 * x >= top else 100 * x for x in part.distance]
     # A line, no area: what would be red at its foot is no danger while the line is far above it.
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
