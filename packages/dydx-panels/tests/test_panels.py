@@ -169,6 +169,14 @@ def test_what_is_held_makes_its_panel_no_higher_than_it_needs(full: Snapshot, co
     assert count + 2 == last
 
 
+def test_on_one_line_a_row_is_worth_more_than_its_titles(full: Snapshot) -> None:
+    """A panel of three rows has one between its frame."""
+    text = drawn("positions", full, width=80, height=3)
+
+    assert "ETH-USD" in text
+    assert "TICKER" not in text
+
+
 def test_who_holds_nothing_needs_no_way_out(full: Snapshot) -> None:
     """Its place, and that of the shocks, is for those beside them; unknown is not nothing."""
     flat = replace(full, positions=(), safety=replace(full.safety, positions=0))

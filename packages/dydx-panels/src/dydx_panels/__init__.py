@@ -1379,7 +1379,8 @@ def _numbered(
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    if any(wording(column.term) for column in columns):
+    # On the only line there is, a row is worth more than its titles.
+    if height > len(drawn) + 1 and any(wording(column.term) for column in columns):
         titles = [_title_cell(column, table.name, view, room) for column in columns]
         drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
@@ -5741,6 +5742,12 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _SEEN._replace(wanted=8),
         _Band(4, 6, 1, (("decisions", 1.0),)),
         _Band(4, 7, 2, (("tape", 1.0),)),
+    )),
+    (60, 29, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(5, 7, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(4, 6, 2, (("tape", 1.0),)),
     )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
