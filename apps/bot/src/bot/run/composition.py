@@ -364,6 +364,7 @@ class Bot:
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
         self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
+        self.shown.feeds.vitals = shown.feeds.vitals
         self.journal.listeners = journal.listeners
         self.supervisor.go_back()
         self._join_again()
@@ -570,7 +571,7 @@ def _resume(bot: Bot, act: Frame, _: str) -> None:
 
 
 def _pause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+    bot.risk.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
     bot._hubs.to_risk.on_next(act)
 
 
