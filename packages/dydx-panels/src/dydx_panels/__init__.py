@@ -1650,16 +1650,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, rest = _broken(text, width, used)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first, style)], *([("    " + line, style)] for line in rest if line)]
-
-
-@lru_cache(maxsize=1024)  # reasons stay for long, and to break one takes a tenth of a millisecond
-def _broken(text: str, width: int, used: int) -> tuple[str, list[str]]:
-    """Break a text into a line that begins after `used` cells, and indented ones below it."""
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    return first[used:], wrap(" ".join(rest), width - 4, break_on_hyphens=False)
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
