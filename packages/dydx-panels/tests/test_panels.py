@@ -585,9 +585,10 @@ def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
 
 def test_the_key_of_a_halt_is_listed_with_what_it_does(full: Snapshot) -> None:
     """The footer names it, what is halted can be resumed, and the help explains its confirmation."""
-    assert "  K halt  " in drawn("footer", full, width=80, height=1)
-    assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
-    assert "K         halt: after a y to confirm; again to resume" in drawn("help", full, height=24)
+    live = replace(full, header=replace(full.header, mode="PAPER", speed=None))
+    assert " K halt  " in drawn("footer", live, width=80, height=1)
+    assert " K resume  " in drawn("footer", replace(live, gate=HALTED), width=80, height=1)
+    assert "K          halt, after a y" in drawn("help", live, height=24)
 
 
 # === Figures ===
@@ -766,7 +767,7 @@ def test_a_message_stands_apart_from_the_keys_behind_it(full: Snapshot) -> None:
     """On a wide screen, too, where keys alone are a cell apart."""
     view = View(message="nothing changes")
 
-    assert "nothing changes  1 safety  2 " in drawn("footer", full, view, 200, 1)
+    assert "nothing changes  space pause  . " in drawn("footer", full, view, 200, 1)
     assert " 1 safety 2 " in drawn("footer", full, width=200, height=1)
 
 
@@ -782,14 +783,15 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     text = dashboard(full, View(help=True), 80, 26).text
     live = replace(full, header=replace(full.header, speed=None))
 
-    assert "+/-       speed" in text
-    assert "3  markets alone" in text
-    assert "f  way out alone" in text
-    assert "up/down   select a row" in text
-    assert "F         close all and halt: after a y to confirm; again for what is left" in text
+    assert "+ -        play faster, slower" in text
+    assert "3 markets" in text
+    assert "f way out" in text
+    assert "up down    select a row" in text
+    assert "F          close all, after a y" in text
     assert "Positions" not in text
-    assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
-    assert "+/- speed" not in dashboard(live, View(), 80, 24).text
+    assert "play faster" not in dashboard(live, View(help=True), 80, 24).text
+    assert "+ - speed" not in dashboard(live, View(), 80, 24).text
+    assert "close all" not in dashboard(full, View(help=True, off=frozenset("F")), 80, 24).text
 
 
 def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:

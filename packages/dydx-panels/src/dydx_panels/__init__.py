@@ -37,8 +37,9 @@ real samples, each with the frame that it came from. The sections, in order:
 - Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
-- Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
+- Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
+  `spot`: what of them can be chosen, and what is on a cell.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -67,12 +68,13 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "dashboard", "panel", "selectable",
+    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
     # Edges
-    "Dashboard", "export_svg", "run_panel",
+    "Dashboard", "export_html", "export_svg", "run_panel",
 ]
 # fmt: on
 
+import contextlib
 import io
 import math
 import re
@@ -82,6 +84,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import groupby, zip_longest
+from operator import attrgetter
 from textwrap import wrap
 from typing import Any, Final, NamedTuple, TypeGuard, cast
 
@@ -121,6 +124,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME
 
 # === Errors ===
 # One error for the caller: a panel's name that is none.
@@ -569,8 +573,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -589,6 +594,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -951,14 +957,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
-    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
-    -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered. A `banner` is what nobody may miss, a
-    row over the panels for as long as it is there; a `flash` draws every frame in red.
+    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else those of the
+    panel in `focus`, or the tape's; -1 for none. `sort` names a panel and a column of it by its
+    term, as in "markets.price": the largest figure or the first word first, the last if `reverse`.
+    `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
+    the place of the keys until it is answered, `message` is new, and `note` what is wrong for
+    longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
+    panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
     selected: int = -1
+    focus: str = ""
+    sort: str = ""
+    reverse: bool = False
     filter: str = ""
     filtering: bool = False
     paused: bool = False
@@ -967,9 +979,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
+    note: str = ""
     confirm: str = ""
     banner: str = ""
     flash: bool = False
+    off: frozenset[str] = frozenset()
+
+    @property
+    def listed(self) -> str:
+        """Return the panel whose rows are selected, and sorted."""
+        return self.panel or self.focus or "tape"
 
 
 # === Words ===
@@ -1003,7 +1022,7 @@ _WORDS: Final = {
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
     "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
+    "exposure": "in the market",
     "fund": "insurance fund", "tier": "fee tier",
     "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
@@ -1254,20 +1273,25 @@ def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
 
 
 # === Tables ===
-# Lists: rows and columns that give way to each other in a fixed order, a filter, a selected row
-# that is shown whole; and named figures side by side on one row. Knows of no list what it is about.
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a column that
+# sorts, a selected row that is shown whole, and which of them is on a line; and named figures side
+# by side on one row. Knows of no list what it is about.
 
 _Cell = tuple[str, str]
 
 
 class _Column(NamedTuple):
-    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first."""
+    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first.
+
+    Rows are sorted by its `value`, or else by the figure or the words of its text.
+    """
 
     term: str
     width: int
     cell: Callable[[Any], _Cell]
     rank: int = 0
     left: bool = False
+    value: Callable[[Any], Any] | None = None
 
 
 _TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True)
@@ -1300,18 +1324,30 @@ class _Table(NamedTuple):
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw a list under its titles, around the selected row, whose text is whole if alone."""
+    return [line for _, line in _numbered(table, snapshot, view, width, height)]
+
+
+_NO_ROW, _TITLES = -1, -2  # lines of a list that are none of its rows
+
+
+def _numbered(
+    table: _Table, snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, _Row]]:
+    """Draw a list, each line with the number of its row."""
     rows, chosen = _rows_of(table, snapshot, view), _chosen_row(view, table.name)
-    drawn = table.above(snapshot, width)
+    drawn = [(_NO_ROW, line) for line in table.above(snapshot, width)]
     if not rows:
-        return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
+        empty = "nothing matches the filter" if view.filter else table.empty
+        return [*drawn, (_NO_ROW, [(empty, "dim")])]
     columns, room = _fitting(table.columns(snapshot), width, table.gap)
     detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    titles = [(wording(column.term).upper(), "dim") for column in columns]
-    drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
+    if any(wording(column.term) for column in columns):
+        titles = [_title_cell(column, table.name, view, room) for column in columns]
+        drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
@@ -1325,11 +1361,30 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         cells = [column.cell(row) for column in columns]
         line = _laid([(text, "dim") for text, _ in cells] if table.faded(row) else cells,
                      columns, room, table.gap)  # fmt: skip
-        drawn.append([_MARK, *line] if number == chosen else line)
-        drawn += below(number)
+        drawn += (
+            (number, x) for x in ([_MARK, *line] if number == chosen else line, *below(number))
+        )
         if len(drawn) >= high:
             break
-    return [*drawn[:high], *detail]
+    return [*drawn[:high], *((_NO_ROW, line) for line in detail)]
+
+
+def _title_cell(column: _Column, name: str, view: View, room: int) -> _Cell:
+    """Return a column's title, with an arrow in the direction in which it sorts."""
+    title = wording(column.term).upper()
+    if not column.term or view.sort != f"{name}.{column.term}":
+        return title, "dim"
+    arrow = "▲" if view.reverse else "▼"
+    return _shortened(title, (column.width or room) - 1) + arrow, "key"
+
+
+def _column_at(columns: Sequence[_Column], room: int, gap: int, x: int) -> str:
+    """Return the term of the column that a cell of the titles is of."""
+    for column in columns:
+        if x < (column.width or room) + gap:
+            return column.term
+        x -= (column.width or room) + gap
+    return ""
 
 
 def _more(body: int) -> int:
@@ -1405,20 +1460,48 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
-    """Return the rows of a list in which the filter's text is found."""
+    """Return the rows of a list in which the filter's text is found, in the order chosen."""
     rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
-    if not wanted:
-        return rows
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
 
-    return [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    if wanted:
+        rows = [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    sorts = next((x for x in columns if x.term and view.sort == f"{table.name}.{x.term}"), None)
+    return rows if sorts is None else _sorted(rows, sorts, view.reverse)
+
+
+def _sorted(rows: Sequence[Any], column: _Column, reverse: bool) -> list[Any]:
+    """Sort rows: the largest figure or the first word first, or the last; the unknown last."""
+    worth = [(_worth(column, row), row) for row in rows]
+    known: list[tuple[Any, Any]] = [pair for pair in worth if pair[0] is not None]
+    if words := any(isinstance(value, str) for value, _ in known):
+        known = [(str(value), row) for value, row in known]
+    known.sort(key=lambda pair: pair[0], reverse=reverse == words)
+    return [row for _, row in known] + [row for value, row in worth if value is None]
+
+
+_NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+def _worth(column: _Column, row: Any) -> float | str | None:
+    """Return what a row is sorted by: a figure, or words; None for what is unknown."""
+    text = column.cell(row)[0].strip()
+    value = text if column.value is None else column.value(row)
+    if value is text:
+        if text in ("", "—", _UNKNOWN):
+            return None
+        number = _NUMBER.match(text)
+        value = number.group().lstrip("#").replace(",", "") if number else text.casefold()
+    with contextlib.suppress(TypeError, ValueError):
+        value = float(value)
+    return None if value is None or value != value else value  # no number is unknown
 
 
 def _chosen_row(view: View, name: str) -> int:
     """Return which row of a panel is selected, -1 for none."""
-    return view.selected if (view.panel or "tape") == name else -1
+    return view.selected if view.listed == name else -1
 
 
 def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: int) -> _Row:
@@ -1846,27 +1929,40 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     def column(name: str) -> _Column:
         title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
 
+        def value(row: MarketRow) -> float | None:
+            return next((score.value for score in row.scores if score.signal == name), None)
+
         def cell(row: MarketRow) -> _Cell:
-            value = next((score.value for score in row.scores if score.signal == name), None)
-            text = "  —" if value is None else f"{_gauge(value / 100, bar)} {_figure(value, 0):>3}"
+            score = value(row)
+            text = "  —" if score is None else f"{_gauge(score / 100, bar)} {_figure(score, 0):>3}"
             return text, "accent"
 
-        return _Column(title, max(bar + 4, len(title)), cell, 1, True)
+        return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
 
 
+def _climb(row: MarketRow) -> float | None:
+    """Return by which part of itself a market's price has risen over its history."""
+    return row.history[-1] / row.history[0] - 1.0 if row.history and row.history[0] else None
+
+
 _MARKET_COLUMNS: Final = (
     _TICKER,
-    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
+    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
+            value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
-    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
-    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
-    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
-    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
+    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
+            value=attrgetter("spread_bps")),
+    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
+            value=attrgetter("volume_60s")),
+    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8,
+            value=attrgetter("oracle")),
+    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9,
+            value=attrgetter("funding_1h")),
     _Column("status", 11, _status, 1, True),
-)
+)  # fmt: skip
 _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_columns,
                          "no market yet", "ticker",
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
@@ -1894,6 +1990,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def curve(score: Score) -> _Cell:
         return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
 
+    def climb(score: Score) -> float | None:
+        points = curves.get(score.ticker, {}).get(score.signal, ())
+        return points[-1] - points[0] if points else None
+
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
@@ -1912,9 +2012,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
-        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
-        _Column("0 to 100", _SCALE, scale, 2, True),
-        *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold"),
+                value=attrgetter("value")),
+        _Column("0 to 100", _SCALE, scale, 2, True, attrgetter("value")),
+        *([_Column("curve", 16, curve, 3, True, climb)] if drawn else []),
         *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
@@ -2106,7 +2207,8 @@ def _target_columns(snapshot: Snapshot) -> list[_Column]:
     most = max((x for x in sizes if math.isfinite(x)), default=0.0)
 
     def money(term: str, rank: int = 0) -> _Column:
-        return _Column(term, 10, lambda row: _signed(getattr(row, term), 0), rank)
+        value = attrgetter(term)
+        return _Column(term, 10, lambda row: _signed(value(row), 0), rank, value=value)
 
     allocated = any(row.allowed is not None for row in rows)
     return [
@@ -3014,6 +3116,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3823,16 +3926,19 @@ def _share_known(row: FundingRow) -> _Cell:
     return f"{_gauge(row.share, 6)} {_percent(row.share, 0)}", "accent"
 
 
+_VENUE_1H: Final = attrgetter("venue_1h")
 _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda snapshot: (
     _TICKER,
-    _Column("next hour", 11, lambda row: _rate(row.venue_1h)),
-    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1),
+    _Column("next hour", 11, lambda row: _rate(row.venue_1h), value=_VENUE_1H),
+    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1,
+            value=attrgetter("predicted_1h")),
     _Column("apart", 10, _apart, 4),
-    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2),
-    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2)),
+    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2, value=_VENUE_1H),
+    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
-    _Column("known", 12, _share_known, 3, True),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True),
+    _Column("known", 12, _share_known, 3, True, attrgetter("share")),
+    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+            lambda row: row.history[-1] - row.history[0] if row.history else None),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -3914,7 +4020,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
         above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
         return [*above, *_whole(steps, width, height - len(above))]
     room = width - len(big[0]) - _GAP
-    high = max(len(big), min(height - 1 - whole, _ROWS))
+    high = max(len(big), min(height - 1 - whole, _ROWS), _needed(room))
     beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
@@ -3937,11 +4043,14 @@ def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
     for high, wide in _DIGITS:
         big = _banner(text, high, wide)
         room = width - len(big[0]) - _GAP
-        # The word, the equity, then three results and two extras, in two columns if there is room.
-        needed = 5 if room >= _BLOCK + _EXTRA else 7
-        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+        if room >= _ROOM and len(big) <= height and _needed(room) <= max(len(big), height):
             return big
     return ()
+
+
+def _needed(room: int) -> int:
+    """Count rows: a word, the equity, then three results and two extras, beside them if it fits."""
+    return 5 if room >= _BLOCK + _EXTRA else 7
 
 
 def _head_words(safety: SafetyPart) -> _Row:
@@ -4300,22 +4409,24 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+                value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
         _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
         _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
-        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
+                value=attrgetter("row.unrealized_pnl")),
         _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
-        _Column("distance", 8, _away),
+        _Column("distance", 8, _away, value=attrgetter("away")),
         _Column("", 10, _away_bar, 5),
         # Risk counts what the next hour costs; on screens, it is what it brings.
         _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
         _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
         _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
         _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-    ]
+    ]  # fmt: skip
 
 
 _POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
@@ -5049,18 +5160,24 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    within = 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
+    return min(int(within * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(part.seen * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    cells[_at_share(part.now, room)] = ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
@@ -5087,19 +5204,49 @@ KEYS: Final = {
     "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-# The other keys: a word for the footer, and the text of the help if that is longer.
-_KEYS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
-    ("F", "", "close all and halt: after a y to confirm; again for what is left"),
-    ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
-    ("q", "quit", ""), ("esc", "", "close what is open"),
-    (".", "", "pause after the next decision"),
-    (",", "", "go back to the decision before, in a replay"),
-    ("[ ]", "", "go a minute back or on, in a replay"),
-    ("home/end", "", "go to the start or the end, in a replay"),
-    ("s", "", "save the screen as SVG"),
-    ("up/down", "", "select a row of the tape, or of the panel shown alone"),
-)  # fmt: skip
+
+
+class _Key(NamedTuple):
+    """A key as it is shown and as it is pressed, what it does, and its word on the last row."""
+
+    shown: str
+    key: str
+    text: str
+    word: str = ""
+
+
+# The other keys, as the help lists them.
+_KEYS: Final = (
+    _Key("space", " ", "pause, and go on", "pause"),
+    _Key(".", ".", "to the next decision", "step"),
+    _Key(",", ",", "to the decision before", "back"),
+    _Key("[ ]", "[", "a minute back, or on"),
+    _Key("home end", "home", "to the start, the end"),
+    _Key("+ -", "+", "play faster, slower", "speed"),
+    _Key("K", "K", "halt, after a y", "halt"),
+    _Key("P", "P", "pause entries, and go on", "pause entries"),
+    _Key("F", "F", "close all, after a y", "flatten"),
+    _Key("tab", "tab", "next market (shift: back)", "market"),
+    _Key("up down", "up", "select a row"),
+    _Key("enter", "\r", "open the row or market", "open"),
+    _Key("w", "w", "why: down to the wire", "why"),
+    _Key("left right", "left", "sort by another column", "sort"),
+    _Key("R", "R", "sort the other way round"),
+    _Key("/", "/", "filter: rows with a text", "filter"),
+    _Key("s", "s", "save: SVG, HTML or text", "save"),
+    _Key("mouse", "mouse", "click what you see; wheel"),
+    _Key("ctrl-z", "suspend", "stop; fg goes on"),
+    _Key("esc", "\x1b", "go back"),
+    _Key("?", "?", "these keys", "help"),
+    _Key("q", "q", "quit", "quit"),
+)
+# What the last row names, by mode.
+_COMMON: Final = {
+    "REPLAY": (" ", ".", ",", "+", "w", "/", "?", "q"),
+    "WATCH": ("tab", "\r", "left", "/", "s", "?", "q"),
+    "": ("K", "P", "F", "w", "/", "?", "q"),
+}
+_OF_REPLAYS: Final = {".", "+", ",", "[", "home"}
 
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5171,43 +5318,77 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
         notes.append([("/", "key"), (view.filter, "watch")])
-    # The commonest keys stay first, the panels' numbers where there is room.
+    # What is wrong for longer leaves room for the keys, which say how to read on.
+    if view.note and not view.message:
+        notes.append([(_shortened(view.note, max(width // 2, width - 44)), "watch")])
+    # The commonest keys stay, the panels' where there is room.
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [
-        [(f"{key} ", "key"), (word, "dim")] for key, word, _ in _keys(snapshot) if word
+        [(f"{key.shown} ", "key"), (key.word, "dim")] for key in _commonest(snapshot, view)
     ]
-    ranked = [(0, notes), (20, numbers), (1, common)]
+    ranked = [(0, notes), (1, common), (20, numbers)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
     # On 200 columns all of them fit, a cell apart, where nothing else is shown.
     return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 and not notes else "  ")]]
 
 
-def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    # Only a replay has a speed to change; what is halted can be resumed.
+def _commonest(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that are pressed most in this mode, of those that work now."""
+    mode = snapshot.header.mode.partition(" ")[0].upper()
+    keys = {key.key: key for key in _keys(snapshot, view)}
+    return [keys[key] for key in _COMMON.get(mode, _COMMON[""]) if key in keys]
+
+
+def _key_at(row: _Row, x: int) -> str:
+    """Return the key that stands on a cell of the last row, with its word; "" for none."""
+    shown = {key.shown: key.key for key in _KEYS}
+    named = ""
+    for text, style in row:
+        # A word goes with the key before it.
+        named = text.strip() if style == "key" else named if text.strip() else ""
+        if x < _cells(text):
+            return shown.get(named, named)
+        x -= _cells(text)
+    return ""
+
+
+def _keys(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that work now; what is halted or paused goes on by the same key."""
     replayed, gate = snapshot.header.speed is not None, snapshot.gate
-    halted = gate is not None and gate.state == "HALTED"
-    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
-    return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
+    reasons = {reason for reason, _ in gate.reasons} if gate is not None else set()
+    off = view.off if replayed else view.off | _OF_REPLAYS
+    keys = {key.key: key for key in _KEYS if key.key not in off}
+    if gate is not None and gate.state == "HALTED" and "K" in keys:
+        keys["K"] = _Key("K", "K", "resume, after a y", "resume")
+    if "PAUSED" in reasons and "P" in keys:
+        keys["P"] = _Key("P", "P", "let entries go on", "let enter")
+    return [*keys.values()]
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """List the panels' keys three a row, then the others that work now."""
-    keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
-    third = -(-len(keys) // 3)
-    columns = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    """List the panels' keys four a row, then the others that work now, two a row."""
+    panels = [(key, wording(name)) for key, name in KEYS.items()]
+    others = [(key.shown, key.text) for key in _keys(snapshot, view)]
     return [
-        *([cell for key, what in row if key for cell in _key_cells(key, f"{what:<19}", 3)]
-          for row in zip_longest(*columns, fillvalue=("", ""))),
-        [("  the same key  ", "key"), ("again to go back", "")],
-        *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
+        *_in_columns(panels, 4, 1, min(width // 4, 28)),
+        [("  each shows a panel alone; the same key again goes back", "dim")],
+        *_in_columns(others, 2, 10, min(width // 2, 48)),
+    ]
+
+
+def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int) -> list[_Row]:
+    """List keys and what they do, down one column after the other."""
+    high = -(-len(keys) // count)
+    columns = [keys[i : i + high] for i in range(0, len(keys), high)]
+    what = max(wide - key - 3, 1)
+    return [
+        [cell for name, text in row if name for cell in (
+            (f"  {name:<{key}} ", "key"), (f"{_shortened(text, what):<{what}}", ""))]
+        for row in zip_longest(*columns, fillvalue=("", ""))
     ]  # fmt: skip
-
-
-def _key_cells(key: str, what: str, width: int = 10) -> _Row:
-    return [(f"  {key:<{width}}", "key"), (what, "")]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5389,10 +5570,84 @@ PANELS: Final = tuple(_PANELS)
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
     """Return the ids of the rows `view.selected` counts, in the order they are drawn."""
-    table = _panel(view.panel or "tape").draws
+    table = _panel(view.listed).draws
     if not isinstance(table, _Table):
         return ()
     return tuple(str(getattr(row, table.id)) for row in _rows_of(table, snapshot, view))
+
+
+def sortable(snapshot: Snapshot, view: View, width: int) -> tuple[str, ...]:
+    """Return the columns by which the list can be sorted that has the selection, as `View.sort`."""
+    table = _panel(view.listed).draws
+    if not isinstance(table, _Table):
+        return ()
+    columns, _ = _fitting(table.columns(snapshot), max(width - 4, 1), table.gap)
+    return tuple(f"{table.name}.{column.term}" for column in columns if column.term)
+
+
+def detail(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """Return the selected row whole, a line for each of its columns; nothing if none is."""
+    table = _panel(view.listed).draws
+    rows = _rows_of(table, snapshot, view) if isinstance(table, _Table) else ()
+    if not isinstance(table, _Table) or not 0 <= view.selected < len(rows):
+        return ()
+    row, columns = rows[view.selected], table.columns(snapshot)
+    named = [(wording(x.term), x.cell(row)[0].strip()) for x in columns if x.term]
+    wide = max((_cells(term) for term, _ in named), default=0)
+    lines = [f"{term:<{wide}}  {text}" for term, text in named]
+    # What has no title is a mark beside what has one, or a sentence of its own.
+    lines = lines or [" ".join(column.cell(row)[0].strip() for column in columns)]
+    lines.append(table.below(row))
+    return tuple(line for line in lines if line)
+
+
+class Spot(NamedTuple):
+    """What is on a cell of the screen: a panel, and its `title`, a `row`, a `column` or a `key`.
+
+    `what` is "" where it is none of these; `row` counts as `View.selected`, `term` is a column as
+    in `View.sort`, or a key as the last row names it.
+    """
+
+    panel: str = ""
+    what: str = ""
+    row: int = -1
+    term: str = ""
+
+
+def spot(snapshot: Snapshot, view: View, width: int, height: int, x: int, y: int) -> Spot:
+    """Return what `dashboard` draws on a cell, counted from 0 at the top on the left."""
+    for high, names in _stacked(snapshot, view, width, height):
+        if 0 <= y < high:
+            for name, wide in names:
+                if 0 <= x < wide:
+                    return _spot_in(name, snapshot, view, (wide, high), (x, y))
+                x -= wide
+        y -= high
+    return Spot()
+
+
+def _spot_in(
+    name: str, snapshot: Snapshot, view: View, size: tuple[int, int], at: tuple[int, int]
+) -> Spot:
+    shown, (wide, high), (x, y) = _panel(name), size, at
+    if name == "footer":
+        return Spot(name, "key", term=_key_at(_footer(snapshot, view, wide, high)[0], x))
+    if _is_framed(shown, wide, high):
+        if y == 0:
+            return Spot(name, "title")
+        wide, high, x, y = wide - 4, high - 2, x - 2, y - 1
+    if not isinstance(shown.draws, _Table):
+        return Spot(name)
+    lines = _numbered(shown.draws, snapshot, view, max(wide, 1), max(high, 1))
+    number = lines[y][0] if y < min(len(lines), high) else _NO_ROW
+    if number >= 0:
+        return Spot(name, "row", number)
+    if number != _TITLES:
+        return Spot(name)
+    table = shown.draws
+    columns, room = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
+    term = _column_at(columns, room, table.gap, x)
+    return Spot(name, "column", term=f"{name}.{term}") if term else Spot(name)
 
 
 def _panel(name: str) -> _Panel:
@@ -5444,21 +5699,28 @@ def dashboard(
             known = memo[name, wide, high] = view, theme, reader.parts, strips
         return cast(list[_Strip], known[3])
 
-    alone = "help" if view.help else "why" if view.why else view.panel
+    rows: list[tuple[_Strip, ...]] = []
+    for high, names in _stacked(snapshot, view, width, height):
+        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    return Picture(tuple(rows[: max(height, 1)]))
+
+
+def _stacked(
+    snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
+    alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
-    rows: list[tuple[_Strip, ...]] = [(cached(name, width, 1)[0],) for name in above]
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    room = max(height - 1 - timed - len(rows), 0)
-    for high, names in _bands(alone if alone in _PANELS else "", width, room, needs):
-        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
-    if timed:
-        rows.append((cached("timeline", width, 1)[0],))
-    rows.append((cached("footer", width, 1)[0],))
-    return Picture(tuple(rows[: max(height, 1)]))
+    below = ("timeline", "footer") if timed else ("footer",)
+    inside = max(height - len(above) - len(below), 0)
+    bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
+    return [*first, *bands, *last]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
@@ -5488,13 +5750,17 @@ def _drawn(
 ) -> list[_Strip]:
     """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
     shown = _panel(name)
-    framed = bool(shown.title) and height >= 4 and width >= 16
+    framed = _is_framed(shown, width, height)
     inside, high = (width - 4, height - 2) if framed else (width, height)
     draw = partial(_listed, shown.draws) if isinstance(shown.draws, _Table) else shown.draws
     rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
     strips = [_fitted(row, max(inside, 0), theme) for row in rows]
     strips += [_fitted([], max(inside, 0), theme)] * (high - len(strips))
     return _framed(name, strips, snapshot, view, width, theme) if framed else strips
+
+
+def _is_framed(shown: _Panel, width: int, height: int) -> bool:
+    return bool(shown.title) and height >= 4 and width >= 16
 
 
 def _framed(
@@ -5597,12 +5863,23 @@ def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIE
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
     """Return the dashboard as an SVG picture, the same for the same arguments."""
-    console = Console(
-        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
-        force_terminal=True, legacy_windows=False, no_color=False,
-    )  # fmt: skip
+    console = _recorder(width, height)
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
     words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")
+
+
+def export_html(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
+    """Return the dashboard as an HTML page, the same for the same arguments."""
+    console = _recorder(width, height)
+    console.print(dashboard(snapshot, view, width, height), end="")
+    return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True)
+
+
+def _recorder(width: int, height: int) -> Console:
+    return Console(
+        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
+        force_terminal=True, legacy_windows=False, no_color=False,
+    )  # fmt: skip

@@ -58,6 +58,8 @@ class Meters:
         self._mark = (self.started_ns, 0, time.process_time())
         self.cpu_share: float | None = None
         self.frames_per_s: float | None = None
+        # From the frame by which something became of the account until the terminal had it.
+        self.shown = LatencyHistogram()
         # What a drawing takes, and how many were left out because one took too long.
         self.drawings = LatencyHistogram()
         self.undrawn = 0
