@@ -502,6 +502,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -633,11 +634,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -2973,6 +2976,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3276,7 +3280,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (

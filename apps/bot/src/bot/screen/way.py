@@ -108,12 +108,13 @@ def _layers(bot: Bot, way: Way) -> Iterator[LayerRow]:
     """Yield what each layer takes of a frame that reaches it, and what went wrong there."""
     known = {stage: one for stage, one in way.latencies.items() if one.count}
     total_ns = sum(one.total_ns for one in known.values()) or 1  # integers
-    errors = _errors(bot)
+    errors, seconds = _errors(bot), max(way.elapsed_s, 1e-3)
     for stage, one in known.items():
         took = ((name, one.percentile(share)) for name, share in _SHARES)
         yield LayerRow(
             stage=stage,
             frames=one.count,
+            per_s=one.count / seconds,
             took_us=tuple((name, ns / 1e3) for name, ns in took if ns is not None),
             share=one.total_ns / total_ns,
             errors=errors.get(stage),
