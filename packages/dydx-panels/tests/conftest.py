@@ -7,6 +7,7 @@ import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
 from dydx_data import SPANS, WINDOWS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_panels import (
+    AccountRow,
     BookPart,
     CandleRow,
     CandlesPart,
@@ -352,6 +353,20 @@ def execution(place: int = 0, **fields: object) -> Execution:
     return Execution(**{**known, **fields})  # type: ignore[arg-type]
 
 
+def _orders() -> tuple[OrderRow, ...]:
+    return (
+        order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
+                  age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
+        order_row(),
+        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD", side="SELL", size=0.05,
+                  filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
+                  verdict="V9", by="guard", kind="at once, reduce-only"),
+        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", size=None, filled=0.0, fills=(),
+                  status="rejected", why="the account has not enough collateral", verdict="",
+                  by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
+    )  # fmt: skip
+
+
 def _look() -> Look:
     chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
     return Look(
@@ -457,6 +472,31 @@ def _wire() -> WirePart:
     )  # fmt: skip
 
 
+OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
+OTHER = "dydx1l27zdyeq7atgf98eef36dds5aatfagyz9e4njq"
+
+
+def accounts() -> tuple[AccountRow, ...]:
+    """Make four accounts that are watched: safe, in danger, not known, and flat."""
+    past = ("profit   24 h +120.50  7 d +90.00", "funding  24 h -0.31")
+    return (
+        AccountRow(
+            id=f"{OWNER}/0", equity=12_345.67, profit=-3.2, day=120.5, leverage=2.17,
+            distance=0.437, positions=6, orders=2, block=41_000_331, height=41_000_330,
+            chosen=True, lines=past,
+        ),
+        AccountRow(
+            id=f"{OWNER}/128", kind="isolated", equity=345.67, profit=3.2, leverage=12.17,
+            distance=0.037, positions=1, orders=0, height=41_000_330,
+        ),
+        AccountRow(id=f"{OTHER}/0", trouble="no account snapshot yet"),
+        AccountRow(
+            id=f"{OTHER}/1", equity=0.0, profit=0.0, positions=0, orders=0, block=41_000_331,
+            trouble="nothing was ever deposited here, on testnet",
+        ),
+    )  # fmt: skip
+
+
 def sample() -> Snapshot:
     """Return a snapshot in which the guard has just acted."""
     positions = (
@@ -471,6 +511,7 @@ def sample() -> Snapshot:
         PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
     )  # fmt: skip
     return Snapshot(
+        accounts=accounts(),
         header=HeaderPart(
             mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
             lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,
@@ -493,7 +534,7 @@ def sample() -> Snapshot:
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
         verdicts=_verdicts(),
-        fills=_fills(),
+        orders=_orders(),
         money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
@@ -541,7 +582,7 @@ def _equity() -> EquityPart:
         fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
         leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
         today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
-        deepest=412.5, deepest_share=0.041,
+        deepest=412.5, deepest_share=0.041, act_below=0.06,
     )  # fmt: skip
 
 

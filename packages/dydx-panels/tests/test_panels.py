@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from dydx_conn import Frame, OrderRequest, cancel
+from dydx_conn import Frame
 from dydx_data import Level
 from dydx_panels import (
     _WORDS,
@@ -38,12 +38,10 @@ from dydx_panels import (
     selectable,
 )
 from dydx_risk import (
-    Bracket,
     MarginFigures,
     PositionFigures,
     Standing,
     Watch,
-    Withdraw,
     percent_text,
 )
 from dydx_signals import Score
@@ -474,7 +472,7 @@ def everything(snapshot: Snapshot) -> Snapshot:
     events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
         ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
     return replace(
-        snapshot, markets=(*snapshot.markets, *markets), venue=venue, fills=snapshot.fills + events
+        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events
     )
 
 
@@ -599,7 +597,7 @@ def test_a_figure_that_is_not_known_reads_unknown() -> None:
     row = PositionFigures(ticker="ETH-USD", size=Decimal(1), entry_price=Decimal(2))
     text = drawn("positions", Snapshot(positions=(row,), safety=SafetyPart(positions=1)), width=140)
 
-    assert 5 == text.count("unknown")
+    assert 6 == text.count("unknown")
     assert "0.0" not in text.replace("1.000", "")
 
 
@@ -629,7 +627,7 @@ def test_a_position_that_no_price_liquidates_is_not_unknown(full: Snapshot) -> N
 
     assert "none    >999 %" in drawn("positions", known, width=140)
     assert "#ff5548" not in colours("positions", known)
-    assert 2 == drawn("positions", unknown, width=140).count("unknown")
+    assert 4 == drawn("positions", unknown, width=140).count("unknown")
 
 
 def test_a_huge_figure_keeps_its_size() -> None:
@@ -699,7 +697,7 @@ def test_a_filter_keeps_the_rows_that_hold_it(full: Snapshot) -> None:
 def test_each_list_names_the_rows_it_shows(full: Snapshot) -> None:
     """`selected` counts what is drawn, newest first."""
     assert ("F9", "V18", "D42") == selectable(full, View())[:3]
-    assert ("F9", "V18", "V17") == selectable(full, View(panel="orders"))[:3]
+    assert ("O5", "V18", "O4") == selectable(full, View(panel="orders"))[:3]
     assert ("ETH-USD", "BTC-USD", "LINK-USD") == selectable(full, View(panel="positions"))
     assert 16 == len(selectable(full, View(panel="signals")))
     assert "48211" == selectable(full, View(panel="wire"))[0]
@@ -780,7 +778,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 26).text
+    text = dashboard(full, View(help=True), 80, 30).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+ -        play faster, slower" in text
@@ -813,44 +811,12 @@ def test_one_panel_fills_the_screen_when_chosen(full: Snapshot) -> None:
 # === Rows ===
 
 
-def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None:
-    """A denial gives its reason, a fill its fee and result."""
-    text = drawn("orders", full, width=180)
-
-    assert "MARGIN: initial margin after the trade would exceed net collateral" in text
-    assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
-    assert "SELL 0.300 at 3,012.4, taker fee" in text
-    assert "liquidated" in text
-
-
-def test_what_stands_is_shown_with_its_trigger_and_its_end(full: Snapshot) -> None:
-    """A bracket by its words and its last second, what is taken back by the reason for it."""
-    bracket = Bracket(
-        id="V20", at=full.verdicts[0].at + 1, seq=48_213, kind="STOP_LOSS", decision="D42",
-        why="stop loss on the venue: sell 1 ETH-USD at >= 2,871 once the price falls to 2,900",
-        order=OrderRequest(
-            ticker="ETH-USD", clob_pair_id=1, side="SELL", quantums=1, subticks=1, client_id=9,
-            time_in_force="IOC", reduce_only=True, order_flags=32, condition_type="STOP_LOSS",
-            trigger_subticks=1, good_til_block_time=1_784_021_497,
-        ),
-    )  # fmt: skip
-    back = Withdraw(
-        id="V21", ticker="ETH-USD", cancel=cancel(bracket.order), seq=48_214, at=bracket.at + 1,
-        why="the stop loss is taken back: nothing is held any more",
-    )  # fmt: skip
-    text = drawn("orders", replace(full, verdicts=(back, bracket, *full.verdicts)), width=220)
-
-    assert "stop order" in text
-    assert f"{bracket.why.replace('>=', '≥')} · IOC reduce-only until 2026-07-14 09:31:37" in text
-    assert f"{back.why} · order 9" in text
-
-
 def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     """Alone on a narrow screen, the selected row's reason is folded under the list."""
-    text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
+    text = drawn("orders", full, View(panel="orders", selected=3), 60, 30)
 
     assert "would exceed net collateral" in " ".join(re.sub("[│ ]+", " ", text).split())
-    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 7)
+    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 30)
 
 
 def test_the_readme_runs() -> None:

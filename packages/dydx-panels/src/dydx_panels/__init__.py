@@ -16,7 +16,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
-- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Decisions and tape: what was wanted, and all that happened in order.
+- Orders: each as it stands, what of it was filled at which cost, and why the rest was not.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
@@ -65,6 +66,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Decision walk
+    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
@@ -77,16 +80,18 @@ __all__ = [
 import contextlib
 import io
 import math
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import groupby, zip_longest
+from itertools import groupby, islice, pairwise, zip_longest
 from operator import attrgetter
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -95,6 +100,7 @@ from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, Trad
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
+    Bracket,
     Check,
     Denied,
     Exit,
@@ -117,6 +123,7 @@ from dydx_risk import (
     due,
     percent_text,
     sign_text,
+    usdc_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -192,7 +199,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
     that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
     prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
-    only what was known last.
+    only what was known last. `advice`: nothing here acts, and the way out is what could be done.
     """
 
     margin: MarginFigures | None = None
@@ -203,6 +210,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
+    advice: bool = False
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -220,7 +228,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
-    far it is below it now, with their shares.
+    far it is below it now, with their shares, all as of the last point; `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -240,6 +248,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     depth_share: float | None = None
     deepest: float | None = None
     deepest_share: float | None = None
+    act_below: float | None = None
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -735,7 +744,8 @@ class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
-    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    `weights` are those of the signals that it averages, `thresholds` its settings by name, `look`
+    is how it last ranked all markets, None if it ranks none.
     """
 
     title: str
@@ -746,6 +756,7 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     fees_usdc: float | None = None
     weights: Mapping[str, float] = {}
     thresholds: Mapping[str, float] = {}
+    look: Look | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -930,7 +941,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    fills: tuple[TapeRow, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
@@ -1023,11 +1034,10 @@ _WORDS: Final = {
     "move_percent": "move in %",
     # The paper venue
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
-    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "average_loss": "average loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
-    "exposure": "in the market",
-    "fund": "insurance fund", "tier": "fee tier",
-    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "hours at an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
@@ -1070,16 +1080,22 @@ def _state(term: str, style: str = "") -> tuple[str, str]:
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
-    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none."""
+    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none.
+
+    Without `dots` charts are drawn in half blocks.
+    """
 
     unicode: bool = True
     colours: str = "truecolor"
+    dots: bool = True
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
         """Honour NO_COLOR and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
+        # The console of Linux itself has a font of 512 letters, and no dots among them.
+        dots = os.environ.get("TERM") != "linux"
+        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1114,6 +1130,9 @@ _ASCII.update(
                                  + min((dots & 0xE4).bit_count(), 2)])
     for dots in range(256)
 )  # fmt: skip
+_HALVES: Final = {
+    0x2800 + dots: " ▄▀█"[2 * bool(dots & 0x1B) + bool(dots & 0xE4)] for dots in range(256)
+}
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
@@ -1136,7 +1155,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     base = "select" if row[:1] == [_MARK] else ""
     for text, name in row:
         if not text.isascii() or not text.isprintable():
-            text = _drawable(text, theme.unicode)
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
         size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
@@ -1207,6 +1226,11 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
@@ -1246,6 +1270,18 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _history_row(
+    values: Sequence[float], width: int, write: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """Draw a history with its least and its greatest value, where there is room for them."""
+    known = [value for value in values[-max(width, 1) :] if math.isfinite(value)]
+    scale = f" {write(min(known))} to {write(max(known))}" if known else ""
+    room = width - len(scale)
+    if room < 20 or not known:
+        return [(_spark(values, width), "accent")]
+    return [(_spark(values, room), "accent"), (scale, "dim")]
 
 
 def _trend(value: float | Decimal | None) -> tuple[str, str]:
@@ -1673,8 +1709,24 @@ class _Plane(NamedTuple):
         return self.low <= value <= self.high
 
 
-_Cells = list[list[_Cell]]
-_EMPTY: Final = (" ", "")
+class _Canvas(NamedTuple):
+    """The letters of a chart and their styles, row by row."""
+
+    signs: list[list[str]]
+    styles: list[list[str]]
+
+    @classmethod
+    def blank(cls, plane: _Plane) -> Self:
+        """Return an empty one."""
+        rows = range(plane.tall)
+        return cls([[" "] * plane.wide for _ in rows], [[""] * plane.wide for _ in rows])
+
+    def rows(self, labels: Sequence[_Row]) -> list[_Row]:
+        """Return the rows, each with what stands right of it."""
+        lines = zip(self.signs, self.styles, labels, strict=True)
+        return [[*_runs(signs, styles), *label] for signs, styles, label in lines]
+
+
 # The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
 _HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _RUNS: Final = [
@@ -1693,20 +1745,32 @@ def _line_chart(
 
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
-    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    lines = [_cleaned(line) for line in lines]
+    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
     tall = height - 1 if height >= 4 else height
-    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    last = lines[0].values[-1] if lines[0].values else None
     labels, room = _labels(low, high, tall, width, unit, last, marks)
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
-    cells = _plotted(at, lines, plane, since, until)
-    _strike(cells, marks, plane, unit)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
-    return [*rows, _moments(since, until, plane.wide)][:height]
+    canvas = _plotted(at, lines, plane, since, until)
+    _strike(canvas, marks, plane, unit)
+    return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _cleaned(line: _Line) -> _Line:
+    """Return a series without what cannot be drawn, with extremes for all its values."""
+    values, low, high = (
+        [x if x is not None and -1e15 < x < 1e15 else None for x in figures]
+        for figures in (line.values, line.low, line.high)
+    )
+    whole = len(low) == len(high) == len(values) and not (None in low or None in high)
+    return line._replace(
+        values=values, low=low if whole else values, high=high if whole else values
+    )
 
 
 def _sane(value: float | None) -> TypeGuard[float]:
@@ -1739,41 +1803,45 @@ def _column(at: int, since: int, until: int, wide: int) -> int:
 
 def _plotted(
     at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
-) -> _Cells:
+) -> _Canvas:
     """Draw the series, a later one over an earlier one."""
-    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
-    painted = [[""] * plane.wide for _ in range(plane.tall)]
-    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
-    for line in lines:
+    dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
+    count, span = 2 * plane.wide, until - since + 1
+    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
-        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+        if not number:  # a row of one style is one piece
+            canvas.styles[:] = [[style] * plane.wide for style in styles]
+        for column, (top, bottom) in enumerate(_heights_of(line, edges, plane)):
             if top > bottom:
                 continue
             half, cell = _RUNS[column & 1], column >> 1
             for row in range(top >> 2, (bottom >> 2) + 1):
-                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
-                dots[row][cell] |= half[first][end]
-                painted[row][cell] = styles[row]
-    return [
-        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
-        for row, names in zip(dots, painted, strict=True)
-    ]
+                first, end = top - 4 * row, bottom - 4 * row
+                dots[row][cell] |= half[first if first > 0 else 0][end if end < 3 else 3]
+                if number:
+                    canvas.styles[row][cell] = styles[row]
+    canvas.signs[:] = [list(map(_BRAILLE.__getitem__, row)) for row in dots]
+    return canvas
 
 
-def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    spans = _spans(line, columns, plane)
-    floor = 4 * plane.tall - 1
+    floor, ceiling = 4 * plane.tall - 1, plane.high
+    scale, gaps = floor / (plane.high - plane.low), None in line.values
     known: list[tuple[int, int]] = []
     before: int | None = None
-    for span in spans:
-        if span is None:  # no point here: it is as it was
+    for begin, end in pairwise(edges):
+        reach = _reached_in(line, begin, end, gaps)
+        if reach is None:  # no point here: it is as it was
             top, bottom = (1, 0) if before is None else (before, before)
-        elif span[2] < 0:  # known to be nothing
+        elif not reach:  # known to be nothing
             top, bottom, before = 1, 0, None
         else:
-            top, bottom, now = span
+            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
+            if top < 0 or bottom > floor:  # an end of the scale is fixed
+                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
             if before is not None:
                 top, bottom = min(top, before), max(bottom, before)
             before = now
@@ -1783,52 +1851,49 @@ def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tupl
     return known
 
 
-def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
-    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
-    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
-    lows, highs = line.low or line.values, line.high or line.values
-    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
-        if not (_sane(value) and _sane(low) and _sane(high)):
-            spans[column] = (1, 0, -1)
-            continue
-        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
-        if (span := spans[column]) is not None and span[2] >= 0:
-            top, bottom = min(top, span[0]), max(bottom, span[1])
-        spans[column] = top, bottom, end
-    return spans
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
+    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
+    if begin >= end or end > len(line.values):
+        return None
+    if (last := line.values[end - 1]) is None:
+        return ()
+    highs, lows = line.high[begin:end], line.low[begin:end]
+    if gaps:
+        highs = lows = [x for x in highs if x is not None]
+    # Without gaps none of them is None.
+    return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
             continue
-        on, above = plane.holds(mark.value), mark.value > plane.high
-        row = cells[plane.row(mark.value)]
-        if on:
-            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
-            text = f" {mark.name} "
+        row, text = plane.row(mark.value), f" {mark.name} "
+        signs, styles = canvas.signs[row], canvas.styles[row]
+        if plane.holds(mark.value):
+            for column, sign in enumerate(signs):
+                if sign == " ":
+                    signs[column], styles[column] = "┈", mark.style
         else:
-            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
-        place = _free(row, len(text))
-        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
-            row[column] = (letter, mark.style)
+            arrow = "▲" if mark.value > plane.high else "▼"
+            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
+        for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
+            signs[column], styles[column] = letter, mark.style
 
 
-def _free(row: Sequence[_Cell], size: int) -> int:
-    """Return the first column from which so many cells are empty, or else the first of all."""
-    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
-    return max(empty.find("." * size), 0)
-
-
-def _runs(cells: Iterable[_Cell]) -> _Row:
+def _runs(signs: Sequence[str], styles: Sequence[str]) -> _Row:
     """Join neighbours of one style."""
+    whole = "".join(signs)
+    if styles.count(styles[0]) == len(styles):
+        return [(whole, styles[0])]
     row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
+    place = 0
+    for style, run in groupby(styles):
+        count = len(list(run))
+        row.append((whole[place : place + count], style))
+        place += count
     return row
 
 
@@ -1873,6 +1938,7 @@ def _labels(
     if last is not None:
         texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
     wide = max((len(text) for text, _ in texts.values()), default=0)
+    wide = max(wide, 7) if width >= 48 else wide  # of charts above each other, axes meet
     if wide + 5 > width:  # no room for words
         return [[("│", "faint")] for _ in range(tall)], 0
     now, rows = None if last is None else plane.row(last), list[_Row]()
@@ -2098,7 +2164,7 @@ _SIGNALS: Final = _Table(
     _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
     foot=_calculation)  # fmt: skip
 
-# === Decisions, orders and tape ===
+# === Decisions and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
 # it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
@@ -2110,47 +2176,25 @@ def _target(row: Decision) -> _Cell:
     return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 5, lambda row: (row.id, "key"), 0, True),
-    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
-            0, True),
-    _Column("", 23, _target, 0, True),
-    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
-    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
-    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
-
-
-def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Return verdicts and fills as one history, newest first."""
-    rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
-    return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
-
-
-def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
-    side = ""
-    if isinstance(verdict, Denied):
-        # Its figures stand in its words; `w` shows all of them.
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
-    elif isinstance(verdict, Withdraw):
-        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
-    else:
-        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
-        only = " reduce-only" if order.reduce_only else ""
-        until = f"block {order.good_til_block}"
-        if order.good_til_block_time:
-            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
-        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
-    kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
-
-
 def _event(row: TapeRow) -> _Cell:
     """Return the word of an event: of what the guard did, which way."""
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
+
+
+_EVENT_COLUMNS: Final = (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 12, _event, 0, True),
+    _Column("", 4, lambda row: (row.id, "key"), 0, True),
+    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
+)
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
+                      "nothing has happened yet", history=True)  # fmt: skip
+
+# === Orders ===
+# Every order as it stands, and what was refused before it became one: what of it was filled, at
+# which price and cost, and in words why the rest was not. What an order's state means is the
+# layers'; here it gets a colour.
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -2159,18 +2203,189 @@ def _results(snapshot: Snapshot, width: int) -> list[_Row]:
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are shown alike.
-_EVENT_COLUMNS: Final = (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 12, _event, 0, True),
-    _Column("", 4, lambda row: (row.id, "key"), 0, True),
-    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 0, lambda row: (row.text, ""), 0, True),
-)
-_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results, history=True)  # fmt: skip
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet", history=True)  # fmt: skip
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
+    """Return open orders first, then what ended or was refused, each the newest first."""
+    markets = {row.ticker: row.market for row in snapshot.markets}
+    answered = {row.verdict for row in snapshot.orders}
+    rows = [*snapshot.orders]
+    for verdict in snapshot.verdicts:
+        if isinstance(verdict, Denied):
+            rows.append(_refused_row(verdict))
+        elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
+            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+    return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
+
+
+def _unanswered_row(
+    verdict: Approved | Reduce | Bracket, market: PerpetualMarket | None
+) -> OrderRow:
+    """Make a row of what was let go, and of which nothing was reported yet."""
+    order, by = verdict.order, "guard"
+    if not isinstance(verdict, Reduce):
+        by = verdict.decision.id if isinstance(verdict, Approved) else verdict.decision
+    size = price = None
+    if market is not None:
+        size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
+    return OrderRow(
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
+        verdict=verdict.id,
+    )  # fmt: skip
+
+
+def _refused_row(denied: Denied) -> OrderRow:
+    """Make a row of what never became an order: its figures stand in its words."""
+    by = "guard" if denied.decision is None else denied.decision.id
+    why = sign_text(f"{denied.reason}: {denied.why}")
+    return OrderRow(
+        id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
+        verdict=denied.id, by=by,
+    )  # fmt: skip
+
+
+_ORDER_STYLES: Final = {
+    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
+    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
+}  # fmt: skip
+
+
+def _order_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def grid(row: OrderRow) -> tuple[int, int]:
+        return digits.get(row.ticker, _grid(None))
+
+    def price(term: str, rank: int, finer: int = 0) -> _Column:
+        def cell(row: OrderRow) -> _Cell:
+            value = getattr(row, term)
+            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+
+        return _Column(term, 10, cell, rank)
+
+    def size(row: OrderRow) -> _Cell:
+        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 4, lambda row: _state(row.side), 0, True),
+        _Column("size", 9, size, 2),
+        _Column("state", 13, _order_state, 0, True),
+        _Column("filled", 7, _filled_part, 1),
+        price("average", 3, 1),
+        price("price", 5)._replace(term="limit"),
+        price("trigger", 12),
+        _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
+        _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
+        _Column("age", 7, lambda row: (
+            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            value=attrgetter("age_s")),
+        _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
+        _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
+    ]  # fmt: skip
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    word, style = _state(order.status)
+    return word, style or _ORDER_STYLES.get(order.status, "")
+
+
+def _filled_part(row: OrderRow) -> _Cell:
+    if row.status == "denied":
+        return "", ""
+    return _percent(row.filled / row.size if row.size else None, 0), "" if row.filled else "dim"
+
+
+def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> list[_Row]:
+    """Draw the fills of one order, and the verdict that let it go or refused it."""
+    if height < 3:
+        return []
+    digits = next(
+        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
+    )
+    title = [
+        (f"{row.id} ", "bold"),
+        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
+    ]
+    verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
+    why = (
+        []
+        if verdict is None
+        else _step("verdict", *([(x, "")] for x in _folded(sign_text(verdict.why), width - 10)))
+    )
+    fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
+    together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
+    rows = _step("fills", *together, *fills) if fills else []
+    return [[], title, *_squeezed([(why, 1 if why else 0), (rows, min(len(rows), 2))], height - 2)]
+
+
+_ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
+                        foot=lambda snapshot, row, width, height: _order_foot(
+                            snapshot, row, width, height) if height > 5 else [], part=2,
+                        gap=1)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -2194,7 +2409,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
         _Column("off best", 11, off_best, 2),
-        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
     ], width, 2)  # fmt: skip
@@ -2260,7 +2475,8 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
     ]
     room = height - 2 - len(tail)
     inputs = _input_rows(decision, by, width)[: max(room, 0)]
-    return [[], title, *inputs, *tail][:height]
+    ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
+    return [[], title, *inputs, *tail, *ranking][:height]
 
 
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
@@ -2310,6 +2526,20 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
     return rows
 
 
+def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    rows: list[_Row] = []
+    for place, row in enumerate(look.markets if look is not None else (), 1):
+        own = row.ticker == ticker
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (stands, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
 _STRATEGIES: Final = _Table(
     "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
@@ -2319,8 +2549,6 @@ _STRATEGIES: Final = _Table(
 # One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
 # fills, each with its time and frame. Every figure that a result was computed from stands beside
 # it, so that a person can work it out again; the results themselves are the layers'.
-
-_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
 
 
 def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
@@ -2347,7 +2575,7 @@ def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
         (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
-        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+        (_ranking_rows(walk.look, walk.decision.ticker, width), 1), (_reason_rows(walk, width), 1),
     ]  # fmt: skip
 
 
@@ -2359,32 +2587,6 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
         (_fill_rows(walk, digits, width), 1),
     ]  # fmt: skip
-
-
-def _squeezed(steps: _Steps, height: int) -> list[_Row]:
-    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
-    rows = [list(step) for step, _ in steps]
-    while sum(map(len, rows)) > height:  # integers
-        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
-        if max(spare, default=0) <= 0:
-            break
-        rows[spare.index(max(spare))].pop()
-    return [row for step in rows for row in step][:height]
-
-
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
-def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
-    """Put a step's name before its first row, and as much room before the others."""
-    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
 
 
 def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
@@ -2500,23 +2702,6 @@ def _got(ranked: Ranked) -> _Cell:
     return f"has {has}, gets {gets}, all that it wants", ""
 
 
-def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
-    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
-    if walk.look is None:
-        return []
-    rows: list[_Row] = []
-    for place, row in enumerate(walk.look.markets, 1):
-        own = row.ticker == walk.decision.ticker
-        mark = "●" if own else " "
-        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
-        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
-        rows.append([
-            (place_of, "bold" if own else ""),
-            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
-        ])  # fmt: skip
-    return _step("ranking", *rows) if rows else []
-
-
 def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
     lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
     return _step("reasons", *([(line, "")] for line in lines)) if lines else []
@@ -2542,6 +2727,16 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     return _step("verdict", head, *words, *figures)
 
 
+IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+
+
+def counts_in_flight(verdict: Any) -> bool:
+    """Return whether the free collateral in a verdict's words is another than in its margin."""
+    if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
+        return False
+    return usdc_text(verdict.before.free_collateral) not in verdict.why
+
+
 _MARGIN_TERMS: Final = (
     "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
 )  # fmt: skip
@@ -2565,6 +2760,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    if counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 
@@ -2606,10 +2803,6 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("order", *rows) if rows else _step("order", [("none", "dim")])
 
 
-def _order_state(order: OrderRow) -> _Cell:
-    return _state(order.status, "watch" if order.why else "")
-
-
 def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
     """Draw each fill beside mid, and what all of them came to."""
     fills = [fill for order in walk.orders for fill in order.fills]
@@ -2617,39 +2810,6 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
-
-
-def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
-    average = _figure(paid / size if size else None, digits[0] + 1)
-    return [
-        (f"{_figure(size, digits[1])} at {average}", "bold"),
-        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
-    ]  # fmt: skip
-
-
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
-def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
-    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
-    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
-    return _chunks([
-        (0, [(at, "")]), (1, fee),
-        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
-        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
-    ], width, " ")  # fmt: skip
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -2675,6 +2835,27 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+
+def _decision_foot(snapshot: Snapshot, row: Decision, width: int, height: int) -> list[_Row]:
+    """Walk through a decision where its panel is shown alone."""
+    walk = next((walk for walk in snapshot.walk.rows if walk.id == row.id), None)
+    # In less room than that the list says more.
+    return [] if walk is None or height < 8 else _walk_rows(snapshot, walk, width, height)
+
+
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+            0, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+), "no decision yet", below=lambda row: " · ".join(row.reasons), foot=_decision_foot,
+    history=True)  # fmt: skip
+
 # === Performance ===
 # What the trades came to, one by one and together, how large they were and how long they lasted,
 # and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
@@ -2685,12 +2866,12 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw what trading came to; what nobody counted is unknown."""
     part = snapshot.performance
     did, trades = part.performance, part.trades
-    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
-    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
-        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
-        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    rows = (
+        _counted_rows(part, width) if did is None
+        else _performance_rows(did, snapshot.equity, width)
+    )  # fmt: skip
+    if did is None:
+        rows.insert(1, _fall_row(snapshot.equity, width))
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -2698,19 +2879,29 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     return [*rows, []]
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
+def _fall_row(equity: EquityPart, width: int) -> _Row:
+    """Draw the deepest fall of the run, as its curve has it by the second."""
+    fall, share = equity.deepest, equity.deepest_share
+    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
+
+
+def _performance_rows(did: Performance, equity: EquityPart, width: int) -> list[_Row]:
     """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    # The account's own points are an hour apart; before the second, the run's are there.
+    fell = [
+        ("max_drawdown", _figure(-(_usdc(did.max_drawdown) or 0.0), sign=True, unit=" USDC")),
+        ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)),
+        ("drawdown_ns", _figure(did.drawdown_ns / 3.6e12, 1, unit=" h")),
+    ]
+    fall = _fall_row(equity, width) if did.max_drawdown_ratio is None else _pairs(width, *fell)
     return [
         _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
                ("profit_factor", _figure(did.profit_factor)),
                ("average_win", _figure(_usdc(did.average_win), sign=True)),
                ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
-        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        fall,
         _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
                ("annual", "from 24 hourly returns on")),
         _pairs(width, ("exposure", _percent(did.exposure)),
@@ -2786,36 +2977,47 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
-def _less(cost: float | None) -> float | None:
-    """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
-
-
 def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
     """Draw the distribution of the profits, each market's, and what fills cost."""
     part = snapshot.performance
     if part.trades is None or height < 3:
         return []
     markets = _market_trade_rows(part.trades, width)
+    fills = _executed_rows(snapshot, min(width, 82))
     if width < 112:
         steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
-                         (markets, 0)]  # fmt: skip
+                         (markets, 0), (fills, 0)]  # fmt: skip
         return [[], *_squeezed(steps, height - 1)]
     half = 84
     right = _bar_rows(part.trades, width - half)
-    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    left = _squeezed(
+        [(_cost_rows(part, half), 2), ([[], *markets], 0), ([[], *fills], 0)], height - 1
+    )
     return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _executed_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """List the newest fills beside mid."""
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    rows: list[_Row] = [[("NEWEST FILLS", "dim")]] if snapshot.performance.executions else []
+    for fill in snapshot.performance.executions:
+        head: _Row = [
+            (f"{_clock(fill.at)} ", "dim"), (f"{fill.ticker[:9]:<10}", "bold"),
+            (f"{wording(fill.side):<5}", _STATES.get(fill.side, "")),
+        ]  # fmt: skip
+        rows.append([*head, *_fill_row(fill, digits.get(fill.ticker, _grid(None)), width - 24)])
+    return rows
 
 
 def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
     """Draw how many trades came to how much."""
     most = max((count for *_, count in trades.bars), default=0) or 1
-    room = max(min(width - 30, 40), 4)
+    room = max(min(width - 19, 40), 4)
     rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
     for low, high, count in trades.bars:
         bar = _gauge(count / most, room).rstrip("░ ")
         digits = 2 if abs(high - low) < 1 else 0
-        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        scale = f"from {_figure(low, digits):>8} "
         style = "down" if high <= 0 else "up"
         rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
     return rows
@@ -2862,7 +3064,8 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+                value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
     ]  # fmt: skip
@@ -2890,11 +3093,13 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
     extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(_performance_rows(venue.performance, width) if venue.performance else []),
-        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *(_performance_rows(venue.performance, snapshot.equity, width)
+          if venue.performance else []),
+        _pairs(width, ("fee rates", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
         *([_pairs(width, *extras)] if extras else []),
         _named("refusals", refused, "watch" if venue.refusals else ""),
-        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), sign=True, unit=" USDC")),
+               ("owed", owed)),
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
@@ -2905,9 +3110,9 @@ _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
         _TICKER,
-        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("filled, USDC", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("confirmed", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("not confirmed", 13, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
@@ -3415,7 +3620,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
     now = f"{_figure(speed.throughput[-1] if speed.throughput else None, 0)} f/s "
     largest = max((us for _, us in speed.latency_us), default=0.0) or 1.0
     rows: list[_Row] = [
-        [(now, "bold"), (_spark(speed.throughput, width - 14), "accent")],
+        [
+            (now, "bold"),
+            *_history_row(speed.throughput, width - 14, lambda rate: f"{_figure(rate, 0)}"),
+        ],
         _pairs(width, ("draw_ms", _figure(speed.draw_ms, 2, unit=" ms"))),
         [("a frame takes, from its arrival to its last order", "dim")],
     ]
@@ -3517,83 +3725,101 @@ def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
 def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
     digits, size_digits = _grid(part.market)
-    known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
+    known = _sound_candles(part.rows[-width:])
     if not known or height < 2:
         return [[("no candle that can be drawn", "dim")]] if not known else []
     below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
-    partial = any(row.state == "partial" for row in known)
+    partial = any(one.row.state == "partial" for one in known)
     tall = max(height - below - 1 - partial, 1)
-    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
-    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = min(one.low for one in shown), max(one.high for one in shown)
     low, high = _reach_of((low, high), marks, 0.0, (None, None))
-    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
-    cells = _sticks(shown, plane, step)
-    _strike(cells, marks, plane, "")
-    _mark_fills(cells, part, shown, plane, step)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    canvas = _sticks(shown, plane, step)
+    _strike(canvas, marks, plane, "")
+    _mark_fills(canvas, part, shown, plane, step)
+    rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
-        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
         rows.append([(signs, "watch"), (" ? partial", "watch")])
-    since = shown[0].started_at
+    since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
 
-def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+class _Candle(NamedTuple):
+    """A candle that can be drawn, with its outermost prices."""
+
+    row: CandleRow
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+def _sound_candles(rows: Iterable[CandleRow]) -> list[_Candle]:
+    """Return the candles whose prices are prices."""
+    known = (_Candle(row, *row.prices) for row in rows)
+    return [
+        one for one in known
+        if one.low > 0 and one.high < 1e15 and one.open == one.open and one.close == one.close
+    ]  # fmt: skip
+
+
+def _shown_candles(known: Sequence[_Candle], room: int) -> tuple[Sequence[_Candle], int]:
     """Return the newest candles that fit, and how many columns each has."""
     step = next((step for step in (4, 2) if step * len(known) <= room), 1)
     return known[-max(room // step, 1) :], step
 
 
-def _span_of(shown: Sequence[CandleRow]) -> int:
+def _span_of(shown: Sequence[_Candle]) -> int:
     """Return how much time so many candles stand for, ns, less one."""
-    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    first = shown[0].row.started_at
+    each = shown[1].row.started_at - first if len(shown) > 1 else 60 * 10**9
     return max(each * len(shown) - 1, 0)
 
 
-def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
-    """Return the cells of candles, each `step` columns wide, a gap among them."""
-    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+def _sticks(shown: Sequence[_Candle], plane: _Plane, step: int) -> _Canvas:
+    """Draw candles, each `step` columns wide, a gap among them."""
+    canvas, ceiling = _Canvas.blank(plane), plane.high
     scale = (2 * plane.tall - 1) / (plane.high - plane.low)
-    for place, row in enumerate(shown):
-        style, column = _candle_style(row), place * step
-        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
-        first, last = min(opened, close), max(opened, close)
-        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
-            halves = [
-                2 if first <= half <= last else 1 if high <= half <= low else 0
-                for half in (2 * n, 2 * n + 1)
-            ]
-            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
-            line = cells[n]
-            if step == 4:
-                line[column] = line[column + 2] = (body, style)
-                column_of_wick = column + 1
-            else:
-                column_of_wick = column
-            sign = body if body != " " else _STICKS[halves[0], halves[1]]
-            line[column_of_wick] = (sign, style)
-    return cells
+    for place, one in enumerate(shown):
+        style, column = _candle_style(one.row), place * step + step // 4
+        opened, close = round((ceiling - one.open) * scale), round((ceiling - one.close) * scale)
+        high, low = round((ceiling - one.high) * scale), round((ceiling - one.low) * scale)
+        first, last = (opened, close) if opened < close else (close, opened)
+        for line in range(high // 2, low // 2 + 1):
+            half = 2 * line
+            upper = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            half += 1
+            lower = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            sign, signs = _STICKS[upper, lower], canvas.signs[line]
+            if step == 4 and (upper == 2 or lower == 2):
+                sign = _BODIES[upper == 2, lower == 2]
+                signs[column - 1] = signs[column + 1] = sign
+            signs[column] = sign
+            canvas.styles[line][place * step : (place + 1) * step] = [style] * step
+    return canvas
 
 
 _BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
 
 
 def _mark_fills(
-    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+    canvas: _Canvas, part: CandlesPart, shown: Sequence[_Candle], plane: _Plane, step: int
 ) -> None:
     """Mark our fills at their time and price: hollow what left a position."""
-    since, span = shown[0].started_at, _span_of(shown)
+    since, span = shown[0].row.started_at, _span_of(shown)
     for fill in part.fills:
         if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
             continue
-        column = _column(fill.at, since, since + span, plane.wide)
+        column, row = _column(fill.at, since, since + span, plane.wide), plane.row(fill.price)
         column -= column % step - step // 4  # in the middle of its candle
-        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
-        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+        canvas.signs[row][column] = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        canvas.styles[row][column] = "up" if fill.side == "BUY" else "down"
 
 
 _FILL_SIGNS: Final = {
@@ -3602,10 +3828,10 @@ _FILL_SIGNS: Final = {
 
 
 def _volumes(
-    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+    shown: Sequence[_Candle], step: int, high: int, room: int, size_digits: int
 ) -> list[_Row]:
     """Draw volumes as bars of so many rows, the greatest named at the right."""
-    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    sizes = [one.row.volume if 0 < one.row.volume < 1e15 else 0.0 for one in shown]
     most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
     for n in range(high - 1, -1, -1):
@@ -4030,7 +4256,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
-    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
 
@@ -4243,7 +4469,8 @@ def _acts_at(snapshot: Snapshot) -> float | None:
 def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
-    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    label = " watched: nothing acts" if safety.advice else " no guard"
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4260,6 +4487,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.append([("unknown ", "dim"), (words, "watch")])
     if why := _stop(snapshot.gate)[1]:
         rows.append([("gate ", "dim"), (why, "watch")])
+    if safety.advice:
+        return [*rows, [("advice ", "dim"), _next_rung(snapshot)]]
     acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
@@ -4317,7 +4546,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
         return "none: no position is held", ""
     if watch is None:
         return _UNKNOWN, "dim"
-    if safety.act_below is None:
+    if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
     if not plan.rungs:
@@ -4418,24 +4647,21 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 7),
-        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 8),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
         _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
                 value=attrgetter("row.unrealized_pnl")),
         _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
         _Column("distance", 8, _away, value=attrgetter("away")),
-        _Column("", 10, _away_bar, 5),
+        _Column("", 10, _away_bar, 6),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
         _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
         _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
     ]  # fmt: skip
 
-
-_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
-                           "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
@@ -4561,24 +4787,26 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
 
 def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     """Draw the distance up to four times that at which the guard acts; beyond is the top."""
-    part, act = snapshot.equity, snapshot.safety.act_below
-    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    part, watch = snapshot.equity, snapshot.watch
+    act, rows = part.act_below, watch.triggers if watch is not None else ()
+    level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
+    top = 400 * max(level or _ACT, _ACT)
     away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
-    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
-    level = _acts_at(snapshot)
+    # A line, no area: what would be red at its foot is no danger while the line is far above it.
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
-    """List the newest points with their frames, newest first."""
+    """List the newest points at which anything changed, with their frames, newest first."""
     columns, room = _fitting([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
@@ -4589,11 +4817,22 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
     ], width, 1)  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = islice(_changes(part), max(height - 1, 0))
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
+def _changes(part: EquityPart) -> Iterator[int]:
+    """Yield the points that differ from the one before, newest first."""
     count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
                           part.distance, part.leverage)))  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = range(count - 1, max(count - height, -1), -1)
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    for n in range(count - 1, -1, -1):
+        if (
+            not n
+            or part.equity[n] != part.equity[n - 1]
+            or part.distance[n] != part.distance[n - 1]
+        ):
+            yield n
 
 
 # === Accounts ===
@@ -4833,6 +5072,17 @@ _MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_col
                         "no open position is known", "ticker", above=_required_rows,
                         foot=_formula_rows, part=4)  # fmt: skip
 
+
+def _held_foot(snapshot: Snapshot, held: _PositionRow, width: int, height: int) -> list[_Row]:
+    """Draw what a position requires and where its price comes from, where it is shown alone."""
+    row = next((row for row in snapshot.margins if row.ticker == held.ticker), None)
+    return [] if row is None or height < 6 else _formula_rows(snapshot, row, width, height)
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
+                           "no open position is known", "ticker",
+                           foot=_held_foot)  # fmt: skip
+
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
 # out. Draws the plan that the guard would fire, and plans nothing.
@@ -4874,6 +5124,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
+    guard = "none, this is advice" if safety.advice else guard
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
@@ -5262,6 +5513,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -5428,7 +5680,7 @@ _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (230, 64, (
-        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _Band(10, 16, 1, (("safety", 0.4), ("equity", 0.31), ("flight", 0.29))),
         _BOTH,
         _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
         _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
@@ -5436,7 +5688,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _TAPES,
     )),
     (170, 50, (
-        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
         _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
@@ -5724,11 +5976,18 @@ def _stacked(
     below = ("timeline", "footer") if timed else ("footer",)
     inside = max(height - len(above) - len(below), 0)
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
     first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *bands, *last]
+    return [*first, *inner, *last]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
+
+
+def _instead(name: str, snapshot: Snapshot) -> str:
+    """Return which panel stands in a place: accounts that are watched decide nothing."""
+    watched = snapshot.accounts and snapshot.safety.advice
+    return "accounts" if name == "decisions" and watched else name
 
 
 class _Reader:

@@ -96,7 +96,9 @@ class Shown:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin
             self.distances.append((self._data.at, margin.distance))
-            if not self._risk.account.trouble:
+            account = self._risk.account
+            # A balance may be reported before its cause: until then nothing is won or lost by it.
+            if not (account.trouble or account.unexplained):
                 self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
 
     def learn(self, update: AccountUpdate) -> None:

@@ -206,7 +206,7 @@ def _rate(view: MarketView) -> FundingRow:
 
 
 # The parts that have another name than their panel.
-_FIELDS: Final = {"margin": "margins"}
+_FIELDS: Final = {"margin": "margins", "positions": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
 _OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {"link": link_of, "health": health_of}
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
@@ -216,6 +216,8 @@ _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
+    "decisions": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
     "margin": lambda bot, _: margins(bot),
+    "positions": lambda bot, _: margins(bot),
 }
