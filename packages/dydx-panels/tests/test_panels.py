@@ -1021,7 +1021,8 @@ def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
 
     assert "value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)" in text
     assert "= 100 * 3**2 / (3**2 + 4**2) = 36.0000" in text
-    assert "so far least 10  p10 14  median 51  p90 86  greatest 90  of 340 values" in text
+    assert "so far  least 10  p10 14  median 51  p90 86  greatest 90  0 " in text
+    assert "100  of 340 values" in text
     assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
 
 

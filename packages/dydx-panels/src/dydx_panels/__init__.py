@@ -2121,13 +2121,14 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -4039,7 +4040,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def way_of(bot: Bot, *, whole: bool = True) -> WayPart:
 
 def _stages(journey: Journey) -> Iterator[WayStage]:
     """Yield what the frame was to each layer that it reached, the wire first."""
-    yield WayStage(stage="wire", texts=(("", journey.frame.text[:_TEXT]),))
+    yield WayStage(stage="wire", texts=(("", _wire(journey.frame.text)),))
     took, texts = journey.took(), _texts(journey)
     for stage in STAGES:
         changes = tuple(_changes(journey, _FACTS.get(stage, "")))
@@ -95,6 +95,12 @@ def _add(texts: dict[str, list[tuple[str, str]]], entry: JournalEntry, when: str
     stage = _MADE_BY.get(entry.kind)
     if stage is not None:
         texts.setdefault(stage, []).append((entry.id, f"{when}{entry.ticker} {entry.words}"))
+
+
+def _wire(text: str) -> str:
+    """Return a text from its contents on: all begin alike."""
+    start = max(text.find('"contents"', 0, 400), 0)
+    return ("…" if start else "") + text[start : start + _TEXT]
 
 
 def _decoded(parts: Any) -> str:
