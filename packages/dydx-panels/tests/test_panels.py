@@ -1151,3 +1151,13 @@ def test_what_stands_beside_a_long_row_is_not_pushed_away(full: Snapshot, width:
 
     assert {width} == {cell_len(line) for line in lines}
     assert "oldest of all markets" in lines[1]
+
+
+def test_a_book_alone_has_what_stands_within_some_distances(full: Snapshot) -> None:
+    """Beside its ladder, which is as wide as there is room for."""
+    book = replace(full.book, depths=full.prices.depths)
+    text = drawn("book", replace(full, book=book), View(panel="book"), 120, 30)
+
+    assert re.search(r"10 bp +40,100 +20,050 .*\+33 %", text)
+    assert "last trades" in text
+    assert "WITHIN" not in drawn("book", full, View(panel="book"), 120, 30)
