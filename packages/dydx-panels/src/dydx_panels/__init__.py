@@ -289,7 +289,10 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's book, best level first, with its newest trades."""
+    """One market's book, best level first, with its newest trades.
+
+    `depths` are what stands within some distances of the mid price, where the panel is alone.
+    """
 
     ticker: str = ""
     market: PerpetualMarket | None = None
@@ -301,6 +304,7 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     crossed: int = 0
     seq: int = 0
     trades: tuple[Trade, ...] = ()
+    depths: tuple[Depth, ...] = ()
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -513,6 +517,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -584,8 +589,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -604,6 +610,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -642,11 +649,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -2131,13 +2140,14 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -3191,6 +3201,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3334,6 +3345,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3493,7 +3505,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (
@@ -3507,12 +3520,29 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
+    ladder = width // 2 if book.depths and width >= 110 else ladder  # alone there is room
     rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
@@ -3522,6 +3552,8 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
         side, style = _state(trade.side)
         trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
                        (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    if book.depths:
+        trades = [*_rows_under(_DEPTH_COLUMNS, book.depths, width - ladder - 3), [], *trades]
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -4062,24 +4094,8 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _lean(depth: Depth | None, width: int) -> _Cell:
-    """Draw which side of a book is heavier: bids from the left."""
-    lean = None if depth is None else depth.imbalance
-    if lean is None or not math.isfinite(lean):
-        return _UNKNOWN, "dim"
-    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
-
-
-_DEPTH_COLUMNS: Final = (
-    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
-    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
-    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
-    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
-)
 
 
 def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -5452,18 +5468,23 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(_part_of(part.seen) * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(_part_of(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    here = min(int(_part_of(part.now) * room), room - 1)
+    here = _at_share(part.now, room)
     cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
