@@ -736,6 +736,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     seq: int
     ticker: str = ""
+    market: PerpetualMarket | None = None
     side: str = ""
     size: float | None = None
     filled: float = 0.0
@@ -2141,14 +2142,15 @@ def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
 
 def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
     """Return open orders first, then what ended or was refused, each the newest first."""
-    markets = {row.ticker: row.market for row in snapshot.markets}
     answered = {row.verdict for row in snapshot.orders}
     rows = [*snapshot.orders]
     for verdict in snapshot.verdicts:
         if isinstance(verdict, Denied):
             rows.append(_refused_row(verdict))
         elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
-            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+            # Markets change with every price: they are read where it cannot be helped.
+            found = (row.market for row in snapshot.markets if row.ticker == verdict.order.ticker)
+            rows.append(_unanswered_row(verdict, next(found, None)))
     return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
 
 
@@ -2163,7 +2165,8 @@ def _unanswered_row(
     if market is not None:
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
-        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, market=market,
+        side=order.side,
         size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
         verdict=verdict.id,
     )  # fmt: skip
@@ -2186,20 +2189,15 @@ _ORDER_STYLES: Final = {
 
 
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-
-    def grid(row: OrderRow) -> tuple[int, int]:
-        return digits.get(row.ticker, _grid(None))
-
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
             value = getattr(row, term)
-            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+            return ("" if value is None else _figure(value, _grid(row.market)[0] + finer)), ""
 
         return _Column(term, 10, cell, rank)
 
     def size(row: OrderRow) -> _Cell:
-        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+        return ("" if row.status == "denied" else _figure(row.size, _grid(row.market)[1])), ""
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
@@ -2237,9 +2235,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     """Draw the fills of one order, and the verdict that let it go or refused it."""
     if height < 3:
         return []
-    digits = next(
-        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
-    )
+    digits = _grid(row.market)
     title = [
         (f"{row.id} ", "bold"),
         (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),

@@ -69,7 +69,7 @@ def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
         size = float(market.size(sent.quantums))
     verdict = bot.journal.find(order.verdict)
     return OrderRow(
-        id=order.id, at=order.since, seq=order.seq, ticker=_ticker(order), size=size,
+        id=order.id, at=order.since, seq=order.seq, ticker=_ticker(order), size=size, market=market,
         side=sent.side if sent is not None else row.side or "" if row is not None else "",
         filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
         average=None if order.average is None else float(order.average), fee=order.fee,
