@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from bot.config.environment import EnvironmentSettings
 from bot.progress import Progress
 from dydx_conn import (
     ConnError,
@@ -134,6 +133,9 @@ def read_job(arguments: Sequence[str]) -> RecordJob:
     # What the recorder passes to the process of its client.
     parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    # tools/replay.py, which stands on this file, chooses no network.
+    from bot.config.environment import EnvironmentSettings
+
     chosen = EnvironmentSettings(
         network=options.network, rest=options.rest or "", ws=options.ws or ""
     )

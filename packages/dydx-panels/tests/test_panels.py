@@ -496,6 +496,7 @@ def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
         "quality",
         "signals",
         "way",
+        "health",
     }:
         text = drawn(name, everything(full), width=300, height=60)
 
@@ -777,7 +778,7 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 26).text
+    text = dashboard(full, View(help=True), 80, 30).text
     live = replace(full, header=replace(full.header, speed=None))
 
     assert "+ -        play faster, slower" in text
@@ -1113,3 +1114,39 @@ def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
 def test_an_unknown_connection_is_none() -> None:
     """Before the first frame nothing is live."""
     assert "no connection since" in drawn("link", Snapshot(), View(panel="link"), 80, 10)
+
+
+# === Health ===
+
+
+def test_what_is_not_well_is_named_in_the_title(full: Snapshot) -> None:
+    """Each thing that a run needs has a sign, a word and its reason."""
+    text = drawn("health", full, View(panel="health"), 120, 40)
+
+    assert "Health connection, trading, database" in text
+    assert "▲ trading    halted: flash crash (by ann)" in text
+    assert "48,210 written · 12 waiting · 340 in a file · 1 lost" in text
+    assert "● account    well" in text
+    assert "policy.act_below 0.08  bot.yaml:4" in text
+    assert re.search(r"trades +never +LINK-USD", text)
+
+
+def test_a_run_that_is_well_says_so(full: Snapshot) -> None:
+    """And one that nobody has looked at says nothing."""
+    rows = tuple(replace(row, state="good") for row in full.health.rows)
+    well = replace(full, health=replace(full.health, rows=rows, settings=()))
+
+    assert "Health all is well" in drawn("health", well, View(panel="health"), 120, 40)
+    assert "all is as the profile has it" in drawn("health", well, View(panel="health"), 120, 40)
+    assert "not known until" in drawn("health", Snapshot(), View(panel="health"), 80, 12)
+
+
+@pytest.mark.parametrize("width", range(160, 260, 17))
+def test_what_stands_beside_a_long_row_is_not_pushed_away(full: Snapshot, width: int) -> None:
+    """The left column is cut where the right one begins."""
+    rows = tuple(replace(row, words="words " * 90) for row in full.health.rows)
+    shown = replace(full, health=replace(full.health, rows=rows))
+    lines = drawn("health", shown, View(panel="health"), width, 40).split("\n")
+
+    assert {width} == {cell_len(line) for line in lines}
+    assert "oldest of all markets" in lines[1]

@@ -6924,7 +6924,6 @@ class _Poller(threading.Thread):
         self._wanted: asyncio.PriorityQueue[tuple[int, Key]] = asyncio.PriorityQueue()
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
-        self._put = partial(inbox.put, link="rest")
         self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()

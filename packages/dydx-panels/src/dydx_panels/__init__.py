@@ -23,6 +23,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Health: what the program needs, takes and writes, and by which settings it runs.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -55,12 +56,12 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HeldCosts", "LayerRow", "LimitRow",
-    "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow",
-    "PricesPart", "QualityPart", "QualityRow", "RestRow", "ResultPart", "SafetyPart",
-    "ScoreHistory", "Snapshot", "SpeedPart", "StrategiesPart", "StrategyRow", "TapeRow",
-    "TargetRow", "TimelinePart", "TurnRow", "VenuePart", "View", "WalkPart", "WalkRow", "WayChange",
-    "WayPart", "WayStage", "WirePart", "Witnessed",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "HeldCosts",
+    "LayerRow", "LimitRow", "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow",
+    "PerformancePart", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "RestRow",
+    "ResultPart", "SafetyPart", "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
+    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
+    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
@@ -79,16 +80,18 @@ __all__ = [
 import contextlib
 import io
 import math
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import groupby, zip_longest
+from itertools import groupby, islice, pairwise, zip_longest
 from operator import attrgetter
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -196,7 +199,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
     that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
     prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
-    only what was known last.
+    only what was known last. `advice`: nothing here acts, and the way out is what could be done.
     """
 
     margin: MarginFigures | None = None
@@ -207,6 +210,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
+    advice: bool = False
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -224,7 +228,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
-    far it is below it now, with their shares.
+    far it is below it now, with their shares, all as of the last point; `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -244,6 +248,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     depth_share: float | None = None
     deepest: float | None = None
     deepest_share: float | None = None
+    act_below: float | None = None
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,12 +304,14 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far one market's data can be believed: troubles, and ages in seconds by source.
 
-    `why` stands against it; `known` is the share of time in which it could be traded, and
-    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    `complete` is the share of its sources that there is anything of. `why` stands against it;
+    `known` is the share of time in which it could be traded, and `lag_p99_ms` from the venue's
+    stamp of a trade to its receipt.
     """
 
     ticker: str
     why: str = ""
+    complete: float | None = None
     known: float | None = None
     messages_s: float | None = None
     expected_s: float | None = None
@@ -553,6 +560,54 @@ class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitRow, ...] = ()
     feeds: tuple[FeedRow, ...] = ()
     errors: tuple[tuple[str, str, int], ...] = ()
+
+
+class HealthRow(msgspec.Struct, frozen=True):
+    """One thing that a run needs: whether it is good, to be watched or a danger, and why."""
+
+    what: str
+    state: str
+    words: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting that is not as it usually is, with where it comes from."""
+
+    path: str
+    value: str
+    origin: str = ""
+
+
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the program itself does: what it needs, how long it runs, what it takes, its settings.
+
+    `undrawn` are pictures that were left out because one before them took too long, `ages` what
+    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    """
+
+    rows: tuple[HealthRow, ...] = ()
+    uptime_s: float | None = None
+    carried: str = ""
+    cpu_share: float | None = None
+    cpu_s: float | None = None
+    memory_mb: float | None = None
+    peak_mb: float | None = None
+    threads: int | None = None
+    disk_free_gb: float | None = None
+    disk: str = ""
+    frames: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    drawn: int = 0
+    undrawn: int = 0
+    draw_ms: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, str, float | None], ...] = ()
+    profile: str = ""
+    strategy: str = ""
+    file: str = ""
+    config_hash: str = ""
+    settings: tuple[SettingRow, ...] = ()
 
 
 class WayChange(msgspec.Struct, frozen=True):
@@ -892,6 +947,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
     link: LinkPart = LinkPart()
+    health: HealthPart = HealthPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -986,7 +1042,7 @@ _WORDS: Final = {
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
-    "backing_off": "reconnecting", "stale": "silent",
+    "link backing_off": "reconnecting", "link stale": "silent",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1020,16 +1076,22 @@ def _state(term: str, style: str = "") -> tuple[str, str]:
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
-    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none."""
+    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none.
+
+    Without `dots` charts are drawn in half blocks.
+    """
 
     unicode: bool = True
     colours: str = "truecolor"
+    dots: bool = True
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
         """Honour NO_COLOR and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
+        # The console of Linux itself has a font of 512 letters, and no dots among them.
+        dots = os.environ.get("TERM") != "linux"
+        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1064,6 +1126,9 @@ _ASCII.update(
                                  + min((dots & 0xE4).bit_count(), 2)])
     for dots in range(256)
 )  # fmt: skip
+_HALVES: Final = {
+    0x2800 + dots: " ▄▀█"[2 * bool(dots & 0x1B) + bool(dots & 0xE4)] for dots in range(256)
+}
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
@@ -1086,7 +1151,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     base = "select" if row[:1] == [_MARK] else ""
     for text, name in row:
         if not text.isascii() or not text.isprintable():
-            text = _drawable(text, theme.unicode)
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
         size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
@@ -1201,6 +1266,18 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _history_row(
+    values: Sequence[float], width: int, write: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """Draw a history with its least and its greatest value, where there is room for them."""
+    known = [value for value in values[-max(width, 1) :] if math.isfinite(value)]
+    scale = f" {write(min(known))} to {write(max(known))}" if known else ""
+    room = width - len(scale)
+    if room < 20 or not known:
+        return [(_spark(values, width), "accent")]
+    return [(_spark(values, room), "accent"), (scale, "dim")]
 
 
 def _trend(value: float | Decimal | None) -> tuple[str, str]:
@@ -1531,8 +1608,22 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(_cells(text) for text, _ in row)  # integers
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -1614,8 +1705,24 @@ class _Plane(NamedTuple):
         return self.low <= value <= self.high
 
 
-_Cells = list[list[_Cell]]
-_EMPTY: Final = (" ", "")
+class _Canvas(NamedTuple):
+    """The letters of a chart and their styles, row by row."""
+
+    signs: list[list[str]]
+    styles: list[list[str]]
+
+    @classmethod
+    def blank(cls, plane: _Plane) -> Self:
+        """Return an empty one."""
+        rows = range(plane.tall)
+        return cls([[" "] * plane.wide for _ in rows], [[""] * plane.wide for _ in rows])
+
+    def rows(self, labels: Sequence[_Row]) -> list[_Row]:
+        """Return the rows, each with what stands right of it."""
+        lines = zip(self.signs, self.styles, labels, strict=True)
+        return [[*_runs(signs, styles), *label] for signs, styles, label in lines]
+
+
 # The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
 _HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _RUNS: Final = [
@@ -1634,20 +1741,32 @@ def _line_chart(
 
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
-    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    lines = [_cleaned(line) for line in lines]
+    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
     tall = height - 1 if height >= 4 else height
-    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    last = lines[0].values[-1] if lines[0].values else None
     labels, room = _labels(low, high, tall, width, unit, last, marks)
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
-    cells = _plotted(at, lines, plane, since, until)
-    _strike(cells, marks, plane, unit)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
-    return [*rows, _moments(since, until, plane.wide)][:height]
+    canvas = _plotted(at, lines, plane, since, until)
+    _strike(canvas, marks, plane, unit)
+    return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _cleaned(line: _Line) -> _Line:
+    """Return a series without what cannot be drawn, with extremes for all its values."""
+    values, low, high = (
+        [x if x is not None and -1e15 < x < 1e15 else None for x in figures]
+        for figures in (line.values, line.low, line.high)
+    )
+    whole = len(low) == len(high) == len(values) and not (None in low or None in high)
+    return line._replace(
+        values=values, low=low if whole else values, high=high if whole else values
+    )
 
 
 def _sane(value: float | None) -> TypeGuard[float]:
@@ -1680,41 +1799,45 @@ def _column(at: int, since: int, until: int, wide: int) -> int:
 
 def _plotted(
     at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
-) -> _Cells:
+) -> _Canvas:
     """Draw the series, a later one over an earlier one."""
-    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
-    painted = [[""] * plane.wide for _ in range(plane.tall)]
-    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
-    for line in lines:
+    dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
+    count, span = 2 * plane.wide, until - since + 1
+    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
-        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+        if not number:  # a row of one style is one piece
+            canvas.styles[:] = [[style] * plane.wide for style in styles]
+        for column, (top, bottom) in enumerate(_heights_of(line, edges, plane)):
             if top > bottom:
                 continue
             half, cell = _RUNS[column & 1], column >> 1
             for row in range(top >> 2, (bottom >> 2) + 1):
-                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
-                dots[row][cell] |= half[first][end]
-                painted[row][cell] = styles[row]
-    return [
-        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
-        for row, names in zip(dots, painted, strict=True)
-    ]
+                first, end = top - 4 * row, bottom - 4 * row
+                dots[row][cell] |= half[first if first > 0 else 0][end if end < 3 else 3]
+                if number:
+                    canvas.styles[row][cell] = styles[row]
+    canvas.signs[:] = [list(map(_BRAILLE.__getitem__, row)) for row in dots]
+    return canvas
 
 
-def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    spans = _spans(line, columns, plane)
-    floor = 4 * plane.tall - 1
+    floor, ceiling = 4 * plane.tall - 1, plane.high
+    scale, gaps = floor / (plane.high - plane.low), None in line.values
     known: list[tuple[int, int]] = []
     before: int | None = None
-    for span in spans:
-        if span is None:  # no point here: it is as it was
+    for begin, end in pairwise(edges):
+        reach = _reached_in(line, begin, end, gaps)
+        if reach is None:  # no point here: it is as it was
             top, bottom = (1, 0) if before is None else (before, before)
-        elif span[2] < 0:  # known to be nothing
+        elif not reach:  # known to be nothing
             top, bottom, before = 1, 0, None
         else:
-            top, bottom, now = span
+            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
+            if top < 0 or bottom > floor:  # an end of the scale is fixed
+                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
             if before is not None:
                 top, bottom = min(top, before), max(bottom, before)
             before = now
@@ -1724,52 +1847,49 @@ def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tupl
     return known
 
 
-def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
-    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
-    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
-    lows, highs = line.low or line.values, line.high or line.values
-    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
-        if not (_sane(value) and _sane(low) and _sane(high)):
-            spans[column] = (1, 0, -1)
-            continue
-        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
-        if (span := spans[column]) is not None and span[2] >= 0:
-            top, bottom = min(top, span[0]), max(bottom, span[1])
-        spans[column] = top, bottom, end
-    return spans
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
+    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
+    if begin >= end or end > len(line.values):
+        return None
+    if (last := line.values[end - 1]) is None:
+        return ()
+    highs, lows = line.high[begin:end], line.low[begin:end]
+    if gaps:
+        highs = lows = [x for x in highs if x is not None]
+    # Without gaps none of them is None.
+    return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
             continue
-        on, above = plane.holds(mark.value), mark.value > plane.high
-        row = cells[plane.row(mark.value)]
-        if on:
-            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
-            text = f" {mark.name} "
+        row, text = plane.row(mark.value), f" {mark.name} "
+        signs, styles = canvas.signs[row], canvas.styles[row]
+        if plane.holds(mark.value):
+            for column, sign in enumerate(signs):
+                if sign == " ":
+                    signs[column], styles[column] = "┈", mark.style
         else:
-            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
-        place = _free(row, len(text))
-        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
-            row[column] = (letter, mark.style)
+            arrow = "▲" if mark.value > plane.high else "▼"
+            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
+        for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
+            signs[column], styles[column] = letter, mark.style
 
 
-def _free(row: Sequence[_Cell], size: int) -> int:
-    """Return the first column from which so many cells are empty, or else the first of all."""
-    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
-    return max(empty.find("." * size), 0)
-
-
-def _runs(cells: Iterable[_Cell]) -> _Row:
+def _runs(signs: Sequence[str], styles: Sequence[str]) -> _Row:
     """Join neighbours of one style."""
+    whole = "".join(signs)
+    if styles.count(styles[0]) == len(styles):
+        return [(whole, styles[0])]
     row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
+    place = 0
+    for style, run in groupby(styles):
+        count = len(list(run))
+        row.append((whole[place : place + count], style))
+        place += count
     return row
 
 
@@ -1814,6 +1934,7 @@ def _labels(
     if last is not None:
         texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
     wide = max((len(text) for text, _ in texts.values()), default=0)
+    wide = max(wide, 7) if width >= 48 else wide  # of charts above each other, axes meet
     if wide + 5 > width:  # no room for words
         return [[("│", "faint")] for _ in range(tall)], 0
     now, rows = None if last is None else plane.row(last), list[_Row]()
@@ -2994,7 +3115,7 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _age(seconds: float | None) -> str:
+def _lasting(seconds: float | None) -> str:
     """Write how long something lasts, in the unit that suits it."""
     if seconds is None or not math.isfinite(seconds):
         return _UNKNOWN
@@ -3008,8 +3129,13 @@ def _milliseconds(ms: float | None) -> str:
     return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
 
 
+def _link_word(state: str) -> str:
+    term = f"link {state}"  # a market is stale, and so is a link: not the same
+    return _WORDS.get(term, state)
+
+
 def _link_state(state: str) -> _Cell:
-    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+    return _link_word(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
 
 
 def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
@@ -3021,9 +3147,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -3032,10 +3158,10 @@ _LINK_COLUMNS: Final = (
 _TURN_COLUMNS: Final = (
     _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
-    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -3043,7 +3169,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
@@ -3056,15 +3182,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -3077,7 +3203,7 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
     reason = [(f": {link.reason}", "")] if link.reason else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
@@ -3143,6 +3269,86 @@ def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
             *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
         ]
     return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Health ===
+# The program itself: whether all that a run needs is well, what it takes of the machine, what is
+# written down, how old the data are, and the settings in force. No secret is ever a part of it.
+
+_MOST_MB: Final = 512.0
+_MOST_CPU: Final = 0.25
+_QUICK: Final = ("book", "block")  # what never stands still for long
+
+
+def _health_note(snapshot: Snapshot, view: View) -> str:
+    bad = [row.what for row in snapshot.health.rows if row.state != "good"]
+    return ", ".join(bad) if bad else "all is well" if snapshot.health.rows else ""
+
+
+def _health_line(row: HealthRow) -> _Row:
+    counts = [f"{_figure(count, 0)} {name}" for name, count in row.counts]
+    words = " · ".join(filter(None, [row.words, *counts]))
+    style = row.state if row.state in ("good", "watch", "danger") else "dim"
+    return [(f"{'●' if row.state == 'good' else '▲'} ", style), (f"{row.what:<11}", "bold"),
+            (words or "well", "" if row.state == "good" else style)]  # fmt: skip
+
+
+def _machine(health: HealthPart, width: int) -> list[_Row]:
+    """Draw what the program takes of the machine, and what it has done so far."""
+    memory, cpu = health.memory_mb, health.cpu_share
+    bar = max(min(width - 40, 24), 4)
+    rows: list[_Row] = [
+        [("the program", "dim")],
+        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+         *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
+        [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
+                 "watch" if (memory or 0.0) > _MOST_MB else "bold"),
+         (_gauge((memory or 0.0) / _MOST_MB, bar), "accent"),
+         (f" of {_MOST_MB:.0f}, most so far {_figure(health.peak_mb, 0, unit=' MB')}", "dim")],
+        [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
+                 "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
+         (_gauge(cpu or 0.0, bar), "accent"),
+         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+        [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
+         (f"free at {health.disk}" if health.disk else "", "dim")],
+        _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
+               ("gaps", health.gaps)),
+        _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
+               ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+    ]  # fmt: skip
+    return rows
+
+
+def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what the run needs, what it takes, how old its data are, and its settings."""
+    health = snapshot.health
+    if not health.rows:
+        return [[("not known until this panel is open", "dim")]]
+    wide = width >= 150
+    half = (width - 3) // 2 if wide else width
+    ages: list[_Row] = [
+        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+                               "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
+         (ticker, "dim")]
+        for part, ticker, seconds in health.ages
+    ]  # fmt: skip
+    settings: list[_Row] = [
+        [(f"{row.path} ", "bold"), (row.value, ""), (f"  {row.origin}", "dim")]
+        for row in health.settings
+    ]
+    usual: list[_Row] = [[("all is as the profile has it", "dim")]]
+    config: list[_Row] = [
+        [("settings in force: ", "dim"), (f"profile {health.profile}, strategy {health.strategy}",
+                                          "bold"),
+         (f", {health.file}, {health.config_hash}", "dim")],
+        *(settings or usual),
+    ]  # fmt: skip
+    lines = [line for row in health.rows for line in _wrapped(_health_line(row), half, 2)]
+    left = [lines, _machine(health, half)]
+    right = [[[("oldest of all markets", "dim")], *ages], config]
+    if wide:
+        return _beside(_blocks(left, height), half + 3, _blocks(right, height))
+    return _blocks([*left, config, right[0]], height)
 
 
 # === Way of the data ===
@@ -3335,11 +3541,27 @@ _SAMPLE_COLUMNS: Final = (
 )
 
 
-def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
-    """Return the rows of the worst markets, where the panel has them: above the samples."""
-    rows = snapshot.quality.markets[:12]
+class _Noted(NamedTuple):
+    """A sample among rows of another kind: it has an id like them."""
+
+    ticker: str
+    seq: int
+    kind: str
+    text: str
+
+
+def _quality_lines(snapshot: Snapshot) -> Sequence[Any]:
+    """Return the markets, the worst first, where the panel has them; else the samples."""
+    quality = snapshot.quality
+    return quality.markets or [
+        _Noted(str(sample.seq), sample.seq, sample.kind, sample.text) for sample in quality.samples
+    ]
+
+
+def _quality_columns(snapshot: Snapshot) -> Sequence[_Column]:
+    rows = snapshot.quality.markets
     if not rows:
-        return _troubles(snapshot, width)
+        return _SAMPLE_COLUMNS
 
     def age(place: int, term: str) -> _Column:
         def cell(row: QualityRow) -> _Cell:
@@ -3348,12 +3570,14 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
 
         return _Column(term, 8, cell, place + 1)
 
-    columns, room = _fitting([
+    return [
         _TICKER,
         _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("complete", 8, lambda row: (
+            _percent(row.complete, 0), "" if row.complete == 1.0 else "watch"), 1),
         _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
         _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
         _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
@@ -3361,14 +3585,21 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
-    return [*_troubles(snapshot, width), titles, *lines, []]
+    ]  # fmt: skip
 
 
-_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
+def _quality_samples(snapshot: Snapshot, row: Any, width: int, height: int) -> list[_Row]:
+    """List what was wrong last, under the markets."""
+    samples = snapshot.quality.samples if isinstance(row, QualityRow) else ()
+    if not samples or height < 3:
+        return []
+    columns, room = _fitting(_SAMPLE_COLUMNS, width, 2)
+    lines = (_laid([one.cell(each) for one in columns], columns, room, 2) for each in samples)
+    return [[], [("what was wrong last", "dim")], *lines][:height]
+
+
+_QUALITY: Final = _Table("quality", _quality_lines, _quality_columns, id="ticker",
+                         above=_troubles, gap=1, foot=_quality_samples)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3377,7 +3608,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
     now = f"{_figure(speed.throughput[-1] if speed.throughput else None, 0)} f/s "
     largest = max((us for _, us in speed.latency_us), default=0.0) or 1.0
     rows: list[_Row] = [
-        [(now, "bold"), (_spark(speed.throughput, width - 14), "accent")],
+        [
+            (now, "bold"),
+            *_history_row(speed.throughput, width - 14, lambda rate: f"{_figure(rate, 0)}"),
+        ],
         _pairs(width, ("draw_ms", _figure(speed.draw_ms, 2, unit=" ms"))),
         [("a frame takes, from its arrival to its last order", "dim")],
     ]
@@ -3479,83 +3713,101 @@ def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
 def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
     digits, size_digits = _grid(part.market)
-    known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
+    known = _sound_candles(part.rows[-width:])
     if not known or height < 2:
         return [[("no candle that can be drawn", "dim")]] if not known else []
     below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
-    partial = any(row.state == "partial" for row in known)
+    partial = any(one.row.state == "partial" for one in known)
     tall = max(height - below - 1 - partial, 1)
-    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
-    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = min(one.low for one in shown), max(one.high for one in shown)
     low, high = _reach_of((low, high), marks, 0.0, (None, None))
-    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
-    cells = _sticks(shown, plane, step)
-    _strike(cells, marks, plane, "")
-    _mark_fills(cells, part, shown, plane, step)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    canvas = _sticks(shown, plane, step)
+    _strike(canvas, marks, plane, "")
+    _mark_fills(canvas, part, shown, plane, step)
+    rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
-        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
         rows.append([(signs, "watch"), (" ? partial", "watch")])
-    since = shown[0].started_at
+    since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
 
-def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+class _Candle(NamedTuple):
+    """A candle that can be drawn, with its outermost prices."""
+
+    row: CandleRow
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+def _sound_candles(rows: Iterable[CandleRow]) -> list[_Candle]:
+    """Return the candles whose prices are prices."""
+    known = (_Candle(row, *row.prices) for row in rows)
+    return [
+        one for one in known
+        if one.low > 0 and one.high < 1e15 and one.open == one.open and one.close == one.close
+    ]  # fmt: skip
+
+
+def _shown_candles(known: Sequence[_Candle], room: int) -> tuple[Sequence[_Candle], int]:
     """Return the newest candles that fit, and how many columns each has."""
     step = next((step for step in (4, 2) if step * len(known) <= room), 1)
     return known[-max(room // step, 1) :], step
 
 
-def _span_of(shown: Sequence[CandleRow]) -> int:
+def _span_of(shown: Sequence[_Candle]) -> int:
     """Return how much time so many candles stand for, ns, less one."""
-    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    first = shown[0].row.started_at
+    each = shown[1].row.started_at - first if len(shown) > 1 else 60 * 10**9
     return max(each * len(shown) - 1, 0)
 
 
-def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
-    """Return the cells of candles, each `step` columns wide, a gap among them."""
-    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+def _sticks(shown: Sequence[_Candle], plane: _Plane, step: int) -> _Canvas:
+    """Draw candles, each `step` columns wide, a gap among them."""
+    canvas, ceiling = _Canvas.blank(plane), plane.high
     scale = (2 * plane.tall - 1) / (plane.high - plane.low)
-    for place, row in enumerate(shown):
-        style, column = _candle_style(row), place * step
-        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
-        first, last = min(opened, close), max(opened, close)
-        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
-            halves = [
-                2 if first <= half <= last else 1 if high <= half <= low else 0
-                for half in (2 * n, 2 * n + 1)
-            ]
-            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
-            line = cells[n]
-            if step == 4:
-                line[column] = line[column + 2] = (body, style)
-                column_of_wick = column + 1
-            else:
-                column_of_wick = column
-            sign = body if body != " " else _STICKS[halves[0], halves[1]]
-            line[column_of_wick] = (sign, style)
-    return cells
+    for place, one in enumerate(shown):
+        style, column = _candle_style(one.row), place * step + step // 4
+        opened, close = round((ceiling - one.open) * scale), round((ceiling - one.close) * scale)
+        high, low = round((ceiling - one.high) * scale), round((ceiling - one.low) * scale)
+        first, last = (opened, close) if opened < close else (close, opened)
+        for line in range(high // 2, low // 2 + 1):
+            half = 2 * line
+            upper = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            half += 1
+            lower = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            sign, signs = _STICKS[upper, lower], canvas.signs[line]
+            if step == 4 and (upper == 2 or lower == 2):
+                sign = _BODIES[upper == 2, lower == 2]
+                signs[column - 1] = signs[column + 1] = sign
+            signs[column] = sign
+            canvas.styles[line][place * step : (place + 1) * step] = [style] * step
+    return canvas
 
 
 _BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
 
 
 def _mark_fills(
-    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+    canvas: _Canvas, part: CandlesPart, shown: Sequence[_Candle], plane: _Plane, step: int
 ) -> None:
     """Mark our fills at their time and price: hollow what left a position."""
-    since, span = shown[0].started_at, _span_of(shown)
+    since, span = shown[0].row.started_at, _span_of(shown)
     for fill in part.fills:
         if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
             continue
-        column = _column(fill.at, since, since + span, plane.wide)
+        column, row = _column(fill.at, since, since + span, plane.wide), plane.row(fill.price)
         column -= column % step - step // 4  # in the middle of its candle
-        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
-        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+        canvas.signs[row][column] = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        canvas.styles[row][column] = "up" if fill.side == "BUY" else "down"
 
 
 _FILL_SIGNS: Final = {
@@ -3564,10 +3816,10 @@ _FILL_SIGNS: Final = {
 
 
 def _volumes(
-    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+    shown: Sequence[_Candle], step: int, high: int, room: int, size_digits: int
 ) -> list[_Row]:
     """Draw volumes as bars of so many rows, the greatest named at the right."""
-    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    sizes = [one.row.volume if 0 < one.row.volume < 1e15 else 0.0 for one in shown]
     most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
     for n in range(high - 1, -1, -1):
@@ -3992,7 +4244,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
-    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
 
@@ -4205,7 +4457,8 @@ def _acts_at(snapshot: Snapshot) -> float | None:
 def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
-    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    label = " watched: nothing acts" if safety.advice else " no guard"
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4222,6 +4475,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.append([("unknown ", "dim"), (words, "watch")])
     if why := _stop(snapshot.gate)[1]:
         rows.append([("gate ", "dim"), (why, "watch")])
+    if safety.advice:
+        return [*rows, [("advice ", "dim"), _next_rung(snapshot)]]
     acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
@@ -4279,7 +4534,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
         return "none: no position is held", ""
     if watch is None:
         return _UNKNOWN, "dim"
-    if safety.act_below is None:
+    if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
     if not plan.rungs:
@@ -4520,24 +4775,26 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
 
 def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     """Draw the distance up to four times that at which the guard acts; beyond is the top."""
-    part, act = snapshot.equity, snapshot.safety.act_below
-    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    part, watch = snapshot.equity, snapshot.watch
+    act, rows = part.act_below, watch.triggers if watch is not None else ()
+    level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
+    top = 400 * max(level or _ACT, _ACT)
     away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
-    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
-    level = _acts_at(snapshot)
+    # A line, no area: what would be red at its foot is no danger while the line is far above it.
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
-    """List the newest points with their frames, newest first."""
+    """List the newest points at which anything changed, with their frames, newest first."""
     columns, room = _fitting([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
@@ -4548,11 +4805,22 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
     ], width, 1)  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = islice(_changes(part), max(height - 1, 0))
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
+def _changes(part: EquityPart) -> Iterator[int]:
+    """Yield the points that differ from the one before, newest first."""
     count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
                           part.distance, part.leverage)))  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = range(count - 1, max(count - height, -1), -1)
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    for n in range(count - 1, -1, -1):
+        if (
+            not n
+            or part.equity[n] != part.equity[n - 1]
+            or part.distance[n] != part.distance[n - 1]
+        ):
+            yield n
 
 
 # === Accounts ===
@@ -4844,6 +5112,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
+    guard = "none, this is advice" if safety.advice else guard
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
@@ -5170,7 +5439,7 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
 
@@ -5226,6 +5495,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -5392,7 +5662,7 @@ _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (230, 64, (
-        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _Band(10, 16, 1, (("safety", 0.4), ("equity", 0.31), ("flight", 0.29))),
         _BOTH,
         _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
         _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
@@ -5400,7 +5670,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _TAPES,
     )),
     (170, 50, (
-        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
         _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
@@ -5508,7 +5778,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
-    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "health": _Panel("health", _health_rows, _health_note),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
@@ -5687,11 +5958,18 @@ def _stacked(
     below = ("timeline", "footer") if timed else ("footer",)
     inside = max(height - len(above) - len(below), 0)
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
     first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *bands, *last]
+    return [*first, *inner, *last]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
+
+
+def _instead(name: str, snapshot: Snapshot) -> str:
+    """Return which panel stands in a place: accounts that are watched decide nothing."""
+    watched = snapshot.accounts and snapshot.safety.advice
+    return "accounts" if name == "decisions" and watched else name
 
 
 class _Reader:

@@ -125,3 +125,14 @@ def _wire_lines(frame: Frame) -> list[str]:
 def clock(at: int) -> str:
     """Show an event time as people read it, in UTC to the millisecond."""
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> list[str]:
+    """Return the whole text of a frame, of those shown or of the recording; nothing without."""
+    frame = next((frame for frame in shown if frame.seq == seq), None)
+    if frame is None and recording is not None:
+        frame = next(iter(_frames(recording, [seq])), None)
+    if frame is None:
+        return []
+    named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))
+    return [f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:", frame.text]

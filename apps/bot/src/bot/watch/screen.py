@@ -17,7 +17,7 @@ from bot.run.composition import Bot
 from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
 from bot.watch.group import Group
-from bot.watch.rows import Pasts, account_rows
+from bot.watch.rows import Pasts, account_rows, short
 
 _PANEL: Final = "accounts"
 
@@ -36,7 +36,17 @@ class WatchScreen(Screen):
         shown = super().snapshot()
         if shown is self.actions.frozen:
             return shown
-        return replace(shown, accounts=account_rows(self._group, self.bot, self._pasts()))
+        rows = account_rows(self._group, self.bot, self._pasts())
+        return replace(
+            shown, accounts=rows, safety=replace(shown.safety, advice=True), gate=None,
+            header=replace(shown.header, source=f"{self.name} {self._named()}"),
+        )  # fmt: skip
+
+    def _named(self) -> str:
+        whose = self.bot.venue.subaccount
+        block = self._group.block(whose)
+        at = "indexer only" if block is None else f"chain at {block}"
+        return f"{short(whose)} {at}"
 
     def choose(self, bot: Bot) -> None:
         """Show another account."""
