@@ -1222,6 +1222,14 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _added(values: Iterable[float]) -> float:
+    """Add up; what is no number, or too large for one, makes the sum none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
     return None if cost is None else -cost
@@ -2042,7 +2050,8 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
     cells[_SCALE // 2] = "┼"
     for trigger in triggers:
         cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
-    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    if not math.isnan(value):
+        cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
     return "".join(cells)
 
 
@@ -2229,10 +2238,10 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 
 
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    size = _added(fill.size for fill in fills)
+    paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
     slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
+    lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
         (f"{_figure(size, digits[1])} at {average}", "bold"),
@@ -2473,7 +2482,7 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole."""
     scores, weights = decision.scores, by.weights
-    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
     rows: list[_Row] = []
     for score in ordered:
@@ -2584,7 +2593,7 @@ def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
     """List the scores with their weights, what each adds or scales, and the frames behind it."""
     parts = () if walk.composite is None else walk.composite.parts
     scores = {score.signal: score for score in walk.decision.scores}
-    whole = math.fsum(part.weight for part in parts)
+    whole = _added(part.weight for part in parts)
     rows: list[_Row] = []
     for part in parts:
         scored = scores.pop(part.signal, None)
@@ -2627,7 +2636,7 @@ def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
     if made.missing:
         row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
         return _step("score", *_wrapped(row, width - 10, 1))
-    added = math.fsum(part.part for part in made.parts)
+    added = _added(part.part for part in made.parts)
     factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
     ends = " in 0 to 100" if score in (0.0, 100.0) else ""
     return _step(
