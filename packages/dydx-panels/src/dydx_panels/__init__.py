@@ -2528,8 +2528,11 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
 
 def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
     """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    ranked = [*enumerate(look.markets if look is not None else (), 1)]
+    if len(ranked) > _FEW:  # what does not fit goes from the end: not the market it is about
+        ranked.sort(key=lambda row: row[1].ticker != ticker)
     rows: list[_Row] = []
-    for place, row in enumerate(look.markets if look is not None else (), 1):
+    for place, row in ranked:
         own = row.ticker == ticker
         gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
         stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
@@ -2538,6 +2541,9 @@ def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
             (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
         ])  # fmt: skip
     return _step("ranking", *rows) if rows else []
+
+
+_FEW: Final = 4  # markets of a ranking
 
 
 _STRATEGIES: Final = _Table(
@@ -2648,7 +2654,7 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     """Draw the score among the thresholds."""
     if walk.look is None:
         words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
-        return _step("limits", [(words or "in its reasons", "")])
+        return _step("limits", *([(x, "")] for x in _folded(words or "in its reasons", width - 10)))
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
@@ -2667,10 +2673,10 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
         return _step("size", [_target(walk.decision)])
     settings, least = look.settings, look.settings.smallest_share
     beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
-    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
     ]  # fmt: skip
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
