@@ -1439,7 +1439,7 @@ def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
     size: tuple[int, int, int], more: int, alone: bool,
 ) -> Callable[[int], list[_Row]]:  # fmt: skip
-    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if chosen, or while there is room for all."""
     room, width, body = size
     most = more + (body >= 8 and table.history)
     indent = " " * _indent(columns, table.gap)
@@ -1456,10 +1456,15 @@ def _lines_below(
             below = [[(indent + part, style)] for part in rest] + below
         return below
 
-    room_for_all = body if alone else 0
-    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
-    return lambda number: lines(number, whole or (alone and number == chosen))
+    whole = {chosen} if alone else set()
+    if alone and len(rows) <= body:
+        spare = body - sum(1 + len(lines(n, n in whole)) for n in range(len(rows)))  # integers
+        for number in range(len(rows)):
+            more_lines = len(lines(number, True)) - len(lines(number, number in whole))
+            if more_lines <= spare:
+                whole.add(number)
+                spare -= more_lines
+    return lambda number: lines(number, number in whole)
 
 
 def _indent(columns: Sequence[_Column], gap: int) -> int:
