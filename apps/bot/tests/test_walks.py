@@ -8,7 +8,15 @@ from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
 from bot.screen.snapshot import snapshot_of
-from dydx_conn import AccountFill, AccountUpdate, CancelRequest, OrderState, Subaccount, replay
+from dydx_conn import (
+    AccountFill,
+    AccountUpdate,
+    CancelRequest,
+    OrderFields,
+    OrderState,
+    Subaccount,
+    replay,
+)
 from dydx_data import DataState
 from dydx_panels import IN_FLIGHT, Snapshot
 from dydx_risk import Approved, Denied, PositionFigures, Withdraw
@@ -230,3 +238,32 @@ def test_what_we_took_back_says_so_in_our_words() -> None:
     assert [order.why for order in shown(bot, "").orders] == [
         "user canceled", "its patience is over",
     ]  # fmt: skip
+
+
+def test_an_order_of_somebody_else_is_shown_as_the_indexer_has_it() -> None:
+    """Nothing of it was sent by us: no verdict, and no word for why."""
+    bot = Bot(Options())
+    row = OrderFields(
+        id="o9", side="SELL", size="2.5", price="101.5", trigger_price="99", time_in_force="GTT",
+        reduce_only=True, post_only=True, type="STOP_LIMIT",
+    )  # fmt: skip
+    bot.journal.accounted(update(state(9, row=row, size=Decimal("2.5"), filled=Decimal("0.5"))))
+
+    [order] = shown(bot, "").orders
+    assert (order.side, order.size, order.price, order.trigger) == ("SELL", 2.5, 101.5, 99.0)
+    assert (order.kind, order.by, order.filled) == (
+        "stop limit, post-only, reduce-only",
+        "another",
+        0.5,
+    )
+    assert order.age_s is not None
+
+
+def test_an_order_of_which_nothing_is_known_has_no_kind() -> None:
+    """A leaving one may still fill, and says so."""
+    bot = Bot(Options())
+    bot.journal.accounted(update(state(9, leaving=True)))
+
+    [order] = shown(bot, "").orders
+    assert (order.kind, order.side, order.size, order.price) == ("", "", None, None)
+    assert order.why == "leaves the book, and may still fill"
