@@ -2260,6 +2260,8 @@ def _lasted(ns: float) -> str:
     for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
         if abs(seconds) >= size:
             return _figure(seconds / size, digits, unit=f" {unit}")
+    if 0 < abs(seconds) < 0.001:
+        return _figure(seconds * 1e6, 0, unit=" µs")
     return _figure(seconds * 1e3, 0, unit=" ms")
 
 
@@ -2596,7 +2598,7 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
-        (_fill_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1), (_time_rows(walk, width), 0),
     ]  # fmt: skip
 
 
@@ -2821,6 +2823,22 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw when each step was, by event time and frame, from the newest score to the last fill."""
+    decision, verdict = walk.decision, walk.verdict
+    newest = max((score.seq for score in decision.scores), default=None)
+    steps = [(f"decided {_clock(decision.at)}.{decision.at // 10**6 % 1000:03}", 0, decision.seq)]
+    if verdict is not None:
+        steps.append(("judged", verdict.at - decision.at, verdict.seq))
+    steps += [(f"order {order.id}", order.at - decision.at, order.seq) for order in walk.orders]
+    fills = [fill for order in walk.orders for fill in order.fills]
+    ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
+    steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
+    words = [f"scored #{newest}"] if newest is not None else []
+    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
