@@ -1,12 +1,14 @@
 """What the screen is given of decisions, orders, trades and margins: the run's own, and no other."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from bot.report.why import chain, details
 from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
+from bot.run.wire import WireVenue
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import (
     AccountFill,
@@ -127,6 +129,36 @@ def test_margins_add_up_to_the_accounts(holds: Bot) -> None:
     assert sum(parts) == margin.sensitivity
     assert {row.ticker for row in snapshot.held} == {row.ticker for row in snapshot.positions}
     assert all((row.fees or 0) < 0 for row in snapshot.held)
+
+
+def test_on_the_wire_only_what_is_counted_is_known() -> None:
+    """No ledger there has each trade, and no position its own costs: unknown, and not 0."""
+    real = Bot(Options(), WireVenue(ME))
+    part = shown(real, "performance").performance
+
+    assert (part.performance, part.trades, part.queue, part.complete) == (None, None, "", True)
+    assert (part.won, part.lost, part.fills, part.fees) == (0, 0, 0, 0)
+    assert shown(real, "margin").held == ()
+
+
+def test_nobody_decides_in_a_run_without_an_opinion() -> None:
+    """Its walk is empty, and its orders are whoever's."""
+    bot = Bot(Options(strategy="none"))
+
+    assert shown(bot, "walk").walk.rows == ()
+
+
+def test_several_strategies_are_walked_through_by_their_own_limits(tmp_path: Path) -> None:
+    """What each of them ranked is found by its frame; what is netted of both has no weights."""
+    file = tmp_path / "mix.toml"
+    file.write_text('[[strategies]]\nuse = "rank"\n[[strategies]]\nuse = "pairs"\n')
+    bot = Bot(Options(strategy=str(file)))
+    bot.run(replay("quickstart", pace=lambda frame: frame.seq < 2_000))
+    rows = shown(bot, "walk").walk.rows
+
+    assert {row.strategy for row in rows} <= {"rank", "pairs", "allocator"}
+    assert all((row.look is None) == (row.strategy != "rank") for row in rows)
+    assert all(row.limits for row in rows if row.look is None)
 
 
 # === Why ===
