@@ -173,6 +173,11 @@ def test_what_touches_an_account_settles_its_funding() -> None:
     wire.take(wire.writer.account_update(US, usdc="1100", transfers=paid_in))
 
     assert wire.group.block(US) == wire.writer.height
+    wire.take(wire.writer.account_update(US, usdc="1090"))  # of the same block, once more
+    assert wire.group.block(US) == wire.writer.height
+    wire.writer.height += 1
+    wire.take(wire.writer.account_update(US, usdc="1100"))
+    assert wire.group.block(US) == wire.writer.height
     assert wire.margin.net_collateral == 51_100 * MICRO
     assert wire.group.profit(US) == 0
 

@@ -8117,6 +8117,7 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
 
 
 _BLOCKS_TRIED: Final = 5
+_PINNED: Final = 2  # tries at a named height, before the newest is taken as it comes
 _ISOLATED: Final = 2  # of perpetual.proto's PerpetualMarketType
 
 
@@ -8222,12 +8223,13 @@ class _Node:
         for attempt in range(_BLOCKS_TRIED):
             tip = self.latest_block()
             channel, _ = self._channels[self.address]
-            # Some nodes refuse whoever names a height: they are queried for their newest alone.
-            channel.height, channel.heights = (0 if attempt else tip.height), set()
+            # One of several behind an address may not have come to that height yet, and some refuse
+            # whoever names one: they are queried for their newest alone.
+            channel.height, channel.heights = (tip.height if attempt < _PINNED else 0), set()
             try:
                 found = self._state(subaccounts, tip)
             except grpc.RpcError:
-                if attempt:
+                if attempt >= _PINNED:
                     raise
                 continue
             finally:

@@ -6,7 +6,7 @@ ADDRESS[/N] ──► read ──► Reading ──► lines, or JSON
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import isinf
@@ -70,7 +70,7 @@ def require_known(net: Network, targets: Sequence[Target], readings: Sequence[Re
 
 
 def lines_of(
-    net: Network, readings: Iterable[Reading], histories: dict[Any, Past]
+    net: Network, readings: Sequence[Reading], histories: dict[Any, Past]
 ) -> Iterator[str]:
     """Yield what is printed of accounts."""
     yield f"{net.name} ({net.chain_id}), {NO_KEY}"
@@ -80,6 +80,20 @@ def lines_of(
         if (earlier := histories.get(reading.whose)) is not None:
             yield ""
             yield from (f"  {line}" for line in past_lines(earlier))
+    yield from _together(readings)
+
+
+def _together(readings: Sequence[Reading]) -> Iterator[str]:
+    """Yield what the subaccounts of an address come to, where there are several."""
+    for owner in dict.fromkeys(each.whose.owner for each in readings):
+        family = [each for each in readings if each.whose.owner == owner]
+        margins = [each.best.margin if each.best else None for each in family]
+        known = [margin.net_collateral for margin in margins if margin is not None]
+        if len(family) > 1:
+            more = f", {len(family) - len(known)} of them unknown" * (len(known) < len(family))
+            total = usdc(sum(known))  # integers
+            yield ""
+            yield f"{owner}  {len(family)} subaccounts{more}: equity {total} together"
 
 
 def _account(reading: Reading) -> Iterator[str]:

@@ -66,7 +66,9 @@ def trouble_of(group: Group, whose: Subaccount) -> str:
     bot = group.bots[whose]
     account, unknown = bot.risk.account, bot.risk.margin.unknown
     if account.trouble:
-        return account.trouble
+        lost = bot.shown.last_loss
+        why = f" ({lost.reason})" if lost is not None and lost.reason and account.seq else ""
+        return account.trouble + why
     if unknown:
         many = len(bot.data.views)
         what = f"cannot be valued: {', '.join(unknown)}"
@@ -118,7 +120,8 @@ def short(whose: Subaccount) -> str:
 def words_of(standing: Standing, trouble: str) -> str:
     """Put in words how an account stands, and by whose word."""
     if trouble and not (standing.positions == 0 and not standing.trouble):
-        return f"UNKNOWN: {trouble}"
+        was = f"; it was {percent_text(standing.margin.distance)}" if standing.positions else ""
+        return f"UNKNOWN: {trouble}{was if standing.margin.distance is not None else ''}"
     margin = standing.margin
     equity = f"equity {margin.net_collateral / 1e6:,.2f}"
     where = f"exact at block {standing.block}" if standing.block is not None else INDEXER_ONLY
@@ -144,14 +147,40 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         earned = "unknown" if profit is None else f"{profit:+,.2f}"
         near = "no position so far" if closest is None else f"closest {percent_text(closest)}"
         yield f"  while watched: profit {earned}, {near}"
-        for row in group.bots[whose].risk.positions():
-            level = row.liquidation_price
-            price = "none" if level is None or level <= 0 else f"{level:,.7g}"
-            yield f"  {row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        yield from (f"  {each}" for each in _held(group, whose))
         if (earlier := pasts.get(whose)) is not None:
             yield from (f"  {each}" for each in past_lines(earlier))
     if group.no_chain:
         yield f"{INDEXER_ONLY}: {group.no_chain}"
+
+
+def _held(group: Group, whose: Subaccount) -> Iterator[str]:
+    doubt = "last known: " * bool(group.bots[whose].risk.account.trouble)
+    for row in group.bots[whose].risk.positions():
+        level = row.liquidation_price
+        price = "none" if level is None or level <= 0 else f"{level:,.7g}"
+        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+    if not doubt:
+        yield from advice(group, whose)
+
+
+def advice(group: Group, whose: Subaccount) -> Iterator[str]:
+    """Yield the way out of an account, a step each: nothing of it is sent.
+
+    By the limits of the profile that is chosen: which order, where, what it restores and costs.
+    """
+    plan = group.bots[whose].risk.flight_plan
+    for rung in plan.rungs[:_STEPS]:
+        due = plan.distance_now is not None and plan.distance_now < rung.fires_below
+        when = "now" if due else f"below {percent_text(rung.fires_below)}"
+        yield f"advice, {when}: {rung.words}"
+    if len(plan.rungs) > _STEPS:
+        yield f"advice: {len(plan.rungs) - _STEPS} more steps, {plan.cost / 1e6:,.2f} USDC in all"
+    for ticker, why in plan.left:
+        yield f"advice: {ticker} stays: {why}"
+
+
+_STEPS: Final = 3
 
 
 def report_json(net: Network, group: Group, pasts: Pasts) -> dict[str, Any]:
@@ -186,6 +215,7 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
             {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
         ],
         "orders": len(risk.account.open_orders),
+        "advice": [*advice(group, whose)],
         "past": past_json(pasts.get(whose)),
     }
 
