@@ -22,6 +22,7 @@ from random import Random
 from typing import Any, Final
 
 from bot.checks.calibrate import calibrations, sampled
+from bot.progress import Progress
 from dydx_conn import Frame, Side, WireWriter, market_fields
 
 SECOND: Final = 1_000_000_000
@@ -91,11 +92,13 @@ def coverage(
 ) -> tuple[Counter[tuple[str, float]], Counter[tuple[str, float]]]:
     """Return by signal and horizon how many random walks had an interval, and 0 in it."""
     known, inside = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
-    for seed in range(seeds):
-        for one in calibrations(sampled(walk(seed, seconds), 5.0), HORIZONS, 0, None):
-            if one.correlation is not None and one.correlation.low is not None:
-                known[one.signal, one.horizon_s] += 1
-                inside[one.signal, one.horizon_s] += not one.correlation.shown
+    with Progress("random walks", seeds) as progress:
+        for seed in range(seeds):
+            for one in calibrations(sampled(walk(seed, seconds), 5.0), HORIZONS, 0, None):
+                if one.correlation is not None and one.correlation.low is not None:
+                    known[one.signal, one.horizon_s] += 1
+                    inside[one.signal, one.horizon_s] += not one.correlation.shown
+            progress.step()
     return known, inside
 
 

@@ -29,6 +29,7 @@ from typing import Final
 
 import msgspec
 from bot.config.profiles import STEADY
+from bot.progress import Progress
 from bot.run.composition import Options
 from crash_paths import FAMILIES, KINDS, Path, path_of
 from crash_recorded import on_recording, recorded_table
@@ -150,8 +151,12 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _runs(work: Callable[[int], Run], seeds: Sequence[int], workers: int) -> list[Run]:
-    with multiprocessing.get_context("spawn").Pool(workers or multiprocessing.cpu_count()) as pool:
-        found = [*pool.imap_unordered(work, seeds, chunksize=_CHUNK)]
+    pool = multiprocessing.get_context("spawn").Pool(workers or multiprocessing.cpu_count())
+    with pool, Progress("paths", len(seeds)) as progress:
+        found = []
+        for one in pool.imap_unordered(work, seeds, chunksize=_CHUNK):
+            found.append(one)
+            progress.step()
     return sorted(found, key=lambda one: one.seed)
 
 

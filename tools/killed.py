@@ -28,6 +28,7 @@ from typing import Final
 
 from bot.database.remains import left_of
 from bot.database.tables import TABLES, engine_of
+from bot.progress import Progress
 from bot.run.budget import Foreseen
 from bot.run.composition import Bot, Options
 from bot.run.paper import Paper, paper_account
@@ -89,10 +90,11 @@ def main() -> int:
     options = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="killed-") as folder:
         proof = Proof(Path(folder), random.Random(options.seed), options.longest)
-        with proof.venue(options.seed):
+        with proof.venue(options.seed), Progress("kills", options.kills) as progress:
             for number in range(options.kills):
                 proof.kill(number)
-                print(proof.line(), flush=True)
+                progress.line(proof.line())
+                progress.step()
     print(proof.summary())
     return 1 if proof.faults else 0
 

@@ -35,6 +35,7 @@ from typing import Any, Final
 import httpx
 from bot.database.tables import TABLES, engine_of
 from bot.live.reconcile import last_run, look
+from bot.progress import Progress
 from bot.run.budget import Foreseen
 from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue
@@ -104,8 +105,10 @@ def main() -> int:
         proof = Proof(Path(folder), running, random.Random(options.seed), options.within)
         proof.fund()
         stack.enter_context(proof.eye.looking())
-        for number in range(options.kills):
-            print(proof.kill(number, options.longest), flush=True)
+        with Progress("kills", options.kills) as progress:
+            for number in range(options.kills):
+                progress.line(proof.kill(number, options.longest))
+                progress.step()
         proof.end()
         judged(proof, Receipts(received, proof.eye))
     print(proof.summary())

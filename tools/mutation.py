@@ -36,6 +36,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from bot.progress import Progress
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
@@ -289,15 +290,17 @@ def try_layer(
         reached = watch_tests(package, Path(folder))
     mutants = sample(code, count=count, seed=seed)
     survivors, left = 0, []
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+    bar = Progress(f"mutants of {layer}", len(mutants))
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool, bar as progress:
         killed = pool.map(partial(is_killed, package=package, reached=reached), mutants)
         for one, dead in zip(mutants, killed, strict=True):
             survivors += not dead
+            progress.step(f"{survivors} survived")
             if not dead and (layer, one.before, one.after) not in reviewed:
                 left.append(one)
                 tests = len(reached.tests(one.place.line))
-                print(f"{layer} line {one.place.line}, reached by {tests} tests, survived:")
-                print(f"    - {one.before}\n    + {one.after}", flush=True)
+                where = f"{layer} line {one.place.line}, reached by {tests} tests, survived:"
+                progress.line(f"{where}\n    - {one.before}\n    + {one.after}")
     took, reviews = time.monotonic() - started, survivors - len(left)
     print(
         f"{layer:<9} {len(mutants) - survivors}/{len(mutants)} killed, {reviews} reviewed, "

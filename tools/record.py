@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from bot.config.environment import EnvironmentSettings
+from bot.progress import Progress
 from dydx_conn import (
     ConnError,
     Frame,
@@ -133,6 +133,9 @@ def read_job(arguments: Sequence[str]) -> RecordJob:
     # What the recorder passes to the process of its client.
     parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    # tools/replay.py, which stands on this file, chooses no network.
+    from bot.config.environment import EnvironmentSettings
+
     chosen = EnvironmentSettings(
         network=options.network, rest=options.rest or "", ws=options.ws or ""
     )
@@ -260,31 +263,34 @@ def verdict(capture: "Capture", job: RecordJob) -> int:
 async def watch(capture: "Capture", job: RecordJob, stopping: asyncio.Event) -> None:
     """Beat once a second, so that silence is recorded too, and show what has come."""
     start = time.monotonic()
-    shown = -60.0 if sys.stdout.isatty() else 0.0
-    before = 0
-    for beat in range(1, sys.maxsize):
-        wait = min(start + beat, start + job.seconds) - time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), max(wait, 0.0))
-        capture.tick()
-        elapsed = time.monotonic() - start
-        over = stopping.is_set() or elapsed >= job.seconds
-        if over or sys.stdout.isatty() or elapsed - shown >= 10:
-            rate = (capture.writer.seq - before) / max(elapsed - max(shown, 0.0), 1e-9)
-            show(capture, f"{elapsed:.0f}/{job.seconds:.0f} s", rate, last=over)
-            shown, before = elapsed, capture.writer.seq
-        if over:
-            return
+    shown, before, over = 0.0, 0, False
+    with Progress("recorded seconds", job.seconds) as progress:
+        every_s = 1.0 if progress.is_shown else 10.0
+        for beat in range(1, sys.maxsize):
+            wait = min(start + beat, start + job.seconds) - time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), max(wait, 0.0))
+            capture.tick()
+            elapsed = time.monotonic() - start
+            over = stopping.is_set() or elapsed >= job.seconds
+            if over or elapsed - shown >= every_s:
+                figures = figures_of(
+                    capture, (capture.writer.seq - before) / max(elapsed - shown, 1e-9)
+                )
+                progress.at(elapsed, figures)
+                if over or not progress.is_shown:
+                    progress.line(f"recording {elapsed:.0f}/{job.seconds:.0f} s: {figures}")
+                shown, before = elapsed, capture.writer.seq
+            if over:
+                return
 
 
-def show(capture: "Capture", time_spent: str, rate: float, *, last: bool) -> None:
-    """Print the line that shows how far it is; on a terminal in place of the one before."""
-    figures = (
+def figures_of(capture: "Capture", rate: float) -> str:
+    """Return in words what has come so far, and how many frames came in a second of late."""
+    return (
         f"{capture.writer.seq:,} frames, {rate:,.0f}/s, {capture.bytes:,} bytes, "
         f"{len(capture.tickers)} markets, {len(capture.errors)} errors"
     )
-    lead, end = ("\r\x1b[K", "\n" if last else "") if sys.stdout.isatty() else ("", "\n")
-    print(f"{lead}recording {time_spent}: {figures}", end=end, flush=True)
 
 
 # === Capture ===

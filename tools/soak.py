@@ -30,11 +30,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bot.progress import Progress
 from chaos import FAULTS, ChaosProxy, ProxyFault, work
 
 if TYPE_CHECKING:
@@ -399,6 +400,7 @@ class Log:
     exit_code: int | None = None
     theirs: dict[str, Any] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+    show: Callable[[str], None] = print
 
     def take(self, line: str) -> None:
         """Take one line of the client's."""
@@ -414,7 +416,7 @@ class Log:
     def do(self, fault: ProxyFault) -> None:
         """Take a fault that is over, and print it."""
         self.faults.append(fault)
-        print(f"  {len(self.faults):>3}  {fault}", flush=True)
+        self.show(f"  {len(self.faults):>3}  {fault}")
 
 
 def soak(options: argparse.Namespace) -> Log:
@@ -432,6 +434,17 @@ def soak(options: argparse.Namespace) -> Log:
             venue.stop()
             log.sent = {id: len(at) for id, at in json.loads(stamps.read_bytes()).items()}
     return log
+
+
+async def passing(seconds: float, reading: asyncio.Task[None], log: Log) -> None:
+    """Wait so long, or until the client has ended; show how long it is still."""
+    began = time.monotonic()
+    with Progress("seconds", seconds) as progress:
+        log.show = progress.line
+        while not reading.done() and (passed := time.monotonic() - began) < seconds:
+            progress.at(passed, f"{len(log.faults)} faults")
+            await asyncio.wait([reading], timeout=min(1.0, seconds - passed))
+        log.show = print
 
 
 async def run(options: argparse.Namespace, venue: VenueProcess) -> Log:
@@ -453,7 +466,7 @@ async def run(options: argparse.Namespace, venue: VenueProcess) -> Log:
         reading = asyncio.create_task(read(process, log))
         failing = asyncio.create_task(work(proxy, options.seed, options.fault_every, log.do))
         try:
-            await asyncio.wait([reading, failing], timeout=options.minutes * 60)
+            await passing(options.minutes * 60, reading, log)
             if reading.done():
                 raise SoakError(f"the client ended by itself, exit code {process.returncode}")
             failing.cancel()

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -536,23 +537,25 @@ def test_without_mitmproxy_the_tool_starts_again_with_its_group(
     assert f"mitmproxy not installed; type: uv {' '.join(command)}" in capsys.readouterr().err
 
 
-def test_progress_is_one_line_on_a_terminal(
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_how_far_it_is_is_a_bar_on_a_terminal_and_a_line_at_the_end(
     writer: RecordingWriter,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    is_terminal: bool,
 ) -> None:
-    """There it is painted over; in a pipe each is a line of its own."""
+    """In a pipe stderr stays as it is, for errors alone."""
     capture = record.Capture(writer, NETWORKS["local"], give_up=lambda: None)
+    job: Any = SimpleNamespace(seconds=0.01)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
 
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    record.show(capture, "1/480 s", 12.0, last=False)
-    on_terminal = capsys.readouterr().out
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
-    record.show(capture, "10/480 s", 12.0, last=False)
+    asyncio.run(record.watch(capture, job, asyncio.Event()))
 
-    assert on_terminal.startswith("\r")
-    assert not on_terminal.endswith("\n")
-    assert capsys.readouterr().out.endswith("0 markets, 0 errors\n")
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"recording \d+/0 s: \d+ frames, .*, 0 markets, 0 errors\n", out)
+    assert ("recorded seconds" in err) is is_terminal
+    assert is_terminal or not err
 
 
 def self_signed(folder: Path) -> Path:

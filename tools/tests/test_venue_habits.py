@@ -2,7 +2,8 @@
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import count, groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -49,10 +50,16 @@ WAITING = Subaccount(address_of_resident("who waits"), 0)
 START_NS = from_iso("2026-01-05T13:40:00Z")
 
 
-def real() -> Iterator[list[Frame]]:
-    """Yield the frames of each recording of the real software."""
-    for path in sorted(LOCALNET.glob("*/frames.jsonl.zst")):
-        yield collect(replay(path))
+@cache
+def real() -> list[list[Frame]]:
+    """Return the frames of each recording of the real software."""
+    return [collect(replay(path)) for path in sorted(LOCALNET.glob("*/frames.jsonl.zst"))]
+
+
+@cache
+def counted(count: Callable[[list[Frame]], Counter[Any]]) -> Counter[Any]:
+    """Count something in all of them, once for the plain venue and the harsh."""
+    return sum(map(count, real()), Counter())
 
 
 class Watched:
@@ -238,7 +245,7 @@ class Customer:
 
 def test_each_account_message_has_a_shape_of_the_real_software(watched: list[Watched]) -> None:
     """The keys of messages and rows, and which values may be null."""
-    known: Counter[Shape] = sum(map(shapes, real()), Counter())
+    known: Counter[Shape] = counted(shapes)
     ours: Counter[Shape] = sum((shapes(one.frames) for one in watched), Counter())
 
     assert sorted(set(ours) - set(known)) == []
@@ -252,7 +259,7 @@ def test_what_the_real_software_always_reports_first_comes_first(watched: list[W
 
 def test_every_order_of_telling_of_the_real_software_comes_about(watched: list[Watched]) -> None:
     """Within twenty seeds: a client that lives with this venue has lived with all of them."""
-    known = sum(map(sequences, real()), Counter())
+    known = counted(sequences)
     ours = sum((sequences(one.frames) for one in watched), Counter())
 
     assert sorted(set(known) - set(ours)) == []
@@ -263,7 +270,7 @@ def test_every_order_of_telling_of_the_real_software_comes_about(watched: list[W
 
 def test_each_market_message_has_a_shape_of_the_real_software(watched: list[Watched]) -> None:
     """The keys of messages and rows, and which values may be null; and every shape comes about."""
-    known: Counter[Shape] = sum(map(market_shapes, real()), Counter())
+    known: Counter[Shape] = counted(market_shapes)
     ours: Counter[Shape] = sum((market_shapes(one.frames) for one in watched), Counter())
 
     assert set(ours) <= set(known)
@@ -298,7 +305,7 @@ def orders_of_blocks(frames: Iterable[Frame]) -> Counter[str]:
 
 def test_snapshots_list_the_trades_of_a_block_in_no_order(watched: list[Watched]) -> None:
     """Up, down and mixed, as the real ones do; blocks come newest first."""
-    known = sum(map(orders_of_blocks, real()), Counter())
+    known = counted(orders_of_blocks)
     ours = sum((orders_of_blocks(one.frames) for one in watched), Counter())
 
     assert {"up", "down"} <= set(known) <= set(ours)
@@ -351,7 +358,9 @@ def crossed(frames: Iterable[Frame]) -> tuple[int, int]:
     for message in messages(frames, ["v4_orderbook"]):
         if message.type == "subscribed":
             books[message.whose] = {
-                side: {float(row["price"]): float(row["size"]) for row in rows}
+                side: {
+                    float(row["price"]): float(row["size"]) for row in rows if float(row["size"])
+                }
                 for side, rows in message.contents.items()
             }
             continue
@@ -359,7 +368,9 @@ def crossed(frames: Iterable[Frame]) -> tuple[int, int]:
         for side, rows in message.contents.items():
             for price, size in rows:
                 book[side][float(price)] = float(size)
-        bids, asks = ([at for at, size in book[side].items() if size] for side in ("bids", "asks"))
+                if not float(size):
+                    del book[side][float(price)]
+        bids, asks = book["bids"], book["asks"]
         updates += 1
         cross += bool(bids and asks and max(bids) >= min(asks))
     return updates, cross

@@ -157,6 +157,7 @@ def test_what_was_decided_before_the_interruption_is_discarded(
     assert not bot.journal.of_kind("decision")
 
 
+@pytest.mark.replays
 def test_learning_is_bounded_as_well(frames: list[Frame], tmp_path: Path) -> None:
     """An outcome that a strategy never has enough of."""
     path = tmp_path / "learner.py"

@@ -89,6 +89,7 @@ def test_a_map_is_the_best_that_never_falls() -> None:
     assert (found.scores, found.shares) == ((20, 30), (0.25, 1.0))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("lift", [0.0, 0.3, 1.0])
 def test_a_planted_drift_is_found_within_three_points(lift: float) -> None:
     """Curve and map give the share of ups that was planted, by a score of every tenth."""

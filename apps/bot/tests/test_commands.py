@@ -171,6 +171,7 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
     assert "BTC-USD" in capsys.readouterr().out
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("name", "words"),
     [

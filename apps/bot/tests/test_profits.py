@@ -161,6 +161,7 @@ def test_positions_are_chosen_and_sorted(bot: Bot, typed: str, found: str) -> No
     assert "".join(row["position_id"][0] for row in json.loads(out)["rows"]) == found
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("sort", holdings.SORTS)
 def test_positions_are_sorted_by_any_column(bot: Bot, sort: str) -> None:
     """Also by one that some of them have nothing in."""

@@ -195,6 +195,7 @@ def test_what_is_lent_is_good_for_its_frame() -> None:
     assert lease.late == ["thing of frame 0 was read at frame 1"]
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [

@@ -138,6 +138,7 @@ def test_what_is_stored_up_to_a_frame_is_the_ledger_of_that_frame(
     assert whole.states[rows[cut]["seq"]] == to_json(again.ledger)
 
 
+@pytest.mark.replays
 def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
     tmp_path: Path, frames: list[Frame]
 ) -> None:
@@ -421,6 +422,7 @@ def test_a_state_is_stored_again_after_many_events(
     assert [*run.states.values()][-1] == to_json(again.ledger)
 
 
+@pytest.mark.replays
 def test_a_state_that_a_newer_one_supersedes_is_deleted(
     tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

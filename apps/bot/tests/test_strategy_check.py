@@ -199,6 +199,7 @@ def recorded(minutes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     "command", [["prove", "rank", "%", "--cuts", "1"], ["chaos", "%", "--seeds", "1"]]
 )

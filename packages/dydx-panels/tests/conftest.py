@@ -18,6 +18,8 @@ from dydx_panels import (
     FlowRow,
     FundingRow,
     HeaderPart,
+    HealthPart,
+    HealthRow,
     HeldCosts,
     LayerRow,
     LimitRow,
@@ -35,6 +37,7 @@ from dydx_panels import (
     ResultPart,
     SafetyPart,
     ScoreHistory,
+    SettingRow,
     Snapshot,
     SpeedPart,
     TapeRow,
@@ -350,6 +353,20 @@ def execution(place: int = 0, **fields: object) -> Execution:
     return Execution(**{**known, **fields})  # type: ignore[arg-type]
 
 
+def _orders() -> tuple[OrderRow, ...]:
+    return (
+        order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
+                  age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
+        order_row(),
+        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD", side="SELL", size=0.05,
+                  filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
+                  verdict="V9", by="guard", kind="at once, reduce-only"),
+        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", size=None, filled=0.0, fills=(),
+                  status="rejected", why="the account has not enough collateral", verdict="",
+                  by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
+    )  # fmt: skip
+
+
 def _look() -> Look:
     chosen = RankSettings(weights={"momentum": 0.6, "imbalance": 0.4}, market_share=0.6)
     return Look(
@@ -517,7 +534,7 @@ def sample() -> Snapshot:
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
         verdicts=_verdicts(),
-        fills=_fills(),
+        orders=_orders(),
         money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
@@ -535,6 +552,7 @@ def sample() -> Snapshot:
         ),
         way=_way(),
         link=_link(),
+        health=_health(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
@@ -564,7 +582,7 @@ def _equity() -> EquityPart:
         fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
         leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
         today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
-        deepest=412.5, deepest_share=0.041,
+        deepest=412.5, deepest_share=0.041, act_below=0.06,
     )  # fmt: skip
 
 
@@ -601,6 +619,25 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _health() -> HealthPart:
+    return HealthPart(
+        rows=(HealthRow("connection", "watch", "1006 connection reset"),
+              HealthRow("data", "good", "", (("markets", 5), ("troubles", 9))),
+              HealthRow("account", "good"),
+              HealthRow("trading", "danger", "halted: flash crash (by ann)"),
+              HealthRow("database", "watch", "expected a database that follows, got one behind",
+                        (("written", 48_210), ("waiting", 12), ("in a file", 340), ("lost", 1)))),
+        uptime_s=93_600.0, carried="goes on with 3 positions of the run before", cpu_share=0.31,
+        cpu_s=4_211.0, memory_mb=96.2, peak_mb=121.0, threads=6, disk_free_gb=82.6, disk="/data",
+        frames=48_211, reconnects=3, gaps=1, drawn=9_000, undrawn=2,
+        draw_ms=(("p50", 1.8), ("p99", 12.0), ("max", 40.0)),
+        ages=(("book", "SOL-USD", 45.0), ("trades", "LINK-USD", None), ("oracle", "BTC-USD", 61.0)),
+        profile="steady", strategy="rank", file="bot.yaml", config_hash="6b37a6798857",
+        settings=(SettingRow("policy.act_below", "0.08", "bot.yaml:4"),
+                  SettingRow("database.url", "**********", "BOT_DATABASE__URL")),
     )  # fmt: skip
 
 
@@ -721,7 +758,7 @@ def _quality() -> tuple[QualityRow, ...]:
     return (
         QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages, known=0.91,
                    messages_s=0.0, expected_s=4.2, lag_p99_ms=812.0, counts=(("gap", 1), ("stale", 2))),
-        QualityRow(ticker="BTC-USD", ages=fresh, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="BTC-USD", ages=fresh, complete=1.0, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
         QualityRow(ticker="ETH-USD", ages=fresh),
     )  # fmt: skip
 

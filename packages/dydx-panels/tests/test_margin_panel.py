@@ -152,7 +152,7 @@ def test_a_flat_account_has_sums_and_no_distance() -> None:
 
 def test_positions_show_what_each_of_them_is_and_has_cost(full: Snapshot) -> None:
     """Notional, leverage, return, funding and fees so far; unknown where nobody counts."""
-    text = panel("positions", full, 250, 12, View(panel="positions")).text
+    text = panel("positions", replace(full, margins=()), 250, 12, View(panel="positions")).text
     eth, btc, link = (line for line in text.split("\n") if "-USD" in line)
 
     assert "-0.0412" in eth
@@ -160,3 +160,13 @@ def test_positions_show_what_each_of_them_is_and_has_cost(full: Snapshot) -> Non
     assert "-0.25 %" in eth
     assert "+0.0091" in btc
     assert link.count("unknown") >= 7
+
+
+def test_positions_alone_have_the_formulas_of_the_selected_one(full: Snapshot) -> None:
+    """On the dashboard, where no margins are copied, they are a list."""
+    alone = panel("positions", full, 120, 30, View(panel="positions", selected=1)).text
+    listed = panel("positions", replace(full, margins=()), 120, 30).text
+
+    assert "BTC-USD SHORT oracle price of" in alone
+    assert "liquidation  " in alone
+    assert "liquidation  " not in listed

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -19,9 +20,11 @@ from dydx_risk import (
     Approved,
     Denied,
     Judgement,
+    MarginFigures,
     Policy,
     Reduce,
     Risk,
+    Standing,
     plan,
     position_margin,
     total_margin,
@@ -66,6 +69,35 @@ class Played:
         raise AssertionError(f"expected a best bid of {best_bid} in {ticker}, got none")
 
 
+class Seen:
+    """A session played once with the default policy: all that it was, at any of its frames."""
+
+    def __init__(self, name: str, account: str) -> None:
+        self.session = session = Played(name, account)
+        self.margins: set[tuple[int, ...]] = set()
+        self.held: set[tuple[int, tuple[tuple[str, int], ...]]] = set()
+        self.positions: set[tuple[str, int | None, int | None, int | None]] = set()
+        self.alarms: set[str] = set()
+        self.objections: set[str] = set()  # until a link is lost
+        lost, risk = False, session.risk
+        for frame in session.play():
+            margin, valued = risk.margin, risk.valued
+            known = margin.net_collateral, margin.initial_margin, margin.maintenance_margin
+            self.margins.add(known)
+            held = {ticker: exposure.quantums for ticker, exposure in valued.held.items()}
+            self.held.add((risk.account.collateral, tuple(sorted(held.items()))))
+            self.alarms.add(risk.alarm)
+            for row in risk.positions():
+                of_it = row.net_notional, row.initial_margin, row.maintenance_margin
+                self.positions.add((row.ticker, *of_it))
+            lost = lost or frame.kind in ("close", "gap") or frame.is_refusal
+            for view in () if lost else session.state.views.values():
+                self.objections |= {one.kind for one in objections(view, session.state.at)}
+
+
+seen_in = cache(Seen)
+
+
 # === Margin ===
 
 ACCOUNTS = sorted((str(session), account) for session in REAL for account in session.truth["state"])
@@ -77,29 +109,29 @@ def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
     name: str, account: str
 ) -> None:
     """Net collateral, initial and maintenance margin, to the quantum."""
-    session = Played(name, account)
-    seen: set[tuple[int, ...]] = set()
-    for _ in session.play():
-        margin = session.risk.margin
-        seen.add((margin.net_collateral, margin.initial_margin, margin.maintenance_margin))
+    seen = seen_in(name, account)
 
     names = "net_collateral", "initial_margin", "maintenance_margin"
-    right = {tuple(after[name] for name in names) for after in session.after_blocks()}
+    right = {tuple(after[name] for name in names) for after in seen.session.after_blocks()}
     assert right
-    assert right <= seen
+    assert right <= seen.margins
 
 
 @each_account
 def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account: str) -> None:
     """Oracle prices stand for minutes, books for longer: the gate denies nothing for that."""
-    session = Played(name, account)
-    lost = False
+    assert "STALE" not in seen_in(name, account).objections
 
-    for frame in session.play():
-        lost = lost or frame.kind in ("close", "gap") or frame.is_refusal
-        if not lost:
-            for view in session.state.views.values():
-                assert "STALE" not in {one.kind for one in objections(view, session.state.at)}
+
+LIMITED = Policy(max_daily_loss_usdc=80, max_orders_per_minute=1)
+
+
+@cache
+def standings(name: str, account: str) -> tuple[list[tuple[MarginFigures, Standing]], int]:
+    """Return margin and gate after each frame of a session as it was, and the time at its end."""
+    session = Played(name, account, LIMITED)
+    found = [(session.risk.margin, session.risk.standing) for _ in session.play()]
+    return found, session.risk._elapsed.now
 
 
 @pytest.mark.parametrize("jump_s", [3_600, -3_600])
@@ -108,18 +140,17 @@ def test_a_clock_that_is_set_changes_no_margin_and_no_gate(
     name: str, account: str, jump_s: int
 ) -> None:
     """An hour ahead or back for a third of the session: nothing waits for it to catch up."""
-    policy = Policy(max_daily_loss_usdc=80, max_orders_per_minute=1)
-    right, other = Played(name, account, policy), Played(name, account, policy)
+    right, now = standings(name, account)
+    other = Played(name, account, LIMITED)
     begin, end = len(other.frames) // 3, 2 * len(other.frames) // 3
     other.frames[begin:end] = [
         msgspec.structs.replace(frame, at=frame.at + jump_s * 10**9)
         for frame in other.frames[begin:end]
     ]
 
-    for _ in zip(right.play(), other.play(), strict=True):
-        assert other.risk.margin == right.risk.margin
-        assert other.risk.standing == right.risk.standing
-    assert abs(other.risk._elapsed.now - right.risk._elapsed.now) < 10**7
+    for _, expected in zip(other.play(), right, strict=True):
+        assert (other.risk.margin, other.risk.standing) == expected
+    assert abs(other.risk._elapsed.now - now) < 10**7
 
 
 # === Stops ===
@@ -165,34 +196,25 @@ def test_what_nobody_explains_counts_in_the_end() -> None:
 @each_account
 def test_what_is_held_is_what_the_chain_holds_after_each_block(name: str, account: str) -> None:
     """USDC and every position, together as they were after one block."""
-    session = Played(name, account)
-    seen: set[tuple[int, tuple[tuple[str, int], ...]]] = set()
-    for _ in session.play():
-        valued = session.risk.valued
-        held = {ticker: exposure.quantums for ticker, exposure in valued.held.items()}
-        seen.add((session.risk.account.collateral, tuple(sorted(held.items()))))
+    seen = seen_in(name, account)
 
     right = {
         (after["usdc_quantums"], tuple(sorted(after["positions"].items())))
-        for after in session.after_blocks()
+        for after in seen.session.after_blocks()
     }
-    assert right <= seen
+    assert right <= seen.held
 
 
 @each_account
 def test_each_position_is_worth_and_requires_what_the_chain_says(name: str, account: str) -> None:
     """Value, initial and maintenance margin of every position at the block that is compared."""
-    session = Played(name, account)
-    seen: set[tuple[str, int | None, int | None, int | None]] = set()
-    for _ in session.play():
-        for row in session.risk.positions():
-            seen.add((row.ticker, row.net_notional, row.initial_margin, row.maintenance_margin))
+    seen = seen_in(name, account)
 
     right = {
         (position["ticker"], position["value"], position["imr"], position["mmr"])
-        for position in session.truth["state"][account]["positions"]
+        for position in seen.session.truth["state"][account]["positions"]
     }
-    assert right <= seen
+    assert right <= seen.positions
 
 
 @each_account
@@ -304,12 +326,11 @@ def test_what_the_chain_liquidates_was_liquidatable_and_nothing_else(
     name: str, account: str
 ) -> None:
     """The alarm goes off before the chain takes a position, and in no other account."""
-    session = Played(name, account)
-    alarms = {session.risk.alarm for _ in session.play()}
+    seen = seen_in(name, account)
 
     taken = {"LIQUIDATED", "DELEVERAGED"}
-    fills = session.truth["state"][account]["fills"]
-    assert ("liquidatable" in alarms) == any(fill["type"] in taken for fill in fills)
+    fills = seen.session.truth["state"][account]["fills"]
+    assert ("liquidatable" in seen.alarms) == any(fill["type"] in taken for fill in fills)
 
 
 # === Prices ===

@@ -15,8 +15,15 @@ another process reaches it; `faults` breaks a recording and `chaos` watches what
 times it; `__main__` is the command line, `commands` its commands.
 """
 
-from importlib.metadata import version
-
 __all__ = ["__version__"]
 
-__version__ = version("bot")
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    # Few use it, and to look it up takes longer than the whole command line.
+    if name != "__version__":
+        raise AttributeError(f"expected __version__ of bot, got {name}")
+    from importlib.metadata import version
+
+    return version("bot")

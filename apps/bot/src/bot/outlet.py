@@ -92,9 +92,3 @@ def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def behind(stream: TextIO | Outlet) -> TextIO:
     """Return the stream behind an outlet: for what draws, and cleans what it draws."""
     return stream.stream if isinstance(stream, Outlet) else stream
-
-
-def progress(words: str) -> None:
-    """Show who waits at a terminal how far it is; a pipe gets the report alone."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{clean(words)}", end="", file=behind(sys.stderr), flush=True)

@@ -29,7 +29,8 @@ from dydx_paper import Ledger, PaperVenue
 from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.config.configured import typed_again
 from bot.live.commands import options_as_recorded
-from bot.outlet import as_lines, progress
+from bot.outlet import as_lines
+from bot.progress import Progress
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
 
@@ -537,18 +538,19 @@ class Days:
     def live_through(self, plans: dict[int, list[Fault]]) -> bool:
         """Run each plan, then shrink what failed; False if somebody ended it early."""
         began = time.monotonic()
-        try:
-            for seed, faults in plans.items():
-                progress(f"{len(self.outcomes)} of {len(plans)} seeds, {len(self.failures)} failed")
-                self._live_through(seed, faults)
-                self.took_s = time.monotonic() - began
-            for n, failure in enumerate(self.failures[:SHRUNK_AT_MOST]):
-                progress(f"{n} of {len(self.failures)} failures shrunk")
-                self.failures[n] = shrunk(failure, self._tape, self._options)
-        except KeyboardInterrupt:
-            return False
-        finally:
-            progress("")
+        with Progress("seeds", len(plans)) as progress:
+            try:
+                for seed, faults in plans.items():
+                    self._live_through(seed, faults)
+                    self.took_s = time.monotonic() - began
+                    progress.step(f"{len(self.failures)} failed")
+                first = self.failures[:SHRUNK_AT_MOST]
+                progress.begin("failures shrunk", len(first))
+                for n, failure in enumerate(first):
+                    self.failures[n] = shrunk(failure, self._tape, self._options)
+                    progress.step()
+            except KeyboardInterrupt:
+                return False
         return True
 
     def _live_through(self, seed: int, faults: list[Fault]) -> None:

@@ -22,7 +22,7 @@ from bot.checks.findings import Finding, print_findings
 from bot.checks.witness import loaded, observed, seen_findings
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
-from bot.outlet import progress
+from bot.progress import Progress
 from bot.run.composition import Options
 
 # After a cut so many frames of another day are played.
@@ -139,12 +139,12 @@ def prove(arguments: argparse.Namespace) -> int:
     frames = [frame for frame in recording if goes_on(frame)]
     if len(frames) < _FEWEST:
         raise ConnError(f"expected a recording of {_FEWEST} frames or more, got {len(frames)}")
-    progress("the whole recording")
-    proof, chance = Proof(frames, options), Random(arguments.seed)
-    for number in range(arguments.cuts):
-        progress(f"cut {number + 1} of {arguments.cuts}")
-        proof.cut(chance.randrange(len(frames) // 10, len(frames)), chance)
-    progress("")
+    with Progress("runs", 1 + 2 * arguments.cuts) as progress:
+        proof, chance = Proof(frames, options), Random(arguments.seed)
+        progress.at(1, "the whole recording")
+        for number in range(1, arguments.cuts + 1):
+            proof.cut(chance.randrange(len(frames) // 10, len(frames)), chance)
+            progress.at(1 + 2 * number, f"cut {number} of {arguments.cuts}")
     findings = proof.findings()
     return print_findings(_head(arguments, len(frames)), findings, as_json=arguments.json)
 

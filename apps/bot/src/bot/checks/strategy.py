@@ -30,7 +30,7 @@ from bot.config.configured import loaded_of, typed_again
 from bot.config.place import NONE
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
-from bot.outlet import progress
+from bot.progress import Progress
 from bot.run.composition import Options
 
 _SECOND: Final = 1_000_000_000
@@ -288,13 +288,12 @@ def checked(seeing: Seeing) -> list[Finding]:
 
 def see(frames: Sequence[Frame], options: Options, make: Callable[[], Strategy]) -> Seeing:
     """Run a strategy in this process as often as the rules need it."""
-    progress("the recording as it is")
-    whole = observed(frames, options, make)
-    progress("again")
-    again = observed(frames, options, make)
-    progress("with trouble put in")
-    worse = troubles(frames, whole, options, make)
-    progress("")
+    with Progress("runs", 3) as progress:
+        whole = observed(frames, options, make)
+        progress.step("and again")
+        again = observed(frames, options, make)
+        progress.step("with trouble put in")
+        worse = troubles(frames, whole, options, make)
     return Seeing(options=options, whole=whole, again=again, troubles=worse)
 
 

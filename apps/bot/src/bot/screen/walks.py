@@ -43,7 +43,13 @@ def orders_of(bot: Bot, count: int) -> tuple[OrderRow, ...]:
     """Return the newest orders, those first that are still open."""
     newest = [*reversed(bot.executed.orders.values())]
     newest.sort(key=lambda order: order.state.final)
-    return tuple(order_row(bot, order) for order in newest[:count])
+    known, rows = bot.executed.rows, dict[str, tuple[SeenOrder, OrderRow]]()
+    for order in newest[:count]:
+        seen = known.get(order.id)
+        again = seen if seen is not None and seen[0] is order and order.state.final else None
+        rows[order.id] = again or (order, order_row(bot, order))
+    bot.executed.rows = rows
+    return tuple(row for _, row in rows.values())
 
 
 def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
@@ -68,7 +74,7 @@ def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
         filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
         average=None if order.average is None else float(order.average), fee=order.fee,
         kind=_kind(order), status=_STATUSES.get(state.status, state.status),
-        why=_why(order), verdict=order.verdict, by=_by(verdict),
+        why=_why(bot, order), verdict=order.verdict, by=_by(verdict),
         age_s=None if state.final else float((bot.data.at - order.since) // 10**9),
         fills=order.fills,
     )  # fmt: skip
@@ -91,8 +97,11 @@ def _kind(order: SeenOrder) -> str:
     return ", ".join(filter(None, words))
 
 
-def _why(order: SeenOrder) -> str:
-    """Return in words why an order ended before it was filled."""
+def _why(bot: Bot, order: SeenOrder) -> str:
+    """Return in words why an order ended before it was filled: ours if we took it back."""
+    named, taken_back = order.state.named, bot.executed.taken_back
+    if named is not None and order.state.status != "FILLED" and named.client_id in taken_back:
+        return taken_back[named.client_id]
     reason = order.state.reason.removeprefix("ORDER_REMOVAL_REASON_")
     if order.state.leaving and not reason:
         return "leaves the book, and may still fill"
@@ -164,12 +173,6 @@ def _looks(bot: Bot) -> dict[int, tuple[str, Look]]:
 def _strategies(bot: Bot) -> Iterator[Any]:
     strategy = bot.shown.strategy
     yield from strategy.strategies if isinstance(strategy, Allocator) else filter(None, [strategy])
-
-
-def newest_look(bot: Bot) -> Look | None:
-    """Return how all markets stood in the newest look of a strategy that ranks them."""
-    looks = (getattr(strategy, "looked", None) for strategy in _strategies(bot))
-    return next(filter(None, looks), None)
 
 
 # === What it came to ===

@@ -15,14 +15,11 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot
 from bot.screen.keyboard import Key
-from bot.screen.line import Line
 from bot.screen.screen import Screen
 from bot.watch.group import Group
 from bot.watch.rows import Pasts, account_rows, short
 
 _PANEL: Final = "accounts"
-_SENDS: Final = ("K", "F", "P")
-_NOTHING: Final = "an account is watched without a key: nothing can be sent, and nobody halted"
 
 
 class WatchScreen(Screen):
@@ -37,7 +34,7 @@ class WatchScreen(Screen):
     def snapshot(self) -> Snapshot:
         """Return the account that is chosen, beside a row for each."""
         shown = super().snapshot()
-        if shown is self._frozen:
+        if shown is self.actions.frozen:
             return shown
         rows = account_rows(self._group, self.bot, self._pasts())
         return replace(
@@ -53,19 +50,14 @@ class WatchScreen(Screen):
 
     def choose(self, bot: Bot) -> None:
         """Show another account."""
-        self.bot, self.line = bot, Line(bot)
+        self.show(bot)
         bot.follow_links()
-        if self._frozen is not None:  # a picture that stands still is of this one from now on
-            self._frozen = None
-            self._frozen = self.snapshot()
 
     def _answer(self, key: Key) -> None:
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
         alone = self.choices.view.panel == _PANEL
         if busy or not isinstance(key, str):
             super()._answer(key)
-        elif key in _SENDS:
-            self.line.show(_NOTHING)
         elif alone and key in ("tab", "back-tab"):
             self._step(-1 if key == "back-tab" else 1)
         elif alone and key == "\r":
