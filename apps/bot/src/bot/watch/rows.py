@@ -170,6 +170,8 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     By the limits of the profile that is chosen: which order, where, what it restores and costs.
     """
     plan = group.bots[whose].risk.flight_plan
+    if plan.rungs and plan.step is not None and plan.step.why:
+        yield f"advice by the limits of the profile: {plan.step.why}"
     for rung in plan.rungs[:_STEPS]:
         due = plan.distance_now is not None and plan.distance_now < rung.fires_below
         when = "now" if due else f"below {percent_text(rung.fires_below)}"

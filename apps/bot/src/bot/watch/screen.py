@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dydx_conn import Subaccount
-from dydx_panels import Snapshot, selectable
+from dydx_panels import Snapshot
 from msgspec.structs import replace
 
-from bot.run.composition import Bot
 from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
 from bot.watch.group import Group
@@ -23,7 +22,7 @@ _PANEL: Final = "accounts"
 
 
 class WatchScreen(Screen):
-    """A dashboard of several accounts; begins with the one that is nearest to liquidation."""
+    """A dashboard of several accounts, of which one is chosen for all panels but their own."""
 
     def __init__(
         self, group: Group, chosen: Subaccount, pasts: Callable[[], Pasts], **how: Any
@@ -48,34 +47,32 @@ class WatchScreen(Screen):
         at = "indexer only" if block is None else f"chain at {block}"
         return f"{short(whose)} {at}"
 
-    def choose(self, bot: Bot) -> None:
-        """Show another account."""
-        self.show(bot)
-        bot.follow_links()
-
     def _answer(self, key: Key) -> None:
-        busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
-        alone = self.choices.view.panel == _PANEL
-        if busy or not isinstance(key, str):
+        view = self.choices.view
+        busy = self.choices.overlaid or view.filtering or self.questions.text
+        act = _KEYS.get(key) if isinstance(key, str) and view.panel == _PANEL else None
+        if act is None or busy:
             super()._answer(key)
-        elif alone and key in ("tab", "back-tab"):
-            self._step(-1 if key == "back-tab" else 1)
-        elif alone and key == "\r":
-            self._choose_row()
         else:
-            super()._answer(key)
-        self._due_draw_ns = 0
+            act(self)
+            self._due_draw_ns = 0
 
-    def _step(self, by: int) -> None:
+    def step(self, by: int) -> None:
+        """Show the next account, or with -1 the one before."""
         bots = [*self._group.bots.values()]
         at = bots.index(self.bot) if self.bot in bots else 0
-        self.choose(bots[(at + by) % len(bots)])
+        self.show(bots[(at + by) % len(bots)])
 
-    def _choose_row(self) -> None:
-        view = self.choices.view
-        ids = selectable(self.snapshot(), view)
-        wanted = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
+    def choose(self) -> None:
+        """Show the account of the selected row, on the whole dashboard."""
         for whose, bot in self._group.bots.items():
-            if str(whose) == wanted:
-                self.choose(bot)
+            if str(whose) == self.choices.selected:
+                self.show(bot)
                 self.choices.back()
+
+
+_KEYS: Final[dict[str, Callable[[WatchScreen], None]]] = {
+    "tab": lambda screen: screen.step(1),
+    "back-tab": lambda screen: screen.step(-1),
+    "\r": WatchScreen.choose,
+}
