@@ -296,7 +296,7 @@ def test_open_orders_open_interest_and_rules_are_causes_too() -> None:
 
 
 def test_without_one_of_the_two_there_is_nothing_to_compare() -> None:
-    """What is missing is said beside it."""
+    """What is missing has its reason beside it."""
     assert differences(reading(None, BTC="1")) == []
 
 
@@ -518,7 +518,7 @@ def test_what_is_no_account_is_a_line_and_a_2(
 def test_an_indexer_that_is_away_leaves_the_chain(
     indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it would have said is unknown: markets, orders and the past."""
+    """What it would have reported is unknown: markets, orders and the past."""
     indexer[0].answers = {f"/v4/addresses/{QUOTER}": ["no"]}
     node(chain(1_000 * MICRO, btc(10**10)))
 

@@ -143,7 +143,7 @@ def test_a_node_that_holds_something_else_settles_nothing() -> None:
     assert wire.group.seen[US].holdings[0].quantums == 2 * 10**10
 
 
-def test_a_node_that_is_away_is_said_until_it_answers() -> None:
+def test_a_node_that_is_away_is_shown_until_it_answers() -> None:
     """On the screen, and at the end."""
     wire = Wire()
     wire.begin()
@@ -246,7 +246,7 @@ def test_an_account_is_a_row_with_its_source() -> None:
     assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
 
 
-def test_a_position_that_cannot_be_valued_is_said_in_its_place() -> None:
+def test_a_position_that_cannot_be_valued_is_named_in_its_place() -> None:
     """Its distance is unknown, and so is the account's worth."""
     wire = Wire()
     wire.take(
@@ -272,9 +272,9 @@ def test_a_line_is_printed_for_what_changed_and_for_nothing_else() -> None:
     wire.take(node_frame(state(1_000 * MICRO)))
     wire.take(wire.writer.oracle("BTC-USD", "50001"))
 
-    said = [line for line in lines if line]
+    printed = [line for line in lines if line]
 
-    assert said == [
+    assert printed == [
         "00:00:00 dydx1lwz…sn6km/0 UNKNOWN: no account snapshot yet",
         "00:00:00 dydx1lwz…sn6km/0 102 % to liquidation, equity 51,000.00, leverage 0.98x, "
         "1 position; indexer only, unsettled funding not included",

@@ -261,7 +261,7 @@ def test_a_node_that_is_away_is_named() -> None:
         ("a" * 100, f"got '{'a' * 61}…'"),
     ],
 )
-def test_what_is_wrong_with_an_address_is_said(text: str, words: str) -> None:
+def test_what_is_wrong_with_an_address_is_named(text: str, words: str) -> None:
     """Its prefix, a character of it, or all of it."""
     objection = address_objection(text)
 

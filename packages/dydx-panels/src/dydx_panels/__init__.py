@@ -4839,7 +4839,7 @@ def _account_name(row: AccountRow) -> _Cell:
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)

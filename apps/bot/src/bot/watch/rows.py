@@ -97,18 +97,18 @@ class Changes:
 
     def __init__(self, group: Group) -> None:
         self._group = group
-        self._said: dict[Subaccount, tuple[tuple[object, ...], float]] = {}
+        self._printed: dict[Subaccount, tuple[tuple[object, ...], float]] = {}
 
     def line(self, standing: Standing) -> str:
         """Return a line about what has changed since the last one; "" if nothing has."""
         whose, away = standing.whose, standing.distance
         trouble = trouble_of(self._group, whose)
         what = trouble, standing.alarm, standing.positions, away is None, standing.block is None
-        before, at = self._said.get(whose, ((), inf))
+        before, at = self._printed.get(whose, ((), inf))
         near = away is None or abs(away - at) < _STEP
         if what == before and near:
             return ""
-        self._said[whose] = what, inf if away is None else away
+        self._printed[whose] = what, inf if away is None else away
         return f"{clock(standing.at)[11:19]} {short(whose)} {words_of(standing, trouble)}"
 
 
@@ -175,9 +175,11 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     for rung in plan.rungs[:_STEPS]:
         due = plan.distance_now is not None and plan.distance_now < rung.fires_below
         when = "now" if due else f"below {percent_text(rung.fires_below)}"
-        yield f"advice, {when}: {rung.words}"
+        yield f"advice, {when}: {rung.words}, {rung.ends}"
     if len(plan.rungs) > _STEPS:
-        yield f"advice: {len(plan.rungs) - _STEPS} more steps, {plan.cost / 1e6:,.2f} USDC in all"
+        more = len(plan.rungs) - _STEPS
+        cost = f"{plan.cost / 1e6:,.2f} USDC in all"
+        yield f"advice: {more} more step{'s' * (more > 1)}, {cost}"
     for ticker, why in plan.left:
         yield f"advice: {ticker} stays: {why}"
 
