@@ -182,6 +182,24 @@ def test_what_touches_an_account_settles_its_funding() -> None:
     assert wire.group.profit(US) == 0
 
 
+def test_after_an_hour_only_the_chain_knows_what_funding_is_owed() -> None:
+    """Until somebody touches the account, or a node answers, the indexer's rate is a guess."""
+    wire = Wire()
+    wire.begin()
+    wire.take(node_frame(state(1_000 * MICRO)))
+    exact = wire.group.block(US)
+
+    for height, time, price in ((11, "00:59:59", "50000.1"), (12, "01:00:01", "50000.2")):
+        wire.take(wire.writer.block(height, f"2026-01-01T{time}.000Z"))
+        wire.take(wire.writer.oracle("BTC-USD", price))
+    guessed = wire.group.block(US), wire.group.bots[US].risk.account.unsettled
+
+    wire.take(node_frame(state(1_000 * MICRO, height=12, index=25)))
+    assert (exact, guessed[0], wire.group.block(US)) == (10, None, 12)
+    assert guessed[1] < 0
+    assert wire.group.bots[US].risk.account.unsettled == -250_000
+
+
 def test_nothing_that_an_account_does_is_answered_with_an_order() -> None:
     """However near it is: no guard, no venue, nobody to halt."""
     wire = Wire()
