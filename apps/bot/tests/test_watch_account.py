@@ -112,6 +112,19 @@ def test_the_chain_settles_funding_at_the_height_that_is_named() -> None:
     assert seen.margin.net_collateral == 50_998 * MICRO
 
 
+def test_a_leverage_that_the_owner_chose_raises_the_initial_margin_alone() -> None:
+    """To a third of the notional here; liquidation knows nothing of it."""
+    chosen = dataclasses.replace(btc(10**10), chosen_imf_ppm=333_333)
+    plain, seen = (
+        seen_on_chain(chain(1_000 * MICRO, held), US).margin for held in (btc(10**10), chosen)
+    )
+
+    assert plain is not None
+    assert seen is not None
+    assert (plain.initial_margin, seen.initial_margin) == (2_500 * MICRO, 16_666_650_000)
+    assert plain.maintenance_margin == seen.maintenance_margin
+
+
 @pytest.mark.parametrize("session", REAL, ids=str)
 def test_what_the_real_chain_holds_comes_to_its_own_figures(session: Session) -> None:
     """Net collateral and both margins to the quantum, in every recorded session."""

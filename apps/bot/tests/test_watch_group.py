@@ -264,6 +264,34 @@ def test_an_account_is_a_row_with_its_source() -> None:
     assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
 
 
+def test_a_leverage_that_is_chosen_is_named_with_what_it_requires() -> None:
+    """The indexer leaves it out of the initial margin; the chain does not."""
+    wire = Wire()
+    wire.begin()
+    [held] = state(1_000 * MICRO).accounts[US].positions
+    chosen = ChainAccount(10, 1_000 * MICRO, (dataclasses.replace(held, chosen_imf_ppm=500_000),))
+    wire.take(node_frame(dataclasses.replace(state(1_000 * MICRO), accounts={US: chosen})))
+
+    [row] = account_rows(wire.group, wire.group.bots[US], {})
+
+    assert row.lines == (
+        "initial margin 25,000.00, free 26,000.00 USDC on the chain at 10: "
+        "a leverage is chosen for BTC-USD",
+    )
+
+
+def test_a_bug_in_a_layer_ends_the_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loudly: a distance that nobody computes any more would stand there for ever."""
+    wire = Wire()
+    wire.begin()
+    monkeypatch.setattr(wire.group.bots[US].risk, "_see", lambda _: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        wire.take(wire.writer.oracle("BTC-USD", "50001"))
+    with pytest.raises(ZeroDivisionError):
+        wire.group.close()
+
+
 def test_a_position_that_cannot_be_valued_is_named_in_its_place() -> None:
     """Its distance is unknown, and so is the account's worth."""
     wire = Wire()

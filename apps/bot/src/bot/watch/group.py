@@ -202,6 +202,8 @@ class Group:
             self._settle(frame)
         self.meters.latency.add(time.perf_counter_ns() - started)
         for bot in self.bots.values():
+            if bot.failure is not None:  # a bug: its figures are none any more
+                raise bot.failure
             bot.shown.take(frame)
         if self.listeners:
             self._report()

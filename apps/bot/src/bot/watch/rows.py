@@ -49,8 +49,20 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         height=account.height or None,
         trouble=trouble_of(group, whose),
         chosen=chosen,
-        lines=() if earlier is None else tuple(past_lines(earlier)),
+        lines=(*_chosen(group, whose), *(() if earlier is None else past_lines(earlier))),
     )
+
+
+def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
+    """Yield what the chain requires where a leverage was chosen, which the indexer leaves out."""
+    seen = group.seen.get(whose)
+    held = [] if seen is None else [h for h in seen.holdings if h.selected_leverage is not None]
+    if seen is None or seen.margin is None or not held:
+        return
+    margin = seen.margin
+    figures = f"initial margin {margin.initial_margin / 1e6:,.2f}"
+    free = f"free {margin.free_collateral / 1e6:,.2f} USDC on the chain at {seen.height}"
+    yield f"{figures}, {free}: a leverage is chosen for {', '.join(h.ticker for h in held)}"
 
 
 _PARENTS: Final = 128
@@ -147,7 +159,7 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         earned = "unknown" if profit is None else f"{profit:+,.2f}"
         near = "no position so far" if closest is None else f"closest {percent_text(closest)}"
         yield f"  while watched: profit {earned}, {near}"
-        yield from (f"  {each}" for each in _held(group, whose))
+        yield from (f"  {each}" for each in (*_chosen(group, whose), *_held(group, whose)))
         if (earlier := pasts.get(whose)) is not None:
             yield from (f"  {each}" for each in past_lines(earlier))
     if group.no_chain:
