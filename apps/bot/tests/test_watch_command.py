@@ -357,7 +357,7 @@ def test_nothing_can_be_sent_from_it(screen: WatchScreen, key: str) -> None:
     press(screen, key)
 
     assert screen.questions.text == ""
-    assert "nothing trades here" in f"{screen.line.words()}{screen.line.note()}"
+    assert "an account is watched without a key" in f"{screen.line.words()}{screen.line.note()}"
 
 
 def test_a_picture_that_stands_still_stays_with_the_account(screen: WatchScreen) -> None:

@@ -247,7 +247,9 @@ def conduct(
         return
     from bot.watch.screen import WatchScreen
 
-    screen = WatchScreen(group, first, lambda: pasts.found, name=name, inbox=inbox)
+    screen = WatchScreen(
+        group, first, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
+    )
     with screen, contextlib.suppress(KeyboardInterrupt):
         group.run(source(screen.pace))
         screen.stay()

@@ -13,6 +13,7 @@ from dydx_conn import Subaccount
 from dydx_panels import Snapshot
 from msgspec.structs import replace
 
+from bot.run.composition import Bot
 from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
 from bot.watch.group import Group
@@ -29,6 +30,7 @@ class WatchScreen(Screen):
     ) -> None:
         self._group, self._pasts = group, pasts
         super().__init__(group.bots[chosen], mode="WATCH", **how)
+        self.actions.opens[_PANEL] = self._open
 
     def snapshot(self) -> Snapshot:
         """Return the account that is chosen, beside a row for each."""
@@ -47,32 +49,31 @@ class WatchScreen(Screen):
         at = "indexer only" if block is None else f"chain at {block}"
         return f"{short(whose)} {at}"
 
-    def _answer(self, key: Key) -> None:
-        view = self.choices.view
-        busy = self.choices.overlaid or view.filtering or self.questions.text
-        act = _KEYS.get(key) if isinstance(key, str) and view.panel == _PANEL else None
-        if act is None or busy:
-            super()._answer(key)
-        else:
-            act(self)
-            self._due_draw_ns = 0
+    def choose(self, bot: Bot) -> None:
+        """Show another account."""
+        self.show(bot)
+        bot.follow_links()
 
-    def step(self, by: int) -> None:
-        """Show the next account, or with -1 the one before."""
+    def _answer(self, key: Key) -> None:
+        busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
+        alone = self.choices.view.panel == _PANEL
+        if busy or not isinstance(key, str):
+            super()._answer(key)
+        elif alone and key in ("tab", "back-tab"):
+            self._step(-1 if key == "back-tab" else 1)
+        else:
+            super()._answer(key)
+        self._due_draw_ns = 0
+
+    def _step(self, by: int) -> None:
         bots = [*self._group.bots.values()]
         at = bots.index(self.bot) if self.bot in bots else 0
-        self.show(bots[(at + by) % len(bots)])
+        self.choose(bots[(at + by) % len(bots)])
 
-    def choose(self) -> None:
-        """Show the account of the selected row, on the whole dashboard."""
+    def _open(self, account: str) -> str:
+        """Show the account of a row of the panel."""
         for whose, bot in self._group.bots.items():
-            if str(whose) == self.choices.selected:
-                self.show(bot)
+            if str(whose) == account:
+                self.choose(bot)
                 self.choices.back()
-
-
-_KEYS: Final[dict[str, Callable[[WatchScreen], None]]] = {
-    "tab": lambda screen: screen.step(1),
-    "back-tab": lambda screen: screen.step(-1),
-    "\r": WatchScreen.choose,
-}
+        return ""
