@@ -4929,11 +4929,11 @@ def _changes(part: EquityPart) -> Iterator[int]:
 def _account_name(row: AccountRow) -> _Cell:
     owner, slash, number = row.id.partition("/")
     name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+    return f"{'●' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)
@@ -4972,7 +4972,8 @@ _ACCOUNT_COLUMNS: Final = (
 def _account_lines(row: AccountRow, high: int) -> list[_Row]:
     """Draw what an account did before, below all of them, if there is room."""
     lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+    # Where there is little room, all accounts matter more than the past of one.
+    return [[("", "")], [(row.id, "bold")], *lines][:high] if lines and high > 5 else []
 
 
 _ACCOUNTS: Final = _Table(
