@@ -5,6 +5,7 @@
     uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
+    uv run --all-packages --group dev tools/bench.py screen            account to terminal
 
 A benchmark reports; it never fails on a slow machine. The floor of a row is the least work
 that any program must do for it (reading and decoding the envelope, for a pipeline), measured
@@ -32,6 +33,7 @@ from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
+from bench_screen import screen
 from bot.run.meters import memory_mb
 from dydx_conn import Frame
 
@@ -515,6 +517,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "flight": flight,
     "paper": paper,
     "dashboard": dashboard,
+    "screen": lambda _: screen("account"),
     "start": start,
     "database": database,
     "live": live,

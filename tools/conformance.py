@@ -3,11 +3,13 @@
     vectors DIR    DIR/<family>.json ──► public functions ──► passed/total per family
     captures DIR   DIR/{ws,rest,accounts,candles} ──► parsers ──► parsed/total, each refusal
     sessions DIR   DIR/<session>/frames.jsonl.zst ──► the layers ──► figures as in truth.json
+    watch DIR      the same, by what `bot watch` folds ──► figures as in truth.json
     rules DIR      DIR/**/*.jsonl.zst, DIR/ws ──► the data layer ──► frames that no rule objects to
 
     uv run tools/conformance.py vectors DIR [-v]
     uv run tools/conformance.py captures DIR [-v]
     uv run tools/conformance.py sessions DIR [-v]
+    uv run tools/conformance.py watch DIR [-v]
     uv run tools/conformance.py rules DIR [-v]
 
 A family that nothing answers yet counts as failed: the figure is what is left. The exit code
@@ -32,7 +34,11 @@ import dydx_data as data
 import dydx_paper as paper
 import dydx_risk as risk
 import msgspec
-from sessions import Session
+from bot.run.composition import Options
+from bot.watch.address import Target
+from bot.watch.group import Group
+from bot.watch.node import LINK, PATH, text_of
+from sessions import Session, subaccount_named
 
 Case = Mapping[str, Any]
 Solve = Callable[[Any], Any]
@@ -62,7 +68,7 @@ class FamilyTally:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the checks; return the exit code."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
-    parser.add_argument("check", choices=["vectors", "captures", "sessions", "rules"])
+    parser.add_argument("check", choices=["vectors", "captures", "sessions", "watch", "rules"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what failed")
     given = parser.parse_args(arguments)
@@ -71,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report(vectors(given.directory), verbose=given.verbose)
         elif given.check == "rules":
             report(rules(given.directory), verbose=given.verbose)
+        elif given.check == "watch":
+            report(watched(given.directory), verbose=given.verbose)
         elif given.check == "sessions":
             played, candles = sessions(given.directory)
             report(played, verbose=given.verbose, apart=candles)
@@ -1339,11 +1347,55 @@ def frames_in(file: Path) -> Iterator[conn.Frame]:
         yield conn.ws_frame(number, number, number, "c1", line)
 
 
-def sessions(directory: Path) -> tuple[list[FamilyTally], FamilyTally]:
-    """Play every session found; its figures, and apart from them the complete candles of all."""
+def sessions_in(directory: Path) -> list[Session]:
+    """Return every session found."""
     found = [Session(file.parent) for file in sorted(directory.glob("*/truth.json"))]
     if not found:
         raise ConformanceError(f"expected a directory of <session>/truth.json, got {directory}")
+    return found
+
+
+def watched(directory: Path) -> list[FamilyTally]:
+    """Watch the accounts of every session found as `bot watch` does, from its frames alone."""
+    return watched_tallies(sessions_in(directory))
+
+
+def watched_tallies(found: Sequence[Session]) -> list[FamilyTally]:
+    """Return how many figures of each session are as the node held them."""
+    tallies = list[FamilyTally]()
+    for session in found:
+        tallies.append(FamilyTally(str(session)))
+        for figure in watched_figures(session):
+            count(tallies[-1], figure)
+    return tallies
+
+
+def watched_figures(session: Session) -> Iterator[Figure]:
+    """Yield what is folded of each account, what its node held, and where both agree."""
+    known = [subaccount_named(name) for name in session.truth["state"]]
+    group = Group([Target(each.owner, each.number) for each in known], Options(), known)
+    received = [n for n, frame in enumerate(session.frames) if frame.kind in ("ws", "http")]
+    last = session.frames[received[-1]]
+    for frame in session.frames[: received[-1] + 1]:
+        group.take(frame)
+    for name, truth in session.truth["state"].items():
+        account = group.bots[subaccount_named(name)].risk
+        for figure in ("net_collateral", "initial_margin", "maintenance_margin"):
+            yield f"{name} {figure}", truth[figure], getattr(account.margin, figure)
+        yield f"{name} unsettled", truth["unsettled_funding"], account.account.unsettled
+        yield f"{name} trouble", "", account.account.trouble
+    text = text_of(session.chain)
+    group.take(conn.Frame(last.seq + 1, last.at, last.mono, LINK, "http", text, "200", PATH))
+    for name, truth in session.truth["state"].items():
+        whose = subaccount_named(name)
+        margin = group.seen[whose].margin
+        yield f"{name} on chain", truth["net_collateral"], margin and margin.net_collateral
+        yield f"{name} agrees at", session.truth["true_at_block"], group.block(whose)
+
+
+def sessions(directory: Path) -> tuple[list[FamilyTally], FamilyTally]:
+    """Play every session found; its figures, and apart from them the complete candles of all."""
+    found = sessions_in(directory)
     tallies, candles = [], FamilyTally("candles")
     for session in found:
         tally = FamilyTally(str(session))

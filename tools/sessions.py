@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from dydx_conn import Frame, Recording
+from dydx_conn import (
+    ChainAccount,
+    ChainMarket,
+    ChainPosition,
+    ChainState,
+    Frame,
+    Recording,
+    Subaccount,
+    market_parameters,
+)
 
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "recordings"
 
@@ -39,6 +48,46 @@ class Session:
         """What the node and the indexer's database held at block `true_at_block`."""
         truth: dict[str, Any] = json.loads((self.folder / "truth.json").read_text())
         return truth
+
+    @cached_property
+    def chain(self) -> ChainState:
+        """What the node held then, as a query of it without a key answers."""
+        height, markets = self.truth["true_at_block"], self.truth["markets"]
+        accounts = {
+            subaccount_named(name): _held(state, height, markets)
+            for name, state in self.truth["state"].items()
+        }
+        rows = {ticker: _market(ticker, row) for ticker, row in markets.items()}
+        return ChainState(self.truth["chain_id"], height, 0, accounts, rows)
+
+
+def subaccount_named(name: str) -> Subaccount:
+    """Read OWNER/N."""
+    owner, _, number = name.partition("/")
+    return Subaccount(owner, int(number))
+
+
+def _held(state: dict[str, Any], height: int, markets: dict[str, Any]) -> ChainAccount:
+    # What was settled at that block has its market's index; of other positions it is the truth's.
+    rows = tuple(
+        ChainPosition(
+            row["ticker"], row["quantums"], markets[row["ticker"]]["atomic_resolution"],
+            row["funding_index"], row["funding_index"],
+        )
+        for row in state["positions"]
+    )  # fmt: skip
+    return ChainAccount(height, state["usdc_quantums"] + state["quote_balances"], rows)
+
+
+def _market(ticker: str, row: dict[str, Any]) -> ChainMarket:
+    market = market_parameters(
+        ticker, atomic_resolution=row["atomic_resolution"], imf_ppm=row["initial_margin_ppm"],
+        maintenance_fraction_ppm=row["maintenance_fraction_ppm"],
+        open_interest_lower_cap=int(row["oi_lower_cap"]),
+        open_interest_upper_cap=int(row["oi_upper_cap"]),
+    )  # fmt: skip
+    interest = int(row["open_interest_quantums"])
+    return ChainMarket(market, row["oracle_price"], row["oracle_exponent"], interest, 0)
 
 
 REAL: Final = tuple(

@@ -10,7 +10,7 @@ from typing import Any
 import conformance
 import pytest
 from dydx_conn import Recording, find_recording
-from sessions import RECORDINGS
+from sessions import REAL, RECORDINGS, Session
 
 POSITION = {
     "kind": "position",
@@ -410,3 +410,16 @@ def test_no_rule_objects_to_a_session_of_the_real_software(
     assert conformance.main(["rules", str(session)]) == 0
     assert "302/302" in capsys.readouterr().out
     assert conformance.main(["rules", str(session / "truth.json")]) == 2
+
+
+def test_accounts_of_a_session_are_watched_to_the_quantum(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What `bot watch` folds of the first session is what its node held; a wrong place is a 2."""
+    one = REAL[0].folder
+
+    [tally] = conformance.watched_tallies([Session(one)])
+
+    assert (tally.passed, tally.total, tally.failures) == (7, 7, [])
+    assert conformance.main(["watch", str(one / "nothing")]) == 2
+    assert "expected a directory of <session>/truth.json" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def curve_of(worth: list[float], most: int = MOST) -> Curve:
     curve, falls = Curve(most), Falls()
     falls.begin(round(worth[0] * 1e6))
     for second, usdc in enumerate(worth):
-        falls.move(round(usdc * 1e6), round(usdc * 1e6))
+        falls.move(round(usdc * 1e6), round(usdc * 1e6), 1)
         curve.take(START + second * SECOND_NS, second, margin(usdc), falls)
     return curve
 
@@ -62,18 +62,22 @@ def test_what_is_not_known_is_no_point() -> None:
     curve.take(START, 1, MarginFigures(0, unknown=("ETH-USD",)), Falls())
 
     assert () == curve.columns.at
-    assert curve.today is None
+    assert curve.result is None
 
 
-def test_a_day_opens_with_what_the_last_one_closed_with() -> None:
-    """What the night brought belongs to the day it ended in."""
-    curve, falls, midnight = Curve(), Falls(), START - START % (86_400 * SECOND_NS)
+def test_what_was_lost_is_as_of_the_last_point() -> None:
+    """Whatever moved since, a drawing of it is the same."""
+    curve, falls = Curve(), Falls()
     falls.begin(100_000_000)
-    for second, usdc in ((-2, 100.0), (-1, 90.0), (0, 95.0), (1, 99.0)):
-        falls.move(round(usdc * 1e6), 1)
-        curve.take(midnight + second * SECOND_NS, 1, margin(usdc), falls)
+    falls.move(80_000_000, 80_000_000, 1)
+    curve.take(START, 1, margin(80.0), falls)
+    falls.move(50_000_000, 50_000_000, 1)
+    curve.take(START + 1, 2, margin(50.0), falls)
 
-    assert 9.0 == curve.today
+    assert curve.result is not None
+    assert (20.0, 0.2, 20.0) == (
+        curve.result.depth, curve.result.depth_share, curve.result.deepest,
+    )  # fmt: skip
 
 
 def test_distance_is_the_closest_and_leverage_the_highest_of_a_point() -> None:

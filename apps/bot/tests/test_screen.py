@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from bot.run.composition import Bot, Options
-from bot.screen.keyboard import KEYLESS, Keyboard
+from bot.screen.keyboard import KEYLESS, Key, Keyboard
 from bot.screen.leave import PATIENCE_NS, Leave
 from bot.screen.line import NEW_NS
 from bot.screen.question import Questions
 from bot.screen.screen import Screen
-from dydx_conn import Frame, collect, load_recorded_stream, replay
+from dydx_conn import AccountUpdate, Frame, Subaccount, collect, load_recorded_stream, replay
 from dydx_panels import View, selectable
+from msgspec.structs import replace
 from rich.console import Console
 
 
@@ -221,7 +222,7 @@ def leave(screen: Screen) -> Leave:
     screen.bot.run(replay("account", pace=lambda _: not screen.bot.risk.positions()))
     assert screen.bot.risk.positions()
     leave = Leave(screen.bot, lambda _: True, flatten=False)
-    screen.questions = Questions(screen.bot, screen._inbox, leave)
+    screen.questions = screen.actions.questions = Questions(screen.bot, screen._inbox, leave)
     return leave
 
 
@@ -278,7 +279,7 @@ def test_a_signal_is_answered_as_a_key(
 def test_a_signal_ends_a_run_that_holds_nothing(screen: Screen, frames: list[Frame]) -> None:
     """At once."""
     leave = Leave(screen.bot, lambda _: True, flatten=False)
-    screen.questions = Questions(screen.bot, screen._inbox, leave)
+    screen.questions = screen.actions.questions = Questions(screen.bot, screen._inbox, leave)
     leave.requested.set()
 
     assert not screen.pace(frames[0])
@@ -327,16 +328,39 @@ def test_w_before_anything_happened_does_nothing(screen: Screen) -> None:
     assert not screen.view.why
 
 
+@pytest.mark.parametrize(
+    ("form", "suffix", "begins"),
+    [("s", ".svg", "<svg"), ("h", ".html", "<!DOCTYPE html>"), ("t", ".txt", " REDUCING ")],
+)
 def test_s_saves_what_is_seen(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
-    """An SVG in the working directory, and its name on the screen."""
-    monkeypatch.chdir(str(tmp_path))
-    press(screen, "s")
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    form: str, suffix: str, begins: str,
+) -> None:  # fmt: skip
+    """As a picture, a page or a text in the working directory, and nothing is overwritten."""
+    monkeypatch.chdir(tmp_path)
+    press(screen, "3", "s")
+    assert screen.view.confirm == "save as: s SVG, h HTML, t text"
+    press(screen, form, "s", form)
 
-    name = screen.line.words().removeprefix("saved ")
-    with open(name, encoding="utf-8") as file:
-        assert file.read().startswith("<svg")
+    files = sorted(tmp_path.iterdir(), key=lambda path: len(path.name))
+    assert [path.suffix for path in files] == [suffix, suffix]
+    assert files[1].name == f"{files[0].stem}-2{suffix}"
+    assert screen.line.words() == f"saved {files[1].name} in {tmp_path}"
+    text = files[0].read_text(encoding="utf-8")
+    assert text.startswith(begins)
+    assert "Markets" in text.replace("&#160;", " ")
+    assert "save as" not in text
+
+
+def test_any_other_key_saves_nothing(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says so."""
+    monkeypatch.chdir(tmp_path)
+    press(screen, "s", "\x1b")
+
+    assert screen.line.words() == "nothing is saved"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_last_picture_stays_until_a_key(
@@ -355,7 +379,7 @@ def test_the_last_picture_stays_until_a_key(
 def test_without_a_terminal_the_keyboard_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read, and nothing is changed that would have to be put back."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+    keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
     keyboard = Keyboard(keys)
 
     keyboard.start()
@@ -442,7 +466,7 @@ def test_the_panic_key_needs_a_yes_to_close_all(screen: Screen, frames: list[Fra
 
     press(screen, "y")
     screen.questions.over = True
-    press(screen, "F", "y")
+    press(screen, "F")
 
     assert inbox_of(screen) == [("key", "flatten")]
     assert screen.line.words() == "the run is over: nothing is left to close"
@@ -491,11 +515,11 @@ def test_an_act_lets_a_live_picture_go_on(screen: Screen, frames: list[Frame]) -
     screen.player.speed = None
     screen.pace(frames[0])
     press(screen, " ")
-    assert screen._frozen is not None
+    assert screen.actions.frozen is not None
 
     press(screen, "K", "y")
 
-    assert screen._frozen is None
+    assert screen.actions.frozen is None
     assert not screen.view.paused
 
 
@@ -503,7 +527,7 @@ def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
     """Nothing would take the act."""
     screen.questions.over = True
 
-    press(screen, "K", "y")
+    press(screen, "K")
 
     assert screen.line.words() == "the run is over: nothing is left to halt"
     assert inbox_of(screen) == []
@@ -519,17 +543,18 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     screen.bot.stopped = ValueError("a bug")
 
     screen.draw()
-    screen.save()
+    press(screen, "s", "t")
     screen.draw()
 
     assert drawn[0].message.startswith("THE STRATEGY IS STOPPED")
     assert drawn[1].message.startswith("saved ")
+    assert drawn[1].note.startswith("THE STRATEGY IS STOPPED")
 
 
 def test_what_is_wrong_around_the_run_is_shown(
     screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Troubles as long as there is nothing new, which is shown for some seconds."""
+    """What is new for some seconds, and from then on beside the keys."""
     drawn: list[View] = []
     monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.shown.troubles = {"audit": "no space", "terminal": "a hangup"}
@@ -546,8 +571,9 @@ def test_what_is_wrong_around_the_run_is_shown(
         "no space · a hangup",
         "Ctrl-Z is refused",
         "Ctrl-Z is refused",
-        "no space · a hangup",
+        "",
     ]
+    assert {view.note for view in drawn} == {"no space · a hangup"}
 
 
 def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
@@ -580,12 +606,19 @@ def test_a_picture_that_cannot_be_saved_ends_nothing(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The reason is on the screen."""
-    (tmp_path / f"bot-{screen.bot.journal.hash[:8]}-0.svg").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bot.screen.picture._MOST", 2)
+    press(screen, "s", "t", "s", "t")
+    name = f"bot-{screen.bot.journal.hash[:8]}-0.txt"
+    assert screen.line.words() == f"expected to save {name}, got 1 of them already"
 
-    press(screen, "s")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    assert screen.line.words().startswith("expected to save bot-")
+    monkeypatch.setattr(Path, "open", full)
+    press(screen, "s", "t")
+
+    assert screen.line.words() == f"expected to save {name}, got No space left on device"
 
 
 def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,9 +630,11 @@ def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatc
         keyboard.start()
         os.close(ours)
 
-        keyboard._thread.join(5.0)
+        thread = keyboard._thread
+        assert thread is not None
+        thread.join(5.0)
 
-        assert not keyboard._thread.is_alive()
+        assert not thread.is_alive()
         keyboard.stop()
 
 
@@ -620,6 +655,105 @@ def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame])
     screen._dashboard.shutdown()
 
     assert len(calls) == 2
+
+
+# === Drawn at once ===
+
+
+def drawings(screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note when it is drawn, a drawing taking a millisecond."""
+    drawn: list[int] = []
+
+    def draw(*_: object) -> None:
+        drawn.append(clock.now)
+        clock.now += 1_000_000
+
+    monkeypatch.setattr(screen._dashboard, "draw", draw)
+    return drawn
+
+
+def changed(screen: Screen) -> None:
+    """Let something become of the account."""
+    for listener in screen.bot.journal.listeners:
+        listener(AccountUpdate(seq=1, at=1, subaccount=Subaccount("dydx1us", 0), height=1))
+
+
+def test_what_becomes_of_the_account_is_drawn_at_once(
+    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And how long that took is measured; all else waits for its turn."""
+    drawn = drawings(screen, clock, monkeypatch)
+    screen.attend()
+    clock.now += 60_000_000
+    screen.attend()
+    assert len(drawn) == 1
+
+    changed(screen)
+    screen.attend()
+
+    assert len(drawn) == 2
+    assert screen.bot.meters.shown.count == 1
+    assert screen.bot.meters.shown.max_ns == 1_000_000
+
+
+def test_it_is_drawn_no_more_than_ten_times_a_second(
+    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it changes; the newest state is what is drawn then."""
+    drawn = drawings(screen, clock, monkeypatch)
+    began = clock.now
+    while clock.now < began + 3_000_000_000:
+        changed(screen)
+        wait_s = screen.attend()
+        clock.now += max(int(wait_s * 1e9), 1_000_000)
+
+    for at in drawn:
+        assert sum(at <= other < at + 1_000_000_000 for other in drawn) <= 10
+    assert len(drawn) >= 28
+    assert screen.bot.meters.shown.count >= 27
+
+
+def test_a_live_change_counts_from_the_frame_that_brought_it(
+    screen: Screen, clock: Clock, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time for which it waited to be taken."""
+    screen.player.speed = None
+    drawings(screen, clock, monkeypatch)
+    screen.bot.shown.last_frames.append(replace(frames[0], mono=clock.now))
+    clock.now += 30_000_000
+
+    changed(screen)
+    screen.attend()
+
+    assert screen.bot.meters.shown.max_ns == 31_000_000
+
+
+def test_while_nothing_comes_of_a_network_keys_are_answered(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inbox that waits lets the screen attend to them, no longer than 50 ms apart."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with screen:
+        screen._keys.put("3")
+        assert screen._inbox.attend is not None
+        wait_s = screen._inbox.attend()
+
+    assert screen.view.panel == "markets"
+    assert 0 <= wait_s <= 0.05
+    assert screen._inbox.attend is None
+
+
+def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:
+    """Its account is then the one that is drawn at once."""
+    other, former = Bot(Options()), screen.bot
+    press(screen, " ")
+    screen.show(other)
+    screen.draw()
+    changed(screen)
+
+    assert screen.actions.bot is other
+    assert screen._urgent_ns
+    assert screen._note not in former.journal.listeners
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 from bot.report.report import report_lines, report_of
 from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue
-from bot.screen.screen import ACTIONS
+from bot.screen.actions import ACTIONS
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame, Recording, Subaccount, Vitals, find_recording, replay
 from dydx_panels import KEYS, Snapshot, panel

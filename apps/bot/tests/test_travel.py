@@ -1,5 +1,6 @@
 """Back and forth in a recording: what is seen at a frame is what was seen there first."""
 
+import io
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 from bot.run.acts import act
 from bot.run.composition import Bot, Options
+from bot.screen.screen import Screen
 from bot.screen.travel import Goal, Timeline, Travel
 from dydx_conn import Frame, Inbox, Recording, find_recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 STEPS = 600  # frames that are played before the first jump
 
@@ -268,6 +271,122 @@ def test_a_strategy_of_chance_is_called_one(path: Path, tmp_path: Path) -> None:
     assert any("decides otherwise" in said for said in trip.said)
 
 
+class Person:
+    """Somebody at a screen of a replay: keys in order, each pressed at a position."""
+
+    def __init__(
+        self, path: Path, keys: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.trip = Trip(path, Options())
+        console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+        self.screen = Screen(
+            self.trip.bot, mode="REPLAY", name="quickstart", speed=1_000.0, console=console,
+            inbox=self.trip.inbox, travel=self.trip.travel,
+        )  # fmt: skip
+        self.keys, self.seen = keys, list[tuple[int, str]]()
+        monkeypatch.setattr(self.screen.player, "wait_ns", self._wait)
+
+    def _wait(self, frame: Frame, now: int, *, at_once: bool = False) -> int:
+        """Press what is due, and wait for nothing."""
+        travel = self.trip.travel
+        self.seen.append((travel.position, self.trip.bot.journal.hash))
+        if self.keys and self.keys[0][0] == travel.position:
+            self.screen._answer(self.keys.pop(0)[1])
+        return 1_000 if travel.goal is not None else 0
+
+    def runs(self) -> None:
+        """Play until it ends or somebody ends it."""
+        try:
+            self.trip.bot.run(self.trip.travel.frames(self.screen.pace))
+        finally:
+            self.screen._dashboard.shutdown()
+
+
+def test_keys_go_to_the_decision_before_and_a_minute_back(
+    path: Path, straight: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comma pauses there; brackets leave it playing."""
+    person = Person(path, [(500, ","), (197, "["), (1, "q")], monkeypatch)
+
+    person.runs()
+
+    places = [position for position, _ in person.seen]
+    assert places[501:503] == [197, 1]
+    assert all(straight[position] == hash_ for position, hash_ in person.seen)
+
+
+def test_home_and_end_are_where_the_recording_begins_and_ends(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end pauses; from it a minute on is the end still."""
+    last = sum(1 for _ in Recording(short))
+    person = Person(short, [(100, "home"), (50, "end"), (last, "q")], monkeypatch)
+    person.trip.travel.at_end = lambda: False
+
+    person.runs()
+
+    assert [position for position, _ in person.seen][101] == 0
+    assert person.trip.travel.position == last
+    assert person.screen.player.paused
+
+
+def test_at_the_end_the_dashboard_stays_until_somebody_goes_back(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is not the end of the run then."""
+    person = Person(short, [], monkeypatch)
+    keys, finished = iter(["", ",", "", "q"]), list[bool]()
+
+    def next_key(seconds: float) -> str:
+        finished.append(person.screen.finished)
+        return next(keys)
+
+    monkeypatch.setattr(person.screen, "_next_key", next_key)
+    person.runs()
+
+    assert finished == [True] * 4
+    assert [position for position, _ in person.seen].count(922) == 2
+    assert person.screen.finished
+
+
+def test_on_a_long_way_it_is_shown_how_far_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Esc ends it where it is, and any other key does what it does."""
+    monkeypatch.setattr("bot.screen.travel._LOOK_NS", 0)
+    person = Person(path, [(300, "home"), (0, "]")], monkeypatch)
+    screen = person.screen
+    screen._keys.put("1")
+
+    def look(share: float) -> bool:
+        goes_on = on_the_way(share)
+        if goes_on and share > 0.02 and screen._keys.empty():
+            screen._keys.put("\x1b")
+        if not goes_on:
+            person.keys.append((person.trip.travel.position, "q"))
+        return goes_on
+
+    on_the_way, person.trip.travel.meanwhile = person.trip.travel.meanwhile, look
+    person.runs()
+
+    assert screen.choices.view.panel == "safety"
+    assert 0 < person.seen[-1][0] < 900
+    assert "on the way: 2%" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_live_run_has_no_way_back(path: Path) -> None:
+    """The key says so."""
+    bot = Bot(Options())
+    console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+    screen = Screen(bot, mode="PAPER", name="testnet", console=console)
+    try:
+        screen._answer(",")
+    finally:
+        screen._dashboard.shutdown()
+
+    assert "only a recording goes back" in screen.line.words()
+
+
 def test_a_timeline_has_one_mark_of_a_kind_in_a_place() -> None:
     """In order of place, and none behind where the course changed."""
     first, last = (Frame(n, n * 10**9, n * 10**9, "", "ws", "") for n in (0, 100))
@@ -296,5 +415,5 @@ def test_what_happened_is_marked(path: Path) -> None:
 
     part = trip.travel.timeline
     assert part is not None
-    assert {kind for _, kind in part.marks} >= {"decision", "fill", "gate"}
+    assert {kind for _, kind in part.marks} == {"decision", "fill"}
     assert 0.0 < part.now == part.seen < 0.1

@@ -32,7 +32,7 @@ from dydx_conn import (
     market_fields,
     market_parameters,
 )
-from sessions import REAL, Session
+from sessions import REAL, Session, subaccount_named
 
 QUOTER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
 STRANGER = "dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78"
@@ -116,10 +116,7 @@ def test_the_chain_settles_funding_at_the_height_that_is_named() -> None:
 def test_what_the_real_chain_holds_comes_to_its_own_figures(session: Session) -> None:
     """Net collateral and both margins to the quantum, in every recorded session."""
     for name, truth in session.truth["state"].items():
-        owner, _, number = name.partition("/")
-        whose = Subaccount(owner, int(number))
-
-        seen = seen_on_chain(state_of(session.truth, whose, truth), whose)
+        seen = seen_on_chain(session.chain, subaccount_named(name))
 
         assert seen.unsettled == truth["unsettled_funding"]
         margin = seen.margin
@@ -127,34 +124,6 @@ def test_what_the_real_chain_holds_comes_to_its_own_figures(session: Session) ->
         got = (margin.net_collateral, margin.initial_margin, margin.maintenance_margin)
         figures = ("net_collateral", "initial_margin", "maintenance_margin")
         assert got == tuple(truth[figure] for figure in figures)
-
-
-def state_of(truth: dict[str, Any], whose: Subaccount, state: dict[str, Any]) -> ChainState:
-    """Put what a node held in a session as a query of it answers."""
-    markets = {}
-    for ticker, row in truth["markets"].items():
-        market = market_parameters(
-            ticker, atomic_resolution=row["atomic_resolution"],
-            imf_ppm=row["initial_margin_ppm"], open_interest_lower_cap=int(row["oi_lower_cap"]),
-            maintenance_fraction_ppm=row["maintenance_fraction_ppm"],
-            open_interest_upper_cap=int(row["oi_upper_cap"]),
-        )  # fmt: skip
-        markets[ticker] = ChainMarket(
-            market,
-            row["oracle_price"],
-            row["oracle_exponent"],
-            int(row["open_interest_quantums"]),
-            0,
-        )
-    rows = tuple(
-        ChainPosition(
-            row["ticker"], row["quantums"], markets[row["ticker"]].market.atomic_resolution, 0, 0
-        )
-        for row in state["positions"]
-    )
-    block = truth["true_at_block"]
-    held = ChainAccount(block, state["usdc_quantums"] + state["quote_balances"], rows)
-    return ChainState(CHAIN_ID, block, 0, {whose: held}, markets)
 
 
 # === What the indexer holds ===
@@ -574,6 +543,35 @@ def test_a_node_of_another_chain_is_not_believed(
     assert found.no_chain == f"expected {net.node} to be of dydx-mainnet-1, got {CHAIN_ID}"
     assert found.no_indexer == "expected the size of BTC-USD in digits, got 'many'"
     assert (found.indexer, found.reported) == (None, None)
+
+
+@pytest.mark.parametrize("typed", [(), ("--json",)])
+def test_the_account_that_was_read_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: tuple[str, ...]
+) -> None:
+    """Its open orders, too; without a parent there is no past to query."""
+    order = Order(
+        ticker="BTC-USD", side="SELL", size="1", price="9", type="LIMIT", status="OPEN",
+        reduce_only=True,
+    )  # fmt: skip
+    one = reading(chain(1_000 * MICRO, btc(10**10)), orders=(order,), BTC="1")
+    none = reading(None, BTC="1")
+    readings = [
+        msgspec.structs.replace(one, whose=Subaccount(QUOTER, 128)),
+        msgspec.structs.replace(none, whose=Subaccount(QUOTER, 256), orders=None),
+    ]
+    monkeypatch.setattr("bot.watch.account.read", lambda *_: readings)
+
+    code = main(["account", QUOTER, "--network", "mainnet", *typed])
+
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "reduce" in out
+    if not typed:
+        assert "open order: SELL 1 BTC-USD at 9, LIMIT reduce-only OPEN" in out
+        assert "open orders: unknown, the indexer did not answer" in out
+    else:
+        assert json.loads(out)["accounts"][1]["orders"] is None
 
 
 def rest_of(file: str) -> str:

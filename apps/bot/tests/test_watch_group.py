@@ -28,7 +28,7 @@ from dydx_conn import (
     market_fields,
     market_parameters,
 )
-from sessions import REAL, Session
+from sessions import REAL, Session, subaccount_named
 
 NET = NETWORKS["local"]
 OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
@@ -49,38 +49,6 @@ def node_frame(state: ChainState | str, after: Frame | None = None) -> Frame:
 # === The recorded sessions of the real software ===
 
 
-def truth_of(session: Session) -> ChainState:
-    """Put what the node held at the end of a session as a query of it answers."""
-    truth, markets = session.truth, dict[str, ChainMarket]()
-    for ticker, row in truth["markets"].items():
-        market = market_parameters(
-            ticker, atomic_resolution=row["atomic_resolution"], imf_ppm=row["initial_margin_ppm"],
-            maintenance_fraction_ppm=row["maintenance_fraction_ppm"],
-        )  # fmt: skip
-        price, exponent = row["oracle_price"], row["oracle_exponent"]
-        markets[ticker] = ChainMarket(market, price, exponent, 0, 0)
-    accounts = {
-        subaccount(name): ChainAccount(
-            truth["true_at_block"], state["usdc_quantums"] + state["quote_balances"],
-            tuple(
-                ChainPosition(
-                    row["ticker"], row["quantums"],
-                    markets[row["ticker"]].market.atomic_resolution, 0, 0,
-                )
-                for row in state["positions"]
-            ),
-        )
-        for name, state in truth["state"].items()
-    }  # fmt: skip
-    return ChainState(NET.chain_id, truth["true_at_block"], 0, accounts, markets)
-
-
-def subaccount(name: str) -> Subaccount:
-    """Read OWNER/N."""
-    owner, _, number = name.partition("/")
-    return Subaccount(owner, int(number))
-
-
 @pytest.mark.replays
 @pytest.mark.parametrize("session", REAL, ids=str)
 def test_what_is_folded_is_what_the_real_chain_held(session: Session) -> None:
@@ -88,7 +56,7 @@ def test_what_is_folded_is_what_the_real_chain_held(session: Session) -> None:
 
     And the node's own answer at the named block agrees with it, for each account that is watched.
     """
-    known = [subaccount(name) for name in session.truth["state"]]
+    known = [subaccount_named(name) for name in session.truth["state"]]
     group = Group([Target(each.owner, each.number) for each in known], Options(), known)
     received = [n for n, frame in enumerate(session.frames) if frame.kind in ("ws", "http")]
     last = session.frames[received[-1]]
@@ -98,13 +66,13 @@ def test_what_is_folded_is_what_the_real_chain_held(session: Session) -> None:
 
     figures = ("net_collateral", "initial_margin", "maintenance_margin")
     for name, truth in session.truth["state"].items():
-        risk = group.bots[subaccount(name)].risk
+        risk = group.bots[subaccount_named(name)].risk
         assert [getattr(risk.margin, each) for each in figures] == [truth[f] for f in figures]
         assert risk.account.unsettled == truth["unsettled_funding"]
-    group.take(node_frame(truth_of(session), last))
+    group.take(node_frame(session.chain, last))
     assert {group.block(each) for each in known} == {session.truth["true_at_block"]}
     for name, truth in session.truth["state"].items():
-        seen = group.seen[subaccount(name)].margin
+        seen = group.seen[subaccount_named(name)].margin
         assert seen is not None
         assert seen.net_collateral == truth["net_collateral"]
 

@@ -1467,6 +1467,35 @@ def test_an_empty_inbox_gives_nothing() -> None:
     assert not Inbox().waiting
 
 
+def test_while_nothing_comes_somebody_may_attend() -> None:
+    """As often as it wants to be, on the thread that waits; what comes meanwhile ends it."""
+    inbox, calls = Inbox(), list[str]()
+
+    def attend() -> float:
+        calls.append(threading.current_thread().name)
+        if len(calls) == 3:
+            inbox.put("tick", link="clock")
+        return 0.0
+
+    inbox.attend = attend
+    frame = inbox.take(1, 60.0)
+
+    assert frame is not None
+    assert calls == [threading.current_thread().name] * 3
+    assert inbox.take(2, 0.001) is None
+    assert len(calls) > 3
+
+
+def test_what_is_there_already_waits_for_nobody() -> None:
+    """Nor does whoever may not wait."""
+    inbox = Inbox()
+    inbox.attend = lambda: pytest.fail("nothing was waited for")
+    inbox.put("tick", link="clock")
+
+    assert inbox.take(1, 1.0) is not None
+    assert inbox.take(2, 0.0) is None
+
+
 def test_an_act_is_who_what_and_why() -> None:
     """It waits until it is taken, and becomes a frame like any other."""
     inbox = Inbox()

@@ -7,6 +7,7 @@ import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
 from dydx_data import SPANS, WINDOWS, Depth, Detection, Level, PriceRange, Sample, Trade
 from dydx_panels import (
+    AccountRow,
     BookPart,
     CandleRow,
     CandlesPart,
@@ -17,10 +18,14 @@ from dydx_panels import (
     FlowRow,
     FundingRow,
     HeaderPart,
+    HealthPart,
+    HealthRow,
+    HeldCosts,
     LayerRow,
     LimitRow,
     LinkPart,
     LinkRow,
+    MarginRow,
     MarketRow,
     OrderRow,
     PerformancePart,
@@ -32,6 +37,7 @@ from dydx_panels import (
     ResultPart,
     SafetyPart,
     ScoreHistory,
+    SettingRow,
     Snapshot,
     SpeedPart,
     TapeRow,
@@ -69,6 +75,7 @@ from dydx_risk import (
     Trigger,
     Verdict,
     Watch,
+    margin_inputs,
     risk_figures,
     sign_text,
     stress_table,
@@ -233,6 +240,21 @@ def _holdings() -> list[Holding]:
     ]  # fmt: skip
 
 
+def _margins() -> tuple[MarginRow, ...]:
+    held = _holdings()
+    eth, btc = held
+    scaled = replace(
+        eth.market, open_interest_lower_cap=25 * 10**12, open_interest_upper_cap=50 * 10**12
+    )
+    held = [replace(eth, market=scaled, entry_price=Decimal("3020.1")), btc]
+    figures = risk_figures(4_000_000_000, held)
+    assert figures.margin is not None
+    return tuple(
+        MarginRow(figures=row, inputs=margin_inputs(one, figures.margin), market=one.market)
+        for row, one in zip(figures.positions, held, strict=True)
+    )
+
+
 def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = None) -> Watch:
     """Return what risk sees of an account: a ladder of two rungs, and one that is blind."""
     held = _holdings() if holdings is None else holdings
@@ -329,6 +351,20 @@ def execution(place: int = 0, **fields: object) -> Execution:
         "waited_ns": 31_000_000, "seq": 48_191 + place, "at": NOW - SECOND,
     }  # fmt: skip
     return Execution(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _orders() -> tuple[OrderRow, ...]:
+    return (
+        order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
+                  age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
+        order_row(),
+        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD", side="SELL", size=0.05,
+                  filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
+                  verdict="V9", by="guard", kind="at once, reduce-only"),
+        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", size=None, filled=0.0, fills=(),
+                  status="rejected", why="the account has not enough collateral", verdict="",
+                  by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
+    )  # fmt: skip
 
 
 def _look() -> Look:
@@ -436,6 +472,31 @@ def _wire() -> WirePart:
     )  # fmt: skip
 
 
+OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
+OTHER = "dydx1l27zdyeq7atgf98eef36dds5aatfagyz9e4njq"
+
+
+def accounts() -> tuple[AccountRow, ...]:
+    """Make four accounts that are watched: safe, in danger, not known, and flat."""
+    past = ("profit   24 h +120.50  7 d +90.00", "funding  24 h -0.31")
+    return (
+        AccountRow(
+            id=f"{OWNER}/0", equity=12_345.67, profit=-3.2, day=120.5, leverage=2.17,
+            distance=0.437, positions=6, orders=2, block=41_000_331, height=41_000_330,
+            chosen=True, lines=past,
+        ),
+        AccountRow(
+            id=f"{OWNER}/128", kind="isolated", equity=345.67, profit=3.2, leverage=12.17,
+            distance=0.037, positions=1, orders=0, height=41_000_330,
+        ),
+        AccountRow(id=f"{OTHER}/0", trouble="no account snapshot yet"),
+        AccountRow(
+            id=f"{OTHER}/1", equity=0.0, profit=0.0, positions=0, orders=0, block=41_000_331,
+            trouble="nothing was ever deposited here, on testnet",
+        ),
+    )  # fmt: skip
+
+
 def sample() -> Snapshot:
     """Return a snapshot in which the guard has just acted."""
     positions = (
@@ -450,6 +511,7 @@ def sample() -> Snapshot:
         PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
     )  # fmt: skip
     return Snapshot(
+        accounts=accounts(),
         header=HeaderPart(
             mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
             lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,
@@ -472,7 +534,7 @@ def sample() -> Snapshot:
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
         decisions=_decisions(),
         verdicts=_verdicts(),
-        fills=_fills(),
+        orders=_orders(),
         money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
@@ -490,6 +552,7 @@ def sample() -> Snapshot:
         ),
         way=_way(),
         link=_link(),
+        health=_health(),
         wire=_wire(),
         tape=_tape(),
         candles=_candles(),
@@ -498,6 +561,9 @@ def sample() -> Snapshot:
         signals=_score_histories(),
         funding=_funding(),
         walk=_walk(),
+        held=(HeldCosts(ticker="ETH-USD", fees=-3_162_000, funding=-41_200, owed=-1_100),
+              HeldCosts(ticker="BTC-USD", fees=-1_578_300, funding=9_100, owed=300)),
+        margins=_margins(),
         performance=_performance(),
         detections=_detections(),
         triggers={"volatility": (75.0, 90.0), "imbalance": (0.0, 100.0)},
@@ -516,7 +582,7 @@ def _equity() -> EquityPart:
         fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
         leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
         today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
-        deepest=412.5, deepest_share=0.041,
+        deepest=412.5, deepest_share=0.041, act_below=0.06,
     )  # fmt: skip
 
 
@@ -553,6 +619,25 @@ def _flow() -> FlowPart:
         by_price=tuple((3_008.0 + step / 2, 1.0 + step % 4, 0.5 * (step % 3)) for step in range(12)),
         others=tuple(FlowRow(ticker=ticker, window="1MIN", trades=4, buys=2.0, sells=1.0, usd=900.0)
                      for ticker, *_ in _MARKETS[:3]),
+    )  # fmt: skip
+
+
+def _health() -> HealthPart:
+    return HealthPart(
+        rows=(HealthRow("connection", "watch", "1006 connection reset"),
+              HealthRow("data", "good", "", (("markets", 5), ("troubles", 9))),
+              HealthRow("account", "good"),
+              HealthRow("trading", "danger", "halted: flash crash (by ann)"),
+              HealthRow("database", "watch", "expected a database that follows, got one behind",
+                        (("written", 48_210), ("waiting", 12), ("in a file", 340), ("lost", 1)))),
+        uptime_s=93_600.0, carried="goes on with 3 positions of the run before", cpu_share=0.31,
+        cpu_s=4_211.0, memory_mb=96.2, peak_mb=121.0, threads=6, disk_free_gb=82.6, disk="/data",
+        frames=48_211, reconnects=3, gaps=1, drawn=9_000, undrawn=2,
+        draw_ms=(("p50", 1.8), ("p99", 12.0), ("max", 40.0)),
+        ages=(("book", "SOL-USD", 45.0), ("trades", "LINK-USD", None), ("oracle", "BTC-USD", 61.0)),
+        profile="steady", strategy="rank", file="bot.yaml", config_hash="6b37a6798857",
+        settings=(SettingRow("policy.act_below", "0.08", "bot.yaml:4"),
+                  SettingRow("database.url", "**********", "BOT_DATABASE__URL")),
     )  # fmt: skip
 
 
@@ -673,7 +758,7 @@ def _quality() -> tuple[QualityRow, ...]:
     return (
         QualityRow(ticker="SOL-USD", why="its link is silent 12 s", ages=ages, known=0.91,
                    messages_s=0.0, expected_s=4.2, lag_p99_ms=812.0, counts=(("gap", 1), ("stale", 2))),
-        QualityRow(ticker="BTC-USD", ages=fresh, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
+        QualityRow(ticker="BTC-USD", ages=fresh, complete=1.0, known=1.0, messages_s=5.1, expected_s=4.8, counts=(("crossed", 9), ("duplicate", 4))),
         QualityRow(ticker="ETH-USD", ages=fresh),
     )  # fmt: skip
 

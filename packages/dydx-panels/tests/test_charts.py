@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
+from rich.console import Console
 
 pytestmark = pytest.mark.traced
 
@@ -123,7 +124,7 @@ def test_a_mark_on_the_scale_is_a_line_with_its_figure_on_the_axis() -> None:
     struck = next(row for row in rows if "entry" in row)
 
     assert "┈┈┈" in struck
-    assert struck.endswith("├102.00")
+    assert struck.endswith("├ 102.00")
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(1, 12))
@@ -192,6 +193,24 @@ def test_ascii_charts_are_ascii(full: Snapshot) -> None:
 
     assert text.isascii()
     assert {"#", ".", "'"} <= set(text)
+
+
+def test_a_terminal_without_dots_gets_half_blocks(full: Snapshot) -> None:
+    """The console of Linux has blocks, and no dots."""
+    text = panel("equity", full, 120, 30, View(panel="equity"), Theme(dots=False)).text
+
+    assert not lit([[(text, "")]])
+    assert {"▀", "▄", "█"} <= set(text)
+
+
+@pytest.mark.parametrize(("term", "dots"), [("linux", False), ("xterm-256color", True)])
+def test_the_kind_of_terminal_decides_about_dots(
+    monkeypatch: pytest.MonkeyPatch, term: str, dots: bool
+) -> None:
+    """Its name is all that is known of its font."""
+    monkeypatch.setenv("TERM", term)
+
+    assert dots == Theme.of(Console()).dots
 
 
 # === Candles ===

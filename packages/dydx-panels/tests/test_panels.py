@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from dydx_conn import Frame, OrderRequest, cancel
+from dydx_conn import Frame
 from dydx_data import Level
 from dydx_panels import (
     _WORDS,
@@ -38,12 +38,10 @@ from dydx_panels import (
     selectable,
 )
 from dydx_risk import (
-    Bracket,
     MarginFigures,
     PositionFigures,
     Standing,
     Watch,
-    Withdraw,
     percent_text,
 )
 from dydx_signals import Score
@@ -408,6 +406,27 @@ def test_a_lost_connection_stands_in_the_header_with_its_reason(full: Snapshot) 
     assert "○ reconnecting 12 s, attempt 3" in drawn("header", lost, width=80, height=1)
 
 
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (30, 8)])
+def test_a_banner_stands_over_the_panels(full: Snapshot, width: int, height: int) -> None:
+    """From edge to edge in the second row; where no room is left there is none."""
+    view = View(banner="GUARD SOLD: sell 0.6 ETH-USD at >= 3,003.4", flash=True)
+    rows = dashboard(full, view, width, height).text.split("\n")
+
+    assert rows[1].startswith(" GUARD SOLD: sell 0.6 ETH")
+    assert len(rows) == height
+    assert {width} == {cell_len(row) for row in rows}
+    assert "GUARD" not in dashboard(full, view, width, 5).text
+
+
+def test_a_flash_draws_every_frame_in_red(full: Snapshot) -> None:
+    """And leaves what stands inside as it is."""
+    frames = [panel("markets", full, 100, 14, View(flash=flash)) for flash in (True, False)]
+    corners = [picture.rows[0][0][0].style for picture in frames]
+
+    assert [style is not None and style.bgcolor is not None for style in corners] == [True, False]
+    assert frames[0].text == frames[1].text
+
+
 @pytest.mark.parametrize(
     ("mode", "badge"),
     [
@@ -453,7 +472,7 @@ def everything(snapshot: Snapshot) -> Snapshot:
     events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
         ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
     return replace(
-        snapshot, markets=(*snapshot.markets, *markets), venue=venue, fills=snapshot.fills + events
+        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events
     )
 
 
@@ -477,6 +496,7 @@ def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
         "quality",
         "signals",
         "way",
+        "health",
     }:
         text = drawn(name, everything(full), width=300, height=60)
 
@@ -563,9 +583,10 @@ def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
 
 def test_the_key_of_a_halt_is_listed_with_what_it_does(full: Snapshot) -> None:
     """The footer names it, what is halted can be resumed, and the help explains its confirmation."""
-    assert "  K halt  " in drawn("footer", full, width=80, height=1)
-    assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
-    assert "K         halt: after a y to confirm; again to resume" in drawn("help", full, height=24)
+    live = replace(full, header=replace(full.header, mode="PAPER", speed=None))
+    assert " K halt  " in drawn("footer", live, width=80, height=1)
+    assert " K resume  " in drawn("footer", replace(live, gate=HALTED), width=80, height=1)
+    assert "K          halt, after a y" in drawn("help", live, height=24)
 
 
 # === Figures ===
@@ -576,7 +597,7 @@ def test_a_figure_that_is_not_known_reads_unknown() -> None:
     row = PositionFigures(ticker="ETH-USD", size=Decimal(1), entry_price=Decimal(2))
     text = drawn("positions", Snapshot(positions=(row,), safety=SafetyPart(positions=1)), width=140)
 
-    assert 5 == text.count("unknown")
+    assert 6 == text.count("unknown")
     assert "0.0" not in text.replace("1.000", "")
 
 
@@ -606,7 +627,7 @@ def test_a_position_that_no_price_liquidates_is_not_unknown(full: Snapshot) -> N
 
     assert "none    >999 %" in drawn("positions", known, width=140)
     assert "#ff5548" not in colours("positions", known)
-    assert 2 == drawn("positions", unknown, width=140).count("unknown")
+    assert 4 == drawn("positions", unknown, width=140).count("unknown")
 
 
 def test_a_huge_figure_keeps_its_size() -> None:
@@ -676,7 +697,7 @@ def test_a_filter_keeps_the_rows_that_hold_it(full: Snapshot) -> None:
 def test_each_list_names_the_rows_it_shows(full: Snapshot) -> None:
     """`selected` counts what is drawn, newest first."""
     assert ("F9", "V18", "D42") == selectable(full, View())[:3]
-    assert ("F9", "V18", "V17") == selectable(full, View(panel="orders"))[:3]
+    assert ("O5", "V18", "O4") == selectable(full, View(panel="orders"))[:3]
     assert ("ETH-USD", "BTC-USD", "LINK-USD") == selectable(full, View(panel="positions"))
     assert 16 == len(selectable(full, View(panel="signals")))
     assert "48211" == selectable(full, View(panel="wire"))[0]
@@ -744,7 +765,7 @@ def test_a_message_stands_apart_from_the_keys_behind_it(full: Snapshot) -> None:
     """On a wide screen, too, where keys alone are a cell apart."""
     view = View(message="nothing changes")
 
-    assert "nothing changes  1 safety  2 " in drawn("footer", full, view, 200, 1)
+    assert "nothing changes  space pause  . " in drawn("footer", full, view, 200, 1)
     assert " 1 safety 2 " in drawn("footer", full, width=200, height=1)
 
 
@@ -757,17 +778,18 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
 
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
-    text = dashboard(full, View(help=True), 80, 26).text
+    text = dashboard(full, View(help=True), 80, 30).text
     live = replace(full, header=replace(full.header, speed=None))
 
-    assert "+/-       speed" in text
-    assert "3  markets alone" in text
-    assert "f  way out alone" in text
-    assert "up/down   select a row" in text
-    assert "F         close all and halt: after a y to confirm; again for what is left" in text
+    assert "+ -        play faster, slower" in text
+    assert "3 markets" in text
+    assert "f way out" in text
+    assert "up down    select a row" in text
+    assert "F          close all, after a y" in text
     assert "Positions" not in text
-    assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
-    assert "+/- speed" not in dashboard(live, View(), 80, 24).text
+    assert "play faster" not in dashboard(live, View(help=True), 80, 24).text
+    assert "+ - speed" not in dashboard(live, View(), 80, 24).text
+    assert "close all" not in dashboard(full, View(help=True, off=frozenset("F")), 80, 24).text
 
 
 def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:
@@ -789,44 +811,12 @@ def test_one_panel_fills_the_screen_when_chosen(full: Snapshot) -> None:
 # === Rows ===
 
 
-def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None:
-    """A denial gives its reason, a fill its fee and result."""
-    text = drawn("orders", full, width=180)
-
-    assert "MARGIN: initial margin after the trade would exceed net collateral" in text
-    assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
-    assert "SELL 0.300 at 3,012.4, taker fee" in text
-    assert "liquidated" in text
-
-
-def test_what_stands_is_shown_with_its_trigger_and_its_end(full: Snapshot) -> None:
-    """A bracket by its words and its last second, what is taken back by the reason for it."""
-    bracket = Bracket(
-        id="V20", at=full.verdicts[0].at + 1, seq=48_213, kind="STOP_LOSS", decision="D42",
-        why="stop loss on the venue: sell 1 ETH-USD at >= 2,871 once the price falls to 2,900",
-        order=OrderRequest(
-            ticker="ETH-USD", clob_pair_id=1, side="SELL", quantums=1, subticks=1, client_id=9,
-            time_in_force="IOC", reduce_only=True, order_flags=32, condition_type="STOP_LOSS",
-            trigger_subticks=1, good_til_block_time=1_784_021_497,
-        ),
-    )  # fmt: skip
-    back = Withdraw(
-        id="V21", ticker="ETH-USD", cancel=cancel(bracket.order), seq=48_214, at=bracket.at + 1,
-        why="the stop loss is taken back: nothing is held any more",
-    )  # fmt: skip
-    text = drawn("orders", replace(full, verdicts=(back, bracket, *full.verdicts)), width=220)
-
-    assert "stop order" in text
-    assert f"{bracket.why.replace('>=', '≥')} · IOC reduce-only until 2026-07-14 09:31:37" in text
-    assert f"{back.why} · order 9" in text
-
-
 def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     """Alone on a narrow screen, the selected row's reason is folded under the list."""
-    text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
+    text = drawn("orders", full, View(panel="orders", selected=3), 60, 30)
 
     assert "would exceed net collateral" in " ".join(re.sub("[│ ]+", " ", text).split())
-    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 7)
+    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 30)
 
 
 def test_the_readme_runs() -> None:
@@ -1124,3 +1114,39 @@ def test_what_has_no_room_is_counted(full: Snapshot, height: int) -> None:
 def test_an_unknown_connection_is_none() -> None:
     """Before the first frame nothing is live."""
     assert "no connection since" in drawn("link", Snapshot(), View(panel="link"), 80, 10)
+
+
+# === Health ===
+
+
+def test_what_is_not_well_is_named_in_the_title(full: Snapshot) -> None:
+    """Each thing that a run needs has a sign, a word and its reason."""
+    text = drawn("health", full, View(panel="health"), 120, 40)
+
+    assert "Health connection, trading, database" in text
+    assert "▲ trading    halted: flash crash (by ann)" in text
+    assert "48,210 written · 12 waiting · 340 in a file · 1 lost" in text
+    assert "● account    well" in text
+    assert "policy.act_below 0.08  bot.yaml:4" in text
+    assert re.search(r"trades +never +LINK-USD", text)
+
+
+def test_a_run_that_is_well_says_so(full: Snapshot) -> None:
+    """And one that nobody has looked at says nothing."""
+    rows = tuple(replace(row, state="good") for row in full.health.rows)
+    well = replace(full, health=replace(full.health, rows=rows, settings=()))
+
+    assert "Health all is well" in drawn("health", well, View(panel="health"), 120, 40)
+    assert "all is as the profile has it" in drawn("health", well, View(panel="health"), 120, 40)
+    assert "not known until" in drawn("health", Snapshot(), View(panel="health"), 80, 12)
+
+
+@pytest.mark.parametrize("width", range(160, 260, 17))
+def test_what_stands_beside_a_long_row_is_not_pushed_away(full: Snapshot, width: int) -> None:
+    """The left column is cut where the right one begins."""
+    rows = tuple(replace(row, words="words " * 90) for row in full.health.rows)
+    shown = replace(full, health=replace(full.health, rows=rows))
+    lines = drawn("health", shown, View(panel="health"), width, 40).split("\n")
+
+    assert {width} == {cell_len(line) for line in lines}
+    assert "oldest of all markets" in lines[1]

@@ -37,8 +37,17 @@ def test_profits_are_counted_in_bars_of_one_width(full: Snapshot) -> None:
     text = drawn(full, 140, 50)
 
     assert "PROFIT OF A TRADE, USDC" in text
-    assert "-70 to       -60 " in text
-    assert "30 to        40 " in text
+    assert "from      -70 █" in text
+    assert "from      -60\n" in "\n".join(line.strip("│ ") for line in text.split("\n"))
+    assert "from       30 █" in text
+
+
+def test_the_newest_fills_stand_under_all_of_it(full: Snapshot) -> None:
+    """Real samples, where there is room: each beside the mid that it met."""
+    text = drawn(full, 140, 60)
+
+    assert "NEWEST FILLS" in text
+    assert "ETH-USD   BUY  1.400 at 3,012.6 taker fee -2.11" in text
 
 
 def test_taking_and_making_cost_apart(full: Snapshot) -> None:
@@ -88,7 +97,7 @@ def test_before_an_hour_is_over_the_curve_knows_the_drawdown(full: Snapshot) -> 
     )
 
     assert "drawdown -412.50 USDC" in drawn(shown)
-    assert "4.1 % of equity, of the run" in drawn(shown)
+    assert "412.50 USDC, 4.1 % of equity, of the run" in drawn(shown)
 
 
 def test_nothing_traded_is_no_zero() -> None:

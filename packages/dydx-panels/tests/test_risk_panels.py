@@ -3,7 +3,7 @@
 import io
 import math
 
-from dydx_panels import Snapshot, Theme, VenuePart, View, panel, run_panel, selectable
+from dydx_panels import EquityPart, Snapshot, Theme, VenuePart, View, panel, run_panel, selectable
 from dydx_risk import MarginFigures, RiskFigures, Rung, Watch, stress_table
 from msgspec.structs import replace
 from rich.console import Console
@@ -263,7 +263,7 @@ def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     """Ratios that need more hours are unknown, what was paid is not."""
     text = unfolded("venue", full, width=100)
 
-    assert "trades 12 won 41.7 % profit factor 0.82 average win +31.20 loss -22.40" in text
+    assert "trades 12 won 41.7 % profit factor 0.82 average win +31.20" in text
     assert "drawdown -412.00 USDC of equity 4.0 % lasted 3.0 h" in text
     assert "Sharpe unknown Sortino unknown annual from 24 hourly returns on" in text
     assert "fees -16.01 funding +0.04 insurance +0.00 USDC" in text
@@ -274,8 +274,8 @@ def test_refusals_and_owed_funding_are_listed_by_name(full: Snapshot) -> None:
     text = unfolded("venue", full)
 
     assert "refused 3 ErrGTBExceedsMax, 1 ErrInvalidClob" in text
-    assert "of an unknown rate SOL-USD 2 h" in text
-    assert "fees maker 0.010 %, taker 0.050 % queue pessimistic" in text
+    assert "hours at an unknown rate SOL-USD 2 h" in text
+    assert "fee rates maker 0.010 %, taker 0.050 % queue pessimistic" in text
 
 
 def test_a_fund_and_a_tier_are_shown_once_a_venue_keeps_them(full: Snapshot) -> None:
@@ -292,10 +292,10 @@ def test_nothing_traded_is_unknown_and_nothing_marked_is_no_drawdown(full: Snaps
     assert full.venue is not None
     assert full.venue.performance is not None
     did = replace(full.venue.performance, max_drawdown=0, max_drawdown_ratio=None, average_win=None)
-    fresh = replace(full, venue=replace(full.venue, performance=did))
+    fresh = replace(full, venue=replace(full.venue, performance=did), equity=EquityPart())
     bare = unfolded("venue", Snapshot(venue=VenuePart()))
 
-    assert "drawdown unknown of equity unknown lasted unknown" in unfolded("venue", fresh)
+    assert "drawdown unknown, of the run" in unfolded("venue", fresh)
     assert "average win unknown" in unfolded("venue", fresh)
     assert "0" not in bare.replace("v Paper venue", "")
     assert "refused nothing" in bare

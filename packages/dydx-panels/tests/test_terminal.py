@@ -197,3 +197,19 @@ def test_a_terminal_that_cannot_show_blocks_gets_ascii() -> None:
 
     assert not Theme.of(console).unicode
     assert b"REPLAY x20" in file.buffer.getvalue()
+
+
+def test_the_bell_rings_while_the_screen_is_shown() -> None:
+    """Neither before nor after it: somebody else has the terminal then."""
+    file = io.StringIO()
+    board = Dashboard(Console(file=file, width=80, height=24, force_terminal=True))
+    board.bell()
+    try:
+        board.draw(Snapshot())
+        before = file.getvalue().count("\a")
+        board.bell()
+    finally:
+        board.shutdown()
+    board.bell()
+
+    assert (before, file.getvalue().count("\a")) == (0, 1)

@@ -3,8 +3,19 @@
 import re
 
 import pytest
-from dydx_panels import Snapshot, Theme, View, WalkPart, WalkRow, panel, selectable
-from dydx_risk import Denied
+from dydx_panels import (
+    Snapshot,
+    StrategiesPart,
+    StrategyRow,
+    TargetRow,
+    Theme,
+    View,
+    WalkPart,
+    WalkRow,
+    panel,
+    selectable,
+)
+from dydx_risk import Approved, Denied
 from dydx_signals import Score
 from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import given, settings
@@ -163,3 +174,38 @@ def test_the_walk_is_legible_without_unicode(full: Snapshot) -> None:
     theme = Theme(unicode=False, colours="")
 
     assert panel("walk", full, 120, 40, View(panel="walk"), theme).text.isascii()
+
+
+def test_decisions_alone_are_walked_through_under_their_list(full: Snapshot) -> None:
+    """On the dashboard, where no walk is copied, they are a list."""
+    decided = replace(full, decisions=tuple(row.decision for row in full.walk.rows))
+    alone = panel("decisions", decided, 120, 40, View(panel="decisions", selected=1)).text
+    listed = panel("decisions", replace(decided, walk=WalkPart()), 120, 40).text
+
+    assert "sniper in SOL-USD" in alone
+    assert "sniper in SOL-USD" not in listed
+
+
+def test_a_strategy_shows_how_it_ranked_all_markets(full: Snapshot) -> None:
+    """The runner-up, and why it gets nothing, under the newest decision."""
+    look = full.walk.rows[0].look
+    by = StrategyRow(title="rank", weights={"momentum": 1.0}, look=look, fees_usdc=2.5)
+    decided = full.walk.rows[0].decision
+    target = TargetRow(strategy="rank", ticker="ETH-USD", wants=1.0, held=0.0, decision=decided)
+    shown = Snapshot(strategies=StrategiesPart(rows=(by,), targets=(target,)))
+
+    text = panel("strategies", shown, 120, 40, View(panel="strategies")).text
+
+    assert " 2 SOL-USD    31.0 held 12 s < 30 s" in text
+    assert " 3 BTC-USD    52.0 score 52.0 < 60 to go long" in text
+    assert "-2.50" in text
+
+
+def test_a_verdict_that_counts_what_is_in_flight_says_so(full: Snapshot) -> None:
+    """Its words then have another free collateral than its margin."""
+    row = full.walk.rows[0]
+    assert isinstance(row.verdict, Approved)
+    verdict = replace(row.verdict, why="buy: free collateral 9,000.00 becomes 8,000.00")
+
+    assert "count orders in flight" in drawn((replace(row, verdict=verdict),), 200)
+    assert "count orders in flight" not in drawn((row,), 200)

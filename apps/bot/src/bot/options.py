@@ -222,6 +222,11 @@ RUN: Final = (
         help="leave the mouse to the terminal: it selects text, as everywhere else",
     ),
     option(
+        "--no-bell",
+        action="store_true",
+        help="no bell when the guard acts, trading is halted or a position is liquidated",
+    ),
+    option(
         "--quiet",
         action="store_true",
         help="no line for each decision, verdict and fill (they are printed where no dashboard is)",

@@ -6605,11 +6605,14 @@ class Inbox:
     """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
-    them, in the order in which they were put. `vitals` are of what puts them here.
+    them, in the order in which they were put. `vitals` are of what puts them here. While it waits
+    for the next one, `take` calls `attend`, if there is one, on its own thread; that returns in how
+    many seconds to call it again.
     """
 
     def __init__(self) -> None:
         self.vitals = Vitals()
+        self.attend: Callable[[], float] | None = None
         self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def put(
@@ -6628,12 +6631,23 @@ class Inbox:
     def take(self, seq: int, timeout_s: float) -> Frame | None:
         """Return what was put first as frame number `seq`; None if nothing came in time."""
         try:
-            at, mono, link, kind, text, *rest = self._queue.get(timeout=max(timeout_s, 0))
+            at, mono, link, kind, text, *rest = self._next(max(timeout_s, 0.0))
         except queue.Empty:
             return None
         if kind == "ws":
             return ws_frame(seq, at, mono, link, text)
         return Frame(seq, at, mono, link, kind, text, *rest)
+
+    def _next(self, timeout_s: float) -> tuple[Any, ...]:
+        ends = time.monotonic() + timeout_s
+        while self.attend is not None and timeout_s > 0 and self._queue.empty():
+            wait_s = self.attend()
+            timeout_s = ends - time.monotonic()
+            if wait_s >= timeout_s:
+                break
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=wait_s)
+        return self._queue.get(timeout=max(timeout_s, 0.0))
 
 
 # At once after a mere loss; some times a second while a venue restarts, as most are back within a
@@ -6910,7 +6924,6 @@ class _Poller(threading.Thread):
         self._wanted: asyncio.PriorityQueue[tuple[int, Key]] = asyncio.PriorityQueue()
         self._waiting: set[Key] = set()  # keys in that queue
         self._growing: set[Key] = set()  # keys to be requested when their period is over
-        self._put = partial(inbox.put, link="rest")
         self._put, self._vitals = partial(inbox.put, link="rest"), inbox.vitals
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()

@@ -16,12 +16,14 @@ real samples, each with the frame that it came from. The sections, in order:
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
-- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Decisions and tape: what was wanted, and all that happened in order.
+- Orders: each as it stands, what of it was filled at which cost, and why the rest was not.
 - Strategies: what each wants, was allowed and has; one decision from its inputs to its verdict.
 - Decision walk: one decision from its scores to its fills, to be worked out again by hand.
 - Performance: what the trades came to, one by one and together, and what fills cost against mid.
 - Paper venue: how far the fills can be believed, and how the account did.
 - Connection: each link, its states and pings, REST by endpoint, rates by channel and market.
+- Health: what the program needs, takes and writes, and by which settings it runs.
 - Way of the data: one frame before and after each layer, and what each layer takes.
 - Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
@@ -30,12 +32,15 @@ real samples, each with the frame that it came from. The sections, in order:
 - Safety and positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Accounts: those that are watched, a row each.
+- Margin: what each position requires, and every figure that a distance was computed from.
 - Way out: the guard's ladder, rung by rung.
 - Stress: what is left of the distance after every shock.
+- Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
-- Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
+- Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
+  `spot`: what of them can be chosen, and what is on a cell.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -51,35 +56,42 @@ __all__ = [
     "PanelError",
     # Snapshot
     "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "LayerRow", "LimitRow", "LinkPart",
-    "LinkRow", "MarketRow", "OrderRow", "PerformancePart", "PriceRow", "PricesPart", "QualityPart",
-    "QualityRow", "RestRow", "ResultPart", "SafetyPart", "ScoreHistory", "Snapshot", "SpeedPart",
+    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "HeldCosts",
+    "LayerRow", "LimitRow", "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow",
+    "PerformancePart", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "RestRow",
+    "ResultPart", "SafetyPart", "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
     "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
     "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
     # Words
     "wording",
     # Theme
     "Theme",
+    # Decision walk
+    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "dashboard", "panel", "selectable",
+    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
     # Edges
-    "Dashboard", "export_svg", "run_panel",
+    "Dashboard", "export_html", "export_svg", "run_panel",
 ]
 # fmt: on
 
+import contextlib
 import io
 import math
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import groupby, islice, pairwise, zip_longest
+from operator import attrgetter
 from textwrap import wrap
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import Any, Final, NamedTuple, Self, TypeGuard, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -88,6 +100,7 @@ from dydx_paper import Execution, ExecutionFigures, Performance, RoundTrip, Trad
 from dydx_risk import (
     MOVES_PERCENT,
     Approved,
+    Bracket,
     Check,
     Denied,
     Exit,
@@ -95,6 +108,7 @@ from dydx_risk import (
     Holding,
     LeverageAdvice,
     MarginFigures,
+    MarginInputs,
     PositionFigures,
     Reduce,
     RiskFigures,
@@ -109,6 +123,7 @@ from dydx_risk import (
     due,
     percent_text,
     sign_text,
+    usdc_text,
 )
 from dydx_signals import Score, worked
 from dydx_strategy import Composite, Decision, Look, Ranked
@@ -116,6 +131,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME
 
 # === Errors ===
 # One error for the caller: a panel's name that is none.
@@ -183,7 +199,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
     that of the distance over a minute; without `act_below` there is no guard. `doubt` is why the
     prices of what is held are not those of now, and `doubt_s` for how long: then all of this is
-    only what was known last.
+    only what was known last. `advice`: nothing here acts, and the way out is what could be done.
     """
 
     margin: MarginFigures | None = None
@@ -194,6 +210,7 @@ class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
+    advice: bool = False
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -211,7 +228,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
-    far it is below it now, with their shares.
+    far it is below it now, with their shares, all as of the last point; `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -231,6 +248,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     depth_share: float | None = None
     deepest: float | None = None
     deepest_share: float | None = None
+    act_below: float | None = None
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,12 +304,14 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
     """How far one market's data can be believed: troubles, and ages in seconds by source.
 
-    `why` stands against it; `known` is the share of time in which it could be traded, and
-    `lag_p99_ms` from the venue's stamp of a trade to its receipt.
+    `complete` is the share of its sources that there is anything of. `why` stands against it;
+    `known` is the share of time in which it could be traded, and `lag_p99_ms` from the venue's
+    stamp of a trade to its receipt.
     """
 
     ticker: str
     why: str = ""
+    complete: float | None = None
     known: float | None = None
     messages_s: float | None = None
     expected_s: float | None = None
@@ -542,6 +562,54 @@ class LinkPart(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[tuple[str, str, int], ...] = ()
 
 
+class HealthRow(msgspec.Struct, frozen=True):
+    """One thing that a run needs: whether it is good, to be watched or a danger, and why."""
+
+    what: str
+    state: str
+    words: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting that is not as it usually is, with where it comes from."""
+
+    path: str
+    value: str
+    origin: str = ""
+
+
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the program itself does: what it needs, how long it runs, what it takes, its settings.
+
+    `undrawn` are pictures that were left out because one before them took too long, `ages` what
+    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    """
+
+    rows: tuple[HealthRow, ...] = ()
+    uptime_s: float | None = None
+    carried: str = ""
+    cpu_share: float | None = None
+    cpu_s: float | None = None
+    memory_mb: float | None = None
+    peak_mb: float | None = None
+    threads: int | None = None
+    disk_free_gb: float | None = None
+    disk: str = ""
+    frames: int = 0
+    reconnects: int = 0
+    gaps: int = 0
+    drawn: int = 0
+    undrawn: int = 0
+    draw_ms: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, str, float | None], ...] = ()
+    profile: str = ""
+    strategy: str = ""
+    file: str = ""
+    config_hash: str = ""
+    settings: tuple[SettingRow, ...] = ()
+
+
 class WayChange(msgspec.Struct, frozen=True):
     """One figure before a frame and after it; None where it was not known."""
 
@@ -671,7 +739,8 @@ class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy: its state, its `share` of the account, and its result in USDC, after fees.
 
-    `weights` are those of the signals that it averages, `thresholds` its settings by name.
+    `weights` are those of the signals that it averages, `thresholds` its settings by name, `look`
+    is how it last ranked all markets, None if it ranks none.
     """
 
     title: str
@@ -682,6 +751,7 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
     fees_usdc: float | None = None
     weights: Mapping[str, float] = {}
     thresholds: Mapping[str, float] = {}
+    look: Look | None = None
 
 
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -772,6 +842,31 @@ class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[WalkRow, ...] = ()
 
 
+class HeldCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open position has paid (negative) or was paid so far, and is owed: quote quantums.
+
+    `owed` is funding that its next fill settles; None is not known.
+    """
+
+    ticker: str
+    fees: int | None = None
+    funding: int | None = None
+    owed: int | None = None
+
+
+class MarginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One position's figures with what they are computed from; None cannot be valued."""
+
+    figures: PositionFigures
+    inputs: MarginInputs | None = None
+    market: PerpetualMarket | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's name."""
+        return self.figures.ticker
+
+
 class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
     """What trading came to: the account, its trades and its fills; money in quote quantums.
 
@@ -826,7 +921,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
     there is no paper one. `candles`, `flow`, `funding` and `strategies` are copied where their
     panel is shown alone; without detectors `detections` are None. `triggers` are the values of a
-    signal at which the strategy changes what it does. Only a replay has a `timeline`.
+    signal at which the strategy changes what it does. `held` are the costs of open positions,
+    `margins` what each of them requires, copied where that is shown alone. Only a replay has a
+    `timeline`.
     """
 
     header: HeaderPart = HeaderPart()
@@ -834,10 +931,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     safety: SafetyPart = SafetyPart()
     equity: EquityPart = EquityPart()
     positions: tuple[PositionFigures, ...] = ()
+    held: tuple[HeldCosts, ...] = ()
+    margins: tuple[MarginRow, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    fills: tuple[TapeRow, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
@@ -847,6 +946,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speed: SpeedPart = SpeedPart()
     way: WayPart = WayPart()
     link: LinkPart = LinkPart()
+    health: HealthPart = HealthPart()
     wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
     candles: CandlesPart = CandlesPart()
@@ -866,13 +966,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
-    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
-    -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
-    stands in the place of the keys until it is answered.
+    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else those of the
+    panel in `focus`, or the tape's; -1 for none. `sort` names a panel and a column of it by its
+    term, as in "markets.price": the largest figure or the first word first, the last if `reverse`.
+    `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
+    the place of the keys until it is answered, `message` is new, and `note` what is wrong for
+    longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
+    panels for as long as it is there; a `flash` draws every frame in red.
     """
 
     panel: str = ""
     selected: int = -1
+    focus: str = ""
+    sort: str = ""
+    reverse: bool = False
     filter: str = ""
     filtering: bool = False
     paused: bool = False
@@ -881,7 +988,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
+    note: str = ""
     confirm: str = ""
+    banner: str = ""
+    flash: bool = False
+    off: frozenset[str] = frozenset()
+
+    @property
+    def listed(self) -> str:
+        """Return the panel whose rows are selected, and sorted."""
+        return self.panel or self.focus or "tape"
 
 
 # === Words ===
@@ -913,10 +1029,10 @@ _WORDS: Final = {
     "move_percent": "move in %",
     # The paper venue
     "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
-    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "average_loss": "average loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
     "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
     "exposure": "in the market", "fund": "insurance fund", "tier": "fee tier",
-    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "hours at an unknown rate",
     "unwitnessed": "fills no real trade confirms", "pending": "still to be judged",
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
@@ -925,7 +1041,7 @@ _WORDS: Final = {
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
-    "backing_off": "reconnecting", "stale": "silent",
+    "link backing_off": "reconnecting", "link stale": "silent",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -959,16 +1075,22 @@ def _state(term: str, style: str = "") -> tuple[str, str]:
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
-    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none."""
+    """What the terminal can show: Unicode, and Rich's name of its colours, "" for none.
+
+    Without `dots` charts are drawn in half blocks.
+    """
 
     unicode: bool = True
     colours: str = "truecolor"
+    dots: bool = True
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
         """Honour NO_COLOR and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
+        # The console of Linux itself has a font of 512 letters, and no dots among them.
+        dots = os.environ.get("TERM") != "linux"
+        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -996,17 +1118,21 @@ _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
     "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
 )
+_ASCII.update(str.maketrans("◆■┤", "dy+"))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
                                  + min((dots & 0xE4).bit_count(), 2)])
     for dots in range(256)
 )  # fmt: skip
+_HALVES: Final = {
+    0x2800 + dots: " ▄▀█"[2 * bool(dots & 0x1B) + bool(dots & 0xE4)] for dots in range(256)
+}
 
 
 # Letters, boxes, blocks and braille: a cell each, and harmless. Looked at one by one, they took a
 # fifth of a drawing.
-_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○⠀-⣿]*")
+_OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
 @lru_cache(maxsize=8)
@@ -1024,7 +1150,7 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     base = "select" if row[:1] == [_MARK] else ""
     for text, name in row:
         if not text.isascii() or not text.isprintable():
-            text = _drawable(text, theme.unicode)
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
         size = _cells(text)
         if size > left:
             text, size = _crop(text, left, theme.unicode), left
@@ -1095,6 +1221,11 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _less(cost: float | None) -> float | None:
+    """Turn a cost into the negative money that it is shown as."""
+    return None if cost is None else -cost
+
+
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
@@ -1136,6 +1267,18 @@ def _spark(values: Sequence[float], width: int) -> str:
     return "".join(blocks).rjust(width)
 
 
+def _history_row(
+    values: Sequence[float], width: int, write: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """Draw a history with its least and its greatest value, where there is room for them."""
+    known = [value for value in values[-max(width, 1) :] if math.isfinite(value)]
+    scale = f" {write(min(known))} to {write(max(known))}" if known else ""
+    room = width - len(scale)
+    if room < 20 or not known:
+        return [(_spark(values, width), "accent")]
+    return [(_spark(values, room), "accent"), (scale, "dim")]
+
+
 def _trend(value: float | Decimal | None) -> tuple[str, str]:
     """Return an arrow and a style for a direction."""
     return (" ", "") if not value else ("▲", "up") if value > 0 else ("▼", "down")
@@ -1164,20 +1307,25 @@ def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
 
 
 # === Tables ===
-# Lists: rows and columns that give way to each other in a fixed order, a filter, a selected row
-# that is shown whole; and named figures side by side on one row. Knows of no list what it is about.
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a column that
+# sorts, a selected row that is shown whole, and which of them is on a line; and named figures side
+# by side on one row. Knows of no list what it is about.
 
 _Cell = tuple[str, str]
 
 
 class _Column(NamedTuple):
-    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first."""
+    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first.
+
+    Rows are sorted by its `value`, or else by the figure or the words of its text.
+    """
 
     term: str
     width: int
     cell: Callable[[Any], _Cell]
     rank: int = 0
     left: bool = False
+    value: Callable[[Any], Any] | None = None
 
 
 _TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True)
@@ -1210,18 +1358,30 @@ class _Table(NamedTuple):
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw a list under its titles, around the selected row, whose text is whole if alone."""
+    return [line for _, line in _numbered(table, snapshot, view, width, height)]
+
+
+_NO_ROW, _TITLES = -1, -2  # lines of a list that are none of its rows
+
+
+def _numbered(
+    table: _Table, snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, _Row]]:
+    """Draw a list, each line with the number of its row."""
     rows, chosen = _rows_of(table, snapshot, view), _chosen_row(view, table.name)
-    drawn = table.above(snapshot, width)
+    drawn = [(_NO_ROW, line) for line in table.above(snapshot, width)]
     if not rows:
-        return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
+        empty = "nothing matches the filter" if view.filter else table.empty
+        return [*drawn, (_NO_ROW, [(empty, "dim")])]
     columns, room = _fitting(table.columns(snapshot), width, table.gap)
     detail: list[_Row] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    titles = [(wording(column.term).upper(), "dim") for column in columns]
-    drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
+    if any(wording(column.term) for column in columns):
+        titles = [_title_cell(column, table.name, view, room) for column in columns]
+        drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
     about = rows[chosen if 0 <= chosen < len(rows) else 0]
     detail += table.foot(snapshot, about, width, height - len(drawn) - listed - len(detail))
@@ -1235,11 +1395,30 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
         cells = [column.cell(row) for column in columns]
         line = _laid([(text, "dim") for text, _ in cells] if table.faded(row) else cells,
                      columns, room, table.gap)  # fmt: skip
-        drawn.append([_MARK, *line] if number == chosen else line)
-        drawn += below(number)
+        drawn += (
+            (number, x) for x in ([_MARK, *line] if number == chosen else line, *below(number))
+        )
         if len(drawn) >= high:
             break
-    return [*drawn[:high], *detail]
+    return [*drawn[:high], *((_NO_ROW, line) for line in detail)]
+
+
+def _title_cell(column: _Column, name: str, view: View, room: int) -> _Cell:
+    """Return a column's title, with an arrow in the direction in which it sorts."""
+    title = wording(column.term).upper()
+    if not column.term or view.sort != f"{name}.{column.term}":
+        return title, "dim"
+    arrow = "▲" if view.reverse else "▼"
+    return _shortened(title, (column.width or room) - 1) + arrow, "key"
+
+
+def _column_at(columns: Sequence[_Column], room: int, gap: int, x: int) -> str:
+    """Return the term of the column that a cell of the titles is of."""
+    for column in columns:
+        if x < (column.width or room) + gap:
+            return column.term
+        x -= (column.width or room) + gap
+    return ""
 
 
 def _more(body: int) -> int:
@@ -1315,20 +1494,48 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
-    """Return the rows of a list in which the filter's text is found."""
+    """Return the rows of a list in which the filter's text is found, in the order chosen."""
     rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
-    if not wanted:
-        return rows
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
 
-    return [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    if wanted:
+        rows = [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
+    sorts = next((x for x in columns if x.term and view.sort == f"{table.name}.{x.term}"), None)
+    return rows if sorts is None else _sorted(rows, sorts, view.reverse)
+
+
+def _sorted(rows: Sequence[Any], column: _Column, reverse: bool) -> list[Any]:
+    """Sort rows: the largest figure or the first word first, or the last; the unknown last."""
+    worth = [(_worth(column, row), row) for row in rows]
+    known: list[tuple[Any, Any]] = [pair for pair in worth if pair[0] is not None]
+    if words := any(isinstance(value, str) for value, _ in known):
+        known = [(str(value), row) for value, row in known]
+    known.sort(key=lambda pair: pair[0], reverse=reverse == words)
+    return [row for _, row in known] + [row for value, row in worth if value is None]
+
+
+_NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+def _worth(column: _Column, row: Any) -> float | str | None:
+    """Return what a row is sorted by: a figure, or words; None for what is unknown."""
+    text = column.cell(row)[0].strip()
+    value = text if column.value is None else column.value(row)
+    if value is text:
+        if text in ("", "—", _UNKNOWN):
+            return None
+        number = _NUMBER.match(text)
+        value = number.group().lstrip("#").replace(",", "") if number else text.casefold()
+    with contextlib.suppress(TypeError, ValueError):
+        value = float(value)
+    return None if value is None or value != value else value  # no number is unknown
 
 
 def _chosen_row(view: View, name: str) -> int:
     """Return which row of a panel is selected, -1 for none."""
-    return view.selected if (view.panel or "tape") == name else -1
+    return view.selected if view.listed == name else -1
 
 
 def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: int) -> _Row:
@@ -1400,8 +1607,22 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(_cells(text) for text, _ in row)  # integers
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -1483,8 +1704,24 @@ class _Plane(NamedTuple):
         return self.low <= value <= self.high
 
 
-_Cells = list[list[_Cell]]
-_EMPTY: Final = (" ", "")
+class _Canvas(NamedTuple):
+    """The letters of a chart and their styles, row by row."""
+
+    signs: list[list[str]]
+    styles: list[list[str]]
+
+    @classmethod
+    def blank(cls, plane: _Plane) -> Self:
+        """Return an empty one."""
+        rows = range(plane.tall)
+        return cls([[" "] * plane.wide for _ in rows], [[""] * plane.wide for _ in rows])
+
+    def rows(self, labels: Sequence[_Row]) -> list[_Row]:
+        """Return the rows, each with what stands right of it."""
+        lines = zip(self.signs, self.styles, labels, strict=True)
+        return [[*_runs(signs, styles), *label] for signs, styles, label in lines]
+
+
 # The dots of one cell, of its left and right half: [half][first][last], rows 0 to 3.
 _HALF: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _RUNS: Final = [
@@ -1503,20 +1740,32 @@ def _line_chart(
 
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
-    known = [x for line in lines for x in (*line.values, *line.low, *line.high) if _sane(x)]
+    lines = [_cleaned(line) for line in lines]
+    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
     tall = height - 1 if height >= 4 else height
-    last = lines[0].values[-1] if lines[0].values and _sane(lines[0].values[-1]) else None
+    last = lines[0].values[-1] if lines[0].values else None
     labels, room = _labels(low, high, tall, width, unit, last, marks)
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
-    cells = _plotted(at, lines, plane, since, until)
-    _strike(cells, marks, plane, unit)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
-    return [*rows, _moments(since, until, plane.wide)][:height]
+    canvas = _plotted(at, lines, plane, since, until)
+    _strike(canvas, marks, plane, unit)
+    return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _cleaned(line: _Line) -> _Line:
+    """Return a series without what cannot be drawn, with extremes for all its values."""
+    values, low, high = (
+        [x if x is not None and -1e15 < x < 1e15 else None for x in figures]
+        for figures in (line.values, line.low, line.high)
+    )
+    whole = len(low) == len(high) == len(values) and not (None in low or None in high)
+    return line._replace(
+        values=values, low=low if whole else values, high=high if whole else values
+    )
 
 
 def _sane(value: float | None) -> TypeGuard[float]:
@@ -1549,41 +1798,45 @@ def _column(at: int, since: int, until: int, wide: int) -> int:
 
 def _plotted(
     at: Sequence[int], lines: Sequence[_Line], plane: _Plane, since: int, until: int
-) -> _Cells:
+) -> _Canvas:
     """Draw the series, a later one over an earlier one."""
-    dots, styles = [[0] * plane.wide for _ in range(plane.tall)], []
-    painted = [[""] * plane.wide for _ in range(plane.tall)]
-    columns = [_column(moment, since, until, 2 * plane.wide) for moment in at]
-    for line in lines:
+    dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
+    count, span = 2 * plane.wide, until - since + 1
+    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
-        for column, (top, bottom) in enumerate(_heights_of(line, columns, plane)):
+        if not number:  # a row of one style is one piece
+            canvas.styles[:] = [[style] * plane.wide for style in styles]
+        for column, (top, bottom) in enumerate(_heights_of(line, edges, plane)):
             if top > bottom:
                 continue
             half, cell = _RUNS[column & 1], column >> 1
             for row in range(top >> 2, (bottom >> 2) + 1):
-                first, end = max(top - 4 * row, 0), min(bottom - 4 * row, 3)
-                dots[row][cell] |= half[first][end]
-                painted[row][cell] = styles[row]
-    return [
-        list(zip(map(_BRAILLE.__getitem__, row), names, strict=True))
-        for row, names in zip(dots, painted, strict=True)
-    ]
+                first, end = top - 4 * row, bottom - 4 * row
+                dots[row][cell] |= half[first if first > 0 else 0][end if end < 3 else 3]
+                if number:
+                    canvas.styles[row][cell] = styles[row]
+    canvas.signs[:] = [list(map(_BRAILLE.__getitem__, row)) for row in dots]
+    return canvas
 
 
-def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
+def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    spans = _spans(line, columns, plane)
-    floor = 4 * plane.tall - 1
+    floor, ceiling = 4 * plane.tall - 1, plane.high
+    scale, gaps = floor / (plane.high - plane.low), None in line.values
     known: list[tuple[int, int]] = []
     before: int | None = None
-    for span in spans:
-        if span is None:  # no point here: it is as it was
+    for begin, end in pairwise(edges):
+        reach = _reached_in(line, begin, end, gaps)
+        if reach is None:  # no point here: it is as it was
             top, bottom = (1, 0) if before is None else (before, before)
-        elif span[2] < 0:  # known to be nothing
+        elif not reach:  # known to be nothing
             top, bottom, before = 1, 0, None
         else:
-            top, bottom, now = span
+            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
+            if top < 0 or bottom > floor:  # an end of the scale is fixed
+                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
             if before is not None:
                 top, bottom = min(top, before), max(bottom, before)
             before = now
@@ -1593,52 +1846,49 @@ def _heights_of(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tupl
     return known
 
 
-def _spans(line: _Line, columns: Sequence[int], plane: _Plane) -> list[tuple[int, int, int] | None]:
-    """Return top, bottom and end of each column of dots that has points; end -1 for no value."""
-    spans: list[tuple[int, int, int] | None] = [None] * (2 * plane.wide)
-    lows, highs = line.low or line.values, line.high or line.values
-    for column, value, low, high in zip(columns, line.values, lows, highs, strict=False):
-        if not (_sane(value) and _sane(low) and _sane(high)):
-            spans[column] = (1, 0, -1)
-            continue
-        top, bottom, end = plane.dot(max(high, value)), plane.dot(min(low, value)), plane.dot(value)
-        if (span := spans[column]) is not None and span[2] >= 0:
-            top, bottom = min(top, span[0]), max(bottom, span[1])
-        spans[column] = top, bottom, end
-    return spans
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
+    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
+    if begin >= end or end > len(line.values):
+        return None
+    if (last := line.values[end - 1]) is None:
+        return ()
+    highs, lows = line.high[begin:end], line.low[begin:end]
+    if gaps:
+        highs = lows = [x for x in highs if x is not None]
+    # Without gaps none of them is None.
+    return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(cells: _Cells, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
             continue
-        on, above = plane.holds(mark.value), mark.value > plane.high
-        row = cells[plane.row(mark.value)]
-        if on:
-            row[:] = [("┈", mark.style) if cell[0] == " " else cell for cell in row]
-            text = f" {mark.name} "
+        row, text = plane.row(mark.value), f" {mark.name} "
+        signs, styles = canvas.signs[row], canvas.styles[row]
+        if plane.holds(mark.value):
+            for column, sign in enumerate(signs):
+                if sign == " ":
+                    signs[column], styles[column] = "┈", mark.style
         else:
-            text = f" {'▲' if above else '▼'} {mark.name} {_round_figure(mark.value)}{unit} "
-        place = _free(row, len(text))
-        for column, letter in enumerate(text[: max(len(row) - place, 0)], place):
-            row[column] = (letter, mark.style)
+            arrow = "▲" if mark.value > plane.high else "▼"
+            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+        place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
+        for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
+            signs[column], styles[column] = letter, mark.style
 
 
-def _free(row: Sequence[_Cell], size: int) -> int:
-    """Return the first column from which so many cells are empty, or else the first of all."""
-    empty = "".join("." if cell[0] in " ┈" else "#" for cell in row)
-    return max(empty.find("." * size), 0)
-
-
-def _runs(cells: Iterable[_Cell]) -> _Row:
+def _runs(signs: Sequence[str], styles: Sequence[str]) -> _Row:
     """Join neighbours of one style."""
+    whole = "".join(signs)
+    if styles.count(styles[0]) == len(styles):
+        return [(whole, styles[0])]
     row: _Row = []
-    for text, style in cells:
-        if row and row[-1][1] == style:
-            row[-1] = (row[-1][0] + text, style)
-        else:
-            row.append((text, style))
+    place = 0
+    for style, run in groupby(styles):
+        count = len(list(run))
+        row.append((whole[place : place + count], style))
+        place += count
     return row
 
 
@@ -1683,6 +1933,7 @@ def _labels(
     if last is not None:
         texts[plane.row(last)] = f"{_figure(last, exact)}{unit}", "key"
     wide = max((len(text) for text, _ in texts.values()), default=0)
+    wide = max(wide, 7) if width >= 48 else wide  # of charts above each other, axes meet
     if wide + 5 > width:  # no room for words
         return [[("│", "faint")] for _ in range(tall)], 0
     now, rows = None if last is None else plane.row(last), list[_Row]()
@@ -1742,27 +1993,40 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     def column(name: str) -> _Column:
         title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
 
+        def value(row: MarketRow) -> float | None:
+            return next((score.value for score in row.scores if score.signal == name), None)
+
         def cell(row: MarketRow) -> _Cell:
-            value = next((score.value for score in row.scores if score.signal == name), None)
-            text = "  —" if value is None else f"{_gauge(value / 100, bar)} {_figure(value, 0):>3}"
+            score = value(row)
+            text = "  —" if score is None else f"{_gauge(score / 100, bar)} {_figure(score, 0):>3}"
             return text, "accent"
 
-        return _Column(title, max(bar + 4, len(title)), cell, 1, True)
+        return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
 
 
+def _climb(row: MarketRow) -> float | None:
+    """Return by which part of itself a market's price has risen over its history."""
+    return row.history[-1] / row.history[0] - 1.0 if row.history and row.history[0] else None
+
+
 _MARKET_COLUMNS: Final = (
     _TICKER,
-    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
+    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
+            value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
-    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
-    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
-    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
-    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
+    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
+            value=attrgetter("spread_bps")),
+    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
+            value=attrgetter("volume_60s")),
+    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8,
+            value=attrgetter("oracle")),
+    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9,
+            value=attrgetter("funding_1h")),
     _Column("status", 11, _status, 1, True),
-)
+)  # fmt: skip
 _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_columns,
                          "no market yet", "ticker",
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
@@ -1790,6 +2054,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     def curve(score: Score) -> _Cell:
         return _spark(curves.get(score.ticker, {}).get(score.signal, ()), 16), "accent"
 
+    def climb(score: Score) -> float | None:
+        points = curves.get(score.ticker, {}).get(score.signal, ())
+        return points[-1] - points[0] if points else None
+
     def scale(score: Score) -> _Cell:
         return _scale(score.value, snapshot.triggers.get(score.signal, ())), ""
 
@@ -1808,9 +2076,10 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("signal", max(named, 11), lambda score: (score.signal, ""), 0, True),
-        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
-        _Column("0 to 100", _SCALE, scale, 2, True),
-        *([_Column("curve", 16, curve, 3, True)] if drawn else []),
+        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold"),
+                value=attrgetter("value")),
+        _Column("0 to 100", _SCALE, scale, 2, True, attrgetter("value")),
+        *([_Column("curve", 16, curve, 3, True, climb)] if drawn else []),
         *([quantile("p10", 1), quantile("median", 2), quantile("p90", 3),
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
@@ -1890,7 +2159,7 @@ _SIGNALS: Final = _Table(
     _signal_columns, "no score yet: the engines warm up", "ticker", above=_usual,
     foot=_calculation)  # fmt: skip
 
-# === Decisions, orders and tape ===
+# === Decisions and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
 # it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
@@ -1902,47 +2171,25 @@ def _target(row: Decision) -> _Cell:
     return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 5, lambda row: (row.id, "key"), 0, True),
-    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
-            0, True),
-    _Column("", 23, _target, 0, True),
-    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
-    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
-    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
-), "no decision yet", below=lambda row: " · ".join(row.reasons), history=True)  # fmt: skip
-
-
-def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Return verdicts and fills as one history, newest first."""
-    rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
-    return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
-
-
-def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
-    side = ""
-    if isinstance(verdict, Denied):
-        # Its figures stand in its words; `w` shows all of them.
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
-    elif isinstance(verdict, Withdraw):
-        ticker, text = verdict.ticker, f"{verdict.why} · order {verdict.cancel.client_id}"
-    else:
-        order, ticker, side = verdict.order, verdict.order.ticker, verdict.order.side
-        only = " reduce-only" if order.reduce_only else ""
-        until = f"block {order.good_til_block}"
-        if order.good_til_block_time:
-            until = _clock(order.good_til_block_time * 10**9, "%Y-%m-%d %H:%M:%S")
-        text = f"{verdict.why} · {order.time_in_force}{only} until {until}"
-    kind = type(verdict).__name__.lower()
-    return TapeRow(verdict.at, kind, sign_text(text), ticker, verdict.id, verdict.seq, side)
-
-
 def _event(row: TapeRow) -> _Cell:
     """Return the word of an event: of what the guard did, which way."""
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
+
+
+_EVENT_COLUMNS: Final = (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 12, _event, 0, True),
+    _Column("", 4, lambda row: (row.id, "key"), 0, True),
+    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
+)
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
+                      "nothing has happened yet", history=True)  # fmt: skip
+
+# === Orders ===
+# Every order as it stands, and what was refused before it became one: what of it was filled, at
+# which price and cost, and in words why the rest was not. What an order's state means is the
+# layers'; here it gets a colour.
 
 
 def _results(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -1951,18 +2198,189 @@ def _results(snapshot: Snapshot, width: int) -> list[_Row]:
     return [_pairs(width, *money, ("in", "USDC")), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are shown alike.
-_EVENT_COLUMNS: Final = (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 12, _event, 0, True),
-    _Column("", 4, lambda row: (row.id, "key"), 0, True),
-    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 0, lambda row: (row.text, ""), 0, True),
-)
-_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
-                        above=_results, history=True)  # fmt: skip
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet", history=True)  # fmt: skip
+_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
+
+
+def _squeezed(steps: _Steps, height: int) -> list[_Row]:
+    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
+    rows = [list(step) for step, _ in steps]
+    while sum(map(len, rows)) > height:  # integers
+        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
+        if max(spare, default=0) <= 0:
+            break
+        rows[spare.index(max(spare))].pop()
+    return [row for step in rows for row in step][:height]
+
+
+def _cut(row: _Row, width: int) -> _Row:
+    """Cut a row to so many cells."""
+    cells: _Row = []
+    for text, style in row:
+        text = _shortened(text, width)
+        cells.append((text, style))
+        width -= cell_len(text)
+    return cells
+
+
+def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
+    """Put a step's name before its first row, and as much room before the others."""
+    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
+
+
+def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
+    size = math.fsum(fill.size for fill in fills)
+    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    lost = _signed(-math.fsum(slipped) if slipped else None)
+    average = _figure(paid / size if size else None, digits[0] + 1)
+    return [
+        (f"{_figure(size, digits[1])} at {average}", "bold"),
+        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
+    ]  # fmt: skip
+
+
+def _lasted(ns: float) -> str:
+    """Write a duration in the unit that suits it."""
+    seconds = ns / 1e9
+    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
+        if abs(seconds) >= size:
+            return _figure(seconds / size, digits, unit=f" {unit}")
+    return _figure(seconds * 1e3, 0, unit=" ms")
+
+
+def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
+    slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
+    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
+    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
+    return _chunks([
+        (0, [(at, "")]), (1, fee),
+        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
+        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
+
+
+def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
+    """Return open orders first, then what ended or was refused, each the newest first."""
+    markets = {row.ticker: row.market for row in snapshot.markets}
+    answered = {row.verdict for row in snapshot.orders}
+    rows = [*snapshot.orders]
+    for verdict in snapshot.verdicts:
+        if isinstance(verdict, Denied):
+            rows.append(_refused_row(verdict))
+        elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
+            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+    return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
+
+
+def _unanswered_row(
+    verdict: Approved | Reduce | Bracket, market: PerpetualMarket | None
+) -> OrderRow:
+    """Make a row of what was let go, and of which nothing was reported yet."""
+    order, by = verdict.order, "guard"
+    if not isinstance(verdict, Reduce):
+        by = verdict.decision.id if isinstance(verdict, Approved) else verdict.decision
+    size = price = None
+    if market is not None:
+        size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
+    return OrderRow(
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
+        verdict=verdict.id,
+    )  # fmt: skip
+
+
+def _refused_row(denied: Denied) -> OrderRow:
+    """Make a row of what never became an order: its figures stand in its words."""
+    by = "guard" if denied.decision is None else denied.decision.id
+    why = sign_text(f"{denied.reason}: {denied.why}")
+    return OrderRow(
+        id=denied.id, at=denied.at, seq=denied.seq, ticker=denied.ticker, status="denied", why=why,
+        verdict=denied.id, by=by,
+    )  # fmt: skip
+
+
+_ORDER_STYLES: Final = {
+    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
+    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
+}  # fmt: skip
+
+
+def _order_columns(snapshot: Snapshot) -> list[_Column]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+
+    def grid(row: OrderRow) -> tuple[int, int]:
+        return digits.get(row.ticker, _grid(None))
+
+    def price(term: str, rank: int, finer: int = 0) -> _Column:
+        def cell(row: OrderRow) -> _Cell:
+            value = getattr(row, term)
+            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+
+        return _Column(term, 10, cell, rank)
+
+    def size(row: OrderRow) -> _Cell:
+        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 4, lambda row: _state(row.side), 0, True),
+        _Column("size", 9, size, 2),
+        _Column("state", 13, _order_state, 0, True),
+        _Column("filled", 7, _filled_part, 1),
+        price("average", 3, 1),
+        price("price", 5)._replace(term="limit"),
+        price("trigger", 12),
+        _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
+        _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
+        _Column("age", 7, lambda row: (
+            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            value=attrgetter("age_s")),
+        _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
+        _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
+    ]  # fmt: skip
+
+
+def _order_state(order: OrderRow) -> _Cell:
+    word, style = _state(order.status)
+    return word, style or _ORDER_STYLES.get(order.status, "")
+
+
+def _filled_part(row: OrderRow) -> _Cell:
+    if row.status == "denied":
+        return "", ""
+    return _percent(row.filled / row.size if row.size else None, 0), "" if row.filled else "dim"
+
+
+def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> list[_Row]:
+    """Draw the fills of one order, and the verdict that let it go or refused it."""
+    if height < 3:
+        return []
+    digits = next(
+        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
+    )
+    title = [
+        (f"{row.id} ", "bold"),
+        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
+    ]
+    verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
+    why = (
+        []
+        if verdict is None
+        else _step("verdict", *([(x, "")] for x in _folded(sign_text(verdict.why), width - 10)))
+    )
+    fills = [_fill_row(fill, digits, width - 10) for fill in row.fills]
+    together = [_fills_together(row.fills, digits)] if len(fills) > 1 else []
+    rows = _step("fills", *together, *fills) if fills else []
+    return [[], title, *_squeezed([(why, 1 if why else 0), (rows, min(len(rows), 2))], height - 2)]
+
+
+_ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
+                        foot=lambda snapshot, row, width, height: _order_foot(
+                            snapshot, row, width, height) if height > 5 else [], part=2,
+                        gap=1)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -1986,7 +2404,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
         _Column("off best", 11, off_best, 2),
-        _Column("fees", 9, lambda row: (_figure(row.fees_usdc), ""), 3),
+        _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
     ], width, 2)  # fmt: skip
@@ -2002,7 +2420,8 @@ def _target_columns(snapshot: Snapshot) -> list[_Column]:
     most = max((x for x in sizes if math.isfinite(x)), default=0.0)
 
     def money(term: str, rank: int = 0) -> _Column:
-        return _Column(term, 10, lambda row: _signed(getattr(row, term), 0), rank)
+        value = attrgetter(term)
+        return _Column(term, 10, lambda row: _signed(value(row), 0), rank, value=value)
 
     allocated = any(row.allowed is not None for row in rows)
     return [
@@ -2051,7 +2470,8 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
     ]
     room = height - 2 - len(tail)
     inputs = _input_rows(decision, by, width)[: max(room, 0)]
-    return [[], title, *inputs, *tail][:height]
+    ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
+    return [[], title, *inputs, *tail, *ranking][:height]
 
 
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
@@ -2101,6 +2521,20 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
     return rows
 
 
+def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
+    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    rows: list[_Row] = []
+    for place, row in enumerate(look.markets if look is not None else (), 1):
+        own = row.ticker == ticker
+        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
+        stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
+        rows.append([
+            (stands, "bold" if own else ""),
+            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
+        ])  # fmt: skip
+    return _step("ranking", *rows) if rows else []
+
+
 _STRATEGIES: Final = _Table(
     "strategies", lambda snapshot: snapshot.strategies.targets, _target_columns,
     "nothing is wanted yet", above=_strategies, below=lambda row: "; ".join(row.cuts),
@@ -2110,8 +2544,6 @@ _STRATEGIES: Final = _Table(
 # One decision step by step: scores and weights, thresholds, ranking, size, verdict, order and
 # fills, each with its time and frame. Every figure that a result was computed from stands beside
 # it, so that a person can work it out again; the results themselves are the layers'.
-
-_Steps = list[tuple[list[_Row], int]]  # the rows of each step, and how many of them must stay
 
 
 def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> list[_Row]:
@@ -2138,7 +2570,7 @@ def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_score_rows(walk, width), 2), (_sum_rows(walk, width), 1),
         (_crossed_rows(walk, width), 1), (_size_rows(walk, width), 3),
-        (_ranking_rows(walk, width), 1), (_reason_rows(walk, width), 1),
+        (_ranking_rows(walk.look, walk.decision.ticker, width), 1), (_reason_rows(walk, width), 1),
     ]  # fmt: skip
 
 
@@ -2150,32 +2582,6 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
         (_fill_rows(walk, digits, width), 1),
     ]  # fmt: skip
-
-
-def _squeezed(steps: _Steps, height: int) -> list[_Row]:
-    """Return the rows of all steps; what is too much leaves the longest of them, from its end."""
-    rows = [list(step) for step, _ in steps]
-    while sum(map(len, rows)) > height:  # integers
-        spare = [len(step) - least for step, (_, least) in zip(rows, steps, strict=True)]
-        if max(spare, default=0) <= 0:
-            break
-        rows[spare.index(max(spare))].pop()
-    return [row for step in rows for row in step][:height]
-
-
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
-def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
-    """Put a step's name before its first row, and as much room before the others."""
-    return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
 
 
 def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
@@ -2291,23 +2697,6 @@ def _got(ranked: Ranked) -> _Cell:
     return f"has {has}, gets {gets}, all that it wants", ""
 
 
-def _ranking_rows(walk: WalkRow, width: int) -> list[_Row]:
-    """List all markets that were looked at, the strongest first, and why each gets what it gets."""
-    if walk.look is None:
-        return []
-    rows: list[_Row] = []
-    for place, row in enumerate(walk.look.markets, 1):
-        own = row.ticker == walk.decision.ticker
-        mark = "●" if own else " "
-        gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
-        place_of = f"{place:>2}{mark}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
-        rows.append([
-            (place_of, "bold" if own else ""),
-            (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
-        ])  # fmt: skip
-    return _step("ranking", *rows) if rows else []
-
-
 def _reason_rows(walk: WalkRow, width: int) -> list[_Row]:
     lines = [part for why in walk.decision.reasons for part in _folded(why, width - 10)]
     return _step("reasons", *([(line, "")] for line in lines)) if lines else []
@@ -2325,12 +2714,22 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     ]  # fmt: skip
     if isinstance(verdict, Denied):
         head.append((f" {verdict.reason}", "watch"))
-    words = [[(line, "")] for line in _folded(verdict.why, width - 10)]
+    words = [[(line, "")] for line in _folded(sign_text(verdict.why), width - 10)]
     figures = [
         [(f"{wording(term)} ", "dim"), (text, "")]
         for term, text in (verdict.figures if isinstance(verdict, Denied) else ())
     ]
     return _step("verdict", head, *words, *figures)
+
+
+IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+
+
+def counts_in_flight(verdict: Any) -> bool:
+    """Return whether the free collateral in a verdict's words is another than in its margin."""
+    if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
+        return False
+    return usdc_text(verdict.before.free_collateral) not in verdict.why
 
 
 _MARGIN_TERMS: Final = (
@@ -2356,6 +2755,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    if counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 
@@ -2397,10 +2798,6 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("order", *rows) if rows else _step("order", [("none", "dim")])
 
 
-def _order_state(order: OrderRow) -> _Cell:
-    return _state(order.status, "watch" if order.why else "")
-
-
 def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]:
     """Draw each fill beside mid, and what all of them came to."""
     fills = [fill for order in walk.orders for fill in order.fills]
@@ -2410,39 +2807,6 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
     return _step("fills", _fills_together(fills, digits), *rows)
 
 
-def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
-    average = _figure(paid / size if size else None, digits[0] + 1)
-    return [
-        (f"{_figure(size, digits[1])} at {average}", "bold"),
-        (" fee ", "dim"), _signed(_usdc(fee, -1)), (" slippage ", "dim"), lost, (" USDC", "dim"),
-    ]  # fmt: skip
-
-
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
-def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
-    slipped = _figure(fill.slippage_bps, 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
-    at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
-    fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
-    return _chunks([
-        (0, [(at, "")]), (1, fee),
-        (3, [(f"mid {_figure(fill.mid_sent, digits[0] + 1)}", "")]), (2, [(slipped, "")]),
-        (5, [(waited, "dim")]), (4, [(f"{fill.id} #{fill.seq}", "dim")]),
-    ], width, " ")  # fmt: skip
-
-
 def _came_of_it(walk: WalkRow) -> _Cell:
     """Say in a few words what a decision has come to."""
     if walk.verdict is None:
@@ -2450,7 +2814,7 @@ def _came_of_it(walk: WalkRow) -> _Cell:
     kind = type(walk.verdict).__name__.lower()
     word, style = _state(kind)
     if isinstance(walk.verdict, Denied):
-        return f"{word} {walk.verdict.reason}: {walk.verdict.why}", style
+        return f"{word} {walk.verdict.reason}: {sign_text(walk.verdict.why)}", style
     orders = ", ".join(wording(order.status) for order in walk.orders)
     return f"{word}, {orders or 'no order yet'}", style
 
@@ -2466,6 +2830,27 @@ _WALK: Final = _Table("walk", lambda snapshot: snapshot.walk.rows, lambda snapsh
     _Column("", 0, _came_of_it, 2, True),
 ), "no decision yet", foot=_walk_rows, part=5)  # fmt: skip
 
+
+def _decision_foot(snapshot: Snapshot, row: Decision, width: int, height: int) -> list[_Row]:
+    """Walk through a decision where its panel is shown alone."""
+    walk = next((walk for walk in snapshot.walk.rows if walk.id == row.id), None)
+    # In less room than that the list says more.
+    return [] if walk is None or height < 8 else _walk_rows(snapshot, walk, width, height)
+
+
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+            0, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+), "no decision yet", below=lambda row: " · ".join(row.reasons), foot=_decision_foot,
+    history=True)  # fmt: skip
+
 # === Performance ===
 # What the trades came to, one by one and together, how large they were and how long they lasted,
 # and what fills have cost against mid. Costs are negative money, here as everywhere. Computes
@@ -2476,12 +2861,12 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     """Draw what trading came to; what nobody counted is unknown."""
     part = snapshot.performance
     did, trades = part.performance, part.trades
-    rows = [*(_performance_rows(did, width) if did is not None else _counted_rows(part, width))]
-    if did is None or did.max_drawdown_ratio is None:  # an hour is not over: by the second, then
-        fall, share = snapshot.equity.deepest, snapshot.equity.deepest_share
-        whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-        at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
-        rows[1 : 1 + (did is not None)] = [_pairs(width, ("max_drawdown", at_most), ("", whole))]
+    rows = (
+        _counted_rows(part, width) if did is None
+        else _performance_rows(did, snapshot.equity, width)
+    )  # fmt: skip
+    if did is None:
+        rows.insert(1, _fall_row(snapshot.equity, width))
     if trades is not None and trades.trips:
         rows += _trade_rows(trades, width)
     if trades is None or not trades.trips:
@@ -2489,19 +2874,29 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     return [*rows, []]
 
 
-def _performance_rows(did: Performance, width: int) -> list[_Row]:
+def _fall_row(equity: EquityPart, width: int) -> _Row:
+    """Draw the deepest fall of the run, as its curve has it by the second."""
+    fall, share = equity.deepest, equity.deepest_share
+    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
+
+
+def _performance_rows(did: Performance, equity: EquityPart, width: int) -> list[_Row]:
     """Draw how the account did; what does not exist yet is unknown, each with its reason."""
-    # Nothing marked yet is no drawdown of 0.
-    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = -(_usdc(did.max_drawdown) or 0.0) if marked else None
-    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    # The account's own points are an hour apart; before the second, the run's are there.
+    fell = [
+        ("max_drawdown", _figure(-(_usdc(did.max_drawdown) or 0.0), sign=True, unit=" USDC")),
+        ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)),
+        ("drawdown_ns", _figure(did.drawdown_ns / 3.6e12, 1, unit=" h")),
+    ]
+    fall = _fall_row(equity, width) if did.max_drawdown_ratio is None else _pairs(width, *fell)
     return [
         _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
                ("profit_factor", _figure(did.profit_factor)),
                ("average_win", _figure(_usdc(did.average_win), sign=True)),
                ("average_loss", _figure(_usdc(did.average_loss, -1), sign=True))),
-        _pairs(width, ("max_drawdown", _figure(fall, sign=True, unit=" USDC")),
-               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        fall,
         _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
                ("annual", "from 24 hourly returns on")),
         _pairs(width, ("exposure", _percent(did.exposure)),
@@ -2577,36 +2972,47 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
-def _less(cost: float | None) -> float | None:
-    """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
-
-
 def _spread_rows(snapshot: Snapshot, trip: RoundTrip, width: int, height: int) -> list[_Row]:
     """Draw the distribution of the profits, each market's, and what fills cost."""
     part = snapshot.performance
     if part.trades is None or height < 3:
         return []
     markets = _market_trade_rows(part.trades, width)
+    fills = _executed_rows(snapshot, min(width, 82))
     if width < 112:
         steps: _Steps = [(_cost_rows(part, width), 2), (_bar_rows(part.trades, width), 0),
-                         (markets, 0)]  # fmt: skip
+                         (markets, 0), (fills, 0)]  # fmt: skip
         return [[], *_squeezed(steps, height - 1)]
     half = 84
     right = _bar_rows(part.trades, width - half)
-    left = _squeezed([(_cost_rows(part, half), 2), ([[], *markets], 0)], height - 1)
+    left = _squeezed(
+        [(_cost_rows(part, half), 2), ([[], *markets], 0), ([[], *fills], 0)], height - 1
+    )
     return [[], *_beside(left, half, right[: height - 1])]
+
+
+def _executed_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """List the newest fills beside mid."""
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    rows: list[_Row] = [[("NEWEST FILLS", "dim")]] if snapshot.performance.executions else []
+    for fill in snapshot.performance.executions:
+        head: _Row = [
+            (f"{_clock(fill.at)} ", "dim"), (f"{fill.ticker[:9]:<10}", "bold"),
+            (f"{wording(fill.side):<5}", _STATES.get(fill.side, "")),
+        ]  # fmt: skip
+        rows.append([*head, *_fill_row(fill, digits.get(fill.ticker, _grid(None)), width - 24)])
+    return rows
 
 
 def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
     """Draw how many trades came to how much."""
     most = max((count for *_, count in trades.bars), default=0) or 1
-    room = max(min(width - 30, 40), 4)
+    room = max(min(width - 19, 40), 4)
     rows: list[_Row] = [[("PROFIT OF A TRADE, USDC", "dim")]]
     for low, high, count in trades.bars:
         bar = _gauge(count / most, room).rstrip("░ ")
         digits = 2 if abs(high - low) < 1 else 0
-        scale = f"{_figure(low, digits):>9} to {_figure(high, digits):>9} "
+        scale = f"from {_figure(low, digits):>8} "
         style = "down" if high <= 0 else "up"
         rows.append([(scale, "dim"), (bar, style), (f" {count:,}" if count else "", "")])
     return rows
@@ -2653,7 +3059,8 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2),
+        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+                value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
     ]  # fmt: skip
@@ -2681,11 +3088,13 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
     extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(_performance_rows(venue.performance, width) if venue.performance else []),
-        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *(_performance_rows(venue.performance, snapshot.equity, width)
+          if venue.performance else []),
+        _pairs(width, ("fee rates", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
         *([_pairs(width, *extras)] if extras else []),
         _named("refusals", refused, "watch" if venue.refusals else ""),
-        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), sign=True, unit=" USDC")),
+               ("owed", owed)),
         _pairs(width, ("unwitnessed", _percent(venue.error)),
                ("pending", _UNKNOWN if venue.pending is None else venue.pending),
                ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
@@ -2696,9 +3105,9 @@ _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
         _TICKER,
-        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("filled, USDC", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("confirmed", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("not confirmed", 13, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
@@ -2710,7 +3119,7 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _age(seconds: float | None) -> str:
+def _lasting(seconds: float | None) -> str:
     """Write how long something lasts, in the unit that suits it."""
     if seconds is None or not math.isfinite(seconds):
         return _UNKNOWN
@@ -2724,8 +3133,13 @@ def _milliseconds(ms: float | None) -> str:
     return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
 
 
+def _link_word(state: str) -> str:
+    term = f"link {state}"  # a market is stale, and so is a link: not the same
+    return _WORDS.get(term, state)
+
+
 def _link_state(state: str) -> _Cell:
-    return wording(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
+    return _link_word(state) or _UNKNOWN, _LINK_STYLES.get(state, "watch")
 
 
 def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
@@ -2737,9 +3151,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_age(row.since_s), "")),
+    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _age(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -2748,10 +3162,10 @@ _LINK_COLUMNS: Final = (
 _TURN_COLUMNS: Final = (
     _Column("at", 8, lambda row: (_clock(row.at), "dim"), 0, True),
     _Column("link", 10, lambda row: (row.link or "all", "bold"), 0, True),
-    _Column("from", 13, lambda row: (wording(row.was), "dim"), 2, True),
+    _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _age(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -2759,7 +3173,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_age(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
@@ -2772,15 +3186,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_age(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_age(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_age(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -2793,7 +3207,7 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_age(link.since_s)}", style)]
+    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
     reason = [(f": {link.reason}", "")] if link.reason else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
@@ -2859,6 +3273,86 @@ def _link_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
             *_beside(_blocks(left, height - 3), half + 3, _blocks(right, height - 3)),
         ]
     return [*head, [], *_blocks([*left[:2], right[0], right[2], right[1], left[2]], height - 3)]
+
+
+# === Health ===
+# The program itself: whether all that a run needs is well, what it takes of the machine, what is
+# written down, how old the data are, and the settings in force. No secret is ever a part of it.
+
+_MOST_MB: Final = 512.0
+_MOST_CPU: Final = 0.25
+_QUICK: Final = ("book", "block")  # what never stands still for long
+
+
+def _health_note(snapshot: Snapshot, view: View) -> str:
+    bad = [row.what for row in snapshot.health.rows if row.state != "good"]
+    return ", ".join(bad) if bad else "all is well" if snapshot.health.rows else ""
+
+
+def _health_line(row: HealthRow) -> _Row:
+    counts = [f"{_figure(count, 0)} {name}" for name, count in row.counts]
+    words = " · ".join(filter(None, [row.words, *counts]))
+    style = row.state if row.state in ("good", "watch", "danger") else "dim"
+    return [(f"{'●' if row.state == 'good' else '▲'} ", style), (f"{row.what:<11}", "bold"),
+            (words or "well", "" if row.state == "good" else style)]  # fmt: skip
+
+
+def _machine(health: HealthPart, width: int) -> list[_Row]:
+    """Draw what the program takes of the machine, and what it has done so far."""
+    memory, cpu = health.memory_mb, health.cpu_share
+    bar = max(min(width - 40, 24), 4)
+    rows: list[_Row] = [
+        [("the program", "dim")],
+        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+         *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
+        [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
+                 "watch" if (memory or 0.0) > _MOST_MB else "bold"),
+         (_gauge((memory or 0.0) / _MOST_MB, bar), "accent"),
+         (f" of {_MOST_MB:.0f}, most so far {_figure(health.peak_mb, 0, unit=' MB')}", "dim")],
+        [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
+                 "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
+         (_gauge(cpu or 0.0, bar), "accent"),
+         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+        [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
+         (f"free at {health.disk}" if health.disk else "", "dim")],
+        _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
+               ("gaps", health.gaps)),
+        _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
+               ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+    ]  # fmt: skip
+    return rows
+
+
+def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what the run needs, what it takes, how old its data are, and its settings."""
+    health = snapshot.health
+    if not health.rows:
+        return [[("not known until this panel is open", "dim")]]
+    wide = width >= 150
+    half = (width - 3) // 2 if wide else width
+    ages: list[_Row] = [
+        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+                               "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
+         (ticker, "dim")]
+        for part, ticker, seconds in health.ages
+    ]  # fmt: skip
+    settings: list[_Row] = [
+        [(f"{row.path} ", "bold"), (row.value, ""), (f"  {row.origin}", "dim")]
+        for row in health.settings
+    ]
+    usual: list[_Row] = [[("all is as the profile has it", "dim")]]
+    config: list[_Row] = [
+        [("settings in force: ", "dim"), (f"profile {health.profile}, strategy {health.strategy}",
+                                          "bold"),
+         (f", {health.file}, {health.config_hash}", "dim")],
+        *(settings or usual),
+    ]  # fmt: skip
+    lines = [line for row in health.rows for line in _wrapped(_health_line(row), half, 2)]
+    left = [lines, _machine(health, half)]
+    right = [[[("oldest of all markets", "dim")], *ages], config]
+    if wide:
+        return _beside(_blocks(left, height), half + 3, _blocks(right, height))
+    return _blocks([*left, config, right[0]], height)
 
 
 # === Way of the data ===
@@ -3051,11 +3545,27 @@ _SAMPLE_COLUMNS: Final = (
 )
 
 
-def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
-    """Return the rows of the worst markets, where the panel has them: above the samples."""
-    rows = snapshot.quality.markets[:12]
+class _Noted(NamedTuple):
+    """A sample among rows of another kind: it has an id like them."""
+
+    ticker: str
+    seq: int
+    kind: str
+    text: str
+
+
+def _quality_lines(snapshot: Snapshot) -> Sequence[Any]:
+    """Return the markets, the worst first, where the panel has them; else the samples."""
+    quality = snapshot.quality
+    return quality.markets or [
+        _Noted(str(sample.seq), sample.seq, sample.kind, sample.text) for sample in quality.samples
+    ]
+
+
+def _quality_columns(snapshot: Snapshot) -> Sequence[_Column]:
+    rows = snapshot.quality.markets
     if not rows:
-        return _troubles(snapshot, width)
+        return _SAMPLE_COLUMNS
 
     def age(place: int, term: str) -> _Column:
         def cell(row: QualityRow) -> _Cell:
@@ -3064,12 +3574,14 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
 
         return _Column(term, 8, cell, place + 1)
 
-    columns, room = _fitting([
+    return [
         _TICKER,
         _Column("state", 18, lambda row: (row.why or "good", "watch" if row.why else "good"),
                 0, True),
         _Column("troubles", 8, lambda row: (
             _figure(row.troubles, 0), "watch" if row.troubles else "")),
+        _Column("complete", 8, lambda row: (
+            _percent(row.complete, 0), "" if row.complete == 1.0 else "watch"), 1),
         _Column("known", 6, lambda row: (_percent(row.known, 0), ""), 1),
         _Column("msg/s", 7, lambda row: (_figure(row.messages_s, 1), ""), 3),
         _Column("usual", 7, lambda row: (_figure(row.expected_s, 1), "dim"), 4),
@@ -3077,14 +3589,21 @@ def _worst(snapshot: Snapshot, width: int) -> list[_Row]:
         *(age(place, term) for place, (term, _) in enumerate(rows[0].ages)),
         _Column("most", 40, lambda row: (
             ", ".join(f"{n:,} {kind}" for kind, n in row.counts), ""), 9, True),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    lines = [_laid([one.cell(row) for one in columns], columns, room, 1) for row in rows]
-    return [*_troubles(snapshot, width), titles, *lines, []]
+    ]  # fmt: skip
 
 
-_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
-                         lambda _: _SAMPLE_COLUMNS, id="seq", above=_worst)  # fmt: skip
+def _quality_samples(snapshot: Snapshot, row: Any, width: int, height: int) -> list[_Row]:
+    """List what was wrong last, under the markets."""
+    samples = snapshot.quality.samples if isinstance(row, QualityRow) else ()
+    if not samples or height < 3:
+        return []
+    columns, room = _fitting(_SAMPLE_COLUMNS, width, 2)
+    lines = (_laid([one.cell(each) for one in columns], columns, room, 2) for each in samples)
+    return [[], [("what was wrong last", "dim")], *lines][:height]
+
+
+_QUALITY: Final = _Table("quality", _quality_lines, _quality_columns, id="ticker",
+                         above=_troubles, gap=1, foot=_quality_samples)  # fmt: skip
 
 
 def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3093,7 +3612,10 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
     now = f"{_figure(speed.throughput[-1] if speed.throughput else None, 0)} f/s "
     largest = max((us for _, us in speed.latency_us), default=0.0) or 1.0
     rows: list[_Row] = [
-        [(now, "bold"), (_spark(speed.throughput, width - 14), "accent")],
+        [
+            (now, "bold"),
+            *_history_row(speed.throughput, width - 14, lambda rate: f"{_figure(rate, 0)}"),
+        ],
         _pairs(width, ("draw_ms", _figure(speed.draw_ms, 2, unit=" ms"))),
         [("a frame takes, from its arrival to its last order", "dim")],
     ]
@@ -3195,83 +3717,101 @@ def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
 def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height: int) -> list[_Row]:
     """Draw candles with half a row's precision, their volume below, prices at the right."""
     digits, size_digits = _grid(part.market)
-    known = [row for row in part.rows[-width:] if all(0 < x < 1e15 for x in row.prices)]
+    known = _sound_candles(part.rows[-width:])
     if not known or height < 2:
         return [[("no candle that can be drawn", "dim")]] if not known else []
     below = 1 if height < 9 else 2 if height < 16 else 3  # rows of volume
-    partial = any(row.state == "partial" for row in known)
+    partial = any(one.row.state == "partial" for one in known)
     tall = max(height - below - 1 - partial, 1)
-    label = max(len(_figure(row.prices[1], digits)) for row in (known[0], known[-1])) + 1
+    label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
-    low, high = min(row.prices[2] for row in shown), max(row.prices[1] for row in shown)
+    low, high = min(one.low for one in shown), max(one.high for one in shown)
     low, high = _reach_of((low, high), marks, 0.0, (None, None))
-    labels, room = _labels(low, high, tall, width, "", shown[-1].close, marks, digits)
+    labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
-    cells = _sticks(shown, plane, step)
-    _strike(cells, marks, plane, "")
-    _mark_fills(cells, part, shown, plane, step)
-    rows = [[*_runs(row), *label] for row, label in zip(cells, labels, strict=True)]
+    canvas = _sticks(shown, plane, step)
+    _strike(canvas, marks, plane, "")
+    _mark_fills(canvas, part, shown, plane, step)
+    rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
-        signs = "".join(f"{'?' if row.state == 'partial' else ' ':<{step}}" for row in shown)
+        signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
         rows.append([(signs, "watch"), (" ? partial", "watch")])
-    since = shown[0].started_at
+    since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
 
-def _shown_candles(known: Sequence[CandleRow], room: int) -> tuple[Sequence[CandleRow], int]:
+class _Candle(NamedTuple):
+    """A candle that can be drawn, with its outermost prices."""
+
+    row: CandleRow
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+def _sound_candles(rows: Iterable[CandleRow]) -> list[_Candle]:
+    """Return the candles whose prices are prices."""
+    known = (_Candle(row, *row.prices) for row in rows)
+    return [
+        one for one in known
+        if one.low > 0 and one.high < 1e15 and one.open == one.open and one.close == one.close
+    ]  # fmt: skip
+
+
+def _shown_candles(known: Sequence[_Candle], room: int) -> tuple[Sequence[_Candle], int]:
     """Return the newest candles that fit, and how many columns each has."""
     step = next((step for step in (4, 2) if step * len(known) <= room), 1)
     return known[-max(room // step, 1) :], step
 
 
-def _span_of(shown: Sequence[CandleRow]) -> int:
+def _span_of(shown: Sequence[_Candle]) -> int:
     """Return how much time so many candles stand for, ns, less one."""
-    each = shown[1].started_at - shown[0].started_at if len(shown) > 1 else 60 * 10**9
+    first = shown[0].row.started_at
+    each = shown[1].row.started_at - first if len(shown) > 1 else 60 * 10**9
     return max(each * len(shown) - 1, 0)
 
 
-def _sticks(shown: Sequence[CandleRow], plane: _Plane, step: int) -> _Cells:
-    """Return the cells of candles, each `step` columns wide, a gap among them."""
-    cells = [[_EMPTY] * plane.wide for _ in range(plane.tall)]
+def _sticks(shown: Sequence[_Candle], plane: _Plane, step: int) -> _Canvas:
+    """Draw candles, each `step` columns wide, a gap among them."""
+    canvas, ceiling = _Canvas.blank(plane), plane.high
     scale = (2 * plane.tall - 1) / (plane.high - plane.low)
-    for place, row in enumerate(shown):
-        style, column = _candle_style(row), place * step
-        opened, high, low, close = (round((plane.high - price) * scale) for price in row.prices)
-        first, last = min(opened, close), max(opened, close)
-        for n in range(max(high, 0) // 2, min(low // 2 + 1, plane.tall)):
-            halves = [
-                2 if first <= half <= last else 1 if high <= half <= low else 0
-                for half in (2 * n, 2 * n + 1)
-            ]
-            body = _BODIES.get((halves[0] == 2, halves[1] == 2), " ") if step == 4 else " "
-            line = cells[n]
-            if step == 4:
-                line[column] = line[column + 2] = (body, style)
-                column_of_wick = column + 1
-            else:
-                column_of_wick = column
-            sign = body if body != " " else _STICKS[halves[0], halves[1]]
-            line[column_of_wick] = (sign, style)
-    return cells
+    for place, one in enumerate(shown):
+        style, column = _candle_style(one.row), place * step + step // 4
+        opened, close = round((ceiling - one.open) * scale), round((ceiling - one.close) * scale)
+        high, low = round((ceiling - one.high) * scale), round((ceiling - one.low) * scale)
+        first, last = (opened, close) if opened < close else (close, opened)
+        for line in range(high // 2, low // 2 + 1):
+            half = 2 * line
+            upper = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            half += 1
+            lower = 2 if first <= half <= last else 1 if high <= half <= low else 0
+            sign, signs = _STICKS[upper, lower], canvas.signs[line]
+            if step == 4 and (upper == 2 or lower == 2):
+                sign = _BODIES[upper == 2, lower == 2]
+                signs[column - 1] = signs[column + 1] = sign
+            signs[column] = sign
+            canvas.styles[line][place * step : (place + 1) * step] = [style] * step
+    return canvas
 
 
 _BODIES: Final = {(True, True): "█", (True, False): "▀", (False, True): "▄"}
 
 
 def _mark_fills(
-    cells: _Cells, part: CandlesPart, shown: Sequence[CandleRow], plane: _Plane, step: int
+    canvas: _Canvas, part: CandlesPart, shown: Sequence[_Candle], plane: _Plane, step: int
 ) -> None:
     """Mark our fills at their time and price: hollow what left a position."""
-    since, span = shown[0].started_at, _span_of(shown)
+    since, span = shown[0].row.started_at, _span_of(shown)
     for fill in part.fills:
         if not (since <= fill.at <= since + span and _sane(fill.price) and plane.holds(fill.price)):
             continue
-        column = _column(fill.at, since, since + span, plane.wide)
+        column, row = _column(fill.at, since, since + span, plane.wide), plane.row(fill.price)
         column -= column % step - step // 4  # in the middle of its candle
-        sign = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
-        cells[plane.row(fill.price)][column] = sign, "up" if fill.side == "BUY" else "down"
+        canvas.signs[row][column] = _FILL_SIGNS[fill.side == "BUY", fill.is_exit]
+        canvas.styles[row][column] = "up" if fill.side == "BUY" else "down"
 
 
 _FILL_SIGNS: Final = {
@@ -3280,10 +3820,10 @@ _FILL_SIGNS: Final = {
 
 
 def _volumes(
-    shown: Sequence[CandleRow], step: int, high: int, room: int, size_digits: int
+    shown: Sequence[_Candle], step: int, high: int, room: int, size_digits: int
 ) -> list[_Row]:
     """Draw volumes as bars of so many rows, the greatest named at the right."""
-    sizes = [row.volume if _sane(row.volume) and row.volume > 0 else 0.0 for row in shown]
+    sizes = [one.row.volume if 0 < one.row.volume < 1e15 else 0.0 for one in shown]
     most, wide = max(sizes, default=0.0), {1: 1, 2: 1, 4: 3}[step]
     rows: list[_Row] = []
     for n in range(high - 1, -1, -1):
@@ -3609,16 +4149,19 @@ def _share_known(row: FundingRow) -> _Cell:
     return f"{_gauge(row.share, 6)} {_percent(row.share, 0)}", "accent"
 
 
+_VENUE_1H: Final = attrgetter("venue_1h")
 _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda snapshot: (
     _TICKER,
-    _Column("next hour", 11, lambda row: _rate(row.venue_1h)),
-    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1),
+    _Column("next hour", 11, lambda row: _rate(row.venue_1h), value=_VENUE_1H),
+    _Column("our own", 11, lambda row: _rate(row.predicted_1h), 1,
+            value=attrgetter("predicted_1h")),
     _Column("apart", 10, _apart, 4),
-    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2),
-    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2)),
+    _Column("8 hours", 11, lambda row: _rate(row.venue_1h, 8.0, 4), 2, value=_VENUE_1H),
+    _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
-    _Column("known", 12, _share_known, 3, True),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True),
+    _Column("known", 12, _share_known, 3, True, attrgetter("share")),
+    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+            lambda row: row.history[-1] - row.history[0] if row.history else None),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -3700,12 +4243,12 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
         above = [[*head[:-1], *small, head[-1]], *_small_rows(safety, width), bar]
         return [*above, *_whole(steps, width, height - len(above))]
     room = width - len(big[0]) - _GAP
-    high = max(len(big), min(height - 1 - whole, _ROWS))
+    high = max(len(big), min(height - 1 - whole, _ROWS), _needed(room))
     beside = [_chunks(list(enumerate([cell] for cell in head)), room, ""),
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
-    past = [("last minutes    ", "dim"), (_spark(safety.history, width - 16), "accent")]
+    past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
 
@@ -3723,11 +4266,14 @@ def _digits(text: str, width: int, height: int) -> tuple[str, ...]:
     for high, wide in _DIGITS:
         big = _banner(text, high, wide)
         room = width - len(big[0]) - _GAP
-        # The word, the equity, then three results and two extras, in two columns if there is room.
-        needed = 5 if room >= _BLOCK + _EXTRA else 7
-        if room >= _ROOM and len(big) <= height and needed <= max(len(big), height):
+        if room >= _ROOM and len(big) <= height and _needed(room) <= max(len(big), height):
             return big
     return ()
+
+
+def _needed(room: int) -> int:
+    """Count rows: a word, the equity, then three results and two extras, beside them if it fits."""
+    return 5 if room >= _BLOCK + _EXTRA else 7
 
 
 def _head_words(safety: SafetyPart) -> _Row:
@@ -3915,7 +4461,8 @@ def _acts_at(snapshot: Snapshot) -> float | None:
 def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: int) -> _Row:
     """Draw the distance against four times that at which the guard acts, which is marked."""
     act = max(acts_at or _ACT, _ACT)
-    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else " no guard"
+    label = " watched: nothing acts" if safety.advice else " no guard"
+    label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -3932,6 +4479,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.append([("unknown ", "dim"), (words, "watch")])
     if why := _stop(snapshot.gate)[1]:
         rows.append([("gate ", "dim"), (why, "watch")])
+    if safety.advice:
+        return [*rows, [("advice ", "dim"), _next_rung(snapshot)]]
     acts = safety.distance is not None and watch is not None and watch.triggers
     if watch is not None and acts:
         rows.append([("acts next ", "dim"), *_trigger_row(watch.triggers[0])])
@@ -3989,7 +4538,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
         return "none: no position is held", ""
     if watch is None:
         return _UNKNOWN, "dim"
-    if safety.act_below is None:
+    if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
     if not plan.rungs:
@@ -4004,7 +4553,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
 class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals.
 
-    In `doubt` its price is not that of now.
+    In `doubt` its price is not that of now; `costs` are what it has paid so far.
     """
 
     row: PositionFigures
@@ -4012,6 +4561,7 @@ class _PositionRow(NamedTuple):
     act_below: float | None
     digits: tuple[int, int]
     doubt: bool
+    costs: HeldCosts
 
     @property
     def ticker(self) -> str:
@@ -4022,6 +4572,7 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
     safety = snapshot.safety
     margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
+    costs = {row.ticker: row for row in snapshot.held}
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -4030,7 +4581,14 @@ def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
         return math.inf if never else row.distance
 
     return [
-        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)), doubt)
+        _PositionRow(
+            row,
+            away(row),
+            act,
+            digits.get(row.ticker, _grid(None)),
+            doubt,
+            costs.get(row.ticker, HeldCosts(ticker=row.ticker)),
+        )
         for row in snapshot.positions
     ]
 
@@ -4057,6 +4615,14 @@ def _away_bar(held: _PositionRow) -> _Cell:
     return _gauge(scale, 10), _away(held)[1]
 
 
+def _notional(row: PositionFigures) -> float | None:
+    return None if row.net_notional is None else abs(row.net_notional) / 1e6
+
+
+def _returned(held: _PositionRow) -> _Cell:
+    return _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]
+
+
 def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
@@ -4069,21 +4635,25 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+                value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
+                value=attrgetter("row.unrealized_pnl")),
+        _Column("returned", 8, _returned, 9),
         _Column("liquidation_price", wide, _liquidation, 1),
-        _Column("distance", 8, _away),
-        _Column("", 10, _away_bar, 5),
+        _Column("distance", 8, _away, value=attrgetter("away")),
+        _Column("", 10, _away_bar, 6),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
-    ]
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
+        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
+        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
+    ]  # fmt: skip
 
-
-_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
-                           "no open position is known", "ticker")  # fmt: skip
 
 # === Equity ===
 # How the account went over the whole run: its worth with what was deposited, how far it fell below
@@ -4209,24 +4779,26 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [-100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
 
 def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     """Draw the distance up to four times that at which the guard acts; beyond is the top."""
-    part, act = snapshot.equity, snapshot.safety.act_below
-    top = 400 * max(_acts_at(snapshot) or _ACT, _ACT)
+    part, watch = snapshot.equity, snapshot.watch
+    act, rows = part.act_below, watch.triggers if watch is not None else ()
+    level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
+    top = 400 * max(level or _ACT, _ACT)
     away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
-    line = _Line(away, lambda value: _alarm(value / 100, act)[1], fill="floor")
-    level = _acts_at(snapshot)
+    # A line, no area: what would be red at its foot is no danger while the line is far above it.
+    line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
-    """List the newest points with their frames, newest first."""
+    """List the newest points at which anything changed, with their frames, newest first."""
     columns, room = _fitting([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
@@ -4237,11 +4809,22 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
     ], width, 1)  # fmt: skip
+    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
+    newest = islice(_changes(part), max(height - 1, 0))
+    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+
+
+def _changes(part: EquityPart) -> Iterator[int]:
+    """Yield the points that differ from the one before, newest first."""
     count = min(map(len, (part.at, part.seqs, part.equity, part.profit, part.fall,
                           part.distance, part.leverage)))  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = range(count - 1, max(count - height, -1), -1)
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    for n in range(count - 1, -1, -1):
+        if (
+            not n
+            or part.equity[n] != part.equity[n - 1]
+            or part.distance[n] != part.distance[n - 1]
+        ):
+            yield n
 
 
 # === Accounts ===
@@ -4304,6 +4887,193 @@ _ACCOUNTS: Final = _Table(
     below=lambda row: row.trouble,
     foot=lambda snapshot, row, width, high: _account_lines(row, high),
 )  # fmt: skip
+# === Margin ===
+# What each position requires, and where its liquidation price and the account's distance come from:
+# each formula with the figures in it, so that a person comes to the same. The figures are risk's.
+
+
+def _required_rows(snapshot: Snapshot, width: int) -> list[_Row]:
+    """Draw the account's sums, and how the distance comes of them."""
+    margin, rows = snapshot.safety.margin, snapshot.margins
+    if margin is None:
+        return [[("unknown: what the account has is not certain", "watch")], []]
+    net = sum(row.figures.net_notional or 0 for row in rows)  # integers
+    equity = _figure(_usdc(margin.net_collateral))
+    required = _figure(_usdc(margin.maintenance_margin))
+    settled = f"{_figure(_usdc(margin.net_collateral - net))} USDC"
+    lines = [
+        _pairs(width, ("net_collateral", f"{equity} = {settled} {_signed(net / 1e6)[0]} positions"),
+               *_owed(snapshot)),
+        _pairs(width, ("initial_margin", _figure(_usdc(margin.initial_margin))),
+               ("free_collateral", _figure(_usdc(margin.free_collateral))),
+               ("usage", _percent(margin.usage)), ("maintenance_margin", required),
+               ("leverage", _figure(margin.leverage, 2, unit=_TIMES))),
+    ]  # fmt: skip
+    if not margin.notional:
+        return [*lines, []]
+    loses, cushion = (_figure(_usdc(quote)) for quote in (margin.sensitivity, margin.cushion))
+    row: _Row = [
+        (f"{'distance':<14}", "key"), (f"({equity} - {required}) / {loses} = ", ""),
+        (percent_text(margin.distance), "bold"),
+        (f"  {cushion} above maintenance, of {loses} that a move of 100 % takes", "dim"),
+    ]  # fmt: skip
+    return [*lines, *_wrapped(row, width, 1), []]
+
+
+def _owed(snapshot: Snapshot) -> list[tuple[str, str]]:
+    owed = [row.owed for row in snapshot.held if row.owed is not None]
+    if not owed:
+        return []
+    return [("unsettled", _figure(sum(owed) / 1e6, 4, sign=True, unit=" in it"))]  # integers
+
+
+def _formula_rows(snapshot: Snapshot, row: MarginRow, width: int, height: int) -> list[_Row]:
+    """Draw how one position's margins, its liquidation price and its distance are computed."""
+    if height < 3 or row.inputs is None or row.figures.net_notional is None:
+        return []
+    side, style = _side(row.figures.size)
+    title: _Row = [
+        (f"{row.ticker} ", "bold"),
+        (side, style),
+        (f" oracle price of #{row.figures.seq}", "dim"),
+    ]
+    steps: _Steps = [
+        (_initial_rows(row, row.inputs, width), 1), (_maintenance_rows(row, row.inputs, width), 1),
+        (_liquidation_rows(row, row.inputs, width), 1), (_taken_rows(row, row.inputs, width), 1),
+    ]  # fmt: skip
+    return [[], title, *_squeezed(steps, height - 2)]
+
+
+def _fold_step(name: str, formula: str, result: str, more: str, width: int) -> list[_Row]:
+    lines = _folded(f"{formula} = {result}", width - 14)
+    rows: list[_Row] = [[(f"{name:<14}", "key"), (lines[0], "")]]
+    rows += [[(" " * 14, ""), (line, "")] for line in lines[1:]]
+    rows += [
+        [(" " * 14, ""), (line, "dim")] for line in (_folded(more, width - 14) if more else ())
+    ]
+    return rows
+
+
+def _initial_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    notional, fraction = _figure(_notional(row.figures)), _fraction(inputs.initial_ppm)
+    result = _figure(_usdc(row.figures.initial_margin))
+    caps = f"{_millions(inputs.lower_cap)} to {_millions(inputs.upper_cap)} USDC"
+    more = f"open interest does not raise {_fraction(inputs.imf_ppm)} here"
+    if inputs.upper_cap and inputs.open_interest is None:
+        more = f"open interest unknown: it counts as the most of {caps}"
+    elif inputs.upper_cap:
+        worth = f"open interest {_millions(inputs.open_interest)}, scales from {caps}"
+        more = f"{_fraction(inputs.imf_ppm)} of the tier; {worth}"
+    return _fold_step("initial", f"{notional} {_TIMES} {fraction}", f"{result} USDC", more, width)
+
+
+def _maintenance_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    of = f"{_fraction(inputs.imf_ppm)} {_TIMES} {_fraction(inputs.maintenance_fraction_ppm)}"
+    result = f"{_figure(_usdc(row.figures.maintenance_margin))} USDC"
+    formula = f"{_figure(_notional(row.figures))} {_TIMES} {of}"
+    return _fold_step("maintenance", formula, result, "", width)
+
+
+def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word the price at which equity is all maintenance margin, others standing still."""
+    if inputs.equity is None or inputs.others_maintenance is None:
+        return [[(f"{'liquidation':<14}", "key"), ("unknown: not all of the account is", "watch")]]
+    digits, size_digits = _grid(row.market)
+    figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
+    size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
+    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    price = figures.liquidation_price
+    result = "no price liquidates" if price is None else _figure(price, digits)
+    if price is not None and price <= 0:
+        result += ", none that a market can have"
+    formula = f"({others} {_figure(value, sign=True)} - {_figure(_usdc(inputs.equity))}) / ({base})"
+    more = (
+        "(maintenance margin of the others + notional - equity) / (size - |size| by the fraction)"
+    )
+    return _fold_step("liquidation", formula, result, more, width)
+
+
+def _taken_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[_Row]:
+    """Word its own distance, and its part of what all prices together would take."""
+    figures, digits = row.figures, _grid(row.market)[0]
+    oracle, price = _figure(figures.oracle_price, digits), figures.liquidation_price
+    rows: list[_Row] = []
+    if price is not None and price > 0:
+        formula = f"|{oracle} - {_figure(price, digits)}| / {oracle}"
+        rows = _fold_step("own distance", formula, percent_text(figures.distance), "", width)
+    sign = "-" if figures.size > 0 else "+"
+    required = _figure(_usdc(figures.maintenance_margin))
+    formula = f"{_figure(_notional(figures))} {sign} {required}"
+    more = "what a move of 100 % against it takes of the account, less the margin that goes with it"
+    part = f"{_figure(_usdc(inputs.sensitivity))} USDC"
+    return [*rows, *_fold_step("its part", formula, part, more, width)]
+
+
+def _fraction(ppm: int) -> str:
+    return f"{ppm / 1e4:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def _millions(quote_quantums: int | None) -> str:
+    return _figure(None if quote_quantums is None else quote_quantums / 1e12, 2, unit=" M")
+
+
+def _liquidated_at(row: MarginRow) -> _Cell:
+    price, distance = row.figures.liquidation_price, row.figures.distance
+    if distance == math.inf or (price is not None and price <= 0):
+        return "none", ""
+    return _figure(price, _grid(row.market)[0]), ""
+
+
+def _margin_columns(snapshot: Snapshot) -> list[_Column]:
+    owed = {row.ticker: row.owed for row in snapshot.held}
+
+    def money(term: str, name: str, rank: int = 0) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return _figure(_usdc(getattr(row.figures, term))), ""
+
+        return _Column(name, 11, cell, rank)
+
+    def percent(what: Callable[[MarginInputs], float], name: str, rank: int) -> _Column:
+        def cell(row: MarginRow) -> _Cell:
+            return (_UNKNOWN if row.inputs is None else _fraction(round(what(row.inputs)))), "dim"
+
+        return _Column(name, 8, cell, rank)
+
+    return [
+        _TICKER,
+        _Column("side", 5, lambda row: _side(row.figures.size), 0, True),
+        _Column("size", 10, lambda row: (
+            _figure(abs(row.figures.size), _grid(row.market)[1]), ""), 3),
+        _Column("oracle_price", 11, lambda row: (
+            _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
+        _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
+        _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
+        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        money("initial_margin", "initial_margin"),
+        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        money("maintenance_margin", "maintenance_margin"),
+        _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
+        _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
+        _Column("liquidation_price", 11, _liquidated_at, 1),
+        _Column("distance", 8, lambda row: (percent_text(row.figures.distance), ""), 5),
+    ]  # fmt: skip
+
+
+_MARGIN: Final = _Table("margin", lambda snapshot: snapshot.margins, _margin_columns,
+                        "no open position is known", "ticker", above=_required_rows,
+                        foot=_formula_rows, part=4)  # fmt: skip
+
+
+def _held_foot(snapshot: Snapshot, held: _PositionRow, width: int, height: int) -> list[_Row]:
+    """Draw what a position requires and where its price comes from, where it is shown alone."""
+    row = next((row for row in snapshot.margins if row.ticker == held.ticker), None)
+    return [] if row is None or height < 6 else _formula_rows(snapshot, row, width, height)
+
+
+_POSITIONS: Final = _Table("positions", _position_rows, _position_columns,
+                           "no open position is known", "ticker",
+                           foot=_held_foot)  # fmt: skip
 
 # === Way out ===
 # The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
@@ -4346,6 +5116,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
+    guard = "none, this is advice" if safety.advice else guard
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
@@ -4601,6 +5372,67 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
+# === Timeline ===
+# One row for a whole recording: where it is, how far it was seen, and what happened on the way.
+
+_TIMELINE_HEIGHT: Final = 30  # the least screen that has a row to spare
+# Of several marks in one cell the first of these is drawn.
+_SIGNS: Final[dict[str, tuple[str, str, str]]] = {
+    "liquidated": ("▼", "danger", "liquidated"), "reduce": ("▲", "watch", "guard"),
+    "act": ("■", "watch", "yours"), "gate": ("!", "watch", "gate"), "loss": ("○", "watch", "lost"),
+    "decision": ("◆", "title", "decision"), "fill": ("●", "up", "fill"),
+    "denied": (_TIMES, "dim", "refused"),
+}  # fmt: skip
+_BY_RANK: Final = {kind: rank for rank, kind in enumerate(_SIGNS)}
+
+
+def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    part = snapshot.timeline
+    if part is None:
+        return [[("only a recording that is replayed has a timeline", "dim")]]
+    whole_s = (part.ends - part.began) / 1e9
+    left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
+    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    legend: _Row = [
+        cell
+        for sign, style, word in _SIGNS.values()
+        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
+    ]
+    if _row_cells(legend) > width - 140:
+        legend = []
+    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+
+
+def _row_cells(row: _Row) -> int:
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
+def _marked(part: TimelinePart, room: int) -> _Row:
+    """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
+    cells: list[tuple[str, str]] = [(" ", "")] * room
+    seen = min(int(part.seen * room) + 1, room)
+    cells[:seen] = [("─", "faint")] * seen
+    ranks: dict[int, int] = {}
+    for share, kind in part.marks:
+        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        if rank < ranks.get(cell, len(_SIGNS)):
+            ranks[cell] = rank
+            cells[cell] = _SIGNS[kind][:2]
+    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    return [
+        ("".join(text for text, _ in run), style)
+        for style, run in groupby(cells, key=lambda cell: cell[1])
+    ]
+
+
+def _spent(seconds: float) -> str:
+    """Write how long something took as hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 # === Header and footer ===
 # The keys, and what is drawn above and below the panels or over them: mode, moment and health on
 # the first row, keys or a question on the last, help, and why. What a key does is the bot's.
@@ -4611,19 +5443,52 @@ KEYS: Final = {
     "6": "orders", "7": "quality", "8": "speed", "9": "book", "0": "wire", "t": "tape",
     "f": "flight", "x": "stress", "v": "venue", "c": "candles", "o": "flow", "n": "funding",
     "d": "detectors", "a": "strategies", "r": "prices", "e": "equity", "y": "way",
-    "g": "walk", "p": "performance", "u": "accounts", "l": "link",
+    "g": "walk", "p": "performance", "m": "margin", "l": "link", "u": "accounts", "i": "health",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-# The other keys: a word for the footer, and the text of the help if that is longer.
-_KEYS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
-    ("F", "", "close all and halt: after a y to confirm; again for what is left"),
-    ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
-    ("q", "quit", ""), ("esc", "", "close what is open"),
-    (".", "", "pause after the next decision"),
-    ("s", "", "save the screen as SVG"),
-    ("up/down", "", "select a row of the tape, or of the panel shown alone"),
-)  # fmt: skip
+
+
+class _Key(NamedTuple):
+    """A key as it is shown and as it is pressed, what it does, and its word on the last row."""
+
+    shown: str
+    key: str
+    text: str
+    word: str = ""
+
+
+# The other keys, as the help lists them.
+_KEYS: Final = (
+    _Key("space", " ", "pause, and go on", "pause"),
+    _Key(".", ".", "to the next decision", "step"),
+    _Key(",", ",", "to the decision before", "back"),
+    _Key("[ ]", "[", "a minute back, or on"),
+    _Key("home end", "home", "to the start, the end"),
+    _Key("+ -", "+", "play faster, slower", "speed"),
+    _Key("K", "K", "halt, after a y", "halt"),
+    _Key("P", "P", "pause entries, and go on", "pause entries"),
+    _Key("F", "F", "close all, after a y", "flatten"),
+    _Key("tab", "tab", "next market (shift: back)", "market"),
+    _Key("up down", "up", "select a row"),
+    _Key("enter", "\r", "open the row or market", "open"),
+    _Key("w", "w", "why: down to the wire", "why"),
+    _Key("left right", "left", "sort by another column", "sort"),
+    _Key("R", "R", "sort the other way round"),
+    _Key("/", "/", "filter: rows with a text", "filter"),
+    _Key("s", "s", "save: SVG, HTML or text", "save"),
+    _Key("mouse", "mouse", "click what you see; wheel"),
+    _Key("ctrl-z", "suspend", "stop; fg goes on"),
+    _Key("esc", "\x1b", "go back"),
+    _Key("?", "?", "these keys", "help"),
+    _Key("q", "q", "quit", "quit"),
+)
+# What the last row names, by mode.
+_COMMON: Final = {
+    "REPLAY": (" ", ".", ",", "+", "w", "/", "?", "q"),
+    "WATCH": ("tab", "\r", "left", "/", "s", "?", "q"),
+    "": ("K", "P", "F", "w", "/", "?", "q"),
+}
+_OF_REPLAYS: Final = {".", "+", ",", "[", "home"}
 
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4634,6 +5499,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
@@ -4675,6 +5541,12 @@ def _badge(head: HeaderPart, speed: str, paused: bool) -> _Cell:
     )
 
 
+def _banner_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw what nobody may miss, from edge to edge."""
+    text = _shortened(f" {sign_text(view.banner)} ", width)
+    return [[(f"{text}{' ' * (width - cell_len(text))}", "halted")]]
+
+
 def _late(seconds: float) -> str:
     stops = ", NO ENTRIES" if seconds > LAG_NS / 1e9 else ""
     return f"{_figure(seconds, 1, unit=' s')} LATE{stops}"
@@ -4689,43 +5561,77 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
         notes.append([("/", "key"), (view.filter, "watch")])
-    # The commonest keys stay first, the panels' numbers where there is room.
+    # What is wrong for longer leaves room for the keys, which say how to read on.
+    if view.note and not view.message:
+        notes.append([(_shortened(view.note, max(width // 2, width - 44)), "watch")])
+    # The commonest keys stay, the panels' where there is room.
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [
-        [(f"{key} ", "key"), (word, "dim")] for key, word, _ in _keys(snapshot) if word
+        [(f"{key.shown} ", "key"), (key.word, "dim")] for key in _commonest(snapshot, view)
     ]
-    ranked = [(0, notes), (20, numbers), (1, common)]
+    ranked = [(0, notes), (1, common), (20, numbers)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
     # On 200 columns all of them fit, a cell apart, where nothing else is shown.
     return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 and not notes else "  ")]]
 
 
-def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    # Only a replay has a speed to change; what is halted can be resumed.
+def _commonest(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that are pressed most in this mode, of those that work now."""
+    mode = snapshot.header.mode.partition(" ")[0].upper()
+    keys = {key.key: key for key in _keys(snapshot, view)}
+    return [keys[key] for key in _COMMON.get(mode, _COMMON[""]) if key in keys]
+
+
+def _key_at(row: _Row, x: int) -> str:
+    """Return the key that stands on a cell of the last row, with its word; "" for none."""
+    shown = {key.shown: key.key for key in _KEYS}
+    named = ""
+    for text, style in row:
+        # A word goes with the key before it.
+        named = text.strip() if style == "key" else named if text.strip() else ""
+        if x < _cells(text):
+            return shown.get(named, named)
+        x -= _cells(text)
+    return ""
+
+
+def _keys(snapshot: Snapshot, view: View) -> list[_Key]:
+    """Return the keys that work now; what is halted or paused goes on by the same key."""
     replayed, gate = snapshot.header.speed is not None, snapshot.gate
-    halted = gate is not None and gate.state == "HALTED"
-    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
-    return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
+    reasons = {reason for reason, _ in gate.reasons} if gate is not None else set()
+    off = view.off if replayed else view.off | _OF_REPLAYS
+    keys = {key.key: key for key in _KEYS if key.key not in off}
+    if gate is not None and gate.state == "HALTED" and "K" in keys:
+        keys["K"] = _Key("K", "K", "resume, after a y", "resume")
+    if "PAUSED" in reasons and "P" in keys:
+        keys["P"] = _Key("P", "P", "let entries go on", "let enter")
+    return [*keys.values()]
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """List the panels' keys three a row, then the others that work now."""
-    keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
-    third = -(-len(keys) // 3)
-    columns = keys[:third], keys[third : 2 * third], keys[2 * third :]
+    """List the panels' keys four a row, then the others that work now, two a row."""
+    panels = [(key, wording(name)) for key, name in KEYS.items()]
+    others = [(key.shown, key.text) for key in _keys(snapshot, view)]
     return [
-        *([cell for key, what in row if key for cell in _key_cells(key, f"{what:<19}", 3)]
-          for row in zip_longest(*columns, fillvalue=("", ""))),
-        [("  the same key  ", "key"), ("again to go back", "")],
-        *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
+        *_in_columns(panels, 4, 1, min(width // 4, 28)),
+        [("  each shows a panel alone; the same key again goes back", "dim")],
+        *_in_columns(others, 2, 10, min(width // 2, 48)),
+    ]
+
+
+def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int) -> list[_Row]:
+    """List keys and what they do, down one column after the other."""
+    high = -(-len(keys) // count)
+    columns = [keys[i : i + high] for i in range(0, len(keys), high)]
+    what = max(wide - key - 3, 1)
+    return [
+        [cell for name, text in row if name for cell in (
+            (f"  {name:<{key}} ", "key"), (f"{_shortened(text, what):<{what}}", ""))]
+        for row in zip_longest(*columns, fillvalue=("", ""))
     ]  # fmt: skip
-
-
-def _key_cells(key: str, what: str, width: int = 10) -> _Row:
-    return [(f"  {key:<{width}}", "key"), (what, "")]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4760,7 +5666,7 @@ _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (230, 64, (
-        _Band(10, 15, 1, (("safety", 0.33), ("equity", 0.35), ("flight", 0.32))),
+        _Band(10, 16, 1, (("safety", 0.4), ("equity", 0.31), ("flight", 0.29))),
         _BOTH,
         _Band(10, 15, 3, (("candles", 0.46), ("book", 0.17), ("stress", 0.37))),
         _Band(7, 10, 1, (("orders", 0.36), ("signals", 0.32), ("venue", 0.32))),
@@ -4768,7 +5674,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _TAPES,
     )),
     (170, 50, (
-        _Band(9, 13, 1, (("safety", 0.42), ("equity", 0.58))),
+        _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
         _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
@@ -4876,7 +5782,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "speed": _Panel("speed", _speed_rows),
     "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
     "wire": _Panel("wire", _WIRE),
-    "link": _Panel("link", _link_rows, lambda snapshot, view: wording(snapshot.link.state)),
+    "health": _Panel("health", _health_rows, _health_note),
+    "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
     "flight": _Panel("flight", _FLIGHT),
@@ -4889,10 +5796,13 @@ _PANELS: Final[dict[str, _Panel]] = {
     "funding": _Panel("funding", _FUNDING),
     "detectors": _Panel("detectors", _DETECTORS),
     "strategies": _Panel("strategies", _STRATEGIES),
+    "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
+    "banner": _Panel("", _banner_rows),
     "footer": _Panel("", _footer),
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
@@ -4903,10 +5813,84 @@ PANELS: Final = tuple(_PANELS)
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
     """Return the ids of the rows `view.selected` counts, in the order they are drawn."""
-    table = _panel(view.panel or "tape").draws
+    table = _panel(view.listed).draws
     if not isinstance(table, _Table):
         return ()
     return tuple(str(getattr(row, table.id)) for row in _rows_of(table, snapshot, view))
+
+
+def sortable(snapshot: Snapshot, view: View, width: int) -> tuple[str, ...]:
+    """Return the columns by which the list can be sorted that has the selection, as `View.sort`."""
+    table = _panel(view.listed).draws
+    if not isinstance(table, _Table):
+        return ()
+    columns, _ = _fitting(table.columns(snapshot), max(width - 4, 1), table.gap)
+    return tuple(f"{table.name}.{column.term}" for column in columns if column.term)
+
+
+def detail(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """Return the selected row whole, a line for each of its columns; nothing if none is."""
+    table = _panel(view.listed).draws
+    rows = _rows_of(table, snapshot, view) if isinstance(table, _Table) else ()
+    if not isinstance(table, _Table) or not 0 <= view.selected < len(rows):
+        return ()
+    row, columns = rows[view.selected], table.columns(snapshot)
+    named = [(wording(x.term), x.cell(row)[0].strip()) for x in columns if x.term]
+    wide = max((_cells(term) for term, _ in named), default=0)
+    lines = [f"{term:<{wide}}  {text}" for term, text in named]
+    # What has no title is a mark beside what has one, or a sentence of its own.
+    lines = lines or [" ".join(column.cell(row)[0].strip() for column in columns)]
+    lines.append(table.below(row))
+    return tuple(line for line in lines if line)
+
+
+class Spot(NamedTuple):
+    """What is on a cell of the screen: a panel, and its `title`, a `row`, a `column` or a `key`.
+
+    `what` is "" where it is none of these; `row` counts as `View.selected`, `term` is a column as
+    in `View.sort`, or a key as the last row names it.
+    """
+
+    panel: str = ""
+    what: str = ""
+    row: int = -1
+    term: str = ""
+
+
+def spot(snapshot: Snapshot, view: View, width: int, height: int, x: int, y: int) -> Spot:
+    """Return what `dashboard` draws on a cell, counted from 0 at the top on the left."""
+    for high, names in _stacked(snapshot, view, width, height):
+        if 0 <= y < high:
+            for name, wide in names:
+                if 0 <= x < wide:
+                    return _spot_in(name, snapshot, view, (wide, high), (x, y))
+                x -= wide
+        y -= high
+    return Spot()
+
+
+def _spot_in(
+    name: str, snapshot: Snapshot, view: View, size: tuple[int, int], at: tuple[int, int]
+) -> Spot:
+    shown, (wide, high), (x, y) = _panel(name), size, at
+    if name == "footer":
+        return Spot(name, "key", term=_key_at(_footer(snapshot, view, wide, high)[0], x))
+    if _is_framed(shown, wide, high):
+        if y == 0:
+            return Spot(name, "title")
+        wide, high, x, y = wide - 4, high - 2, x - 2, y - 1
+    if not isinstance(shown.draws, _Table):
+        return Spot(name)
+    lines = _numbered(shown.draws, snapshot, view, max(wide, 1), max(high, 1))
+    number = lines[y][0] if y < min(len(lines), high) else _NO_ROW
+    if number >= 0:
+        return Spot(name, "row", number)
+    if number != _TITLES:
+        return Spot(name)
+    table = shown.draws
+    columns, room = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
+    term = _column_at(columns, room, table.gap, x)
+    return Spot(name, "column", term=f"{name}.{term}") if term else Spot(name)
 
 
 def _panel(name: str) -> _Panel:
@@ -4958,16 +5942,38 @@ def dashboard(
             known = memo[name, wide, high] = view, theme, reader.parts, strips
         return cast(list[_Strip], known[3])
 
-    alone = "help" if view.help else "why" if view.why else view.panel
-    rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
+    rows: list[tuple[_Strip, ...]] = []
+    for high, names in _stacked(snapshot, view, width, height):
+        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    return Picture(tuple(rows[: max(height, 1)]))
+
+
+def _stacked(
+    snapshot: Snapshot, view: View, width: int, height: int
+) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
         return _PANELS[name].rows(snapshot) + 2  # with its frame
 
-    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0), needs):
-        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
-    rows.append((cached("footer", width, 1)[0],))
-    return Picture(tuple(rows[: max(height, 1)]))
+    alone = "help" if view.help else "why" if view.why else view.panel
+    above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
+    timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
+    below = ("timeline", "footer") if timed else ("footer",)
+    inside = max(height - len(above) - len(below), 0)
+    bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
+    inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
+    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
+    return [*first, *inner, *last]
+
+
+_BANNERED: Final = 5  # rows from which on there is one for a banner
+
+
+def _instead(name: str, snapshot: Snapshot) -> str:
+    """Return which panel stands in a place: accounts that are watched decide nothing."""
+    watched = snapshot.accounts and snapshot.safety.advice
+    return "accounts" if name == "decisions" and watched else name
 
 
 class _Reader:
@@ -4994,7 +6000,7 @@ def _drawn(
 ) -> list[_Strip]:
     """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
     shown = _panel(name)
-    framed = bool(shown.title) and height >= 4 and width >= 16
+    framed = _is_framed(shown, width, height)
     inside, high = (width - 4, height - 2) if framed else (width, height)
     draw = partial(_listed, shown.draws) if isinstance(shown.draws, _Table) else shown.draws
     rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
@@ -5003,11 +6009,16 @@ def _drawn(
     return _framed(name, strips, snapshot, view, width, theme) if framed else strips
 
 
+def _is_framed(shown: _Panel, width: int, height: int) -> bool:
+    return bool(shown.title) and height >= 4 and width >= 16
+
+
 def _framed(
     name: str, strips: list[_Strip], snapshot: Snapshot, view: View, width: int, theme: Theme
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
+    line = "halted" if view.flash else line
     # The title names what the panel is about just now.
     title = (
         f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
@@ -5073,6 +6084,11 @@ class Dashboard:
         self._rows = rows
         return len(changed)
 
+    def bell(self) -> None:
+        """Ring the terminal's bell, if it has one; before the first `draw` there is none."""
+        if self._size is not None:
+            self._console.bell()
+
     def shutdown(self) -> None:
         """Give the terminal back as it was; doing it again does nothing."""
         if self._size is not None:
@@ -5097,12 +6113,23 @@ def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIE
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
     """Return the dashboard as an SVG picture, the same for the same arguments."""
-    console = Console(
-        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
-        force_terminal=True, legacy_windows=False, no_color=False,
-    )  # fmt: skip
+    console = _recorder(width, height)
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
     words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")
+
+
+def export_html(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
+    """Return the dashboard as an HTML page, the same for the same arguments."""
+    console = _recorder(width, height)
+    console.print(dashboard(snapshot, view, width, height), end="")
+    return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True)
+
+
+def _recorder(width: int, height: int) -> Console:
+    return Console(
+        record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
+        force_terminal=True, legacy_windows=False, no_color=False,
+    )  # fmt: skip

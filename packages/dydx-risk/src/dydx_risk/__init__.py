@@ -86,7 +86,8 @@ __all__ = [
     # Explanation
     "Difference", "explain",
     # Figures
-    "PositionFigures", "RiskFigures", "funding_impact", "risk_figures",
+    "MarginInputs", "PositionFigures", "RiskFigures", "funding_impact", "margin_inputs",
+    "risk_figures",
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
     # Sizing and leverage
@@ -1175,7 +1176,8 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     not known. `distance` is this price's own adverse move to `liquidation_price`, all others
     standing still; `sigmas` the same in its own hourly standard deviations. Where no price of this
     market liquidates, the price is None and the distance infinite; where none would save, minus
-    infinity. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
+    infinity. `leverage` is its notional over the account's equity. `funding_1h` is positive when
+    paid. `seq` is the frame of the oracle price.
     """
 
     ticker: str
@@ -1188,12 +1190,20 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     maintenance_margin: int | None = None
     unrealized_pnl: Decimal | None = None
     share: float | None = None
+    leverage: float | None = None
     liquidation_price: Decimal | None = None
     distance: float | None = None
     sigmas: float | None = None
     funding_1h: int | None = None
     seq: int = 0
     unknown: tuple[str, ...] = ()
+
+    @property
+    def returned(self) -> float | None:
+        """Return the unrealised profit as a share of what was paid; None if either is unknown."""
+        if self.unrealized_pnl is None or not self.entry_price or not self.size:
+            return None
+        return float(self.unrealized_pnl / abs(self.entry_price * self.size))
 
 
 class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1330,6 +1340,11 @@ def position_figures(
         maintenance_margin=term.maintenance_margin,
         unrealized_pnl=(oracle - entry) * size if entry is not None else None,
         share=abs(term.net_notional) / total.notional if total.known and total.notional else None,
+        leverage=(
+            abs(term.net_notional) / total.net_collateral
+            if total.known and total.net_collateral > 0
+            else None
+        ),
         liquidation_price=liquidation,
         distance=distance,
         sigmas=distance / volatility if distance is not None and volatility else None,
@@ -1337,6 +1352,54 @@ def position_figures(
         seq=seq,
         unknown=tuple(_lacking(holding, total)),
     )
+
+
+class MarginInputs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a position's margin, liquidation price and part of the distance are computed from.
+
+    Money is quote quantums, fractions ppm. `initial_ppm` is `imf_ppm` scaled between the caps by
+    the open interest, of which None is unknown and counts as the most, or what the owner chose;
+    caps of 0 scale nothing. `sensitivity` is what the cushion loses if this price moves by 100 %
+    against the position. What is of the account is None unless all of that is known.
+    """
+
+    imf_ppm: int
+    initial_ppm: int
+    maintenance_fraction_ppm: int
+    open_interest: int | None = None
+    lower_cap: int = 0
+    upper_cap: int = 0
+    equity: int | None = None
+    others_maintenance: int | None = None
+    sensitivity: int | None = None
+
+
+def margin_inputs(holding: Holding, total: MarginFigures) -> MarginInputs | None:
+    """Return what a position's figures are computed from; None if it cannot be valued."""
+    if holding.objection:
+        return None
+    market, term, interest = holding.market, holding.margin(), holding.open_interest
+    worth = None
+    if interest is not None:
+        price = holding.price or 0
+        worth = base_to_quote(interest, price, holding.exponent, market.atomic_resolution)
+    upper = market.open_interest_upper_cap
+    counts = PPM * upper if worth is None else worth
+    return MarginInputs(
+        imf_ppm=market.imf_ppm,
+        initial_ppm=max(
+            adjusted_imf_ppm(market.imf_ppm, market.open_interest_lower_cap, upper, counts),
+            holding.chosen_imf_ppm,
+        ),
+        maintenance_fraction_ppm=market.maintenance_fraction_ppm,
+        open_interest=worth,
+        lower_cap=market.open_interest_lower_cap,
+        upper_cap=upper,
+        equity=total.net_collateral if total.known else None,
+        others_maintenance=total.maintenance_margin - term.maintenance_margin
+        if total.known else None,
+        sensitivity=total_margin(0, [term]).sensitivity,
+    )  # fmt: skip
 
 
 def _lacking(holding: Holding, total: MarginFigures) -> Iterator[str]:
@@ -5605,17 +5668,28 @@ class Watcher:
         rows = [self._position(exposure, valued.margin) for exposure in valued.held.values()]
         return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
 
+    def inputs(self, valued: Valuation) -> dict[str, MarginInputs]:
+        """Return what each position's figures are computed from, where it can be valued."""
+        held = {ticker: self._observed(exposure) for ticker, exposure in valued.held.items()}
+        found = {t: margin_inputs(h, valued.margin) for t, h in held.items() if h is not None}
+        return {ticker: inputs for ticker, inputs in found.items() if inputs is not None}
+
     def _position(self, exposure: Exposure, total: MarginFigures) -> PositionFigures:
-        position, view, market = exposure.position, exposure.view, exposure.market
-        if view is None or market is None:
+        position, holding = exposure.position, self._observed(exposure)
+        if holding is None:
             return PositionFigures(
                 ticker=position.ticker, size=position.size, entry_price=position.entry_price,
                 unknown=(f"{position.ticker}: the market is not known",),
             )  # fmt: skip
-        entry, interest = position.entry_price, exposure.open_interest
-        holding = observed(view, market, exposure.quantums, self.returns, interest, entry)
         seq = exposure.oracle.seq if exposure.oracle is not None else 0
         return position_figures(holding, exposure.terms, total, seq)
+
+    def _observed(self, exposure: Exposure) -> Holding | None:
+        view, market, entry = exposure.view, exposure.market, exposure.position.entry_price
+        if view is None or market is None:
+            return None
+        interest = exposure.open_interest
+        return observed(view, market, exposure.quantums, self.returns, interest, entry)
 
     def _holdings(self, valued: Valuation) -> tuple[dict[str, Holding], list[str]]:
         held: dict[str, Holding] = {}
@@ -6198,6 +6272,10 @@ class Risk:
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
+
+    def margin_inputs(self) -> dict[str, MarginInputs]:
+        """Return by ticker what the figures of each position are computed from."""
+        return self._watcher.inputs(self.valued)
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         account, before = self.account, self.valued.margin

@@ -326,6 +326,10 @@ class Database:
         """Return what cannot be written, and where it waits."""
         return self.writer.trouble
 
+    def figures(self) -> dict[str, int]:
+        """Return how many rows are written, wait, and are lost."""
+        return self.writer.figures()
+
     def begin(self, inbox: Inbox) -> None:
         """Begin to write; the database is opened by the writer's thread."""
         self._bot.journal.listeners.append(self.hear)

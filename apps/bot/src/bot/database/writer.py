@@ -134,6 +134,13 @@ class Writer:
         else:
             self.lost += 1
 
+    def figures(self) -> dict[str, int]:
+        """Return how many rows are written, wait in memory or in a file, and are lost."""
+        return {
+            "written": self.written, "waiting": len(self._waiting), "in a file": self._spill.rows,
+            "lost": self.lost,
+        }  # fmt: skip
+
     def hurry(self) -> None:
         """Let what was put be written at once; it never waits."""
         self._wake.set()

@@ -102,7 +102,7 @@ def replay(arguments: argparse.Namespace) -> int:
         frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
         return frames.pipe(among(inbox), beside_each)
 
-    beside = replay_written_down(arguments, bot, recording)
+    bot.shown.beside = beside = replay_written_down(arguments, bot, recording)
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with begun(beside, inbox):
         if speed or arguments.speed:

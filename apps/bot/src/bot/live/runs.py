@@ -178,6 +178,7 @@ def lived(
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
     beside = [Standstill(net, bot.venue.subaccount), days, *beside]
     check, note, terminal = require_tickers(tickers, net), noting(beside), Terminal()
+    bot.shown.beside = beside
     sources = {one.name: partial(getattr, one, "trouble") for one in beside}
     sources[terminal.name] = partial(getattr, terminal, "trouble")
     troubles = Troubles(bot, inbox, sources, prints=not (shown := on_dashboard(arguments)))
@@ -256,6 +257,7 @@ def conduct(
         with Screen(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
             leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
+            bell=not getattr(arguments, "no_bell", False),
             travel=travel,
         ) as screen:  # fmt: skip
             if run_to_end(bot, source(screen.pace)):

@@ -38,7 +38,11 @@ class Recorder:
             self._writer = RecordingWriter(path, Header.of(net, run, settings=settings))
         except OSError as error:
             raise ConnError(f"expected to write a recording to {path}, got {error}") from None
-        self.trouble = ""
+        self.trouble, self._noted = "", 0
+
+    def figures(self) -> dict[str, int]:
+        """Return how many frames are written, and how many of them a kill would leave."""
+        return {"written": self._noted, "safe on disk": self._writer.whole}
 
     def begin(self, inbox: Inbox) -> None:
         """Have begun already: a path that is no good is refused before the network is looked at."""
@@ -48,6 +52,7 @@ class Recorder:
         if not self.trouble:
             with self._ending():
                 self._writer.write_frame(frame)
+                self._noted += 1
 
     def end(self) -> None:
         """End the recording; a second call does nothing."""

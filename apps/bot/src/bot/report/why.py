@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dydx_conn import Frame, Recording
-from dydx_panels import wording
+from dydx_panels import IN_FLIGHT, counts_in_flight, wording
+from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import Journal, JournalEntry
 
@@ -35,6 +36,7 @@ def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list
             link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
         )
         lines += [f"       {line}" for line in details(link.value)]
+        lines += [f"       {_held_words(row)}" for row in link.held]
         lines.append("")
     seqs = _seqs(links)
     lines.append(f"wire: frames {', '.join(f'#{seq}' for seq in seqs)}")
@@ -63,8 +65,30 @@ def details(value: Any) -> list[str]:
         margin = getattr(value, name, None)
         if margin is not None:
             lines.append(f"margin {name}: {_margin_words(margin)}")
+    if counts_in_flight(value):
+        lines.append(IN_FLIGHT)
     lines += [f"{wording(name)} {text}" for name, text in getattr(value, "figures", ())]
     return lines
+
+
+def _held_words(row: PositionFigures) -> str:
+    """Put in one line a position that a verdict was judged by, and at which price."""
+    side = "long" if row.size > 0 else "short"
+    what = f"held {row.ticker} {side} {abs(row.size).normalize():f}"
+    if row.oracle_price is None or row.net_notional is None:
+        return f"{what}: {'; '.join(row.unknown) or 'unknown'}"
+    money = {
+        "notional": abs(row.net_notional),
+        "initial_margin": row.initial_margin,
+        "maintenance_margin": row.maintenance_margin,
+    }
+    words = [f"{wording(term)} {(quote or 0) / 1e6:,.2f}" for term, quote in money.items()]
+    price = row.liquidation_price
+    end = "no price of it liquidates" if price is None else f"liquidated at {price:,.6g}"
+    return (
+        f"{what} at oracle price {row.oracle_price:f} (frame #{row.seq}): "
+        f"{', '.join(words)} USDC; {end}, {percent_text(row.distance)} away"
+    )
 
 
 def _margin_words(margin: Any) -> str:
@@ -77,6 +101,7 @@ def _seqs(links: list[JournalEntry]) -> list[int]:
     for link in links:
         scores = getattr(link.value, "scores", ())
         seqs |= {score.seq for score in scores} | {score.first for score in scores}
+        seqs |= {row.seq for row in link.held if row.seq}
     return sorted(seqs)
 
 
@@ -100,3 +125,14 @@ def _wire_lines(frame: Frame) -> list[str]:
 def clock(at: int) -> str:
     """Show an event time as people read it, in UTC to the millisecond."""
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> list[str]:
+    """Return the whole text of a frame, of those shown or of the recording; nothing without."""
+    frame = next((frame for frame in shown if frame.seq == seq), None)
+    if frame is None and recording is not None:
+        frame = next(iter(_frames(recording, [seq])), None)
+    if frame is None:
+        return []
+    named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))
+    return [f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:", frame.text]

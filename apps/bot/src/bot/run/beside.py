@@ -9,7 +9,7 @@ between two frames (bot.live.troubles).
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dydx_conn import Frame, Inbox
 
@@ -31,6 +31,14 @@ class Beside(Protocol):
 
     def end(self) -> None:
         """End: no frame comes any more."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What counts what it does, as whoever writes down does."""
+
+    def figures(self) -> dict[str, int]:
+        """Return by name how much was written, waits or is lost; read from any thread."""
 
 
 def noting(beside: Sequence[Beside]) -> Callable[[Frame], None]:

@@ -487,10 +487,10 @@ class Bot:
         elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
-            self.journal.judged(judgement, cost_words(worst))
+            self.journal.judged(judgement, cost_words(worst), self.risk.positions())
             self._hubs.to_venue.on_next(order)
         else:
-            self.journal.judged(judgement)
+            self.journal.judged(judgement, held=self.risk.positions())
 
     def _meet(self, stranger: Stranger) -> None:
         # Somebody else is at the account: another machine, or its owner's hand.

@@ -15,7 +15,6 @@ from dydx_risk import Falls, MarginFigures
 
 MOST: Final = 600
 SECOND_NS: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * SECOND_NS
 
 
 # at, seq, equity, low, high, profit, fall, distance, leverage
@@ -42,6 +41,16 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
     leverage: tuple[float | None, ...] = ()
 
 
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """What the account won and lost when its last point was taken: USDC, and shares of equity."""
+
+    today: float
+    depth: float
+    depth_share: float
+    deepest: float
+    deepest_share: float
+
+
 class Curve:
     """The points of one run, thinned as it goes on; `every_ns` is how long each of them stands."""
 
@@ -50,8 +59,8 @@ class Curve:
         self._most, self._due = most, 0
         self._rows: list[_Row] = []
         self._began: int | None = None  # the profit from which it counts
-        self._day, self._opened, self._profit = -1, 0, 0
         self._columns: Columns | None = None
+        self.result: Result | None = None
 
     def take(self, at: int, seq: int, margin: MarginFigures, falls: Falls) -> None:
         """Take in how the account stands, if that is due; what is not known is left out."""
@@ -60,12 +69,12 @@ class Curve:
         self._due = at + SECOND_NS
         profit = falls.peak - falls.depth
         if self._began is None:
-            self._began = self._profit = profit
-        if (day := at // _DAY_NS) != self._day:  # it opens with what the last one closed with
-            self._day, self._opened = day, self._profit
-        self._profit, equity = profit, margin.net_collateral / 1e6
-        since = (profit - self._began) / 1e6
+            self._began = profit
+        equity, since = margin.net_collateral / 1e6, (profit - self._began) / 1e6
         fall = falls.share_of(margin.net_collateral)
+        self.result = Result(
+            falls.today / 1e6, falls.depth / 1e6, fall, falls.deepest / 1e6, falls.share
+        )
         row = at, seq, equity, equity, equity, since, fall, margin.distance, margin.leverage
         if self._rows and at // self.every_ns == self._rows[-1][0] // self.every_ns:
             self._rows[-1] = _joined(self._rows[-1], row)
@@ -84,11 +93,6 @@ class Curve:
             else:
                 rows.append(row)
         self._rows = rows
-
-    @property
-    def today(self) -> float | None:
-        """Return what the UTC day brought so far, transfers aside; None before the first point."""
-        return None if self._began is None else (self._profit - self._opened) / 1e6
 
     @property
     def columns(self) -> Columns:

@@ -8,7 +8,7 @@ book that stands when a verdict or a fill is written down.
 
 from collections import deque
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from dydx_conn import AccountFill, OrderState
@@ -47,12 +47,15 @@ class SeenOrder(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Executed:
-    """The newest orders by id, oldest first, and the newest fills; `version` counts the changes."""
+    """The newest orders by id, oldest first, and the newest fills."""
 
     def __init__(self, journal: Journal, data: DataState) -> None:
         self.orders: dict[str, SeenOrder] = {}
         self.fills: deque[Execution] = deque(maxlen=FILLS)
-        self.version = 0
+        # What a screen has made of each order, so that it makes it once.
+        self.rows: dict[str, tuple[SeenOrder, Any]] = {}
+        # Why we took an order back, by its client id.
+        self.taken_back: dict[int, str] = {}
         self._journal, self._data = journal, data
         # When each verdict let its order go, and mid at that moment.
         self._sent: dict[str, tuple[int, float | None]] = {}
@@ -67,6 +70,10 @@ class Executed:
             self._sent[entry.id] = entry.at, self._mid(entry.ticker)
             if len(self._sent) > ORDERS:
                 del self._sent[next(iter(self._sent))]
+        elif entry.kind == "withdraw":
+            self.taken_back[entry.value.cancel.client_id] = entry.words
+            if len(self.taken_back) > ORDERS:
+                del self.taken_back[next(iter(self.taken_back))]
         elif entry.kind == "order":
             self._order(entry)
         elif entry.kind == "fill":
@@ -77,7 +84,6 @@ class Executed:
         return view.book.mid_price if view is not None and view.book.known else None
 
     def _order(self, entry: JournalEntry) -> None:
-        self.version += 1
         state: OrderState = entry.value
         known = self.orders.get(entry.id)
         if known is None:
@@ -92,7 +98,6 @@ class Executed:
         )
 
     def _fill(self, entry: JournalEntry) -> None:
-        self.version += 1
         fill: AccountFill = entry.value
         order = self.orders.get(entry.parent)
         sent_at, mid = self._sent.get(order.verdict if order else "", (None, None))

@@ -23,8 +23,7 @@ class Feeds:
 
     def __init__(self) -> None:
         self.vitals: Vitals | None = None
-        self.flows: Counter[Flow] = Counter()
-        self.links: Counter[str] = Counter()
+        self._came: Counter[tuple[str, str, str]] = Counter()  # by link, channel and id
         # REST answers by endpoint and status, and lost connections by their reason.
         self.answers: Counter[tuple[str, int]] = Counter()
         self.losses: Counter[str] = Counter()
@@ -34,13 +33,28 @@ class Feeds:
         """Count a frame."""
         kind = frame.kind
         if kind == "ws":
-            self.flows[frame.channel, frame.id] += 1
-            self.links[frame.link] += 1
+            self._came[frame.link, frame.channel, frame.id] += 1
         elif kind == "http":
             self.answers[endpoint_label(frame.path), frame.status] += 1
         elif kind in ("close", "gap"):
             # However the numbers in it differ, it is one reason.
             self.losses[_NUMBER.sub("…", frame.reason)[:_REASON] or kind] += 1
+
+    @property
+    def flows(self) -> Counter[Flow]:
+        """Return how many frames came of each channel and market."""
+        flows: Counter[Flow] = Counter()
+        for (_, channel, id_), count in self._came.items():
+            flows[channel, id_] += count
+        return flows
+
+    @property
+    def links(self) -> Counter[str]:
+        """Return how many frames came by each link."""
+        links: Counter[str] = Counter()
+        for (link, _, _), count in self._came.items():
+            links[link] += count
+        return links
 
     def rates(self, at: int) -> dict[Flow, float]:
         """Return how many frames a second came of each at an event time, where that is known."""
@@ -48,7 +62,7 @@ class Feeds:
         if not marks or not 0 <= at - marks[-1][0] < _APART_NS:
             if marks and at < marks[-1][0]:
                 marks.clear()  # time went back: it is another run's, or a replay's past
-            marks.append((at, self.flows.copy()))
+            marks.append((at, self.flows))
         then, before = marks[0]
         seconds = (at - then) / 1e9
         if seconds <= 0:

@@ -10,7 +10,7 @@ connection is written down for whoever looks, and is none of that.
 import contextlib
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from dydx_risk import (
     Denied,
     GateChange,
     Judgement,
+    PositionFigures,
     Verdict,
     Withdraw,
     sign_text,
@@ -42,7 +43,10 @@ VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
 
 
 class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One thing that happened; `parent` is the id of what caused it, `seq` the wire frame."""
+    """One thing that happened; `parent` is the id of what caused it, `seq` the wire frame.
+
+    `held` are the positions that a verdict was judged by, at the prices of that moment.
+    """
 
     id: str
     kind: str
@@ -52,6 +56,7 @@ class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     words: str
     value: Any
     parent: str = ""
+    held: tuple[PositionFigures, ...] = ()
 
 
 class Journal:
@@ -116,8 +121,13 @@ class Journal:
         )
         self.counts[decision.action] += 1
 
-    def judged(self, verdict: Judgement, cost: str = "") -> None:
-        """Write down what the gate became, or a verdict with what its order may cost."""
+    def judged(
+        self, verdict: Judgement, cost: str = "", held: Iterable[PositionFigures] = ()
+    ) -> None:
+        """Write down what the gate became, or a verdict with what its order may cost.
+
+        `held` is what was held then: it explains the verdict, and is no part of the hash.
+        """
         self._hash.update(self._encode(verdict))
         if isinstance(verdict, GateChange):
             self._add(
@@ -138,6 +148,7 @@ class Journal:
             words=sign_text(verdict.why) + cost,
             value=verdict,
             parent=_decision_of(verdict),
+            held=tuple(held),
         )
         self.counts[kind] += 1
         if not isinstance(verdict, Denied | Withdraw):

@@ -13,6 +13,7 @@ from typing import Final
 _BITS: Final = 6
 _HALF: Final = 1 << _BITS - 1
 _BITS_OF_ALL: Final = 62  # 146 years
+DRAW_MS: Final = 250.0  # between two pictures of a screen on which nothing happens
 
 
 class LatencyHistogram:
@@ -57,7 +58,23 @@ class Meters:
         self._mark = (self.started_ns, 0, time.process_time())
         self.cpu_share: float | None = None
         self.frames_per_s: float | None = None
-        self.draw_ms: float | None = None
+        # From the frame by which something became of the account until the terminal had it.
+        self.shown = LatencyHistogram()
+        # What a drawing takes, and how many were left out because one took too long.
+        self.drawings = LatencyHistogram()
+        self.undrawn = 0
+        self._drawn_ms: float | None = None
+
+    @property
+    def draw_ms(self) -> float | None:
+        """Return what the newest drawing took; None before the first."""
+        return self._drawn_ms
+
+    @draw_ms.setter
+    def draw_ms(self, took_ms: float) -> None:
+        self._drawn_ms = took_ms
+        self.drawings.add(int(took_ms * 1e6))
+        self.undrawn += int(took_ms // DRAW_MS)
 
     @property
     def elapsed_s(self) -> float:

@@ -8,6 +8,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
@@ -17,6 +18,7 @@ from dydx_risk import Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
+from bot.run.beside import Beside
 from bot.run.curve import Curve
 from bot.run.feeds import Feeds
 from bot.run.links import Links
@@ -52,6 +54,8 @@ class Shown:
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
         self.feeds = Feeds()
+        # What goes beside the run: recorder, database, logs.
+        self.beside: Sequence[Beside] = ()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
@@ -92,7 +96,9 @@ class Shown:
             self._distance_due = self._data.at + _SECOND_NS
             margin = self._risk.margin
             self.distances.append((self._data.at, margin.distance))
-            if not self._risk.account.trouble:
+            account = self._risk.account
+            # A balance may be reported before its cause: until then nothing is won or lost by it.
+            if not (account.trouble or account.unexplained):
                 self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
 
     def learn(self, update: AccountUpdate) -> None:

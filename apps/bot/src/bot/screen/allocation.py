@@ -156,10 +156,11 @@ def _verdict(newest: _Newest, decision: Decision) -> TapeRow | None:
 
 
 def settings_of(strategy: Strategy) -> dict[str, Any]:
-    """Return the weights and thresholds of a strategy whose settings are known."""
+    """Return the weights, thresholds and newest look of a strategy whose settings are known."""
     settings: Any = getattr(strategy, "settings", None)
     if not isinstance(settings, BaseModel):
         return {}
+    look = getattr(strategy, "looked", None)
     fields = settings.model_dump()
     weights = fields.pop("weights", {})
     limits = {
@@ -169,4 +170,4 @@ def settings_of(strategy: Strategy) -> dict[str, Any]:
     }
     if weights:  # a composite is compared with these, and the rest is about size
         limits = {name: limits[name] for name in ("enter", "full", "exit") if name in limits}
-    return {"weights": weights, "thresholds": limits}
+    return {"weights": weights, "thresholds": limits, "look": look}

@@ -18,8 +18,6 @@ from dydx_data import (
     book_depths,
     funding_outlook,
     price_ranges,
-    quality_figures,
-    silence,
 )
 from dydx_panels import (
     CandleRow,
@@ -30,15 +28,15 @@ from dydx_panels import (
     FundingRow,
     PriceRow,
     PricesPart,
-    QualityRow,
     ScoreHistory,
 )
 from msgspec.structs import replace
 
 from bot.run.composition import Bot, untrace
 from bot.screen.allocation import strategies
+from bot.screen.health import health_of
 from bot.screen.link import link_of
-from bot.screen.walks import performance, walk
+from bot.screen.walks import margins, performance, walk
 from bot.screen.way import way_of
 
 TRADES: Final = 60
@@ -54,9 +52,13 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     if panel in _TRACED:
         return {"way": way_of(bot, whole=panel == "way")}
     untrace(bot)
+    if panel in _OF_RUN:  # before there is a market, too
+        return {panel: _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
-    return {} if make is None or view is None else {panel: make(bot, view)}
+    if make is None or view is None:
+        return {}
+    return {_FIELDS.get(panel, panel): make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -145,8 +147,12 @@ def _prices(bot: Bot, view: MarketView) -> PricesPart:
         depths=tuple(book_depths(view.book)),
         by_price=tuple((price, *sizes) for price, sizes in view.flow.by_price().items()),
         closes=tuple(candles.closes(_CLOSES)) if candles else (),
-        markets=tuple(map(_price, bot.shown.watched)),
+        markets=tuple(sorted(map(_price, bot.shown.watched), key=_busiest_first)),
     )
+
+
+def _busiest_first(row: PriceRow) -> tuple[float, str]:
+    return -(row.hour.usd if row.hour else 0.0), row.ticker
 
 
 def _price(view: MarketView) -> PriceRow:
@@ -199,41 +205,19 @@ def _rate(view: MarketView) -> FundingRow:
     )  # fmt: skip
 
 
-def worst_first(bot: Bot) -> tuple[QualityRow, ...]:
-    """Return every market's quality, the worst first."""
-    rows = [_quality(bot.data.at, view) for view in bot.shown.watched]
-    return tuple(sorted(rows, key=lambda row: (not row.why, row.known or 0.0, -row.troubles)))
-
-
-def _quality(at: int, view: MarketView) -> QualityRow:
-    figures, (stale_ns, words) = quality_figures(view, at), silence(view, at)
-    why: str = "" if figures.verdict == "ok" else figures.verdict
-    if view.quality.stale:
-        why = f"{words} {stale_ns / 1e9:.0f} s"
-    elif not view.book.known:
-        why = "no book"
-    counts = sorted(figures.counts.items(), key=lambda row: -row[1])
-    return QualityRow(
-        ticker=view.ticker,
-        why=why,
-        known=figures.known,
-        messages_s=figures.messages_s,
-        expected_s=figures.expected_s,
-        lag_p99_ms=figures.lag_p99_ms,
-        counts=tuple(counts[:4]),
-        ages=tuple((name, figures.ages_s.get(name)) for name in _AGES),
-    )
-
-
-_AGES: Final = ("book", "trades", "oracle", "funding", "block")
+# The parts that have another name than their panel.
+_FIELDS: Final = {"margin": "margins", "positions": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
+_OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {"link": link_of, "health": health_of}
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
-    "link": lambda bot, _: link_of(bot),
     "funding": _funding,
     "prices": _prices,
     "signals": _signals,
     "strategies": lambda bot, _: strategies(bot),
     "walk": lambda bot, _: walk(bot),
+    "decisions": lambda bot, _: walk(bot),
     "performance": lambda bot, _: performance(bot),
+    "margin": lambda bot, _: margins(bot),
+    "positions": lambda bot, _: margins(bot),
 }

@@ -135,10 +135,10 @@ class Keyboard:
 
 
 @contextlib.contextmanager
-def stopping(keys: "queue.SimpleQueue[Key]") -> Iterator[None]:
+def stopping(keys: "queue.SimpleQueue[Key]") -> Iterator[bool]:
     """Make keys of Ctrl-Z, unless somebody else takes it (a live run refuses it), and of SIGCONT.
 
-    What comes of neither waits in the queue: nothing is drawn within a signal.
+    Yield whether Ctrl-Z is one. They wait in the queue: nothing is drawn within a signal.
     """
     made = {}
     if hasattr(signal, "SIGTSTP"):
@@ -147,7 +147,7 @@ def stopping(keys: "queue.SimpleQueue[Key]") -> Iterator[None]:
             made[signal.SIGTSTP] = lambda *_: keys.put(SUSPEND)
     former = {number: signal.signal(number, handler) for number, handler in made.items()}
     try:
-        yield
+        yield "SIGTSTP" in {number.name for number in made}
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -64,7 +64,8 @@ def _links(bot: Bot) -> Iterator[LinkRow]:
     history = () if shown.links is None else shown.links.history
     newest = {turn.link: turn for turn in history if turn.link}
     pings = {} if shown.feeds.vitals is None else dict(shown.feeds.vitals.pings)
-    for name in dict.fromkeys((*newest, *shown.feeds.links)):
+    frames = shown.feeds.links
+    for name in dict.fromkeys((*newest, *frames)):
         turn, received = newest.get(name), data.received_at.get(name)
         yield LinkRow(
             link=name,
@@ -72,7 +73,7 @@ def _links(bot: Bot) -> Iterator[LinkRow]:
             reason="" if turn is None else reason_words(turn.reason),
             since_s=None if turn is None else (data.at - turn.at) / 1e9,
             silent_s=None if received is None else (data.at - received) / 1e9,
-            frames=shown.feeds.links[name],
+            frames=frames[name],
             losses=sum(one.link == name and one.state in _LOST for one in history),  # integers
             pings_ms=_shares(sorted(seconds * 1e3 for seconds in pings.get(name, ()))),
         )

@@ -4,9 +4,11 @@ Bot ──► snapshot_of ──► dydx_panels ──► stdout, FILE.svg
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from dydx_panels import View, export_svg, run_panel
+from dydx_panels import Snapshot, View, dashboard, export_html, export_svg, run_panel
 from rich.console import Console
 
 from bot.outlet import behind
@@ -26,10 +28,36 @@ def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:
     path.write_text(export_svg(shown, View(), width, height), encoding="utf-8")
 
 
-def saved(path: Path, picture: str) -> str:
-    """Write a picture; return in words what came of it."""
-    try:
-        path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        return f"expected to save {path}, got {error}"
-    return f"saved {path}"
+class Form(NamedTuple):
+    """A form of a picture: its name, the suffix of its file, and what draws it."""
+
+    name: str
+    suffix: str
+    draw: Callable[[Snapshot, View, int, int], str]
+
+
+FORMATS: Final = {
+    "s": Form("SVG", "svg", export_svg),
+    "h": Form("HTML", "html", export_html),
+    "t": Form("text", "txt", lambda *what: dashboard(*what).text + "\n"),
+}
+
+
+def save(shown: Snapshot, view: View, size: tuple[int, int], stem: str, form: str) -> str:
+    """Write what is on a screen to a new file of the working directory; say what came of it."""
+    made, path = FORMATS[form], Path()
+    text = made.draw(shown, view, *size)
+    for number in range(1, _MOST):
+        path = Path(f"{stem}{f'-{number}' if number > 1 else ''}.{made.suffix}")
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            return f"expected to save {path}, got {error.strerror or error}"
+        return f"saved {path} in {Path.cwd()}"
+    return f"expected to save {path}, got {_MOST - 1} of them already"
+
+
+_MOST: Final = 100

@@ -3,47 +3,57 @@
     keyboard thread ──► keys ──► Screen.pace(frame) ──► waits, draws, or ends the run
 
 The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
-the panels read a state that stands still. Drawing happens at a fixed rate and never per
-frame. `ACTIONS` binds a key to what it does; the panels' own keys are dydx_panels' `KEYS`. What
-a key does to the run itself, as halting it, it does by an act (run.acts). The terminal is restored
-however the run ends. What it is made of, each in its own file beside this one:
+the panels read a state that stands still. While nothing comes of a network, the inbox lets it
+`attend`. What became of the account is drawn at once, all else at a fixed rate, and never a
+frame for itself. The terminal is restored however the run ends. What a screen is made of, each in
+its own file beside this one:
 
-- keyboard: what is pressed.
+- keyboard: what is pressed and clicked, and what stops the program.
+- actions: what each key does; choices: what of it is a view.
 - player: the clock of a recording, its speed, pauses and steps.
 - choices: what the person chose to see.
-- question: what needs a yes, and how the run ends.
-- line: what the last line says before its keys.
+- question: what needs an answer, and how the run ends.
 - travel: the way back and forth in a recording.
+- line: what the last line says beside its keys; alarms: what nobody may miss.
 """
 
 import contextlib
 import queue
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from dydx_conn import Frame, Inbox
-from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, selectable
+from dydx_conn import AccountUpdate, Frame, Inbox
+from dydx_panels import Dashboard, Snapshot, View
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.outlet import behind
-from bot.report.why import chain
 from bot.run.composition import Bot
+from bot.run.journal import JournalEntry
+from bot.screen.actions import Actions
+from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
 from bot.screen.leave import Leave
 from bot.screen.line import Line
-from bot.screen.picture import saved
 from bot.screen.player import Player
 from bot.screen.question import Questions
 from bot.screen.snapshot import snapshot_of
 from bot.screen.travel import Travel
 
 DRAW_NS: Final = 250_000_000
+# What became of the account is drawn at once: not sooner than this after the drawing before, and
+# not more often than this in a second.
+SOON_NS: Final = 40_000_000
+MOST: Final = 10
+_ATTEND_NS: Final = 50_000_000  # how long a key may wait while no frame comes
 _STOPS: Final = (SUSPEND, CONTINUED)
+# What of the journal is drawn at once; an account's update comes before its entries.
+_URGENT: Final = ("reduce", "gate", "act")
 
 
 class Screen:
@@ -67,27 +77,34 @@ class Screen:
         lost: Callable[[str], None] | None = None,
         panel: str = "",
         mouse: bool = False,
+        bell: bool = True,
         travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         bot.follow()
         self.mode, self.name = mode, name
         self._inbox = inbox or Inbox()
+        self._console = console or Console(file=behind(sys.stdout))
         self.player = Player(speed, lambda: bot.journal.counts["target"])
         self.choices = Choices(panel, self.snapshot)
-        self.questions = Questions(bot, self._inbox, leave)
+        self.questions = Questions(bot, self._inbox, leave, trades=mode != "WATCH")
         self.line = Line(bot)
-        self._console = console or Console(file=behind(sys.stdout))
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
+        self.actions = Actions(
+            bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
+            size=lambda: self._console.size, recording=recording, travel=travel,
+        )  # fmt: skip
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
-        self._stops = contextlib.ExitStack()
+        self._stops, self._dead = contextlib.ExitStack(), frozenset() if mouse else {"mouse"}
         self._due_draw_ns = 0
-        self._frozen: Snapshot | None = None
+        self._urgent_ns = 0  # since when something waits to be drawn at once; 0 for nothing
+        self._draws: deque[int] = deque(maxlen=MOST)  # when it was drawn
         # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
         self._blind, self._lost = False, lost
-        self._recording = recording
         self._idle = idle or (lambda: None)  # called between frames
+        bot.journal.listeners.append(self._note)
         self._travel = travel  # of a recording: the way back and forth
         if travel is not None:
             travel.at_end, travel.meanwhile, travel.say = (
@@ -98,12 +115,15 @@ class Screen:
 
     def __enter__(self) -> Self:
         """Take the terminal."""
-        self._stops.enter_context(stopping(self._keys))
+        if not self._stops.enter_context(stopping(self._keys)):
+            self._dead |= {SUSPEND}
         self._take()
+        self._inbox.attend = self.attend
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
+        self._inbox.attend = None
         self._give_back()
         self._stops.close()
 
@@ -116,6 +136,18 @@ class Screen:
             self._dashboard.shutdown()
         self._keyboard.stop()
 
+    def show(self, bot: Bot) -> None:
+        """Show another bot's run; a picture that stands still becomes one of that."""
+        for listener in (self._note, self.alarms.note):
+            self.bot.journal.listeners.remove(listener)
+        self.bot = self.actions.bot = bot
+        self.line.show_of(bot)
+        self.alarms.show_of(bot)
+        bot.journal.listeners.append(self._note)
+        if self.actions.frozen is not None:
+            self.actions.frozen = None
+            self.actions.frozen = self.snapshot()
+
     @property
     def finished(self) -> bool:
         """Return whether the source has ended by itself."""
@@ -124,27 +156,42 @@ class Screen:
     @property
     def view(self) -> View:
         """Return what the person chose, as it is drawn."""
-        return replace(self.choices.view, paused=self.player.paused, confirm=self.questions.text)
+        return replace(
+            self.choices.view, paused=self.player.paused, confirm=self.questions.text,
+            message=self.line.words(), note=self.line.note(), off=self.actions.off | self._dead,
+        )  # fmt: skip
 
     # --- time ---
 
     def pace(self, frame: Frame) -> bool:
         """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
         while not self.questions.quits:
-            now = time.monotonic_ns()
-            self._idle()
-            if self.questions.look_who_ends(now, blind=self._blind):
-                self.choices.close()  # an overlay would hide what is held
-            self._draw_if_due(now)
+            now = self._look()
             if self._is_leaving:
                 return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
-                while not self._keys.empty():
-                    self._answer(self._keys.get())
-                return self.questions.goes_on
+                self._answer_all()
+                break
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
+        if self.questions.quits:
+            self.draw()  # to close what is held takes a while
         return self.questions.goes_on
+
+    def attend(self) -> float:
+        """Draw and answer keys while no frame comes; return in how many seconds to do so again."""
+        now = self._look()
+        self._answer_all()
+        return min(max(self._due_draw_ns - now, 0), _ATTEND_NS) / 1e9
+
+    def _look(self) -> int:
+        """Do what is due between two frames; return when that began."""
+        now = time.monotonic_ns()
+        self._idle()
+        if self.questions.look_who_ends(now, blind=self._blind):
+            self.choices.close()  # an overlay would hide what is held
+        self._draw_if_due(now)
+        return now
 
     def _wait_ns(self, frame: Frame, now: int) -> int:
         return self.player.wait_ns(frame, now, at_once=bool(self._inbox.waiting))
@@ -158,12 +205,12 @@ class Screen:
             return False
         self.questions.over = True
         back = "" if self._travel is None else ", , and [ go back"
-        self.line.show(f"the end: q quits, w shows why{back}", for_ns=None)
+        self.line.ended = f"the end: q quits, w shows why{back}"
         while not self._ends_or_leaves():
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
-        self.questions.over = self.questions.quits
+        self.questions.over, self.line.ended = self.questions.quits, ""
         return self._is_leaving
 
     def _ends_or_leaves(self) -> bool:
@@ -174,18 +221,6 @@ class Screen:
         # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
         return self._travel is not None and self._travel.goal is not None
 
-    def go(self, way: Callable[[Travel], None], *, pauses: bool = False) -> None:
-        """Go elsewhere in the recording; a live run has no other place."""
-        if self._travel is None:
-            self.line.show("only a recording goes back, and only without --database")
-            return
-        way(self._travel)
-        self.questions.restart()
-        self.line.show("")
-        self.player.restart()
-        if pauses and not self.player.paused:
-            self.player.pause()
-
     def _on_the_way(self, share: float) -> bool:
         """Show how far it is, between two frames of a long way; False if a key ends it."""
         self.line.show(f"on the way: {share:.0%}, esc stops here")
@@ -193,34 +228,57 @@ class Screen:
         self.draw()
         self.line.show("")
         self._due_draw_ns = 0
-        return self._keys.empty() or self._keys.get() not in ("\x1b", "q", "\x03")
+        key = "" if self._keys.empty() else self._keys.get()
+        if key != "\x1b":
+            self._answer(key)
+        return key != "\x1b" and not self._ends_or_leaves()
+
+    # --- drawing ---
+
+    def _note(self, entry: JournalEntry | AccountUpdate) -> None:
+        if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
+            return
+        now, frames = time.monotonic_ns(), self.bot.shown.last_frames
+        self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now
+        soon = self._draws[-1] + SOON_NS if self._draws else now
+        self._due_draw_ns = min(self._due_draw_ns, max(soon, self._soonest_ns, now))
+
+    @property
+    def _soonest_ns(self) -> int:
+        """Return when one more drawing is not too many for a second."""
+        return self._draws[0] + 1_000_000_000 if len(self._draws) == MOST else 0
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
             self.draw()
-            self._due_draw_ns = time.monotonic_ns() + DRAW_NS
+            self._due_draw_ns = max(time.monotonic_ns() + DRAW_NS, self._soonest_ns)
 
     def draw(self) -> None:
         """Draw what stands now."""
         if self._blind:
             return
         self.bot.meters.sample()
-        view = replace(self.view, message=self.line.words())
-        started = time.perf_counter_ns()
+        started, waits_since = time.monotonic_ns(), self._urgent_ns
         try:
-            self._dashboard.draw(self.snapshot(), view)
+            if self.alarms.rings():
+                self._dashboard.bell()
+            self._dashboard.draw(self.snapshot(), self.alarms.over(self.view, started))
         except OSError as error:  # the terminal is closed
             self._blind = True
             if self._lost is None:
                 self.questions.quits = True
             else:
                 self._lost(error.strerror or str(error))
-        self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
+        drawn, self._urgent_ns = time.monotonic_ns(), 0
+        self._draws.append(started)
+        self.bot.meters.draw_ms = (drawn - started) / 1e6
+        if waits_since:
+            self.bot.meters.shown.add(max(drawn - waits_since, 0))
 
     def snapshot(self) -> Snapshot:
         """Return the run as the panels want it; a live run that is paused stands still here."""
-        if self._frozen is not None:
-            return self._frozen
+        if self.actions.frozen is not None:
+            return self.actions.frozen
         speed, panel = self.player.speed, self.choices.view.panel
         timeline = None if self._travel is None else self._travel.timeline
         return snapshot_of(
@@ -236,21 +294,19 @@ class Screen:
         except queue.Empty:
             return ""
 
+    def _answer_all(self) -> None:
+        while not self._keys.empty():
+            self._answer(self._keys.get())
+
     def _answer(self, key: Key) -> None:
         if not key:
             return
         if isinstance(key, Click):
-            return  # later
-        if key in _STOPS:
+            self.actions.click(key, self.view)
+        elif key in _STOPS:
             self._stop_and_go_on(key)
-        elif self.questions.text:
-            self._confirm(key)
-        elif self.choices.view.filtering:
-            self.choices.type(key)
-        elif key in ACTIONS:
-            ACTIONS[key](self)
-        elif key in KEYS:
-            self.choices.show(KEYS[key])
+        else:
+            self.actions.press(key)
         self._due_draw_ns = 0
 
     def _stop_and_go_on(self, key: str) -> None:
@@ -259,83 +315,3 @@ class Screen:
             suspend()
         self.player.restart()
         self._take()
-
-    def _confirm(self, key: str) -> None:
-        self.questions.answer(key)
-        if self._frozen is not None and self._inbox.waiting:
-            self.pause()  # whoever acts wants to see what comes of it
-
-    def quit(self) -> None:
-        """End the run, or close the overlay that is open; what is held for real needs a `y`."""
-        if self.choices.overlaid:
-            self.choices.close()
-        else:
-            self.questions.quit()
-
-    def pause(self) -> None:
-        """Stop the recording, or let it go on; a live run only stands still on the screen."""
-        if self.player.is_live:
-            self._frozen = None if self.player.paused else self.snapshot()
-        self.player.pause()
-
-    def why(self) -> None:
-        """Explain the selected row; where a panel has no such rows, the newest of its market."""
-        view = self.choices.view
-        if view.why:
-            self.choices.close()
-            return
-        shown, journal = self.snapshot(), self.bot.journal
-        ids = selectable(shown, view)
-        row = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
-        tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
-        entry = next(filter(None, map(journal.find, tried)), None)
-        if entry is not None:
-            lines = tuple(chain(entry, journal, self._recording))
-            if self._recording is None:
-                lines = (*lines, "their texts are stored only with --record")
-            self.choices.explain(entry.id, lines)
-            if not (self.player.paused or self.player.is_live):
-                self.player.pause()
-
-    def save(self) -> None:
-        """Write what is on the screen as an SVG beside the working directory's files."""
-        path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
-        picture = export_svg(self.snapshot(), self.view, *self._console.size)
-        self.line.show(saved(path, picture))
-
-    def asks(self, question: Callable[[Questions], str]) -> None:
-        """Ask what needs a yes, or say what came of it."""
-        if answer := question(self.questions):
-            self.line.show(answer)
-
-
-ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
-    "q": Screen.quit,
-    "\x1b": lambda screen: screen.choices.back(),
-    "\x03": Screen.quit,
-    " ": Screen.pause,
-    ".": lambda screen: screen.player.step(),
-    ",": lambda screen: screen.go(Travel.back_to_decision, pauses=True),
-    "]": lambda screen: screen.go(lambda travel: travel.on(60.0)),
-    "[": lambda screen: screen.go(lambda travel: travel.on(-60.0)),
-    "home": lambda screen: screen.go(Travel.to_start),
-    "end": lambda screen: screen.go(Travel.to_end, pauses=True),
-    "+": lambda screen: screen.player.hurry(1),
-    "=": lambda screen: screen.player.hurry(1),
-    "-": lambda screen: screen.player.hurry(-1),
-    "?": lambda screen: screen.choices.help(),
-    "h": lambda screen: screen.choices.help(),
-    "/": lambda screen: screen.choices.search(),
-    "w": Screen.why,
-    "\r": Screen.why,
-    "s": Screen.save,
-    "K": lambda screen: screen.asks(Questions.halt),
-    "P": lambda screen: screen.asks(Questions.pause_entries),
-    "F": lambda screen: screen.asks(Questions.flatten),
-    "up": lambda screen: screen.choices.move(-1),
-    "k": lambda screen: screen.choices.move(-1),
-    "down": lambda screen: screen.choices.move(1),
-    "j": lambda screen: screen.choices.move(1),
-    "pageup": lambda screen: screen.choices.move(-10),
-    "pagedown": lambda screen: screen.choices.move(10),
-}

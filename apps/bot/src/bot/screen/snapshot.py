@@ -37,6 +37,8 @@ from bot.run.journal import VERDICTS, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup, worst_first
+from bot.screen.quality import worst_first
+from bot.screen.walks import held_costs, orders_of
 
 ROWS: Final = 60
 LEVELS: Final = 12
@@ -60,17 +62,19 @@ def snapshot_of(
     """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
+    safety = _safety(bot, entries)
     return Snapshot(
         triggers=_triggers(bot),
         header=_header(bot, mode, name, speed),
         gate=bot.risk.standing,
-        safety=_safety(bot, entries),
-        equity=_equity(bot),
+        safety=safety,
+        equity=_equity(bot, safety.result),
         positions=tuple(bot.risk.positions()),
+        held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, *VERDICTS),
-        fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
+        orders=orders_of(bot, ROWS),
         money=_money(bot),
         counts=_counts(bot),
         watch=bot.shown.watch(),
@@ -234,14 +238,11 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     )
 
 
-def _equity(bot: Bot) -> EquityPart:
-    curve, falls = bot.shown.curve, bot.risk.falls
-    columns = curve.columns
-    if not columns.at:
+def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
+    curve = bot.shown.curve
+    columns, then = curve.columns, curve.result
+    if then is None:
         return EquityPart()
-    # Without a ledger nobody knows what was paid in before: it is measured from the start.
-    ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
-    start = columns.equity[-1] - columns.profit[-1]
     return EquityPart(
         at=columns.at,
         seqs=columns.seq,
@@ -253,13 +254,14 @@ def _equity(bot: Bot) -> EquityPart:
         distance=columns.distance,
         leverage=columns.leverage,
         every_s=curve.every_ns / 1e9,
-        deposited=start if ledger is None else ledger.deposits / 1e6,
-        since="at the start" if ledger is None else "deposited",
-        today=curve.today,
-        depth=falls.depth / 1e6,
-        depth_share=falls.share_of(round(columns.equity[-1] * 1e6)),
-        deepest=falls.deepest / 1e6,
-        deepest_share=falls.share,
+        deposited=None if result is None else result.paid_in / 1e6,
+        since="deposited" if result is None else result.paid_words,
+        today=then.today,
+        depth=then.depth,
+        depth_share=then.depth_share,
+        deepest=then.deepest,
+        deepest_share=then.deepest_share,
+        act_below=bot.risk.policy.act_below if bot.risk.guard else None,
     )
 
 

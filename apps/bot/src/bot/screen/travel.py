@@ -31,7 +31,7 @@ from bot.run.wire import WireVenue
 
 EVERY: Final = 1_000  # frames between two moments: fifty milliseconds of folding
 ROOM: Final = 32  # moments: a few megabytes
-_LOOK_NS: Final = 100_000_000
+_LOOK_NS: Final = 300_000_000
 _SKIPPED: Final = 4_096  # frames that are read and not taken, between two looks
 _FOREVER: Final = sys.maxsize
 
@@ -93,10 +93,12 @@ def kind_of(entry: JournalEntry) -> str:
         return "decision" if entry.value.action == "target" else ""
     if entry.kind == "fill":
         return "liquidated" if entry.value.type == "LIQUIDATED" else "fill"
+    if entry.kind == "gate":
+        return "" if entry.value.state == "ACTIVE" else "gate"
     return _KINDS.get(entry.kind, "")
 
 
-_KINDS: Final = {"denied": "denied", "reduce": "reduce", "gate": "gate", "act": "act"}
+_KINDS: Final = {"denied": "denied", "reduce": "reduce", "act": "act"}
 
 # === Travel ===
 # The frames of a recording in the order in which somebody wants to see them.
@@ -141,9 +143,9 @@ class Travel:
     """The frames of a recording for one bot, and the way to any of them.
 
     `make` makes a bot like it that has seen nothing yet (`remade`). Whoever shows the run sets the
-    rest: `at_end` is called at the end of the recording, `meanwhile` ten times a second on a long
-    way, with the share of it that is done, both to return whether it goes on; `say` takes what a
-    person is to know.
+    rest: `at_end` is called at the end of the recording, `meanwhile` three times a second on a
+    long way, with the share of it that is done, both to return whether it goes on; `say` takes
+    what a person is to know.
     """
 
     # More than fifteen attributes: a run, its source, who looks, and what was seen of them.

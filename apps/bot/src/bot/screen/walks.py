@@ -3,6 +3,7 @@
     Journal, Executed, the strategy's looks ──► walk ────────► dydx_panels.WalkPart
     Executed ─────────────────────────────────► orders_of ───► dydx_panels.OrderRow
     Executed, Shown ──────────────────────────► performance ─► dydx_panels.PerformancePart
+    Risk, the paper ledger ───────────────────► margins, held_costs
 
 What a layer computed goes in as it is; here it is only brought together.
 """
@@ -10,9 +11,9 @@ What a layer computed goes in as it is; here it is only brought together.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from dydx_panels import OrderRow, PerformancePart, WalkPart, WalkRow
+from dydx_panels import HeldCosts, MarginRow, OrderRow, PerformancePart, WalkPart, WalkRow
 from dydx_paper import PaperVenue, execution_figures
-from dydx_risk import Approved, Denied, checks
+from dydx_risk import PPM, Approved, Denied, checks
 from dydx_strategy import Allocator, Composite, Decision, Look, RankSettings, composite
 
 from bot.run.composition import Bot
@@ -42,7 +43,13 @@ def orders_of(bot: Bot, count: int) -> tuple[OrderRow, ...]:
     """Return the newest orders, those first that are still open."""
     newest = [*reversed(bot.executed.orders.values())]
     newest.sort(key=lambda order: order.state.final)
-    return tuple(order_row(bot, order) for order in newest[:count])
+    known, rows = bot.executed.rows, dict[str, tuple[SeenOrder, OrderRow]]()
+    for order in newest[:count]:
+        seen = known.get(order.id)
+        again = seen if seen is not None and seen[0] is order and order.state.final else None
+        rows[order.id] = again or (order, order_row(bot, order))
+    bot.executed.rows = rows
+    return tuple(row for _, row in rows.values())
 
 
 def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
@@ -67,7 +74,7 @@ def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
         filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
         average=None if order.average is None else float(order.average), fee=order.fee,
         kind=_kind(order), status=_STATUSES.get(state.status, state.status),
-        why=_why(order), verdict=order.verdict, by=_by(verdict),
+        why=_why(bot, order), verdict=order.verdict, by=_by(verdict),
         age_s=None if state.final else float((bot.data.at - order.since) // 10**9),
         fills=order.fills,
     )  # fmt: skip
@@ -90,8 +97,11 @@ def _kind(order: SeenOrder) -> str:
     return ", ".join(filter(None, words))
 
 
-def _why(order: SeenOrder) -> str:
-    """Return in words why an order ended before it was filled."""
+def _why(bot: Bot, order: SeenOrder) -> str:
+    """Return in words why an order ended before it was filled: ours if we took it back."""
+    named, taken_back = order.state.named, bot.executed.taken_back
+    if named is not None and order.state.status != "FILLED" and named.client_id in taken_back:
+        return taken_back[named.client_id]
     reason = order.state.reason.removeprefix("ORDER_REMOVAL_REASON_")
     if order.state.leaving and not reason:
         return "leaves the book, and may still fill"
@@ -165,12 +175,6 @@ def _strategies(bot: Bot) -> Iterator[Any]:
     yield from strategy.strategies if isinstance(strategy, Allocator) else filter(None, [strategy])
 
 
-def newest_look(bot: Bot) -> Look | None:
-    """Return how all markets stood in the newest look of a strategy that ranks them."""
-    looks = (getattr(strategy, "looked", None) for strategy in _strategies(bot))
-    return next(filter(None, looks), None)
-
-
 # === What it came to ===
 
 
@@ -184,4 +188,33 @@ def performance(bot: Bot) -> PerformancePart:
         funding=did.funding_paid, insurance=did.insurance_paid,
         queue=bot.venue.queue if isinstance(bot.venue, PaperVenue) else "",
         complete=getattr(did, "complete", True),
+    )  # fmt: skip
+
+
+# === Positions ===
+
+
+def held_costs(bot: Bot) -> tuple[HeldCosts, ...]:
+    """Return what each open position has cost so far; of the wire nobody counts it by position."""
+    if not isinstance(bot.venue, PaperVenue):
+        return ()
+    ledger = bot.venue.ledger
+    return tuple(
+        HeldCosts(
+            ticker=ticker, fees=-held.fees, funding=held.net_funding,
+            owed=ledger.owed_ppm(held) // PPM,
+        )
+        for ticker, held in ledger.holdings.items()
+    )  # fmt: skip
+
+
+def margins(bot: Bot) -> tuple[MarginRow, ...]:
+    """Return what each position requires, the nearest to liquidation first."""
+    inputs, views = bot.risk.margin_inputs(), bot.data.views
+    return tuple(
+        MarginRow(
+            figures=row, inputs=inputs.get(row.ticker),
+            market=views[row.ticker].market if row.ticker in views else None,
+        )
+        for row in bot.risk.positions()
     )  # fmt: skip

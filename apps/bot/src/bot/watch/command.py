@@ -68,7 +68,7 @@ def watch(arguments: argparse.Namespace) -> int:
     with (
         recorder(_path(arguments.record), net, run) as record,
         Node(net, inbox, lambda: [*group.bots]),
-        Pasts(net, [each.whose for each in readings if not each.isolated]) as pasts,
+        Pasts(net, [each.whose for each in readings if not each.isolated], past) as pasts,
         begun(record, inbox),
     ):
         first = next(iter(group.bots.values()))
@@ -92,9 +92,13 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
     group = group_of(arguments, targets, [Subaccount(t.owner, t.number or 0) for t in targets])
     net = Network(recording.header.network or "recording", "", "", "", "recorded")
 
+    # It ends with its connections closed, and every account in doubt: look before that.
+    last = max((frame.seq for frame in recording if frame.kind in ("ws", "http")), default=0)
+
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         speed = arguments.speed or (20.0 if on_dashboard(arguments) else None)
-        return play(recording, speed=speed, pace=until(arguments.seconds, pace))
+        bounded = until(arguments.seconds, pace)
+        return play(recording, speed=speed, pace=lambda frame: frame.seq <= last and bounded(frame))
 
     conduct(arguments, group, source, Path(arguments.recording).name, NoPasts(), Inbox())
     return report(arguments, net, group, {})
@@ -144,9 +148,8 @@ def tickers_of(arguments: argparse.Namespace, readings: Iterable[Reading]) -> li
         for seen in (each.chain, each.indexer):
             held += [holding.ticker for holding in seen.holdings] if seen else []
         held += [order.ticker for order in each.orders or ()]
-    typed = [*(arguments.tickers or ())]
-    chosen = [*dict.fromkeys([*held, *typed])]
-    return chosen or [*loaded_of(arguments).settings.markets]
+    markets = loaded_of(arguments).settings.markets
+    return [*dict.fromkeys([*held, *(markets if arguments.tickers or not held else ())])]
 
 
 def _path(text: str | None) -> Path | None:
@@ -178,7 +181,7 @@ class Pasts(NoPasts):
         self,
         net: Network,
         whose: list[Subaccount],
-        query: Callable[[Network, list[Subaccount]], dict[Subaccount, Past]] = past,
+        query: Callable[[Network, list[Subaccount]], dict[Subaccount, Past]],
     ) -> None:
         super().__init__()
         self._net, self._whose, self._query = net, whose, query
@@ -196,9 +199,13 @@ class Pasts(NoPasts):
 
     def _run(self) -> None:
         while not self._over.is_set():
-            # What is not answered is unknown; the accounts are watched all the same.
-            with contextlib.suppress(ConnError):
+            try:
                 self.found = self._query(self._net, self._whose)
+            except ConnError:
+                pass  # what is not answered is unknown; the accounts are watched all the same
+            except RuntimeError:  # the interpreter ends, and lets nothing begin any more
+                if not self._over.is_set():
+                    raise
             self._over.wait(_AGAIN_S)
 
 

@@ -89,9 +89,11 @@ class Node:
         inbox: Inbox,
         wanted: Callable[[], Iterable[Subaccount]],
         query: Callable[..., ChainState] = chain_state,
+        *,
+        every_s: float = EVERY_S,
     ) -> None:
         self._net, self._inbox, self._wanted, self._query = net, inbox, wanted, query
-        self._over = threading.Event()
+        self._every_s, self._over = every_s, threading.Event()
         self._thread = threading.Thread(target=self._run, name="chain", daemon=True)
 
     def __enter__(self) -> "Node":
@@ -120,4 +122,4 @@ class Node:
     def _run(self) -> None:
         while not self._over.is_set():
             self.once()
-            self._over.wait(EVERY_S)
+            self._over.wait(self._every_s)

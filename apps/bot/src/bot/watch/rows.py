@@ -107,10 +107,11 @@ class Changes:
         if what == before and near:
             return ""
         self._said[whose] = what, inf if away is None else away
-        return f"{clock(standing.at)[11:19]} {_short(whose)} {words_of(standing, trouble)}"
+        return f"{clock(standing.at)[11:19]} {short(whose)} {words_of(standing, trouble)}"
 
 
-def _short(whose: Subaccount) -> str:
+def short(whose: Subaccount) -> str:
+    """Name an account by the ends of its address."""
     return f"{whose.owner[:8]}…{whose.owner[-5:]}/{whose.number}"
 
 
@@ -141,7 +142,8 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         yield f"  {words_of(standing, trouble_of(group, whose))}"
         closest = group.bots[whose].risk.closest
         earned = "unknown" if profit is None else f"{profit:+,.2f}"
-        yield f"  while watched: profit {earned}, closest {percent_text(closest)}"
+        near = "no position so far" if closest is None else f"closest {percent_text(closest)}"
+        yield f"  while watched: profit {earned}, {near}"
         for row in group.bots[whose].risk.positions():
             level = row.liquidation_price
             price = "none" if level is None or level <= 0 else f"{level:,.7g}"

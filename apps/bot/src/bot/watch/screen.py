@@ -15,14 +15,11 @@ from msgspec.structs import replace
 
 from bot.run.composition import Bot
 from bot.screen.keyboard import Key
-from bot.screen.line import Line
 from bot.screen.screen import Screen
 from bot.watch.group import Group
-from bot.watch.rows import Pasts, account_rows
+from bot.watch.rows import Pasts, account_rows, short
 
 _PANEL: Final = "accounts"
-_SENDS: Final = ("K", "F", "P")
-_NOTHING: Final = "an account is watched without a key: nothing can be sent, and nobody halted"
 
 
 class WatchScreen(Screen):
@@ -37,23 +34,30 @@ class WatchScreen(Screen):
     def snapshot(self) -> Snapshot:
         """Return the account that is chosen, beside a row for each."""
         shown = super().snapshot()
-        if shown is self._frozen:
+        if shown is self.actions.frozen:
             return shown
-        return replace(shown, accounts=account_rows(self._group, self.bot, self._pasts()))
+        rows = account_rows(self._group, self.bot, self._pasts())
+        return replace(
+            shown, accounts=rows, safety=replace(shown.safety, advice=True), gate=None,
+            header=replace(shown.header, source=f"{self.name} {self._named()}"),
+        )  # fmt: skip
+
+    def _named(self) -> str:
+        whose = self.bot.venue.subaccount
+        block = self._group.block(whose)
+        at = "indexer only" if block is None else f"chain at {block}"
+        return f"{short(whose)} {at}"
 
     def choose(self, bot: Bot) -> None:
         """Show another account."""
-        self.bot, self.line = bot, Line(bot)
+        self.show(bot)
         bot.follow_links()
-        self._frozen = self.snapshot() if self._frozen is not None else None
 
     def _answer(self, key: Key) -> None:
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
         alone = self.choices.view.panel == _PANEL
         if busy or not isinstance(key, str):
             super()._answer(key)
-        elif key in _SENDS:
-            self.line.show(_NOTHING)
         elif alone and key in ("tab", "back-tab"):
             self._step(-1 if key == "back-tab" else 1)
         elif alone and key == "\r":

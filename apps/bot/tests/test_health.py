@@ -1,0 +1,123 @@
+"""How the program does: what a run needs, takes, writes and runs by."""
+
+from pathlib import Path
+
+import pytest
+from bot.config.settings import load
+from bot.run.composition import Bot, Options
+from bot.screen.closeup import closeup
+from dydx_conn import Frame, Inbox, replay
+from dydx_panels import HealthPart, HealthRow
+
+
+class Wrote:
+    """Something beside a run that counts what it wrote."""
+
+    name, trouble = "database", "expected a database that follows, got one that is behind"
+
+    def figures(self) -> dict[str, int]:
+        return {"written": 9, "lost": 1}
+
+    def begin(self, inbox: Inbox) -> None: ...
+
+    def note(self, frame: Frame) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def seen(bot: Bot) -> HealthPart:
+    """Look at the program."""
+    part = closeup(bot, "health", "")["health"]
+    assert isinstance(part, HealthPart)
+    return part
+
+
+def row(part: HealthPart, what: str) -> HealthRow:
+    """Return one of what a run needs."""
+    return next(each for each in part.rows if each.what == what)
+
+
+@pytest.fixture(scope="module")
+def played() -> Bot:
+    """Return a run that somebody looked at."""
+    bot = Bot(Options(config=load({"policy.act_below": ("--act-below", 0.08)}, environment={})))
+    bot.follow_links()
+    bot.run(replay("quickstart", pace=lambda frame: frame.seq < 400))
+    return bot
+
+
+def test_a_run_that_is_well_is_good_all_over(played: Bot) -> None:
+    """Connection, data, account, trading and strategy each have their row."""
+    part = seen(played)
+
+    assert {"connection", "data", "account", "trading", "strategy"} == {x.what for x in part.rows}
+    assert {x.state for x in part.rows} == {"good"}
+    assert part.frames == 399
+    assert (part.memory_mb or 0) > 10
+    assert part.threads is not None
+
+
+def test_before_a_market_is_known_a_connection_is_no_good() -> None:
+    """A link that does not come is seen at once."""
+    part = seen(Bot(Options()))
+
+    assert row(part, "connection") == HealthRow("connection", "watch", "waiting")
+    assert part.ages == ()
+
+
+def test_what_is_written_beside_a_run_is_counted(played: Bot) -> None:
+    """With what is wrong with it, and what is wrong around the run."""
+    played.shown.beside = [Wrote()]
+    played.shown.troubles = {"database": Wrote.trouble, "terminal": "it is closed"}
+
+    part = seen(played)
+
+    assert row(part, "database").counts == (("written", 9), ("lost", 1))
+    assert row(part, "database").state == "watch"
+    assert row(part, "terminal") == HealthRow("terminal", "watch", "it is closed")
+    played.shown.beside, played.shown.troubles = (), {}
+
+
+def test_a_halt_and_a_stopped_strategy_are_dangers(played: Bot) -> None:
+    """Each with its reason."""
+    played.risk.halt("flash crash (by ann)", foreign=False)
+    played.stopped = ValueError("a bug")
+
+    part = seen(played)
+
+    assert row(part, "trading").state == "danger"
+    assert "flash crash" in row(part, "trading").words
+    assert row(part, "strategy") == HealthRow("strategy", "danger", "stopped: ValueError")
+    played.risk.resume()
+    played.stopped = None
+
+
+def test_settings_that_differ_are_listed_with_their_origin(played: Bot) -> None:
+    """Those that are as the profile has them are not."""
+    (setting,) = seen(played).settings
+
+    assert (setting.path, setting.value, setting.origin) == (
+        "policy.act_below",
+        "0.08",
+        "--act-below",
+    )
+
+
+def test_silent_markets_are_named(played: Bot) -> None:
+    """And those without a book."""
+    first, second = played.shown.watched[:2]
+    first.quality.stale = True
+    second.book.forget()
+
+    assert row(seen(played), "data").words == f"silent: {first.ticker} · no book: {second.ticker}"
+    first.quality.stale = False
+
+
+def test_a_place_that_is_not_there_yet_has_a_disk() -> None:
+    """It is that of the directory above it."""
+    config = load({"record": ("--record", "not/there/yet.jsonl.zst")}, environment={})
+
+    part = seen(Bot(Options(config=config)))
+
+    assert Path(part.disk).name == "there"
+    assert (part.disk_free_gb or 0) > 0
