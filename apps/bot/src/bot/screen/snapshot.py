@@ -36,7 +36,7 @@ from bot.run.composition import Bot
 from bot.run.journal import VERDICTS, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
-from bot.screen.closeup import candles_of, closeup, worst_first
+from bot.screen.closeup import candles_of, closeup
 from bot.screen.quality import worst_first
 from bot.screen.walks import held_costs, orders_of
 
