@@ -175,7 +175,7 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape"),
+        ("flight", "Way out"), ("stress", "concentration"), ("venue", "fills no real trade confirms"),
         ("candles", "forming"), ("flow", "the hour by price"), ("funding", "next payment in"),
         ("quality", "TROUBLES"), ("detectors", "a quote lives"),
     ],
