@@ -166,9 +166,9 @@ def imports(text: str, names: Mapping[str, str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    parts = [name.split(".") for name in found]
-    ends = {".".join(each[n:]) for each in parts for n in range(len(each))}
-    return ends & names.keys()
+    # A file of the folder is named from its package on, or, beside a script, by itself.
+    ours = {name.removeprefix("bot.") for name in found if "." not in name or name[:4] == "bot."}
+    return ours & names.keys()
 
 
 def circle(edges: Mapping[str, set[str]]) -> tuple[str, ...]:

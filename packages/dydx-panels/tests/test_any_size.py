@@ -79,6 +79,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(*map(values, get_args(kind)), max_size=2)
     if get_origin(kind) is Sequence:
         return st.lists(values(get_args(kind)[0]), max_size=3)
+    if get_origin(kind) is frozenset:
+        return st.frozensets(values(get_args(kind)[0]), max_size=3)
     if arguments is None:
         parts = {field.name: values(field.type) for field in fields(kind)}
         return st.fixed_dictionaries(parts).map(lambda known: kind(**known))

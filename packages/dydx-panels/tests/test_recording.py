@@ -124,8 +124,7 @@ def test_the_crash_is_shown_in_the_words_of_risk(snapshot: Snapshot) -> None:
     text = whole(snapshot, View(), 200, 60).text
 
     assert "last step" in text
-    assert "guard sold" in panel("orders", snapshot, 120, 40).text
-    assert "IOC reduce-only until block" in panel("orders", snapshot, 220, 40).text
+    assert "leaves nothing, costs 341.30 USDC" in panel("orders", snapshot, 120, 40).text
 
 
 def test_every_decision_and_score_is_shown_with_its_frame(snapshot: Snapshot) -> None:
