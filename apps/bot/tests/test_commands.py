@@ -56,6 +56,8 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
     [
         (["replay", "nowhere"], "quickstart"),
         (["replay", "/no/such/file"], "got no such file"),
+        (["replay", "/"], "got a directory"),
+        (["replay", "/dev/null"], "no file but a device"),
         (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
         (["replay", "quickstart", "--deposit", "0"], "to be greater than 0"),
         (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
