@@ -1223,7 +1223,10 @@ def _figure(
         return _UNKNOWN
     if abs(float(value)) >= 1e13:
         return f"{value:{'+' if sign else ''}.3e}{unit}"
-    return f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}{unit}"
+    text = f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}"
+    if value < 0 and not text.strip("-0."):
+        text = f"{'+' if sign else ''}{text[1:]}"  # what rounds to nothing is not negative
+    return f"{text}{unit}"
 
 
 def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
