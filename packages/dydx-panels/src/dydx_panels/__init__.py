@@ -1673,10 +1673,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -5605,7 +5603,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    why_not = _shortened(head.link_why, max(width - 78, 0))
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
