@@ -40,7 +40,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
   `spot`: what of them can be chosen, and what is on a cell.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
+- Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
+  `run_dashboard`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -71,9 +72,10 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
+    "ABOUT", "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable",
+    "spot",
     # Edges
-    "Dashboard", "export_html", "export_svg", "run_panel",
+    "Dashboard", "Panel", "export_html", "export_svg", "run_dashboard", "run_panel",
 ]
 # fmt: on
 
@@ -972,7 +974,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
     the place of the keys until it is answered, `message` is new, and `note` what is wrong for
     longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
-    panels for as long as it is there; a `flash` draws every frame in red.
+    panels for as long as it is there; a `flash` draws every frame in red. `guide` is what is
+    explained on a tour.
     """
 
     panel: str = ""
@@ -990,6 +993,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     note: str = ""
     confirm: str = ""
+    guide: str = ""
+    guide_title: str = ""
     banner: str = ""
     flash: bool = False
     off: frozenset[str] = frozenset()
@@ -1536,7 +1541,7 @@ _NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 
 def _worth(column: _Column, row: Any) -> float | str | None:
     """Return what a row is sorted by: a figure, or words; None for what is unknown."""
-    text = column.cell(row)[0].strip()
+    text = column.cell(row)[0].strip(f" ░{_EIGHTHS}█")  # a bar goes before its figure
     value = text if column.value is None else column.value(row)
     if value is text:
         if text in ("", "—", _UNKNOWN):
@@ -4301,7 +4306,7 @@ _GAP: Final = 3  # cells around the digits
 _ROWS: Final = 9  # of figures: what is above, and every extra
 _ROOM: Final = 40  # cells that the widest of the figures takes
 _BLOCK: Final = 26  # cells of a named result with its share
-_EXTRA: Final = 20  # and of a figure of the margin beside it
+_EXTRA: Final = 17  # and of a figure of the margin beside it, at least
 # Rows by cells of a dot, the largest first.
 _DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
 
@@ -4408,11 +4413,12 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
 
 def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
     """Draw equity and results, and the margin's figures in columns to the right and below."""
-    results, extras = _result_rows(safety), _extras(safety)
+    tight = width < _BLOCK + _EXTRA + 3
+    results, extras = _result_rows(safety), _extras(safety, 0 if tight else 1)
     rows = [_equity_row(safety, width), *results]
     columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
     for n in range(columns if high >= len(rows) else 0):
-        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
             used = sum(cell_len(text) for text, _ in row)  # integers
@@ -4471,7 +4477,7 @@ def _result_rows(safety: SafetyPart) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _extras(safety: SafetyPart) -> list[_Row]:
+def _extras(safety: SafetyPart, digits: int = 1) -> list[_Row]:
     """Return the margin's figures, the weightiest first."""
     margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
@@ -4487,7 +4493,7 @@ def _extras(safety: SafetyPart) -> list[_Row]:
     deepest = _percent(result.deepest_share if result else None)
     return [
         named("leverage", _figure(leverage, 2, unit=_TIMES)),
-        named("usage", _percent(usage), alarm),
+        named("usage", _percent(usage, digits), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
         named("closest", percent_text(safety.closest)),
@@ -4508,6 +4514,10 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     act = max(acts_at or _ACT, _ACT)
     label = " watched: nothing acts" if safety.advice else " no guard"
     label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
+    least = safety.act_below
+    if acts_at is not None and least is not None and acts_at > least and width >= 60:
+        # It goes back step by step before it leaves whole: both levels are in force.
+        label += f", closes at {percent_text(least)}"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -5465,7 +5475,8 @@ def _marked(part: TimelinePart, room: int) -> _Row:
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(_part_of(part.now) * room), room - 1)] = ("█", "accent")
+    here = min(int(_part_of(part.now) * room), room - 1)
+    cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
@@ -5550,6 +5561,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    why_not = _shortened(head.link_why, max(width - 78, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
@@ -5558,7 +5570,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
-        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([] if live else [(1, [(link, "watch")]), (2, [(why_not, "watch")])]),
         *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
@@ -5683,6 +5695,12 @@ def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int
             (f"  {name:<{key}} ", "key"), (f"{_shortened(text, what):<{what}}", ""))]
         for row in zip_longest(*columns, fillvalue=("", ""))
     ]  # fmt: skip
+
+
+def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    *text, keys = view.guide.split("\n")
+    lines = [line for part in text for line in wrap(part, max(width, 2), break_on_hyphens=False)]
+    return [*([(line, "bold")] for line in lines[: max(height - 1, 1)]), [(keys, "dim")]]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -5816,6 +5834,7 @@ def _heights(bands: Sequence[_Band], height: int) -> list[int]:
 # again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
 
 _VIEW: Final = View()
+_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
 _FULL: Final = Theme()
 
 
@@ -5867,6 +5886,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "banner": _Panel("", _banner_rows),
@@ -5876,6 +5896,37 @@ _PANELS: Final[dict[str, _Panel]] = {
 }  # fmt: skip
 # The names that `panel` takes, and `View.panel`.
 PANELS: Final = tuple(_PANELS)
+# What each panel that has a key is for.
+ABOUT: Final[dict[str, str]] = {
+    "safety": "how far the account is from liquidation, and what the guard does next",
+    "positions": "what is held, what it gained, and the price that would liquidate it",
+    "markets": "each market's price, spread and volume, and its scores",
+    "signals": "each score with its inputs, formula and triggers",
+    "decisions": "what the strategy wants, and why",
+    "orders": "what risk allowed and refused, orders, and their fills",
+    "quality": "how far each market's data can be believed, the worst first",
+    "speed": "what a frame costs in each layer, at percentiles",
+    "book": "the order book of a market, and its newest trades",
+    "wire": "the frames as they came, and how many of each kind",
+    "tape": "everything that happened, in order; each row explains itself by w",
+    "flight": "the guard's way out: which order at which distance, and its cost",
+    "stress": "what every shock would leave of the distance",
+    "venue": "how far paper fills can be believed, and how the account did",
+    "candles": "a market's candles, with entries, exits and liquidation",
+    "flow": "what takers bought and sold, by window and by price",
+    "funding": "what holding costs by the hour, and when it is due",
+    "detectors": "market makers, arbitrage, and which price leads (--detectors)",
+    "strategies": "target against held, cuts and results of each strategy",
+    "prices": "high, low, change, volatility, volume and depth by span",
+    "equity": "what the account was worth over the run, and its drawdown",
+    "way": "one frame before and after each layer, with its microseconds",
+    "walk": "one decision from its scores to its fills, every figure of it",
+    "performance": "what trading came to, trade by trade and fill by fill",
+    "accounts": "those that are watched, a row each",
+    "link": "the connection: its states and why, pings, REST, rates",
+    "margin": "each position's margin, with its inputs and formula",
+    "health": "uptime, logs, database and machine, and what is wrong",
+}
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -6027,12 +6078,14 @@ def _stacked(
     alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    below = ("timeline", "footer") if timed else ("footer",)
-    inside = max(height - len(above) - len(below), 0)
+    guided = min(_GUIDE_HEIGHT, max(height - 2, 0)) if view.guide else 0
+    below = [(guided, "guide")] if guided else []
+    below += [(1, "timeline"), (1, "footer")] if timed else [(1, "footer")]
+    inside = max(height - len(above) - sum(high for high, _ in below), 0)  # integers
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
     inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
-    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *inner, *last]
+    first = [(1, [(name, width)]) for name in above]
+    return [*first, *inner, *((high, [(name, width)]) for high, name in below)]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
@@ -6173,10 +6226,48 @@ class Dashboard:
             )
 
 
+class Panel:
+    """One panel on a console; use it with `try: draw(...) finally: shutdown()`.
+
+    On a terminal each `draw` brings it up to date, as a dashboard of this panel alone; elsewhere,
+    and not `live`, it is printed once, by `shutdown`, as it was drawn last. `PanelError` for a name
+    that is none.
+    """
+
+    def __init__(
+        self, name: str, console: Console, view: View = _VIEW, *, live: bool = True
+    ) -> None:
+        _panel(name)
+        self._name, self._console, self._live = name, console, live and console.is_terminal
+        self._view = msgspec.structs.replace(view, panel=name)
+        self._dashboard = Dashboard(console)
+        self._last: Snapshot | None = None
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show what stands now."""
+        if self._live:
+            self._dashboard.draw(snapshot, self._view)
+        else:
+            self._last = snapshot
+
+    def shutdown(self) -> None:
+        """Give the terminal back, or print what was drawn last; doing it again does nothing."""
+        self._dashboard.shutdown()
+        if self._last is not None:
+            run_panel(self._name, self._last, self._console, self._view)
+            self._last = None
+
+
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
     """Print one panel once, as large as the console; 24 rows in a pipe."""
     high = console.height - 1 if console.is_terminal else 24
     console.print(panel(name, snapshot, console.width, high, view, Theme.of(console)), end="")
+
+
+def run_dashboard(snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
+    """Print the whole dashboard once, as large as the console; 40 rows in a pipe."""
+    high = console.height - 1 if console.is_terminal else 40
+    console.print(dashboard(snapshot, view, console.width, high, Theme.of(console)), end="")
 
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:
