@@ -1183,7 +1183,8 @@ def _shortened(text: str, width: int) -> str:
 
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
-    return len(text) if _OURS.fullmatch(text) else cell_len(text)
+    # What does not print becomes a mark of one cell.
+    return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
