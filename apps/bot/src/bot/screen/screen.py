@@ -89,7 +89,7 @@ class Screen:
         self.choices = Choices(panel, self.snapshot)
         self.questions = Questions(bot, self._inbox, leave, trades=mode != "WATCH")
         self.line = Line(bot)
-        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_under_way)
         self.actions = Actions(
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
             size=lambda: self._console.size, recording=recording, travel=travel,
@@ -168,6 +168,7 @@ class Screen:
         while not self.questions.quits:
             now = self._look()
             if self._is_leaving:
+                self.alarms.forget()
                 return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
@@ -221,6 +222,10 @@ class Screen:
         # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
         return self._travel is not None and self._travel.goal is not None
 
+    @property
+    def _is_under_way(self) -> bool:
+        return self._travel is not None and self._travel.is_under_way
+
     def _on_the_way(self, share: float) -> bool:
         """Show how far it is, between two frames of a long way; False if a key ends it."""
         self.line.show(f"on the way: {share:.0%}, esc stops here")
@@ -236,7 +241,11 @@ class Screen:
     # --- drawing ---
 
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
-        if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
+        if (
+            self._urgent_ns
+            or self._is_under_way
+            or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT)
+        ):
             return
         now, frames = time.monotonic_ns(), self.bot.shown.last_frames
         self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now
