@@ -165,7 +165,7 @@ def test_why_prints_the_chain_down_to_the_wire(
     assert main(["why", "f1", str(short)]) == 0
 
     printed = capsys.readouterr().out
-    for kind in ("fill", "order", "approved", "decision", "wire: frames #"):
+    for kind in ("fill", "order", "allowed", "decision", "wire: frames #"):
         assert kind in printed
 
 
@@ -227,7 +227,7 @@ def test_the_network_of_a_panel_may_be_an_option(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape"),
+        ("flight", "Way out"), ("stress", "concentration"), ("venue", "no real trade confirms"),
         ("candles", "forming"), ("flow", "the hour by price"), ("funding", "next payment in"),
         ("quality", "TROUBLES"), ("detectors", "a quote lives"),
     ],

@@ -22,6 +22,7 @@ from bot.options import (
     JSON,
     KEYS,
     NETWORK,
+    NO_MOUSE,
     OF_RUNS,
     PAGES,
     PAPER,
@@ -315,6 +316,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             CONFIG,
             PROFILE,
+            NO_MOUSE,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,
@@ -468,11 +470,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
         BESIDE,
         "stop the entries of a running bot; guard and exits go on",
         "bot.live.handle:halt",
-        (RUNNING, WHY),
+        (
+            RUNNING,
+            WHY,
+            option(
+                "--pause",
+                action="store_true",
+                help="pause entries alone, as the key P: it ends with the run, or by bot resume",
+            ),
+        ),
         "The halt outlives the run: the next run of the same account starts halted, until bot "
         "resume.",
         (
             ("bot halt", "the one bot that runs here"),
+            ("bot halt --pause", "until bot resume, but not beyond this run"),
             ('bot halt 4711 --why "a headline"', "one of several, and the reason"),
         ),
     ),
