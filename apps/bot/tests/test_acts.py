@@ -126,7 +126,7 @@ def test_a_pause_of_entries_is_an_act_and_so_is_its_end(frames: list[Frame]) -> 
     bots = [played(x) for x in (paused, paused, frames[:1_500])]
 
     changes = [entry.words for entry in bots[0].journal.of_kind("gate")]
-    assert "gate ACTIVE -> REDUCING: entries are paused: a headline (by key)" in changes
+    assert "gate ACTIVE → REDUCING: entries are paused: a headline (by key)" in changes
     assert bots[0].risk.standing.state == "ACTIVE"
     assert bots[0].journal.hash == bots[1].journal.hash != bots[2].journal.hash
 
@@ -140,7 +140,7 @@ def test_a_halt_changes_the_gate_with_the_act_itself(frames: list[Frame]) -> Non
     changes = [(e.seq, e.value.was, e.value.state) for e in bot.journal.of_kind("gate")[1:]]
     assert changes == [(acts[0], "ACTIVE", "HALTED"), (acts[1], "HALTED", "ACTIVE")]
     words = bot.journal.of_kind("gate")[1].words
-    assert words == "gate ACTIVE -> HALTED: halted: a headline (by key)"
+    assert words == "gate ACTIVE → HALTED: halted: a headline (by key)"
 
 
 def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:

@@ -174,7 +174,7 @@ def test_an_order_that_stood_before_the_run_is_reported_and_left_alone() -> None
     gone, _ = run(ALONE, begun(row()), order(status="CANCELED"))
 
     lines = report_lines(report_of(bot, name="run"))
-    words = "BTC-USD BUY 1 at 60000: OPEN: it stood before the run and is left alone"
+    words = "BTC-USD BUY 1 at 60,000: OPEN: it stood before the run and is left alone"
     assert f"standing     {words}" in lines
     assert acts(bot) == []
     assert report_of(gone, name="run")["standing"] == []

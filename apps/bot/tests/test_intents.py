@@ -73,13 +73,13 @@ def test_a_decision_says_how_it_enters_and_leaves(intent: dict[str, Any], words:
     [
         (
             {"type": "STOP_LIMIT", "trigger_price": "2900", "reduce_only": True},
-            "SELL 1 at 2871 reduce-only stop at 2900 until 2026-07-14T09:31:37: OPEN",
+            "SELL 1 at 2,871 reduce-only stop at 2,900 until 2026-07-14T09:31:37: OPEN",
         ),
         (
             {"type": "TAKE_PROFIT", "trigger_price": "3200"},
-            "SELL 1 at 2871 take profit at 3200 until 2026-07-14T09:31:37: OPEN",
+            "SELL 1 at 2,871 take profit at 3,200 until 2026-07-14T09:31:37: OPEN",
         ),
-        ({"post_only": True}, "SELL 1 at 2871 post-only until 2026-07-14T09:31:37: OPEN"),
+        ({"post_only": True}, "SELL 1 at 2,871 post-only until 2026-07-14T09:31:37: OPEN"),
     ],
 )
 def test_an_order_that_stands_says_for_what_and_how_long(fields: Any, words: str) -> None:

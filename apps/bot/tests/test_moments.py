@@ -9,7 +9,7 @@ from bot.run.composition import Bot, Options, trace, untrace
 from bot.run.moments import Moment, MomentError
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame
-from dydx_panels import Snapshot, SpeedPart
+from dydx_panels import PANELS, HealthPart, Snapshot, SpeedPart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -24,13 +24,13 @@ def play(bot: Bot, frames: list[Frame]) -> None:
         bot._take(frame)
 
 
-def seen(bot: Bot) -> Snapshot:
+def seen(bot: Bot, panel: str = "") -> Snapshot:
     """Return what a screen would show, without the figures of the machine."""
     bot.shown._watch = None  # at most a second old: as old as the last look at it
-    made = snapshot_of(bot, mode="REPLAY", name="", speed=20.0)
+    made = snapshot_of(bot, mode="REPLAY", name="", speed=20.0, panel=panel)
     header = replace(made.header, lag_p99_ms=None, frames_per_s=None,
                      memory_mb=None, cpu_percent=None)  # fmt: skip
-    return replace(made, header=header, speed=SpeedPart())
+    return replace(made, header=header, speed=SpeedPart(), health=HealthPart())
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,20 @@ def test_after_any_jumps_all_is_what_it_was_at_that_frame(
         play(bot, frames[start * EVERY : end * EVERY])
 
         assert (bot.journal.hash, seen(bot)) == straight[end]
+
+
+def test_each_panel_shows_what_it_showed(
+    played: tuple[Bot, list[Moment], list[tuple[str, Snapshot]]], frames: list[Frame]
+) -> None:
+    """Also what is copied for a panel alone, at a step of the guard and behind it."""
+    bot, moments, _ = played
+    bot.go_to(moments[17])
+    play(bot, frames[17 * EVERY : 18 * EVERY])
+    straight = {name: seen(bot, name) for name in PANELS}
+
+    bot.go_to(moments[18])
+
+    assert [name for name in PANELS if seen(bot, name) != straight[name]] == []
 
 
 def test_a_moment_is_not_used_up(

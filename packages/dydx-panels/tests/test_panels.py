@@ -166,7 +166,26 @@ def test_what_is_held_makes_its_panel_no_higher_than_it_needs(full: Snapshot, co
     first = next(n for n, row in enumerate(rows) if "Positions" in row)
     last = next(n for n, row in enumerate(rows[first:]) if row.startswith("╰"))
 
-    assert max(count, 1) + 2 == last
+    assert count + 2 == last
+
+
+def test_on_one_line_a_row_is_worth_more_than_its_titles(full: Snapshot) -> None:
+    """A panel of three rows has one between its frame."""
+    text = drawn("positions", full, width=80, height=3)
+
+    assert "ETH-USD" in text
+    assert "TICKER" not in text
+
+
+def test_who_holds_nothing_needs_no_way_out(full: Snapshot) -> None:
+    """Its place, and that of the shocks, is for those beside them; unknown is not nothing."""
+    flat = replace(full, positions=(), safety=replace(full.safety, positions=0))
+    unknown = replace(full, positions=(), safety=replace(full.safety, positions=None))
+    rows = dashboard(flat, View(), 200, 60).text.split("\n")
+
+    assert not any("Way out" in row or "Stress" in row for row in rows)
+    assert {200} == {cell_len(row) for row in rows}
+    assert "Way out" in dashboard(unknown, View(), 200, 60).text
 
 
 def test_a_long_reason_takes_the_rows_that_are_free(full: Snapshot) -> None:
@@ -340,7 +359,7 @@ def test_every_size_shows_what_was_won_and_how_much_is_at_stake(
     text = dashboard(full, View(), width, height).text
 
     for word in ("of 10,000", "deposited", "+412.33", "+4.1 %", "-31.20", "-0.3 %",
-                 "64.10", "leverage 3.20", "margin used 70.0 %"):  # fmt: skip
+                 "64.10", "leverage 3.20", "margin used 70"):  # fmt: skip
         assert word in text
 
 
@@ -950,8 +969,8 @@ def test_a_partial_candle_is_marked_and_never_drawn_as_another(full: Snapshot) -
     text = drawn("candles", full, View(panel="candles"), width=200, height=58)
 
     assert "partial 1" in text
-    assert "? partial" in text
-    assert text.count("?") == 2
+    assert re.search(r"\? +partial", text)
+    assert text.count("?") == 1
 
 
 @pytest.mark.parametrize("price", [0.0, math.nan])

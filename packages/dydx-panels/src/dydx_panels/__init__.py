@@ -40,7 +40,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
   `spot`: what of them can be chosen, and what is on a cell.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
+- Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
+  `run_dashboard`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -71,9 +72,10 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
+    "ABOUT", "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable",
+    "spot",
     # Edges
-    "Dashboard", "export_html", "export_svg", "run_panel",
+    "Dashboard", "Panel", "export_html", "export_svg", "run_dashboard", "run_panel",
 ]
 # fmt: on
 
@@ -981,7 +983,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
     the place of the keys until it is answered, `message` is new, and `note` what is wrong for
     longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
-    panels for as long as it is there; a `flash` draws every frame in red.
+    panels for as long as it is there; a `flash` draws every frame in red. `guide` is what is
+    explained on a tour.
     """
 
     panel: str = ""
@@ -999,6 +1002,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     note: str = ""
     confirm: str = ""
+    guide: str = ""
+    guide_title: str = ""
     banner: str = ""
     flash: bool = False
     off: frozenset[str] = frozenset()
@@ -1388,7 +1393,8 @@ def _numbered(
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    if any(wording(column.term) for column in columns):
+    # On the only line there is, a row is worth more than its titles.
+    if height > len(drawn) + 1 and any(wording(column.term) for column in columns):
         titles = [_title_cell(column, table.name, view, room) for column in columns]
         drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
@@ -1530,7 +1536,7 @@ _NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 
 def _worth(column: _Column, row: Any) -> float | str | None:
     """Return what a row is sorted by: a figure, or words; None for what is unknown."""
-    text = column.cell(row)[0].strip()
+    text = column.cell(row)[0].strip(f" ░{_EIGHTHS}█")  # a bar goes before its figure
     value = text if column.value is None else column.value(row)
     if value is text:
         if text in ("", "—", _UNKNOWN):
@@ -1750,7 +1756,7 @@ def _line_chart(
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
     lines = [_cleaned(line) for line in lines]
-    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
+    known = [x for line in lines for x in _ends_of(line)]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
@@ -1761,8 +1767,15 @@ def _line_chart(
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
     canvas = _plotted(at, lines, plane, since, until)
-    _strike(canvas, marks, plane, unit)
+    _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _ends_of(line: _Line) -> list[float]:
+    """Return the least and the greatest value of a series, if it has any."""
+    low = [x for x in line.low if x is not None]
+    high = low if line.high is line.low else [x for x in line.high if x is not None]
+    return [min(low), max(high)] if low and high else []
 
 
 def _cleaned(line: _Line) -> _Line:
@@ -1868,7 +1881,9 @@ def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, .
     return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(
+    canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, write: Callable[[float], str]
+) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
@@ -1881,7 +1896,7 @@ def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -
                     signs[column], styles[column] = "┈", mark.style
         else:
             arrow = "▲" if mark.value > plane.high else "▼"
-            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+            text = f" {arrow} {mark.name} {write(mark.value)} "
         place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
         for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
             signs[column], styles[column] = letter, mark.style
@@ -1919,9 +1934,9 @@ def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
 
 
 def _round_figure(value: float) -> str:
-    """Write a value with as many decimals as its size makes worth reading."""
+    """Write a value with about five digits that count."""
     size = abs(value)
-    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+    return _figure(value, 2 if not size else max(4 - math.floor(math.log10(size)), 0))
 
 
 def _labels(
@@ -3695,9 +3710,11 @@ def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
+    alone = view.panel == "candles"
+    held = next((row for row in snapshot.positions if row.ticker == part.ticker), None)
     rows = _candle_figures(part, width, height)
-    marks = _position_marks(snapshot, part.ticker)
-    room, alone = height - len(rows), view.panel == "candles"
+    rows += [_held_row(part, held, width)] if alone and held is not None else []
+    marks, room = _position_marks(held), height - len(rows)
     if alone and width >= 150:
         chart = _candle_chart(part, marks, width - 92, room)
         fills = _fill_list(part, 90, room // 3)
@@ -3735,9 +3752,23 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
+    """Name what is held of a market, as it is marked."""
+    digits, size_digits = _grid(part.market)
+    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    return _chunks([
+        (0, [side, (f" {size}", "bold")]),
+        (1, _named("entry_price", _figure(held.entry_price, digits))),
+        (2, _named("liquidation_price", "none" if held.distance == math.inf
+                   else _figure(held.liquidation_price, digits))),
+        (3, _named("oracle_price", _figure(held.oracle_price, digits))),
+        (4, [(f"{wording('unrealized_pnl')} ", "dim"), _signed(held.unrealized_pnl)]),
+        (5, _named("seq", f"#{held.seq}")),
+    ], width)  # fmt: skip
+
+
+def _position_marks(held: PositionFigures | None) -> list[_Mark]:
     """Return where what is held of a market was entered, and where it would be liquidated."""
-    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
     if held is None:
         return []
     prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
@@ -3763,13 +3794,13 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
     canvas = _sticks(shown, plane, step)
-    _strike(canvas, marks, plane, "")
+    _strike(canvas, marks, plane, lambda price: _figure(price, digits))
     _mark_fills(canvas, part, shown, plane, step)
     rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
         signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
-        rows.append([(signs, "watch"), (" ? partial", "watch")])
+        rows.append([(signs, "watch"), (f" {'partial':>{room}}"[: room + 1], "watch")])
     since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
@@ -4272,7 +4303,7 @@ _GAP: Final = 3  # cells around the digits
 _ROWS: Final = 9  # of figures: what is above, and every extra
 _ROOM: Final = 40  # cells that the widest of the figures takes
 _BLOCK: Final = 26  # cells of a named result with its share
-_EXTRA: Final = 20  # and of a figure of the margin beside it
+_EXTRA: Final = 17  # and of a figure of the margin beside it, at least
 # Rows by cells of a dot, the largest first.
 _DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
 
@@ -4379,11 +4410,12 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
 
 def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
     """Draw equity and results, and the margin's figures in columns to the right and below."""
-    results, extras = _result_rows(safety), _extras(safety)
+    tight = width < _BLOCK + _EXTRA + 3
+    results, extras = _result_rows(safety), _extras(safety, 0 if tight else 1)
     rows = [_equity_row(safety, width), *results]
     columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
     for n in range(columns if high >= len(rows) else 0):
-        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
             used = sum(cell_len(text) for text, _ in row)  # integers
@@ -4442,7 +4474,7 @@ def _result_rows(safety: SafetyPart) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _extras(safety: SafetyPart) -> list[_Row]:
+def _extras(safety: SafetyPart, digits: int = 1) -> list[_Row]:
     """Return the margin's figures, the weightiest first."""
     margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
@@ -4458,7 +4490,7 @@ def _extras(safety: SafetyPart) -> list[_Row]:
     deepest = _percent(result.deepest_share if result else None)
     return [
         named("leverage", _figure(leverage, 2, unit=_TIMES)),
-        named("usage", _percent(usage), alarm),
+        named("usage", _percent(usage, digits), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
         named("closest", percent_text(safety.closest)),
@@ -4479,6 +4511,10 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     act = max(acts_at or _ACT, _ACT)
     label = " watched: nothing acts" if safety.advice else " no guard"
     label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
+    least = safety.act_below
+    if acts_at is not None and least is not None and acts_at > least and width >= 60:
+        # It goes back step by step before it leaves whole: both levels are in force.
+        label += f", closes at {percent_text(least)}"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4651,7 +4687,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+        _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
@@ -4766,7 +4802,10 @@ def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
         return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
     wide = width * 3 // 5
     left = _worth_and_falls(snapshot.equity, wide, height)
-    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    room, below = width - wide - 2, height // 3 if height >= 24 else 0
+    right = _titled(title, _distance_chart(snapshot, room, height - below - 1))
+    if below:
+        right += _titled("leverage", _leverage_chart(snapshot.equity, room, below - 1))
     return _beside(left, wide + 2, right)
 
 
@@ -4795,7 +4834,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -4806,11 +4845,16 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     act, rows = part.act_below, watch.triggers if watch is not None else ()
     level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
     top = 400 * max(level or _ACT, _ACT)
-    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    away = [x if x is None else top if 100 * x >= top else 100 * x for x in part.distance]
     # A line, no area: what would be red at its foot is no danger while the line is far above it.
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    line = _Line(part.leverage, "accent", fill="floor")
+    return _line_chart(part.at, [line], width, height, unit=_TIMES, least=0.5, span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -5408,7 +5452,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -5424,28 +5468,28 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
-def _at_share(share: float, room: int) -> int:
-    """Return the cell at a share of the way; what is no share is at one of its ends."""
-    within = 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
-    return min(int(within * room), room - 1)
-
-
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(_at_share(part.seen, room) + 1, room)
+    seen = min(int(_part_of(part.seen) * room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = min(int(_part_of(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[_at_share(part.now, room)] = ("█", "accent")
+    here = min(int(_part_of(part.now) * room), room - 1)
+    cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
+
+
+def _part_of(share: float) -> float:
+    """Return a share that is one: what is no number is 0."""
+    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _spent(seconds: float) -> str:
@@ -5521,6 +5565,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    why_not = _shortened(head.link_why, max(width - 78, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
@@ -5529,7 +5574,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
-        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([] if live else [(1, [(link, "watch")]), (2, [(why_not, "watch")])]),
         *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
@@ -5656,6 +5701,12 @@ def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int
     ]  # fmt: skip
 
 
+def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    *text, keys = view.guide.split("\n")
+    lines = [line for part in text for line in wrap(part, max(width, 2), break_on_hyphens=False)]
+    return [*([(line, "bold")] for line in lines[: max(height - 1, 1)]), [(keys, "dim")]]
+
+
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
     lines = [part for line in view.why for part in _folded(line, width)]
@@ -5681,9 +5732,9 @@ class _Band(NamedTuple):
     by: tuple[str, ...] = ()
 
 
-_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
-_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5697,7 +5748,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     )),
     (170, 50, (
         _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
-        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=8),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
         _Band(6, 8, 0, (
@@ -5726,6 +5777,12 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _Band(4, 6, 1, (("decisions", 1.0),)),
         _Band(4, 7, 2, (("tape", 1.0),)),
     )),
+    (60, 29, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(5, 7, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(4, 6, 2, (("tape", 1.0),)),
+    )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(1, 1, 0, (("equity", 1.0),)),
@@ -5740,7 +5797,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly.
 
-    `needs` is how many rows a panel that sizes its band takes with its frame.
+    `needs` is how many rows a panel takes with its frame, where that matters: one that takes none
+    leaves its place to those beside it.
     """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
@@ -5754,6 +5812,10 @@ def _bands(
 
 
 def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    stays = [(name, share) for name, share in band.names if needs(name)] or [*band.names]
+    if len(stays) < len(band.names):
+        whole = math.fsum(share for _, share in stays)
+        band = band._replace(names=tuple((name, share / whole) for name, share in stays))
     if not band.by:
         return band
     return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
@@ -5776,6 +5838,7 @@ def _heights(bands: Sequence[_Band], height: int) -> list[int]:
 # again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
 
 _VIEW: Final = View()
+_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
 _FULL: Final = Theme()
 
 
@@ -5786,7 +5849,12 @@ class _Panel(NamedTuple):
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
-    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
+    rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
+
+
+def _while_held(snapshot: Snapshot) -> int:
+    """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
+    return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
 
 
 _PANELS: Final[dict[str, _Panel]] = {
@@ -5808,8 +5876,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
-    "flight": _Panel("flight", _FLIGHT),
-    "stress": _Panel("stress", _STRESS),
+    "flight": _Panel("flight", _FLIGHT, rows=_while_held),
+    "stress": _Panel("stress", _STRESS, rows=_while_held),
     "venue": _Panel("venue", _VENUE),
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
@@ -5822,6 +5890,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "banner": _Panel("", _banner_rows),
@@ -5831,6 +5900,37 @@ _PANELS: Final[dict[str, _Panel]] = {
 }  # fmt: skip
 # The names that `panel` takes, and `View.panel`.
 PANELS: Final = tuple(_PANELS)
+# What each panel that has a key is for.
+ABOUT: Final[dict[str, str]] = {
+    "safety": "how far the account is from liquidation, and what the guard does next",
+    "positions": "what is held, what it gained, and the price that would liquidate it",
+    "markets": "each market's price, spread and volume, and its scores",
+    "signals": "each score with its inputs, formula and triggers",
+    "decisions": "what the strategy wants, and why",
+    "orders": "what risk allowed and refused, orders, and their fills",
+    "quality": "how far each market's data can be believed, the worst first",
+    "speed": "what a frame costs in each layer, at percentiles",
+    "book": "the order book of a market, and its newest trades",
+    "wire": "the frames as they came, and how many of each kind",
+    "tape": "everything that happened, in order; each row explains itself by w",
+    "flight": "the guard's way out: which order at which distance, and its cost",
+    "stress": "what every shock would leave of the distance",
+    "venue": "how far paper fills can be believed, and how the account did",
+    "candles": "a market's candles, with entries, exits and liquidation",
+    "flow": "what takers bought and sold, by window and by price",
+    "funding": "what holding costs by the hour, and when it is due",
+    "detectors": "market makers, arbitrage, and which price leads (--detectors)",
+    "strategies": "target against held, cuts and results of each strategy",
+    "prices": "high, low, change, volatility, volume and depth by span",
+    "equity": "what the account was worth over the run, and its drawdown",
+    "way": "one frame before and after each layer, with its microseconds",
+    "walk": "one decision from its scores to its fills, every figure of it",
+    "performance": "what trading came to, trade by trade and fill by fill",
+    "accounts": "those that are watched, a row each",
+    "link": "the connection: its states and why, pings, REST, rates",
+    "margin": "each position's margin, with its inputs and formula",
+    "health": "uptime, logs, database and machine, and what is wrong",
+}
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -5976,17 +6076,20 @@ def _stacked(
     """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
-        return _PANELS[name].rows(snapshot) + 2  # with its frame
+        rows = _PANELS[name].rows(snapshot)
+        return rows + 2 if rows else 0  # with its frame
 
     alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    below = ("timeline", "footer") if timed else ("footer",)
-    inside = max(height - len(above) - len(below), 0)
+    guided = min(_GUIDE_HEIGHT, max(height - 2, 0)) if view.guide else 0
+    below = [(guided, "guide")] if guided else []
+    below += [(1, "timeline"), (1, "footer")] if timed else [(1, "footer")]
+    inside = max(height - len(above) - sum(high for high, _ in below), 0)  # integers
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
     inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
-    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *inner, *last]
+    first = [(1, [(name, width)]) for name in above]
+    return [*first, *inner, *((high, [(name, width)]) for high, name in below)]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
@@ -6032,7 +6135,7 @@ def _drawn(
 
 
 def _is_framed(shown: _Panel, width: int, height: int) -> bool:
-    return bool(shown.title) and height >= 4 and width >= 16
+    return bool(shown.title) and height >= 3 and width >= 16
 
 
 def _framed(
@@ -6127,10 +6230,48 @@ class Dashboard:
             )
 
 
+class Panel:
+    """One panel on a console; use it with `try: draw(...) finally: shutdown()`.
+
+    On a terminal each `draw` brings it up to date, as a dashboard of this panel alone; elsewhere,
+    and not `live`, it is printed once, by `shutdown`, as it was drawn last. `PanelError` for a name
+    that is none.
+    """
+
+    def __init__(
+        self, name: str, console: Console, view: View = _VIEW, *, live: bool = True
+    ) -> None:
+        _panel(name)
+        self._name, self._console, self._live = name, console, live and console.is_terminal
+        self._view = msgspec.structs.replace(view, panel=name)
+        self._dashboard = Dashboard(console)
+        self._last: Snapshot | None = None
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show what stands now."""
+        if self._live:
+            self._dashboard.draw(snapshot, self._view)
+        else:
+            self._last = snapshot
+
+    def shutdown(self) -> None:
+        """Give the terminal back, or print what was drawn last; doing it again does nothing."""
+        self._dashboard.shutdown()
+        if self._last is not None:
+            run_panel(self._name, self._last, self._console, self._view)
+            self._last = None
+
+
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
     """Print one panel once, as large as the console; 24 rows in a pipe."""
     high = console.height - 1 if console.is_terminal else 24
     console.print(panel(name, snapshot, console.width, high, view, Theme.of(console)), end="")
+
+
+def run_dashboard(snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
+    """Print the whole dashboard once, as large as the console; 40 rows in a pipe."""
+    high = console.height - 1 if console.is_terminal else 40
+    console.print(dashboard(snapshot, view, console.width, high, Theme.of(console)), end="")
 
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:

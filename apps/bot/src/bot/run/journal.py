@@ -280,7 +280,7 @@ def order_words(state: OrderState) -> str:
     flags = " reduce-only" if row is not None and row.reduce_only else ""
     if row is not None and row.trigger_price:
         kind = "take profit" if (row.type or "").startswith("TAKE_PROFIT") else "stop"
-        flags += f" {kind} at {row.trigger_price}"
+        flags += f" {kind} at {_amount(row.trigger_price)}"
     if row is not None and row.post_only:
         flags += " post-only"
     if row is not None and row.good_til_block_time:

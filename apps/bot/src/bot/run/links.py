@@ -56,7 +56,8 @@ class Links:
         """Return the state as a person reads it: for how long it is lost, and what is done."""
         if self.lost_at is None:
             return WORDS.get(self.state, "connecting")
-        tried = f", attempt {self.attempts}" if self.attempts else ""
+        tries = self.attempts and self.state != "polling"
+        tried = f", attempt {self.attempts}" if tries else ""
         return f"{WORDS[self.state]} {max(at - self.lost_at, 0) / 1e9:.0f} s{tried}"
 
     def take(self, frame: Frame) -> None:

@@ -11,7 +11,6 @@ its own file beside this one:
 - keyboard: what is pressed and clicked, and what stops the program.
 - actions: what each key does; choices: what of it is a view.
 - player: the clock of a recording, its speed, pauses and steps.
-- choices: what the person chose to see.
 - question: what needs an answer, and how the run ends.
 - travel: the way back and forth in a recording.
 - line: what the last line says beside its keys; alarms: what nobody may miss.
@@ -89,11 +88,11 @@ class Screen:
         self.choices = Choices(panel, self.snapshot)
         self.questions = Questions(bot, self._inbox, leave, trades=mode != "WATCH")
         self.line = Line(bot)
-        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
         self.actions = Actions(
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
             size=lambda: self._console.size, recording=recording, travel=travel,
         )  # fmt: skip
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
@@ -180,8 +179,10 @@ class Screen:
 
     def attend(self) -> float:
         """Draw and answer keys while no frame comes; return in how many seconds to do so again."""
-        now = self._look()
+        quits, now = self.questions.quits, self._look()
         self._answer_all()
+        if self.questions.quits and not quits:
+            self._inbox.put("tick", link="clock")  # `pace` ends the source, and needs a frame
         return min(max(self._due_draw_ns - now, 0), _ATTEND_NS) / 1e9
 
     def _look(self) -> int:

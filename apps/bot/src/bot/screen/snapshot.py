@@ -45,6 +45,7 @@ LEVELS: Final = 12
 POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
 WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
+POLLED_NS: Final = 5_000_000_000
 LOST_NS: Final = 2_000_000_000  # a connection that is lost for less is back before it matters
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
@@ -298,15 +299,21 @@ def doubt_of(bot: Bot) -> tuple[str, float | None]:
     """
     at, links, views = bot.data.at, bot.shown.links, bot.data.views
     held = [views[ticker] for ticker in bot.risk.account.positions if ticker in views]
-    silent = [(*silence(view, at), view.ticker) for view in held if view.quality.stale]
-    if silent:
-        since_ns, words, ticker = max(silent)
-        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
-        return f"{ticker}{more} is stale, {words}", since_ns / 1e9
-    if held and links is not None and links.lost_at is not None and links.state != "polling":
-        lost_ns = at - links.lost_at
-        if lost_ns >= LOST_NS:
-            return f"link {WORDS[links.state]}, {reason_words(links.reason)}", lost_ns / 1e9
+    silent_ns, words, worst = max(((*silence(view, at), view) for view in held),
+                                  key=lambda one: one[0], default=(0, "", None))  # fmt: skip
+    if worst is None:
+        return "", None
+    if links is not None and links.lost_at is not None:
+        # What stands in for a connection answers every second, or it does not stand in for it.
+        polled = links.state == "polling"
+        lost_ns = silent_ns if polled else at - links.lost_at
+        if lost_ns >= (POLLED_NS if polled else LOST_NS):
+            why = f"link {WORDS[links.state]}, {reason_words(links.reason)}"
+            return why, max(lost_ns, silent_ns) / 1e9
+    if worst.quality.stale:
+        more = sum(view.quality.stale for view in held) - 1  # integers
+        who = f"{worst.ticker} and {more} more are" if more else f"{worst.ticker} is"
+        return f"{who} stale, {words}", silent_ns / 1e9
     return "", None
 
 

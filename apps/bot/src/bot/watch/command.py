@@ -225,7 +225,9 @@ def conduct(
     from bot.watch.screen import WatchScreen
 
     chosen = next(iter(group.bots))
-    screen = WatchScreen(group, chosen, lambda: pasts.found, name=name, inbox=inbox)
+    screen = WatchScreen(
+        group, chosen, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
+    )
     with screen, contextlib.suppress(KeyboardInterrupt):
         group.run(source(screen.pace))
         screen.stay()
