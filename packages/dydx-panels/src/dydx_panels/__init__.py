@@ -3389,7 +3389,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
 _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
-    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "spread_bps": (2, " bp"), "volume_60s": (0, ""), "net_collateral": (2, " USDC"),
     "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
