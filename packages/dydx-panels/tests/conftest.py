@@ -658,7 +658,7 @@ def _link() -> LinkPart:
                TurnRow(NOW - 30 * SECOND, "c1", "stale", "live", "a message arrived", 26.0, 48_000),
                TurnRow(NOW - 900 * SECOND, "", "subscribing", "live", "all links are", 896.0, 17)),
         rest=(RestRow(endpoint="/v4/orderbooks/perpetualMarket/*", answered=40, requested=44,
-                      per_minute=2.0, took_ms=took, errors=(("ServerError", 3), ("Unreachable", 1)),
+                      per_minute=2.0, took_ms=took, retried=2, errors=(("ServerError", 3), ("Unreachable", 1)),
                       circuit="open", retry_in_s=3.5, good_age_s=61.0),
               RestRow(endpoint="/v4/perpetualMarkets", answered=5)),
         limits=(LimitRow(group="default", limit=100, left=0, queued=4, wait_s=4.2, waits=9,
@@ -672,7 +672,9 @@ def _link() -> LinkPart:
 def _way() -> WayPart:
     def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
         shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
-        return LayerRow(stage=stage, frames=48_211, took_us=shares, share=share, errors=errors)
+        return LayerRow(
+            stage=stage, frames=48_211, per_s=173.4, took_us=shares, share=share, errors=errors
+        )
 
     text = '{"type":"channel_batch_data","connection_id":"8f2","contents":[{"bids":[["3012.3","2"'
     return WayPart(

@@ -289,7 +289,10 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's book, best level first, with its newest trades."""
+    """One market's book, best level first, with its newest trades.
+
+    `depths` are what stands within some distances of the mid price, where the panel is alone.
+    """
 
     ticker: str = ""
     market: PerpetualMarket | None = None
@@ -301,6 +304,7 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     crossed: int = 0
     seq: int = 0
     trades: tuple[Trade, ...] = ()
+    depths: tuple[Depth, ...] = ()
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -513,6 +517,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -584,8 +589,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -604,6 +610,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -642,11 +649,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -1395,7 +1404,8 @@ def _numbered(
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    if any(wording(column.term) for column in columns):
+    # On the only line there is, a row is worth more than its titles.
+    if height > len(drawn) + 1 and any(wording(column.term) for column in columns):
         titles = [_title_cell(column, table.name, view, room) for column in columns]
         drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
@@ -1762,7 +1772,7 @@ def _line_chart(
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
     lines = [_cleaned(line) for line in lines]
-    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
+    known = [x for line in lines for x in _ends_of(line)]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
@@ -1773,8 +1783,15 @@ def _line_chart(
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
     canvas = _plotted(at, lines, plane, since, until)
-    _strike(canvas, marks, plane, unit)
+    _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _ends_of(line: _Line) -> list[float]:
+    """Return the least and the greatest value of a series, if it has any."""
+    low = [x for x in line.low if x is not None]
+    high = low if line.high is line.low else [x for x in line.high if x is not None]
+    return [min(low), max(high)] if low and high else []
 
 
 def _cleaned(line: _Line) -> _Line:
@@ -1880,7 +1897,9 @@ def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, .
     return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(
+    canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, write: Callable[[float], str]
+) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
@@ -1893,7 +1912,7 @@ def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -
                     signs[column], styles[column] = "┈", mark.style
         else:
             arrow = "▲" if mark.value > plane.high else "▼"
-            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+            text = f" {arrow} {mark.name} {write(mark.value)} "
         place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
         for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
             signs[column], styles[column] = letter, mark.style
@@ -1931,9 +1950,9 @@ def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
 
 
 def _round_figure(value: float) -> str:
-    """Write a value with as many decimals as its size makes worth reading."""
+    """Write a value with about five digits that count."""
     size = abs(value)
-    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+    return _figure(value, 2 if not size else max(4 - math.floor(math.log10(size)), 0))
 
 
 def _labels(
@@ -2138,13 +2157,14 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -3220,6 +3240,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3363,6 +3384,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3522,7 +3544,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (
@@ -3536,12 +3559,29 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
+    ladder = width // 2 if book.depths and width >= 110 else ladder  # alone there is room
     rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
@@ -3551,6 +3591,8 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
         side, style = _state(trade.side)
         trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
                        (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    if book.depths:
+        trades = [*_rows_under(_DEPTH_COLUMNS, book.depths, width - ladder - 3), [], *trades]
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -3707,9 +3749,11 @@ def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
+    alone = view.panel == "candles"
+    held = next((row for row in snapshot.positions if row.ticker == part.ticker), None)
     rows = _candle_figures(part, width, height)
-    marks = _position_marks(snapshot, part.ticker)
-    room, alone = height - len(rows), view.panel == "candles"
+    rows += [_held_row(part, held, width)] if alone and held is not None else []
+    marks, room = _position_marks(held), height - len(rows)
     if alone and width >= 150:
         chart = _candle_chart(part, marks, width - 92, room)
         fills = _fill_list(part, 90, room // 3)
@@ -3747,9 +3791,23 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
+    """Name what is held of a market, as it is marked."""
+    digits, size_digits = _grid(part.market)
+    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    return _chunks([
+        (0, [side, (f" {size}", "bold")]),
+        (1, _named("entry_price", _figure(held.entry_price, digits))),
+        (2, _named("liquidation_price", "none" if held.distance == math.inf
+                   else _figure(held.liquidation_price, digits))),
+        (3, _named("oracle_price", _figure(held.oracle_price, digits))),
+        (4, [(f"{wording('unrealized_pnl')} ", "dim"), _signed(held.unrealized_pnl)]),
+        (5, _named("seq", f"#{held.seq}")),
+    ], width)  # fmt: skip
+
+
+def _position_marks(held: PositionFigures | None) -> list[_Mark]:
     """Return where what is held of a market was entered, and where it would be liquidated."""
-    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
     if held is None:
         return []
     prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
@@ -3775,13 +3833,13 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
     canvas = _sticks(shown, plane, step)
-    _strike(canvas, marks, plane, "")
+    _strike(canvas, marks, plane, lambda price: _figure(price, digits))
     _mark_fills(canvas, part, shown, plane, step)
     rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
         signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
-        rows.append([(signs, "watch"), (" ? partial", "watch")])
+        rows.append([(signs, "watch"), (f" {'partial':>{room}}"[: room + 1], "watch")])
     since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
@@ -4075,24 +4133,8 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _lean(depth: Depth | None, width: int) -> _Cell:
-    """Draw which side of a book is heavier: bids from the left."""
-    lean = None if depth is None else depth.imbalance
-    if lean is None or not math.isfinite(lean):
-        return _UNKNOWN, "dim"
-    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
-
-
-_DEPTH_COLUMNS: Final = (
-    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
-    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
-    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
-    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
-)
 
 
 def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -4684,7 +4726,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+        _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
@@ -4799,7 +4841,10 @@ def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
         return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
     wide = width * 3 // 5
     left = _worth_and_falls(snapshot.equity, wide, height)
-    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    room, below = width - wide - 2, height // 3 if height >= 24 else 0
+    right = _titled(title, _distance_chart(snapshot, room, height - below - 1))
+    if below:
+        right += _titled("leverage", _leverage_chart(snapshot.equity, room, below - 1))
     return _beside(left, wide + 2, right)
 
 
@@ -4828,7 +4873,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -4839,11 +4884,16 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     act, rows = part.act_below, watch.triggers if watch is not None else ()
     level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
     top = 400 * max(level or _ACT, _ACT)
-    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    away = [x if x is None else top if 100 * x >= top else 100 * x for x in part.distance]
     # A line, no area: what would be red at its foot is no danger while the line is far above it.
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    line = _Line(part.leverage, "accent", fill="floor")
+    return _line_chart(part.at, [line], width, height, unit=_TIMES, least=0.5, span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -4884,11 +4934,11 @@ def _changes(part: EquityPart) -> Iterator[int]:
 def _account_name(row: AccountRow) -> _Cell:
     owner, slash, number = row.id.partition("/")
     name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+    return f"{'●' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)
@@ -4927,7 +4977,8 @@ _ACCOUNT_COLUMNS: Final = (
 def _account_lines(row: AccountRow, high: int) -> list[_Row]:
     """Draw what an account did before, below all of them, if there is room."""
     lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+    # Where there is little room, all accounts matter more than the past of one.
+    return [[("", "")], [(row.id, "bold")], *lines][:high] if lines and high > 5 else []
 
 
 _ACCOUNTS: Final = _Table(
@@ -5441,7 +5492,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -5457,23 +5508,33 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(part.seen * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    here = min(int(part.now * room), room - 1)
+    here = _at_share(part.now, room)
     cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
+
+
+def _part_of(share: float) -> float:
+    """Return a share that is one: what is no number is 0."""
+    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _spent(seconds: float) -> str:
@@ -5716,9 +5777,9 @@ class _Band(NamedTuple):
     by: tuple[str, ...] = ()
 
 
-_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
-_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5732,7 +5793,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     )),
     (170, 50, (
         _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
-        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=8),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
         _Band(6, 8, 0, (
@@ -5761,6 +5822,12 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _Band(4, 6, 1, (("decisions", 1.0),)),
         _Band(4, 7, 2, (("tape", 1.0),)),
     )),
+    (60, 29, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(5, 7, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(4, 6, 2, (("tape", 1.0),)),
+    )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(1, 1, 0, (("equity", 1.0),)),
@@ -5775,7 +5842,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly.
 
-    `needs` is how many rows a panel that sizes its band takes with its frame.
+    `needs` is how many rows a panel takes with its frame, where that matters: one that takes none
+    leaves its place to those beside it.
     """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
@@ -5789,6 +5857,10 @@ def _bands(
 
 
 def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    stays = [(name, share) for name, share in band.names if needs(name)] or [*band.names]
+    if len(stays) < len(band.names):
+        whole = math.fsum(share for _, share in stays)
+        band = band._replace(names=tuple((name, share / whole) for name, share in stays))
     if not band.by:
         return band
     return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
@@ -5822,7 +5894,12 @@ class _Panel(NamedTuple):
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
-    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
+    rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
+
+
+def _while_held(snapshot: Snapshot) -> int:
+    """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
+    return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
 
 
 _PANELS: Final[dict[str, _Panel]] = {
@@ -5844,8 +5921,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
-    "flight": _Panel("flight", _FLIGHT),
-    "stress": _Panel("stress", _STRESS),
+    "flight": _Panel("flight", _FLIGHT, rows=_while_held),
+    "stress": _Panel("stress", _STRESS, rows=_while_held),
     "venue": _Panel("venue", _VENUE),
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
@@ -6044,7 +6121,8 @@ def _stacked(
     """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
-        return _PANELS[name].rows(snapshot) + 2  # with its frame
+        rows = _PANELS[name].rows(snapshot)
+        return rows + 2 if rows else 0  # with its frame
 
     alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
@@ -6102,7 +6180,7 @@ def _drawn(
 
 
 def _is_framed(shown: _Panel, width: int, height: int) -> bool:
-    return bool(shown.title) and height >= 4 and width >= 16
+    return bool(shown.title) and height >= 3 and width >= 16
 
 
 def _framed(
