@@ -769,8 +769,9 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
 
-    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
-    venue made last of what was decided on that market, each beginning with its kind.
+    `cuts` are why it was allowed less, `decision` is its newest there, `composite` what its scores
+    came to by their weights, `verdict` what risk and the venue made last of what was decided on
+    that market, each beginning with its kind.
     """
 
     strategy: str
@@ -780,6 +781,7 @@ class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     held: float | None = None
     cuts: tuple[str, ...] = ()
     decision: Decision | None = None
+    composite: Composite | None = None
     verdict: TapeRow | None = None
     id: str = ""
 
@@ -1249,7 +1251,7 @@ def _added(values: Iterable[float]) -> float:
 
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
+    return None if cost is None else 0.0 - cost  # nothing is no negative nothing
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -2539,13 +2541,14 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
-    """List the scores, those with a weight first, and what each adds to the whole."""
+def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole or scales."""
+    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
     scores, weights = decision.scores, by.weights
     whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
@@ -2559,6 +2562,8 @@ def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
         if weight and whole:
             lean = (score.value - 50.0) * weight / whole
             cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        elif score.signal in factors:
+            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
         rows.append(cells)
     return rows
 
