@@ -82,8 +82,10 @@ def trouble_of(group: Group, whose: Subaccount) -> str:
         is_why = lost is not None and lost.reason and account.trouble.endswith(f" at {lost.seq}")
         return f"{account.trouble} ({lost.reason})" if lost and is_why else account.trouble
     if unknown:
-        many = len(bot.data.views)
+        many = sum(view.market is not None for view in bot.data.views.values())  # integers
         what = f"cannot be valued: {', '.join(unknown)}"
+        if not many:
+            return f"{what}, no prices yet"
         return f"{what}, no price among the {many} markets that the indexer reports"
     if not (account.collateral or account.positions):
         return group.notes.get(whose, "")
