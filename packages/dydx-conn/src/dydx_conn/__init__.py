@@ -5858,6 +5858,7 @@ class EndpointMetrics(msgspec.Struct, frozen=True):
     circuit: str
     retry_in_s: float  # until an open circuit lets one request through
     good_age_s: float | None  # since the last good answer
+    retried: int = 0  # requests that were sent again after a failure
 
 
 class GroupMetrics(msgspec.Struct, frozen=True):
@@ -5936,7 +5937,7 @@ class _Tally:
         self.circuit = Circuit()
         self.barred: Forbidden | None = None
         self.barred_ns = 0  # until when
-        self.requested = self.answered = self.stale = 0
+        self.requested = self.answered = self.stale = self.retried = 0
         self.good_ns: int | None = None
         self.errors: Counter[str] = Counter()
         self.samples: dict[str, deque[ErrorSample]] = {}
@@ -5970,6 +5971,7 @@ class _Tally:
             circuit=self.circuit.state,
             retry_in_s=self.circuit.retry_in_ns(now_ns) / 1e9,
             good_age_s=None if self.good_ns is None else (now_ns - self.good_ns) / 1e9,
+            retried=self.retried,
         )
 
 
@@ -6134,6 +6136,7 @@ class _Desk:
                     if error.verdict != "bad" or not await self._moved(using):
                         return self._recall(target, tally, error, decode)
                     tries = 0
+            tally.retried += 1
             # Full jitter: many who failed together must not come back together.
             await self._times.sleep(
                 min(_RETRY_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()

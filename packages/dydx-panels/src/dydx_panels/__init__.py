@@ -289,7 +289,10 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's book, best level first, with its newest trades."""
+    """One market's book, best level first, with its newest trades.
+
+    `depths` are what stands within some distances of the mid price, where the panel is alone.
+    """
 
     ticker: str = ""
     market: PerpetualMarket | None = None
@@ -301,6 +304,7 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     crossed: int = 0
     seq: int = 0
     trades: tuple[Trade, ...] = ()
+    depths: tuple[Depth, ...] = ()
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -513,6 +517,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -584,8 +589,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -604,6 +610,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -642,11 +649,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -793,6 +802,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     seq: int
     ticker: str = ""
+    market: PerpetualMarket | None = None
     side: str = ""
     size: float | None = None
     filled: float = 0.0
@@ -1027,6 +1037,7 @@ _WORDS: Final = {
     "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
+    "history": "last hour",
     "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
@@ -1182,7 +1193,8 @@ def _shortened(text: str, width: int) -> str:
 
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
-    return len(text) if _OURS.fullmatch(text) else cell_len(text)
+    # What does not print becomes a mark of one cell.
+    return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
@@ -1224,6 +1236,14 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
+
+
+def _added(values: Iterable[float]) -> float:
+    """Add up; what is no number, or too large for one, makes the sum none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def _less(cost: float | None) -> float | None:
@@ -1270,6 +1290,19 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _between(values: Sequence[float], write: Callable[[float], str]) -> tuple[str, str]:
+    """Return the least and the greatest value of a history."""
+    known = [value for value in values if math.isfinite(value)]
+    return (f"{write(min(known))} to {write(max(known))}" if known else "", "dim")
 
 
 def _history_row(
@@ -1384,7 +1417,8 @@ def _numbered(
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    if any(wording(column.term) for column in columns):
+    # On the only line there is, a row is worth more than its titles.
+    if height > len(drawn) + 1 and any(wording(column.term) for column in columns):
         titles = [_title_cell(column, table.name, view, room) for column in columns]
         drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
@@ -1435,7 +1469,7 @@ def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
     size: tuple[int, int, int], more: int, alone: bool,
 ) -> Callable[[int], list[_Row]]:  # fmt: skip
-    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if chosen, or while there is room for all."""
     room, width, body = size
     most = more + (body >= 8 and table.history)
     indent = " " * _indent(columns, table.gap)
@@ -1452,10 +1486,15 @@ def _lines_below(
             below = [[(indent + part, style)] for part in rest] + below
         return below
 
-    room_for_all = body if alone else 0
-    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
-    return lambda number: lines(number, whole or (alone and number == chosen))
+    whole = {chosen} if alone else set()
+    if alone and len(rows) <= body:
+        spare = body - sum(1 + len(lines(n, n in whole)) for n in range(len(rows)))  # integers
+        for number in range(len(rows)):
+            more_lines = len(lines(number, True)) - len(lines(number, number in whole))
+            if more_lines <= spare:
+                whole.add(number)
+                spare -= more_lines
+    return lambda number: lines(number, number in whole)
 
 
 def _indent(columns: Sequence[_Column], gap: int) -> int:
@@ -1649,10 +1688,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -1746,7 +1783,7 @@ def _line_chart(
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
     lines = [_cleaned(line) for line in lines]
-    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
+    known = [x for line in lines for x in _ends_of(line)]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
@@ -1757,8 +1794,15 @@ def _line_chart(
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
     canvas = _plotted(at, lines, plane, since, until)
-    _strike(canvas, marks, plane, unit)
+    _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _ends_of(line: _Line) -> list[float]:
+    """Return the least and the greatest value of a series, if it has any."""
+    low = [x for x in line.low if x is not None]
+    high = low if line.high is line.low else [x for x in line.high if x is not None]
+    return [min(low), max(high)] if low and high else []
 
 
 def _cleaned(line: _Line) -> _Line:
@@ -1864,7 +1908,9 @@ def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, .
     return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(
+    canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, write: Callable[[float], str]
+) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
@@ -1877,7 +1923,7 @@ def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -
                     signs[column], styles[column] = "┈", mark.style
         else:
             arrow = "▲" if mark.value > plane.high else "▼"
-            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+            text = f" {arrow} {mark.name} {write(mark.value)} "
         place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
         for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
             signs[column], styles[column] = letter, mark.style
@@ -1915,9 +1961,9 @@ def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
 
 
 def _round_figure(value: float) -> str:
-    """Write a value with as many decimals as its size makes worth reading."""
+    """Write a value with about five digits that count."""
     size = abs(value)
-    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+    return _figure(value, 2 if not size else max(4 - math.floor(math.log10(size)), 0))
 
 
 def _labels(
@@ -2021,7 +2067,10 @@ _MARKET_COLUMNS: Final = (
     _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
             value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("history", 16, lambda row: (_spark(_every(row.history, 16), 16), "accent"), 3, True,
+            _climb),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda price: _figure(price, _grid(row.market)[0])), 10, True),
     _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
             value=attrgetter("spread_bps")),
     _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
@@ -2046,7 +2095,8 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
     cells[_SCALE // 2] = "┼"
     for trigger in triggers:
         cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
-    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    if not math.isnan(value):
+        cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
     return "".join(cells)
 
 
@@ -2121,13 +2171,14 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -2233,10 +2284,10 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 
 
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    size = _added(fill.size for fill in fills)
+    paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
     slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
+    lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
         (f"{_figure(size, digits[1])} at {average}", "bold"),
@@ -2250,6 +2301,8 @@ def _lasted(ns: float) -> str:
     for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
         if abs(seconds) >= size:
             return _figure(seconds / size, digits, unit=f" {unit}")
+    if 0 < abs(seconds) < 0.001:
+        return _figure(seconds * 1e6, 0, unit=" µs")
     return _figure(seconds * 1e3, 0, unit=" ms")
 
 
@@ -2267,14 +2320,15 @@ def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
 
 def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
     """Return open orders first, then what ended or was refused, each the newest first."""
-    markets = {row.ticker: row.market for row in snapshot.markets}
     answered = {row.verdict for row in snapshot.orders}
     rows = [*snapshot.orders]
     for verdict in snapshot.verdicts:
         if isinstance(verdict, Denied):
             rows.append(_refused_row(verdict))
         elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
-            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+            # Markets change with every price: they are read where it cannot be helped.
+            found = (row.market for row in snapshot.markets if row.ticker == verdict.order.ticker)
+            rows.append(_unanswered_row(verdict, next(found, None)))
     return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
 
 
@@ -2289,7 +2343,8 @@ def _unanswered_row(
     if market is not None:
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
-        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, market=market,
+        side=order.side,
         size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
         verdict=verdict.id,
     )  # fmt: skip
@@ -2312,20 +2367,15 @@ _ORDER_STYLES: Final = {
 
 
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-
-    def grid(row: OrderRow) -> tuple[int, int]:
-        return digits.get(row.ticker, _grid(None))
-
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
             value = getattr(row, term)
-            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+            return ("" if value is None else _figure(value, _grid(row.market)[0] + finer)), ""
 
         return _Column(term, 10, cell, rank)
 
     def size(row: OrderRow) -> _Cell:
-        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+        return ("" if row.status == "denied" else _figure(row.size, _grid(row.market)[1])), ""
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
@@ -2363,9 +2413,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     """Draw the fills of one order, and the verdict that let it go or refused it."""
     if height < 3:
         return []
-    digits = next(
-        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
-    )
+    digits = _grid(row.market)
     title = [
         (f"{row.id} ", "bold"),
         (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
@@ -2482,7 +2530,7 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole."""
     scores, weights = decision.scores, by.weights
-    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
     rows: list[_Row] = []
     for score in ordered:
@@ -2528,8 +2576,11 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
 
 def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
     """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    ranked = [*enumerate(look.markets if look is not None else (), 1)]
+    if len(ranked) > _FEW:  # what does not fit goes from the end: not the market it is about
+        ranked.sort(key=lambda row: row[1].ticker != ticker)
     rows: list[_Row] = []
-    for place, row in enumerate(look.markets if look is not None else (), 1):
+    for place, row in ranked:
         own = row.ticker == ticker
         gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
         stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
@@ -2538,6 +2589,9 @@ def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
             (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
         ])  # fmt: skip
     return _step("ranking", *rows) if rows else []
+
+
+_FEW: Final = 4  # markets of a ranking
 
 
 _STRATEGIES: Final = _Table(
@@ -2585,7 +2639,7 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
-        (_fill_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1), (_time_rows(walk, width), 0),
     ]  # fmt: skip
 
 
@@ -2593,7 +2647,7 @@ def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
     """List the scores with their weights, what each adds or scales, and the frames behind it."""
     parts = () if walk.composite is None else walk.composite.parts
     scores = {score.signal: score for score in walk.decision.scores}
-    whole = math.fsum(part.weight for part in parts)
+    whole = _added(part.weight for part in parts)
     rows: list[_Row] = []
     for part in parts:
         scored = scores.pop(part.signal, None)
@@ -2636,7 +2690,7 @@ def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
     if made.missing:
         row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
         return _step("score", *_wrapped(row, width - 10, 1))
-    added = math.fsum(part.part for part in made.parts)
+    added = _added(part.part for part in made.parts)
     factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
     ends = " in 0 to 100" if score in (0.0, 100.0) else ""
     return _step(
@@ -2648,7 +2702,7 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     """Draw the score among the thresholds."""
     if walk.look is None:
         words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
-        return _step("limits", [(words or "in its reasons", "")])
+        return _step("limits", *([(x, "")] for x in _folded(words or "in its reasons", width - 10)))
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
@@ -2667,10 +2721,10 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
         return _step("size", [_target(walk.decision)])
     settings, least = look.settings, look.settings.smallest_share
     beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
-    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
     ]  # fmt: skip
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
@@ -2810,6 +2864,22 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw when each step was, by event time and frame, from the newest score to the last fill."""
+    decision, verdict = walk.decision, walk.verdict
+    newest = max((score.seq for score in decision.scores), default=None)
+    steps = [(f"decided {_clock(decision.at)}.{decision.at // 10**6 % 1000:03}", 0, decision.seq)]
+    if verdict is not None:
+        steps.append(("judged", verdict.at - decision.at, verdict.seq))
+    steps += [(f"order {order.id}", order.at - decision.at, order.seq) for order in walk.orders]
+    fills = [fill for order in walk.orders for fill in order.fills]
+    ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
+    steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
+    words = [f"scored #{newest}"] if newest is not None else []
+    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -3181,6 +3251,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3324,6 +3395,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3483,7 +3555,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (
@@ -3497,12 +3570,29 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
+    ladder = width // 2 if book.depths and width >= 110 else ladder  # alone there is room
     rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
@@ -3512,6 +3602,8 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
         side, style = _state(trade.side)
         trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
                        (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    if book.depths:
+        trades = [*_rows_under(_DEPTH_COLUMNS, book.depths, width - ladder - 3), [], *trades]
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -3668,9 +3760,11 @@ def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
+    alone = view.panel == "candles"
+    held = next((row for row in snapshot.positions if row.ticker == part.ticker), None)
     rows = _candle_figures(part, width, height)
-    marks = _position_marks(snapshot, part.ticker)
-    room, alone = height - len(rows), view.panel == "candles"
+    rows += [_held_row(part, held, width)] if alone and held is not None else []
+    marks, room = _position_marks(held), height - len(rows)
     if alone and width >= 150:
         chart = _candle_chart(part, marks, width - 92, room)
         fills = _fill_list(part, 90, room // 3)
@@ -3708,9 +3802,23 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
+    """Name what is held of a market, as it is marked."""
+    digits, size_digits = _grid(part.market)
+    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    return _chunks([
+        (0, [side, (f" {size}", "bold")]),
+        (1, _named("entry_price", _figure(held.entry_price, digits))),
+        (2, _named("liquidation_price", "none" if held.distance == math.inf
+                   else _figure(held.liquidation_price, digits))),
+        (3, _named("oracle_price", _figure(held.oracle_price, digits))),
+        (4, [(f"{wording('unrealized_pnl')} ", "dim"), _signed(held.unrealized_pnl)]),
+        (5, _named("seq", f"#{held.seq}")),
+    ], width)  # fmt: skip
+
+
+def _position_marks(held: PositionFigures | None) -> list[_Mark]:
     """Return where what is held of a market was entered, and where it would be liquidated."""
-    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
     if held is None:
         return []
     prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
@@ -3736,13 +3844,13 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
     canvas = _sticks(shown, plane, step)
-    _strike(canvas, marks, plane, "")
+    _strike(canvas, marks, plane, lambda price: _figure(price, digits))
     _mark_fills(canvas, part, shown, plane, step)
     rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
         signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
-        rows.append([(signs, "watch"), (" ? partial", "watch")])
+        rows.append([(signs, "watch"), (f" {'partial':>{room}}"[: room + 1], "watch")])
     since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
@@ -4036,24 +4144,8 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _lean(depth: Depth | None, width: int) -> _Cell:
-    """Draw which side of a book is heavier: bids from the left."""
-    lean = None if depth is None else depth.imbalance
-    if lean is None or not math.isfinite(lean):
-        return _UNKNOWN, "dim"
-    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
-
-
-_DEPTH_COLUMNS: Final = (
-    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
-    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
-    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
-    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
-)
 
 
 def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -4165,8 +4257,10 @@ _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda sn
     _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
     _Column("known", 12, _share_known, 3, True, attrgetter("share")),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+    _Column("240 hours", 24, lambda row: (_spark(_every(row.history, 24), 24), "accent"), 5, True,
             lambda row: row.history[-1] - row.history[0] if row.history else None),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda rate: _percent(rate, 4, sign=True)), 8, True),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -4645,7 +4739,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+        _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
@@ -4706,13 +4800,6 @@ def _ends(part: EquityPart) -> tuple[str, str, str]:
     return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
 
 
-def _every(values: Sequence[float], wide: int) -> Sequence[float]:
-    """Return so many values at most, evenly taken, the last one always."""
-    if len(values) <= wide or wide < 1:
-        return values
-    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
-
-
 def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
@@ -4760,7 +4847,10 @@ def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
         return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
     wide = width * 3 // 5
     left = _worth_and_falls(snapshot.equity, wide, height)
-    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    room, below = width - wide - 2, height // 3 if height >= 24 else 0
+    right = _titled(title, _distance_chart(snapshot, room, height - below - 1))
+    if below:
+        right += _titled("leverage", _leverage_chart(snapshot.equity, room, below - 1))
     return _beside(left, wide + 2, right)
 
 
@@ -4789,7 +4879,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -4800,11 +4890,16 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     act, rows = part.act_below, watch.triggers if watch is not None else ()
     level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
     top = 400 * max(level or _ACT, _ACT)
-    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    away = [x if x is None else top if 100 * x >= top else 100 * x for x in part.distance]
     # A line, no area: what would be red at its foot is no danger while the line is far above it.
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    line = _Line(part.leverage, "accent", fill="floor")
+    return _line_chart(part.at, [line], width, height, unit=_TIMES, least=0.5, span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -5403,7 +5498,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -5419,23 +5514,33 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(part.seen * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    here = min(int(part.now * room), room - 1)
+    here = _at_share(part.now, room)
     cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
+
+
+def _part_of(share: float) -> float:
+    """Return a share that is one: what is no number is 0."""
+    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _spent(seconds: float) -> str:
@@ -5511,7 +5616,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    why_not = _shortened(head.link_why, max(width - 78, 0))
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
@@ -5678,9 +5783,9 @@ class _Band(NamedTuple):
     by: tuple[str, ...] = ()
 
 
-_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
-_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5694,7 +5799,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     )),
     (170, 50, (
         _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
-        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=8),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
         _Band(6, 8, 0, (
@@ -5723,6 +5828,12 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _Band(4, 6, 1, (("decisions", 1.0),)),
         _Band(4, 7, 2, (("tape", 1.0),)),
     )),
+    (60, 29, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(5, 7, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(4, 6, 2, (("tape", 1.0),)),
+    )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(1, 1, 0, (("equity", 1.0),)),
@@ -5737,7 +5848,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly.
 
-    `needs` is how many rows a panel that sizes its band takes with its frame.
+    `needs` is how many rows a panel takes with its frame, where that matters: one that takes none
+    leaves its place to those beside it.
     """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
@@ -5751,6 +5863,10 @@ def _bands(
 
 
 def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    stays = [(name, share) for name, share in band.names if needs(name)] or [*band.names]
+    if len(stays) < len(band.names):
+        whole = math.fsum(share for _, share in stays)
+        band = band._replace(names=tuple((name, share / whole) for name, share in stays))
     if not band.by:
         return band
     return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
@@ -5784,7 +5900,12 @@ class _Panel(NamedTuple):
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
-    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
+    rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
+
+
+def _while_held(snapshot: Snapshot) -> int:
+    """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
+    return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
 
 
 _PANELS: Final[dict[str, _Panel]] = {
@@ -5806,8 +5927,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
-    "flight": _Panel("flight", _FLIGHT),
-    "stress": _Panel("stress", _STRESS),
+    "flight": _Panel("flight", _FLIGHT, rows=_while_held),
+    "stress": _Panel("stress", _STRESS, rows=_while_held),
     "venue": _Panel("venue", _VENUE),
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
@@ -6006,7 +6127,8 @@ def _stacked(
     """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
-        return _PANELS[name].rows(snapshot) + 2  # with its frame
+        rows = _PANELS[name].rows(snapshot)
+        return rows + 2 if rows else 0  # with its frame
 
     alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
@@ -6064,7 +6186,7 @@ def _drawn(
 
 
 def _is_framed(shown: _Panel, width: int, height: int) -> bool:
-    return bool(shown.title) and height >= 4 and width >= 16
+    return bool(shown.title) and height >= 3 and width >= 16
 
 
 def _framed(
