@@ -5,7 +5,7 @@
     uv run --all-packages --group dev tools/check.py crash          a long one, named
     uv run --all-packages --group dev tools/check.py --list         their names
 
-    lock · environment · ruff · format · types · imports · structure · versions
+    lock · environment · ruff · format · types · imports · structure · picture · versions
         ──►  venue · wire · tools  ──►  eight gates          three of them side by side
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
@@ -88,6 +88,7 @@ def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Comman
         "format": [[*python, "ruff", "format", "--check", "."]],
         "imports": [[str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]],
         "structure": [[sys.executable, "tools/structure.py"]],
+        "picture": [[sys.executable, "tools/picture.py"]],
         "types": type_checks([*python, "mypy"], list(distributions.values())),
         "versions": [[sys.executable, "tools/versions.py"]],
         **{name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()},

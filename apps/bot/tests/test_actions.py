@@ -129,6 +129,35 @@ def test_after_the_end_nothing_is_left_to_halt(screen: Screen) -> None:
     assert press(screen.actions, "P") == "the run is over: nothing is left to pause"
 
 
+def test_what_is_no_letter_is_no_key(actions: Actions) -> None:
+    """A control character that nothing is bound to is passed over."""
+    assert press(actions, "\x01") == ""
+
+
+def test_in_a_recording_of_which_the_way_is_known_keys_go_there(ran: Bot) -> None:
+    """A step back pauses; a minute on goes on."""
+
+    class Way:
+        def __init__(self) -> None:
+            self.went: list[object] = []
+
+        def back_to_decision(self) -> None:
+            self.went.append("back")
+
+        def on(self, seconds: float) -> None:
+            self.went.append(seconds)
+
+    actions = shown(ran).actions
+    actions.travel = way = Way()  # type: ignore[assignment]
+    actions.go(lambda travel: travel.back_to_decision(), pauses=True)
+    assert actions.player.paused
+    press(actions, " ", "]", "[")
+
+    assert way.went == ["back", 60.0, -60.0]
+    assert not actions.player.paused
+    assert "," not in actions.off
+
+
 # === Entries ===
 
 

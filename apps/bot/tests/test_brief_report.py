@@ -8,7 +8,7 @@ import pytest
 from bot.__main__ import main
 from bot.config.settings import load
 from bot.report.brief import brief_lines, wrong_lines
-from bot.report.report import report_of
+from bot.report.report import made_words, report_of
 from bot.run.composition import Bot, Options
 
 TITLES = ["equity", "profit", "drawdown", "positions", "costs", "run hash"]
@@ -131,3 +131,16 @@ def test_the_long_report_is_printed_on_request(
     assert drawdown["share"] > 0
     for word in ("frames", "decisions", "verdicts", "fills", "funding", "closest", "throughput"):
         assert f"\n{word}" in printed
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("dYdX mainnet", "dYdX mainnet"),
+        ("dYdX testnet, by way of http://x", "dYdX testnet, by way of http://x"),
+        ("local stand-in venue", "local stand-in venue; not market data of dYdX"),
+    ],
+)
+def test_made_up_prices_are_named_as_such(source: str, words: str) -> None:
+    """Those of the venue itself need no caution."""
+    assert made_words(source) == words

@@ -17,11 +17,16 @@ import pytest
 from bot.__main__ import COMMANDS, main, parser
 from bot.run.acts import Standstill, default_database
 from bot.run.claim import claimed
+from bot.run.composition import Bot, Options
 from bot.run.paper import PAPER, paper_account
+from bot.screen.picture import print_panel
+from bot.screen.screen import Screen
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
-from dydx_panels import Snapshot, View
+from dydx_panels import KEYS, Snapshot, View
+from dydx_panels import panel as panel_of
 from msgspec.structs import replace as with_fields
 from reactivex import Observable, from_iterable
+from rich.console import Console
 
 
 def test_a_run_in_a_pipe_is_a_plain_report(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +167,7 @@ def test_why_prints_the_chain_down_to_the_wire(
     assert main(["why", "f1", str(short)]) == 0
 
     printed = capsys.readouterr().out
-    for kind in ("fill", "order", "approved", "decision", "wire: frames #"):
+    for kind in ("fill", "order", "allowed", "decision", "wire: frames #"):
         assert kind in printed
 
 
@@ -173,11 +178,58 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
     assert "BTC-USD" in capsys.readouterr().out
 
 
+def test_without_a_name_the_panels_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, with the key that shows it."""
+    assert main(["panel"]) == 0
+
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [tuple(row.split()[:2]) for row in rows] == [*KEYS.items()]
+    assert max(map(len, rows)) <= 96
+
+
+@pytest.fixture(scope="module")
+def played() -> Bot:
+    """Return a run of the bundled recording up to its first crash, and a bit more."""
+    bot = Bot(Options.of("reckless", detectors=True))
+    bot.follow()
+    for frame in islice(Recording(find_recording("quickstart")), 9_000):
+        bot._take(frame)
+    return bot
+
+
+@pytest.mark.parametrize("name", KEYS.values())
+def test_every_panel_is_drawn_of_a_run(
+    played: Bot, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a pipe and on a dashboard, with what it shows of this run."""
+    console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+    screen = Screen(played, mode="REPLAY", name="quickstart", console=console, panel=name)
+    try:
+        screen.draw()
+    finally:
+        screen._dashboard.shutdown()
+    print_panel(played, "quickstart", name)
+
+    title = panel_of(name, Snapshot(), 80, 24).text.split("\n")[0].split()[2]
+    assert title in console.file.getvalue()  # type: ignore[attr-defined]
+    assert title in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_the_network_of_a_panel_may_be_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """As of every other command; with a recording beside it nobody knows what is meant."""
+    assert main(["panel", "markets", "--network", "local"]) == 0
+    assert "BTC-USD" in capsys.readouterr().out
+
+    assert main(["panel", "markets", "quickstart", "--network", "local"]) == 2
+    assert "expected a recording or a --network" in capsys.readouterr().err
+
+
 @pytest.mark.replays
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("flight", "Way out"), ("stress", "concentration"), ("venue", "fills no real trade confirms"),
+        ("flight", "Way out"), ("stress", "concentration"), ("venue", "no real trade confirms"),
         ("candles", "forming"), ("flow", "the hour by price"), ("funding", "next payment in"),
         ("quality", "TROUBLES"), ("detectors", "a quote lives"),
     ],

@@ -123,7 +123,7 @@ def test_what_is_no_request_is_refused(line: bytes) -> None:
             reply = caller.recv(4096)
         assert request(path, "status") == {"status": STATUS}
 
-    assert b"expected status, halt, resume, flatten or reload, got" in reply
+    assert b"expected status, halt, pause, resume, flatten or reload, got" in reply
 
 
 def test_a_caller_that_hangs_up_is_forgotten() -> None:
@@ -315,6 +315,8 @@ def test_a_bot_that_runs_is_halted_resumed_and_looked_at(
     replayed: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each command prints what came of it; the run's report lists both acts."""
+    assert main(["halt", "--pause", "--why", "lunch"]) == 0
+    paused = capsys.readouterr().out
     assert main(["halt", "--why", "a headline"]) == 0
     halted = capsys.readouterr().out
     assert main(["status", "--json"]) == 1
@@ -326,14 +328,16 @@ def test_a_bot_that_runs_is_halted_resumed_and_looked_at(
     replayed.send_signal(signal.SIGINT)
     report = json.loads(replayed.communicate(timeout=60)[0])
 
+    assert "entries are paused: lunch (by command)" in paused
     assert "gate         HALTED\n             halted: a headline (by command)" in halted
     assert status["gate"]["state"] == "HALTED"
     assert "HALTED" not in resumed
     assert [row["words"] for row in report["samples"]["acts"]] == [
+        "pause by command: lunch",
         "halt by command: a headline",
         "resume by command: no reason was given",
     ]
-    assert report["acts"] == 2
+    assert report["acts"] == 3
     assert running() == {}
 
 

@@ -2,13 +2,26 @@
 
 import os
 import pty
+import queue
 import select
+import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 
 import pytest
-from bot.screen.keyboard import CONTINUED, SUSPEND, Click, parsed
+from bot.live.troubles import handled
+from bot.screen.keyboard import (
+    CONTINUED,
+    SUSPEND,
+    Click,
+    Key,
+    Keyboard,
+    parsed,
+    stopping,
+    suspend,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -43,6 +56,85 @@ def test_a_sequence_may_come_in_two_parts(cut: int) -> None:
 def test_a_name_of_a_stop_is_no_letter() -> None:
     """Nobody can type it."""
     assert all(len(name) > 1 for name in (SUSPEND, CONTINUED))
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Put a terminal in the place of the standard input; yields the end of who types."""
+    person, program = pty.openpty()
+    with open(program) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield person
+    os.close(person)
+
+
+def test_an_esc_alone_is_a_key_after_a_moment(terminal: int) -> None:
+    """As soon as nothing follows it; what follows is a key of its own."""
+    keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
+    keyboard = Keyboard(keys)
+    keyboard.start()
+
+    os.write(terminal, b"\x1b")
+    first = keys.get(timeout=30.0)
+    os.write(terminal, b"j\x1b[A")
+    later = [keys.get(timeout=30.0) for _ in range(2)]
+    keyboard.stop()
+
+    assert (first, later) == ("\x1b", ["j", "up"])
+
+
+def test_a_terminal_can_be_given_back_and_taken_again(terminal: int) -> None:
+    """It gets the modes that it had at first, whatever a shell did meanwhile."""
+    keyboard = Keyboard(queue.SimpleQueue())
+    before = termios.tcgetattr(terminal)
+
+    for _ in range(2):
+        keyboard.start()
+        assert termios.tcgetattr(terminal)[3] != before[3]
+        keyboard.stop()
+        assert termios.tcgetattr(terminal)[3] == before[3]
+
+
+def test_a_stop_and_its_end_are_keys_while_a_screen_is_there() -> None:
+    """They wait in the queue; then the signals are what they were."""
+    keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
+    before = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+
+    with stopping(keys) as is_key:
+        os.kill(os.getpid(), signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGCONT)
+
+    assert is_key
+    assert [keys.get(timeout=30.0), keys.get(timeout=30.0)] == [SUSPEND, CONTINUED]
+    assert (signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)) == before
+
+
+def test_a_stop_that_somebody_else_takes_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live run refuses it by itself; a system without it has none."""
+    keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
+    with handled({signal.SIGTSTP: signal.SIG_IGN}), stopping(keys) as is_key:
+        assert not is_key
+    monkeypatch.delattr(signal, "SIGTSTP")
+    with stopping(keys) as is_key:
+        assert not is_key
+
+    assert keys.empty()
+
+
+def test_a_program_stops_as_a_shell_expects_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the signal itself, with its own effect, which is ours again afterwards."""
+    sent: list[object] = []
+
+    def kill(process: int, number: int) -> None:
+        sent.append((process, number, signal.getsignal(signal.SIGTSTP)))
+
+    monkeypatch.setattr(os, "kill", kill)
+    with stopping(queue.SimpleQueue()):
+        ours = signal.getsignal(signal.SIGTSTP)
+        suspend()
+        assert signal.getsignal(signal.SIGTSTP) is ours
+
+    assert sent == [(os.getpid(), signal.SIGTSTP, signal.SIG_DFL)]
 
 
 def seen_until(terminal: int, wanted: bytes) -> bytes:

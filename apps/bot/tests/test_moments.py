@@ -9,7 +9,7 @@ from bot.run.composition import Bot, Options, trace, untrace
 from bot.run.moments import Moment, MomentError
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import Frame
-from dydx_panels import Snapshot, SpeedPart
+from dydx_panels import PANELS, HealthPart, Snapshot, SpeedPart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -24,13 +24,13 @@ def play(bot: Bot, frames: list[Frame]) -> None:
         bot._take(frame)
 
 
-def seen(bot: Bot) -> Snapshot:
+def seen(bot: Bot, panel: str = "") -> Snapshot:
     """Return what a screen would show, without the figures of the machine."""
     bot.shown._watch = None  # at most a second old: as old as the last look at it
-    made = snapshot_of(bot, mode="REPLAY", name="", speed=20.0)
+    made = snapshot_of(bot, mode="REPLAY", name="", speed=20.0, panel=panel)
     header = replace(made.header, lag_p99_ms=None, frames_per_s=None,
                      memory_mb=None, cpu_percent=None)  # fmt: skip
-    return replace(made, header=header, speed=SpeedPart())
+    return replace(made, header=header, speed=SpeedPart(), health=HealthPart())
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,20 @@ def test_after_any_jumps_all_is_what_it_was_at_that_frame(
         play(bot, frames[start * EVERY : end * EVERY])
 
         assert (bot.journal.hash, seen(bot)) == straight[end]
+
+
+def test_each_panel_shows_what_it_showed(
+    played: tuple[Bot, list[Moment], list[tuple[str, Snapshot]]], frames: list[Frame]
+) -> None:
+    """Also what is copied for a panel alone, at a step of the guard and behind it."""
+    bot, moments, _ = played
+    bot.go_to(moments[17])
+    play(bot, frames[17 * EVERY : 18 * EVERY])
+    straight = {name: seen(bot, name) for name in PANELS}
+
+    bot.go_to(moments[18])
+
+    assert [name for name in PANELS if seen(bot, name) != straight[name]] == []
 
 
 def test_a_moment_is_not_used_up(
@@ -113,6 +127,35 @@ def test_who_follows_a_frame_through_the_layers_can_go_back(
     assert trace(bot).newest is None
     assert bot.journal.hash == straight[2][0]
     untrace(bot)
+
+
+MIX = """
+[[strategies]]
+use = "rank"
+weight = 0.6
+[[strategies]]
+use = "reversion"
+weight = 0.4
+"""
+
+
+def test_a_decision_that_was_packed_is_written_as_it_was(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """What several strategies have decided is decided on again later, to the same bytes."""
+    path = tmp_path / "mix.toml"
+    path.write_text(MIX)
+    bot = Bot(Options(strategy=str(path)))
+    play(bot, frames[:1_000])
+    moment = bot.moment()
+    play(bot, frames[1_000:2_000])
+    straight = bot.journal.hash
+
+    bot.go_to(moment)
+    play(bot, frames[1_000:2_000])
+
+    assert bot.journal.counts["target"] > 1
+    assert bot.journal.hash == straight
 
 
 def test_a_strategy_that_cannot_be_packed_is_named(tmp_path: Path) -> None:

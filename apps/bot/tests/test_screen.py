@@ -57,7 +57,7 @@ def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     screen = Screen(bot, mode="REPLAY", name="quickstart", speed=20.0, console=console)
     asleep = screen._next_key
 
-    def pass_time(seconds: float) -> str:
+    def pass_time(seconds: float) -> Key:
         clock.now += int(seconds * 1e9) + 1
         return asleep(0)
 
@@ -741,6 +741,15 @@ def test_while_nothing_comes_of_a_network_keys_are_answered(
     assert screen.view.panel == "markets"
     assert 0 <= wait_s <= 0.05
     assert screen._inbox.attend is None
+
+
+def test_whoever_quits_waits_for_no_frame_of_a_quiet_network(screen: Screen) -> None:
+    """One is put in, for the source to end with."""
+    screen._keys.put("q")
+    screen.attend()
+    screen.attend()
+
+    assert inbox_of(screen) == [("clock", "")]
 
 
 def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:

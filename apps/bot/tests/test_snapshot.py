@@ -169,40 +169,57 @@ def test_the_result_of_an_account_of_unknown_worth_is_unknown() -> None:
     assert shown(real).safety.result is None
 
 
-def last_known(lost: str = "") -> Bot:
+def last_known(lost: str = "", links: bool = True, ticks: int = 40) -> Bot:
     """Return a run that holds something, a while after its last frame."""
     bot = Bot(Options())
-    bot.follow_links()
+    if links:
+        bot.follow_links()
     frames = [*Recording(RECORDINGS / "quickstart.jsonl.zst")][:2500]
     last, second = frames[-1], 10**9
     if lost:
         frames.append(replace(last, kind="close", type="1006", text=lost, channel="", seq=2500))
     frames += [
         Frame(2500 + n, last.at + n * second, last.mono + n * second, "clock", "tick")
-        for n in range(1, 6 if lost else 41)
+        for n in range(1, ticks + 1)
     ]
     bot.run(from_iterable(frames))
     assert bot.risk.account.positions
     return bot
 
 
-def test_what_is_held_on_old_prices_is_in_doubt(paper: Bot) -> None:
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [(True, "link silent, no new block for 11 s"), (False, " stale, no block came")],
+)
+def test_what_is_held_on_old_prices_is_in_doubt(paper: Bot, links: bool, words: str) -> None:
     """The distance is only what was known last: why, and for how long."""
-    stale = shown(last_known()).safety
-    assert shown(paper).safety.doubt == ""
+    stale = shown(last_known(links=links)).safety
 
-    assert "is stale, no block came" in stale.doubt
+    assert shown(paper).safety.doubt == ""
+    assert words in stale.doubt
     assert stale.doubt_s == pytest.approx(40, abs=2)
+
+
+def test_a_poll_that_brings_nothing_stands_in_for_no_connection() -> None:
+    """One that answers does."""
+    seen = []
+    for silent in (False, True):
+        bot = last_known("1006", ticks=8 if silent else 3)
+        assert bot.shown.links is not None
+        bot.shown.links.state = "polling"
+        seen.append(bool(shown(bot).safety.doubt))
+
+    assert seen == [False, True]
 
 
 def test_what_is_held_behind_a_lost_connection_is_in_doubt() -> None:
     """Before its markets are stale; the header has the reason, and how often it was tried."""
-    lost = last_known("gone")
+    lost = last_known("gone", ticks=5)
     snapshot = shown(lost)
 
     assert snapshot.safety.doubt.startswith("link reconnecting, ")
     assert "1006 gone" in snapshot.safety.doubt
-    assert snapshot.safety.doubt_s == pytest.approx(5, abs=0.1)
+    assert snapshot.safety.doubt_s == pytest.approx(5, abs=2)
     assert snapshot.header.connection == "reconnecting 5 s"
     assert "1006 gone" in snapshot.header.link_why
     assert next(row.text for row in snapshot.tape if row.kind == "link").startswith("link lost: ")
@@ -306,3 +323,12 @@ def test_the_market_that_was_typed_is_shown(paper: Bot) -> None:
         assert shown(paper).book.ticker == "SOL-USD"
     finally:
         paper.shown.ticker = ""
+
+
+def test_a_book_alone_is_deeper(paper: Bot) -> None:
+    """More levels, and what stands within some distances; among others nobody pays for it."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel="book").book
+
+    assert len(alone.bids) > len(shown(paper).book.bids)
+    assert [depth.bps for depth in alone.depths] == [5, 10, 25, 50]
+    assert shown(paper).book.depths == ()

@@ -113,7 +113,7 @@ def test_a_mark_off_the_scale_is_an_arrow_with_its_figure() -> None:
     rows = texts(_line_chart([NOW, NOW + SECOND], [_Line([100.0, 101.0], "up")], 60, 10, marks))
 
     assert "▲ target 900.00" in rows[0]
-    assert "▼ liq 10.00" in rows[8]
+    assert "▼ liq 10.000" in rows[8]
 
 
 def test_a_mark_on_the_scale_is_a_line_with_its_figure_on_the_axis() -> None:
@@ -269,8 +269,16 @@ def test_entry_and_liquidation_of_what_is_held_are_marked(full: Snapshot) -> Non
     )  # fmt: skip
     text = panel("candles", replace(full, positions=(held,)), 120, 24).text
 
-    assert re.search(r"entry ┈.*├3,011\.5", text)
-    assert "▼ liq 2,655.00" in text
+    assert re.search(r"entry ┈.*├ *3,011\.5", text)
+    assert "▼ liq 2,655.0" in text
+
+
+def test_what_is_held_is_named_beside_its_candles(full: Snapshot) -> None:
+    """Where the panel is alone, with the frame of its price."""
+    text = panel("candles", full, 160, 40, View(panel="candles")).text
+
+    assert "LONG 2.100  entry 3,020.1" in text
+    assert "#48211" in text
 
 
 def test_prices_of_a_small_market_keep_the_digits_that_move(full: Snapshot) -> None:

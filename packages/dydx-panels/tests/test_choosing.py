@@ -6,6 +6,7 @@ import pytest
 from dydx_panels import (
     KEYS,
     Dashboard,
+    FundingRow,
     MarketRow,
     Snapshot,
     Spot,
@@ -73,6 +74,14 @@ def test_a_history_is_sorted_by_how_far_it_rose() -> None:
     seen = markets(history=((100.0, 101.0), (1.0, 2.0), (), (5.0, 4.0)))
 
     assert order(seen, "history") == "BADC"
+
+
+def test_a_figure_behind_a_bar_is_a_figure(full: Snapshot) -> None:
+    """The funding panel draws how much of an hour is known."""
+    rows = tuple(FundingRow(ticker=t, share=x) for t, x in zip("ABC", (0.2, 1.0, 0.3), strict=True))
+    view = View(panel="funding", sort="funding.known")
+
+    assert selectable(replace(full, funding=rows), view) == ("B", "C", "A")
 
 
 def test_a_column_that_is_not_there_sorts_nothing(full: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 from dydx_panels import Snapshot, Theme, TimelinePart, View, dashboard, panel
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 AT = 1_796_000_000 * 10**9
@@ -67,3 +68,11 @@ def test_a_dashboard_has_it_above_its_keys_where_there_is_room() -> None:
     assert "8:00 of 16:00" in dashboard(snapshot, View(), 120, 40).text.split("\n")[-2]
     assert "8:00 of 16:00" not in dashboard(snapshot, View(), 80, 24).text
     assert len(dashboard(snapshot, View(), 120, 40).rows) == 40
+
+
+def test_where_it_is_hides_no_mark() -> None:
+    """A mark in the same cell is drawn on the colour of the place."""
+    part = replace(PART, now=0.6)
+
+    assert "▲" in row(part)
+    assert "█" not in row(part)

@@ -22,6 +22,7 @@ from bot.options import (
     JSON,
     KEYS,
     NETWORK,
+    NO_MOUSE,
     OF_RUNS,
     PAGES,
     PAPER,
@@ -220,14 +221,15 @@ COMMANDS: Final[dict[str, Command]] = {
         "show one panel of a recording or a network",
         "bot.live.show:panel",
         (
-            option("panel", help="safety, flight, candles, detectors …; a wrong name lists all"),
+            option(
+                "panel", nargs="?", default="", help="safety, flight, candles …; none lists all"
+            ),
             option(
                 "recording",
                 nargs="?",
-                default="quickstart",
                 metavar="recording|network",
                 help="quickstart (default) or another recording; testnet, mainnet, local or a "
-                "TOML file: live, on paper",
+                "TOML file, here or as --network: live, on paper",
             ),
             option(
                 "--market", default="", metavar="TICKER", help="the market to show, where one is"
@@ -256,10 +258,28 @@ COMMANDS: Final[dict[str, Command]] = {
         "One panel of the dashboard by itself: on a terminal it is drawn again while the "
         "recording plays or the network sends, in a pipe it is printed as it stands at the end.",
         (
+            ("bot panel", "which there are, a line each"),
             ("bot panel safety", "how far from liquidation"),
             ("bot panel candles --market ETH-USD --at 300", "after five minutes"),
             ("bot panel flow testnet", "live, on paper"),
             ("bot panel all --svg dashboard.svg", "a picture of all of them"),
+        ),
+    ),
+    "tour": Command(
+        WATCH,
+        "be shown around the dashboard, in 90 seconds",
+        "bot.live.tour:tour",
+        (
+            RECORDING,
+            option("--plain", action="store_true", help="as text, even on a terminal"),
+            *CHOICES,
+        ),
+        "A recording is played and stops where something happens for the first time: a decision, a "
+        "fill, a crash, a step of the guard. Each stop shows a panel and what is to be seen, and "
+        "goes on by itself or with any key; q leaves. In a pipe it is printed as text.",
+        (
+            ("bot tour", "the bundled recording, with the reckless profile"),
+            ("bot tour --profile steady | less", "as text"),
         ),
     ),
     "account": Command(
@@ -296,6 +316,7 @@ COMMANDS: Final[dict[str, Command]] = {
             SPEED,
             CONFIG,
             PROFILE,
+            NO_MOUSE,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,
@@ -449,11 +470,20 @@ on the testnet, with paper money of its faucet, and the key in a file:
         BESIDE,
         "stop the entries of a running bot; guard and exits go on",
         "bot.live.handle:halt",
-        (RUNNING, WHY),
+        (
+            RUNNING,
+            WHY,
+            option(
+                "--pause",
+                action="store_true",
+                help="pause entries alone, as the key P: it ends with the run, or by bot resume",
+            ),
+        ),
         "The halt outlives the run: the next run of the same account starts halted, until bot "
         "resume.",
         (
             ("bot halt", "the one bot that runs here"),
+            ("bot halt --pause", "until bot resume, but not beyond this run"),
             ('bot halt 4711 --why "a headline"', "one of several, and the reason"),
         ),
     ),

@@ -214,13 +214,14 @@ DATABASE: Final = option(
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
+NO_MOUSE: Final = option(
+    "--no-mouse",
+    action="store_true",
+    help="leave the mouse to the terminal: it selects text, as everywhere else",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
-    option(
-        "--no-mouse",
-        action="store_true",
-        help="leave the mouse to the terminal: it selects text, as everywhere else",
-    ),
+    NO_MOUSE,
     option(
         "--no-bell",
         action="store_true",

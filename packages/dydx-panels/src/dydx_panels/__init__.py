@@ -40,7 +40,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Layout: which panels stand where on a screen of a size.
 - Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
   `spot`: what of them can be chosen, and what is on a cell.
-- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`, `export_html`.
+- Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
+  `run_dashboard`, `export_svg`, `export_html`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -71,9 +72,10 @@ __all__ = [
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable", "spot",
+    "ABOUT", "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable",
+    "spot",
     # Edges
-    "Dashboard", "export_html", "export_svg", "run_panel",
+    "Dashboard", "Panel", "export_html", "export_svg", "run_dashboard", "run_panel",
 ]
 # fmt: on
 
@@ -275,7 +277,7 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     """The values of one score so far, `count` of them: the newest as `points`, oldest first.
 
     `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
-    tenth of 0 to 100.
+    tenth of 0 to 100. `weight` is its share in the strategy's composite, None without one.
     """
 
     ticker: str
@@ -284,10 +286,14 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
     bins: tuple[int, ...] = ()
+    weight: float | None = None
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's book, best level first, with its newest trades."""
+    """One market's book, best level first, with its newest trades.
+
+    `depths` are what stands within some distances of the mid price, where the panel is alone.
+    """
 
     ticker: str = ""
     market: PerpetualMarket | None = None
@@ -299,6 +305,7 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     crossed: int = 0
     seq: int = 0
     trades: tuple[Trade, ...] = ()
+    depths: tuple[Depth, ...] = ()
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -511,6 +518,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -582,8 +590,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -602,6 +611,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -640,11 +650,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -757,8 +769,9 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
 
-    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
-    venue made last of what was decided on that market, each beginning with its kind.
+    `cuts` are why it was allowed less, `decision` is its newest there, `composite` what its scores
+    came to by their weights, `verdict` what risk and the venue made last of what was decided on
+    that market, each beginning with its kind.
     """
 
     strategy: str
@@ -768,6 +781,7 @@ class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     held: float | None = None
     cuts: tuple[str, ...] = ()
     decision: Decision | None = None
+    composite: Composite | None = None
     verdict: TapeRow | None = None
     id: str = ""
 
@@ -791,6 +805,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     seq: int
     ticker: str = ""
+    market: PerpetualMarket | None = None
     side: str = ""
     size: float | None = None
     filled: float = 0.0
@@ -972,7 +987,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that stands in
     the place of the keys until it is answered, `message` is new, and `note` what is wrong for
     longer. `off` are keys that do nothing now. A `banner` is what nobody may miss, a row over the
-    panels for as long as it is there; a `flash` draws every frame in red.
+    panels for as long as it is there; a `flash` draws every frame in red. `guide` is what is
+    explained on a tour.
     """
 
     panel: str = ""
@@ -990,6 +1006,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     note: str = ""
     confirm: str = ""
+    guide: str = ""
+    guide_title: str = ""
     banner: str = ""
     flash: bool = False
     off: frozenset[str] = frozenset()
@@ -1022,6 +1040,7 @@ _WORDS: Final = {
     "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
+    "history": "last hour",
     "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
@@ -1177,7 +1196,8 @@ def _shortened(text: str, width: int) -> str:
 
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
-    return len(text) if _OURS.fullmatch(text) else cell_len(text)
+    # What does not print becomes a mark of one cell.
+    return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
@@ -1221,9 +1241,17 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _added(values: Iterable[float]) -> float:
+    """Add up; what is no number, or too large for one, makes the sum none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
+    return None if cost is None else 0.0 - cost  # nothing is no negative nothing
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -1265,6 +1293,19 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _between(values: Sequence[float], write: Callable[[float], str]) -> tuple[str, str]:
+    """Return the least and the greatest value of a history."""
+    known = [value for value in values if math.isfinite(value)]
+    return (f"{write(min(known))} to {write(max(known))}" if known else "", "dim")
 
 
 def _history_row(
@@ -1379,7 +1420,8 @@ def _numbered(
         text = columns[-1].cell(rows[chosen])[0]
         lines = ["", *_folded(text, width)][: height // 3] if _cells(text) > room else []
         detail = [[(line, "")] for line in lines]
-    if any(wording(column.term) for column in columns):
+    # On the only line there is, a row is worth more than its titles.
+    if height > len(drawn) + 1 and any(wording(column.term) for column in columns):
         titles = [_title_cell(column, table.name, view, room) for column in columns]
         drawn.append((_TITLES, _laid(titles, columns, room, table.gap)))
     listed = min(len(rows), max(height // table.part - len(drawn), 2))
@@ -1430,7 +1472,7 @@ def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
     size: tuple[int, int, int], more: int, alone: bool,
 ) -> Callable[[int], list[_Row]]:  # fmt: skip
-    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if chosen, or while there is room for all."""
     room, width, body = size
     most = more + (body >= 8 and table.history)
     indent = " " * _indent(columns, table.gap)
@@ -1447,10 +1489,15 @@ def _lines_below(
             below = [[(indent + part, style)] for part in rest] + below
         return below
 
-    room_for_all = body if alone else 0
-    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
-    return lambda number: lines(number, whole or (alone and number == chosen))
+    whole = {chosen} if alone else set()
+    if alone and len(rows) <= body:
+        spare = body - sum(1 + len(lines(n, n in whole)) for n in range(len(rows)))  # integers
+        for number in range(len(rows)):
+            more_lines = len(lines(number, True)) - len(lines(number, number in whole))
+            if more_lines <= spare:
+                whole.add(number)
+                spare -= more_lines
+    return lambda number: lines(number, number in whole)
 
 
 def _indent(columns: Sequence[_Column], gap: int) -> int:
@@ -1521,7 +1568,7 @@ _NUMBER: Final = re.compile(r"[#+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 
 def _worth(column: _Column, row: Any) -> float | str | None:
     """Return what a row is sorted by: a figure, or words; None for what is unknown."""
-    text = column.cell(row)[0].strip()
+    text = column.cell(row)[0].strip(f" ░{_EIGHTHS}█")  # a bar goes before its figure
     value = text if column.value is None else column.value(row)
     if value is text:
         if text in ("", "—", _UNKNOWN):
@@ -1644,10 +1691,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -1741,7 +1786,7 @@ def _line_chart(
     `least` is the least difference that fills the height, `span` fixes either end of the scale.
     """
     lines = [_cleaned(line) for line in lines]
-    known = [x for line in lines for x in (*line.low, *line.high) if x is not None]
+    known = [x for line in lines for x in _ends_of(line)]
     known += [x for x in span if _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
@@ -1752,8 +1797,15 @@ def _line_chart(
     plane = _Plane(low, high, max(width - room - 1, 1), tall)
     since, until = at[0], max(at[-1], at[0])
     canvas = _plotted(at, lines, plane, since, until)
-    _strike(canvas, marks, plane, unit)
+    _strike(canvas, marks, plane, lambda value: f"{_round_figure(value)}{unit}")
     return [*canvas.rows(labels), _moments(since, until, plane.wide)][:height]
+
+
+def _ends_of(line: _Line) -> list[float]:
+    """Return the least and the greatest value of a series, if it has any."""
+    low = [x for x in line.low if x is not None]
+    high = low if line.high is line.low else [x for x in line.high if x is not None]
+    return [min(low), max(high)] if low and high else []
 
 
 def _cleaned(line: _Line) -> _Line:
@@ -1859,7 +1911,9 @@ def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, .
     return max(highs), min(lows), last  # type: ignore[type-var,return-value]
 
 
-def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -> None:
+def _strike(
+    canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, write: Callable[[float], str]
+) -> None:
     """Draw lines across where nothing else is; an arrow at the edge for what is off the scale."""
     for mark in marks:
         if not _sane(mark.value):
@@ -1872,7 +1926,7 @@ def _strike(canvas: _Canvas, marks: Sequence[_Mark], plane: _Plane, unit: str) -
                     signs[column], styles[column] = "┈", mark.style
         else:
             arrow = "▲" if mark.value > plane.high else "▼"
-            text = f" {arrow} {mark.name} {_round_figure(mark.value)}{unit} "
+            text = f" {arrow} {mark.name} {write(mark.value)} "
         place = max("".join(signs).replace("┈", " ").find(" " * len(text)), 0)
         for column, letter in enumerate(text[: max(len(signs) - place, 0)], place):
             signs[column], styles[column] = letter, mark.style
@@ -1910,9 +1964,9 @@ def _ticks(low: float, high: float, most: int) -> tuple[list[float], int]:
 
 
 def _round_figure(value: float) -> str:
-    """Write a value with as many decimals as its size makes worth reading."""
+    """Write a value with about five digits that count."""
     size = abs(value)
-    return _figure(value, 0 if size >= 10_000 else 2 if size >= 10 else 5 if size < 0.1 else 4)
+    return _figure(value, 2 if not size else max(4 - math.floor(math.log10(size)), 0))
 
 
 def _labels(
@@ -2016,7 +2070,10 @@ _MARKET_COLUMNS: Final = (
     _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
             value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("history", 16, lambda row: (_spark(_every(row.history, 16), 16), "accent"), 3, True,
+            _climb),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda price: _figure(price, _grid(row.market)[0])), 10, True),
     _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
             value=attrgetter("spread_bps")),
     _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
@@ -2041,7 +2098,8 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
     cells[_SCALE // 2] = "┼"
     for trigger in triggers:
         cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
-    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    if not math.isnan(value):
+        cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
     return "".join(cells)
 
 
@@ -2110,19 +2168,25 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
     known = next((row for row in snapshot.signals
                   if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
     rows += _so_far(known, width) if known is not None else []
-    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+    weight = known.weight if known is not None else None
+    if weight is not None:
+        rows.append(_weighed(weight, snapshot.triggers.get("composite", ())))
+    else:
+        rows.append(_changes_at(score, snapshot.triggers.get(score.signal, ())))
+    return rows[: max(height, 0)]
 
 
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -2132,9 +2196,20 @@ def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     return rows
 
 
+def _weighed(weight: float, triggers: Sequence[float]) -> _Row:
+    """Say what a score is to the composite, and where that changes what is done."""
+    row: _Row = [("  ", ""), (_percent(weight, 0), "bold"), (" of the composite", "dim")]
+    for word, trigger in zip((": opens at ", ", closes at "), triggers, strict=False):
+        row += [(word, "dim"), (_figure(trigger, 1), "watch")]
+    if triggers:
+        mirror = ", ".join(_figure(100.0 - trigger, 1) for trigger in triggers)
+        row.append((f" (short {mirror})", "dim"))
+    return row
+
+
 def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
     if not triggers:
-        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+        return [("  no trigger point of its own, nor a weight: nothing is decided by it", "dim")]
     parts: _Row = [("  the strategy changes what it does at ", "dim")]
     for place, trigger in enumerate(triggers):
         side = "above" if score.value >= trigger else "below"
@@ -2228,10 +2303,10 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 
 
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    size = _added(fill.size for fill in fills)
+    paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
     slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
+    lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
         (f"{_figure(size, digits[1])} at {average}", "bold"),
@@ -2245,6 +2320,8 @@ def _lasted(ns: float) -> str:
     for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
         if abs(seconds) >= size:
             return _figure(seconds / size, digits, unit=f" {unit}")
+    if 0 < abs(seconds) < 0.001:
+        return _figure(seconds * 1e6, 0, unit=" µs")
     return _figure(seconds * 1e3, 0, unit=" ms")
 
 
@@ -2262,14 +2339,15 @@ def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
 
 def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
     """Return open orders first, then what ended or was refused, each the newest first."""
-    markets = {row.ticker: row.market for row in snapshot.markets}
     answered = {row.verdict for row in snapshot.orders}
     rows = [*snapshot.orders]
     for verdict in snapshot.verdicts:
         if isinstance(verdict, Denied):
             rows.append(_refused_row(verdict))
         elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
-            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+            # Markets change with every price: they are read where it cannot be helped.
+            found = (row.market for row in snapshot.markets if row.ticker == verdict.order.ticker)
+            rows.append(_unanswered_row(verdict, next(found, None)))
     return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
 
 
@@ -2284,7 +2362,8 @@ def _unanswered_row(
     if market is not None:
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
-        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, market=market,
+        side=order.side,
         size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
         verdict=verdict.id,
     )  # fmt: skip
@@ -2307,20 +2386,15 @@ _ORDER_STYLES: Final = {
 
 
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-
-    def grid(row: OrderRow) -> tuple[int, int]:
-        return digits.get(row.ticker, _grid(None))
-
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
             value = getattr(row, term)
-            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+            return ("" if value is None else _figure(value, _grid(row.market)[0] + finer)), ""
 
         return _Column(term, 10, cell, rank)
 
     def size(row: OrderRow) -> _Cell:
-        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+        return ("" if row.status == "denied" else _figure(row.size, _grid(row.market)[1])), ""
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
@@ -2358,9 +2432,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     """Draw the fills of one order, and the verdict that let it go or refused it."""
     if height < 3:
         return []
-    digits = next(
-        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
-    )
+    digits = _grid(row.market)
     title = [
         (f"{row.id} ", "bold"),
         (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
@@ -2469,15 +2541,16 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
-    """List the scores, those with a weight first, and what each adds to the whole."""
+def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole or scales."""
+    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
     scores, weights = decision.scores, by.weights
-    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
     rows: list[_Row] = []
     for score in ordered:
@@ -2489,6 +2562,8 @@ def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
         if weight and whole:
             lean = (score.value - 50.0) * weight / whole
             cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        elif score.signal in factors:
+            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2523,8 +2598,11 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
 
 def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
     """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    ranked = [*enumerate(look.markets if look is not None else (), 1)]
+    if len(ranked) > _FEW:  # what does not fit goes from the end: not the market it is about
+        ranked.sort(key=lambda row: row[1].ticker != ticker)
     rows: list[_Row] = []
-    for place, row in enumerate(look.markets if look is not None else (), 1):
+    for place, row in ranked:
         own = row.ticker == ticker
         gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
         stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
@@ -2533,6 +2611,9 @@ def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
             (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
         ])  # fmt: skip
     return _step("ranking", *rows) if rows else []
+
+
+_FEW: Final = 4  # markets of a ranking
 
 
 _STRATEGIES: Final = _Table(
@@ -2580,7 +2661,7 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
-        (_fill_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1), (_time_rows(walk, width), 0),
     ]  # fmt: skip
 
 
@@ -2588,7 +2669,7 @@ def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
     """List the scores with their weights, what each adds or scales, and the frames behind it."""
     parts = () if walk.composite is None else walk.composite.parts
     scores = {score.signal: score for score in walk.decision.scores}
-    whole = math.fsum(part.weight for part in parts)
+    whole = _added(part.weight for part in parts)
     rows: list[_Row] = []
     for part in parts:
         scored = scores.pop(part.signal, None)
@@ -2631,7 +2712,7 @@ def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
     if made.missing:
         row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
         return _step("score", *_wrapped(row, width - 10, 1))
-    added = math.fsum(part.part for part in made.parts)
+    added = _added(part.part for part in made.parts)
     factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
     ends = " in 0 to 100" if score in (0.0, 100.0) else ""
     return _step(
@@ -2643,7 +2724,7 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     """Draw the score among the thresholds."""
     if walk.look is None:
         words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
-        return _step("limits", [(words or "in its reasons", "")])
+        return _step("limits", *([(x, "")] for x in _folded(words or "in its reasons", width - 10)))
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
@@ -2662,10 +2743,10 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
         return _step("size", [_target(walk.decision)])
     settings, least = look.settings, look.settings.smallest_share
     beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
-    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
     ]  # fmt: skip
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
@@ -2805,6 +2886,22 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw when each step was, by event time and frame, from the newest score to the last fill."""
+    decision, verdict = walk.decision, walk.verdict
+    newest = max((score.seq for score in decision.scores), default=None)
+    steps = [(f"decided {_clock(decision.at)}.{decision.at // 10**6 % 1000:03}", 0, decision.seq)]
+    if verdict is not None:
+        steps.append(("judged", verdict.at - decision.at, verdict.seq))
+    steps += [(f"order {order.id}", order.at - decision.at, order.seq) for order in walk.orders]
+    fills = [fill for order in walk.orders for fill in order.fills]
+    ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
+    steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
+    words = [f"scored #{newest}"] if newest is not None else []
+    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -3176,6 +3273,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3319,6 +3417,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3362,7 +3461,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
 _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
-    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "spread_bps": (2, " bp"), "volume_60s": (0, ""), "net_collateral": (2, " USDC"),
     "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
@@ -3478,7 +3577,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (
@@ -3492,12 +3592,29 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
+    ladder = width // 2 if book.depths and width >= 110 else ladder  # alone there is room
     rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
@@ -3507,6 +3624,8 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
         side, style = _state(trade.side)
         trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
                        (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    if book.depths:
+        trades = [*_rows_under(_DEPTH_COLUMNS, book.depths, width - ladder - 3), [], *trades]
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -3663,9 +3782,11 @@ def _candle_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     part = snapshot.candles
     if not part.rows:
         return [[("no candle yet", "dim")]]
+    alone = view.panel == "candles"
+    held = next((row for row in snapshot.positions if row.ticker == part.ticker), None)
     rows = _candle_figures(part, width, height)
-    marks = _position_marks(snapshot, part.ticker)
-    room, alone = height - len(rows), view.panel == "candles"
+    rows += [_held_row(part, held, width)] if alone and held is not None else []
+    marks, room = _position_marks(held), height - len(rows)
     if alone and width >= 150:
         chart = _candle_chart(part, marks, width - 92, room)
         fills = _fill_list(part, 90, room // 3)
@@ -3703,9 +3824,23 @@ def _total(values: Iterable[float]) -> float:
     return math.fsum(value for value in values if abs(value) < 1e15)
 
 
-def _position_marks(snapshot: Snapshot, ticker: str) -> list[_Mark]:
+def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
+    """Name what is held of a market, as it is marked."""
+    digits, size_digits = _grid(part.market)
+    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    return _chunks([
+        (0, [side, (f" {size}", "bold")]),
+        (1, _named("entry_price", _figure(held.entry_price, digits))),
+        (2, _named("liquidation_price", "none" if held.distance == math.inf
+                   else _figure(held.liquidation_price, digits))),
+        (3, _named("oracle_price", _figure(held.oracle_price, digits))),
+        (4, [(f"{wording('unrealized_pnl')} ", "dim"), _signed(held.unrealized_pnl)]),
+        (5, _named("seq", f"#{held.seq}")),
+    ], width)  # fmt: skip
+
+
+def _position_marks(held: PositionFigures | None) -> list[_Mark]:
     """Return where what is held of a market was entered, and where it would be liquidated."""
-    held = next((row for row in snapshot.positions if row.ticker == ticker), None)
     if held is None:
         return []
     prices = ((held.entry_price, "entry", "accent"), (held.liquidation_price, "liq", "danger"))
@@ -3731,13 +3866,13 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
     canvas = _sticks(shown, plane, step)
-    _strike(canvas, marks, plane, "")
+    _strike(canvas, marks, plane, lambda price: _figure(price, digits))
     _mark_fills(canvas, part, shown, plane, step)
     rows = canvas.rows(labels)
     rows += _volumes(shown, step, below, room, size_digits)
     if partial:
         signs = "".join(f"{'?' if one.row.state == 'partial' else ' ':<{step}}" for one in shown)
-        rows.append([(signs, "watch"), (" ? partial", "watch")])
+        rows.append([(signs, "watch"), (f" {'partial':>{room}}"[: room + 1], "watch")])
     since = shown[0].row.started_at
     return [*rows, _moments(since, since + _span_of(shown), plane.wide)][:height]
 
@@ -4031,24 +4166,8 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _lean(depth: Depth | None, width: int) -> _Cell:
-    """Draw which side of a book is heavier: bids from the left."""
-    lean = None if depth is None else depth.imbalance
-    if lean is None or not math.isfinite(lean):
-        return _UNKNOWN, "dim"
-    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
-
-
-_DEPTH_COLUMNS: Final = (
-    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
-    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
-    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
-    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
-)
 
 
 def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -4160,8 +4279,10 @@ _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda sn
     _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
     _Column("known", 12, _share_known, 3, True, attrgetter("share")),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+    _Column("240 hours", 24, lambda row: (_spark(_every(row.history, 24), 24), "accent"), 5, True,
             lambda row: row.history[-1] - row.history[0] if row.history else None),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda rate: _percent(rate, 4, sign=True)), 8, True),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -4256,7 +4377,7 @@ _GAP: Final = 3  # cells around the digits
 _ROWS: Final = 9  # of figures: what is above, and every extra
 _ROOM: Final = 40  # cells that the widest of the figures takes
 _BLOCK: Final = 26  # cells of a named result with its share
-_EXTRA: Final = 20  # and of a figure of the margin beside it
+_EXTRA: Final = 17  # and of a figure of the margin beside it, at least
 # Rows by cells of a dot, the largest first.
 _DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
 
@@ -4363,11 +4484,12 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
 
 def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
     """Draw equity and results, and the margin's figures in columns to the right and below."""
-    results, extras = _result_rows(safety), _extras(safety)
+    tight = width < _BLOCK + _EXTRA + 3
+    results, extras = _result_rows(safety), _extras(safety, 0 if tight else 1)
     rows = [_equity_row(safety, width), *results]
     columns = (width - _BLOCK - _EXTRA) // _BLOCK + 1 if width >= _BLOCK + _EXTRA else 0
     for n in range(columns if high >= len(rows) else 0):
-        left, column = _BLOCK * (n + 1) + 2, extras[:3]
+        left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
             used = sum(cell_len(text) for text, _ in row)  # integers
@@ -4426,7 +4548,7 @@ def _result_rows(safety: SafetyPart) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _extras(safety: SafetyPart) -> list[_Row]:
+def _extras(safety: SafetyPart, digits: int = 1) -> list[_Row]:
     """Return the margin's figures, the weightiest first."""
     margin, result, grey = safety.margin, safety.result, bool(safety.doubt)
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
@@ -4442,7 +4564,7 @@ def _extras(safety: SafetyPart) -> list[_Row]:
     deepest = _percent(result.deepest_share if result else None)
     return [
         named("leverage", _figure(leverage, 2, unit=_TIMES)),
-        named("usage", _percent(usage), alarm),
+        named("usage", _percent(usage, digits), alarm),
         money("free_collateral"),
         money("maintenance_margin"),
         named("closest", percent_text(safety.closest)),
@@ -4463,6 +4585,10 @@ def _distance_bar(safety: SafetyPart, acts_at: float | None, style: str, width: 
     act = max(acts_at or _ACT, _ACT)
     label = " watched: nothing acts" if safety.advice else " no guard"
     label = f" guard acts at {percent_text(acts_at)}" if acts_at is not None else label
+    least = safety.act_below
+    if acts_at is not None and least is not None and acts_at > least and width >= 60:
+        # It goes back step by step before it leaves whole: both levels are in force.
+        label += f", closes at {percent_text(least)}"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -4635,7 +4761,7 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
     return [
         _TICKER,
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
-        _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
+        _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
         _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
         _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
@@ -4696,13 +4822,6 @@ def _ends(part: EquityPart) -> tuple[str, str, str]:
     return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
 
 
-def _every(values: Sequence[float], wide: int) -> Sequence[float]:
-    """Return so many values at most, evenly taken, the last one always."""
-    if len(values) <= wide or wide < 1:
-        return values
-    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
-
-
 def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
@@ -4750,7 +4869,10 @@ def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
         return [*rows, *_titled(title, _distance_chart(snapshot, width, below - 1))][:height]
     wide = width * 3 // 5
     left = _worth_and_falls(snapshot.equity, wide, height)
-    right = _titled(title, _distance_chart(snapshot, width - wide - 2, height - 1))
+    room, below = width - wide - 2, height // 3 if height >= 24 else 0
+    right = _titled(title, _distance_chart(snapshot, room, height - below - 1))
+    if below:
+        right += _titled("leverage", _leverage_chart(snapshot.equity, room, below - 1))
     return _beside(left, wide + 2, right)
 
 
@@ -4779,7 +4901,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
-    falls = [0.0 - 100 * fall if _sane(fall) else None for fall in part.fall]
+    falls = [0.0 - 100 * fall for fall in part.fall]
     line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
@@ -4790,11 +4912,16 @@ def _distance_chart(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
     act, rows = part.act_below, watch.triggers if watch is not None else ()
     level = next((row.level for row in rows if row.cause == "DISTANCE"), act) if act else None
     top = 400 * max(level or _ACT, _ACT)
-    away = [None if x is None or math.isnan(x) else min(100 * x, top) for x in part.distance]
+    away = [x if x is None else top if 100 * x >= top else 100 * x for x in part.distance]
     # A line, no area: what would be red at its foot is no danger while the line is far above it.
     line = _Line(away, lambda value: _alarm(value / 100, act)[1])
     marks = [] if level is None else [_Mark(100 * level, "guard acts", "key")]
     return _line_chart(part.at, [line], width, height, marks, unit=" %", span=(0.0, None))
+
+
+def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
+    line = _Line(part.leverage, "accent", fill="floor")
+    return _line_chart(part.at, [line], width, height, unit=_TIMES, least=0.5, span=(0.0, None))
 
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -4835,11 +4962,11 @@ def _changes(part: EquityPart) -> Iterator[int]:
 def _account_name(row: AccountRow) -> _Cell:
     owner, slash, number = row.id.partition("/")
     name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+    return f"{'●' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)
@@ -4878,7 +5005,8 @@ _ACCOUNT_COLUMNS: Final = (
 def _account_lines(row: AccountRow, high: int) -> list[_Row]:
     """Draw what an account did before, below all of them, if there is room."""
     lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+    # Where there is little room, all accounts matter more than the past of one.
+    return [[("", "")], [(row.id, "bold")], *lines][:high] if lines and high > 5 else []
 
 
 _ACCOUNTS: Final = _Table(
@@ -5392,7 +5520,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
         return [[("only a recording that is replayed has a timeline", "dim")]]
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(part.now * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
     legend: _Row = [
         cell
         for sign, style, word in _SIGNS.values()
@@ -5408,22 +5536,33 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(part.seen * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(share * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    cells[min(int(part.now * room), room - 1)] = ("█", "accent")
+    here = _at_share(part.now, room)
+    cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
         for style, run in groupby(cells, key=lambda cell: cell[1])
     ]
+
+
+def _part_of(share: float) -> float:
+    """Return a share that is one: what is no number is 0."""
+    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _spent(seconds: float) -> str:
@@ -5499,6 +5638,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
@@ -5507,7 +5647,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (0, [badge]),
         (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         *([(0, [(_late(head.late_s), "watch")])] if head.late_s is not None else []),
-        *([] if live else [(1, [(link, "watch")]), (4, [(head.link_why, "watch")])]),
+        *([] if live else [(1, [(link, "watch")]), (2, [(why_not, "watch")])]),
         *([(2, [(wait, "watch")])] if head.waits_s is not None else []),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
@@ -5634,6 +5774,12 @@ def _in_columns(keys: Sequence[tuple[str, str]], count: int, key: int, wide: int
     ]  # fmt: skip
 
 
+def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    *text, keys = view.guide.split("\n")
+    lines = [line for part in text for line in wrap(part, max(width, 2), break_on_hyphens=False)]
+    return [*([(line, "bold")] for line in lines[: max(height - 1, 1)]), [(keys, "dim")]]
+
+
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
     lines = [part for line in view.why for part in _folded(line, width)]
@@ -5659,9 +5805,9 @@ class _Band(NamedTuple):
     by: tuple[str, ...] = ()
 
 
-_HELD: Final = _Band(4, 12, 0, (("positions", 1.0),), ("positions",))
-_SEEN: Final = _Band(4, 12, 0, (("markets", 1.0),), ("markets",))
-_BOTH: Final = _Band(5, 12, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
+_SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
+_BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5675,7 +5821,7 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     )),
     (170, 50, (
         _Band(9, 13, 1, (("safety", 0.48), ("equity", 0.52))),
-        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=10),
+        _BOTH._replace(names=(("positions", 0.51), ("markets", 0.49)), wanted=8),
         _Band(9, 12, 2, (("candles", 0.46), ("book", 0.18), ("flight", 0.36))),
         _Band(6, 9, 1, (("orders", 0.5), ("stress", 0.5))),
         _Band(6, 8, 0, (
@@ -5704,6 +5850,12 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _Band(4, 6, 1, (("decisions", 1.0),)),
         _Band(4, 7, 2, (("tape", 1.0),)),
     )),
+    (60, 29, (
+        _Band(7, 10, 0, (("safety", 1.0),)),
+        _Band(5, 7, 0, (("equity", 1.0),)),
+        _HELD._replace(wanted=6),
+        _Band(4, 6, 2, (("tape", 1.0),)),
+    )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(1, 1, 0, (("equity", 1.0),)),
@@ -5718,7 +5870,8 @@ def _bands(
 ) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly.
 
-    `needs` is how many rows a panel that sizes its band takes with its frame.
+    `needs` is how many rows a panel takes with its frame, where that matters: one that takes none
+    leaves its place to those beside it.
     """
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
@@ -5732,6 +5885,10 @@ def _bands(
 
 
 def _sized(band: _Band, needs: Callable[[str], int]) -> _Band:
+    stays = [(name, share) for name, share in band.names if needs(name)] or [*band.names]
+    if len(stays) < len(band.names):
+        whole = math.fsum(share for _, share in stays)
+        band = band._replace(names=tuple((name, share / whole) for name, share in stays))
     if not band.by:
         return band
     return band._replace(wanted=min(max(band.least, *map(needs, band.by)), band.wanted))
@@ -5754,6 +5911,7 @@ def _heights(bands: Sequence[_Band], height: int) -> list[int]:
 # again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
 
 _VIEW: Final = View()
+_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
 _FULL: Final = Theme()
 
 
@@ -5764,7 +5922,12 @@ class _Panel(NamedTuple):
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
     note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
     line: Callable[[Snapshot], str] = lambda snapshot: ""
-    rows: Callable[[Snapshot], int] = lambda snapshot: 0  # of its content, where that sizes a band
+    rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
+
+
+def _while_held(snapshot: Snapshot) -> int:
+    """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
+    return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
 
 
 _PANELS: Final[dict[str, _Panel]] = {
@@ -5786,8 +5949,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "link": _Panel("link", _link_rows, lambda snapshot, view: _link_word(snapshot.link.state)),
     "way": _Panel("way", _way_rows, lambda snapshot, view: snapshot.way.why),
     "tape": _Panel("tape", _TAPE),
-    "flight": _Panel("flight", _FLIGHT),
-    "stress": _Panel("stress", _STRESS),
+    "flight": _Panel("flight", _FLIGHT, rows=_while_held),
+    "stress": _Panel("stress", _STRESS, rows=_while_held),
     "venue": _Panel("venue", _VENUE),
     "candles": _Panel("candles", _candle_rows, lambda snapshot, view: (
         f"{snapshot.candles.ticker} {snapshot.candles.resolution}".strip())),
@@ -5800,6 +5963,7 @@ _PANELS: Final[dict[str, _Panel]] = {
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
     "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
     "banner": _Panel("", _banner_rows),
@@ -5809,6 +5973,37 @@ _PANELS: Final[dict[str, _Panel]] = {
 }  # fmt: skip
 # The names that `panel` takes, and `View.panel`.
 PANELS: Final = tuple(_PANELS)
+# What each panel that has a key is for.
+ABOUT: Final[dict[str, str]] = {
+    "safety": "how far the account is from liquidation, and what the guard does next",
+    "positions": "what is held, what it gained, and the price that would liquidate it",
+    "markets": "each market's price, spread and volume, and its scores",
+    "signals": "each score with its inputs, formula and triggers",
+    "decisions": "what the strategy wants, and why",
+    "orders": "what risk allowed and refused, orders, and their fills",
+    "quality": "how far each market's data can be believed, the worst first",
+    "speed": "what a frame costs in each layer, at percentiles",
+    "book": "the order book of a market, and its newest trades",
+    "wire": "the frames as they came, and how many of each kind",
+    "tape": "everything that happened, in order; each row explains itself by w",
+    "flight": "the guard's way out: which order at which distance, and its cost",
+    "stress": "what every shock would leave of the distance",
+    "venue": "how far paper fills can be believed, and how the account did",
+    "candles": "a market's candles, with entries, exits and liquidation",
+    "flow": "what takers bought and sold, by window and by price",
+    "funding": "what holding costs by the hour, and when it is due",
+    "detectors": "market makers, arbitrage, and which price leads (--detectors)",
+    "strategies": "target against held, cuts and results of each strategy",
+    "prices": "high, low, change, volatility, volume and depth by span",
+    "equity": "what the account was worth over the run, and its drawdown",
+    "way": "one frame before and after each layer, with its microseconds",
+    "walk": "one decision from its scores to its fills, every figure of it",
+    "performance": "what trading came to, trade by trade and fill by fill",
+    "accounts": "those that are watched, a row each",
+    "link": "the connection: its states and why, pings, REST, rates",
+    "margin": "each position's margin, with its inputs and formula",
+    "health": "uptime, logs, database and machine, and what is wrong",
+}
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -5954,17 +6149,20 @@ def _stacked(
     """Return (height, panels with widths) of a whole screen, from its first row to its last."""
 
     def needs(name: str) -> int:
-        return _PANELS[name].rows(snapshot) + 2  # with its frame
+        rows = _PANELS[name].rows(snapshot)
+        return rows + 2 if rows else 0  # with its frame
 
     alone = "help" if view.help else "why" if view.why else view.panel
     above = ("header", "banner") if view.banner and height > _BANNERED else ("header",)
     timed = snapshot.timeline is not None and height >= _TIMELINE_HEIGHT
-    below = ("timeline", "footer") if timed else ("footer",)
-    inside = max(height - len(above) - len(below), 0)
+    guided = min(_GUIDE_HEIGHT, max(height - 2, 0)) if view.guide else 0
+    below = [(guided, "guide")] if guided else []
+    below += [(1, "timeline"), (1, "footer")] if timed else [(1, "footer")]
+    inside = max(height - len(above) - sum(high for high, _ in below), 0)  # integers
     bands = _bands(alone if alone in _PANELS else "", width, inside, needs)
     inner = [(high, [(_instead(n, snapshot), w) for n, w in names]) for high, names in bands]
-    first, last = ([(1, [(name, width)]) for name in names] for names in (above, below))
-    return [*first, *inner, *last]
+    first = [(1, [(name, width)]) for name in above]
+    return [*first, *inner, *((high, [(name, width)]) for high, name in below)]
 
 
 _BANNERED: Final = 5  # rows from which on there is one for a banner
@@ -6010,7 +6208,7 @@ def _drawn(
 
 
 def _is_framed(shown: _Panel, width: int, height: int) -> bool:
-    return bool(shown.title) and height >= 4 and width >= 16
+    return bool(shown.title) and height >= 3 and width >= 16
 
 
 def _framed(
@@ -6105,10 +6303,48 @@ class Dashboard:
             )
 
 
+class Panel:
+    """One panel on a console; use it with `try: draw(...) finally: shutdown()`.
+
+    On a terminal each `draw` brings it up to date, as a dashboard of this panel alone; elsewhere,
+    and not `live`, it is printed once, by `shutdown`, as it was drawn last. `PanelError` for a name
+    that is none.
+    """
+
+    def __init__(
+        self, name: str, console: Console, view: View = _VIEW, *, live: bool = True
+    ) -> None:
+        _panel(name)
+        self._name, self._console, self._live = name, console, live and console.is_terminal
+        self._view = msgspec.structs.replace(view, panel=name)
+        self._dashboard = Dashboard(console)
+        self._last: Snapshot | None = None
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show what stands now."""
+        if self._live:
+            self._dashboard.draw(snapshot, self._view)
+        else:
+            self._last = snapshot
+
+    def shutdown(self) -> None:
+        """Give the terminal back, or print what was drawn last; doing it again does nothing."""
+        self._dashboard.shutdown()
+        if self._last is not None:
+            run_panel(self._name, self._last, self._console, self._view)
+            self._last = None
+
+
 def run_panel(name: str, snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
     """Print one panel once, as large as the console; 24 rows in a pipe."""
     high = console.height - 1 if console.is_terminal else 24
     console.print(panel(name, snapshot, console.width, high, view, Theme.of(console)), end="")
+
+
+def run_dashboard(snapshot: Snapshot, console: Console, view: View = _VIEW) -> None:
+    """Print the whole dashboard once, as large as the console; 40 rows in a pipe."""
+    high = console.height - 1 if console.is_terminal else 40
+    console.print(dashboard(snapshot, view, console.width, high, Theme.of(console)), end="")
 
 
 def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height: int = 40) -> str:

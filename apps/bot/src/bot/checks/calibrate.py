@@ -30,6 +30,7 @@ from bot.checks.calibration import Calibration, IsotonicMap, Observation, measur
 from bot.live.runs import until
 from bot.outlet import as_lines, behind
 from bot.progress import Progress
+from bot.report.report import made_words
 from bot.report.why import clock
 
 _SECOND: Final = 1_000_000_000
@@ -310,7 +311,7 @@ def head_lines(report: dict[str, Any]) -> list[str]:
     fitted = [one["name"] for one in report["fitted_on"]]
     return [
         f"recordings   {_some(names)}",
-        *(f"made by      {maker}; not market data of dYdX" for maker in makers),
+        *(f"made by      {made_words(maker)}" for maker in makers),
         *damage,
         f"scores       every {report['every_s']:g} s, the mid "
         f"{', '.join(f'{h:g}' for h in report['horizons_s'])} s later",

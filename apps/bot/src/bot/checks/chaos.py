@@ -31,6 +31,7 @@ from bot.config.configured import typed_again
 from bot.live.commands import options_as_recorded
 from bot.outlet import as_lines
 from bot.progress import Progress
+from bot.report.report import made_words
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
 
@@ -437,7 +438,7 @@ def _row(kind: str, outcomes: Iterable[SeedResult], failures: Iterable[Failure])
 
 def survival_lines(report: dict[str, Any]) -> list[str]:
     """Put a report in words, none wider than a terminal of eighty columns."""
-    made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
+    made_by = f" ({made_words(report['made_by'])})" if report["made_by"] else ""
     tail = "" if report["complete"] else "  (ended early)"
     return [
         f"source       {report['recording']}{made_by}",

@@ -47,7 +47,7 @@ STARTING: Final = "STARTING"  # the state of a gate that is not there yet
 class Request(msgspec.Struct, frozen=True):
     """What a caller requests of a run."""
 
-    what: Literal["status", "halt", "resume", "flatten", "reload"]
+    what: Literal["status", "halt", "pause", "resume", "flatten", "reload"]
     why: str = ""
 
 
@@ -109,7 +109,7 @@ class Handle:
         try:
             request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
-            known = "status, halt, resume, flatten or reload"
+            known = "status, halt, pause, resume, flatten or reload"
             return {"error": f"expected {known}, got {line[:80]!r}: {error}"}
         if request.what == "reload":
             return {"reload": self._reload()}
@@ -306,8 +306,8 @@ _AGAIN_S: Final = 5.0
 
 
 def halt(arguments: argparse.Namespace) -> int:
-    """Halt a running bot: nothing enters any more; 1 if it is not halted in time."""
-    return _acted(arguments, "halt")
+    """Halt a running bot, or pause its entries alone; 1 if it has no effect in time."""
+    return _acted(arguments, "pause" if arguments.pause else "halt")
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -325,7 +325,9 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
     state = found["gate"]["state"]
     starts = [f"{what}: takes effect as the run begins"] * (state == STARTING)
     print(as_lines([*status_lines(found), *starts]))
-    return 0 if state == STARTING or (state == "HALTED") == (what == "halt") else 1
+    halted, paused = state == "HALTED", "PAUSED" in found["gate"]["reasons"]
+    wanted = {"halt": halted, "pause": paused, "resume": not (halted or paused)}
+    return 0 if state == STARTING or wanted[what] else 1
 
 
 def _after(path: Path, acts: int, what: str) -> dict[str, Any] | None:

@@ -48,6 +48,7 @@ from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
     from bot.screen.leave import Leave
+    from bot.screen.screen import Screen
     from bot.screen.travel import Travel
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
@@ -228,10 +229,12 @@ def conduct(
     lost: Callable[[str], None] | None = None,
     panel: str = "",
     travel: "Travel | None" = None,
+    tours: bool = False,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
-    The dashboard begins with a `panel` alone, if it names one; `travel` is whose frames go back.
+    The dashboard begins with a `panel` alone, if it names one; `travel` is whose frames go back;
+    it `tours` where a newcomer is shown around.
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     bot.shown.feeds.vitals = inbox.vitals
@@ -252,9 +255,7 @@ def conduct(
             if panel:
                 arguments.quiet = True
             return run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
-        from bot.screen.screen import Screen
-
-        with Screen(
+        with dashboard_of(tours=tours)(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
             leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
             bell=not getattr(arguments, "no_bell", False),
@@ -263,6 +264,17 @@ def conduct(
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
+
+
+def dashboard_of(*, tours: bool) -> "type[Screen]":
+    """Return what draws a run on a terminal."""
+    if tours:
+        from bot.screen.tour import TourScreen
+
+        return TourScreen
+    from bot.screen.screen import Screen
+
+    return Screen
 
 
 def run_plain(

@@ -8,7 +8,7 @@ key away. In a pipe it is printed once, as it stands at the end.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -38,14 +38,17 @@ def panel(arguments: argparse.Namespace) -> int:
     """Show one panel of a recording or of a network, or write the dashboard as a picture."""
     from bot.screen.picture import print_panel, write_svg
 
+    if not arguments.panel:
+        print("\n".join(listed()))
+        return 0
     # A wrong word is refused before the run, not after it.
     size = size_of(arguments.size) if arguments.svg else (80, 24)
     if not arguments.svg:
         dydx_panels.panel(arguments.panel, dydx_panels.Snapshot(), *size)
-    name = arguments.recording
+    name = arguments.recording = source_of(arguments)
     if arguments.panel == "detectors":
         arguments.detectors = True
-    if name in NETWORKS or name.endswith(".toml"):
+    if is_network(name):
         bot = live_panel(arguments)
     elif on_dashboard(arguments) and not arguments.svg and arguments.at is None:
         bot = replayed_panel(arguments)
@@ -56,6 +59,26 @@ def panel(arguments: argparse.Namespace) -> int:
     elif not on_dashboard(arguments) or arguments.at is not None:
         print_panel(bot, name, arguments.panel)
     return 0
+
+
+def listed() -> Iterator[str]:
+    """Yield a line for each panel: the key that shows it on a dashboard, its name, what it is."""
+    yield "bot panel NAME [RECORDING | --network X] shows one of these; its key on a dashboard:"
+    for key, name in dydx_panels.KEYS.items():
+        yield f"  {key}  {name:<12} {dydx_panels.ABOUT.get(name, '')}"
+
+
+def source_of(arguments: argparse.Namespace) -> str:
+    """Return the recording or the network that was typed, as a word or as an option."""
+    typed, chosen = arguments.recording, arguments.network
+    if typed and chosen and not (is_network(typed) and typed == chosen):
+        raise ConnError(f"expected a recording or a --network, got both: {typed} and {chosen}")
+    return typed or chosen or "quickstart"
+
+
+def is_network(name: str) -> bool:
+    """Return whether a name is that of a network, and not of a recording."""
+    return name in NETWORKS or name.endswith(".toml")
 
 
 def look(arguments: argparse.Namespace, bot: Bot) -> None:

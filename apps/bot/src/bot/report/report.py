@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, Final
 
-from dydx_conn import Recording
+from dydx_conn import NETWORKS, Recording
 from dydx_panels import wording
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
@@ -215,7 +215,7 @@ def _machine(bot: Bot) -> dict[str, Any]:
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """Put a report in words, a line each."""
-    made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
+    made_by = f" ({made_words(report['made_by'])})" if report["made_by"] else ""
     money, verdicts, machine = report["money_usdc"], report["verdicts"], report["machine"]
     tail = "" if report["complete"] else "  (ended early)"
     out = [
@@ -254,6 +254,15 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"run hash     {report['run_hash']}",
     ]
     return out
+
+
+# Of which networks the market data is dYdX's.
+_REAL: Final = tuple(NETWORKS[name].source for name in ("mainnet", "testnet"))
+
+
+def made_words(source: str) -> str:
+    """Word who made a recording, with a caution where its prices are made up."""
+    return source if source.startswith(_REAL) else f"{source}; not market data of dYdX"
 
 
 def equity_words(report: Mapping[str, Any]) -> str:

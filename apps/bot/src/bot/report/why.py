@@ -30,7 +30,9 @@ def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list
     links = list(_links(entry, journal))
     lines: list[str] = []
     for link in links:
-        about = " · ".join(part for part in (link.kind, link.ticker, clock(link.at)) if part)
+        about = " · ".join(
+            part for part in (wording(link.kind), link.ticker, clock(link.at)) if part
+        )
         lines += [f"{link.id:<4} {about}"]
         lines += textwrap.wrap(
             link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
@@ -92,7 +94,7 @@ def _held_words(row: PositionFigures) -> str:
 
 
 def _margin_words(margin: Any) -> str:
-    terms = ("net_collateral", "initial_margin", "maintenance_margin")
+    terms = ("net_collateral", "initial_margin", "free_collateral", "maintenance_margin")
     return ", ".join(f"{wording(term)} {getattr(margin, term) / 1e6:,.6f} USDC" for term in terms)
 
 
@@ -135,4 +137,5 @@ def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> lis
     if frame is None:
         return []
     named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))
-    return [f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:", frame.text]
+    head = f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:"
+    return [head, frame.text or "it has no text"]

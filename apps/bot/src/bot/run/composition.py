@@ -88,7 +88,7 @@ from bot.config.profiles import PROFILES, STEADY, profile_of
 from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
-from bot.run.costs import cost_words, worst_case
+from bot.run.costs import cost_words, flight_words, worst_case
 from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
@@ -322,6 +322,11 @@ class Bot:
             self._subscriptions.dispose()
         self.close()
 
+    @property
+    def failure(self) -> Exception | None:
+        """Return what a layer raised, after which nothing here is true any more."""
+        return self._failure
+
     def close(self) -> None:
         """Let go of every stream; raises what a layer or the strategy raised."""
         self._subscriptions.dispose()
@@ -364,6 +369,7 @@ class Bot:
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
         self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
+        self.shown.feeds.vitals = shown.feeds.vitals
         self.journal.listeners = journal.listeners
         self.supervisor.go_back()
         self._join_again()
@@ -487,7 +493,8 @@ class Bot:
         elif isinstance(judgement, Approved | Reduce | Bracket):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
-            self.journal.judged(judgement, cost_words(worst), self.risk.positions())
+            costs = flight_words(judgement, self.risk) + cost_words(worst)
+            self.journal.judged(judgement, costs, self.risk.positions())
             self._hubs.to_venue.on_next(order)
         else:
             self.journal.judged(judgement, held=self.risk.positions())
@@ -569,7 +576,7 @@ def _resume(bot: Bot, act: Frame, _: str) -> None:
 
 
 def _pause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.pause(f"{act.text or 'no reason was given'} (by {act.link})")
+    bot.risk.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
     bot._hubs.to_risk.on_next(act)
 
 

@@ -11,7 +11,7 @@ from dydx_conn import Estimate, Fees, OrderRequest, estimate
 from dydx_data import MarketView
 
 if TYPE_CHECKING:
-    from dydx_risk import Risk
+    from dydx_risk import Approved, Bracket, Reduce, Risk
 
 
 def worst_case(order: OrderRequest, view: MarketView | None, risk: "Risk") -> Estimate | None:
@@ -30,6 +30,23 @@ def worst_case(order: OrderRequest, view: MarketView | None, risk: "Risk") -> Es
         position=(held.quantums or 0) if held is not None else 0,
         net_collateral=risk.margin.net_collateral if known else None,
         initial_margin=risk.margin.initial_margin,
+    )
+
+
+def flight_words(verdict: "Approved | Reduce | Bracket", risk: "Risk") -> str:
+    """Put in words what other orders, on their way, take off the free collateral; "" for nothing.
+
+    A verdict counts it as spent; the margin as it is does not.
+    """
+    others = (
+        reserved.effect
+        for reserved in risk.account.reserved.values()
+        if reserved.verdict_id != verdict.id
+    )
+    taken = sum(effect.initial_margin - effect.net_collateral for effect in others)  # integers
+    shown = taken and not verdict.order.reduce_only
+    return (
+        f"; {taken / 1e6:,.2f} USDC of free collateral are in flight with others" if shown else ""
     )
 
 

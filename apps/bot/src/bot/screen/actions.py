@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from dydx_panels import KEYS, Snapshot, Spot, View, detail, selectable, sortable, spot
 
-from bot.report.why import chain
+from bot.report.why import chain, frame_lines
 from bot.run.composition import Bot
 from bot.screen.choices import Choices
 from bot.screen.keyboard import Click
@@ -53,6 +53,8 @@ class Actions:
         self.frozen: Snapshot | None = None
         self.snapshot, self.size = snapshot, size
         self._recording, self.travel = recording, travel
+        # What it means to open a row, by panel; of all others it shows the row and its cause.
+        self.opens: dict[str, Callable[[str], str]] = dict.fromkeys(_OF_MARKETS, self._open_market)
 
     # --- keys and clicks ---
 
@@ -169,9 +171,8 @@ class Actions:
             self.choices.close()
         elif not row:
             return "no row can be opened here"
-        elif view.listed in _OF_MARKETS:
-            self.choices.open("candles")
-            return self._show_market(row)
+        elif opens := self.opens.get(view.listed):
+            return opens(row)
         else:
             if view.selected < 0:
                 self.choices.select(view.listed, 0)
@@ -182,6 +183,10 @@ class Actions:
             lines = (*detail(shown, view), "") if titled else ()
             self._explain(title or row, (*lines, *cause))
         return ""
+
+    def _open_market(self, ticker: str) -> str:
+        self.choices.open("candles")
+        return self._show_market(ticker)
 
     def why(self) -> str:
         """Explain the selected row; where a panel has no such rows, the newest of its market."""
@@ -195,8 +200,13 @@ class Actions:
         return ""
 
     def _cause(self, row: str) -> tuple[str, tuple[str, ...]]:
-        """Return what explains a row, and from where on: its own entry, its market's, any."""
+        """Return what explains a row, and from where on: its own entry, its market's, any.
+
+        A row that is a frame is explained by its whole text.
+        """
         shown, journal = self.snapshot(), self.bot.journal
+        if row.isdecimal() and (text := frame_lines(int(row), shown.wire.samples, self._recording)):
+            return f"#{row}", tuple(text)
         tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
         entry = next(filter(None, map(journal.find, tried)), None)
         if entry is None:

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dydx_panels import Snapshot, View, dashboard, export_html, export_svg, run_panel
+from dydx_panels import (
+    Panel,
+    Snapshot,
+    Theme,
+    View,
+    dashboard,
+    export_html,
+    export_svg,
+    run_dashboard,
+)
+from dydx_panels import panel as draw_panel
 from rich.console import Console
 
 from bot.outlet import behind
@@ -19,7 +29,29 @@ from bot.screen.snapshot import snapshot_of
 def print_panel(bot: Bot, name: str, panel: str) -> None:
     """Print one panel of a run as it stands."""
     shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
-    run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
+    alone = Panel(panel, Console(file=behind(sys.stdout)), live=False)
+    try:
+        alone.draw(shown)
+    finally:
+        alone.shutdown()
+
+
+def print_trimmed(bot: Bot, name: str, panel: str) -> None:
+    """Print one panel of a run as it stands, without its blank rows."""
+    console = Console(file=behind(sys.stdout))
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None, panel=panel)
+    view, theme = View(panel=panel), Theme.of(console)
+    picture = draw_panel(panel, shown, console.width, 24, view, theme)
+    texts = picture.text.split("\n")
+    rows = [row for row, text in zip(picture.rows, texts, strict=True) if text.strip(" │|")]
+    console.print(picture._replace(rows=tuple(rows)), end="")
+
+
+def print_dashboard(bot: Bot, name: str, speed: float) -> None:
+    """Print the whole dashboard of a run as it stands."""
+    console = Console(file=behind(sys.stdout))
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=speed)
+    run_dashboard(shown, console)
 
 
 def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:

@@ -63,7 +63,7 @@ class Questions:
     def refusal(self, word: str) -> str:
         """Return why nothing can be done to the run; "" if it can."""
         if not self._trades:
-            return f"nothing trades here: there is nothing to {word}"
+            return f"an account is watched without a key: there is nothing to {word}"
         return f"the run is over: nothing is left to {word}" if self.over else ""
 
     def halt(self) -> None:

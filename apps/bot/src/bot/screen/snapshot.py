@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from dydx_conn import FeeTier
-from dydx_data import Detection, MarketView, silence
+from dydx_data import Detection, MarketView, book_depths, silence
 from dydx_panels import (
     BookPart,
     EquityPart,
@@ -45,6 +45,7 @@ LEVELS: Final = 12
 POINTS: Final = 16  # of a score's curve
 MINUTE_NS: Final = 60_000_000_000
 WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
+POLLED_NS: Final = 5_000_000_000
 LOST_NS: Final = 2_000_000_000  # a connection that is lost for less is back before it matters
 # Troubles of a market, which the wire has no part in.
 OF_MARKETS: Final = {"crossed", "stale"}
@@ -79,7 +80,7 @@ def snapshot_of(
         counts=_counts(bot),
         watch=bot.shown.watch(),
         venue=_venue(bot),
-        book=_book(bot.data.views[shown]) if shown else BookPart(),
+        book=_book(bot.data.views[shown], alone=panel == "book") if shown else BookPart(),
         quality=_quality(bot, alone=panel == "quality"),
         speed=_speed(bot),
         wire=_wire(bot),
@@ -298,15 +299,21 @@ def doubt_of(bot: Bot) -> tuple[str, float | None]:
     """
     at, links, views = bot.data.at, bot.shown.links, bot.data.views
     held = [views[ticker] for ticker in bot.risk.account.positions if ticker in views]
-    silent = [(*silence(view, at), view.ticker) for view in held if view.quality.stale]
-    if silent:
-        since_ns, words, ticker = max(silent)
-        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
-        return f"{ticker}{more} is stale, {words}", since_ns / 1e9
-    if held and links is not None and links.lost_at is not None and links.state != "polling":
-        lost_ns = at - links.lost_at
-        if lost_ns >= LOST_NS:
-            return f"link {WORDS[links.state]}, {reason_words(links.reason)}", lost_ns / 1e9
+    silent_ns, words, worst = max(((*silence(view, at), view) for view in held),
+                                  key=lambda one: one[0], default=(0, "", None))  # fmt: skip
+    if worst is None:
+        return "", None
+    if links is not None and links.lost_at is not None:
+        # What stands in for a connection answers every second, or it does not stand in for it.
+        polled = links.state == "polling"
+        lost_ns = silent_ns if polled else at - links.lost_at
+        if lost_ns >= (POLLED_NS if polled else LOST_NS):
+            why = f"link {WORDS[links.state]}, {reason_words(links.reason)}"
+            return why, max(lost_ns, silent_ns) / 1e9
+    if worst.quality.stale:
+        more = sum(view.quality.stale for view in held) - 1  # integers
+        who = f"{worst.ticker} and {more} more are" if more else f"{worst.ticker} is"
+        return f"{who} stale, {words}", silent_ns / 1e9
     return "", None
 
 
@@ -346,6 +353,7 @@ def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
     if bot.options.strategy != RankAndTarget.name or not isinstance(settings, RankSettings):
         return {}
     return {
+        "composite": (settings.enter, settings.exit),
         "volatility": (settings.volatility_calm, settings.volatility_extreme),
         "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
     }
@@ -362,19 +370,20 @@ def _shown_market(bot: Bot) -> str:
     return bot.shown.watched[0].ticker if bot.shown.watched else ""
 
 
-def _book(view: MarketView) -> BookPart:
-    book = view.book
+def _book(view: MarketView, *, alone: bool) -> BookPart:
+    book, levels = view.book, ROWS if alone else LEVELS
     return BookPart(
         ticker=view.ticker,
         market=view.market,
         known=book.known,
-        bids=tuple(book.bids(LEVELS)),
-        asks=tuple(book.asks(LEVELS)),
+        bids=tuple(book.bids(levels)),
+        asks=tuple(book.asks(levels)),
         mid_price=book.mid_price,
         spread_bps=book.spread_bps,
         crossed=book.crossed,
         seq=book.seq,
-        trades=tuple(islice(reversed(view.trades), LEVELS)),
+        trades=tuple(islice(reversed(view.trades), levels)),
+        depths=tuple(book_depths(book)) if alone else (),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dydx_conn import Subaccount
-from dydx_panels import Snapshot, selectable
+from dydx_panels import Snapshot
 from msgspec.structs import replace
 
 from bot.run.composition import Bot
@@ -23,13 +23,14 @@ _PANEL: Final = "accounts"
 
 
 class WatchScreen(Screen):
-    """A dashboard of several accounts; begins with the one that is nearest to liquidation."""
+    """A dashboard of several accounts, of which one is chosen for all panels but their own."""
 
     def __init__(
         self, group: Group, chosen: Subaccount, pasts: Callable[[], Pasts], **how: Any
     ) -> None:
         self._group, self._pasts = group, pasts
         super().__init__(group.bots[chosen], mode="WATCH", **how)
+        self.actions.opens[_PANEL] = self._open
 
     def snapshot(self) -> Snapshot:
         """Return the account that is chosen, beside a row for each."""
@@ -60,8 +61,6 @@ class WatchScreen(Screen):
             super()._answer(key)
         elif alone and key in ("tab", "back-tab"):
             self._step(-1 if key == "back-tab" else 1)
-        elif alone and key == "\r":
-            self._choose_row()
         else:
             super()._answer(key)
         self._due_draw_ns = 0
@@ -71,11 +70,10 @@ class WatchScreen(Screen):
         at = bots.index(self.bot) if self.bot in bots else 0
         self.choose(bots[(at + by) % len(bots)])
 
-    def _choose_row(self) -> None:
-        view = self.choices.view
-        ids = selectable(self.snapshot(), view)
-        wanted = ids[min(max(view.selected, 0), len(ids) - 1)] if ids else ""
+    def _open(self, account: str) -> str:
+        """Show the account of a row of the panel."""
         for whose, bot in self._group.bots.items():
-            if str(whose) == wanted:
+            if str(whose) == account:
                 self.choose(bot)
                 self.choices.back()
+        return ""
