@@ -62,16 +62,17 @@ class Curve:
         self._columns: Columns | None = None
         self.result: Result | None = None
 
-    def take(self, at: int, seq: int, margin: MarginFigures, falls: Falls) -> None:
+    def take(self, at: int, seq: int, margin: MarginFigures, paid_in: int, falls: Falls) -> None:
         """Take in how the account stands, if that is due; what is not known is left out.
 
-        It is due once a second, and when the equity has moved by a thousandth.
+        It is due once a second, and when the equity has moved by a thousandth. What was `paid_in`
+        since the start, quote quantums, is no profit.
         """
         moved = 1_000 * abs(margin.net_collateral - self._worth) > abs(self._worth)
         if margin.unknown or (at < self._due and not moved):
             return
         self._due, self._worth = at + SECOND_NS, margin.net_collateral
-        profit = falls.peak - falls.depth
+        profit = margin.net_collateral - paid_in
         if self._began is None:
             self._began = profit
         equity, since = margin.net_collateral / 1e6, (profit - self._began) / 1e6
