@@ -49,6 +49,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     depth_share: float
     deepest: float
     deepest_share: float
+    leverage: float | None
 
 
 class Curve:
@@ -78,7 +79,12 @@ class Curve:
         equity, since = margin.net_collateral / 1e6, (profit - self._began) / 1e6
         fall = falls.share_of(margin.net_collateral)
         self.result = Result(
-            falls.today / 1e6, falls.depth / 1e6, fall, falls.deepest / 1e6, falls.share
+            falls.today / 1e6,
+            falls.depth / 1e6,
+            fall,
+            falls.deepest / 1e6,
+            falls.share,
+            margin.leverage,
         )
         row = at, seq, equity, equity, equity, since, fall, margin.distance, margin.leverage
         if self._rows and at // self.every_ns == self._rows[-1][0] // self.every_ns:
