@@ -39,4 +39,6 @@ def test_the_newest_points_are_the_curve() -> None:
 
     assert list(marks.points) == [float(n % 100) for n in range(300 - POINTS, 300)]
     assert (marks.low, marks.high, marks.count) == (0.0, 99.0, 300)
+    assert marks.quantiles((0.1, 0.5, 0.9)) == [9.0, 49.0, 89.0]
+    assert marks.bins() == [30] * 10
     assert Marks().quantiles((0.5,)) == []

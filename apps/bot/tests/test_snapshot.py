@@ -323,3 +323,12 @@ def test_the_market_that_was_typed_is_shown(paper: Bot) -> None:
         assert shown(paper).book.ticker == "SOL-USD"
     finally:
         paper.shown.ticker = ""
+
+
+def test_a_book_alone_is_deeper(paper: Bot) -> None:
+    """More levels, and what stands within some distances; among others nobody pays for it."""
+    alone = snapshot_of(paper, mode="REPLAY", name="quickstart", speed=None, panel="book").book
+
+    assert len(alone.bids) > len(shown(paper).book.bids)
+    assert [depth.bps for depth in alone.depths] == [5, 10, 25, 50]
+    assert shown(paper).book.depths == ()

@@ -78,7 +78,7 @@ def test_every_layer_shows_before_and_after(part: WayPart) -> None:
     stages = {stage.stage: stage for stage in part.stages}
 
     assert [*stages][:3] == ["wire", "decoding", "data"]
-    assert stages["wire"].texts[0][1].startswith('{"type"')
+    assert stages["wire"].texts[0][1].startswith('…"contents"')
     assert "Contents(" in stages["decoding"].texts[0][1]
     assert {"momentum", "volume"} <= {change.term for change in stages["signals"].changes}
     assert stages["strategy"].texts[0][0].startswith("D")

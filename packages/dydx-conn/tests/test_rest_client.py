@@ -598,6 +598,7 @@ def test_a_hiccup_is_not_seen_by_the_caller(query: Callable[..., Any]) -> None:
 
     assert answer.value.height == "7"
     assert metrics.errors == {"Unreachable": 1, "ServerError": 1}
+    assert metrics.endpoints["/v4/height"].retried == 2
 
 
 # === Bad input ===

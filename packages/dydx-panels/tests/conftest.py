@@ -358,10 +358,11 @@ def _orders() -> tuple[OrderRow, ...]:
         order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
                   age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
         order_row(),
-        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD", side="SELL", size=0.05,
+        order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD",
+                  market=perpetual("BTC-USD", -10, 1_000_000), side="SELL", size=0.05,
                   filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
                   verdict="V9", by="guard", kind="at once, reduce-only"),
-        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", size=None, filled=0.0, fills=(),
+        order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", market=None, size=None, filled=0.0, fills=(),
                   status="rejected", why="the account has not enough collateral", verdict="",
                   by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
     )  # fmt: skip
@@ -388,6 +389,7 @@ def order_row(**fields: object) -> OrderRow:
     """Return an order that was partly filled; what is not given is of no matter."""
     known = {
         "id": "O4", "at": NOW - SECOND, "seq": 48_192, "ticker": "ETH-USD", "side": "BUY",
+        "market": perpetual("ETH-USD", -9, 100_000),
         "size": 2.8, "filled": 2.1, "price": 3015.0, "average": 3012.63, "fee": 3_162_000,
         "kind": "at once", "status": "cancelled", "why": "immediate or cancel would rest on book",
         "verdict": "V16", "by": "D42", "fills": (execution(0), execution(1)),
@@ -656,7 +658,7 @@ def _link() -> LinkPart:
                TurnRow(NOW - 30 * SECOND, "c1", "stale", "live", "a message arrived", 26.0, 48_000),
                TurnRow(NOW - 900 * SECOND, "", "subscribing", "live", "all links are", 896.0, 17)),
         rest=(RestRow(endpoint="/v4/orderbooks/perpetualMarket/*", answered=40, requested=44,
-                      per_minute=2.0, took_ms=took, errors=(("ServerError", 3), ("Unreachable", 1)),
+                      per_minute=2.0, took_ms=took, retried=2, errors=(("ServerError", 3), ("Unreachable", 1)),
                       circuit="open", retry_in_s=3.5, good_age_s=61.0),
               RestRow(endpoint="/v4/perpetualMarkets", answered=5)),
         limits=(LimitRow(group="default", limit=100, left=0, queued=4, wait_s=4.2, waits=9,
@@ -670,7 +672,9 @@ def _link() -> LinkPart:
 def _way() -> WayPart:
     def layer(stage: str, us: float, share: float, errors: int | None = None) -> LayerRow:
         shares = (("p50", us), ("p90", 2 * us), ("p99", 40 * us), ("max", 400 * us))
-        return LayerRow(stage=stage, frames=48_211, took_us=shares, share=share, errors=errors)
+        return LayerRow(
+            stage=stage, frames=48_211, per_s=173.4, took_us=shares, share=share, errors=errors
+        )
 
     text = '{"type":"channel_batch_data","connection_id":"8f2","contents":[{"bids":[["3012.3","2"'
     return WayPart(

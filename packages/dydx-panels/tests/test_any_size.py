@@ -77,6 +77,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is Mapping:
         return st.dictionaries(*map(values, get_args(kind)), max_size=2)
+    if get_origin(kind) is frozenset:
+        return st.frozensets(values(get_args(kind)[0]), max_size=3)
     if get_origin(kind) is Sequence:
         return st.lists(values(get_args(kind)[0]), max_size=3)
     if get_origin(kind) is frozenset:

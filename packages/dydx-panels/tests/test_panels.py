@@ -1040,8 +1040,22 @@ def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
 
     assert "value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)" in text
     assert "= 100 * 3**2 / (3**2 + 4**2) = 36.0000" in text
-    assert "so far least 10  p10 14  median 51  p90 86  greatest 90  of 340 values" in text
+    assert "so far  least 10  p10 14  median 51  p90 86  greatest 90  0 " in text
+    assert "100  of 340 values" in text
     assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
+
+
+def test_a_score_that_is_weighed_says_how_much_and_where_the_whole_decides(full: Snapshot) -> None:
+    """A score of the composite has no trigger of its own."""
+    score = Score("ETH-USD", "momentum", 36.0, (), 48_211, 17)
+    history = replace(full.signals[0], signal="momentum", weight=0.6)
+    shown = replace(
+        full, markets=(replace(full.markets[0], scores=(score,)),), signals=(history,),
+        triggers={"composite": (60.0, 52.0)},
+    )  # fmt: skip
+    text = drawn("signals", shown, View(panel="signals"), 120, 24)
+
+    assert "60 % of the composite: opens at 60.0, closes at 52.0 (short 40.0, 48.0)" in text
 
 
 def test_a_signal_of_a_user_has_no_formula_here(full: Snapshot) -> None:
@@ -1094,7 +1108,7 @@ def test_the_speed_panel_alone_lists_what_each_layer_takes(full: Snapshot) -> No
     """Percentiles by layer, and what went wrong in it."""
     text = drawn("speed", full, View(panel="speed"), 120, 30)
 
-    assert re.search(r"decoding +48,211 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
+    assert re.search(r"decoding +48,211 +173.4 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
     assert "decoding" not in drawn("speed", full, View(), 120, 30)
 
 
@@ -1169,3 +1183,13 @@ def test_what_stands_beside_a_long_row_is_not_pushed_away(full: Snapshot, width:
 
     assert {width} == {cell_len(line) for line in lines}
     assert "oldest of all markets" in lines[1]
+
+
+def test_a_book_alone_has_what_stands_within_some_distances(full: Snapshot) -> None:
+    """Beside its ladder, which is as wide as there is room for."""
+    book = replace(full.book, depths=full.prices.depths)
+    text = drawn("book", replace(full, book=book), View(panel="book"), 120, 30)
+
+    assert re.search(r"10 bp +40,100 +20,050 .*\+33 %", text)
+    assert "last trades" in text
+    assert "WITHIN" not in drawn("book", full, View(panel="book"), 120, 30)

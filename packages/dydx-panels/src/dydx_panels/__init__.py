@@ -279,7 +279,7 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     """The values of one score so far, `count` of them: the newest as `points`, oldest first.
 
     `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
-    tenth of 0 to 100.
+    tenth of 0 to 100. `weight` is its share in the strategy's composite, None without one.
     """
 
     ticker: str
@@ -288,10 +288,14 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
     bins: tuple[int, ...] = ()
+    weight: float | None = None
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One market's book, best level first, with its newest trades."""
+    """One market's book, best level first, with its newest trades.
+
+    `depths` are what stands within some distances of the mid price, where the panel is alone.
+    """
 
     ticker: str = ""
     market: PerpetualMarket | None = None
@@ -303,6 +307,7 @@ class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     crossed: int = 0
     seq: int = 0
     trades: tuple[Trade, ...] = ()
+    depths: tuple[Depth, ...] = ()
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -515,6 +520,7 @@ class RestRow(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: float | None = None
     took_ms: tuple[tuple[str, float], ...] = ()
     errors: tuple[tuple[str, int], ...] = ()
+    retried: int = 0
     circuit: str = ""
     retry_in_s: float | None = None
     good_age_s: float | None = None
@@ -586,8 +592,9 @@ class SettingRow(msgspec.Struct, frozen=True):
 class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     """How the program itself does: what it needs, how long it runs, what it takes, its settings.
 
-    `undrawn` are pictures that were left out because one before them took too long, `ages` what
-    was last heard of each part of the data, the oldest of all markets: (part, ticker, seconds).
+    `undrawn` are pictures that were left out because one before them took too long, `shown_ms` is
+    from a frame that changed the account until the terminal had it, `ages` what came last of each
+    part of the data, the oldest of all markets: (part, ticker, seconds).
     """
 
     rows: tuple[HealthRow, ...] = ()
@@ -606,6 +613,7 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0
     undrawn: int = 0
     draw_ms: tuple[tuple[str, float], ...] = ()
+    shown_ms: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, str, float | None], ...] = ()
     profile: str = ""
     strategy: str = ""
@@ -644,11 +652,13 @@ class WayStage(msgspec.Struct, frozen=True, kw_only=True):
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a layer takes of a frame that reaches it, at percentiles in microseconds.
 
-    `share` is of the time of all layers, `errors` are what went wrong there so far.
+    `share` is of the time of all layers, `per_s` how many came there in a second of the clock,
+    `errors` are what went wrong there so far.
     """
 
     stage: str
     frames: int = 0
+    per_s: float | None = None
     took_us: tuple[tuple[str, float], ...] = ()
     share: float | None = None
     errors: int | None = None
@@ -761,8 +771,9 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
 
-    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
-    venue made last of what was decided on that market, each beginning with its kind.
+    `cuts` are why it was allowed less, `decision` is its newest there, `composite` what its scores
+    came to by their weights, `verdict` what risk and the venue made last of what was decided on
+    that market, each beginning with its kind.
     """
 
     strategy: str
@@ -772,6 +783,7 @@ class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     held: float | None = None
     cuts: tuple[str, ...] = ()
     decision: Decision | None = None
+    composite: Composite | None = None
     verdict: TapeRow | None = None
     id: str = ""
 
@@ -795,6 +807,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     seq: int
     ticker: str = ""
+    market: PerpetualMarket | None = None
     side: str = ""
     size: float | None = None
     filled: float = 0.0
@@ -1230,9 +1243,17 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _added(values: Iterable[float]) -> float:
+    """Add up; what is no number, or too large for one, makes the sum none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
+    return None if cost is None else 0.0 - cost  # nothing is no negative nothing
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -1453,7 +1474,7 @@ def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
     size: tuple[int, int, int], more: int, alone: bool,
 ) -> Callable[[int], list[_Row]]:  # fmt: skip
-    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if chosen, or while there is room for all."""
     room, width, body = size
     most = more + (body >= 8 and table.history)
     indent = " " * _indent(columns, table.gap)
@@ -1470,10 +1491,15 @@ def _lines_below(
             below = [[(indent + part, style)] for part in rest] + below
         return below
 
-    room_for_all = body if alone else 0
-    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
-    return lambda number: lines(number, whole or (alone and number == chosen))
+    whole = {chosen} if alone else set()
+    if alone and len(rows) <= body:
+        spare = body - sum(1 + len(lines(n, n in whole)) for n in range(len(rows)))  # integers
+        for number in range(len(rows)):
+            more_lines = len(lines(number, True)) - len(lines(number, number in whole))
+            if more_lines <= spare:
+                whole.add(number)
+                spare -= more_lines
+    return lambda number: lines(number, number in whole)
 
 
 def _indent(columns: Sequence[_Column], gap: int) -> int:
@@ -1667,10 +1693,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -2076,7 +2100,8 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
     cells[_SCALE // 2] = "┼"
     for trigger in triggers:
         cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
-    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    if not math.isnan(value):
+        cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
     return "".join(cells)
 
 
@@ -2145,19 +2170,25 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
     known = next((row for row in snapshot.signals
                   if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
     rows += _so_far(known, width) if known is not None else []
-    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+    weight = known.weight if known is not None else None
+    if weight is not None:
+        rows.append(_weighed(weight, snapshot.triggers.get("composite", ())))
+    else:
+        rows.append(_changes_at(score, snapshot.triggers.get(score.signal, ())))
+    return rows[: max(height, 0)]
 
 
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     """Draw what a score was so far: the newest values with their scale, and how all spread."""
     terms = ("least", "p10", "median", "p90", "greatest")
-    named = [_named(term, f"{_figure(value, 0)}  ")
-             for term, value in zip(terms, known.quantiles, strict=False)]  # fmt: skip
-    spread = [cell for row in named for cell in row]
-    rows: list[_Row] = [[
-        ("  so far ", "dim"), *spread, (f"of {known.count:,} values  0 ", "dim"),
-        (_spark(known.bins, 10), "accent"), (" 100", "dim"),
-    ]]  # fmt: skip
+    quantiles = zip(terms, known.quantiles, strict=False)
+    parts = [
+        (0, [("  so far", "dim")]),
+        *((0, _named(term, _figure(value, 0))) for term, value in quantiles),
+        (1, [("0 ", "dim"), (_spark(known.bins, 10), "accent"), (" 100", "dim")]),
+        (2, [(f"of {known.count:,} values", "dim")]),
+    ]
+    rows: list[_Row] = [_chunks(parts, width)]
     if known.points:
         room = max(min(width - 24, len(known.points)), 1)
         shown = known.points[-room:]
@@ -2167,9 +2198,20 @@ def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     return rows
 
 
+def _weighed(weight: float, triggers: Sequence[float]) -> _Row:
+    """Say what a score is to the composite, and where that changes what is done."""
+    row: _Row = [("  ", ""), (_percent(weight, 0), "bold"), (" of the composite", "dim")]
+    for word, trigger in zip((": opens at ", ", closes at "), triggers, strict=False):
+        row += [(word, "dim"), (_figure(trigger, 1), "watch")]
+    if triggers:
+        mirror = ", ".join(_figure(100.0 - trigger, 1) for trigger in triggers)
+        row.append((f" (short {mirror})", "dim"))
+    return row
+
+
 def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
     if not triggers:
-        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+        return [("  no trigger point of its own, nor a weight: nothing is decided by it", "dim")]
     parts: _Row = [("  the strategy changes what it does at ", "dim")]
     for place, trigger in enumerate(triggers):
         side = "above" if score.value >= trigger else "below"
@@ -2263,10 +2305,10 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 
 
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    size = _added(fill.size for fill in fills)
+    paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
     slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
+    lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
         (f"{_figure(size, digits[1])} at {average}", "bold"),
@@ -2280,6 +2322,8 @@ def _lasted(ns: float) -> str:
     for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
         if abs(seconds) >= size:
             return _figure(seconds / size, digits, unit=f" {unit}")
+    if 0 < abs(seconds) < 0.001:
+        return _figure(seconds * 1e6, 0, unit=" µs")
     return _figure(seconds * 1e3, 0, unit=" ms")
 
 
@@ -2297,14 +2341,15 @@ def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
 
 def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
     """Return open orders first, then what ended or was refused, each the newest first."""
-    markets = {row.ticker: row.market for row in snapshot.markets}
     answered = {row.verdict for row in snapshot.orders}
     rows = [*snapshot.orders]
     for verdict in snapshot.verdicts:
         if isinstance(verdict, Denied):
             rows.append(_refused_row(verdict))
         elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
-            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+            # Markets change with every price: they are read where it cannot be helped.
+            found = (row.market for row in snapshot.markets if row.ticker == verdict.order.ticker)
+            rows.append(_unanswered_row(verdict, next(found, None)))
     return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
 
 
@@ -2319,7 +2364,8 @@ def _unanswered_row(
     if market is not None:
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
-        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, market=market,
+        side=order.side,
         size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
         verdict=verdict.id,
     )  # fmt: skip
@@ -2342,20 +2388,15 @@ _ORDER_STYLES: Final = {
 
 
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-
-    def grid(row: OrderRow) -> tuple[int, int]:
-        return digits.get(row.ticker, _grid(None))
-
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
             value = getattr(row, term)
-            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+            return ("" if value is None else _figure(value, _grid(row.market)[0] + finer)), ""
 
         return _Column(term, 10, cell, rank)
 
     def size(row: OrderRow) -> _Cell:
-        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+        return ("" if row.status == "denied" else _figure(row.size, _grid(row.market)[1])), ""
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
@@ -2393,9 +2434,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     """Draw the fills of one order, and the verdict that let it go or refused it."""
     if height < 3:
         return []
-    digits = next(
-        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
-    )
+    digits = _grid(row.market)
     title = [
         (f"{row.id} ", "bold"),
         (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
@@ -2504,15 +2543,16 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
-    """List the scores, those with a weight first, and what each adds to the whole."""
+def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole or scales."""
+    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
     scores, weights = decision.scores, by.weights
-    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
     rows: list[_Row] = []
     for score in ordered:
@@ -2524,6 +2564,8 @@ def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
         if weight and whole:
             lean = (score.value - 50.0) * weight / whole
             cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        elif score.signal in factors:
+            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2558,8 +2600,11 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
 
 def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
     """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    ranked = [*enumerate(look.markets if look is not None else (), 1)]
+    if len(ranked) > _FEW:  # what does not fit goes from the end: not the market it is about
+        ranked.sort(key=lambda row: row[1].ticker != ticker)
     rows: list[_Row] = []
-    for place, row in enumerate(look.markets if look is not None else (), 1):
+    for place, row in ranked:
         own = row.ticker == ticker
         gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
         stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
@@ -2568,6 +2613,9 @@ def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
             (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
         ])  # fmt: skip
     return _step("ranking", *rows) if rows else []
+
+
+_FEW: Final = 4  # markets of a ranking
 
 
 _STRATEGIES: Final = _Table(
@@ -2615,7 +2663,7 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
-        (_fill_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1), (_time_rows(walk, width), 0),
     ]  # fmt: skip
 
 
@@ -2623,7 +2671,7 @@ def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
     """List the scores with their weights, what each adds or scales, and the frames behind it."""
     parts = () if walk.composite is None else walk.composite.parts
     scores = {score.signal: score for score in walk.decision.scores}
-    whole = math.fsum(part.weight for part in parts)
+    whole = _added(part.weight for part in parts)
     rows: list[_Row] = []
     for part in parts:
         scored = scores.pop(part.signal, None)
@@ -2666,7 +2714,7 @@ def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
     if made.missing:
         row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
         return _step("score", *_wrapped(row, width - 10, 1))
-    added = math.fsum(part.part for part in made.parts)
+    added = _added(part.part for part in made.parts)
     factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
     ends = " in 0 to 100" if score in (0.0, 100.0) else ""
     return _step(
@@ -2678,7 +2726,7 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     """Draw the score among the thresholds."""
     if walk.look is None:
         words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
-        return _step("limits", [(words or "in its reasons", "")])
+        return _step("limits", *([(x, "")] for x in _folded(words or "in its reasons", width - 10)))
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
@@ -2697,10 +2745,10 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
         return _step("size", [_target(walk.decision)])
     settings, least = look.settings, look.settings.smallest_share
     beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
-    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
     ]  # fmt: skip
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
@@ -2840,6 +2888,22 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw when each step was, by event time and frame, from the newest score to the last fill."""
+    decision, verdict = walk.decision, walk.verdict
+    newest = max((score.seq for score in decision.scores), default=None)
+    steps = [(f"decided {_clock(decision.at)}.{decision.at // 10**6 % 1000:03}", 0, decision.seq)]
+    if verdict is not None:
+        steps.append(("judged", verdict.at - decision.at, verdict.seq))
+    steps += [(f"order {order.id}", order.at - decision.at, order.seq) for order in walk.orders]
+    fills = [fill for order in walk.orders for fill in order.fills]
+    ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
+    steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
+    words = [f"scored #{newest}"] if newest is not None else []
+    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -3211,6 +3275,7 @@ def _failures(row: RestRow) -> _Cell:
     wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
+    failed += [f"{row.retried:,} sent again"] * bool(row.retried)
     words = " · ".join([*broken, ", ".join(failed)] if failed else broken)
     return (words, "watch") if words else ("nothing", "dim")
 
@@ -3354,6 +3419,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
                ("gaps", health.gaps)),
         _pairs(width, ("pictures", health.drawn), ("left out", health.undrawn),
                ("a drawing p50 / p99", _shares(health.draw_ms, ("p50", "p99")))),
+        _pairs(width, ("account to screen p50 / p99", _shares(health.shown_ms, ("p50", "p99")))),
     ]  # fmt: skip
     return rows
 
@@ -3397,7 +3463,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
 _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
-    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "spread_bps": (2, " bp"), "volume_60s": (0, ""), "net_collateral": (2, " USDC"),
     "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 
@@ -3513,7 +3579,8 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 
     return _rows_under([
         _Column("layer", 9, lambda row: (row.stage, "bold"), 0, True),
-        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 2),
+        _Column("frames", 8, lambda row: (_figure(row.frames, 0), "dim"), 4),
+        _Column("a second", 8, lambda row: (_figure(row.per_s, 1), "dim"), 2),
         *map(took, _LAYER_SHARES),
         _Column("of all", 6, lambda row: (_percent(row.share, 0), ""), 1),
         _Column("errors", 6, lambda row: (
@@ -3527,12 +3594,29 @@ def _layer_rows(layers: Sequence[LayerRow], width: int) -> list[_Row]:
 # frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
+def _lean(depth: Depth | None, width: int) -> _Cell:
+    """Draw which side of a book is heavier: bids from the left."""
+    lean = None if depth is None else depth.imbalance
+    if lean is None or not math.isfinite(lean):
+        return _UNKNOWN, "dim"
+    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
+
+
+_DEPTH_COLUMNS: Final = (
+    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
+    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
+    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
+    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
+)
+
+
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
+    ladder = width // 2 if book.depths and width >= 110 else ladder  # alone there is room
     rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
@@ -3542,6 +3626,8 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
         side, style = _state(trade.side)
         trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
                        (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    if book.depths:
+        trades = [*_rows_under(_DEPTH_COLUMNS, book.depths, width - ladder - 3), [], *trades]
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -4084,24 +4170,8 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 14, _known_of, 1, True),
+        _Column("known of it", 16, _known_of, 1, True),
     ]  # fmt: skip
-
-
-def _lean(depth: Depth | None, width: int) -> _Cell:
-    """Draw which side of a book is heavier: bids from the left."""
-    lean = None if depth is None else depth.imbalance
-    if lean is None or not math.isfinite(lean):
-        return _UNKNOWN, "dim"
-    return _gauge((lean + 1) / 2, width) + f" {lean * 100:+4.0f} %", _trend(lean)[1]
-
-
-_DEPTH_COLUMNS: Final = (
-    _Column("within", 7, lambda row: (_figure(row.bps, 0, unit=" bp"), "bold")),
-    _Column("bids USDC", 12, lambda row: (_figure(row.bid_usd, 0), "up")),
-    _Column("asks USDC", 12, lambda row: (_figure(row.ask_usd, 0), "down")),
-    _Column("imbalance", 17, lambda row: _lean(row, 10), 1, True),
-)
 
 
 def _price_above(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -4896,11 +4966,11 @@ def _changes(part: EquityPart) -> Iterator[int]:
 def _account_name(row: AccountRow) -> _Cell:
     owner, slash, number = row.id.partition("/")
     name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+    return f"{'●' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)
@@ -4939,7 +5009,8 @@ _ACCOUNT_COLUMNS: Final = (
 def _account_lines(row: AccountRow, high: int) -> list[_Row]:
     """Draw what an account did before, below all of them, if there is room."""
     lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+    # Where there is little room, all accounts matter more than the past of one.
+    return [[("", "")], [(row.id, "bold")], *lines][:high] if lines and high > 5 else []
 
 
 _ACCOUNTS: Final = _Table(
@@ -5469,18 +5540,23 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(_part_of(part.seen) * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(_part_of(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    here = min(int(_part_of(part.now) * room), room - 1)
+    here = _at_share(part.now, room)
     cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)
@@ -5566,7 +5642,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    why_not = _shortened(head.link_why, max(width - 78, 0))
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.

@@ -6,8 +6,10 @@ Nothing here is read by a layer. It takes half a kilobyte a score, however long 
 """
 
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 POINTS: Final = 60
@@ -33,22 +35,14 @@ class Marks:
         self._counts[round(min(max(value, 0.0), 100.0))] += 1
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """Return the values that shares of all do not exceed, to the whole point; least first.
-
-        Shares rise; without a value there are none.
-        """
-        found: list[float] = []
-        passed, left = 0, list(shares) if self.count else []
-        for value, count in enumerate(self._counts):
-            passed += count
-            while left and passed >= left[0] * self.count and passed:
-                found.append(min(max(float(value), self.low), self.high))
-                del left[0]
-        return found
+        """Return the values that shares of all do not exceed, to the whole point; none of none."""
+        if not self.count:
+            return []
+        passed = [*accumulate(self._counts)]
+        places = (bisect_left(passed, max(share * self.count, 1)) for share in shares)
+        return [min(max(float(value), self.low), self.high) for value in places]
 
     def bins(self, number: int = 10) -> list[int]:
         """Return how many values lie in each of so many equal parts of 0 to 100."""
-        found = [0] * number
-        for value, count in enumerate(self._counts):
-            found[min(value * number // 100, number - 1)] += count
-        return found
+        edges = [-(-100 * place // number) for place in range(number)] + [_STEPS]
+        return [sum(self._counts[a:b]) for a, b in pairwise(edges)]  # integers

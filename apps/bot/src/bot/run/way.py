@@ -127,10 +127,16 @@ class Way:
         self.decided: Journey | None = None
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
         self.looks = True
+        self._begun_ns = time.monotonic_ns()
         self._hubs, self._of = hubs, of
         self._plain: dict[str, Callable[[Any], None]] = {}
         self._inner: list[int] = []  # what the calls within each open call took
         self._started = self._total_ns = self._own_ns = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return for how long the frames are followed, in seconds of the clock."""
+        return (time.monotonic_ns() - self._begun_ns) / 1e9
 
     def begin(self) -> None:
         """Put the stopwatches around the hubs."""

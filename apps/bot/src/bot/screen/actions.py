@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from dydx_panels import KEYS, Snapshot, Spot, View, detail, selectable, sortable, spot
 
-from bot.report.why import chain
+from bot.report.why import chain, frame_lines
 from bot.run.composition import Bot
 from bot.screen.choices import Choices
 from bot.screen.keyboard import Click
@@ -200,8 +200,13 @@ class Actions:
         return ""
 
     def _cause(self, row: str) -> tuple[str, tuple[str, ...]]:
-        """Return what explains a row, and from where on: its own entry, its market's, any."""
+        """Return what explains a row, and from where on: its own entry, its market's, any.
+
+        A row that is a frame is explained by its whole text.
+        """
         shown, journal = self.snapshot(), self.bot.journal
+        if row.isdecimal() and (text := frame_lines(int(row), shown.wire.samples, self._recording)):
+            return f"#{row}", tuple(text)
         tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
         entry = next(filter(None, map(journal.find, tried)), None)
         if entry is None:

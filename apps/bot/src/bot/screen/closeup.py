@@ -5,6 +5,7 @@
 Some of it costs, as the volume of an hour by price: nobody pays for what nobody looks at.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -53,12 +54,12 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
         return {"way": way_of(bot, whole=panel == "way")}
     untrace(bot)
     if panel in _OF_RUN:  # before there is a market, too
-        return {panel: _OF_RUN[panel](bot)}
+        return {_FIELDS.get(panel, panel): _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
     if make is None or view is None:
         return {}
-    return {_FIELDS.get(panel, panel): make(bot, view)}
+    return {panel: make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -168,7 +169,10 @@ def _price(view: MarketView) -> PriceRow:
 
 
 def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
-    """Return how the values of each score spread so far."""
+    """Return how the values of each score spread so far, and what each is to the strategy."""
+    weights = getattr(getattr(bot.shown.strategy, "settings", None), "weights", {})
+    known = weights if isinstance(weights, Mapping) else {}
+    whole = math.fsum(known.values()) or 1.0
     return tuple(
         ScoreHistory(
             ticker=ticker,
@@ -177,6 +181,7 @@ def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
             points=tuple(marks.points),
             quantiles=(marks.low, *marks.quantiles((0.1, 0.5, 0.9)), marks.high),
             bins=tuple(marks.bins()),
+            weight=known[signal] / whole if signal in known else None,
         )
         for ticker, curves in bot.shown.curves.items()
         for signal, marks in curves.items()
@@ -208,16 +213,13 @@ def _rate(view: MarketView) -> FundingRow:
 # The parts that have another name than their panel.
 _FIELDS: Final = {"margin": "margins", "positions": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
-_OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {"link": link_of, "health": health_of}
+_OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {
+    "link": link_of, "health": health_of, "strategies": strategies, "walk": walk,
+    "decisions": walk, "performance": performance, "margin": margins, "positions": margins,
+}  # fmt: skip
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
     "prices": _prices,
     "signals": _signals,
-    "strategies": lambda bot, _: strategies(bot),
-    "walk": lambda bot, _: walk(bot),
-    "decisions": lambda bot, _: walk(bot),
-    "performance": lambda bot, _: performance(bot),
-    "margin": lambda bot, _: margins(bot),
-    "positions": lambda bot, _: margins(bot),
 }

@@ -22,7 +22,7 @@ from bot.config.settings import Loaded, value_of
 from bot.run.beside import Counting
 from bot.run.composition import Bot
 from bot.run.links import reason_words
-from bot.run.meters import memory_mb
+from bot.run.meters import LatencyHistogram, memory_mb
 from bot.screen.quality import AGES, worst_first
 
 _SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
@@ -33,7 +33,6 @@ def health_of(bot: Bot) -> HealthPart:
     """Return how the program does; nothing is measured but what this reads."""
     meters, shown, config = bot.meters, bot.shown, bot.options.config
     where = _written_to(bot)
-    drawn = ((name, meters.drawings.percentile(share)) for name, share in _SHARES)
     return HealthPart(
         rows=tuple(_rows(bot)),
         uptime_s=meters.elapsed_s,
@@ -50,7 +49,8 @@ def health_of(bot: Bot) -> HealthPart:
         gaps=shown.kinds["gap"] + bot.data.counts().get("gap", 0),
         drawn=meters.drawings.count,
         undrawn=meters.undrawn,
-        draw_ms=tuple((name, ns / 1e6) for name, ns in drawn if ns is not None),
+        draw_ms=_milliseconds(meters.drawings),
+        shown_ms=_milliseconds(meters.shown),
         ages=tuple(_oldest(bot)),
         profile=bot.options.profile,
         strategy=Path(bot.options.strategy).name,
@@ -116,6 +116,11 @@ def _trading(bot: Bot) -> HealthRow:
 
 
 # === The machine ===
+
+
+def _milliseconds(durations: LatencyHistogram) -> tuple[tuple[str, float], ...]:
+    known = ((name, durations.percentile(share)) for name, share in _SHARES)
+    return tuple((name, ns / 1e6) for name, ns in known if ns is not None)
 
 
 def _peak_mb() -> float:

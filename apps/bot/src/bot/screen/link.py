@@ -103,6 +103,7 @@ def _measured(metrics: Metrics) -> Iterator[RestRow]:
             per_minute=one.per_minute,
             took_ms=_took(one),
             errors=tuple(sorted(one.errors.items(), key=lambda item: -item[1])),
+            retried=one.retried,
             circuit=one.circuit,
             retry_in_s=one.retry_in_s,
             good_age_s=one.good_age_s,

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from dydx_conn import FeeTier
-from dydx_data import Detection, MarketView, silence
+from dydx_data import Detection, MarketView, book_depths, silence
 from dydx_panels import (
     BookPart,
     EquityPart,
@@ -80,7 +80,7 @@ def snapshot_of(
         counts=_counts(bot),
         watch=bot.shown.watch(),
         venue=_venue(bot),
-        book=_book(bot.data.views[shown]) if shown else BookPart(),
+        book=_book(bot.data.views[shown], alone=panel == "book") if shown else BookPart(),
         quality=_quality(bot, alone=panel == "quality"),
         speed=_speed(bot),
         wire=_wire(bot),
@@ -354,6 +354,7 @@ def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
     if bot.options.strategy != RankAndTarget.name or not isinstance(settings, RankSettings):
         return {}
     return {
+        "composite": (settings.enter, settings.exit),
         "volatility": (settings.volatility_calm, settings.volatility_extreme),
         "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
     }
@@ -370,19 +371,20 @@ def _shown_market(bot: Bot) -> str:
     return bot.shown.watched[0].ticker if bot.shown.watched else ""
 
 
-def _book(view: MarketView) -> BookPart:
-    book = view.book
+def _book(view: MarketView, *, alone: bool) -> BookPart:
+    book, levels = view.book, ROWS if alone else LEVELS
     return BookPart(
         ticker=view.ticker,
         market=view.market,
         known=book.known,
-        bids=tuple(book.bids(LEVELS)),
-        asks=tuple(book.asks(LEVELS)),
+        bids=tuple(book.bids(levels)),
+        asks=tuple(book.asks(levels)),
         mid_price=book.mid_price,
         spread_bps=book.spread_bps,
         crossed=book.crossed,
         seq=book.seq,
-        trades=tuple(islice(reversed(view.trades), LEVELS)),
+        trades=tuple(islice(reversed(view.trades), levels)),
+        depths=tuple(book_depths(book)) if alone else (),
     )
 
 

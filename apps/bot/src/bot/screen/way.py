@@ -55,7 +55,7 @@ def way_of(bot: Bot, *, whole: bool = True) -> WayPart:
 
 def _stages(journey: Journey) -> Iterator[WayStage]:
     """Yield what the frame was to each layer that it reached, the wire first."""
-    yield WayStage(stage="wire", texts=(("", journey.frame.text[:_TEXT]),))
+    yield WayStage(stage="wire", texts=(("", _wire(journey.frame.text)),))
     took, texts = journey.took(), _texts(journey)
     for stage in STAGES:
         changes = tuple(_changes(journey, _FACTS.get(stage, "")))
@@ -97,6 +97,12 @@ def _add(texts: dict[str, list[tuple[str, str]]], entry: JournalEntry, when: str
         texts.setdefault(stage, []).append((entry.id, f"{when}{entry.ticker} {entry.words}"))
 
 
+def _wire(text: str) -> str:
+    """Return a text from its contents on: all begin alike."""
+    start = max(text.find('"contents"', 0, 400), 0)
+    return ("…" if start else "") + text[start : start + _TEXT]
+
+
 def _decoded(parts: Any) -> str:
     if not parts:
         return "nothing to decode"
@@ -108,12 +114,13 @@ def _layers(bot: Bot, way: Way) -> Iterator[LayerRow]:
     """Yield what each layer takes of a frame that reaches it, and what went wrong there."""
     known = {stage: one for stage, one in way.latencies.items() if one.count}
     total_ns = sum(one.total_ns for one in known.values()) or 1  # integers
-    errors = _errors(bot)
+    errors, seconds = _errors(bot), max(way.elapsed_s, 1e-3)
     for stage, one in known.items():
         took = ((name, one.percentile(share)) for name, share in _SHARES)
         yield LayerRow(
             stage=stage,
             frames=one.count,
+            per_s=one.count / seconds,
             took_us=tuple((name, ns / 1e3) for name, ns in took if ns is not None),
             share=one.total_ns / total_ns,
             errors=errors.get(stage),
