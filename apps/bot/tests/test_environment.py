@@ -22,6 +22,7 @@ from bot.config.environment import (
     enter,
     judge,
     listen,
+    look_at,
     network_type,
     objection,
     read_network,
@@ -160,6 +161,13 @@ def test_without_a_terminal_only_a_flag_confirms(monkeypatch: pytest.MonkeyPatch
     assert enter(EnvironmentSettings(network="mainnet", yes_mainnet=True)) == MAINNET
     both = EnvironmentSettings(network="mainnet", yes_mainnet=True, yes_orders=True)
     assert enter(both, orders=True) == MAINNET
+
+
+def test_what_is_only_looked_at_needs_no_confirmation_and_may_be_refused() -> None:
+    """Nothing can be sent: mainnet is as good as any network that the environment does not refuse."""
+    assert look_at(EnvironmentSettings(network="mainnet")).name == "mainnet"
+    with pytest.raises(RefusalError, match="expected local in test, got mainnet"):
+        look_at(EnvironmentSettings(environment="test", network="mainnet"))
 
 
 def test_what_is_refused_is_not_put_to_confirmation(terminal: Callable[[str], None]) -> None:

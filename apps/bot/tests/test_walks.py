@@ -1,14 +1,24 @@
 """What the screen is given of decisions, orders, trades and margins: the run's own, and no other."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from bot.report.why import chain, details
 from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
+from bot.run.wire import WireVenue
 from bot.screen.snapshot import snapshot_of
-from dydx_conn import AccountFill, AccountUpdate, CancelRequest, OrderState, Subaccount, replay
+from dydx_conn import (
+    AccountFill,
+    AccountUpdate,
+    CancelRequest,
+    OrderFields,
+    OrderState,
+    Subaccount,
+    replay,
+)
 from dydx_data import DataState
 from dydx_panels import IN_FLIGHT, Snapshot
 from dydx_risk import Approved, Denied, PositionFigures, Withdraw
@@ -121,6 +131,36 @@ def test_margins_add_up_to_the_accounts(holds: Bot) -> None:
     assert all((row.fees or 0) < 0 for row in snapshot.held)
 
 
+def test_on_the_wire_only_what_is_counted_is_known() -> None:
+    """No ledger there has each trade, and no position its own costs: unknown, and not 0."""
+    real = Bot(Options(), WireVenue(ME))
+    part = shown(real, "performance").performance
+
+    assert (part.performance, part.trades, part.queue, part.complete) == (None, None, "", True)
+    assert (part.won, part.lost, part.fills, part.fees) == (0, 0, 0, 0)
+    assert shown(real, "margin").held == ()
+
+
+def test_nobody_decides_in_a_run_without_an_opinion() -> None:
+    """Its walk is empty, and its orders are whoever's."""
+    bot = Bot(Options(strategy="none"))
+
+    assert shown(bot, "walk").walk.rows == ()
+
+
+def test_several_strategies_are_walked_through_by_their_own_limits(tmp_path: Path) -> None:
+    """What each of them ranked is found by its frame; what is netted of both has no weights."""
+    file = tmp_path / "mix.toml"
+    file.write_text('[[strategies]]\nuse = "rank"\n[[strategies]]\nuse = "pairs"\n')
+    bot = Bot(Options(strategy=str(file)))
+    bot.run(replay("quickstart", pace=lambda frame: frame.seq < 2_000))
+    rows = shown(bot, "walk").walk.rows
+
+    assert {row.strategy for row in rows} <= {"rank", "pairs", "allocator"}
+    assert all((row.look is None) == (row.strategy != "rank") for row in rows)
+    assert all(row.limits for row in rows if row.look is None)
+
+
 # === Why ===
 
 
@@ -230,3 +270,32 @@ def test_what_we_took_back_says_so_in_our_words() -> None:
     assert [order.why for order in shown(bot, "").orders] == [
         "user canceled", "its patience is over",
     ]  # fmt: skip
+
+
+def test_an_order_of_somebody_else_is_shown_as_the_indexer_has_it() -> None:
+    """Nothing of it was sent by us: no verdict, and no word for why."""
+    bot = Bot(Options())
+    row = OrderFields(
+        id="o9", side="SELL", size="2.5", price="101.5", trigger_price="99", time_in_force="GTT",
+        reduce_only=True, post_only=True, type="STOP_LIMIT",
+    )  # fmt: skip
+    bot.journal.accounted(update(state(9, row=row, size=Decimal("2.5"), filled=Decimal("0.5"))))
+
+    [order] = shown(bot, "").orders
+    assert (order.side, order.size, order.price, order.trigger) == ("SELL", 2.5, 101.5, 99.0)
+    assert (order.kind, order.by, order.filled) == (
+        "stop limit, post-only, reduce-only",
+        "another",
+        0.5,
+    )
+    assert order.age_s is not None
+
+
+def test_an_order_of_which_nothing_is_known_has_no_kind() -> None:
+    """A leaving one may still fill, and says so."""
+    bot = Bot(Options())
+    bot.journal.accounted(update(state(9, leaving=True)))
+
+    [order] = shown(bot, "").orders
+    assert (order.kind, order.side, order.size, order.price) == ("", "", None, None)
+    assert order.why == "leaves the book, and may still fill"

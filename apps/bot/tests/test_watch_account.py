@@ -112,6 +112,19 @@ def test_the_chain_settles_funding_at_the_height_that_is_named() -> None:
     assert seen.margin.net_collateral == 50_998 * MICRO
 
 
+def test_a_leverage_that_the_owner_chose_raises_the_initial_margin_alone() -> None:
+    """To a third of the notional here; liquidation knows nothing of it."""
+    chosen = dataclasses.replace(btc(10**10), chosen_imf_ppm=333_333)
+    plain, seen = (
+        seen_on_chain(chain(1_000 * MICRO, held), US).margin for held in (btc(10**10), chosen)
+    )
+
+    assert plain is not None
+    assert seen is not None
+    assert (plain.initial_margin, seen.initial_margin) == (2_500 * MICRO, 16_666_650_000)
+    assert plain.maintenance_margin == seen.maintenance_margin
+
+
 @pytest.mark.parametrize("session", REAL, ids=str)
 def test_what_the_real_chain_holds_comes_to_its_own_figures(session: Session) -> None:
     """Net collateral and both margins to the quantum, in every recorded session."""
@@ -296,7 +309,7 @@ def test_open_orders_open_interest_and_rules_are_causes_too() -> None:
 
 
 def test_without_one_of_the_two_there_is_nothing_to_compare() -> None:
-    """What is missing is said beside it."""
+    """What is missing has its reason beside it."""
     assert differences(reading(None, BTC="1")) == []
 
 
@@ -518,7 +531,7 @@ def test_what_is_no_account_is_a_line_and_a_2(
 def test_an_indexer_that_is_away_leaves_the_chain(
     indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it would have said is unknown: markets, orders and the past."""
+    """What it would have reported is unknown: markets, orders and the past."""
     indexer[0].answers = {f"/v4/addresses/{QUOTER}": ["no"]}
     node(chain(1_000 * MICRO, btc(10**10)))
 

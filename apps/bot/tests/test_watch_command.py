@@ -14,7 +14,7 @@ import pytest
 from bot.__main__ import main
 from bot.run.composition import Options
 from bot.watch.address import Target
-from bot.watch.command import Pasts, channels
+from bot.watch.command import Pasts, channels, nearest
 from bot.watch.group import Group
 from bot.watch.past import Past
 from bot.watch.reading import Order, Reading, Seen
@@ -174,6 +174,21 @@ def test_the_markets_and_channels_are_those_of_the_accounts(
     assert (code, found["chain_unknown_because"]) == (1, "no node has answered yet")
 
 
+def test_the_account_that_is_nearest_to_liquidation_is_shown_first() -> None:
+    """What cannot be valued comes before all, and what is flat last."""
+    flat, far = reading(US), reading(THEM, "BTC-USD")
+    priced = tuple(
+        msgspec.structs.replace(held, price=5, quantums=10**10)
+        for held in far.indexer.holdings  # type: ignore[union-attr]
+    )
+    rich = Seen(height=9, collateral=10**12, holdings=priced)
+    valued = msgspec.structs.replace(far, indexer=rich)
+
+    assert nearest([flat, valued]) == THEM
+    assert nearest([flat]) == US
+    assert nearest([valued, reading(CHILD, "BTC-USD")]) == CHILD
+
+
 def test_a_child_alone_has_a_channel_of_its_own() -> None:
     """Where its parent is not watched."""
     assert channels([reading(CHILD), reading(THEM)]) == [
@@ -191,7 +206,7 @@ def test_who_holds_nothing_is_watched_with_the_markets_of_the_settings(world: Wo
     assert world.sent["tickers"] == ["BTC-USD", "ETH-USD", "SOL-USD"]
 
 
-def test_of_several_accounts_one_that_nobody_knows_is_said_in_its_place(
+def test_of_several_accounts_one_that_nobody_knows_is_named_in_its_place(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The others are watched; if nobody knows any, nothing is."""
@@ -209,7 +224,7 @@ def test_of_several_accounts_one_that_nobody_knows_is_said_in_its_place(
     assert capsys.readouterr().err.startswith(f"bot: expected {OTHER} of testnet")
 
 
-def test_a_network_that_sends_nothing_is_said(
+def test_a_network_that_sends_nothing_is_reported(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the reason of the link that was lost."""
@@ -254,24 +269,24 @@ def test_a_malformed_account_is_refused_before_anything_is_opened(
 
 def test_the_past_is_queried_beside_the_run() -> None:
     """What is not answered is not known, and ends nothing."""
-    found, asked = {US: Past()}, threading.Event()
+    found, queried = {US: Past()}, threading.Event()
 
     def query(_: Network, whose: list[Subaccount]) -> dict[Subaccount, Past]:
-        asked.set()
+        queried.set()
         return found
 
     def fails(*_: Any) -> dict[Subaccount, Past]:
-        asked.set()
+        queried.set()
         raise NetworkError("away")
 
     with Pasts(NETWORKS["local"], [US], query) as pasts:
-        assert asked.wait(5)
+        assert queried.wait(5)
         pasts._over.set()
         pasts._thread.join(5)
     assert pasts.found is found
-    asked.clear()
+    queried.clear()
     with Pasts(NETWORKS["local"], [US], fails) as pasts:
-        assert asked.wait(5)
+        assert queried.wait(5)
     assert pasts.found == {}
 
 
@@ -342,7 +357,7 @@ def test_nothing_can_be_sent_from_it(screen: WatchScreen, key: str) -> None:
     press(screen, key)
 
     assert screen.questions.text == ""
-    assert screen.line.words().startswith("an account is watched without a key")
+    assert "an account is watched without a key" in f"{screen.line.words()}{screen.line.note()}"
 
 
 def test_a_picture_that_stands_still_stays_with_the_account(screen: WatchScreen) -> None:

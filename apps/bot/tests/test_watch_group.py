@@ -143,7 +143,7 @@ def test_a_node_that_holds_something_else_settles_nothing() -> None:
     assert wire.group.seen[US].holdings[0].quantums == 2 * 10**10
 
 
-def test_a_node_that_is_away_is_said_until_it_answers() -> None:
+def test_a_node_that_is_away_is_shown_until_it_answers() -> None:
     """On the screen, and at the end."""
     wire = Wire()
     wire.begin()
@@ -173,8 +173,31 @@ def test_what_touches_an_account_settles_its_funding() -> None:
     wire.take(wire.writer.account_update(US, usdc="1100", transfers=paid_in))
 
     assert wire.group.block(US) == wire.writer.height
+    wire.take(wire.writer.account_update(US, usdc="1090"))  # of the same block, once more
+    assert wire.group.block(US) == wire.writer.height
+    wire.writer.height += 1
+    wire.take(wire.writer.account_update(US, usdc="1100"))
+    assert wire.group.block(US) == wire.writer.height
     assert wire.margin.net_collateral == 51_100 * MICRO
     assert wire.group.profit(US) == 0
+
+
+def test_after_an_hour_only_the_chain_knows_what_funding_is_owed() -> None:
+    """Until somebody touches the account, or a node answers, the indexer's rate is a guess."""
+    wire = Wire()
+    wire.begin()
+    wire.take(node_frame(state(1_000 * MICRO)))
+    exact = wire.group.block(US)
+
+    for height, time, price in ((11, "00:59:59", "50000.1"), (12, "01:00:01", "50000.2")):
+        wire.take(wire.writer.block(height, f"2026-01-01T{time}.000Z"))
+        wire.take(wire.writer.oracle("BTC-USD", price))
+    guessed = wire.group.block(US), wire.group.bots[US].risk.account.unsettled
+
+    wire.take(node_frame(state(1_000 * MICRO, height=12, index=25)))
+    assert (exact, guessed[0], wire.group.block(US)) == (10, None, 12)
+    assert guessed[1] < 0
+    assert wire.group.bots[US].risk.account.unsettled == -250_000
 
 
 def test_nothing_that_an_account_does_is_answered_with_an_order() -> None:
@@ -241,7 +264,35 @@ def test_an_account_is_a_row_with_its_source() -> None:
     assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
 
 
-def test_a_position_that_cannot_be_valued_is_said_in_its_place() -> None:
+def test_a_leverage_that_is_chosen_is_named_with_what_it_requires() -> None:
+    """The indexer leaves it out of the initial margin; the chain does not."""
+    wire = Wire()
+    wire.begin()
+    [held] = state(1_000 * MICRO).accounts[US].positions
+    chosen = ChainAccount(10, 1_000 * MICRO, (dataclasses.replace(held, chosen_imf_ppm=500_000),))
+    wire.take(node_frame(dataclasses.replace(state(1_000 * MICRO), accounts={US: chosen})))
+
+    [row] = account_rows(wire.group, wire.group.bots[US], {})
+
+    assert row.lines == (
+        "initial margin 25,000.00, free 26,000.00 USDC on the chain at 10: "
+        "a leverage is chosen for BTC-USD",
+    )
+
+
+def test_a_bug_in_a_layer_ends_the_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loudly: a distance that nobody computes any more would stand there for ever."""
+    wire = Wire()
+    wire.begin()
+    monkeypatch.setattr(wire.group.bots[US].risk, "_see", lambda _: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        wire.take(wire.writer.oracle("BTC-USD", "50001"))
+    with pytest.raises(ZeroDivisionError):
+        wire.group.close()
+
+
+def test_a_position_that_cannot_be_valued_is_named_in_its_place() -> None:
     """Its distance is unknown, and so is the account's worth."""
     wire = Wire()
     wire.take(
@@ -267,9 +318,9 @@ def test_a_line_is_printed_for_what_changed_and_for_nothing_else() -> None:
     wire.take(node_frame(state(1_000 * MICRO)))
     wire.take(wire.writer.oracle("BTC-USD", "50001"))
 
-    said = [line for line in lines if line]
+    printed = [line for line in lines if line]
 
-    assert said == [
+    assert printed == [
         "00:00:00 dydx1lwz…sn6km/0 UNKNOWN: no account snapshot yet",
         "00:00:00 dydx1lwz…sn6km/0 102 % to liquidation, equity 51,000.00, leverage 0.98x, "
         "1 position; indexer only, unsettled funding not included",

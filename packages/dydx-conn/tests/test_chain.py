@@ -58,6 +58,7 @@ class Chain:
     def __init__(self) -> None:
         self.height, self.comes, self.price = 9, 0, 24_000
         self.names_heights = self.refuses = False
+        self.leverage: bytes | None = None
         self.chosen: list[str] = []
 
     def answer(self, context: Any, found: Any) -> Any:
@@ -158,6 +159,13 @@ class Clob(clob_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         found = clob.QueryClobPairResponse(clob_pair=_pair(request.id))
         return self.chain.answer(context, found)
 
+    def Leverage(self, request: bytes, context: Any) -> bytes:  # noqa: N802
+        """Return what was chosen, where this software knows of it."""
+        if self.chain.leverage is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+        assert request == b"\x0a\x07dydx1us\x10\x00"
+        return bytes(self.chain.answer(context, self.chain.leverage))
+
     def ClobPairAll(self, _request: Any, context: Any) -> Any:  # noqa: N802
         """Return some."""
         found = clob.QueryClobPairAllResponse(clob_pair=[_pair(1), _pair(7)])
@@ -181,7 +189,11 @@ def running() -> Iterator[tuple[Chain, Network]]:
     subaccounts_grpc.add_QueryServicer_to_server(Accounts(chain), server)
     perpetuals_grpc.add_QueryServicer_to_server(Perpetuals(chain), server)
     prices_grpc.add_QueryServicer_to_server(Prices(chain), server)
-    clob_grpc.add_QueryServicer_to_server(Clob(chain), server)
+    pairs_of = Clob(chain)
+    clob_grpc.add_QueryServicer_to_server(pairs_of, server)
+    method = grpc.unary_unary_rpc_method_handler(pairs_of.Leverage)
+    handler = grpc.method_handlers_generic_handler("dydxprotocol.clob.Query", {"Leverage": method})
+    server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield chain, dataclasses.replace(NETWORKS["local"], node=f"127.0.0.1:{port}")
@@ -232,7 +244,19 @@ def test_a_node_whose_blocks_come_too_fast_is_not_called_exact(
     found = chain_state(node[1], [US])
 
     assert not found.whole
-    assert found.height >= 12
+    assert found.height >= 9 + 2
+
+
+def test_a_leverage_that_the_owner_chose_is_read_with_the_position(
+    node: tuple[Chain, Network],
+) -> None:
+    """By pair, as an initial margin: 300,000 ppm of pair 7; other pairs are not held."""
+    node[0].names_heights = True
+    node[0].leverage = bytes([10, 6, 8, 7, 16, 224, 167, 18, 10, 4, 8, 1, 16, 5])
+
+    [held] = chain_state(node[1], [US]).accounts[US].positions
+
+    assert held == dataclasses.replace(SHORT, chosen_imf_ppm=300_000)
 
 
 def test_a_price_of_0_is_none(node: tuple[Chain, Network]) -> None:
@@ -261,7 +285,7 @@ def test_a_node_that_is_away_is_named() -> None:
         ("a" * 100, f"got '{'a' * 61}…'"),
     ],
 )
-def test_what_is_wrong_with_an_address_is_said(text: str, words: str) -> None:
+def test_what_is_wrong_with_an_address_is_named(text: str, words: str) -> None:
     """Its prefix, a character of it, or all of it."""
     objection = address_objection(text)
 

@@ -18,7 +18,7 @@ def test_each_account_has_a_row_with_its_distance_and_whose_word_it_is(full: Sna
     """The one that the other panels show is marked."""
     rows = drawn(*full.accounts)
 
-    assert rows[1].startswith("▶dydx1lwz…sn6km/0       SAFE         43.7 %")
+    assert rows[1].startswith("●dydx1lwz…sn6km/0       SAFE         43.7 %")
     assert "12,345.67" in rows[1]
     assert rows[1].endswith("chain, block 41000331")
     assert rows[2].startswith(" dydx1lwz…sn6km/128     DANGER        3.7 %")
@@ -53,7 +53,7 @@ def test_the_account_and_its_distance_stay_on_every_width(full: Snapshot, width:
     """Other columns give way."""
     rows = drawn(*full.accounts, width=width)
 
-    assert rows[1].startswith("▶dydx1lwz…sn6km/0")
+    assert rows[1].startswith("●dydx1lwz…sn6km/0")
     assert "43.7 %" in rows[1]
 
 

@@ -7974,6 +7974,7 @@ class ChainPosition:
     """A perpetual position as the chain holds it: signed quantums of 10 ** `atomic_resolution`.
 
     `funding_index` is where its funding was settled last, `index_now` where its market's stands.
+    `chosen_imf_ppm` is the initial margin of a leverage that the owner chose, 0 for none.
     """
 
     ticker: str
@@ -7981,6 +7982,7 @@ class ChainPosition:
     atomic_resolution: int
     funding_index: int
     index_now: int
+    chosen_imf_ppm: int = 0
 
     @property
     def size(self) -> Decimal:
@@ -8052,8 +8054,8 @@ def chain_state(
 ) -> ChainState:
     """Query the network's node for subaccounts and the markets that they hold, at one height.
 
-    An empty account is one that was never funded. It takes a query an account and three a market,
-    each of up to `deadline_s`; `NetworkError` if one fails. Without a key: anybody may query.
+    An empty account is one that was never funded. It takes two queries an account and three a
+    market, each of up to `deadline_s`; `NetworkError` if one fails. No key: anybody may query.
     Source: x/subaccounts, x/perpetuals, x/prices and x/clob, their queries.
     """
     wanted = tuple(dict.fromkeys(subaccounts))
@@ -8133,6 +8135,7 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
 
 
 _BLOCKS_TRIED: Final = 5
+_PINNED: Final = 2  # tries at a named height, before the newest is taken as it comes
 _ISOLATED: Final = 2  # of perpetual.proto's PerpetualMarketType
 
 
@@ -8146,6 +8149,34 @@ def _integer(packed: bytes) -> int:
     """
     size = int.from_bytes(packed[1:])
     return -size if packed[:1] == b"\3" else size
+
+
+def _fields(packed: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Read the fields of a message whose shape the official client does not have.
+
+    >>> [*_fields(bytes([8, 7, 16, 200, 1]))]
+    [(1, 7), (2, 200)]
+    """
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while at < len(packed):
+            byte, at = packed[at], at + 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        return value
+
+    while at < len(packed):
+        tag, value = varint(), varint()
+        if tag & 7 == 2:  # a length, and so many bytes
+            yield tag >> 3, packed[at : at + value]
+            at += value
+        else:
+            yield tag >> 3, value
 
 
 class _Node:
@@ -8238,12 +8269,13 @@ class _Node:
         for attempt in range(_BLOCKS_TRIED):
             tip = self.latest_block()
             channel, _ = self._channels[self.address]
-            # Some nodes refuse whoever names a height: they are queried for their newest alone.
-            channel.height, channel.heights = (0 if attempt else tip.height), set()
+            # One of several behind an address may not have come to that height yet, and some refuse
+            # whoever names one: they are queried for their newest alone.
+            channel.height, channel.heights = (tip.height if attempt < _PINNED else 0), set()
             try:
                 found = self._state(subaccounts, tip)
             except grpc.RpcError:
-                if attempt:
+                if attempt >= _PINNED:
                     raise
                 continue
             finally:
@@ -8268,8 +8300,34 @@ class _Node:
             ))
             for whose, (usdc, held) in rows.items()
         }  # fmt: skip
+        for whose, account in accounts.items():
+            if account.positions:
+                accounts[whose] = replace(account, positions=self._chosen(whose, account, markets))
         by_ticker = {row.market.ticker: row for row in markets.values()}
         return ChainState(tip.chain_id, tip.height, tip.time_ns, accounts, by_ticker)
+
+    def _chosen(
+        self, whose: Subaccount, account: ChainAccount, markets: Mapping[int, ChainMarket]
+    ) -> tuple[ChainPosition, ...]:
+        import grpc
+
+        # The official client has no message for it: a string and a number there, pairs of numbers
+        # back. Older software knows no chosen leverage.
+        request = _embedded(1, whose.owner.encode()) + b"\x10" + _varint(whose.number)
+        query = self._client.channel.unary_unary("/dydxprotocol.clob.Query/Leverage")
+        found: bytes = b""
+        try:
+            found = query(request)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        rows = [dict(_fields(row)) for _, row in _fields(found) if isinstance(row, bytes)]
+        by_pair = {row.get(1, 0): row.get(2, 0) for row in rows}
+        pairs = {row.market.ticker: row.market.clob_pair_id for row in markets.values()}
+        return tuple(
+            replace(held, chosen_imf_ppm=int(by_pair.get(pairs[held.ticker], 0)))
+            for held in account.positions
+        )
 
     def _tiers(self) -> Iterable[Any]:
         from v4_proto.dydxprotocol.perpetuals import query_pb2, query_pb2_grpc

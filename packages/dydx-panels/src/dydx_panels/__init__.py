@@ -803,6 +803,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     seq: int
     ticker: str = ""
+    market: PerpetualMarket | None = None
     side: str = ""
     size: float | None = None
     filled: float = 0.0
@@ -1236,6 +1237,14 @@ def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
+def _added(values: Iterable[float]) -> float:
+    """Add up; what is no number, or too large for one, makes the sum none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
     return None if cost is None else -cost
@@ -1446,7 +1455,7 @@ def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, columns: Sequence[_Column],
     size: tuple[int, int, int], more: int, alone: bool,
 ) -> Callable[[int], list[_Row]]:  # fmt: skip
-    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if chosen, or while there is room for all."""
     room, width, body = size
     most = more + (body >= 8 and table.history)
     indent = " " * _indent(columns, table.gap)
@@ -1463,10 +1472,15 @@ def _lines_below(
             below = [[(indent + part, style)] for part in rest] + below
         return below
 
-    room_for_all = body if alone else 0
-    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room_for_all and sum(needed) <= room_for_all  # integers
-    return lambda number: lines(number, whole or (alone and number == chosen))
+    whole = {chosen} if alone else set()
+    if alone and len(rows) <= body:
+        spare = body - sum(1 + len(lines(n, n in whole)) for n in range(len(rows)))  # integers
+        for number in range(len(rows)):
+            more_lines = len(lines(number, True)) - len(lines(number, number in whole))
+            if more_lines <= spare:
+                whole.add(number)
+                spare -= more_lines
+    return lambda number: lines(number, number in whole)
 
 
 def _indent(columns: Sequence[_Column], gap: int) -> int:
@@ -2066,7 +2080,8 @@ def _scale(value: float, triggers: Sequence[float]) -> str:
     cells[_SCALE // 2] = "┼"
     for trigger in triggers:
         cells[round(min(max(trigger, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "┃"
-    cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
+    if not math.isnan(value):
+        cells[round(min(max(value, 0.0), 100.0) / 100.0 * (_SCALE - 1))] = "●"
     return "".join(cells)
 
 
@@ -2270,10 +2285,10 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 
 
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
-    size = math.fsum(fill.size for fill in fills)
-    paid, fee = math.fsum(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
+    size = _added(fill.size for fill in fills)
+    paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
     slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
-    lost = _signed(-math.fsum(slipped) if slipped else None)
+    lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
         (f"{_figure(size, digits[1])} at {average}", "bold"),
@@ -2287,6 +2302,8 @@ def _lasted(ns: float) -> str:
     for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
         if abs(seconds) >= size:
             return _figure(seconds / size, digits, unit=f" {unit}")
+    if 0 < abs(seconds) < 0.001:
+        return _figure(seconds * 1e6, 0, unit=" µs")
     return _figure(seconds * 1e3, 0, unit=" ms")
 
 
@@ -2304,14 +2321,15 @@ def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
 
 def _sent_or_refused(snapshot: Snapshot) -> list[OrderRow]:
     """Return open orders first, then what ended or was refused, each the newest first."""
-    markets = {row.ticker: row.market for row in snapshot.markets}
     answered = {row.verdict for row in snapshot.orders}
     rows = [*snapshot.orders]
     for verdict in snapshot.verdicts:
         if isinstance(verdict, Denied):
             rows.append(_refused_row(verdict))
         elif not isinstance(verdict, Withdraw) and verdict.id not in answered:
-            rows.append(_unanswered_row(verdict, markets.get(verdict.order.ticker)))
+            # Markets change with every price: they are read where it cannot be helped.
+            found = (row.market for row in snapshot.markets if row.ticker == verdict.order.ticker)
+            rows.append(_unanswered_row(verdict, next(found, None)))
     return sorted(rows, key=lambda row: (row.age_s is None, -row.at, -row.seq))
 
 
@@ -2326,7 +2344,8 @@ def _unanswered_row(
     if market is not None:
         size, price = float(market.size(order.quantums)), float(market.price(order.subticks))
     return OrderRow(
-        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, side=order.side,
+        id=verdict.id, at=verdict.at, seq=verdict.seq, ticker=order.ticker, market=market,
+        side=order.side,
         size=size, price=price, status="unanswered", why=sign_text(verdict.why), by=by,
         verdict=verdict.id,
     )  # fmt: skip
@@ -2349,20 +2368,15 @@ _ORDER_STYLES: Final = {
 
 
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
-
-    def grid(row: OrderRow) -> tuple[int, int]:
-        return digits.get(row.ticker, _grid(None))
-
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
             value = getattr(row, term)
-            return ("" if value is None else _figure(value, grid(row)[0] + finer)), ""
+            return ("" if value is None else _figure(value, _grid(row.market)[0] + finer)), ""
 
         return _Column(term, 10, cell, rank)
 
     def size(row: OrderRow) -> _Cell:
-        return ("" if row.status == "denied" else _figure(row.size, grid(row)[1])), ""
+        return ("" if row.status == "denied" else _figure(row.size, _grid(row.market)[1])), ""
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
@@ -2400,9 +2414,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     """Draw the fills of one order, and the verdict that let it go or refused it."""
     if height < 3:
         return []
-    digits = next(
-        (_grid(x.market) for x in snapshot.markets if x.ticker == row.ticker), _grid(None)
-    )
+    digits = _grid(row.market)
     title = [
         (f"{row.id} ", "bold"),
         (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
@@ -2519,7 +2531,7 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
 def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole."""
     scores, weights = decision.scores, by.weights
-    whole = math.fsum(weights.get(score.signal, 0.0) for score in scores)
+    whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
     rows: list[_Row] = []
     for score in ordered:
@@ -2565,8 +2577,11 @@ def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
 
 def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
     """List all markets that were looked at, the strongest first, and why each gets what it gets."""
+    ranked = [*enumerate(look.markets if look is not None else (), 1)]
+    if len(ranked) > _FEW:  # what does not fit goes from the end: not the market it is about
+        ranked.sort(key=lambda row: row[1].ticker != ticker)
     rows: list[_Row] = []
-    for place, row in enumerate(look.markets if look is not None else (), 1):
+    for place, row in ranked:
         own = row.ticker == ticker
         gets = "" if row.gets_usdc == row.has_usdc else f"{_figure(row.gets_usdc, 0, sign=True)}: "
         stands = f"{place:>2}{'●' if own else ' '}{row.ticker[:9]:<10}{_figure(row.score, 1):>5} "
@@ -2575,6 +2590,9 @@ def _ranking_rows(look: Look | None, ticker: str, width: int) -> list[_Row]:
             (_shortened(f"{gets}{row.why}", max(width - 29, 1)), "" if own else "dim"),
         ])  # fmt: skip
     return _step("ranking", *rows) if rows else []
+
+
+_FEW: Final = 4  # markets of a ranking
 
 
 _STRATEGIES: Final = _Table(
@@ -2622,7 +2640,7 @@ def _result_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
     return [
         (_judged_rows(walk, width), 1), (_margin_rows(walk, width), 0),
         (_check_rows(walk, width), 0), (_sent_rows(walk, digits, width), 1),
-        (_fill_rows(walk, digits, width), 1),
+        (_fill_rows(walk, digits, width), 1), (_time_rows(walk, width), 0),
     ]  # fmt: skip
 
 
@@ -2630,7 +2648,7 @@ def _score_rows(walk: WalkRow, width: int) -> list[_Row]:
     """List the scores with their weights, what each adds or scales, and the frames behind it."""
     parts = () if walk.composite is None else walk.composite.parts
     scores = {score.signal: score for score in walk.decision.scores}
-    whole = math.fsum(part.weight for part in parts)
+    whole = _added(part.weight for part in parts)
     rows: list[_Row] = []
     for part in parts:
         scored = scores.pop(part.signal, None)
@@ -2673,7 +2691,7 @@ def _sum_rows(walk: WalkRow, width: int) -> list[_Row]:
     if made.missing:
         row: _Row = [("50, no opinion: ", "watch"), (made.missing, "")]
         return _step("score", *_wrapped(row, width - 10, 1))
-    added = math.fsum(part.part for part in made.parts)
+    added = _added(part.part for part in made.parts)
     factors = "".join(f" {_TIMES} {part.factor:.3f}" for part in made.parts if not part.weight)
     ends = " in 0 to 100" if score in (0.0, 100.0) else ""
     return _step(
@@ -2685,7 +2703,7 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     """Draw the score among the thresholds."""
     if walk.look is None:
         words = " · ".join(f"{name} {value:,g}" for name, value in walk.limits.items())
-        return _step("limits", [(words or "in its reasons", "")])
+        return _step("limits", *([(x, "")] for x in _folded(words or "in its reasons", width - 10)))
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
@@ -2704,10 +2722,10 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
         return _step("size", [_target(walk.decision)])
     settings, least = look.settings, look.settings.smallest_share
     beyond, width_of = abs(ranked.score - 50), settings.full - settings.enter
-    full = f" (1 from {settings.full:g})" if ranked.strength in (0.0, 1.0) else ""
+    ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (full, "dim"),
+        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
     ]  # fmt: skip
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
@@ -2847,6 +2865,22 @@ def _fill_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         return _step("fills", [("none", "dim")])
     rows = [_fill_row(fill, digits, width - 10) for fill in fills]
     return _step("fills", _fills_together(fills, digits), *rows)
+
+
+def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
+    """Draw when each step was, by event time and frame, from the newest score to the last fill."""
+    decision, verdict = walk.decision, walk.verdict
+    newest = max((score.seq for score in decision.scores), default=None)
+    steps = [(f"decided {_clock(decision.at)}.{decision.at // 10**6 % 1000:03}", 0, decision.seq)]
+    if verdict is not None:
+        steps.append(("judged", verdict.at - decision.at, verdict.seq))
+    steps += [(f"order {order.id}", order.at - decision.at, order.seq) for order in walk.orders]
+    fills = [fill for order in walk.orders for fill in order.fills]
+    ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
+    steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
+    words = [f"scored #{newest}"] if newest is not None else []
+    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
 def _came_of_it(walk: WalkRow) -> _Cell:
@@ -4912,11 +4946,11 @@ def _changes(part: EquityPart) -> Iterator[int]:
 def _account_name(row: AccountRow) -> _Cell:
     owner, slash, number = row.id.partition("/")
     name = owner if len(owner) <= 15 else f"{owner[:8]}…{owner[-5:]}"
-    return f"{'▶' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
+    return f"{'●' if row.chosen else ' '}{name}{slash}{number}", "key" if row.chosen else "bold"
 
 
 def _account_state(row: AccountRow) -> _Cell:
-    """Word how safe an account is; flat is said, and what is not known is no safety."""
+    """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
     return _state("FLAT") if not row.positions else _alarm(row.distance, None)
@@ -4955,7 +4989,8 @@ _ACCOUNT_COLUMNS: Final = (
 def _account_lines(row: AccountRow, high: int) -> list[_Row]:
     """Draw what an account did before, below all of them, if there is room."""
     lines: list[_Row] = [[(line, "")] for line in row.lines]
-    return [[("", "")], [(f"{row.id}", "bold")], *lines][:high] if lines and high > 2 else []
+    # Where there is little room, all accounts matter more than the past of one.
+    return [[("", "")], [(row.id, "bold")], *lines][:high] if lines and high > 5 else []
 
 
 _ACCOUNTS: Final = _Table(
@@ -5485,18 +5520,23 @@ def _row_cells(row: _Row) -> int:
     return sum(_cells(text) for text, _ in row)  # integers
 
 
+def _at_share(share: float, room: int) -> int:
+    """Return the cell at a share of the way; what is no share is at one of its ends."""
+    return min(int(_part_of(share) * room), room - 1)
+
+
 def _marked(part: TimelinePart, room: int) -> _Row:
     """Draw the way from end to end, what was seen of it, its marks, and where it is now."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
-    seen = min(int(_part_of(part.seen) * room) + 1, room)
+    seen = min(_at_share(part.seen, room) + 1, room)
     cells[:seen] = [("─", "faint")] * seen
     ranks: dict[int, int] = {}
     for share, kind in part.marks:
-        cell, rank = min(int(_part_of(share) * room), room - 1), _BY_RANK.get(kind, len(_SIGNS))
+        cell, rank = _at_share(share, room), _BY_RANK.get(kind, len(_SIGNS))
         if rank < ranks.get(cell, len(_SIGNS)):
             ranks[cell] = rank
             cells[cell] = _SIGNS[kind][:2]
-    here = min(int(_part_of(part.now) * room), room - 1)
+    here = _at_share(part.now, room)
     cells[here] = (cells[here][0], "mode replay") if here in ranks else ("█", "accent")
     return [
         ("".join(text for text, _ in run), style)

@@ -322,6 +322,11 @@ class Bot:
             self._subscriptions.dispose()
         self.close()
 
+    @property
+    def failure(self) -> Exception | None:
+        """Return what a layer raised, after which nothing here is true any more."""
+        return self._failure
+
     def close(self) -> None:
         """Let go of every stream; raises what a layer or the strategy raised."""
         self._subscriptions.dispose()

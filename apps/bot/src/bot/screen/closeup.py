@@ -54,12 +54,12 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
         return {"way": way_of(bot, whole=panel == "way")}
     untrace(bot)
     if panel in _OF_RUN:  # before there is a market, too
-        return {panel: _OF_RUN[panel](bot)}
+        return {_FIELDS.get(panel, panel): _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
     view = bot.data.views.get(ticker)
     if make is None or view is None:
         return {}
-    return {_FIELDS.get(panel, panel): make(bot, view)}
+    return {panel: make(bot, view)}
 
 
 def candles_of(bot: Bot, ticker: str) -> CandlesPart:
@@ -213,16 +213,13 @@ def _rate(view: MarketView) -> FundingRow:
 # The parts that have another name than their panel.
 _FIELDS: Final = {"margin": "margins", "positions": "margins", "decisions": "walk"}
 _TRACED: Final = ("way", "speed")
-_OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {"link": link_of, "health": health_of}
+_OF_RUN: Final[Mapping[str, Callable[[Bot], Any]]] = {
+    "link": link_of, "health": health_of, "strategies": strategies, "walk": walk,
+    "decisions": walk, "performance": performance, "margin": margins, "positions": margins,
+}  # fmt: skip
 _PARTS: Final[Mapping[str, Callable[[Bot, MarketView], Any]]] = {
     "flow": _flow,
     "funding": _funding,
     "prices": _prices,
     "signals": _signals,
-    "strategies": lambda bot, _: strategies(bot),
-    "walk": lambda bot, _: walk(bot),
-    "decisions": lambda bot, _: walk(bot),
-    "performance": lambda bot, _: performance(bot),
-    "margin": lambda bot, _: margins(bot),
-    "positions": lambda bot, _: margins(bot),
 }

@@ -30,6 +30,7 @@ _KINDS: Final = {
     "POST_ONLY": "post-only",
     "GTT": "resting",
 }
+_PLAIN: Final = ("", "LIMIT", "MARKET")
 _STATUSES: Final = {
     "PENDING": "sent", "OPEN": "open", "PARTIALLY_FILLED": "partly filled", "FILLED": "filled",
     "CANCELLED": "cancelled", "REJECTED": "rejected", "UNRESOLVED": "unresolved",
@@ -69,7 +70,7 @@ def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
         size = float(market.size(sent.quantums))
     verdict = bot.journal.find(order.verdict)
     return OrderRow(
-        id=order.id, at=order.since, seq=order.seq, ticker=_ticker(order), size=size,
+        id=order.id, at=order.since, seq=order.seq, ticker=_ticker(order), size=size, market=market,
         side=sent.side if sent is not None else row.side or "" if row is not None else "",
         filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
         average=None if order.average is None else float(order.average), fee=order.fee,
@@ -85,16 +86,20 @@ def _ticker(order: SeenOrder) -> str:
 
 
 def _kind(order: SeenOrder) -> str:
+    """Say in words how an order was to trade, as we sent it or else as the indexer reports it."""
     sent, row = order.state.order, order.state.row
-    if sent is None and row is None:
+    kind: str
+    force: str
+    if sent is not None:
+        kind, force, reduces = sent.condition_type, sent.time_in_force, sent.reduce_only
+    elif row is not None:
+        kind, reduces = row.type or "", bool(row.reduce_only)
+        force = "POST_ONLY" if row.post_only else row.time_in_force or ""
+    else:
         return ""
-    kind = (sent.time_in_force if sent is not None else row.time_in_force if row else "") or ""
-    words = [_KINDS.get(kind, kind)]
-    if sent is not None and sent.condition_type:
-        words.insert(0, sent.condition_type.lower().replace("_", " "))
-    if sent.reduce_only if sent is not None else row is not None and row.reduce_only:
-        words.append("reduce-only")
-    return ", ".join(filter(None, words))
+    words = "" if kind in _PLAIN else kind.lower().replace("_", " ")
+    parts = words, _KINDS.get(force, force), "reduce-only" if reduces else ""
+    return ", ".join(filter(None, parts))
 
 
 def _why(bot: Bot, order: SeenOrder) -> str:

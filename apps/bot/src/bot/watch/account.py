@@ -6,7 +6,7 @@ ADDRESS[/N] ──► read ──► Reading ──► lines, or JSON
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import isinf
@@ -24,6 +24,7 @@ from dydx_risk import (
 from bot.config.configured import environment_of
 from bot.config.environment import look_at
 from bot.outlet import as_lines
+from bot.progress import Progress
 from bot.watch.address import Target, parent_of, target
 from bot.watch.differences import Cause, differences
 from bot.watch.past import Past, past
@@ -37,7 +38,8 @@ def account(arguments: argparse.Namespace) -> int:
     """Print accounts as they stand; 1 where one of the two views is missing."""
     targets = [target(text) for text in arguments.whose]
     net = look_at(environment_of(arguments))
-    readings = read(net, targets)
+    with Progress("accounts read", len(targets)):
+        readings = read(net, targets)
     require_known(net, targets, readings)
     parents = {each.whose for each in readings if not each.isolated}
     histories = past(net, sorted(parents)) if parents else {}
@@ -70,7 +72,7 @@ def require_known(net: Network, targets: Sequence[Target], readings: Sequence[Re
 
 
 def lines_of(
-    net: Network, readings: Iterable[Reading], histories: dict[Any, Past]
+    net: Network, readings: Sequence[Reading], histories: dict[Any, Past]
 ) -> Iterator[str]:
     """Yield what is printed of accounts."""
     yield f"{net.name} ({net.chain_id}), {NO_KEY}"
@@ -80,6 +82,20 @@ def lines_of(
         if (earlier := histories.get(reading.whose)) is not None:
             yield ""
             yield from (f"  {line}" for line in past_lines(earlier))
+    yield from _together(readings)
+
+
+def _together(readings: Sequence[Reading]) -> Iterator[str]:
+    """Yield what the subaccounts of an address come to, where there are several."""
+    for owner in dict.fromkeys(each.whose.owner for each in readings):
+        family = [each for each in readings if each.whose.owner == owner]
+        margins = [each.best.margin if each.best else None for each in family]
+        known = [margin.net_collateral for margin in margins if margin is not None]
+        if len(family) > 1:
+            more = f", {len(family) - len(known)} of them unknown" * (len(known) < len(family))
+            total = usdc(sum(known))  # integers
+            yield ""
+            yield f"{owner}  {len(family)} subaccounts{more}: equity {total} together"
 
 
 def _account(reading: Reading) -> Iterator[str]:

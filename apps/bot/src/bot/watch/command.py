@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ from bot.config.environment import look_at
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
+from bot.progress import Progress
 from bot.run.beside import begun, noting
 from bot.run.composition import Options
 from bot.watch.account import NO_KEY, require_known
@@ -56,7 +58,8 @@ def watch(arguments: argparse.Namespace) -> int:
     if arguments.recording:
         return _recorded(arguments, targets)
     net = look_at(environment_of(arguments))
-    readings = read(net, targets)
+    with Progress("accounts read", len(targets)):
+        readings = read(net, targets)
     for words in missing(net, targets, readings):
         print(f"bot: warning: {words}", file=sys.stderr)
     group = group_of(arguments, targets, [each.whose for each in readings])
@@ -81,7 +84,7 @@ def watch(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
             return frames.pipe(operators.do_action(noting(record)))
 
-        conduct(arguments, group, source, net.name, pasts, inbox)
+        conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings))
     _require_frames(group, net)
     return report(arguments, net, group, pasts.found)
 
@@ -100,7 +103,8 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
         bounded = until(arguments.seconds, pace)
         return play(recording, speed=speed, pace=lambda frame: frame.seq <= last and bounded(frame))
 
-    conduct(arguments, group, source, Path(arguments.recording).name, NoPasts(), Inbox())
+    name, first = Path(arguments.recording).name, next(iter(group.bots))
+    conduct(arguments, group, source, name, NoPasts(), Inbox(), first)
     return report(arguments, net, group, {})
 
 
@@ -126,6 +130,22 @@ def missing(net: Network, targets: Sequence[Target], readings: Sequence[Reading]
     yield from map(str, lost)
     if no_chain := next((each.no_chain for each in readings if each.no_chain), ""):
         yield f"{INDEXER_ONLY}: {no_chain}"
+
+
+def nearest(readings: Sequence[Reading]) -> Subaccount:
+    """Return the account that is nearest to liquidation; the first one where none has a position.
+
+    One that cannot be valued comes before all others.
+    """
+
+    def away(reading: Reading) -> float:
+        seen = reading.best
+        if seen is None or not (seen.holdings or seen.unvalued):
+            return inf
+        margin = seen.margin
+        return -inf if margin is None or margin.distance is None else margin.distance
+
+    return min(readings, key=away).whose
 
 
 def channels(readings: Iterable[Reading]) -> list[tuple[str, str]]:
@@ -214,9 +234,12 @@ class Pasts(NoPasts):
 
 def conduct(
     arguments: argparse.Namespace, group: Group, source: Source, name: str, pasts: NoPasts,
-    inbox: Inbox,
+    inbox: Inbox, first: Subaccount,
 ) -> None:  # fmt: skip
-    """Watch a source, on a dashboard if somebody looks, until it ends or somebody ends it."""
+    """Watch a source, on a dashboard if somebody looks, until it ends or somebody ends it.
+
+    The dashboard shows the account `first`, until another one is chosen.
+    """
     if not on_dashboard(arguments):
         _printing(arguments, group)
         with contextlib.suppress(KeyboardInterrupt):
@@ -224,9 +247,8 @@ def conduct(
         return
     from bot.watch.screen import WatchScreen
 
-    chosen = next(iter(group.bots))
     screen = WatchScreen(
-        group, chosen, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
+        group, first, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
     )
     with screen, contextlib.suppress(KeyboardInterrupt):
         group.run(source(screen.pace))

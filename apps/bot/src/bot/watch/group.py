@@ -114,6 +114,7 @@ class Group:
         self._options = msgspec.structs.replace(options, strategy="none", guard=False)
         self._agreed: dict[Subaccount, Agreed] = {}
         self._heights: dict[Subaccount, int] = {}
+        self._settled: dict[Subaccount, int] = {}  # in which block it was touched last
         self._began: dict[Subaccount, int] = {}  # equity less what was paid in, when first known
         self._stood: dict[Subaccount, tuple[MarginFigures, str, int | None]] = {}
         self._frames = Hub()
@@ -201,6 +202,8 @@ class Group:
             self._settle(frame)
         self.meters.latency.add(time.perf_counter_ns() - started)
         for bot in self.bots.values():
+            if bot.failure is not None:  # a bug: its figures are none any more
+                raise bot.failure
             bot.shown.take(frame)
         if self.listeners:
             self._report()
@@ -219,8 +222,11 @@ class Group:
         bot.account(update)
         self.profit(whose)  # which counts from here on
         self._heights[whose] = max(update.height, self._heights.get(whose, 0))
-        if update.settled and exact and not update.doubt:
+        if update.settled and exact:
             # Whoever touches an account settles its funding: nothing is left to settle.
+            self._settled[whose] = update.height
+        # Of several matches in a block each is reported, one after the other.
+        if exact and not update.doubt and update.height == self._settled.get(whose):
             self._agreed[whose] = _agreement(bot, update.height)
 
     def _settle(self, frame: Frame) -> None:

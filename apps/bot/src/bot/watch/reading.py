@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from dydx_conn import (
     perpetual_market,
 )
 from dydx_risk import (
+    PPM,
     Holding,
     MarginFigures,
     funding_settlement,
@@ -162,6 +164,9 @@ def seen_on_chain(
                 exponent=markets[each.ticker].exponent,
                 open_interest=markets[each.ticker].open_interest,
                 entry_price=entries.get(each.ticker),
+                selected_leverage=Fraction(PPM, each.chosen_imf_ppm)
+                if each.chosen_imf_ppm
+                else None,
             )
             for each in account.positions if each.quantums
         ),
@@ -322,15 +327,28 @@ def _reading(
         except ConnError as error:
             trouble = str(error)
     entries = {held.ticker: held.entry_price for held in seen.holdings} if seen else {}
+    true = None if isinstance(chain, str) else seen_on_chain(chain, whose, entries)
     return Reading(
         whose=whose,
-        chain=None if isinstance(chain, str) else seen_on_chain(chain, whose, entries),
-        indexer=seen,
+        chain=true,
+        indexer=_as_chosen(seen, true),
         reported=None if fields is None else _reported(fields),
         orders=orders,
         no_chain=chain if isinstance(chain, str) else "",
         no_indexer=trouble,
     )
+
+
+def _as_chosen(indexer: Seen | None, chain: Seen | None) -> Seen | None:
+    """Return the indexer's view with the leverages that were chosen, which the chain alone has."""
+    if indexer is None or chain is None:
+        return indexer
+    chosen = {held.ticker: held.selected_leverage for held in chain.holdings}
+    holdings = tuple(
+        msgspec.structs.replace(held, selected_leverage=chosen.get(held.ticker))
+        for held in indexer.holdings
+    )
+    return msgspec.structs.replace(indexer, holdings=holdings)
 
 
 def _reported(fields: SubaccountFields) -> tuple[Decimal, Decimal] | None:

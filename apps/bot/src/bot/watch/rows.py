@@ -49,8 +49,20 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         height=account.height or None,
         trouble=trouble_of(group, whose),
         chosen=chosen,
-        lines=() if earlier is None else tuple(past_lines(earlier)),
+        lines=(*_chosen(group, whose), *(() if earlier is None else past_lines(earlier))),
     )
+
+
+def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
+    """Yield what the chain requires where a leverage was chosen, which the indexer leaves out."""
+    seen = group.seen.get(whose)
+    held = [] if seen is None else [h for h in seen.holdings if h.selected_leverage is not None]
+    if seen is None or seen.margin is None or not held:
+        return
+    margin = seen.margin
+    figures = f"initial margin {margin.initial_margin / 1e6:,.2f}"
+    free = f"free {margin.free_collateral / 1e6:,.2f} USDC on the chain at {seen.height}"
+    yield f"{figures}, {free}: a leverage is chosen for {', '.join(h.ticker for h in held)}"
 
 
 _PARENTS: Final = 128
@@ -66,7 +78,9 @@ def trouble_of(group: Group, whose: Subaccount) -> str:
     bot = group.bots[whose]
     account, unknown = bot.risk.account, bot.risk.margin.unknown
     if account.trouble:
-        return account.trouble
+        lost = bot.shown.last_loss
+        why = f" ({lost.reason})" if lost is not None and lost.reason and account.seq else ""
+        return account.trouble + why
     if unknown:
         many = len(bot.data.views)
         what = f"cannot be valued: {', '.join(unknown)}"
@@ -95,18 +109,18 @@ class Changes:
 
     def __init__(self, group: Group) -> None:
         self._group = group
-        self._said: dict[Subaccount, tuple[tuple[object, ...], float]] = {}
+        self._printed: dict[Subaccount, tuple[tuple[object, ...], float]] = {}
 
     def line(self, standing: Standing) -> str:
         """Return a line about what has changed since the last one; "" if nothing has."""
         whose, away = standing.whose, standing.distance
         trouble = trouble_of(self._group, whose)
         what = trouble, standing.alarm, standing.positions, away is None, standing.block is None
-        before, at = self._said.get(whose, ((), inf))
+        before, at = self._printed.get(whose, ((), inf))
         near = away is None or abs(away - at) < _STEP
         if what == before and near:
             return ""
-        self._said[whose] = what, inf if away is None else away
+        self._printed[whose] = what, inf if away is None else away
         return f"{clock(standing.at)[11:19]} {short(whose)} {words_of(standing, trouble)}"
 
 
@@ -118,7 +132,8 @@ def short(whose: Subaccount) -> str:
 def words_of(standing: Standing, trouble: str) -> str:
     """Put in words how an account stands, and by whose word."""
     if trouble and not (standing.positions == 0 and not standing.trouble):
-        return f"UNKNOWN: {trouble}"
+        was = f"; it was {percent_text(standing.margin.distance)}" if standing.positions else ""
+        return f"UNKNOWN: {trouble}{was if standing.margin.distance is not None else ''}"
     margin = standing.margin
     equity = f"equity {margin.net_collateral / 1e6:,.2f}"
     where = f"exact at block {standing.block}" if standing.block is not None else INDEXER_ONLY
@@ -144,14 +159,44 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         earned = "unknown" if profit is None else f"{profit:+,.2f}"
         near = "no position so far" if closest is None else f"closest {percent_text(closest)}"
         yield f"  while watched: profit {earned}, {near}"
-        for row in group.bots[whose].risk.positions():
-            level = row.liquidation_price
-            price = "none" if level is None or level <= 0 else f"{level:,.7g}"
-            yield f"  {row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        yield from (f"  {each}" for each in (*_chosen(group, whose), *_held(group, whose)))
         if (earlier := pasts.get(whose)) is not None:
             yield from (f"  {each}" for each in past_lines(earlier))
     if group.no_chain:
         yield f"{INDEXER_ONLY}: {group.no_chain}"
+
+
+def _held(group: Group, whose: Subaccount) -> Iterator[str]:
+    doubt = "last known: " * bool(group.bots[whose].risk.account.trouble)
+    for row in group.bots[whose].risk.positions():
+        level = row.liquidation_price
+        price = "none" if level is None or level <= 0 else f"{level:,.7g}"
+        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+    if not doubt:
+        yield from advice(group, whose)
+
+
+def advice(group: Group, whose: Subaccount) -> Iterator[str]:
+    """Yield the way out of an account, a step each: nothing of it is sent.
+
+    By the limits of the profile that is chosen: which order, where, what it restores and costs.
+    """
+    plan = group.bots[whose].risk.flight_plan
+    if plan.rungs and plan.step is not None and plan.step.why:
+        yield f"advice by the limits of the profile: {plan.step.why}"
+    for rung in plan.rungs[:_STEPS]:
+        due = plan.distance_now is not None and plan.distance_now < rung.fires_below
+        when = "now" if due else f"below {percent_text(rung.fires_below)}"
+        yield f"advice, {when}: {rung.words}, {rung.ends}"
+    if len(plan.rungs) > _STEPS:
+        more = len(plan.rungs) - _STEPS
+        cost = f"{plan.cost / 1e6:,.2f} USDC in all"
+        yield f"advice: {more} more step{'s' * (more > 1)}, {cost}"
+    for ticker, why in plan.left:
+        yield f"advice: {ticker} stays: {why}"
+
+
+_STEPS: Final = 3
 
 
 def report_json(net: Network, group: Group, pasts: Pasts) -> dict[str, Any]:
@@ -186,6 +231,7 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
             {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
         ],
         "orders": len(risk.account.open_orders),
+        "advice": [*advice(group, whose)],
         "past": past_json(pasts.get(whose)),
     }
 

@@ -23,7 +23,7 @@ _PANEL: Final = "accounts"
 
 
 class WatchScreen(Screen):
-    """A dashboard of several accounts; begins with the one that is nearest to liquidation."""
+    """A dashboard of several accounts, of which one is chosen for all panels but their own."""
 
     def __init__(
         self, group: Group, chosen: Subaccount, pasts: Callable[[], Pasts], **how: Any
