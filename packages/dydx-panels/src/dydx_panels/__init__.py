@@ -769,8 +769,9 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
 
-    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
-    venue made last of what was decided on that market, each beginning with its kind.
+    `cuts` are why it was allowed less, `decision` is its newest there, `composite` what its scores
+    came to by their weights, `verdict` what risk and the venue made last of what was decided on
+    that market, each beginning with its kind.
     """
 
     strategy: str
@@ -780,6 +781,7 @@ class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     held: float | None = None
     cuts: tuple[str, ...] = ()
     decision: Decision | None = None
+    composite: Composite | None = None
     verdict: TapeRow | None = None
     id: str = ""
 
@@ -1038,6 +1040,7 @@ _WORDS: Final = {
     "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
+    "history": "last hour",
     "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
@@ -1193,7 +1196,8 @@ def _shortened(text: str, width: int) -> str:
 
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
-    return len(text) if _OURS.fullmatch(text) else cell_len(text)
+    # What does not print becomes a mark of one cell.
+    return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
@@ -1247,7 +1251,7 @@ def _added(values: Iterable[float]) -> float:
 
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
+    return None if cost is None else 0.0 - cost  # nothing is no negative nothing
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -1289,6 +1293,19 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _between(values: Sequence[float], write: Callable[[float], str]) -> tuple[str, str]:
+    """Return the least and the greatest value of a history."""
+    known = [value for value in values if math.isfinite(value)]
+    return (f"{write(min(known))} to {write(max(known))}" if known else "", "dim")
 
 
 def _history_row(
@@ -1674,10 +1691,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -2055,7 +2070,10 @@ _MARKET_COLUMNS: Final = (
     _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
             value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("history", 16, lambda row: (_spark(_every(row.history, 16), 16), "accent"), 3, True,
+            _climb),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda price: _figure(price, _grid(row.market)[0])), 10, True),
     _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
             value=attrgetter("spread_bps")),
     _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
@@ -2523,13 +2541,14 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
-    """List the scores, those with a weight first, and what each adds to the whole."""
+def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole or scales."""
+    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
     scores, weights = decision.scores, by.weights
     whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
@@ -2543,6 +2562,8 @@ def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
         if weight and whole:
             lean = (score.value - 50.0) * weight / whole
             cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        elif score.signal in factors:
+            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -4258,8 +4279,10 @@ _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda sn
     _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
     _Column("known", 12, _share_known, 3, True, attrgetter("share")),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+    _Column("240 hours", 24, lambda row: (_spark(_every(row.history, 24), 24), "accent"), 5, True,
             lambda row: row.history[-1] - row.history[0] if row.history else None),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda rate: _percent(rate, 4, sign=True)), 8, True),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -4797,13 +4820,6 @@ def _ends(part: EquityPart) -> tuple[str, str, str]:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
     ends = part.equity[-1], min(part.low or part.equity), max(part.high or part.equity)
     return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
-
-
-def _every(values: Sequence[float], wide: int) -> Sequence[float]:
-    """Return so many values at most, evenly taken, the last one always."""
-    if len(values) <= wide or wide < 1:
-        return values
-    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
 
 
 def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -5622,7 +5638,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    why_not = _shortened(head.link_why, max(width - 78, 0))
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.
