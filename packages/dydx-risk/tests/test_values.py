@@ -200,7 +200,8 @@ def test_a_deposit_that_is_reported_late_is_no_peak() -> None:
 
 def test_a_standing_names_the_gravest_first() -> None:
     """A person's word, then what is not known."""
-    now = situation(valued(10_000), halted="lunch")
+    now = situation(valued(10_000))
+    now.stops.halt("lunch")
     now.valued.account.trouble = "no account snapshot yet"
 
     assert standing(now).state == "HALTED"
