@@ -167,7 +167,7 @@ def test_p_pauses_entries_at_once_and_lets_them_go_on(frames: list[Frame]) -> No
     actions = shown(bot, "PAPER", inbox).actions
 
     said = press(actions, "P")
-    bot.risk.pause("by key")
+    bot.risk.stops.pause("by key")
     again = press(actions, "P")
 
     acts = iter(lambda: inbox.take(1, 0.0), None)

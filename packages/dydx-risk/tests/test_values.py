@@ -208,7 +208,8 @@ def test_a_reason_is_shown_with_the_signs_that_people_read() -> None:
 
 def test_a_standing_names_the_gravest_first() -> None:
     """A person's word, then what is not known."""
-    now = situation(valued(10_000), halted="lunch")
+    now = situation(valued(10_000))
+    now.stops.halt("lunch")
     now.valued.account.trouble = "no account snapshot yet"
 
     assert standing(now).state == "HALTED"

@@ -503,7 +503,7 @@ class Bot:
         # Somebody else is at the account: another machine, or its owner's hand.
         beside = self.options.policy.hand_beside
         if beside and stranger.ticker:
-            self.risk.adopt(stranger.ticker)
+            self.risk.account.by_hand.add(stranger.ticker)
         known = beside or stranger.stood or self.risk.standing.state == "HALTED"
         what, why = "adopt" if known else "halt", "somebody else trades the account: "
         if stranger.stood:
@@ -566,7 +566,7 @@ def untrace(bot: Bot) -> None:
 
 def _halt(bot: Bot, act: Frame, _: str) -> None:
     why = f"{act.text or 'no reason was given'} (by {act.link})"
-    bot.risk.halt(why, foreign=act.link == "account")
+    bot.risk.stops.halt(why, foreign=act.link == "account")
     bot._hubs.to_risk.on_next(act)
 
 
@@ -576,12 +576,12 @@ def _resume(bot: Bot, act: Frame, _: str) -> None:
 
 
 def _pause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
+    bot.risk.stops.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
     bot._hubs.to_risk.on_next(act)
 
 
 def _unpause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.unpause()
+    bot.risk.stops.unpause()
     bot._hubs.to_risk.on_next(act)
 
 
