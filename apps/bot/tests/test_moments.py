@@ -129,6 +129,35 @@ def test_who_follows_a_frame_through_the_layers_can_go_back(
     untrace(bot)
 
 
+MIX = """
+[[strategies]]
+use = "rank"
+weight = 0.6
+[[strategies]]
+use = "reversion"
+weight = 0.4
+"""
+
+
+def test_a_decision_that_was_packed_is_written_as_it_was(
+    tmp_path: Path, frames: list[Frame]
+) -> None:
+    """What several strategies have decided is decided on again later, to the same bytes."""
+    path = tmp_path / "mix.toml"
+    path.write_text(MIX)
+    bot = Bot(Options(strategy=str(path)))
+    play(bot, frames[:1_000])
+    moment = bot.moment()
+    play(bot, frames[1_000:2_000])
+    straight = bot.journal.hash
+
+    bot.go_to(moment)
+    play(bot, frames[1_000:2_000])
+
+    assert bot.journal.counts["target"] > 1
+    assert bot.journal.hash == straight
+
+
 def test_a_strategy_that_cannot_be_packed_is_named(tmp_path: Path) -> None:
     """A lambda in it is of no other time; the run can only begin again."""
     bot = Bot(Options(strategy=str(unpackable(tmp_path))))

@@ -145,8 +145,8 @@ def run_hash(*arguments: str, seed: str = "0") -> str:
 @pytest.mark.replays
 @pytest.mark.parametrize(
     ("seed", "arguments"),
-    [("0", ()), ("1", ()), ("4242", ("--speed", "2000"))],
-    ids=["hash seed 0", "hash seed 1", "another speed"],
+    [("0", ()), ("4242", ("--speed", "2000"))],
+    ids=["a hash seed", "another hash seed and speed"],
 )
 def test_the_hash_is_the_same_in_every_process(
     quickstart: Bot, seed: str, arguments: tuple[str, ...]

@@ -11,6 +11,7 @@ from bot.run.composition import Bot, Options
 from bot.screen.screen import Screen
 from bot.screen.travel import Goal, Timeline, Travel
 from dydx_conn import Frame, Inbox, Recording, find_recording
+from dydx_panels import View
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -277,7 +278,7 @@ class Person:
     def __init__(
         self, path: Path, keys: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.trip = Trip(path, Options())
+        self.trip = Trip(path, Options(), every=1_000)
         console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
         self.screen = Screen(
             self.trip.bot, mode="REPLAY", name="quickstart", speed=1_000.0, console=console,
@@ -372,6 +373,29 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
     assert screen.choices.view.panel == "safety"
     assert 0 < person.seen[-1][0] < 900
     assert "on the way: 2%" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_on_the_way_no_alarm_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the guard did there is no news; a banner of before goes with its place."""
+    person = Person(path, [(8_890, "."), (8_950, "["), (8_960, "q")], monkeypatch)
+    person.trip.travel.goal = Goal(8_890)
+    alarms, banners = person.screen.alarms, list[tuple[int, str]]()
+    wait = person.screen.player.wait_ns
+
+    def look(frame: Frame, now: int, *, at_once: bool = False) -> int:
+        waits = wait(frame, now, at_once=at_once)
+        banners.append((person.trip.travel.position, alarms.over(View(), now).banner))
+        if banners[-1][0] == 8_950 and person.trip.travel.goal is not None:
+            person.trip.travel.goal = Goal(8_955)  # over the guard's steps, from before them
+            person.trip.travel._strayed = True
+        return waits
+
+    monkeypatch.setattr(person.screen.player, "wait_ns", look)
+    person.runs()
+
+    shown = dict(banners)
+    assert "sell" in shown[8_949]
+    assert shown[8_955] == shown[8_959] == ""
 
 
 def test_a_live_run_has_no_way_back(path: Path) -> None:

@@ -10,11 +10,14 @@ strategy of a user's own may hold what cannot be packed (a lambda, a file, a gen
 is no moment, and whoever goes back folds from the first frame.
 """
 
+import io
 import pickle
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copyreg import dispatch_table
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from dydx_conn import ConnError
 
 # What a bot has of this process, or of who looks at it.
@@ -45,13 +48,40 @@ def of_the_run(parts: Mapping[str, Any]) -> dict[str, Any]:
 def packed(parts: dict[str, Any], digest: Any) -> Moment:
     """Pack the parts of a run; `MomentError` names what cannot be."""
     shared = {name: parts.pop(name) for name in _SHARED}
+    text = io.BytesIO()
+    pickler = pickle.Pickler(text, pickle.HIGHEST_PROTOCOL)
+    pickler.dispatch_table = {**dispatch_table, **dict.fromkeys(_sparse_kinds(), _sparse)}
     try:
-        text = pickle.dumps(parts, pickle.HIGHEST_PROTOCOL)
+        pickler.dump(parts)
     # Whatever a user's own class raises while it is packed.
     except Exception as error:
         what = f"expected a run whose parts can be packed, got {type(error).__name__}: {error}"
         raise MomentError(what) from error
-    return Moment(zlib.compress(text, 1), digest, shared)
+    return Moment(zlib.compress(text.getbuffer(), 1), digest, shared)
+
+
+def _sparse_kinds(base: type[msgspec.Struct] = msgspec.Struct) -> Iterator[type[msgspec.Struct]]:
+    # What is written without its defaults is: msgspec knows them by identity, not by value.
+    for kind in base.__subclasses__():
+        if kind.__struct_config__.omit_defaults:
+            yield kind
+        yield from _sparse_kinds(kind)
+
+
+def _sparse(value: msgspec.Struct) -> tuple[Any, ...]:
+    kind = type(value)
+    fields = {name: getattr(value, name) for name in kind.__struct_fields__}
+    defaults = zip(
+        reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False
+    )
+    for name, default in defaults:
+        if fields[name] is default:
+            del fields[name]
+    return _made, (kind, fields)
+
+
+def _made(kind: type[msgspec.Struct], fields: dict[str, Any]) -> msgspec.Struct:
+    return kind(**fields)
 
 
 def unpacked(moment: Moment) -> dict[str, Any]:

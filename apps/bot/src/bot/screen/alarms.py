@@ -45,8 +45,12 @@ class Alarms:
 
     def show_of(self, bot: Bot) -> None:
         """Watch another run, which begins with nothing that was missed."""
-        self._shown, self._more = None, 0
+        self.forget()
         bot.journal.listeners.append(self.note)
+
+    def forget(self) -> None:
+        """Show nothing of what was before: somebody is elsewhere in the recording."""
+        self._shown, self._more, self._rings = None, 0, False
 
     def note(self, entry: JournalEntry | AccountUpdate) -> None:
         """Take what happened; a listener of a journal."""

@@ -92,7 +92,7 @@ class Screen:
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
             size=lambda: self._console.size, recording=recording, travel=travel,
         )  # fmt: skip
-        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_leaving)
+        self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_under_way)
         self._dashboard = Dashboard(self._console, mouse=mouse)
         self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
@@ -106,11 +106,8 @@ class Screen:
         bot.journal.listeners.append(self._note)
         self._travel = travel  # of a recording: the way back and forth
         if travel is not None:
-            travel.at_end, travel.meanwhile, travel.say = (
-                self.stay,
-                self._on_the_way,
-                self.line.show,
-            )
+            travel.at_end, travel.meanwhile = self.stay, self._on_the_way
+            travel.say = self.line.show
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -167,6 +164,7 @@ class Screen:
         while not self.questions.quits:
             now = self._look()
             if self._is_leaving:
+                self.alarms.forget()
                 return True
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
@@ -222,6 +220,10 @@ class Screen:
         # Somebody wants to be elsewhere in the recording: the frame at hand is not the next.
         return self._travel is not None and self._travel.goal is not None
 
+    @property
+    def _is_under_way(self) -> bool:
+        return self._travel is not None and self._travel.is_under_way
+
     def _on_the_way(self, share: float) -> bool:
         """Show how far it is, between two frames of a long way; False if a key ends it."""
         self.line.show(f"on the way: {share:.0%}, esc stops here")
@@ -237,7 +239,11 @@ class Screen:
     # --- drawing ---
 
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
-        if self._urgent_ns or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT):
+        if (
+            self._urgent_ns
+            or self._is_under_way
+            or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT)
+        ):
             return
         now, frames = time.monotonic_ns(), self.bot.shown.last_frames
         self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now

@@ -177,6 +177,11 @@ class Travel:
         return self._timeline.part(self._mono)
 
     @property
+    def is_under_way(self) -> bool:
+        """Return whether frames are only gone through, to get elsewhere."""
+        return self.goal is not None or self._way is not None
+
+    @property
     def _mono(self) -> int:
         return self._began if self._frame is None else self._frame.mono
 
