@@ -67,8 +67,6 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
-    # Decision walk
-    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
@@ -2808,11 +2806,11 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     return _step("verdict", head, *words, *figures)
 
 
-IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+_IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
 
 
-def counts_in_flight(verdict: Any) -> bool:
-    """Return whether the free collateral in a verdict's words is another than in its margin."""
+def _counts_in_flight(verdict: Any) -> bool:
+    # Then the free collateral in its words is another than in its margin.
     if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
         return False
     return usdc_text(verdict.before.free_collateral) not in verdict.why
@@ -2841,8 +2839,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    if counts_in_flight(verdict):
-        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
+    if _counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 

@@ -5700,6 +5700,19 @@ class Watcher:
         rows = [self._position(exposure, valued.margin) for exposure in valued.held.values()]
         return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
 
+    def priced(self, valued: Valuation) -> list[PositionFigures]:
+        """Return every position at its price alone: what is known of the past is left out."""
+        rows: list[PositionFigures] = []
+        for exposure in valued.held.values():
+            view, market, oracle = exposure.view, exposure.market, exposure.oracle
+            if view is None or market is None:
+                rows.append(self._position(exposure, valued.margin))
+                continue
+            holding = priced(view, market, exposure.quantums, exposure.open_interest)
+            seq = oracle.seq if oracle is not None else 0
+            rows.append(position_figures(holding, exposure.terms, valued.margin, seq))
+        return rows
+
     def inputs(self, valued: Valuation) -> dict[str, MarginInputs]:
         """Return what each position's figures are computed from, where it can be valued."""
         held = {ticker: self._observed(exposure) for ticker, exposure in valued.held.items()}
@@ -6276,6 +6289,10 @@ class Risk:
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
+
+    def priced(self) -> list[PositionFigures]:
+        """Return every position as a verdict is judged by it, at its price: cheap, for each."""
+        return self._watcher.priced(self.valued)
 
     def margin_inputs(self) -> dict[str, MarginInputs]:
         """Return by ticker what the figures of each position are computed from."""
