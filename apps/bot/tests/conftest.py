@@ -4,10 +4,13 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from dydx_conn import Frame, Recording, RecordingWriter, find_recording
+from bot.run.composition import Bot, Options
+from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from servers import postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
@@ -38,6 +41,41 @@ def frames() -> list[Frame]:
     """Return the bundled recording's frames up to the end of its crash."""
     frames = list(Recording(find_recording("quickstart")))
     return [frame for frame in frames if frame.mono - frames[0].mono < 640 * 10**9]
+
+
+CRASH_S = 559.0  # when it begins in the bundled recording
+
+
+class Crashed(NamedTuple):
+    """A run of the bundled recording, and what it held and had done when the crash began."""
+
+    bot: Bot
+    held: dict[str, float]  # notional in USDC
+    fills: int
+    began: int
+
+
+@pytest.fixture(scope="session")
+def crashed() -> Callable[..., Crashed]:
+    """Return what plays the bundled recording by a profile: once for all tests, who only look."""
+
+    @cache
+    def played(profile: str, *, guard: bool = True) -> Crashed:
+        bot, path = Bot(Options.of(profile, guard=guard)), find_recording("quickstart")
+        began = next(iter(Recording(path))).at
+        found: list[tuple[dict[str, float], int]] = []
+
+        def look(frame: Frame) -> bool:
+            if not found and frame.at - began > CRASH_S * 1e9:
+                rows = bot.risk.positions()
+                held = {row.ticker: (row.net_notional or 0) / 1e6 for row in rows}
+                found.append((held, bot.journal.counts["fill"]))
+            return True
+
+        bot.run(replay(path, pace=look))
+        return Crashed(bot, *found[0], began)
+
+    return played
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,6 @@ def test_a_backup_of_either_kind_of_database_is_restored_into_either(
     engine.dispose()
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_what_makes_a_database_large_is_in_the_backup_alone(
     request: pytest.FixtureRequest, bot: Bot, tmp_path: Path, kind: str
@@ -483,7 +482,6 @@ def test_a_damaged_database_in_a_backup_is_refused(
     assert "got a file that is no database" in err
 
 
-@pytest.mark.replays
 def test_a_large_member_passes_through_in_parts(tmp_path: Path) -> None:
     """No more than a chunk is in memory, however long it is."""
 

@@ -92,7 +92,6 @@ def stopped(bot: Bot, frames: Iterable[Frame]) -> str:
     return entry.words
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize("what", LOOPS.values(), ids=LOOPS)
 def test_a_step_that_does_not_return_is_interrupted(
     frames: list[Frame], slow: Callable[..., str], what: str
@@ -157,7 +156,6 @@ def test_what_was_decided_before_the_interruption_is_discarded(
     assert not bot.journal.of_kind("decision")
 
 
-@pytest.mark.replays
 def test_learning_is_bounded_as_well(frames: list[Frame], tmp_path: Path) -> None:
     """An outcome that a strategy never has enough of."""
     path = tmp_path / "learner.py"

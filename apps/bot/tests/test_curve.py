@@ -34,6 +34,17 @@ def test_a_second_of_event_time_is_a_point() -> None:
     assert [START, START + SECOND_NS] == list(curve.columns.at)
 
 
+def test_what_moves_the_account_does_not_wait_for_a_second() -> None:
+    """A crash takes less: its second ends with what is left, and keeps both extremes."""
+    curve, falls = Curve(), Falls()
+    start = START - START % SECOND_NS
+    for moment, usdc in ((0, 100.0), (1, 99.95), (2, 40.0), (3, 60.0)):
+        curve.take(start + moment, moment, margin(usdc), falls)
+
+    assert (60.0,) == curve.columns.equity
+    assert (40.0, 100.0) == (curve.columns.low[0], curve.columns.high[0])
+
+
 def test_a_long_run_stays_in_sight_as_a_whole() -> None:
     """Once there are too many points, each stands for twice as long."""
     curve = curve_of([100.0 + second for second in range(1_000)], most=100)
@@ -71,8 +82,8 @@ def test_what_was_lost_is_as_of_the_last_point() -> None:
     falls.begin(100_000_000)
     falls.move(80_000_000, 80_000_000, 1)
     curve.take(START, 1, margin(80.0), falls)
-    falls.move(50_000_000, 50_000_000, 1)
-    curve.take(START + 1, 2, margin(50.0), falls)
+    falls.move(79_990_000, 79_990_000, 1)
+    curve.take(START + 1, 2, margin(79.99), falls)
 
     assert curve.result is not None
     assert (20.0, 0.2, 20.0) == (

@@ -110,10 +110,12 @@ def test_what_is_polled_for_is_noted_once_it_is() -> None:
         ('1012 {"message":"Service restarting"}', "1012 Service restarting"),
         ("chain: no new block for 11 s", "no new block for 11 s"),
         ("c2: 1006 closed", "c2: 1006 closed"),
+        ("c1: ConnectionRefusedError: [Errno 111] Connection refused", "c1: Connection refused"),
+        ("WebSocketConnectionClosedException: Connection was lost.", "Connection was lost."),
     ],
 )
 def test_a_reason_is_shown_without_braces(reason: str, words: str) -> None:
-    """As a venue may put them around it."""
+    """As a venue may put them around it; nor with what only the program's author reads."""
     assert reason_words(reason) == words
 
 

@@ -98,7 +98,6 @@ def key(row: Any) -> tuple[Any, ...]:
     return (row["created"], row["run_id"], row["ticker"], row["status"])
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize("many_runs", [2, 5_000])
 def test_every_page_by_every_filter_is_what_sorting_all_rows_gives(
     small_blocks: Engine, monkeypatch: pytest.MonkeyPatch, many_runs: int

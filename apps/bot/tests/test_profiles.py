@@ -1,14 +1,15 @@
 """How much a run risks: the table of the profiles, and what each makes of the bundled crash."""
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from bot.__main__ import COMMANDS, main
 from bot.config.profiles import POLICY, PROFILES, STEADY, STRATEGY, read_profile
 from bot.report.report import report_lines, report_of
 from bot.run.composition import Bot, Options
-from dydx_conn import ConnError, Frame, Recording, find_recording, replay
+from dydx_conn import ConnError
 from dydx_risk import Policy
 from dydx_strategy import RankSettings
 
@@ -115,40 +116,17 @@ def test_the_profile_is_in_the_report() -> None:
 # === The bundled crash ===
 
 
-class Outcome(NamedTuple):
-    """A run, and what it held and had done when the crash began."""
-
-    bot: Bot
-    held: dict[str, float]  # notional in USDC
-    fills: int
-    began: int
-
-
-def crashed(options: Options) -> Outcome:
-    """Play the bundled recording."""
-    bot, path = Bot(options), find_recording("quickstart")
-    began = next(iter(Recording(path))).at
-    found: list[tuple[dict[str, float], int]] = []
-
-    def look(frame: Frame) -> bool:
-        if not found and frame.at - began > CRASH_S * 1e9:
-            rows = bot.risk.positions()
-            held = {row.ticker: (row.net_notional or 0) / 1e6 for row in rows}
-            found.append((held, bot.journal.counts["fill"]))
-        return True
-
-    bot.run(replay(path, pace=look))
-    return Outcome(bot, *found[0], began)
+Crashes = Callable[..., Any]  # conftest has what it returns
 
 
 @pytest.fixture(scope="module")
-def steady() -> Outcome:
+def steady(crashed: Crashes) -> Any:
     """Return the default run."""
-    return crashed(Options())
+    return crashed("steady")
 
 
 @pytest.mark.replays
-def test_the_default_trades_before_the_crash(steady: Outcome) -> None:
+def test_the_default_trades_before_the_crash(steady: Any) -> None:
     """It is in the market when it comes, with no more than the equity, and no market has half."""
     assert len(steady.held) >= 2
     assert steady.fills >= 10
@@ -156,7 +134,7 @@ def test_the_default_trades_before_the_crash(steady: Outcome) -> None:
     assert max(map(abs, steady.held.values())) < 5_100
 
 
-def test_the_default_comes_through_the_crash(steady: Outcome) -> None:
+def test_the_default_comes_through_the_crash(steady: Any) -> None:
     """A third off, a gap first: more than 85 % of the deposit is left, and nothing is liquidated."""
     figures = steady.bot.venue.figures()
 
@@ -165,7 +143,7 @@ def test_the_default_comes_through_the_crash(steady: Outcome) -> None:
     assert figures.liquidations == 0
 
 
-def test_after_the_crash_the_default_stays_flat(steady: Outcome) -> None:
+def test_after_the_crash_the_default_stays_flat(steady: Any) -> None:
     """Protections close all within seconds, and nothing enters while the cool-down lasts."""
     journal = steady.bot.journal
     closed = max(entry.at for entry in journal.of_kind("reduce"))
@@ -178,9 +156,9 @@ def test_after_the_crash_the_default_stays_flat(steady: Outcome) -> None:
 
 
 @pytest.mark.replays
-def test_reckless_shows_what_the_guard_is_for() -> None:
+def test_reckless_shows_what_the_guard_is_for(crashed: Crashes) -> None:
     """More than four times the equity in the same crash: six tenths are left, or nothing."""
-    guarded, unguarded = (crashed(Options.of("reckless", guard=guard)) for guard in (True, False))
+    guarded, unguarded = (crashed("reckless", guard=guard) for guard in (True, False))
     left = guarded.bot.venue.figures().equity or 0
 
     assert sum(guarded.held.values()) > 4 * 10_000
@@ -190,7 +168,7 @@ def test_reckless_shows_what_the_guard_is_for() -> None:
     assert unguarded.bot.venue.figures().liquidations > 0
 
 
-def test_the_default_waits_for_nothing_that_it_was_sent(steady: Outcome) -> None:
+def test_the_default_waits_for_nothing_that_it_was_sent(steady: Any) -> None:
     """The candles of the start are data: it enters as soon as it has an opinion."""
     first = steady.bot.journal.of_kind("approved")[0]
 

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,16 @@ from reactivex import from_iterable, throw
 
 
 @pytest.fixture(scope="module")
-def quickstart() -> Bot:
+def quickstart(crashed: Callable[..., Any]) -> Bot:
     """Return the bot after the whole bundled recording, guarded."""
-    bot = Bot(Options())
-    bot.run(load_recorded_stream("quickstart"))
+    bot: Bot = crashed("steady").bot
     return bot
 
 
 @pytest.fixture(scope="module")
-def reckless() -> Bot:
+def reckless(crashed: Callable[..., Any]) -> Bot:
     """Return the bot after the same with as much leverage as makes the guard act."""
-    bot = Bot(Options.of("reckless"))
-    bot.run(load_recorded_stream("quickstart"))
+    bot: Bot = crashed("reckless").bot
     return bot
 
 
@@ -120,10 +118,11 @@ def test_no_reason_of_the_guard_says_that_a_figure_is_below_itself(reckless: Bot
 
 
 @pytest.mark.replays
-def test_without_the_guard_the_account_comes_nearer_to_liquidation(reckless: Bot) -> None:
+def test_without_the_guard_the_account_comes_nearer_to_liquidation(
+    reckless: Bot, crashed: Callable[..., Any]
+) -> None:
     """The same frames, unguarded: what the guard was for."""
-    unguarded = Bot(Options.of("reckless", guard=False))
-    unguarded.run(load_recorded_stream("quickstart"))
+    unguarded = crashed("reckless", guard=False).bot
 
     assert unguarded.journal.counts["reduce"] == 0
     assert unguarded.risk.closest is not None
@@ -146,8 +145,8 @@ def run_hash(*arguments: str, seed: str = "0") -> str:
 @pytest.mark.replays
 @pytest.mark.parametrize(
     ("seed", "arguments"),
-    [("0", ()), ("1", ()), ("4242", ("--speed", "2000"))],
-    ids=["hash seed 0", "hash seed 1", "another speed"],
+    [("0", ()), ("4242", ("--speed", "2000"))],
+    ids=["a hash seed", "another hash seed and speed"],
 )
 def test_the_hash_is_the_same_in_every_process(
     quickstart: Bot, seed: str, arguments: tuple[str, ...]

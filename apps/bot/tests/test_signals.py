@@ -89,7 +89,6 @@ def planted() -> dict[str, list[str]]:
     return conform([type("Made", (Planted,), {"name": name, "fault": name}) for name in FOUND])
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize("fault", FOUND)
 def test_the_kit_finds_a_planted_fault(planted: dict[str, list[str]], fault: str) -> None:
     """Each kind, in words that name it."""

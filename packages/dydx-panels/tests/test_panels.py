@@ -899,7 +899,7 @@ def test_six_scores_leave_room_for_the_history() -> None:
     narrow = drawn("markets", Snapshot(markets=(row,)), width=120)
     wide = drawn("markets", Snapshot(markets=(row,)), width=180)
 
-    assert "HISTORY" in narrow
+    assert "LAST HOUR" in narrow
     assert "VOLAT.  IMBAL.  LIQUI.  FUNDI." in narrow
     four = drawn("markets", Snapshot(markets=(replace(row, scores=row.scores[:4]),)), width=180)
     assert "VOLATILITY  IMBALANCE" in four

@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,7 +39,8 @@ from sessions import REAL, Session
 sessions = pytest.mark.parametrize("session", REAL, ids=str)
 
 
-def markets(session: Session) -> dict[str, PerpetualMarket]:
+@cache
+def markets(session: Session) -> Mapping[str, PerpetualMarket]:
     """Return the markets of a session, by ticker."""
     state = DataState()
     for frame in session.frames:
@@ -69,6 +70,9 @@ class Oracles:
             ledger.value(ticker, digits, int(price.exponent), interest)
 
 
+oracles_of = cache(Oracles)
+
+
 class Real(NamedTuple):
     """A fill of a session as a ledger books it, the ledger just before it."""
 
@@ -84,7 +88,7 @@ def account_of(whose: str) -> Subaccount:
 
 def fills(session: Session, whose: str, ledger: Ledger | None = None) -> Iterator[Real]:
     """Yield an account's fills in the chain's order; they are booked by who takes them."""
-    ledger, oracles = ledger or Ledger(account_of(whose)), Oracles(session)
+    ledger, oracles = ledger or Ledger(account_of(whose)), oracles_of(session)
     by_pair = {str(market.clob_pair_id): market for market in markets(session).values()}
     account, us = session.truth["state"][whose], session.truth["subaccount_ids"][whose]
     for row in sorted(account["fills"] + account["transfers"], key=lambda row: row["ev"]):
@@ -173,7 +177,7 @@ def at_the_end(session: Session, whose: str) -> Ledger:
     ledger = Ledger(account_of(whose))
     for _, fill in fills(session, whose, ledger):
         ledger.book(fill)
-    Oracles(session).value(ledger, session.truth["true_at_block"])
+    oracles_of(session).value(ledger, session.truth["true_at_block"])
     return ledger
 
 

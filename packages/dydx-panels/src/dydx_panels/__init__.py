@@ -1037,6 +1037,7 @@ _WORDS: Final = {
     "funding_1d": "a day",
     "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
     # Markets, signals and what is sent
+    "history": "last hour",
     "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "USDC/min",
     "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
     # Shocks
@@ -1192,7 +1193,8 @@ def _shortened(text: str, width: int) -> str:
 
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
-    return len(text) if _OURS.fullmatch(text) else cell_len(text)
+    # What does not print becomes a mark of one cell.
+    return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
 @lru_cache(maxsize=8192)
@@ -1288,6 +1290,19 @@ def _spark(values: Sequence[float], width: int) -> str:
     scale = 7.999 / (high - low) if math.isfinite(high - low) and high > low else 0.0
     blocks = (_SPARKS[int((value - low) * scale) if scale else 3] for value in shown)
     return "".join(blocks).rjust(width)
+
+
+def _every(values: Sequence[float], wide: int) -> Sequence[float]:
+    """Return so many values at most, evenly taken, the last one always."""
+    if len(values) <= wide or wide < 1:
+        return values
+    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
+
+
+def _between(values: Sequence[float], write: Callable[[float], str]) -> tuple[str, str]:
+    """Return the least and the greatest value of a history."""
+    known = [value for value in values if math.isfinite(value)]
+    return (f"{write(min(known))} to {write(max(known))}" if known else "", "dim")
 
 
 def _history_row(
@@ -1673,10 +1688,8 @@ def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
     used = sum(_cells(part) for part, _ in head)  # integers
     if more < 1 or width - used < 8 or _cells(text) <= width - used:
         return [row]
-    first, *rest = wrap(text, width, initial_indent=" " * used, break_on_hyphens=False)
-    rest = wrap(" ".join(rest), width - 4, break_on_hyphens=False)
-    rest = [*rest[: more - 1], " ".join(rest[more - 1 :])]
-    return [[*head, (first[used:], style)], *([("    " + line, style)] for line in rest if line)]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -2054,7 +2067,10 @@ _MARKET_COLUMNS: Final = (
     _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), ""),
             value=attrgetter("price")),
     _Column("", 1, _moved),
-    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True, _climb),
+    _Column("history", 16, lambda row: (_spark(_every(row.history, 16), 16), "accent"), 3, True,
+            _climb),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda price: _figure(price, _grid(row.market)[0])), 10, True),
     _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2,
             value=attrgetter("spread_bps")),
     _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4,
@@ -4241,8 +4257,10 @@ _FUNDING: Final = _Table("funding", lambda snapshot: snapshot.funding, lambda sn
     _Column("a year", 10, lambda row: _rate(row.venue_1h, 8_760.0, 2), value=_VENUE_1H),
     _Column("clamp/h", 10, lambda row: (_percent(row.most_1h, 3), "dim"), 6),
     _Column("known", 12, _share_known, 3, True, attrgetter("share")),
-    _Column("240 hours", 24, lambda row: (_spark(row.history, 24), "accent"), 5, True,
+    _Column("240 hours", 24, lambda row: (_spark(_every(row.history, 24), 24), "accent"), 5, True,
             lambda row: row.history[-1] - row.history[0] if row.history else None),
+    _Column("between", 24, lambda row: _between(
+        row.history, lambda rate: _percent(rate, 4, sign=True)), 8, True),
     _Column("seq", 8, lambda row: (f"#{row.seq}", "dim"), 7, True),
 ), "no market yet", "ticker", _funding_summary, gap=1)  # fmt: skip
 
@@ -4780,13 +4798,6 @@ def _ends(part: EquityPart) -> tuple[str, str, str]:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
     ends = part.equity[-1], min(part.low or part.equity), max(part.high or part.equity)
     return _figure(ends[0]), _figure(ends[1]), _figure(ends[2])
-
-
-def _every(values: Sequence[float], wide: int) -> Sequence[float]:
-    """Return so many values at most, evenly taken, the last one always."""
-    if len(values) <= wide or wide < 1:
-        return values
-    return [values[(n + 1) * len(values) // wide - 1] for n in range(wide)]
 
 
 def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
@@ -5607,7 +5618,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    why_not = _shortened(head.link_why, max(width - 78, 0))
+    why_not = _shortened(head.link_why, max(width - 64, 0))
     gate = ("read-only", "good") if snapshot.safety.advice else gate
     wait = f"waiting {_figure(head.waits_s, 1, unit=' s')} for a rate limit"
     # HALTED stands first, its reason in the room that clock and link leave.

@@ -546,7 +546,8 @@ class Days:
                     self.took_s = time.monotonic() - began
                     progress.step(f"{len(self.failures)} failed")
                 first = self.failures[:SHRUNK_AT_MOST]
-                progress.begin("failures shrunk", len(first))
+                if first:
+                    progress.begin("failures shrunk", len(first))
                 for n, failure in enumerate(first):
                     self.failures[n] = shrunk(failure, self._tape, self._options)
                     progress.step()

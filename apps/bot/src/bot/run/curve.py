@@ -2,9 +2,9 @@
 
     event time, margin, falls ──► Curve.take ──► columns of at most MOST points
 
-A point stands for a second of event time. Once there are as many as are drawn, two become one and
-each stands for twice as long: a run of a minute and one of a month cost the same, at every frame
-one comparison.
+A point stands for a second of event time; what moves the account within one is taken at once. Once
+there are as many as are drawn, two become one and each stands for twice as long: a run of a minute
+and one of a month cost the same, at every frame one comparison.
 """
 
 from collections.abc import Callable, Iterable
@@ -56,17 +56,21 @@ class Curve:
 
     def __init__(self, most: int = MOST) -> None:
         self.every_ns = SECOND_NS
-        self._most, self._due = most, 0
+        self._most, self._due, self._worth = most, 0, 0
         self._rows: list[_Row] = []
         self._began: int | None = None  # the profit from which it counts
         self._columns: Columns | None = None
         self.result: Result | None = None
 
     def take(self, at: int, seq: int, margin: MarginFigures, falls: Falls) -> None:
-        """Take in how the account stands, if that is due; what is not known is left out."""
-        if at < self._due or margin.unknown:
+        """Take in how the account stands, if that is due; what is not known is left out.
+
+        It is due once a second, and when the equity has moved by a thousandth.
+        """
+        moved = 1_000 * abs(margin.net_collateral - self._worth) > abs(self._worth)
+        if margin.unknown or (at < self._due and not moved):
             return
-        self._due = at + SECOND_NS
+        self._due, self._worth = at + SECOND_NS, margin.net_collateral
         profit = falls.peak - falls.depth
         if self._began is None:
             self._began = profit

@@ -20,6 +20,7 @@ WORDS: Final = {
     "backing_off": "reconnecting", "polling": "polling over REST", "closed": "closed",
 }  # fmt: skip
 _HISTORY: Final = 200
+_NAMED: Final = re.compile(r"\b[A-Za-z.]+(?:Exception|Error): (?:\[Errno -?\d+\] )?")
 _BRACED: Final = re.compile(r'\{"message":\s*"([^"]*)"\}')
 
 
@@ -89,5 +90,5 @@ def _lost_words(turn: ConnectionState) -> str:
 
 
 def reason_words(reason: str) -> str:
-    """Return why a connection is as it is, without the braces that a venue may put around it."""
-    return _BRACED.sub(r"\1", reason).removeprefix("chain: ")
+    """Return why a connection is as it is, without braces of a venue and names of the program."""
+    return _NAMED.sub("", _BRACED.sub(r"\1", reason)).removeprefix("chain: ")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dydx_conn import AccountUpdate, Frame
 from dydx_data import DataState, Detection, MarketView
 from dydx_paper import Ledger, Performance, TradeFigures, performance, trade_figures
-from dydx_risk import Risk, Watch
+from dydx_risk import MarginFigures, Risk, Watch
 from dydx_signals import Scored
 from dydx_strategy import Strategy
 
@@ -73,6 +73,7 @@ class Shown:
         self.fills: dict[str, deque[Filled]] = {}
         self._data, self._risk, self._ledger = data, risk, ledger
         self._distance_due = 0
+        self._margin: MarginFigures | None = None
         self._watch: Watch | None = None
         self._performance: tuple[object, Performance] | None = None
         self._trades: tuple[object, TradeFigures] | None = None
@@ -92,14 +93,17 @@ class Shown:
             self.links.take(frame)
         if self.way is not None:
             self.way.settle()
+        margin = self._risk.margin
+        if margin is self._margin and self._data.at < self._distance_due:
+            return  # as with nearly every frame
+        self._margin = margin
         if self._data.at >= self._distance_due:
             self._distance_due = self._data.at + _SECOND_NS
-            margin = self._risk.margin
             self.distances.append((self._data.at, margin.distance))
-            account = self._risk.account
-            # A balance may be reported before its cause: until then nothing is won or lost by it.
-            if not (account.trouble or account.unexplained):
-                self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
+        account = self._risk.account
+        # A balance may be reported before its cause: until then nothing is won or lost by it.
+        if not (account.trouble or account.unexplained):
+            self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
 
     def learn(self, update: AccountUpdate) -> None:
         """Remember what was filled."""
