@@ -203,7 +203,7 @@ class Screen:
         if self.questions.quits or self._blind:
             return False
         self.questions.over = True
-        back = "" if self._travel is None else ", , and [ go back"
+        back = "" if self._travel is None else "; , or [ goes back"
         self.line.ended = f"the end: q quits, w shows why{back}"
         while not self._ends_or_leaves():
             self._idle()
