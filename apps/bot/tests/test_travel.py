@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from bot.run.acts import act
 from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue
+from bot.screen.alarms import Alarm
 from bot.screen.screen import Screen
 from bot.screen.travel import Goal, Timeline, Travel, remade
 from dydx_conn import Frame, Inbox, Recording, Subaccount, find_recording
@@ -349,8 +351,10 @@ def test_at_the_end_the_dashboard_stays_until_somebody_goes_back(
         return next(keys)
 
     monkeypatch.setattr(person.screen, "_next_key", next_key)
+    person.screen.alarms._raise(Alarm(1, "HALTED", "lunch"), time.monotonic_ns())
     person.runs()
 
+    assert person.screen.alarms.over(View(), time.monotonic_ns()).banner == ""
     assert finished == [True] * 4
     assert [position for position, _ in person.seen].count(922) == 2
     assert person.screen.finished

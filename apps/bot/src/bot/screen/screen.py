@@ -210,6 +210,7 @@ class Screen:
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
         self.questions.over, self.line.ended = self.questions.quits, ""
+        self.alarms.forget()
         return self._is_leaving
 
     def _ends_or_leaves(self) -> bool:
