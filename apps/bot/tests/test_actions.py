@@ -85,7 +85,7 @@ def test_a_key_that_does_nothing_says_so(actions: Actions) -> None:
         (("3", "left", "right"), "in the order of its own"),
         (("+",) * 9, "there is no higher speed"),
         (("-",) * 9, "there is no lower speed"),
-        ((",",), "only a recording goes back, and only without --database"),
+        ((",",), "only a recording goes back, and only without --journal"),
     ],
 )
 def test_what_cannot_be_done_is_worded(

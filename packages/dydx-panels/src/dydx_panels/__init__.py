@@ -5526,15 +5526,17 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
     right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
-    legend: _Row = [
-        cell
-        for sign, style, word in _SIGNS.values()
-        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
-    ]
-    if _row_cells(legend) > width - 140:
+    legend: _Row = []
+    for sign, style, word in _SIGNS.values():
+        legend += [(f"  {sign}", style), (f" {word}", "dim")]
+    room = width - len(left) - len(right) - 1
+    if room - _row_cells(legend) < _WAY:
         legend = []
-    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    room = max(room - _row_cells(legend), 1)
     return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+
+
+_WAY: Final = 60  # cells that the way itself has at least where its signs are explained
 
 
 def _row_cells(row: _Row) -> int:

@@ -369,7 +369,7 @@ class Bot:
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
         self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
-        self.shown.feeds.vitals = shown.feeds.vitals
+        self.shown.feeds.vitals, self.shown.notice = shown.feeds.vitals, ""
         self.journal.listeners = journal.listeners
         self.supervisor.go_back()
         self._join_again()
