@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 from bot.config.settings import load
+from bot.database.writer import Writer
+from bot.live.trade import Audited
+from bot.live.troubles import Recorder
+from bot.run.beside import Counting
 from bot.run.composition import Bot, Options
 from bot.screen.closeup import closeup
-from dydx_conn import Frame, Inbox, replay
+from dydx_conn import AuditLog, Frame, Inbox, network, replay
 from dydx_panels import HealthPart, HealthRow
 
 
@@ -76,6 +80,25 @@ def test_what_is_written_beside_a_run_is_counted(played: Bot) -> None:
     assert row(part, "database").state == "watch"
     assert row(part, "terminal") == HealthRow("terminal", "watch", "it is closed")
     played.shown.beside, played.shown.troubles = (), {}
+
+
+def test_what_writes_down_counts_it(tmp_path: Path) -> None:
+    """Recorder, database writer and audit log each say how much is written, waits or is lost."""
+    net = network("testnet")
+    recorder = Recorder(tmp_path / "run.jsonl.zst", net)
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    writer = Writer(f"sqlite:///{tmp_path}/run.db", {"run": "1"})
+
+    recorder.note(Frame(1, 0, 0, "c1", "ws", "{}"))
+    audit.write("order")
+    writer.put("fills", {})
+
+    assert recorder.figures()["written"] == 1
+    assert Audited(audit).figures() == {"written": 1, "lost": 0}
+    assert writer.figures() == {"written": 0, "waiting": 1, "in a file": 0, "lost": 0}
+    assert all(isinstance(one, Counting) for one in (recorder, Audited(audit), writer))
+    recorder.end()
+    audit.close()
 
 
 def test_a_halt_and_a_stopped_strategy_are_dangers(played: Bot) -> None:

@@ -264,6 +264,15 @@ def test_an_account_is_a_row_with_its_source() -> None:
     assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
 
 
+def test_before_the_first_prices_an_account_says_what_it_waits_for() -> None:
+    """Its positions may come before the markets."""
+    wire = Wire()
+    held = {"market": "BTC-USD", "status": "OPEN", "size": "1", "entryPrice": "1"}
+    wire.take(wire.writer.event("open", "ws:"), wire.writer.account(US, "1000", [held]))
+
+    assert trouble_of(wire.group, US) == "cannot be valued: BTC-USD, no prices yet"
+
+
 def test_a_leverage_that_is_chosen_is_named_with_what_it_requires() -> None:
     """The indexer leaves it out of the initial margin; the chain does not."""
     wire = Wire()

@@ -227,6 +227,28 @@ def test_a_subscription_that_ends_is_a_doubt(type: str) -> None:
     assert last(snapshot(9), reports({}, type)).doubt == f"account frames end: {type} at 2"
 
 
+@pytest.mark.parametrize(
+    ("channel", "id_", "is_ours"),
+    [
+        ("v4_subaccounts", "", True),
+        ("v4_subaccounts", str(US), True),
+        ("v4_subaccounts", f"{US.owner}/77", False),
+        ("v4_subaccounts", f"somebody/{US.number}", False),
+        ("v4_parent_subaccounts", f"{US.owner}/{US.number % 128}", True),
+        ("v4_parent_subaccounts", f"{US.owner}/77", False),
+    ],
+)
+def test_what_is_lost_of_another_account_is_no_loss_of_ours(
+    channel: str, id_: str, is_ours: bool
+) -> None:
+    """Several are carried by one link, and a silent subscription is requested again by itself."""
+    gap = Frame(0, 0, 0, "c1", "gap", "silent", channel=channel, id=id_)
+
+    doubts = [update.doubt for update in folded(snapshot(9), gap)]
+
+    assert (doubts[-1] != "") is is_ours
+
+
 def test_a_block_in_which_frames_were_lost_is_as_its_fills_say() -> None:
     """Its last match was not reported: neither its size nor its balance is the block's last."""
     state = {

@@ -15,6 +15,7 @@ from dydx_data import (
     book_depths,
     book_snapshots,
     market_state,
+    market_views,
     price_ranges,
     quality_figures,
     step,
@@ -270,3 +271,25 @@ def test_depth_is_what_stands_within_so_many_points_of_the_mid_price() -> None:
     assert (found[1].bid_usd, found[1].ask_usd) == (99.95 * 500, 100.05 * 500)
     assert found[2].bid_usd == pytest.approx((99.95 + 99.85) * 500)
     assert found[3].imbalance == pytest.approx(-0.0025, abs=1e-4)
+
+
+@pytest.mark.replays
+def test_the_newest_rows_are_the_candles() -> None:
+    """Read without making candles of them: the same figures, and as many of them partial."""
+    state, apart = DataState(), []
+
+    def look(view: MarketView) -> None:
+        if view.seq % 701:
+            return
+        for candles in view.candles.values():
+            rows, partial = candles.newest(40)
+            whole = [*candles][-40:]
+            read = [(x.open, x.high, x.low, x.close, x.volume, x.trades) for x in rows]
+            made = [(x.open, x.high, x.low, x.close, x.volume, x.trades) for x in whole]
+            count = sum(candle.state == "partial" for candle in whole)
+            apart.append(read != made or partial != count)
+
+    load_recorded_stream("quickstart").pipe(market_views(state)).subscribe(look)
+
+    assert len(apart) > 20
+    assert not any(apart)

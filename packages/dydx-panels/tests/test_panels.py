@@ -1045,6 +1045,19 @@ def test_a_selected_score_is_worked_out_from_its_inputs(full: Snapshot) -> None:
     assert "changes what it does at 75.0 (it is 39.0 below) and 90.0 (it is 54.0 below)" in text
 
 
+def test_a_score_that_is_weighed_says_how_much_and_where_the_whole_decides(full: Snapshot) -> None:
+    """A score of the composite has no trigger of its own."""
+    score = Score("ETH-USD", "momentum", 36.0, (), 48_211, 17)
+    history = replace(full.signals[0], signal="momentum", weight=0.6)
+    shown = replace(
+        full, markets=(replace(full.markets[0], scores=(score,)),), signals=(history,),
+        triggers={"composite": (60.0, 52.0)},
+    )  # fmt: skip
+    text = drawn("signals", shown, View(panel="signals"), 120, 24)
+
+    assert "60 % of the composite: opens at 60.0, closes at 52.0 (short 40.0, 48.0)" in text
+
+
 def test_a_signal_of_a_user_has_no_formula_here(full: Snapshot) -> None:
     """Its inputs are listed all the same."""
     score = Score("ETH-USD", "mine", 36.0, (), 48_211, 17)

@@ -5213,7 +5213,7 @@ class Accounts:
     def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
         updates: list[AccountUpdate] = []
         for account in self._known.accounts.values():
-            of_it = not frame.channel or frame.channel in _ACCOUNTS
+            of_it = not frame.channel or _is_about(frame, account.subaccount)
             if frame.link in ("", account.link) and of_it:
                 # An attempt that fails loses nothing of what REST answered since.
                 if account.carried or frame.kind == "gap":
@@ -5299,6 +5299,15 @@ class Accounts:
 
 
 _NO_UPDATES: Final[list[AccountUpdate]] = []
+
+
+def _is_about(frame: Frame, subaccount: Subaccount) -> bool:
+    # A loss of one channel alone is no loss of another account's, on the same link.
+    if frame.channel not in _ACCOUNTS:
+        return False
+    of_parent = CHANNELS[frame.channel].id.endswith("parentSubaccountNumber")
+    number = subaccount.number % _PARENTS if of_parent else subaccount.number
+    return frame.id in ("", str(Subaccount(subaccount.owner, number)))
 
 
 class _Addressed(msgspec.Struct, rename="camel"):

@@ -277,7 +277,7 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     """The values of one score so far, `count` of them: the newest as `points`, oldest first.
 
     `quantiles` are the least, p10, the median, p90 and the greatest, `bins` how many lie in each
-    tenth of 0 to 100.
+    tenth of 0 to 100. `weight` is its share in the strategy's composite, None without one.
     """
 
     ticker: str
@@ -286,6 +286,7 @@ class ScoreHistory(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[float, ...] = ()
     quantiles: tuple[float, ...] = ()
     bins: tuple[int, ...] = ()
+    weight: float | None = None
 
 
 class BookPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -768,8 +769,9 @@ class StrategyRow(msgspec.Struct, frozen=True, kw_only=True):
 class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a strategy wants of a market, what it was allowed, and what it has: signed USDC.
 
-    `cuts` are why it was allowed less, `decision` is its newest there, `verdict` what risk and the
-    venue made last of what was decided on that market, each beginning with its kind.
+    `cuts` are why it was allowed less, `decision` is its newest there, `composite` what its scores
+    came to by their weights, `verdict` what risk and the venue made last of what was decided on
+    that market, each beginning with its kind.
     """
 
     strategy: str
@@ -779,6 +781,7 @@ class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
     held: float | None = None
     cuts: tuple[str, ...] = ()
     decision: Decision | None = None
+    composite: Composite | None = None
     verdict: TapeRow | None = None
     id: str = ""
 
@@ -1248,7 +1251,7 @@ def _added(values: Iterable[float]) -> float:
 
 def _less(cost: float | None) -> float | None:
     """Turn a cost into the negative money that it is shown as."""
-    return None if cost is None else -cost
+    return None if cost is None else 0.0 - cost  # nothing is no negative nothing
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -2165,7 +2168,12 @@ def _calculation(snapshot: Snapshot, score: Score, width: int, height: int) -> l
     known = next((row for row in snapshot.signals
                   if (row.ticker, row.signal) == (score.ticker, score.signal)), None)  # fmt: skip
     rows += _so_far(known, width) if known is not None else []
-    return [*rows, _changes_at(score, snapshot.triggers.get(score.signal, ()))][: max(height, 0)]
+    weight = known.weight if known is not None else None
+    if weight is not None:
+        rows.append(_weighed(weight, snapshot.triggers.get("composite", ())))
+    else:
+        rows.append(_changes_at(score, snapshot.triggers.get(score.signal, ())))
+    return rows[: max(height, 0)]
 
 
 def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
@@ -2188,9 +2196,20 @@ def _so_far(known: ScoreHistory, width: int) -> list[_Row]:
     return rows
 
 
+def _weighed(weight: float, triggers: Sequence[float]) -> _Row:
+    """Say what a score is to the composite, and where that changes what is done."""
+    row: _Row = [("  ", ""), (_percent(weight, 0), "bold"), (" of the composite", "dim")]
+    for word, trigger in zip((": opens at ", ", closes at "), triggers, strict=False):
+        row += [(word, "dim"), (_figure(trigger, 1), "watch")]
+    if triggers:
+        mirror = ", ".join(_figure(100.0 - trigger, 1) for trigger in triggers)
+        row.append((f" (short {mirror})", "dim"))
+    return row
+
+
 def _changes_at(score: Score, triggers: Sequence[float]) -> _Row:
     if not triggers:
-        return [("  no trigger point of its own: it is weighed with the others", "dim")]
+        return [("  no trigger point of its own, nor a weight: nothing is decided by it", "dim")]
     parts: _Row = [("  the strategy changes what it does at ", "dim")]
     for place, trigger in enumerate(triggers):
         side = "above" if score.value >= trigger else "below"
@@ -2522,13 +2541,14 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, width)[: max(room, 0)]
+    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
-    """List the scores, those with a weight first, and what each adds to the whole."""
+def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+    """List the scores, those with a weight first, and what each adds to the whole or scales."""
+    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
     scores, weights = decision.scores, by.weights
     whole = _added(weights.get(score.signal, 0.0) for score in scores)
     ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
@@ -2542,6 +2562,8 @@ def _input_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Row]:
         if weight and whole:
             lean = (score.value - 50.0) * weight / whole
             cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
+        elif score.signal in factors:
+            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -3439,7 +3461,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
 _PRICED: Final = frozenset(["best_bid", "best_ask", "mid_price", "last_trade", "oracle_price"])
 _SIZED: Final = frozenset(["bid_size", "ask_size", "size"])
 _WAY_DIGITS: Final = {
-    "spread_bps": (2, " bp"), "volume_60s": (0, " USDC"), "net_collateral": (2, " USDC"),
+    "spread_bps": (2, " bp"), "volume_60s": (0, ""), "net_collateral": (2, " USDC"),
     "initial_margin": (2, " USDC"), "open_orders": (0, ""),
 }  # fmt: skip
 

@@ -301,6 +301,10 @@ class Audited:
         """Return why it cannot be written, "" while it can."""
         return self._audit.trouble
 
+    def figures(self) -> dict[str, int]:
+        """Return how many lines are written and lost."""
+        return {"written": self._audit.lines, "lost": self._audit.failures}
+
     def begin(self, inbox: Inbox) -> None:
         """Have begun with the way into the run."""
 

@@ -137,4 +137,5 @@ def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> lis
     if frame is None:
         return []
     named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))
-    return [f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:", frame.text]
+    head = f"#{frame.seq} {named} at {clock(frame.at)}, {len(frame.text):,} letters:"
+    return [head, frame.text or "it has no text"]

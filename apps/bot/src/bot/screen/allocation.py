@@ -8,7 +8,17 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from dydx_panels import StrategiesPart, StrategyRow, TapeRow, TargetRow
-from dydx_strategy import Allocator, Decision, Pace, Strategy, StrategyResult, WatchSettings
+from dydx_strategy import (
+    Allocator,
+    Composite,
+    Decision,
+    Pace,
+    RankSettings,
+    Strategy,
+    StrategyResult,
+    WatchSettings,
+    composite,
+)
 from pydantic import BaseModel
 
 from bot.run.composition import Bot
@@ -36,7 +46,11 @@ def strategies(bot: Bot) -> StrategiesPart:
     if isinstance(strategy, Allocator):
         results = strategy.results()
         rows = map(_result, results, strategy.strategies)
-        targets = (_allocated(bot, x, ticker, newest) for x in results for ticker in x.decided)
+        targets = (
+            _allocated(bot, one, result, ticker, newest)
+            for one, result in zip(strategy.strategies, results, strict=True)
+            for ticker in result.decided
+        )
         return StrategiesPart(rows=tuple(rows), targets=_largest_first(targets))
     wanted = (_wanted(bot, strategy, entry, newest) for entry in newest.decided.values())
     return StrategiesPart(rows=(_alone(bot, strategy),), targets=_largest_first(wanted))
@@ -90,6 +104,7 @@ def _wanted(bot: Bot, strategy: Strategy, entry: JournalEntry, newest: _Newest) 
         held=_held(bot, entry.ticker),
         cuts=(f"{verdict.kind}: {verdict.text}",) if cut and verdict else (),
         decision=decision,
+        composite=_composite(strategy, decision),
         verdict=None if cut else verdict,
         id=decision.id,
     )
@@ -115,7 +130,9 @@ def _result(result: StrategyResult, strategy: Strategy) -> StrategyRow:
     )
 
 
-def _allocated(bot: Bot, result: StrategyResult, ticker: str, newest: _Newest) -> TargetRow:
+def _allocated(
+    bot: Bot, strategy: Strategy, result: StrategyResult, ticker: str, newest: _Newest
+) -> TargetRow:
     """Return what one of several wants of a market; what it has is a part of the account's."""
     decision, stake, view = (
         result.decided[ticker],
@@ -136,6 +153,7 @@ def _allocated(bot: Bot, result: StrategyResult, ticker: str, newest: _Newest) -
         held=held,
         cuts=result.cuts.get(ticker, ()),
         decision=decision,
+        composite=_composite(strategy, decision),
         verdict=_verdict(newest, netted.value) if netted else None,
         id=netted.id if netted else "",
     )
@@ -171,3 +189,9 @@ def settings_of(strategy: Strategy) -> dict[str, Any]:
     if weights:  # a composite is compared with these, and the rest is about size
         limits = {name: limits[name] for name in ("enter", "full", "exit") if name in limits}
     return {"weights": weights, "thresholds": limits, "look": look}
+
+
+def _composite(strategy: Strategy, decision: Decision) -> Composite | None:
+    """Return what the scores of a decision came to, for a strategy that weighs them so."""
+    settings = getattr(strategy, "settings", None)
+    return composite(decision.scores, settings) if isinstance(settings, RankSettings) else None

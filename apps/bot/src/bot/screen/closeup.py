@@ -5,6 +5,7 @@
 Some of it costs, as the volume of an hour by price: nobody pays for what nobody looks at.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -168,7 +169,10 @@ def _price(view: MarketView) -> PriceRow:
 
 
 def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
-    """Return how the values of each score spread so far."""
+    """Return how the values of each score spread so far, and what each is to the strategy."""
+    weights = getattr(getattr(bot.shown.strategy, "settings", None), "weights", {})
+    known = weights if isinstance(weights, Mapping) else {}
+    whole = math.fsum(known.values()) or 1.0
     return tuple(
         ScoreHistory(
             ticker=ticker,
@@ -177,6 +181,7 @@ def _signals(bot: Bot, _: MarketView) -> tuple[ScoreHistory, ...]:
             points=tuple(marks.points),
             quantiles=(marks.low, *marks.quantiles((0.1, 0.5, 0.9)), marks.high),
             bins=tuple(marks.bins()),
+            weight=known[signal] / whole if signal in known else None,
         )
         for ticker, curves in bot.shown.curves.items()
         for signal, marks in curves.items()

@@ -353,6 +353,7 @@ def _triggers(bot: Bot) -> dict[str, tuple[float, ...]]:
     if bot.options.strategy != RankAndTarget.name or not isinstance(settings, RankSettings):
         return {}
     return {
+        "composite": (settings.enter, settings.exit),
         "volatility": (settings.volatility_calm, settings.volatility_extreme),
         "liquidity": (settings.liquidity_calm, settings.liquidity_extreme),
     }

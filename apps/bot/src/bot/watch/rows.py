@@ -79,11 +79,13 @@ def trouble_of(group: Group, whose: Subaccount) -> str:
     account, unknown = bot.risk.account, bot.risk.margin.unknown
     if account.trouble:
         lost = bot.shown.last_loss
-        why = f" ({lost.reason})" if lost is not None and lost.reason and account.seq else ""
-        return account.trouble + why
+        is_why = lost is not None and lost.reason and account.trouble.endswith(f" at {lost.seq}")
+        return f"{account.trouble} ({lost.reason})" if lost and is_why else account.trouble
     if unknown:
-        many = len(bot.data.views)
+        many = sum(view.market is not None for view in bot.data.views.values())  # integers
         what = f"cannot be valued: {', '.join(unknown)}"
+        if not many:
+            return f"{what}, no prices yet"
         return f"{what}, no price among the {many} markets that the indexer reports"
     if not (account.collateral or account.positions):
         return group.notes.get(whose, "")
@@ -101,7 +103,9 @@ def _float(amount: Decimal | None) -> float | None:
 
 # === A pipe ===
 
-_STEP: Final = 0.005  # a distance that moved by less is not printed
+# A distance that moved by less, or by less of itself where it is far away, is not printed.
+_STEP: Final = 0.005
+_SHARE: Final = 0.05
 
 
 class Changes:
@@ -117,7 +121,7 @@ class Changes:
         trouble = trouble_of(self._group, whose)
         what = trouble, standing.alarm, standing.positions, away is None, standing.block is None
         before, at = self._printed.get(whose, ((), inf))
-        near = away is None or abs(away - at) < _STEP
+        near = away is None or abs(away - at) < max(_STEP, _SHARE * abs(away))
         if what == before and near:
             return ""
         self._printed[whose] = what, inf if away is None else away
