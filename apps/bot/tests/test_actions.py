@@ -174,13 +174,13 @@ def test_p_pauses_entries_at_once_and_lets_them_go_on(frames: list[Frame]) -> No
     inbox, bot = Inbox(), Bot(Options())
     actions = shown(bot, "PAPER", inbox).actions
 
-    said = press(actions, "P")
+    answer = press(actions, "P")
     bot.risk.pause("by key")
     again = press(actions, "P")
 
     acts = iter(lambda: inbox.take(1, 0.0), None)
     assert [(act.link, act.type) for act in acts] == [("key", "pause"), ("key", "unpause")]
-    assert said == "entries are paused: exits and guard go on (P lets them enter again)"
+    assert answer == "entries are paused: exits and guard go on (P lets them enter again)"
     assert again == "entries go on, as far as the gate lets them"
 
 
