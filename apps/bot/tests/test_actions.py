@@ -9,7 +9,8 @@ from bot.screen.actions import ACTIONS, Actions
 from bot.screen.keyboard import Click
 from bot.screen.screen import Screen
 from dydx_conn import Frame, Inbox, collect, load_recorded_stream
-from dydx_panels import KEYS, View, dashboard
+from dydx_panels import KEYS, TimelinePart, View, dashboard
+from msgspec.structs import replace
 from reactivex import from_iterable
 from rich.console import Console
 
@@ -147,13 +148,20 @@ def test_in_a_recording_of_which_the_way_is_known_keys_go_there(ran: Bot) -> Non
         def on(self, seconds: float) -> None:
             self.went.append(seconds)
 
+        def to_share(self, share: float) -> None:
+            self.went.append(share)
+
     actions = shown(ran).actions
+    timed = replace(actions.snapshot(), timeline=TimelinePart(began=0, ends=10**12))
+    actions.snapshot = lambda: timed
     actions.travel = way = Way()  # type: ignore[assignment]
     actions.go(lambda travel: travel.back_to_decision(), pauses=True)
     assert actions.player.paused
     press(actions, " ", "]", "[")
 
-    assert way.went == ["back", 60.0, -60.0]
+    actions.click(Click("click", 40, 38), View())
+    assert way.went[:-1] == ["back", 60.0, -60.0]
+    assert way.went[-1] == pytest.approx(0.36, abs=0.02)
     assert not actions.player.paused
     assert "," not in actions.off
 
@@ -166,13 +174,13 @@ def test_p_pauses_entries_at_once_and_lets_them_go_on(frames: list[Frame]) -> No
     inbox, bot = Inbox(), Bot(Options())
     actions = shown(bot, "PAPER", inbox).actions
 
-    said = press(actions, "P")
+    answer = press(actions, "P")
     bot.risk.stops.pause("by key")
     again = press(actions, "P")
 
     acts = iter(lambda: inbox.take(1, 0.0), None)
     assert [(act.link, act.type) for act in acts] == [("key", "pause"), ("key", "unpause")]
-    assert said == "entries are paused: exits and guard go on (P lets them enter again)"
+    assert answer == "entries are paused: exits and guard go on (P lets them enter again)"
     assert again == "entries go on, as far as the gate lets them"
 
 

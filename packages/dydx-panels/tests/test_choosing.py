@@ -11,6 +11,7 @@ from dydx_panels import (
     Snapshot,
     Spot,
     Theme,
+    TimelinePart,
     View,
     dashboard,
     detail,
@@ -182,6 +183,20 @@ def test_every_row_of_the_tape_is_found_where_it_is_drawn(
     firsts = dict(reversed(rows))  # a long row goes on below
     assert firsts
     assert all(ids[number] in line for number, line in firsts.items())
+
+
+def test_a_place_on_the_timeline_is_a_share_of_it(full: Snapshot) -> None:
+    """From its first cell to its last; what stands beside it is none."""
+    timed = replace(full, timeline=TimelinePart(began=0, ends=10**12, now=0.5, seen=1.0))
+    places = [spot(timed, View(), 120, 40, x, 38) for x in range(120)]
+    shares = [place.share for place in places if place.what == "time"]
+
+    assert {place.panel for place in places} == {"timeline"}
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] > 0.98
+    assert places[0].what == ""
+    assert places[-1].what == ""
 
 
 def test_a_panel_alone_fills_the_screen_and_so_does_an_overlay(full: Snapshot) -> None:

@@ -5523,6 +5523,12 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
     part = snapshot.timeline
     if part is None:
         return [[("only a recording that is replayed has a timeline", "dim")]]
+    left, room, right = _timeline_ends(part, width)
+    return [[left, *_marked(part, room), *right]]
+
+
+def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
+    """Return what stands before the way, how long that is, and what stands behind it."""
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
     right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
@@ -5533,7 +5539,7 @@ def _timeline(snapshot: Snapshot, view: View, width: int, height: int) -> list[_
     if room - _row_cells(legend) < _WAY:
         legend = []
     room = max(room - _row_cells(legend), 1)
-    return [[(left, "dim"), *_marked(part, room), (right, "dim"), *legend]]
+    return (left, "dim"), room, [(right, "dim"), *legend]
 
 
 _WAY: Final = 60  # cells that the way itself has at least where its signs are explained
@@ -6047,16 +6053,17 @@ def detail(snapshot: Snapshot, view: View) -> tuple[str, ...]:
 
 
 class Spot(NamedTuple):
-    """What is on a cell of the screen: a panel, and its `title`, a `row`, a `column` or a `key`.
+    """What is on a cell of the screen: a panel, and its `title`, `row`, `column`, `key` or `time`.
 
     `what` is "" where it is none of these; `row` counts as `View.selected`, `term` is a column as
-    in `View.sort`, or a key as the last row names it.
+    in `View.sort`, or a key as the last row names it, `share` how far along the timeline it is.
     """
 
     panel: str = ""
     what: str = ""
     row: int = -1
     term: str = ""
+    share: float = 0.0
 
 
 def spot(snapshot: Snapshot, view: View, width: int, height: int, x: int, y: int) -> Spot:
@@ -6077,6 +6084,10 @@ def _spot_in(
     shown, (wide, high), (x, y) = _panel(name), size, at
     if name == "footer":
         return Spot(name, "key", term=_key_at(_footer(snapshot, view, wide, high)[0], x))
+    if name == "timeline" and snapshot.timeline is not None:
+        before, room, _ = _timeline_ends(snapshot.timeline, wide)
+        place = x - len(before[0])
+        return Spot(name, "time", share=place / room) if 0 <= place < room else Spot(name)
     if _is_framed(shown, wide, high):
         if y == 0:
             return Spot(name, "title")
@@ -6090,8 +6101,8 @@ def _spot_in(
     if number != _TITLES:
         return Spot(name)
     table = shown.draws
-    columns, room = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
-    term = _column_at(columns, room, table.gap, x)
+    columns, rest = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
+    term = _column_at(columns, rest, table.gap, x)
     return Spot(name, "column", term=f"{name}.{term}") if term else Spot(name)
 
 

@@ -296,6 +296,7 @@ ACTIONS: Final = {
 _CLICKS: Final[dict[str, Callable[[Actions, Spot], None]]] = {
     "title": Actions._click_title,
     "row": Actions._click_row,
+    "time": lambda actions, place: actions.go(lambda travel: travel.to_share(place.share)),
     "column": lambda actions, place: actions.choices.sort_by(place.term),
     "key": lambda actions, place: actions.press(place.term) if place.term else None,
 }

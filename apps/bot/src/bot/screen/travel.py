@@ -199,6 +199,11 @@ class Travel:
         mono = (self._mono if ahead == _FOREVER else ahead) + int(seconds * 1e9)
         self.goal = Goal(mono=max(mono, self._began))
 
+    def to_share(self, share: float) -> None:
+        """Go to a place on the timeline, where 0 is its start and 1 its end."""
+        whole = 0 if self._last is None else self._last.mono - self._began
+        self.goal = Goal(mono=self._began + int(share * whole))
+
     def to_start(self) -> None:
         """Go to where nothing has been taken."""
         self.goal = Goal(0)
