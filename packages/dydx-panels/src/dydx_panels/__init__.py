@@ -230,7 +230,8 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
-    far it is below it now, with their shares, all as of the last point; `act_below` is the guard's.
+    far it is below it now, with their shares, and with `leverage_now` as of the end of the last
+    point; `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -250,6 +251,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     depth_share: float | None = None
     deepest: float | None = None
     deepest_share: float | None = None
+    leverage_now: float | None = None
     act_below: float | None = None
 
 
@@ -1228,7 +1230,10 @@ def _figure(
         return _UNKNOWN
     if abs(float(value)) >= 1e13:
         return f"{value:{'+' if sign else ''}.3e}{unit}"
-    return f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}{unit}"
+    text = f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}"
+    if value < 0 and not text.strip("-0."):
+        text = f"{'+' if sign else ''}{text[1:]}"  # what rounds to nothing is not negative
+    return f"{text}{unit}"
 
 
 def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
@@ -3861,7 +3866,9 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
     low, high = min(one.low for one in shown), max(one.high for one in shown)
-    low, high = _reach_of((low, high), marks, 0.0, (None, None))
+    begun = shown[0].row.started_at
+    filled = [_Mark(fill.price, "", "") for fill in part.fills if fill.at >= begun]
+    low, high = _reach_of((low, high), [*marks, *filled], 0.0, (None, None))
     labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
@@ -4841,7 +4848,7 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
              (f" ({_percent(part.depth_share)})", "dim")]),
         (3, [("today ", "dim"), _signed(part.today)]),
         (5, [("run ", "dim"), _signed(profit)]),
-        (6, [("leverage ", "dim"), (_times(part.leverage[-1] if part.leverage else None), "")]),
+        (6, [("leverage ", "dim"), (_times(part.leverage_now), "")]),
         (7, _named("least", low)),
         (8, _named("most", high)),
         (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
