@@ -23,6 +23,7 @@ from dydx_conn import Frame, Inbox, Network, Subaccount, chain_state, live
 VENUE = Path(__file__).parent.parent / "venue"
 BLOCKS = 8  # in which residents trade, before the venue stands still
 PATIENCE_NS = 60 * 10**9
+STILL_NS = 2 * 10**9  # less than what makes a height stale
 
 
 class Running(NamedTuple):
@@ -32,10 +33,6 @@ class Running(NamedTuple):
     network: Network
     residents: dict[str, Subaccount]
     process: "subprocess.Popen[str]"
-
-    def hold(self) -> None:
-        """Let no more venue time pass."""
-        self.process.send_signal(signal.SIGUSR1)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +73,43 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+class Moment:
+    """Lets the venue stand still once residents have traded, until all accounts agree with it.
+
+    What a resident does after a block is in the ledger at once, and reported with the next one:
+    where that is so, two more blocks pass.
+    """
+
+    def __init__(self, venue: Running, group: Group, whose: list[Subaccount]) -> None:
+        self._venue, self._group, self._whose = venue, group, whose
+        self._due: int | None = None  # the height at which it is to stand still
+        self._until: int | None = None  # until when agreement is waited for
+        self._ends: int | None = None
+
+    def pace(self, frame: Frame) -> bool:
+        """Return whether to go on."""
+        height = self._group.data.chain.height
+        if self._ends is None and height:
+            self._ends, self._due = frame.mono + PATIENCE_NS, height + BLOCKS
+        if self._until is None:
+            if self._due is not None and height >= self._due:
+                self._venue.process.send_signal(signal.SIGUSR1)
+                self._until = frame.mono + STILL_NS
+        elif self._agrees():
+            return False
+        elif frame.mono > self._until:
+            self._venue.process.send_signal(signal.SIGUSR2)
+            self._until, self._due = None, height + 2
+        return self._ends is None or frame.mono < self._ends
+
+    def _agrees(self) -> bool:
+        blocks = {self._group.block(each) for each in self._whose}
+        if len(blocks) > 1 or None in blocks:
+            return False
+        state = chain_state(self._venue.network, self._whose)
+        return state.height == next(iter(blocks))
+
+
 def test_three_accounts_agree_with_the_ledger_at_a_named_block(
     venue: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,26 +121,13 @@ def test_three_accounts_agree_with_the_ledger_at_a_named_block(
     targets = [target(str(whose)) for whose in chosen]
     readings = read(venue.network, targets)
     group, inbox = Group(targets, Options(), chosen), Inbox()
-    began: list[int] = []
-    ends: list[int] = []
-
-    def pace(frame: Frame) -> bool:
-        height = group.data.chain.height
-        began[:] = began or [height] * bool(height)
-        if began and height >= began[0] + BLOCKS and not ends:
-            venue.hold()
-            ends.append(frame.mono + PATIENCE_NS)
-        if not ends:
-            return True
-        blocks = {group.block(whose) for whose in chosen}
-        held = len(blocks) == 1 and None not in blocks and group.no_chain == ""
-        settled = held and chain_state(venue.network, chosen).height == next(iter(blocks))
-        return not settled and frame.mono < ends[0]
-
+    moment = Moment(venue, group, chosen)
     typed: Any = type("Typed", (), {"tickers": None, "config": None})
     tickers = tickers_of(typed(), readings)
     with Node(venue.network, inbox, lambda: chosen, every_s=0.5):
-        group.run(live(venue.network, tickers, also=channels(readings), pace=pace, inbox=inbox))
+        group.run(
+            live(venue.network, tickers, also=channels(readings), pace=moment.pace, inbox=inbox)
+        )
 
     state = chain_state(venue.network, chosen)
     for whose in chosen:

@@ -86,7 +86,7 @@ def test_a_key_that_does_nothing_says_so(actions: Actions) -> None:
         (("3", "left", "right"), "in the order of its own"),
         (("+",) * 9, "there is no higher speed"),
         (("-",) * 9, "there is no lower speed"),
-        ((",",), "only a recording goes back, and only without --database"),
+        ((",",), "only a recording goes back, and only without --journal"),
     ],
 )
 def test_what_cannot_be_done_is_worded(
@@ -175,7 +175,7 @@ def test_p_pauses_entries_at_once_and_lets_them_go_on(frames: list[Frame]) -> No
     actions = shown(bot, "PAPER", inbox).actions
 
     answer = press(actions, "P")
-    bot.risk.pause("by key")
+    bot.risk.stops.pause("by key")
     again = press(actions, "P")
 
     acts = iter(lambda: inbox.take(1, 0.0), None)

@@ -20,7 +20,7 @@ def curve_of(worth: list[float], most: int = MOST) -> Curve:
     falls.begin(round(worth[0] * 1e6))
     for second, usdc in enumerate(worth):
         falls.move(round(usdc * 1e6), round(usdc * 1e6), 1)
-        curve.take(START + second * SECOND_NS, second, margin(usdc), falls)
+        curve.take(START + second * SECOND_NS, second, margin(usdc), 0, falls)
     return curve
 
 
@@ -29,7 +29,7 @@ def test_a_second_of_event_time_is_a_point() -> None:
     curve, falls = Curve(), Falls()
 
     for moment in (0, 400_000_000, 999_999_999, SECOND_NS, SECOND_NS + 1):
-        curve.take(START + moment, moment, margin(100.0), falls)
+        curve.take(START + moment, moment, margin(100.0), 0, falls)
 
     assert [START, START + SECOND_NS] == list(curve.columns.at)
 
@@ -39,10 +39,22 @@ def test_what_moves_the_account_does_not_wait_for_a_second() -> None:
     curve, falls = Curve(), Falls()
     start = START - START % SECOND_NS
     for moment, usdc in ((0, 100.0), (1, 99.95), (2, 40.0), (3, 60.0)):
-        curve.take(start + moment, moment, margin(usdc), falls)
+        curve.take(start + moment, moment, margin(usdc), 0, falls)
 
     assert (60.0,) == curve.columns.equity
     assert (40.0, 100.0) == (curve.columns.low[0], curve.columns.high[0])
+
+
+def test_what_is_paid_in_is_no_profit() -> None:
+    """A deposit lifts the equity, and nothing was won by it."""
+    curve, falls = Curve(), Falls()
+    for second, (usdc, paid_in) in enumerate(
+        ((100.0, 0), (150.0, 50_000_000), (149.0, 50_000_000))
+    ):
+        curve.take(START + second * SECOND_NS, second, margin(usdc), paid_in, falls)
+
+    assert (100.0, 150.0, 149.0) == curve.columns.equity
+    assert (0.0, 0.0, -1.0) == curve.columns.profit
 
 
 def test_a_long_run_stays_in_sight_as_a_whole() -> None:
@@ -70,7 +82,7 @@ def test_what_is_not_known_is_no_point() -> None:
     """A position without a price makes the equity unknown, and not 0."""
     curve = Curve()
 
-    curve.take(START, 1, MarginFigures(0, unknown=("ETH-USD",)), Falls())
+    curve.take(START, 1, MarginFigures(0, unknown=("ETH-USD",)), 0, Falls())
 
     assert () == curve.columns.at
     assert curve.result is None
@@ -81,9 +93,9 @@ def test_what_was_lost_is_as_of_the_last_point() -> None:
     curve, falls = Curve(), Falls()
     falls.begin(100_000_000)
     falls.move(80_000_000, 80_000_000, 1)
-    curve.take(START, 1, margin(80.0), falls)
+    curve.take(START, 1, margin(80.0), 0, falls)
     falls.move(79_990_000, 79_990_000, 1)
-    curve.take(START + 1, 2, margin(79.99), falls)
+    curve.take(START + 1, 2, margin(79.99), 0, falls)
 
     assert curve.result is not None
     assert (20.0, 0.2, 20.0) == (
@@ -96,7 +108,7 @@ def test_distance_is_the_closest_and_leverage_the_highest_of_a_point() -> None:
     curve, falls = Curve(1), Falls()
     start = START - START % (64 * SECOND_NS)
     for second, held in enumerate((0.0, 200.0, 100.0)):
-        curve.take(start + second * SECOND_NS, 1, margin(100.0, held), falls)
+        curve.take(start + second * SECOND_NS, 1, margin(100.0, held), 0, falls)
 
     assert (0.5,) == curve.columns.distance
     assert (2.0,) == curve.columns.leverage

@@ -391,7 +391,7 @@ def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
     # From the fill of a stop back to the decision, in words.
     entry = next(e for e in bot.journal.of_kind("bracket") if "stop loss" in e.words)
     lines = "\n".join(chain(entry, bot.journal, None))
-    assert "bracket" in lines
+    assert "stop order" in lines
     assert "resting 1 bps behind the best price for 20 s, stop loss at" in lines
 
 

@@ -103,7 +103,7 @@ def test_what_writes_down_counts_it(tmp_path: Path) -> None:
 
 def test_a_halt_and_a_stopped_strategy_are_dangers(played: Bot) -> None:
     """Each with its reason."""
-    played.risk.halt("flash crash (by ann)", foreign=False)
+    played.risk.stops.halt("flash crash (by ann)", foreign=False)
     played.stopped = ValueError("a bug")
 
     part = seen(played)

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,12 @@ def test_the_help_of_trade_leads_from_nothing_to_a_run(top: Parser) -> None:
     commands = [shlex.split(line)[1:] for line in typed if line.startswith("bot ")]
     assert [top.parse_args(words).command for words in commands] == ["trade", "keys", "trade"]
     assert f"{network('local').rest.removeprefix('http://')}/faucet/tokens" in more
+
+
+def test_its_version_is_looked_up_when_somebody_wants_it() -> None:
+    """And there is nothing else to find in the package itself."""
+    import bot
+
+    assert bot.__version__ == version("bot")
+    with pytest.raises(AttributeError, match="expected __version__ of bot, got nothing"):
+        _ = bot.nothing

@@ -89,6 +89,24 @@ def test_a_pipe_gets_nothing() -> None:
     assert (passed, pipe.getvalue(), progress.is_shown) == (["a", "b", "c"], "", False)
 
 
+@pytest.mark.parametrize("is_one_terminal", [True, False])
+def test_a_line_of_the_report_goes_above_the_bar_or_to_stdout(
+    terminal: Terminal,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_one_terminal: bool,
+) -> None:
+    """Where stdout is a file, nothing of it is lost to the terminal."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_one_terminal)
+
+    with Progress("kills", 2, terminal) as progress:
+        progress.line("killed after [3] s")
+
+    shown = "killed after [3] s" in terminal.seen()
+    assert shown is is_one_terminal
+    assert capsys.readouterr().out == ("" if is_one_terminal else "killed after [3] s\n")
+
+
 def test_in_a_pipe_nothing_is_loaded_for_it() -> None:
     """Rich takes a tenth of a second."""
     code = (

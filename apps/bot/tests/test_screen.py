@@ -485,7 +485,7 @@ def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Fr
 def test_where_it_is_halted_the_same_key_resumes(screen: Screen, frames: list[Frame]) -> None:
     """The first row shows HALTED."""
     screen.pace(frames[0])
-    screen.bot.risk.halt("a headline")
+    screen.bot.risk.stops.halt("a headline")
     gate = screen.snapshot().gate
     assert gate is not None
     assert gate.state == "HALTED"

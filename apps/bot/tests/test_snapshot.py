@@ -252,7 +252,7 @@ def test_report_and_screen_word_a_distance_alike(paper: Bot) -> None:
 def test_the_screen_sees_what_the_gate_lets_pass() -> None:
     """A halt is in the header of the next picture, with its reason."""
     bot = Bot(Options())
-    bot.risk.halt("flash crash")
+    bot.risk.stops.halt("flash crash")
     gate = shown(bot).gate
 
     assert gate == bot.risk.standing

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 from bot.__main__ import main, parser
@@ -23,7 +23,10 @@ AT = 1_700_000_000 * 10**9
 
 def entry(kind: str = "decision", id_: str = "D1", **fields: str) -> JournalEntry:
     """Make an entry of a journal."""
-    given = {"ticker": "BTC-USD", "words": "target +0 → +100 USDC: score 61"} | fields
+    given: dict[str, Any] = {
+        "ticker": "BTC-USD",
+        "words": "target +0 → +100 USDC: score 61",
+    } | fields
     return JournalEntry(id=id_, kind=kind, seq=1, at=AT, value=None, **given)
 
 

@@ -1,6 +1,11 @@
 """Back and forth in a recording: what is seen at a frame is what was seen there first."""
 
 import io
+import os
+import pty
+import select
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +13,11 @@ from pathlib import Path
 import pytest
 from bot.run.acts import act
 from bot.run.composition import Bot, Options
+from bot.run.wire import WireVenue
+from bot.screen.alarms import Alarm
 from bot.screen.screen import Screen
-from bot.screen.travel import Goal, Timeline, Travel
-from dydx_conn import Frame, Inbox, Recording, find_recording
+from bot.screen.travel import Goal, Timeline, Travel, remade
+from dydx_conn import Frame, Inbox, Recording, Subaccount, find_recording
 from dydx_panels import View
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,8 +37,8 @@ class Trip:
         self.travel = Travel(
             self.bot, Recording(path), self.inbox, lambda: self.make(options), every=every
         )
-        self.said: list[str] = []
-        self.travel.say = self.said.append
+        self.notices: list[str] = []
+        self.travel.say = self.notices.append
 
     def make(self, options: Options) -> Bot:
         self.made += 1
@@ -195,7 +202,7 @@ def test_the_end_is_the_last_message(short: Path) -> None:
 
 
 def test_a_long_way_can_be_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks is asked on the way, and where it ends it goes on."""
+    """Whoever looks may end it on the way, and where it ends it goes on."""
     trip, shares = Trip(path, Options()), list[float]()
     monkeypatch.setattr("bot.screen.travel._LOOK_NS", 0)
 
@@ -238,15 +245,15 @@ def mine(folder: Path, before: str, count: str) -> Options:
 
 
 def test_a_strategy_that_cannot_be_packed_begins_again(path: Path, tmp_path: Path) -> None:
-    """It is said once, and the hash is the same all the same."""
+    """A notice says so once, and the hash is the same all the same."""
     count = "(lambda seen: lambda: seen.append(1) or len(seen))([])"
     trip = Trip(path, mine(tmp_path, "", count))
 
     seen = trip.through(STEPS, goes(Goal(450)), 450, STEPS)
 
     assert seen[0][1] == seen[-1][1]
-    assert (trip.made, len(trip.said)) == (1, 1)
-    assert "begins at the first frame" in trip.said[0]
+    assert (trip.made, len(trip.notices)) == (1, 1)
+    assert "begins at the first frame" in trip.notices[0]
 
 
 def test_a_strategy_that_remembers_outside_itself_is_found_out(path: Path, tmp_path: Path) -> None:
@@ -269,7 +276,7 @@ def test_a_strategy_of_chance_is_called_one(path: Path, tmp_path: Path) -> None:
 
     trip.through(STEPS, goes(Goal(0)), STEPS)
 
-    assert any("decides otherwise" in said for said in trip.said)
+    assert any("decides otherwise" in notice for notice in trip.notices)
 
 
 class Person:
@@ -343,8 +350,10 @@ def test_at_the_end_the_dashboard_stays_until_somebody_goes_back(
         return next(keys)
 
     monkeypatch.setattr(person.screen, "_next_key", next_key)
+    person.screen.alarms._raise(Alarm(1, "HALTED", "lunch"), 2**62)
     person.runs()
 
+    assert person.screen.alarms.over(View(), 2**62).banner == ""
     assert finished == [True] * 4
     assert [position for position, _ in person.seen].count(922) == 2
     assert person.screen.finished
@@ -396,6 +405,35 @@ def test_on_the_way_no_alarm_is_raised(path: Path, monkeypatch: pytest.MonkeyPat
     shown = dict(banners)
     assert "sell" in shown[8_949]
     assert shown[8_955] == shown[8_959] == ""
+
+
+def test_a_bot_is_made_again_as_it_was_made_first() -> None:
+    """On paper or behind the wire, by the options of its beginning."""
+    paper, wire = Bot(Options()), Bot(Options(), WireVenue(Subaccount("dydx1abc", 7)))
+    make_paper, make_wire = remade(paper), remade(wire)
+    paper.options = Options(guard=False)
+
+    assert make_paper().options == Options()
+    assert make_wire().venue.subaccount == wire.venue.subaccount
+    assert type(make_wire().venue) is WireVenue
+
+
+def test_on_a_real_terminal_a_recording_that_has_ended_goes_back(short: Path) -> None:
+    """A comma at its end shows the last decision, paused; q leaves."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "bot", "replay", str(short), "--speed", "1000"]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+
+    for words, key in ((b"the end", b","), (b"PAUSED", b"q"), (b"ended early", b"")):
+        seen = b""
+        while words not in seen:
+            assert select.select([ours], [], [], 30)[0], seen[-2_000:]
+            seen += os.read(ours, 65_536)
+        os.write(ours, key)
+
+    assert process.wait(timeout=30) == 0
 
 
 def test_a_live_run_has_no_way_back(path: Path) -> None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from bot.report.why import chain, details
+from bot.report.why import chain
 from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
@@ -20,7 +20,7 @@ from dydx_conn import (
     replay,
 )
 from dydx_data import DataState
-from dydx_panels import IN_FLIGHT, Snapshot
+from dydx_panels import Snapshot
 from dydx_risk import Approved, Denied, PositionFigures, Withdraw
 
 ME = Subaccount("dydx1me", 0)
@@ -176,15 +176,6 @@ def test_a_verdict_names_the_positions_and_prices_it_was_judged_by(ran: Bot) -> 
     assert next(line for line in lines if line.startswith("wire")).startswith(
         "wire: frames #1, #16,"
     )
-
-
-def test_two_free_collaterals_differ_by_what_is_in_flight_and_say_so(ran: Bot) -> None:
-    """The first entry of a run has nothing in flight beside it; the second one has."""
-    entries = [ran.journal.find(id_) for id_ in ("V1", "V2")]
-
-    noted = [IN_FLIGHT in "".join(details(entry.value)) for entry in entries if entry is not None]
-
-    assert noted == [False, True]
 
 
 def test_what_was_held_at_an_unknown_price_is_unknown() -> None:

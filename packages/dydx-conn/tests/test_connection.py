@@ -9,6 +9,7 @@ import pytest
 from dydx_conn import (
     MARBLE_CASES,
     STATES,
+    Connections,
     ConnectionState,
     Frame,
     WireWriter,
@@ -21,6 +22,7 @@ from dydx_conn import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reactivex import from_iterable
+from reactivex.subject import Subject
 
 SECOND = 1_000_000_000
 
@@ -337,6 +339,25 @@ def test_whatever_comes_each_transition_begins_where_the_last_ended(frames: list
         at[link] = state
     assert set(at.values()) <= {"closed"}
     assert made == transitions(*frames, end=True)
+
+
+def test_whoever_holds_how_links_stand_goes_on_from_there() -> None:
+    """What was live before is not live again: no transition is made twice."""
+    wire, standing = Wire(), Connections()
+    first, message = opened(wire), wire.receive("channel_data", contents={})
+    states: list[ConnectionState] = []
+    following = Subject[Frame]()
+    before = following.pipe(connection_states(standing)).subscribe(states.append)
+    for frame in first:
+        following.on_next(frame)
+    before.dispose()
+    made = len(states)
+
+    following.pipe(connection_states(standing)).subscribe(states.append)
+    following.on_next(message)
+
+    assert made > 0
+    assert [state for state in states[made:] if state.state == "subscribing"] == []
 
 
 @pytest.mark.replays

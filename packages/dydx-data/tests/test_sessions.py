@@ -43,13 +43,46 @@ def played(frames: tuple[Frame, ...], state: DataState) -> Iterator[tuple[Frame,
         yield frame, list(step(state, frame))
 
 
-@cache
+class Seen:
+    """A session folded once: its state at the end, and what there was at any of its frames.
+
+    Nobody may change any of it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.state = state = DataState()
+        self.lost = False  # whether a link did not report all
+        self.heights = [0]
+        self.oracles: dict[str, set[Decimal]] = {}
+        self.objections: set[str] = set()  # until a link was lost
+        self.known: set[str] = set()  # whose book was known
+        self.crossed: list[tuple[int, str]] = []
+        self.unknown: list[tuple[int, str]] = []  # whose book had been known, and none was lost
+        for frame, views in played(frames_of(session), state):
+            self.lost = self.lost or lose(frame)
+            self.heights.append(state.chain.height)
+            for view in () if self.lost else state.views.values():
+                self.objections |= {one.kind for one in objections(view, state.at)}
+            for view in views:
+                self._look(view, (frame.seq, view.ticker))
+
+    def _look(self, view: MarketView, where: tuple[int, str]) -> None:
+        bid, ask = view.book.best_bid, view.book.best_ask
+        if bid is not None and ask is not None and bid.price >= ask.price:
+            self.crossed.append(where)
+        if not (view.book.known or view.ticker not in self.known or self.lost):
+            self.unknown.append(where)
+        self.known |= {view.ticker} if view.book.known else set()
+        if view.oracle is not None:
+            self.oracles.setdefault(view.ticker, set()).add(Decimal(view.oracle.text))
+
+
+seen_in = cache(Seen)
+
+
 def folded(session: Session) -> DataState:
     """Fold a whole session; nobody may change the state."""
-    state = DataState()
-    for _ in played(frames_of(session), state):
-        pass
-    return state
+    return seen_in(session).state
 
 
 def lose(frame: Frame) -> bool:
@@ -83,11 +116,7 @@ def test_grids_and_fractions_are_the_chains(session: Session) -> None:
 @each_session
 def test_the_chains_oracle_price_was_shown(session: Session) -> None:
     """To the last digit, though a market may say nothing for minutes."""
-    seen: dict[str, set[Decimal]] = {}
-    for _, views in played(frames_of(session), DataState()):
-        for view in views:
-            if view.oracle is not None:
-                seen.setdefault(view.ticker, set()).add(Decimal(view.oracle.text))
+    seen = seen_in(session).oracles
 
     for ticker, row in session.truth["markets"].items():
         assert Decimal(row["oracle_price"]).scaleb(row["oracle_exponent"]) in seen[ticker]
@@ -173,39 +202,28 @@ def test_the_order_in_a_snapshot_changes_nothing(session: Session) -> None:
 @each_session
 def test_nothing_is_stale_while_links_live(session: Session) -> None:
     """Neither an oracle price that stands for two minutes nor a chain that halts for twelve s."""
-    state, lost = DataState(), False
+    seen = seen_in(session)
 
-    for frame, _ in played(frames_of(session), state):
-        lost = lost or lose(frame)
-        for view in () if lost else state.views.values():
-            assert "STALE" not in {one.kind for one in objections(view, state.at)}
-    assert lost or "stale" not in state.counts()
+    assert "STALE" not in seen.objections
+    assert seen.lost or "stale" not in seen.state.counts()
 
 
 @each_session
 def test_a_book_is_never_crossed_and_unknown_only_after_a_loss(session: Session) -> None:
     """The indexer's own is crossed for hours, where expired orders stay on it."""
-    state, lost, known = DataState(), False, set[str]()
+    seen = seen_in(session)
 
-    for frame, views in played(frames_of(session), state):
-        lost = lost or lose(frame)
-        for view in views:
-            bid, ask = view.book.best_bid, view.book.best_ask
-            assert bid is None or ask is None or bid.price < ask.price
-            assert view.book.known or view.ticker not in known or lost
-            known |= {view.ticker} if view.book.known else set()
-    assert known
+    assert seen.known
+    assert (seen.crossed, seen.unknown) == ([], [])
 
 
 @each_session
 def test_the_chain_only_grows_and_is_seen_to_the_end(session: Session) -> None:
     """Blocks are taken one after the other, whatever the halt between them."""
-    state, heights = DataState(), [0]
+    seen = seen_in(session)
+    state = seen.state
 
-    for _ in played(frames_of(session), state):
-        heights.append(state.chain.height)
-
-    assert heights == sorted(heights)
+    assert seen.heights == sorted(seen.heights)
     assert state.chain.height >= session.truth["true_at_block"] - 1
     assert state.counts().get("out_of_order", 0) == 0
 

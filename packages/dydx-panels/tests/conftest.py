@@ -584,7 +584,7 @@ def _equity() -> EquityPart:
         fall=falls, distance=(None, *(0.14 + math.sin(n / 7) / 15 for n in range(89))),
         leverage=tuple(3.0 + math.sin(n / 9) for n in range(90)), every_s=10.0, deposited=10_000.0,
         today=worth[-1] - 10_040, depth=peaks[-1] - worth[-1], depth_share=falls[-1],
-        deepest=412.5, deepest_share=0.041, act_below=0.06,
+        deepest=412.5, deepest_share=0.041, leverage_now=2.55, act_below=0.06,
     )  # fmt: skip
 
 

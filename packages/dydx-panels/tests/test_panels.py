@@ -469,6 +469,13 @@ def test_each_mode_has_a_badge_of_its_own(mode: str, badge: str) -> None:
     assert real == mode.startswith("TRADE")
 
 
+def test_what_rounds_to_nothing_is_not_negative() -> None:
+    """A sign before nothing would puzzle."""
+    lost = SafetyPart(positions=0, margin=MarginFigures(10**10, 10**10 + 1))
+
+    assert "free 0.00" in drawn("safety", Snapshot(safety=lost), width=100, height=12)
+
+
 def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
     """Its last digits are those that move."""
     tiny = Decimal("0.000000123456")

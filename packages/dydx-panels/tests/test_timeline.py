@@ -36,7 +36,7 @@ def test_each_kind_has_a_sign_of_its_own_in_ascii() -> None:
 
 def test_a_wide_timeline_explains_its_signs() -> None:
     """Where there is room."""
-    assert "▲ guard" in row(PART, 230)
+    assert "▲ guard" in row(PART, 200)
     assert "guard" not in row(PART, 120)
 
 

@@ -332,7 +332,7 @@ def test_an_entry_that_may_not_stand_is_taken_back(what: str) -> None:
     desk.decide(1, entry="make", patience_s=600.0)
     desk.blocks()
     if what == "halt":
-        desk.risk.halt("enough")
+        desk.risk.stops.halt("enough")
     elif what == "decide":
         desk.decide(0)
     else:

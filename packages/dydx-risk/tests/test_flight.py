@@ -255,7 +255,7 @@ def test_every_rung_and_plan_speaks_in_figures() -> None:
         "restores 7.8 %, costs 4.00 USDC (spread 0.25, impact 0.00, fee 3.75), at that bound "
         "518.25; liquidated, 1 a block, the same would cost up to 112.75"
     )
-    assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} rungs from 5.1 % to 10.0 %, ")
+    assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} steps from 5.1 % to 10.0 %, ")
 
 
 def test_without_positions_there_is_nothing_to_leave() -> None:

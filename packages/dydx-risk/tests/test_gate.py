@@ -42,7 +42,7 @@ def test_a_halt_stops_entries_and_nothing_else(make_world: Any) -> None:
     """What adds is denied, what shrinks passes, and liquidation is still fled."""
     world = make_world()
     world.account("-25000", {"ETH-USD": ("10", "3000")})
-    world.risk.halt("the operator went home")
+    world.risk.stops.halt("the operator went home")
 
     denied = world.decide("ETH-USD", 60_000)
     assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
@@ -63,7 +63,7 @@ def test_no_entry_leaves_after_a_halt(make_world: Any, held: Decimal, target: in
     """Whatever is held and wanted: less of it at the most, and never the other side."""
     world = make_world(FREE)
     world.account("30000", {"ETH-USD": (str(held), "3000")} if held else {})
-    world.risk.halt("a test")
+    world.risk.stops.halt("a test")
 
     verdict = world.decide("ETH-USD", target)
 
@@ -75,7 +75,7 @@ def test_no_entry_leaves_after_a_halt(make_world: Any, held: Decimal, target: in
 
 def test_a_halt_is_taken_back(world: Any) -> None:
     """Then the gate is what the account makes of it."""
-    world.risk.halt("")
+    world.risk.stops.halt("")
     assert world.risk.standing.reasons == (("HALTED", "halted: no reason was given"),)
 
     world.risk.resume()
@@ -88,20 +88,20 @@ def test_a_pause_stops_entries_until_it_is_taken_back(make_world: Any) -> None:
     """The gate is REDUCING, as by its own causes; what shrinks passes, and a halt goes before."""
     world = make_world()
     world.account("30000", {"ETH-USD": ("1", "3000")})
-    world.risk.pause("by key")
+    world.risk.stops.pause("by key")
 
     denied = world.decide("ETH-USD", 60_000)
     assert (denied.reason, denied.why) == ("PAUSED", "entries are paused: by key")
     assert world.risk.standing.state == "REDUCING"
     assert isinstance(world.decide("ETH-USD", 1_000), Approved)
-    world.risk.halt("lunch")
+    world.risk.stops.halt("lunch")
     assert world.risk.standing.state == "HALTED"
     world.risk.resume()
     assert world.risk.standing.state == "ACTIVE"
 
-    world.risk.pause("")
+    world.risk.stops.pause("")
     assert world.risk.standing.reasons == (("PAUSED", "entries are paused: no reason was given"),)
-    world.risk.unpause()
+    world.risk.stops.unpause()
     assert world.risk.standing.state == "ACTIVE"
 
 
@@ -112,8 +112,8 @@ def test_what_was_lost_counts_on_over_a_pause(make_world: Any) -> None:
     world.oracle("ETH-USD", "2000")
     assert "DRAWDOWN" in dict(world.risk.standing.reasons)
 
-    world.risk.pause("")
-    world.risk.unpause()
+    world.risk.stops.pause("")
+    world.risk.stops.unpause()
 
     assert "DRAWDOWN" in dict(world.risk.standing.reasons)
 
@@ -124,7 +124,7 @@ def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
     (known,) = world.changes
     world.at += 10**9
     world.lose()
-    world.risk.halt("lunch")
+    world.risk.stops.halt("lunch")
     world.put(Frame(99, world.at + 1, 0, "a person", "act", "lunch", "halt"))
     world.lose()
 
@@ -165,7 +165,7 @@ def test_the_last_change_is_what_the_gate_stands_at(make_world: Any, events: lis
         "known": lambda: world.account("4000", {"ETH-USD": ("2", "3000")}),
         "poll": lambda: world.update(polled=True),
         "blind": lambda: world.account("4000", {"XYZ-USD": ("2", "3000")}),
-        "halt": lambda: world.risk.halt("a test"),
+        "halt": lambda: world.risk.stops.halt("a test"),
         "resume": world.risk.resume,
         "loss": lambda: world.oracle("ETH-USD", "2500"),
     }
@@ -736,7 +736,7 @@ def test_no_limit_blocks_what_shrinks(
     if trouble == "doubt":
         world.lose()
     if trouble == "halt":
-        world.risk.halt("a test")
+        world.risk.stops.halt("a test")
     if trouble == "book":
         world.book("ETH-USD", [], [])
     price = float(world.risk.positions()[0].oracle_price)

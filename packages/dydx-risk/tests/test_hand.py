@@ -28,7 +28,7 @@ def test_what_somebody_else_did_halts_under_its_own_reason(make_world: Any) -> N
     """Until it is resumed; the guard goes on."""
     world = make_world()
     world.account("-25000", {"ETH-USD": ("10", "3000")})
-    world.risk.halt("an order of somebody else (by account)", foreign=True)
+    world.risk.stops.halt("an order of somebody else (by account)", foreign=True)
 
     denied = world.decide("ETH-USD", 60_000)
     assert (denied.reason, denied.why) == (
@@ -39,7 +39,7 @@ def test_what_somebody_else_did_halts_under_its_own_reason(make_world: Any) -> N
     assert len(world.reductions) == 1
     world.risk.resume()
     assert world.risk.standing.state == "ACTIVE"
-    world.risk.halt("a person")
+    world.risk.stops.halt("a person")
     assert world.risk.standing.reasons == (("HALTED", "halted: a person"),)
 
 
@@ -47,7 +47,7 @@ def test_a_market_of_theirs_is_left_to_them_and_guarded(make_world: Any) -> None
     """Whatever the strategy wants there, but to leave at once; other markets are as ever."""
     world = make_world(FREE)
     world.account("-25000", {"ETH-USD": ("10", "3000")})
-    world.risk.adopt("ETH-USD")
+    world.risk.account.by_hand.add("ETH-USD")
 
     for target in (60_000, 1_000, 0, -1_000):
         denied = world.decide("ETH-USD", target)
@@ -62,7 +62,7 @@ def test_whoever_flattens_leaves_their_market_too(make_world: Any, make_decision
     """A target of 0 at urgency 1."""
     world = make_world(FREE)
     world.account("10000", {"ETH-USD": ("1", "3000")})
-    world.risk.adopt("ETH-USD")
+    world.risk.account.by_hand.add("ETH-USD")
 
     (verdict,) = world.put(make_decision("ETH-USD", 0, world.seq, world.at, urgency=1.0))
 
@@ -74,7 +74,7 @@ def test_a_market_is_ours_again_once_they_are_out_of_it(make_world: Any) -> None
     world = make_world(FREE)
     world.account("10000", {"ETH-USD": ("1", "3000")})
     world.update(orders=(resting(),))
-    world.risk.adopt("ETH-USD")
+    world.risk.account.by_hand.add("ETH-USD")
 
     world.account("10000")
     assert world.decide("ETH-USD", 3_000).reason == "FOREIGN"

@@ -268,7 +268,7 @@ def test_what_may_not_enter_may_not_stand(why: str) -> None:
     world.update(orders=(state(made.order),), height=world.height)
 
     if why == "halt":
-        world.risk.halt("enough")
+        world.risk.stops.halt("enough")
         taken = world.put(Frame(world.seq, world.at, 0, "key", "act", "enough", "halt"))
     elif why == "decide":
         taken = decide(world, 0)
@@ -584,7 +584,7 @@ def test_where_nothing_can_be_placed_it_waits(what: str) -> None:
     elif what == "no time":
         world.state.views[TICKER].chain.time_ns = 0
     elif what == "by hand":
-        world.risk.adopt(TICKER)
+        world.risk.account.by_hand.add(TICKER)
     doubt = "lost" if what == "unknown" else ""
     filled = (state(bought.order, "FILLED", "1"),)
     position = (state_of(TICKER, "1", "3000"),)

@@ -25,6 +25,7 @@ from dydx_risk import (
     plan,
     position_margin,
     review,
+    sign_text,
     standing,
     total_margin,
     worsened,
@@ -198,9 +199,17 @@ def test_a_deposit_that_is_reported_late_is_no_peak() -> None:
     assert (course.falls.deepest, course.falls.depth) == (0, 0)
 
 
+def test_a_reason_is_shown_with_the_signs_that_people_read() -> None:
+    """It is hashed as it was given."""
+    why = "gate ACTIVE -> HALTED; sell 1 at >= 2; buy 1 at <= 3; a>=b"
+
+    assert sign_text(why) == "gate ACTIVE → HALTED; sell 1 at ≥ 2; buy 1 at ≤ 3; a>=b"
+
+
 def test_a_standing_names_the_gravest_first() -> None:
     """A person's word, then what is not known."""
-    now = situation(valued(10_000), halted="lunch")
+    now = situation(valued(10_000))
+    now.stops.halt("lunch")
     now.valued.account.trouble = "no account snapshot yet"
 
     assert standing(now).state == "HALTED"

@@ -8,7 +8,7 @@ from dydx_signals import ALL, FORMULAS, Engine, Score, worked
 from hypothesis import given
 from hypothesis import strategies as st
 
-ENGINES = {made.name: made for made in ALL}
+ENGINES = {made().name: made for made in ALL}
 SIGNED = {
     "smoothed",
     "rate_1h_bps",

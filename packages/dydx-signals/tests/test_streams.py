@@ -136,6 +136,15 @@ def test_markets_have_windows_and_paces_of_their_own():
     assert reactivex.from_iterable(mixed).pipe(every(5), ops.to_list()).run() == mixed[:2]
 
 
+def test_whoever_holds_when_the_next_is_due_goes_on_from_there():
+    """A second subscription lets nothing through that the first would not have."""
+    rows, due = rated(0, 1, 6), dict[str, int]()
+    first, second = [rows["a"]], [rows["b"], rows["c"]]
+
+    assert reactivex.from_iterable(first).pipe(every(5, due), ops.to_list()).run() == first
+    assert reactivex.from_iterable(second).pipe(every(5, due), ops.to_list()).run() == second[1:]
+
+
 @pytest.mark.parametrize("make", [lambda: every(0), lambda: window(-1, len), latest])
 def test_operators_that_cannot_work_are_refused(make):
     """The message names what was expected and what it got."""

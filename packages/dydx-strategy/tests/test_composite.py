@@ -103,3 +103,12 @@ def test_a_look_that_decides_nothing_is_the_newest_and_no_more() -> None:
 
     assert strategy.looked is not None
     assert not strategy.looks
+
+
+def test_what_is_silenced_is_scaled_by_nothing_of_no_sign() -> None:
+    """At the extreme a factor is 0, and reads so."""
+    made = composite(
+        scores_of({"momentum": 0.0, "imbalance": 0.0, "liquidity": 5.0}), RankSettings()
+    )
+
+    assert [str(part.factor) for part in made.parts if not part.weight] == ["0.0"]

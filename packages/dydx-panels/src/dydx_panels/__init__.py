@@ -67,8 +67,6 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
-    # Decision walk
-    "IN_FLIGHT", "counts_in_flight",
     # Header and footer
     "KEYS",
     # Screen
@@ -230,7 +228,8 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     the equity at its peak that was lost; a point stands for `every_s`. `profit` is since the start
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
-    far it is below it now, with their shares, all as of the last point; `act_below` is the guard's.
+    far it is below it now, with their shares, and with `leverage_now` as of the end of the last
+    point; `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -250,6 +249,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     depth_share: float | None = None
     deepest: float | None = None
     deepest_share: float | None = None
+    leverage_now: float | None = None
     act_below: float | None = None
 
 
@@ -1228,7 +1228,10 @@ def _figure(
         return _UNKNOWN
     if abs(float(value)) >= 1e13:
         return f"{value:{'+' if sign else ''}.3e}{unit}"
-    return f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}{unit}"
+    text = f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}"
+    if value < 0 and not text.strip("-0."):
+        text = f"{'+' if sign else ''}{text[1:]}"  # what rounds to nothing is not negative
+    return f"{text}{unit}"
 
 
 def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
@@ -2803,11 +2806,11 @@ def _judged_rows(walk: WalkRow, width: int) -> list[_Row]:
     return _step("verdict", head, *words, *figures)
 
 
-IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
+_IN_FLIGHT: Final = "the words count orders in flight as filled; margin before is of what is held"
 
 
-def counts_in_flight(verdict: Any) -> bool:
-    """Return whether the free collateral in a verdict's words is another than in its margin."""
+def _counts_in_flight(verdict: Any) -> bool:
+    # Then the free collateral in its words is another than in its margin.
     if not isinstance(verdict, Approved) or "free collateral" not in verdict.why:
         return False
     return usdc_text(verdict.before.free_collateral) not in verdict.why
@@ -2836,8 +2839,8 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
         percent_text(margin.distance) if margin.notional else "none" for margin in both
     )
     rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    if counts_in_flight(verdict):
-        rows += [[(line, "dim")] for line in _folded(IN_FLIGHT, width - 10)]
+    if _counts_in_flight(verdict):
+        rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
 
 
@@ -3861,7 +3864,9 @@ def _candle_chart(part: CandlesPart, marks: Sequence[_Mark], width: int, height:
     label = max(len(_figure(one.high, digits)) for one in (known[0], known[-1])) + 1
     shown, step = _shown_candles(known, width - max(label, 7) - 1)
     low, high = min(one.low for one in shown), max(one.high for one in shown)
-    low, high = _reach_of((low, high), marks, 0.0, (None, None))
+    begun = shown[0].row.started_at
+    filled = [_Mark(fill.price, "", "") for fill in part.fills if fill.at >= begun]
+    low, high = _reach_of((low, high), [*marks, *filled], 0.0, (None, None))
     labels, room = _labels(low, high, tall, width, "", shown[-1].row.close, marks, digits)
     shown = shown[-max((width - room - 1) // step, 1) :]
     plane = _Plane(low, high, step * len(shown), tall)
@@ -4841,7 +4846,7 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
              (f" ({_percent(part.depth_share)})", "dim")]),
         (3, [("today ", "dim"), _signed(part.today)]),
         (5, [("run ", "dim"), _signed(profit)]),
-        (6, [("leverage ", "dim"), (_times(part.leverage[-1] if part.leverage else None), "")]),
+        (6, [("leverage ", "dim"), (_times(part.leverage_now), "")]),
         (7, _named("least", low)),
         (8, _named("most", high)),
         (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
@@ -5527,15 +5532,17 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
     right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
-    legend: _Row = [
-        cell
-        for sign, style, word in _SIGNS.values()
-        for cell in ((f"  {sign}", style), (f" {word}", "dim"))
-    ]
-    if _row_cells(legend) > width - 140:
+    legend: _Row = []
+    for sign, style, word in _SIGNS.values():
+        legend += [(f"  {sign}", style), (f" {word}", "dim")]
+    room = width - len(left) - len(right) - 1
+    if room - _row_cells(legend) < _WAY:
         legend = []
-    room = max(width - len(left) - len(right) - 1 - _row_cells(legend), 1)
+    room = max(room - _row_cells(legend), 1)
     return (left, "dim"), room, [(right, "dim"), *legend]
+
+
+_WAY: Final = 60  # cells that the way itself has at least where its signs are explained
 
 
 def _row_cells(row: _Row) -> int:

@@ -2233,6 +2233,11 @@ class Account:
         elif named.client_id in self._stood or is_of(named.client_id, self.earlier):
             self.strays[state.id] = state
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether the equity is: a balance may be reported before its cause."""
+        return bool(self.trouble or self.unexplained)
+
     def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Know the client ids of earlier runs: what of theirs still stands is looked after."""
         self.earlier = (*ranges,)
@@ -3856,6 +3861,16 @@ class Valuation:
                 account.hours_owed[ticker] = due
         self.sum()
 
+    def settle_at(self, collateral: int) -> None:
+        """Take what the chain would have if it settled funding now, in quote quantums.
+
+        Of an account that holds what is known here; it takes the place of what was reckoned for
+        hours that passed.
+        """
+        self.account.unsettled_ppm = (collateral - self.account.collateral) * PPM
+        self.account.hours_owed = {}
+        self.sum()
+
     def sum(self) -> None:
         """Sum up from every position's terms."""
         known = [e.terms for e in self.held.values() if e.terms is not None]
@@ -4426,13 +4441,36 @@ _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
 }
 
 
+class Stops:
+    """What people stopped: `halted` and `paused` are their reasons, "" for nothing.
+
+    Exits and guard go on, as ever. A halt is `foreign` where others trade the account. The next
+    step of `Risk` reports what the gate became by it.
+    """
+
+    def __init__(self) -> None:
+        self.halted = self.paused = ""
+        self.foreign = False
+
+    def halt(self, reason: str, *, foreign: bool = False) -> None:
+        """Let exits and guard alone go on until `Risk.resume`."""
+        self.halted, self.foreign = reason or "no reason was given", foreign
+
+    def pause(self, reason: str) -> None:
+        """Let nothing enter until a person takes it back."""
+        self.paused = reason or "no reason was given"
+
+    def unpause(self) -> None:
+        """Take a pause back; what was lost counts on."""
+        self.paused = ""
+
+
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
-    `rest` is where nothing enters yet. `halted` is why entries were stopped, `foreign` whether by
-    what somebody else did to the account, `paused` why a person paused them. `sent` is how many
-    orders the last minute saw, `standing` how many entries that stand the last blocks did; `number`
-    and `client_id` are the next verdict's and the next order's.
+    `rest` is where nothing enters yet, `stops` what people stopped. `sent` is how many orders the
+    last minute saw, `standing` how many entries that stand the last blocks did; `number` and
+    `client_id` are the next verdict's and the next order's.
     """
 
     policy: Policy
@@ -4441,9 +4479,7 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     returns: Returns
     now: int
     rest: CoolDown = msgspec.field(default_factory=CoolDown)
-    halted: str = ""
-    foreign: bool = False
-    paused: str = ""
+    stops: Stops = msgspec.field(default_factory=Stops)
     sent: int = 0
     standing: int = 0
     number: int = 1
@@ -4553,14 +4589,11 @@ def standing(now: Situation) -> Standing:
 def state_of(now: Situation) -> GateState:
     """Return what the gate lets pass in a situation."""
     until = now.rest.all_until
-    return gate_state(
-        now.valued, now.course, now.policy, now.now, now.halted, until, paused=now.paused
-    )
+    return gate_state(now.valued, now.course, now.policy, now.now, now.stops, until)
 
 
 def gate_state(
-    valued: Valuation, course: Course, policy: Policy, now: int, halted: str, all_until: int = 0,
-    *, paused: str = "",
+    valued: Valuation, course: Course, policy: Policy, now: int, stops: Stops, all_until: int,
 ) -> GateState:  # fmt: skip
     """Return what the gate lets pass: all, or only what shrinks a position.
 
@@ -4568,9 +4601,9 @@ def gate_state(
     """
     # Computed after every event: no more than `dangers` has in words, which a test holds it to.
     account = valued.account
-    if halted:
+    if stops.halted:
         return "HALTED"
-    if paused or account.trouble or valued.margin.unknown:
+    if stops.paused or account.trouble or valued.margin.unknown:
         return "REDUCING"
     if course.lost is not None or course.sunk is not None or now < all_until:
         return "REDUCING"
@@ -4580,11 +4613,10 @@ def gate_state(
 def dangers(now: Situation) -> Iterator[_Objection]:
     """Yield what keeps the gate from being ACTIVE, the gravest first."""
     account, course, policy = now.valued.account, now.course, now.policy
-    if now.halted:
-        reason: Reason = "FOREIGN" if now.foreign else "HALTED"
-        yield reason, f"halted: {now.halted}", {"halted": now.halted}
-    if now.paused:
-        yield "PAUSED", f"entries are paused: {now.paused}", {"paused": now.paused}
+    if why := now.stops.halted:
+        yield "FOREIGN" if now.stops.foreign else "HALTED", f"halted: {why}", {"halted": why}
+    if why := now.stops.paused:
+        yield "PAUSED", f"entries are paused: {why}", {"paused": why}
     age = now.now - account.at
     if account.trouble:
         yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
@@ -5668,6 +5700,19 @@ class Watcher:
         rows = [self._position(exposure, valued.margin) for exposure in valued.held.values()]
         return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
 
+    def priced(self, valued: Valuation) -> list[PositionFigures]:
+        """Return every position at its price alone: what is known of the past is left out."""
+        rows: list[PositionFigures] = []
+        for exposure in valued.held.values():
+            view, market, oracle = exposure.view, exposure.market, exposure.oracle
+            if view is None or market is None:
+                rows.append(self._position(exposure, valued.margin))
+                continue
+            holding = priced(view, market, exposure.quantums, exposure.open_interest)
+            seq = oracle.seq if oracle is not None else 0
+            rows.append(position_figures(holding, exposure.terms, valued.margin, seq))
+        return rows
+
     def inputs(self, valued: Valuation) -> dict[str, MarginInputs]:
         """Return what each position's figures are computed from, where it can be valued."""
         held = {ticker: self._observed(exposure) for ticker, exposure in valued.held.items()}
@@ -6122,8 +6167,8 @@ class Risk:
 
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
     distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
-    `flight_plan` is what it would fire, and is there without it too. `halt` and `resume` are the
-    kill switch, `pause` and `unpause` a softer one; `standing` is what the gate lets pass, and why.
+    `flight_plan` is what it would fire, and is there without it too. `stops` and `resume` are the
+    kill switch; `standing` is what the gate lets pass, and why.
     """
 
     def __init__(
@@ -6135,7 +6180,7 @@ class Risk:
         self.closest: float | None = None
         self.next_client_id = 1
         self.valued = Valuation(self.account)
-        self.falls = Falls()
+        self.falls, self.stops = Falls(), Stops()
         self._course = Course(self.falls)
         self._turns = Turns()
         self._move = Move()
@@ -6144,14 +6189,13 @@ class Risk:
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed = Elapsed()
-        self._halted, self._foreign, self._paused = "", False, ""
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
 
     def step(self, event: _Event) -> list[Judgement]:
         """Take one event in; put out what the gate became by it, and the verdicts, in order.
 
-        A frame is an act that `halt`, `resume` or `change` has just put into effect.
+        A frame is an act that `stops`, `resume` or `change` has just put into effect.
         """
         # An update or an act may have been stamped by a clock that is wrong now.
         if isinstance(event, MarketView) or not self._elapsed.now:
@@ -6164,11 +6208,8 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = self._keep_up(event)
-        now, halted, until = self._elapsed.now, self._halted, self._rest.all_until
-        paused = self._paused
-        state = gate_state(
-            self.valued, self._course, self.policy, now, halted, until, paused=paused
-        )
+        now, stops, until = self._elapsed.now, self.stops, self._rest.all_until
+        state = gate_state(self.valued, self._course, self.policy, now, stops, until)
         changed = state != self._outbox.state
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
@@ -6194,38 +6235,14 @@ class Risk:
         step = self._due(margin) or retreat(margin, self._move, self.policy, self._turns.ahead)
         return self._ladder(margin, step)
 
-    def halt(self, reason: str, *, foreign: bool = False) -> None:
-        """Let exits and guard alone go on until it is taken back; `foreign`: others trade it."""
-        self._halted, self._foreign = reason or "no reason was given", foreign
-
-    def pause(self, reason: str) -> None:
-        """Let nothing enter until a person takes it back; exits and guard go on, as ever."""
-        self._paused = reason or "no reason was given"
-
-    def unpause(self) -> None:
-        """Take a pause back; what was lost counts on."""
-        self._paused = ""
-
-    def adopt(self, ticker: str) -> None:
-        """Leave a market to somebody else until nothing is held or rests there; guarded as ever."""
-        self.account.by_hand.add(ticker)
-
     def settle_at(self, collateral: int) -> None:
-        """Take what the chain would have if it settled funding now, as a node reports it.
-
-        In quote quantums, of an account that holds what is known here; it takes the place of what
-        was reckoned for hours that passed.
-        """
-        account = self.account
-        account.unsettled_ppm = (collateral - account.collateral) * PPM
-        account.hours_owed = {}
-        self.valued.sum()
+        """Take what the chain would have if it settled funding now, as a node reports it."""
+        self.valued.settle_at(collateral)
         self._settle()
 
     def resume(self) -> None:
         """Take a halt or a pause back, and measure loss and drawdown from here on."""
-        self._halted, self._foreign, self._course = "", False, Course(self.falls)
-        self._paused = ""
+        self.stops, self._course = Stops(), Course(self.falls)
         self._settle()
 
     @property
@@ -6272,6 +6289,10 @@ class Risk:
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
+
+    def priced(self) -> list[PositionFigures]:
+        """Return every position as a verdict is judged by it, at its price: cheap, for each."""
+        return self._watcher.priced(self.valued)
 
     def margin_inputs(self) -> dict[str, MarginInputs]:
         """Return by ticker what the figures of each position are computed from."""
@@ -6337,8 +6358,7 @@ class Risk:
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
         self.closest = nearer(self.closest, margin.distance)
-        # A balance may be reported before its cause: until then nothing is won or lost by it.
-        if not (margin.unknown or account.trouble or account.unexplained):
+        if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
             course, was = self._course, self._course.sunk
             course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
@@ -6383,7 +6403,7 @@ class Risk:
         return Situation(
             policy=self.policy, valued=self.valued, course=self._course,
             returns=self._watcher.returns, now=self._elapsed.now, rest=self._rest,
-            halted=self._halted, foreign=self._foreign, paused=self._paused,
+            stops=self.stops,
             sent=self._outbox.lately(self._elapsed.now),
             standing=self._upkeep.pace.sent(self.account.height),
             number=self._outbox.verdicts + 1, client_id=self.next_client_id,
@@ -6419,12 +6439,10 @@ class Risk:
         return [*answers]
 
     def _due(self, margin: MarginFigures) -> Step | None:
-        course, account = self._course, self.account
-        # An equity that is in doubt, or moved for no reported cause, closes nothing.
-        in_doubt = margin.unknown or account.trouble or account.unexplained
-        protects = self.policy.protect and not in_doubt
-        known = course if protects else None
-        return due_step(margin, self._move, known, self.policy, self._turns.ahead)
+        # An equity that is in doubt closes nothing.
+        is_sure = self.policy.protect and not (margin.unknown or self.account.is_in_doubt)
+        course = self._course if is_sure else None
+        return due_step(margin, self._move, course, self.policy, self._turns.ahead)
 
     def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
         valued, planner = self.valued, self._planner

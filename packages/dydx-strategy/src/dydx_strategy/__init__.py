@@ -766,7 +766,8 @@ def _part_words(part: Weighed) -> str:
 
 def _undamped(value: float, calm: float, extreme: float) -> float:
     """Return 1 up to calm, 0 from extreme on, straight in between; either may be larger."""
-    return min(max((extreme - value) / (extreme - calm), 0.0), 1.0)
+    # A nothing of no sign: -0 would be read as one.
+    return abs(min(max((extreme - value) / (extreme - calm), 0.0), 1.0))
 
 
 def _damping(share: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dydx_conn import Frame, Recording
-from dydx_panels import IN_FLIGHT, counts_in_flight, wording
+from dydx_panels import wording
 from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import Journal, JournalEntry
@@ -67,8 +67,6 @@ def details(value: Any) -> list[str]:
         margin = getattr(value, name, None)
         if margin is not None:
             lines.append(f"margin {name}: {_margin_words(margin)}")
-    if counts_in_flight(value):
-        lines.append(IN_FLIGHT)
     lines += [f"{wording(name)} {text}" for name, text in getattr(value, "figures", ())]
     return lines
 

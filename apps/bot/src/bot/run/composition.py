@@ -369,7 +369,7 @@ class Bot:
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
         self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
-        self.shown.feeds.vitals = shown.feeds.vitals
+        self.shown.feeds.vitals, self.shown.notice = shown.feeds.vitals, ""
         self.journal.listeners = journal.listeners
         self.supervisor.go_back()
         self._join_again()
@@ -497,13 +497,13 @@ class Bot:
             self.journal.judged(judgement, costs, self.risk.positions())
             self._hubs.to_venue.on_next(order)
         else:
-            self.journal.judged(judgement, held=self.risk.positions())
+            self.journal.judged(judgement, held=self.risk.priced())
 
     def _meet(self, stranger: Stranger) -> None:
         # Somebody else is at the account: another machine, or its owner's hand.
         beside = self.options.policy.hand_beside
         if beside and stranger.ticker:
-            self.risk.adopt(stranger.ticker)
+            self.risk.account.by_hand.add(stranger.ticker)
         known = beside or stranger.stood or self.risk.standing.state == "HALTED"
         what, why = "adopt" if known else "halt", "somebody else trades the account: "
         if stranger.stood:
@@ -566,7 +566,7 @@ def untrace(bot: Bot) -> None:
 
 def _halt(bot: Bot, act: Frame, _: str) -> None:
     why = f"{act.text or 'no reason was given'} (by {act.link})"
-    bot.risk.halt(why, foreign=act.link == "account")
+    bot.risk.stops.halt(why, foreign=act.link == "account")
     bot._hubs.to_risk.on_next(act)
 
 
@@ -576,12 +576,12 @@ def _resume(bot: Bot, act: Frame, _: str) -> None:
 
 
 def _pause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
+    bot.risk.stops.pause(f"{act.text} (by {act.link})" if act.text else f"by {act.link}")
     bot._hubs.to_risk.on_next(act)
 
 
 def _unpause(bot: Bot, act: Frame, _: str) -> None:
-    bot.risk.unpause()
+    bot.risk.stops.unpause()
     bot._hubs.to_risk.on_next(act)
 
 

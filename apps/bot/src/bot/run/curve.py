@@ -49,6 +49,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     depth_share: float
     deepest: float
     deepest_share: float
+    leverage: float | None
 
 
 class Curve:
@@ -62,22 +63,28 @@ class Curve:
         self._columns: Columns | None = None
         self.result: Result | None = None
 
-    def take(self, at: int, seq: int, margin: MarginFigures, falls: Falls) -> None:
+    def take(self, at: int, seq: int, margin: MarginFigures, paid_in: int, falls: Falls) -> None:
         """Take in how the account stands, if that is due; what is not known is left out.
 
-        It is due once a second, and when the equity has moved by a thousandth.
+        It is due once a second, and when the equity has moved by a thousandth. What was `paid_in`
+        since the start, quote quantums, is no profit.
         """
         moved = 1_000 * abs(margin.net_collateral - self._worth) > abs(self._worth)
         if margin.unknown or (at < self._due and not moved):
             return
         self._due, self._worth = at + SECOND_NS, margin.net_collateral
-        profit = falls.peak - falls.depth
+        profit = margin.net_collateral - paid_in
         if self._began is None:
             self._began = profit
         equity, since = margin.net_collateral / 1e6, (profit - self._began) / 1e6
         fall = falls.share_of(margin.net_collateral)
         self.result = Result(
-            falls.today / 1e6, falls.depth / 1e6, fall, falls.deepest / 1e6, falls.share
+            falls.today / 1e6,
+            falls.depth / 1e6,
+            fall,
+            falls.deepest / 1e6,
+            falls.share,
+            margin.leverage,
         )
         row = at, seq, equity, equity, equity, since, fall, margin.distance, margin.leverage
         if self._rows and at // self.every_ns == self._rows[-1][0] // self.every_ns:

@@ -101,9 +101,10 @@ class Shown:
             self._distance_due = self._data.at + _SECOND_NS
             self.distances.append((self._data.at, margin.distance))
         account = self._risk.account
-        # A balance may be reported before its cause: until then nothing is won or lost by it.
-        if not (account.trouble or account.unexplained):
-            self.curve.take(self._data.at, self._data.seq, margin, self._risk.falls)
+        if not account.trouble:
+            self.curve.take(
+                self._data.at, self._data.seq, margin, account.transferred, self._risk.falls
+            )
 
     def learn(self, update: AccountUpdate) -> None:
         """Remember what was filled."""

@@ -248,7 +248,7 @@ def _in_a_replay(actions: Actions) -> str:
 
 
 def _on_a_way(actions: Actions) -> str:
-    no = "only a recording goes back, and only without --database"
+    no = "only a recording goes back, and only without --journal"
     return no if actions.travel is None else ""
 
 

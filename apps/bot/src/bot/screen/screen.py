@@ -203,13 +203,14 @@ class Screen:
         if self.questions.quits or self._blind:
             return False
         self.questions.over = True
-        back = "" if self._travel is None else ", , and [ go back"
+        back = "" if self._travel is None else "; , or [ goes back"
         self.line.ended = f"the end: q quits, w shows why{back}"
         while not self._ends_or_leaves():
             self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
         self.questions.over, self.line.ended = self.questions.quits, ""
+        self.alarms.forget()
         return self._is_leaving
 
     def _ends_or_leaves(self) -> bool:

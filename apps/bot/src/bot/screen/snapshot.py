@@ -262,6 +262,7 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
         depth_share=then.depth_share,
         deepest=then.deepest,
         deepest_share=then.deepest_share,
+        leverage_now=then.leverage,
         act_below=bot.risk.policy.act_below if bot.risk.guard else None,
     )
 

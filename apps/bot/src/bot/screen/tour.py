@@ -81,8 +81,8 @@ STOPS: Final = (
          "Each market has scores from 0 to 100 with every tick. A strategy weighs them and decides "
          "what to hold, with its reasons; nothing is bought yet."),
     Stop("from a score to an order", _counted("approved"), "walk",
-         "The whole calculation of one decision: scores, weights, thresholds, size, what risk said "
-         "to it, and the order. Nothing is traded without it."),
+         "The whole calculation of one decision: scores, weights, thresholds, size, the verdict of "
+         "risk, and the order. Nothing is traded without it."),
     Stop("the first fill", _counted("fill"), "positions",
          "The order is filled at the prices that stood in the book. Each position has its gain, "
          "the price that would liquidate it, and how far that is away."),

@@ -195,8 +195,8 @@ class Travel:
 
     def on(self, seconds: float) -> None:
         """Go so many seconds of the recording's clock on, or back where they are negative."""
-        asked = _FOREVER if self.goal is None else self.goal.mono
-        mono = (self._mono if asked == _FOREVER else asked) + int(seconds * 1e9)
+        ahead = _FOREVER if self.goal is None else self.goal.mono
+        mono = (self._mono if ahead == _FOREVER else ahead) + int(seconds * 1e9)
         self.goal = Goal(mono=max(mono, self._began))
 
     def to_share(self, share: float) -> None:
