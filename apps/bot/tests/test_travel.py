@@ -384,6 +384,7 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
     assert "on the way: 2%" in screen._console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.replays
 def test_on_the_way_no_alarm_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the guard did there is no news; a banner of before goes with its place."""
     person = Person(path, [(8_890, "."), (8_950, "["), (8_960, "q")], monkeypatch)

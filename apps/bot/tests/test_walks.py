@@ -1,6 +1,8 @@
 """What the screen is given of decisions, orders, trades and margins: the run's own, and no other."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from bot.report.why import chain
@@ -26,10 +28,9 @@ ME = Subaccount("dydx1me", 0)
 
 
 @pytest.fixture(scope="module")
-def ran() -> Bot:
+def ran(crashed: Callable[..., Any]) -> Bot:
     """Return a run that went too far: it traded, and the guard closed all of it."""
-    bot = Bot(Options.of("reckless"))
-    bot.run(replay("quickstart"))
+    bot: Bot = crashed("reckless").bot
     return bot
 
 
