@@ -269,7 +269,7 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
 
 def _result(bot: Bot) -> ResultPart | None:
     """Return what the account won or lost; None while its worth is not known."""
-    did, falls, policy = bot.venue.figures(), bot.risk.falls, bot.risk.policy
+    did, falls, policy = bot.venue.figures(), bot.risk.falls_now, bot.risk.policy
     if (equity := did.equity) is None:
         return None
     paid_in, opened = equity - did.profit, equity - falls.today
