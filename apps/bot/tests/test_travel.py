@@ -122,6 +122,23 @@ def test_a_minute_back_is_a_minute_of_the_recordings_clock(path: Path) -> None:
     assert 15.0 <= (clock[0] - clock[1]) / 1e9 < 15.2
 
 
+def test_a_place_on_the_timeline_is_a_share_of_the_recordings_time(short: Path) -> None:
+    """Three quarters of a minute, and a quarter of one, from there back."""
+    trip, shares = Trip(short, Options(strategy="none")), list[float]()
+
+    def note(trip: Trip) -> None:
+        part = trip.travel.timeline
+        assert part is not None
+        shares.append(part.now)
+
+    def to(share: float) -> Callable[[Trip], object]:
+        return lambda trip: trip.travel.to_share(share)
+
+    trip.through(20, to(0.75), note, to(0.25), note)
+
+    assert shares == pytest.approx([0.75, 0.25], abs=0.01)
+
+
 def test_the_decision_before_is_where_its_target_had_just_changed(path: Path) -> None:
     """Position by position back to the first one, and then to the start."""
     trip, targets = Trip(path, Options()), list[int]()
