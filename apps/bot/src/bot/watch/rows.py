@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dydx_conn import Network, Subaccount
 from dydx_panels import AccountRow
-from dydx_risk import MarginFigures, percent_text
+from dydx_risk import MarginFigures, due, percent_text
 
 from bot.report.why import clock
 from bot.run.composition import Bot
@@ -48,9 +48,18 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         block=group.block(whose),
         height=account.height or None,
         trouble=trouble_of(group, whose),
+        due=is_due(bot),
         chosen=chosen,
         lines=(*_chosen(group, whose), *(() if earlier is None else past_lines(earlier))),
     )
+
+
+def is_due(bot: Bot) -> bool:
+    """Return whether a step of the way out is due now, by the limits of the profile."""
+    watch = bot.shown.watch()
+    if watch is None or watch.plan.distance_now is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
 
 
 def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
@@ -174,8 +183,9 @@ def _held(group: Group, whose: Subaccount) -> Iterator[str]:
     doubt = "last known: " * bool(group.bots[whose].risk.account.trouble)
     for row in group.bots[whose].risk.positions():
         level = row.liquidation_price
-        price = "none" if level is None or level <= 0 else f"{level:,.7g}"
-        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        never = level is None or level <= 0
+        at = "no price of it liquidates" if never else f"liquidated at {level:,.7g}"
+        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, {at}"
     if not doubt:
         yield from advice(group, whose)
 
@@ -186,11 +196,12 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     By the limits of the profile that is chosen: which order, where, what it restores and costs.
     """
     plan = group.bots[whose].risk.flight_plan
-    if plan.rungs and plan.step is not None and plan.step.why:
+    # A step that is not due yet has a reason, too: it would read as if it were.
+    if due(plan, plan.distance_next) and plan.step is not None and plan.step.why:
         yield f"advice by the limits of the profile: {plan.step.why}"
     for rung in plan.rungs[:_STEPS]:
-        due = plan.distance_now is not None and plan.distance_now < rung.fires_below
-        when = "now" if due else f"below {percent_text(rung.fires_below)}"
+        is_due = plan.distance_now is not None and plan.distance_now < rung.fires_below
+        when = "now" if is_due else f"below {percent_text(rung.fires_below)}"
         yield f"advice, {when}: {rung.words}, {rung.ends}"
     if len(plan.rungs) > _STEPS:
         more = len(plan.rungs) - _STEPS
