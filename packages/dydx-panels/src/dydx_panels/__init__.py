@@ -1107,11 +1107,15 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
-        """Honour NO_COLOR and an encoding that cannot carry the blocks."""
+        """Honour NO_COLOR, LC_ALL=C, and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
         # The console of Linux itself has a font of 512 letters, and no dots among them.
         dots = os.environ.get("TERM") != "linux"
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
+        # Python writes UTF-8 in the plain locale, too; whoever has chosen it wants letters alone.
+        names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        chosen = next(filter(None, names), "")
+        unicode = console.encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+        return cls(unicode=unicode, colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1792,7 +1796,8 @@ def _line_chart(
     """
     lines = [_cleaned(line) for line in lines]
     known = [x for line in lines for x in _ends_of(line)]
-    known += [x for x in span if _sane(x)]
+    # A fixed end alone is no scale.
+    known += [x for x in span if known and _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
@@ -1844,8 +1849,10 @@ def _reach_of(
     for mark in marks:
         if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
             low, high = min(low, mark.value), max(high, mark.value)
-    spare = max(need - (high - low), 0.0) / 2
-    return low - spare, high + spare
+    spare = max(need - (high - low), 0.0)
+    # An end that is fixed stays: what never fell is a line at the top, no area in the middle.
+    below = (_sane(span[1]) + 1 - _sane(span[0])) / 2
+    return low - spare * below, high + spare * (1 - below)
 
 
 def _column(at: int, since: int, until: int, wide: int) -> int:
@@ -2980,7 +2987,7 @@ def _fall_row(equity: EquityPart, width: int) -> _Row:
     """Draw the deepest fall of the run, as its curve has it by the second."""
     fall, share = equity.deepest, equity.deepest_share
     whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    at_most = _figure(None if fall is None else -abs(fall), sign=bool(fall), unit=" USDC")
     return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
 
 
@@ -5198,9 +5205,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
         percent(lambda inputs: inputs.initial_ppm, "at", 6),
-        money("initial_margin", "initial_margin"),
+        money("initial_margin", "initial"),
         percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
-        money("maintenance_margin", "maintenance_margin"),
+        money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
         _Column("liquidation_price", 11, _liquidated_at, 1),
