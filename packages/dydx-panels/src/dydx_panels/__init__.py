@@ -1061,6 +1061,11 @@ _WORDS: Final = {
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
     "link backing_off": "reconnecting", "link stale": "silent",
+    # What scores and findings are computed from
+    "day": "known of a day", "day rank": "rank of the day", "raw": "of now", "usd": "USDC",
+    "rho trades": "correlation", "share mid": "part of mid", "life": "a quote lives",
+    "uptime": "both sides quoted", "there": "both renewed", "constant": "of one size",
+    "refill": "refilled", "lead trades": "mid leads by",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1237,6 +1242,33 @@ def _figure(
 def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     """Return a figure with its sign, and the style of its direction."""
     return _figure(value, digits, sign=True), _trend(value)[1]
+
+
+def _worded(name: str, value: float) -> str:
+    """Write what a score or a finding is computed from: in words, with the unit of its name."""
+    term, unit = next(
+        ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
+        (name, ""),
+    )
+    return f"{wording(term.replace('_', ' '))} {_brief(value, 4 if unit else 6)}{unit}"
+
+
+# By how a name ends; the longer endings first.
+_UNITS: Final = {
+    "_usd_per_bp": " USDC/bp", "_usd_s": " USDC/s", "_usd": " USDC", "_1h_bps": " bp/h",
+    "_bps": " bp", "_s": " s", "_h": " h",
+}  # fmt: skip
+
+
+def _brief(value: float, digits: int) -> str:
+    """Write a number of any size with the digits that say something."""
+    if not math.isfinite(value) or abs(value) >= 10.0**digits:
+        return _figure(value, 0)
+    if abs(value) >= 1:
+        return f"{value:,.{digits}g}"
+    # Written out: a price may be 0.00005407, which an exponent would hide.
+    decimals = 3 - math.floor(math.log10(abs(value))) if abs(value) > 1e-9 else 0
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else "0"
 
 
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
@@ -2048,7 +2080,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     bar = 4 if len(names) < 5 else 2
 
     def column(name: str) -> _Column:
-        title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
+        title = name.upper()[:10] if bar == 4 else _SHORT.get(name, name.upper()[:6])
 
         def value(row: MarketRow) -> float | None:
             return next((score.value for score in row.scores if score.signal == name), None)
@@ -2061,6 +2093,13 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
+
+
+# Words of six letters at most.
+_SHORT: Final = {
+    "momentum": "MOMENT", "volatility": "VOLAT.", "imbalance": "IMBAL.", "liquidity": "LIQUID",
+    "funding": "FUND.",
+}  # fmt: skip
 
 
 def _climb(row: MarketRow) -> float | None:
@@ -2145,7 +2184,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
+            " · ".join(_worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -2580,10 +2619,13 @@ def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Ro
         return _wrapped([*row, (words or "in its reasons", "")], width, 1)
     marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
     marks += [100.0 - x for x in marks]
-    return [[
-        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
-        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
-    ]]  # fmt: skip
+    row += [
+        ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""),
+    ]  # fmt: skip
+    if sum(_cells(text) for text, _ in row) + len(words) < width:  # integers
+        return [[*row, (f" {words}", "dim")]]
+    return [row, [(" " * 14 + words, "dim")]]
 
 
 def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
@@ -2731,8 +2773,8 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
-        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
-        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+        f" opens {settings.enter:g}, closes {settings.exit:g} (short {100 - settings.enter:g}, "
+        f"{100 - settings.exit:g})"
     )
     row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
     [first, *more] = _wrapped(row, width - 10, 2)
@@ -2817,7 +2859,7 @@ def _counts_in_flight(verdict: Any) -> bool:
 
 
 _MARGIN_TERMS: Final = (
-    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+    "free_collateral", "net_collateral", "initial_margin", "maintenance_margin",
 )  # fmt: skip
 
 
@@ -2827,18 +2869,15 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
     if not isinstance(verdict, Approved):
         return []
     both = verdict.before, verdict.after
-    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
-    for term in _MARGIN_TERMS:
-        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
-        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        percent_text(margin.distance) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    # What matters most first: where room lacks, rows go from the end.
+    figures = {
+        "distance, at worst": [percent_text(x.distance) if x.notional else "none" for x in both],
+        "leverage": [_figure(x.leverage, 2, unit=_TIMES) if x.notional else "none" for x in both],
+    } | {wording(term): [_figure(_usdc(getattr(x, term))) for x in both] for term in _MARGIN_TERMS}
+    rows: list[_Row] = [
+        [(f"{name:<18}", "dim"), (f"{before:>13} → {after:>12}", "")]
+        for name, (before, after) in figures.items()
+    ]
     if _counts_in_flight(verdict):
         rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
@@ -3049,26 +3088,36 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
+# Titles and widths; what is last goes where there is no room.
+_COSTS: Final = (
+    ("", -6), ("FILLS", 6), ("USDC", 11), ("FEES", 10), ("BP", 7), ("SLIPPAGE", 11), ("BP", 8),
+    ("AT MID", 8), ("WORST", 8), ("WAITED", 8),
+)  # fmt: skip
+
+
 def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     """Draw what fills cost against mid, of those that took and of those that made."""
-    rows: list[_Row] = [
-        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
-          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
-    ]  # fmt: skip
+
+    def laid(texts: Iterable[str], style: str) -> _Row:
+        row, left = "", width
+        for (_, size), text in zip(_COSTS, texts, strict=True):
+            left -= abs(size)
+            row += f"{text:{'<' if size < 0 else '>'}{abs(size)}}" if left >= 0 else ""
+        return [(row, style)]
+
+    rows = [laid((title for title, _ in _COSTS), "dim")]
     if not part.costs:
         return [*rows, [("no fill yet", "dim")]]
     for cost in part.costs:
-        bps = [_figure(x, 1, sign=True) for x in (
+        fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
-            _less(cost.worst_bps))]  # fmt: skip
+            _less(cost.worst_bps)))  # fmt: skip
         waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
-        slipped = _figure(_less(cost.slippage), sign=True)
-        rows.append([
-            (f"{cost.liquidity.lower():<6}", "bold"),
-            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
-             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
-        ])  # fmt: skip
-    queue = f"a resting order waits {part.queue}" if part.queue else ""
+        rows.append(laid((
+            cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
+            _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
+            spread, worst, waited), ""))  # fmt: skip
+    queue = f"fills of resting orders: {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
@@ -3642,11 +3691,12 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
-        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-    ]
+    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    middle = _chunks([
+        (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
+        (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
+        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
@@ -3981,7 +4031,7 @@ def _shorter(size: float, digits: int) -> str:
     for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if size >= least:
             return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
-    return _figure(size, digits if size < 100 else 0)
+    return _figure(size, min(digits, 2) if size >= 1 else digits if size < 100 else 0)
 
 
 def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
@@ -4154,7 +4204,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+    return "all" if whole else f"{known} of {row.wanted} candles", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4314,7 +4364,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+    return " · ".join(_worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -5183,9 +5233,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
         percent(lambda inputs: inputs.initial_ppm, "at", 6),
-        money("initial_margin", "initial_margin"),
+        money("initial_margin", "initial"),
         percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
-        money("maintenance_margin", "maintenance_margin"),
+        money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
         _Column("liquidation_price", 11, _liquidated_at, 1),
