@@ -140,6 +140,7 @@ import msgspec
 from dydx_conn import (
     CONDITIONAL,
     LONG_TERM,
+    PARENTS,
     SHORT_TERM,
     AccountUpdate,
     CancelRequest,
@@ -803,9 +804,6 @@ def _held(holdings: Iterable[Holding]) -> _Held:
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
-# Subaccounts below this one are parents; to the chain all are alike.
-_PARENTS = 128
-
 
 class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     # What a view makes of one position, before it knows the account.
@@ -915,7 +913,7 @@ def parent_view(name: ViewName, family: Mapping[int, tuple[int, Iterable[Holding
     `family` maps the number of each to its USDC and its holdings.
     """
     children = {number: account_view(name, *account, number) for number, account in family.items()}
-    parents = [number for number in children if number < _PARENTS]
+    parents = [number for number in children if number < PARENTS]
     if len(parents) != 1:
         raise MarginError("one subaccount below 128, the parent, and its children", list(children))
     equity = sum((child.equity for child in children.values()), Fraction(0))
@@ -947,7 +945,7 @@ def _position_view(
         liquidation_price=None if ratio is None else Fraction(*ratio),
         unrealized_pnl=pnl,
         unrealized_pnl_percent=percent,
-        margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
+        margin_mode="CROSS" if number < PARENTS else "ISOLATED",
     )
 
 
