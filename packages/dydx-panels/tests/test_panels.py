@@ -32,12 +32,12 @@ from dydx_panels import (
     View,
     WirePart,
     _broken,
-    _worded,
     dashboard,
     export_svg,
     panel,
     run_panel,
     selectable,
+    worded,
 )
 from dydx_risk import (
     MarginFigures,
@@ -539,7 +539,7 @@ def test_every_word_of_the_table_is_on_a_screen(
 )
 def test_an_input_of_a_score_is_worded_with_its_unit(name: str, value: float, words: str) -> None:
     """The code's name carries the unit; a trader reads it behind the figure."""
-    assert _worded(name, value) == words
+    assert worded(name, value) == words
 
 
 def test_what_a_limit_went_by_is_there_where_one_row_is(full: Snapshot) -> None:

@@ -12,7 +12,7 @@ real samples, each with the frame that it came from. The sections, in order:
   computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
-- Figures: numbers, moments, bars, histories and block digits as text.
+- Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
@@ -67,6 +67,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Figures
+    "worded",
     # Header and footer
     "KEYS",
     # Screen
@@ -1244,7 +1246,7 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     return _figure(value, digits, sign=True), _trend(value)[1]
 
 
-def _worded(name: str, value: float) -> str:
+def worded(name: str, value: float) -> str:
     """Write what a score or a finding is computed from: in words, with the unit of its name."""
     term, unit = next(
         ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
@@ -2190,7 +2192,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(_worded(*pair) for pair in score.inputs), ""), 1, True),
+            " · ".join(worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -4373,7 +4375,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(_worded(*pair) for pair in one.inputs)
+    return " · ".join(worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -5856,9 +5858,16 @@ def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in _folded(line, width)]
+    lines = [part for line in view.why for part in _hanging(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """Fold a line; what goes on below it stands deeper than it begins."""
+    text = line.lstrip()
+    margin = " " * min(len(line) - len(text), width // 4)
+    return [margin + part for part in _folded(text, width - len(margin))]
 
 
 # === Layout ===
