@@ -12,7 +12,7 @@ real samples, each with the frame that it came from. The sections, in order:
   computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
-- Figures: numbers, moments, bars, histories and block digits as text.
+- Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
@@ -67,6 +67,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Figures
+    "worded",
     # Header and footer
     "KEYS",
     # Screen
@@ -1063,6 +1065,11 @@ _WORDS: Final = {
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
     "link backing_off": "reconnecting", "link stale": "silent",
+    # What scores and findings are computed from
+    "day": "known of a day", "day rank": "rank of the day", "raw": "of now", "usd": "USDC",
+    "rho trades": "correlation", "share mid": "part of mid", "life": "a quote lives",
+    "uptime": "both sides quoted", "there": "both renewed", "constant": "of one size",
+    "refill": "refilled", "lead trades": "mid leads by",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1243,6 +1250,33 @@ def _figure(
 def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     """Return a figure with its sign, and the style of its direction."""
     return _figure(value, digits, sign=True), _trend(value)[1]
+
+
+def worded(name: str, value: float) -> str:
+    """Write what a score or a finding is computed from: in words, with the unit of its name."""
+    term, unit = next(
+        ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
+        (name, ""),
+    )
+    return f"{wording(term.replace('_', ' '))} {_brief(value, 4 if unit else 6)}{unit}"
+
+
+# By how a name ends; the longer endings first.
+_UNITS: Final = {
+    "_usd_per_bp": " USDC/bp", "_usd_s": " USDC/s", "_usd": " USDC", "_1h_bps": " bp/h",
+    "_bps": " bp", "_s": " s", "_h": " h",
+}  # fmt: skip
+
+
+def _brief(value: float, digits: int) -> str:
+    """Write a number of any size with the digits that say something."""
+    if not math.isfinite(value) or abs(value) >= 10.0**digits:
+        return _figure(value, 0)
+    if abs(value) >= 1:
+        return f"{value:,.{digits}g}"
+    # Written out: a price may be 0.00005407, which an exponent would hide.
+    decimals = 3 - math.floor(math.log10(abs(value))) if abs(value) > 1e-9 else 0
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else "0"
 
 
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
@@ -1533,9 +1567,15 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    first, *lines = wrap(text, room, break_on_hyphens=False)
-    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
-    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -2057,7 +2097,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     bar = 4 if len(names) < 5 else 2
 
     def column(name: str) -> _Column:
-        title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
+        title = name.upper()[:10] if bar == 4 else _SHORT.get(name, name.upper()[:6])
 
         def value(row: MarketRow) -> float | None:
             return next((score.value for score in row.scores if score.signal == name), None)
@@ -2070,6 +2110,13 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
+
+
+# Words of six letters at most.
+_SHORT: Final = {
+    "momentum": "MOMENT", "volatility": "VOLAT.", "imbalance": "IMBAL.", "liquidity": "LIQUID",
+    "funding": "FUND.",
+}  # fmt: skip
 
 
 def _climb(row: MarketRow) -> float | None:
@@ -2154,7 +2201,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
+            " · ".join(worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -2589,10 +2636,13 @@ def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Ro
         return _wrapped([*row, (words or "in its reasons", "")], width, 1)
     marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
     marks += [100.0 - x for x in marks]
-    return [[
-        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
-        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
-    ]]  # fmt: skip
+    row += [
+        ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""),
+    ]  # fmt: skip
+    if sum(_cells(text) for text, _ in row) + len(words) < width:  # integers
+        return [[*row, (f" {words}", "dim")]]
+    return [row, [(" " * 14 + words, "dim")]]
 
 
 def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
@@ -2740,8 +2790,8 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
-        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
-        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+        f" opens {settings.enter:g}, closes {settings.exit:g} (short {100 - settings.enter:g}, "
+        f"{100 - settings.exit:g})"
     )
     row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
     [first, *more] = _wrapped(row, width - 10, 2)
@@ -2758,8 +2808,11 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
+        (f"{ranked.strength:.3f}", "bold"),
     ]  # fmt: skip
+    strength = _chunks(
+        [(0, strength), (1, [(ends.get(ranked.strength, ""), "dim")])], width - 10, ""
+    )
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
     earned = (
@@ -2826,7 +2879,7 @@ def _counts_in_flight(verdict: Any) -> bool:
 
 
 _MARGIN_TERMS: Final = (
-    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+    "free_collateral", "net_collateral", "initial_margin", "maintenance_margin",
 )  # fmt: skip
 
 
@@ -2836,18 +2889,15 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
     if not isinstance(verdict, Approved):
         return []
     both = verdict.before, verdict.after
-    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
-    for term in _MARGIN_TERMS:
-        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
-        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        percent_text(margin.distance) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    # What matters most first: where room lacks, rows go from the end.
+    figures = {
+        "distance, at worst": [percent_text(x.distance) if x.notional else "none" for x in both],
+        "leverage": [_figure(x.leverage, 2, unit=_TIMES) if x.notional else "none" for x in both],
+    } | {wording(term): [_figure(_usdc(getattr(x, term))) for x in both] for term in _MARGIN_TERMS}
+    rows: list[_Row] = [
+        [(f"{name:<18}", "dim"), (f"{before:>13} → {after:>12}", "")]
+        for name, (before, after) in figures.items()
+    ]
     if _counts_in_flight(verdict):
         rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
@@ -3058,26 +3108,36 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
+# Titles and widths; what is last goes where there is no room.
+_COSTS: Final = (
+    ("", -6), ("FILLS", 6), ("USDC", 11), ("FEES", 10), ("BP", 7), ("SLIPPAGE", 11), ("BP", 8),
+    ("AT MID", 8), ("WORST", 8), ("WAITED", 8),
+)  # fmt: skip
+
+
 def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     """Draw what fills cost against mid, of those that took and of those that made."""
-    rows: list[_Row] = [
-        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
-          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
-    ]  # fmt: skip
+
+    def laid(texts: Iterable[str], style: str) -> _Row:
+        row, left = "", width
+        for (_, size), text in zip(_COSTS, texts, strict=True):
+            left -= abs(size)
+            row += f"{text:{'<' if size < 0 else '>'}{abs(size)}}" if left >= 0 else ""
+        return [(row, style)]
+
+    rows = [laid((title for title, _ in _COSTS), "dim")]
     if not part.costs:
         return [*rows, [("no fill yet", "dim")]]
     for cost in part.costs:
-        bps = [_figure(x, 1, sign=True) for x in (
+        fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
-            _less(cost.worst_bps))]  # fmt: skip
+            _less(cost.worst_bps)))  # fmt: skip
         waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
-        slipped = _figure(_less(cost.slippage), sign=True)
-        rows.append([
-            (f"{cost.liquidity.lower():<6}", "bold"),
-            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
-             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
-        ])  # fmt: skip
-    queue = f"a resting order waits {part.queue}" if part.queue else ""
+        rows.append(laid((
+            cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
+            _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
+            spread, worst, waited), ""))  # fmt: skip
+    queue = f"fills of resting orders: {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
@@ -3651,11 +3711,12 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
-        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-    ]
+    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    middle = _chunks([
+        (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
+        (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
+        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
@@ -3990,7 +4051,7 @@ def _shorter(size: float, digits: int) -> str:
     for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if size >= least:
             return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
-    return _figure(size, digits if size < 100 else 0)
+    return _figure(size, min(digits, 2) if size >= 1 else digits if size < 100 else 0)
 
 
 def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
@@ -4163,7 +4224,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+    return "all" if whole else f"{known:,} of {row.wanted:,}", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4180,7 +4241,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 16, _known_of, 1, True),
+        _Column("candles known", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 
@@ -4323,7 +4384,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+    return " · ".join(worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -4383,6 +4444,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
+    if not any(map(math.isfinite, safety.history)):
+        return [*rows, bar, *lines]
     past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
@@ -5817,9 +5880,16 @@ def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in _folded(line, width)]
+    lines = [part for line in view.why for part in _hanging(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """Fold a line; what goes on below it stands deeper than it begins."""
+    text = line.lstrip()
+    margin = " " * min(len(line) - len(text), width // 4)
+    return [margin + part for part in _folded(text, width - len(margin))]
 
 
 # === Layout ===
