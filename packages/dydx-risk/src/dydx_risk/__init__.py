@@ -4078,6 +4078,14 @@ class Falls:
         elif self.peak - profit > self.deepest:
             self.deepest, self.share = self.peak - profit, self.share_of(equity)
 
+    def moved(self, by: int, equity: int) -> "Falls":
+        """Return the same once the profit has moved, with the equity that leaves; a copy."""
+        then = Falls()
+        for name in Falls.__slots__:
+            setattr(then, name, getattr(self, name))
+        then.move(self._profit + by, equity, self._day)
+        return then
+
     def share_of(self, equity: int) -> float:
         """Return how deep it is now as a share of the equity at the peak, by that of now."""
         depth = self.depth
@@ -4241,6 +4249,10 @@ class Course:
     def paid_in(self) -> int:
         """Return what transfers brought, and what came while the account was unknown."""
         return self._paid_in + self._found
+
+    def falls_by(self, equity: int, paid_in: int) -> Falls:
+        """Return the falls as they would be by another equity; nothing is taken in."""
+        return self.falls.moved(equity - paid_in - self._found - self.profit, equity)
 
     def reopen(self) -> None:
         """Measure the drawdown from here on: what was lost before has had its rest."""
@@ -6215,6 +6227,17 @@ class Risk:
     def margin(self) -> MarginFigures:
         """Return the account's margin, over every position that can be valued."""
         return self.valued.margin
+
+    @property
+    def falls_now(self) -> Falls:
+        """Return the falls by the equity of this moment; for whoever looks, no limit goes by it.
+
+        `falls` stands still while a balance waits for its cause, as may be for a block.
+        """
+        account, equity = self.account, self.margin.net_collateral
+        if account.trouble or not account.is_in_doubt or self.margin.unknown:
+            return self.falls
+        return self._course.falls_by(equity, account.transferred)
 
     @property
     def alarm(self) -> Alarm:
