@@ -1213,6 +1213,11 @@ def _cells(text: str) -> int:
     return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
+def _row_cells(row: Sequence[tuple[str, str]]) -> int:
+    """Return how many cells a row takes."""
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
 @lru_cache(maxsize=8192)
 def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
@@ -1300,6 +1305,29 @@ def _less(cost: float | None) -> float | None:
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
+
+
+_LENGTHS: Final = (
+    ("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6),
+)  # fmt: skip
+
+
+def _duration(seconds: float | None, finest: str = "s") -> str:
+    """Write how long something lasts in the largest unit of which it is one, down to `finest`."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    unit, length = next(u for u in _LENGTHS if abs(seconds) >= u[1] or u[0] == finest)
+    count = seconds / length
+    return _figure(count, 1 if abs(count) < 99.95 else 0, unit=f" {unit}")
+
+
+def _stopwatch(seconds: float | None) -> str:
+    """Write a time that runs as hours, minutes and seconds."""
+    if seconds is None or not 0 <= seconds < 1e9:
+        return _UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
@@ -1681,7 +1709,7 @@ def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
+    sizes = [_row_cells(row) + len(gap) for _, row in parts]
     fitting = list(range(len(parts)))
     while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
         fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
@@ -1702,7 +1730,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(_cells(text) for text, _ in row)  # integers
+        used = _row_cells(row)
         if used >= width:
             row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
@@ -2373,20 +2401,9 @@ def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row
     ]  # fmt: skip
 
 
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    if 0 < abs(seconds) < 0.001:
-        return _figure(seconds * 1e6, 0, unit=" µs")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
 def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
     slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    waited = "" if fill.waited_ns is None else f"after {_duration(fill.waited_ns / 1e9, 'ms')}"
     at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
     fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
     return _chunks([
@@ -2469,7 +2486,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
         _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
         _Column("age", 7, lambda row: (
-            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            "" if row.age_s is None else _duration(row.age_s), ""), 7,
             value=attrgetter("age_s")),
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
@@ -2962,7 +2979,8 @@ def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
     steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
     words = [f"scored #{newest}"] if newest is not None else []
-    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    after = [f" +{_duration(ns / 1e9, 'ms')}" if ns else "" for _, ns, _ in steps]
+    words += [f"{what}{at} #{seq}" for (what, _, seq), at in zip(steps, after, strict=True)]
     return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
@@ -3104,7 +3122,7 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
                ("worst", trip(trades.worst))),
         _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
                ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
-        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+        _pairs(width, ("held for", spread(trades.held_s, _duration))),
     ]  # fmt: skip
 
 
@@ -3132,7 +3150,7 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
         fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
             _less(cost.worst_bps)))  # fmt: skip
-        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        waited = _duration(cost.waited_s, "ms")
         rows.append(laid((
             cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
             _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
@@ -3228,7 +3246,7 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+        _Column("held for", 9, lambda trip: (_duration(trip.held_s), ""), 2,
                 value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
@@ -3288,18 +3306,8 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _lasting(seconds: float | None) -> str:
-    """Write how long something lasts, in the unit that suits it."""
-    if seconds is None or not math.isfinite(seconds):
-        return _UNKNOWN
-    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= length:
-            return _figure(seconds / length, 1, unit=f" {unit}")
-    return _figure(seconds, 1, unit=" s")
-
-
 def _milliseconds(ms: float | None) -> str:
-    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+    return _duration(None if ms is None else ms / 1e3, "ms")
 
 
 def _link_word(state: str) -> str:
@@ -3320,9 +3328,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
+    _Column("for", 9, lambda row: (_duration(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _duration(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -3334,7 +3342,7 @@ _TURN_COLUMNS: Final = (
     _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _duration(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -3342,7 +3350,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_duration(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     failed += [f"{row.retried:,} sent again"] * bool(row.retried)
@@ -3356,15 +3364,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_duration(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_duration(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_duration(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -3377,8 +3385,8 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
-    reason = [(f": {link.reason}", "")] if link.reason else []
+    since = [] if link.since_s is None else [(f" for {_duration(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason and link.state != "live" else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
         (0, _named("lag of trades p50 / p99 / max", lags)),
@@ -3473,7 +3481,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
     bar = max(min(width - 40, 24), 4)
     rows: list[_Row] = [
         [("the program", "dim")],
-        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+        [*_named("runs for", f"{_duration(health.uptime_s)}  ", "bold"),
          *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
         [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
                  "watch" if (memory or 0.0) > _MOST_MB else "bold"),
@@ -3482,7 +3490,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
         [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
                  "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
          (_gauge(cpu or 0.0, bar), "accent"),
-         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+         (f" of a core, {_duration(health.cpu_s)} so far", "dim")],
         [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
          (f"free at {health.disk}" if health.disk else "", "dim")],
         _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
@@ -3502,7 +3510,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     wide = width >= 150
     half = (width - 3) // 2 if wide else width
     ages: list[_Row] = [
-        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+        [(f"{part:<10}", ""), (f"{_duration(seconds) if seconds is not None else 'never':>10}  ",
                                "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
          (ticker, "dim")]
         for part, ticker, seconds in health.ages
@@ -3565,7 +3573,7 @@ def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
     rows: list[_Row] = []
     used = width
     for cell in cells:
-        size = sum(cell_len(text) for text, _ in cell)  # integers
+        size = _row_cells(cell)
         if rows and used + 3 + size <= width:
             rows[-1] += [(" · ", "dim"), *cell]
             used += 3 + size
@@ -3590,9 +3598,7 @@ _NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
 
 
 def _microseconds(us: float | None) -> str:
-    if us is None:
-        return ""
-    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+    return "" if us is None else _duration(us / 1e6, "µs")
 
 
 def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3886,15 +3892,10 @@ def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
         return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
     second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
                     ("trades", sum(row.trades for row in part.rows)),  # integers
-                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+                    ("USDC", _figure(_added(row.usd for row in part.rows), 0)))  # fmt: skip
     if width >= 130:
         return [_chunks([(0, first), (1, second), (2, legend)], width)]
     return [_chunks([(0, first), (1, legend)], width), second]
-
-
-def _total(values: Iterable[float]) -> float:
-    """Add what can be added."""
-    return math.fsum(value for value in values if abs(value) < 1e15)
 
 
 def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
@@ -4305,20 +4306,13 @@ _PRICES: Final = _Table("prices", lambda snapshot: snapshot.prices.markets, _pri
 # with the figures it was computed from. A countdown is of the venue's time.
 
 
-def _countdown(seconds: float | None) -> str:
-    if seconds is None or not 0 <= seconds < 1e6:
-        return _UNKNOWN
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02}:{rest:02}"
-
-
 def _funding_summary(snapshot: Snapshot, width: int) -> list[_Row]:
     rows = snapshot.funding
     rates = [row.venue_1h for row in rows if row.venue_1h is not None]
     longs, shorts = sum(x > 0 for x in rates), sum(x < 0 for x in rates)  # integers
     due = next((row.seconds for row in rows if row.seconds is not None), None)
     return [
-        [("next payment in ", "dim"), (_countdown(due), "bold"),
+        [("next payment in ", "dim"), (_stopwatch(due), "bold"),
          ("  ", ""), (_gauge(None if due is None else 1 - due / 3_600, 24), "accent")],
         _pairs(width, ("markets", len(rows)), ("known", len(rates)), ("longs pay", longs),
                ("shorts pay", shorts)),
@@ -4478,7 +4472,8 @@ def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
         since = safety.doubt_s
-        return [("last known" + (f" {_ago(since)} ago" if since is not None else ""), "watch")]
+        ago = "" if since is None else f" {_duration(since)} ago"
+        return [(f"last known{ago}", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4487,12 +4482,6 @@ def _head_words(safety: SafetyPart) -> _Row:
     # What rounds to nothing has not moved.
     moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
     return [*lost, (moved, direction)]
-
-
-def _ago(seconds: float | None) -> str:
-    if seconds is None or seconds < 120:
-        return _figure(seconds, 0, unit=" s")
-    return _figure(seconds / 60, 0, unit=" min")
 
 
 class _Fall(NamedTuple):
@@ -4578,7 +4567,7 @@ def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
         left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
-            used = sum(cell_len(text) for text, _ in row)  # integers
+            used = _row_cells(row)
             row += [(" " * max(left - used, 1), ""), *cells]
     rows += extras
     return rows[:high]
@@ -5616,7 +5605,7 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
     """Return what stands before the way, how long that is, and what stands behind it."""
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_stopwatch(_part_of(part.now) * whole_s)} of {_stopwatch(whole_s)}"
     legend: _Row = []
     for sign, style, word in _SIGNS.values():
         legend += [(f"  {sign}", style), (f" {word}", "dim")]
@@ -5628,10 +5617,6 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
 
 
 _WAY: Final = 60  # cells that the way itself has at least where its signs are explained
-
-
-def _row_cells(row: _Row) -> int:
-    return sum(_cells(text) for text, _ in row)  # integers
 
 
 def _at_share(share: float, room: int) -> int:
@@ -5661,13 +5646,6 @@ def _marked(part: TimelinePart, room: int) -> _Row:
 def _part_of(share: float) -> float:
     """Return a share that is one: what is no number is 0."""
     return min(max(share, 0.0), 1.0) if share == share else 0.0
-
-
-def _spent(seconds: float) -> str:
-    """Write how long something took as hours, minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # === Header and footer ===
