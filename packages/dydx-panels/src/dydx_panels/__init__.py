@@ -12,7 +12,7 @@ real samples, each with the frame that it came from. The sections, in order:
   computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
-- Figures: numbers, moments, bars, histories and block digits as text.
+- Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
@@ -67,6 +67,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Figures
+    "worded",
     # Header and footer
     "KEYS",
     # Screen
@@ -1063,6 +1065,11 @@ _WORDS: Final = {
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
     "link backing_off": "reconnecting", "link stale": "silent",
+    # What scores and findings are computed from
+    "day": "known of a day", "day rank": "rank of the day", "raw": "of now", "usd": "USDC",
+    "rho trades": "correlation", "share mid": "part of mid", "life": "a quote lives",
+    "uptime": "both sides quoted", "there": "both renewed", "constant": "of one size",
+    "refill": "refilled", "lead trades": "mid leads by",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1206,6 +1213,11 @@ def _cells(text: str) -> int:
     return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
+def _row_cells(row: Sequence[tuple[str, str]]) -> int:
+    """Return how many cells a row takes."""
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
 @lru_cache(maxsize=8192)
 def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
@@ -1245,6 +1257,33 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     return _figure(value, digits, sign=True), _trend(value)[1]
 
 
+def worded(name: str, value: float) -> str:
+    """Write what a score or a finding is computed from: in words, with the unit of its name."""
+    term, unit = next(
+        ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
+        (name, ""),
+    )
+    return f"{wording(term.replace('_', ' '))} {_brief(value, 4 if unit else 6)}{unit}"
+
+
+# By how a name ends; the longer endings first.
+_UNITS: Final = {
+    "_usd_per_bp": " USDC/bp", "_usd_s": " USDC/s", "_usd": " USDC", "_1h_bps": " bp/h",
+    "_bps": " bp", "_s": " s", "_h": " h",
+}  # fmt: skip
+
+
+def _brief(value: float, digits: int) -> str:
+    """Write a number of any size with the digits that say something."""
+    if not math.isfinite(value) or abs(value) >= 10.0**digits:
+        return _figure(value, 0)
+    if abs(value) >= 1:
+        return f"{value:,.{digits}g}"
+    # Written out: a price may be 0.00005407, which an exponent would hide.
+    decimals = 3 - math.floor(math.log10(abs(value))) if abs(value) > 1e-9 else 0
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else "0"
+
+
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
@@ -1266,6 +1305,29 @@ def _less(cost: float | None) -> float | None:
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
+
+
+_LENGTHS: Final = (
+    ("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6),
+)  # fmt: skip
+
+
+def _duration(seconds: float | None, finest: str = "s") -> str:
+    """Write how long something lasts in the largest unit of which it is one, down to `finest`."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    unit, length = next(u for u in _LENGTHS if abs(seconds) >= u[1] or u[0] == finest)
+    count = seconds / length
+    return _figure(count, 1 if abs(count) < 99.95 else 0, unit=f" {unit}")
+
+
+def _stopwatch(seconds: float | None) -> str:
+    """Write a time that runs as hours, minutes and seconds."""
+    if seconds is None or not 0 <= seconds < 1e9:
+        return _UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
@@ -1533,9 +1595,15 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    first, *lines = wrap(text, room, break_on_hyphens=False)
-    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
-    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1641,7 +1709,7 @@ def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
+    sizes = [_row_cells(row) + len(gap) for _, row in parts]
     fitting = list(range(len(parts)))
     while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
         fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
@@ -1662,7 +1730,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(_cells(text) for text, _ in row)  # integers
+        used = _row_cells(row)
         if used >= width:
             row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
@@ -2057,7 +2125,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     bar = 4 if len(names) < 5 else 2
 
     def column(name: str) -> _Column:
-        title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
+        title = name.upper()[:10] if bar == 4 else _SHORT.get(name, name.upper()[:6])
 
         def value(row: MarketRow) -> float | None:
             return next((score.value for score in row.scores if score.signal == name), None)
@@ -2070,6 +2138,13 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
+
+
+# Words of six letters at most.
+_SHORT: Final = {
+    "momentum": "MOMENT", "volatility": "VOLAT.", "imbalance": "IMBAL.", "liquidity": "LIQUID",
+    "funding": "FUND.",
+}  # fmt: skip
 
 
 def _climb(row: MarketRow) -> float | None:
@@ -2154,7 +2229,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
+            " · ".join(worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -2326,20 +2401,9 @@ def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row
     ]  # fmt: skip
 
 
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    if 0 < abs(seconds) < 0.001:
-        return _figure(seconds * 1e6, 0, unit=" µs")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
 def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
     slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    waited = "" if fill.waited_ns is None else f"after {_duration(fill.waited_ns / 1e9, 'ms')}"
     at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
     fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
     return _chunks([
@@ -2422,7 +2486,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
         _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
         _Column("age", 7, lambda row: (
-            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            "" if row.age_s is None else _duration(row.age_s), ""), 7,
             value=attrgetter("age_s")),
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
@@ -2589,10 +2653,13 @@ def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Ro
         return _wrapped([*row, (words or "in its reasons", "")], width, 1)
     marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
     marks += [100.0 - x for x in marks]
-    return [[
-        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
-        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
-    ]]  # fmt: skip
+    row += [
+        ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""),
+    ]  # fmt: skip
+    if sum(_cells(text) for text, _ in row) + len(words) < width:  # integers
+        return [[*row, (f" {words}", "dim")]]
+    return [row, [(" " * 14 + words, "dim")]]
 
 
 def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
@@ -2740,8 +2807,8 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
-        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
-        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+        f" opens {settings.enter:g}, closes {settings.exit:g} (short {100 - settings.enter:g}, "
+        f"{100 - settings.exit:g})"
     )
     row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
     [first, *more] = _wrapped(row, width - 10, 2)
@@ -2758,8 +2825,11 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
+        (f"{ranked.strength:.3f}", "bold"),
     ]  # fmt: skip
+    strength = _chunks(
+        [(0, strength), (1, [(ends.get(ranked.strength, ""), "dim")])], width - 10, ""
+    )
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
     earned = (
@@ -2826,7 +2896,7 @@ def _counts_in_flight(verdict: Any) -> bool:
 
 
 _MARGIN_TERMS: Final = (
-    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+    "free_collateral", "net_collateral", "initial_margin", "maintenance_margin",
 )  # fmt: skip
 
 
@@ -2836,18 +2906,15 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
     if not isinstance(verdict, Approved):
         return []
     both = verdict.before, verdict.after
-    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
-    for term in _MARGIN_TERMS:
-        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
-        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        percent_text(margin.distance) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    # What matters most first: where room lacks, rows go from the end.
+    figures = {
+        "distance, at worst": [percent_text(x.distance) if x.notional else "none" for x in both],
+        "leverage": [_figure(x.leverage, 2, unit=_TIMES) if x.notional else "none" for x in both],
+    } | {wording(term): [_figure(_usdc(getattr(x, term))) for x in both] for term in _MARGIN_TERMS}
+    rows: list[_Row] = [
+        [(f"{name:<18}", "dim"), (f"{before:>13} → {after:>12}", "")]
+        for name, (before, after) in figures.items()
+    ]
     if _counts_in_flight(verdict):
         rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
@@ -2912,7 +2979,8 @@ def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
     steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
     words = [f"scored #{newest}"] if newest is not None else []
-    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    after = [f" +{_duration(ns / 1e9, 'ms')}" if ns else "" for _, ns, _ in steps]
+    words += [f"{what}{at} #{seq}" for (what, _, seq), at in zip(steps, after, strict=True)]
     return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
@@ -3054,30 +3122,40 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
                ("worst", trip(trades.worst))),
         _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
                ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
-        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+        _pairs(width, ("held for", spread(trades.held_s, _duration))),
     ]  # fmt: skip
+
+
+# Titles and widths; what is last goes where there is no room.
+_COSTS: Final = (
+    ("", -6), ("FILLS", 6), ("USDC", 11), ("FEES", 10), ("BP", 7), ("SLIPPAGE", 11), ("BP", 8),
+    ("AT MID", 8), ("WORST", 8), ("WAITED", 8),
+)  # fmt: skip
 
 
 def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     """Draw what fills cost against mid, of those that took and of those that made."""
-    rows: list[_Row] = [
-        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
-          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
-    ]  # fmt: skip
+
+    def laid(texts: Iterable[str], style: str) -> _Row:
+        row, left = "", width
+        for (_, size), text in zip(_COSTS, texts, strict=True):
+            left -= abs(size)
+            row += f"{text:{'<' if size < 0 else '>'}{abs(size)}}" if left >= 0 else ""
+        return [(row, style)]
+
+    rows = [laid((title for title, _ in _COSTS), "dim")]
     if not part.costs:
         return [*rows, [("no fill yet", "dim")]]
     for cost in part.costs:
-        bps = [_figure(x, 1, sign=True) for x in (
+        fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
-            _less(cost.worst_bps))]  # fmt: skip
-        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
-        slipped = _figure(_less(cost.slippage), sign=True)
-        rows.append([
-            (f"{cost.liquidity.lower():<6}", "bold"),
-            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
-             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
-        ])  # fmt: skip
-    queue = f"a resting order waits {part.queue}" if part.queue else ""
+            _less(cost.worst_bps)))  # fmt: skip
+        waited = _duration(cost.waited_s, "ms")
+        rows.append(laid((
+            cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
+            _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
+            spread, worst, waited), ""))  # fmt: skip
+    queue = f"fills of resting orders: {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
@@ -3168,7 +3246,7 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+        _Column("held for", 9, lambda trip: (_duration(trip.held_s), ""), 2,
                 value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
@@ -3228,18 +3306,8 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _lasting(seconds: float | None) -> str:
-    """Write how long something lasts, in the unit that suits it."""
-    if seconds is None or not math.isfinite(seconds):
-        return _UNKNOWN
-    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= length:
-            return _figure(seconds / length, 1, unit=f" {unit}")
-    return _figure(seconds, 1, unit=" s")
-
-
 def _milliseconds(ms: float | None) -> str:
-    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+    return _duration(None if ms is None else ms / 1e3, "ms")
 
 
 def _link_word(state: str) -> str:
@@ -3260,9 +3328,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
+    _Column("for", 9, lambda row: (_duration(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _duration(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -3274,7 +3342,7 @@ _TURN_COLUMNS: Final = (
     _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _duration(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -3282,7 +3350,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_duration(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     failed += [f"{row.retried:,} sent again"] * bool(row.retried)
@@ -3296,15 +3364,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_duration(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_duration(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_duration(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -3317,8 +3385,8 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
-    reason = [(f": {link.reason}", "")] if link.reason else []
+    since = [] if link.since_s is None else [(f" for {_duration(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason and link.state != "live" else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
         (0, _named("lag of trades p50 / p99 / max", lags)),
@@ -3413,7 +3481,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
     bar = max(min(width - 40, 24), 4)
     rows: list[_Row] = [
         [("the program", "dim")],
-        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+        [*_named("runs for", f"{_duration(health.uptime_s)}  ", "bold"),
          *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
         [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
                  "watch" if (memory or 0.0) > _MOST_MB else "bold"),
@@ -3422,7 +3490,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
         [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
                  "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
          (_gauge(cpu or 0.0, bar), "accent"),
-         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+         (f" of a core, {_duration(health.cpu_s)} so far", "dim")],
         [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
          (f"free at {health.disk}" if health.disk else "", "dim")],
         _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
@@ -3442,7 +3510,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     wide = width >= 150
     half = (width - 3) // 2 if wide else width
     ages: list[_Row] = [
-        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+        [(f"{part:<10}", ""), (f"{_duration(seconds) if seconds is not None else 'never':>10}  ",
                                "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
          (ticker, "dim")]
         for part, ticker, seconds in health.ages
@@ -3505,7 +3573,7 @@ def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
     rows: list[_Row] = []
     used = width
     for cell in cells:
-        size = sum(cell_len(text) for text, _ in cell)  # integers
+        size = _row_cells(cell)
         if rows and used + 3 + size <= width:
             rows[-1] += [(" · ", "dim"), *cell]
             used += 3 + size
@@ -3530,9 +3598,7 @@ _NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
 
 
 def _microseconds(us: float | None) -> str:
-    if us is None:
-        return ""
-    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+    return "" if us is None else _duration(us / 1e6, "µs")
 
 
 def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3651,11 +3717,12 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
-        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-    ]
+    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    middle = _chunks([
+        (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
+        (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
+        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
@@ -3825,15 +3892,10 @@ def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
         return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
     second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
                     ("trades", sum(row.trades for row in part.rows)),  # integers
-                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+                    ("USDC", _figure(_added(row.usd for row in part.rows), 0)))  # fmt: skip
     if width >= 130:
         return [_chunks([(0, first), (1, second), (2, legend)], width)]
     return [_chunks([(0, first), (1, legend)], width), second]
-
-
-def _total(values: Iterable[float]) -> float:
-    """Add what can be added."""
-    return math.fsum(value for value in values if abs(value) < 1e15)
 
 
 def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
@@ -3990,7 +4052,7 @@ def _shorter(size: float, digits: int) -> str:
     for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if size >= least:
             return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
-    return _figure(size, digits if size < 100 else 0)
+    return _figure(size, min(digits, 2) if size >= 1 else digits if size < 100 else 0)
 
 
 def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
@@ -4163,7 +4225,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+    return "all" if whole else f"{known:,} of {row.wanted:,}", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4180,7 +4242,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 16, _known_of, 1, True),
+        _Column("candles known", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 
@@ -4244,20 +4306,13 @@ _PRICES: Final = _Table("prices", lambda snapshot: snapshot.prices.markets, _pri
 # with the figures it was computed from. A countdown is of the venue's time.
 
 
-def _countdown(seconds: float | None) -> str:
-    if seconds is None or not 0 <= seconds < 1e6:
-        return _UNKNOWN
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02}:{rest:02}"
-
-
 def _funding_summary(snapshot: Snapshot, width: int) -> list[_Row]:
     rows = snapshot.funding
     rates = [row.venue_1h for row in rows if row.venue_1h is not None]
     longs, shorts = sum(x > 0 for x in rates), sum(x < 0 for x in rates)  # integers
     due = next((row.seconds for row in rows if row.seconds is not None), None)
     return [
-        [("next payment in ", "dim"), (_countdown(due), "bold"),
+        [("next payment in ", "dim"), (_stopwatch(due), "bold"),
          ("  ", ""), (_gauge(None if due is None else 1 - due / 3_600, 24), "accent")],
         _pairs(width, ("markets", len(rows)), ("known", len(rates)), ("longs pay", longs),
                ("shorts pay", shorts)),
@@ -4323,7 +4378,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+    return " · ".join(worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -4383,6 +4438,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
+    if not any(map(math.isfinite, safety.history)):
+        return [*rows, bar, *lines]
     past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
@@ -4415,7 +4472,8 @@ def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
         since = safety.doubt_s
-        return [("last known" + (f" {_ago(since)} ago" if since is not None else ""), "watch")]
+        ago = "" if since is None else f" {_duration(since)} ago"
+        return [(f"last known{ago}", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4424,12 +4482,6 @@ def _head_words(safety: SafetyPart) -> _Row:
     # What rounds to nothing has not moved.
     moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
     return [*lost, (moved, direction)]
-
-
-def _ago(seconds: float | None) -> str:
-    if seconds is None or seconds < 120:
-        return _figure(seconds, 0, unit=" s")
-    return _figure(seconds / 60, 0, unit=" min")
 
 
 class _Fall(NamedTuple):
@@ -4515,7 +4567,7 @@ def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
         left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
-            used = sum(cell_len(text) for text, _ in row)  # integers
+            used = _row_cells(row)
             row += [(" " * max(left - used, 1), ""), *cells]
     rows += extras
     return rows[:high]
@@ -5553,7 +5605,7 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
     """Return what stands before the way, how long that is, and what stands behind it."""
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_stopwatch(_part_of(part.now) * whole_s)} of {_stopwatch(whole_s)}"
     legend: _Row = []
     for sign, style, word in _SIGNS.values():
         legend += [(f"  {sign}", style), (f" {word}", "dim")]
@@ -5565,10 +5617,6 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
 
 
 _WAY: Final = 60  # cells that the way itself has at least where its signs are explained
-
-
-def _row_cells(row: _Row) -> int:
-    return sum(_cells(text) for text, _ in row)  # integers
 
 
 def _at_share(share: float, room: int) -> int:
@@ -5598,13 +5646,6 @@ def _marked(part: TimelinePart, room: int) -> _Row:
 def _part_of(share: float) -> float:
     """Return a share that is one: what is no number is 0."""
     return min(max(share, 0.0), 1.0) if share == share else 0.0
-
-
-def _spent(seconds: float) -> str:
-    """Write how long something took as hours, minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # === Header and footer ===
@@ -5817,9 +5858,16 @@ def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in _folded(line, width)]
+    lines = [part for line in view.why for part in _hanging(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """Fold a line; what goes on below it stands deeper than it begins."""
+    text = line.lstrip()
+    margin = " " * min(len(line) - len(text), width // 4)
+    return [margin + part for part in _folded(text, width - len(margin))]
 
 
 # === Layout ===
