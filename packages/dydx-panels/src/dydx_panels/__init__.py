@@ -1154,33 +1154,47 @@ _HALVES: Final = {
 _OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
-@lru_cache(maxsize=8)
-def _styles(theme: Theme) -> dict[str, Style]:
-    # A style remembers the escapes of the first console it met: each theme has its own.
-    return {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
-
-
 _MARK: Final = ("", "select")  # first in a row that is selected
 
 
 def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     """Make a row exactly `width` cells wide, in the theme's colours and letters."""
-    styles, left, strip = _styles(theme), width, []
-    base = "select" if row[:1] == [_MARK] else ""
+    return _strip(tuple(row), width, theme)
+
+
+# Of the rows of a panel that is drawn again three in four are as they were, and of the texts of the
+# others four in five.
+@lru_cache(maxsize=2048)
+def _strip(row: tuple[tuple[str, str], ...], width: int, theme: Theme) -> _Strip:
+    piece, left, strip = _pieces(theme), width, []
+    base = "select" if row[:1] == (_MARK,) else ""
     for text, name in row:
-        if not text.isascii() or not text.isprintable():
-            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
-        size = _cells(text)
+        part, size = piece(text, base or name)
         if size > left:
-            text, size = _crop(text, left, theme.unicode), left
+            part, size = piece(_crop(part.text, left, theme.unicode), base or name)
         if size:
-            strip.append(Segment(text, styles[base or name]))
+            strip.append(part)
             left -= size
         if not left:
             break
     if left:
-        strip.append(Segment(" " * left, styles[base]))
+        strip.append(piece(" " * left, base)[0])
     return tuple(strip)
+
+
+@lru_cache(maxsize=8)
+def _pieces(theme: Theme) -> Callable[[str, str], tuple[Segment, int]]:
+    """Return what makes a segment of a text in a style, and says how many cells it takes."""
+    # A style remembers the escapes of the first console it met: each theme has its own.
+    styles = {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
+
+    @lru_cache(maxsize=4096)
+    def piece(text: str, name: str) -> tuple[Segment, int]:
+        if not text.isascii() or not text.isprintable():
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
+        return Segment(text, styles[name]), _cells(text)
+
+    return piece
 
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
