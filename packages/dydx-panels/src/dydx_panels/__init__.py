@@ -1280,7 +1280,12 @@ def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
     """Write a moment in UTC."""
     if at is None or not 0 <= at < 2**62:  # the calendar's end is far beyond
         return _UNKNOWN
-    return datetime.fromtimestamp(at // 10**9, UTC).strftime(pattern)
+    return _moment(at // 10**9, pattern)
+
+
+@lru_cache(maxsize=1024)
+def _moment(second: int, pattern: str) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime(pattern)
 
 
 @lru_cache(maxsize=1024)
@@ -1541,7 +1546,8 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    first, *lines = wrap(text, room, break_on_hyphens=False)
+    # What no line has room for is not looked at: a line of the wire is long.
+    first, *lines = wrap(text[: room + (more + 2) * (width + 1)], room, break_on_hyphens=False)
     rest = wrap(" ".join(lines), width, break_on_hyphens=False)
     return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
 
@@ -1559,7 +1565,10 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     """Return the rows of a list in which the filter's text is found, in the order chosen."""
-    rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
+    rows, wanted = table.rows(snapshot), view.filter.casefold()
+    if not wanted and not view.sort:
+        return rows
+    columns = table.columns(snapshot)
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
@@ -1650,10 +1659,14 @@ def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
-    fitting = list(range(len(parts)))
-    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
-        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
-    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
+    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= sizes[i]
+    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
+    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -6167,7 +6180,7 @@ def dashboard(
             reader = _Reader(snapshot)
             strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
             known = memo[name, wide, high] = view, theme, reader.parts, strips
-        return cast(list[_Strip], known[3])
+        return cast("list[_Strip]", known[3])
 
     rows: list[tuple[_Strip, ...]] = []
     for high, names in _stacked(snapshot, view, width, height):
@@ -6217,7 +6230,7 @@ class _Reader:
         self.parts: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        part = self.parts[name] = getattr(self._snapshot, name)
+        part = self.parts[name] = self.__dict__[name] = getattr(self._snapshot, name)
         return part
 
 
