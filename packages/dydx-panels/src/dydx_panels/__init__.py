@@ -1884,7 +1884,10 @@ def _plotted(
     """Draw the series, a later one over an earlier one."""
     dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
     count, span = 2 * plane.wide, until - since + 1
-    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    edges, begin = [0] * count, 0
+    for n in range(1, count):  # one goes on where the one before it was found
+        edges[n] = begin = bisect_left(at, since - (-n * span // count), begin)
+    edges.append(len(at))
     for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
@@ -1905,35 +1908,45 @@ def _plotted(
 
 def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    floor, ceiling = 4 * plane.tall - 1, plane.high
-    scale, gaps = floor / (plane.high - plane.low), None in line.values
+    floor, ceiling = 4 * plane.tall - 1, plane.high + 0.5 / _scale_of(plane)
+    scale, gaps, count = _scale_of(plane), None in line.values, len(line.values)
     known: list[tuple[int, int]] = []
     before: int | None = None
+    top, bottom = 1, 0
     for begin, end in pairwise(edges):
-        reach = _reached_in(line, begin, end, gaps)
-        if reach is None:  # no point here: it is as it was
-            top, bottom = (1, 0) if before is None else (before, before)
-        elif not reach:  # known to be nothing
-            top, bottom, before = 1, 0, None
-        else:
-            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
-            if top < 0 or bottom > floor:  # an end of the scale is fixed
-                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
-            if before is not None:
-                top, bottom = min(top, before), max(bottom, before)
-            before = now
+        if begin < end <= count:
+            reach = _reached_in(line, begin, end, gaps)
+            if reach is None:  # known to be nothing
+                top, bottom, before = 1, 0, None
+            else:
+                high, low, last = reach
+                top, bottom = int((ceiling - high) * scale), int((ceiling - low) * scale)
+                now = bottom if last == low else int((ceiling - last) * scale)
+                if top < 0 or bottom > floor:  # an end of the scale is fixed
+                    top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
+                if before is not None:
+                    top, bottom = min(top, before), max(bottom, before)
+                before = now
+        elif before is not None:  # no point here: it is as it was
+            top = bottom = before
         if top <= bottom and line.fill:
             top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
         known.append((top, bottom))
     return known
 
 
-def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
-    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
-    if begin >= end or end > len(line.values):
+def _scale_of(plane: _Plane) -> float:
+    """Return how many dots stand for one more."""
+    return (4 * plane.tall - 1) / (plane.high - plane.low)
+
+
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, float, float] | None:
+    """Return the highest, lowest and last of some points; None if the last is a gap."""
+    last = line.values[end - 1]
+    if last is None:
         return None
-    if (last := line.values[end - 1]) is None:
-        return ()
+    if end - begin == 1:
+        return line.high[begin], line.low[begin], last  # type: ignore[return-value]
     highs, lows = line.high[begin:end], line.low[begin:end]
     if gaps:
         highs = lows = [x for x in highs if x is not None]
