@@ -911,8 +911,9 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
     is the chain's at which it is exact, None where the indexer alone is known, at `height`.
-    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
-    other panels show, `lines` are its past in words.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `due` is whether a step
+    of its way out is, by the limits of the profile. `chosen` is what the other panels show, `lines`
+    are its past in words.
     """
 
     id: str
@@ -927,6 +928,7 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     block: int | None = None
     height: int | None = None
     trouble: str = ""
+    due: bool = False
     chosen: bool = False
     lines: tuple[str, ...] = ()
 
@@ -1112,11 +1114,15 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
-        """Honour NO_COLOR and an encoding that cannot carry the blocks."""
+        """Honour NO_COLOR, LC_ALL=C, and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
         # The console of Linux itself has a font of 512 letters, and no dots among them.
         dots = os.environ.get("TERM") != "linux"
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
+        # Python writes UTF-8 in the plain locale, too; whoever has chosen it wants letters alone.
+        names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        chosen = next(filter(None, names), "")
+        unicode = console.encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+        return cls(unicode=unicode, colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1830,7 +1836,8 @@ def _line_chart(
     """
     lines = [_cleaned(line) for line in lines]
     known = [x for line in lines for x in _ends_of(line)]
-    known += [x for x in span if _sane(x)]
+    # A fixed end alone is no scale.
+    known += [x for x in span if known and _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
@@ -1882,8 +1889,10 @@ def _reach_of(
     for mark in marks:
         if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
             low, high = min(low, mark.value), max(high, mark.value)
-    spare = max(need - (high - low), 0.0) / 2
-    return low - spare, high + spare
+    spare = max(need - (high - low), 0.0)
+    # An end that is fixed stays: what never fell is a line at the top, no area in the middle.
+    below = (_sane(span[1]) + 1 - _sane(span[0])) / 2
+    return low - spare * below, high + spare * (1 - below)
 
 
 def _column(at: int, since: int, until: int, wide: int) -> int:
@@ -3029,7 +3038,7 @@ def _fall_row(equity: EquityPart, width: int) -> _Row:
     """Draw the deepest fall of the run, as its curve has it by the second."""
     fall, share = equity.deepest, equity.deepest_share
     whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    at_most = _figure(None if fall is None else -abs(fall), sign=bool(fall), unit=" USDC")
     return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
 
 
@@ -4416,7 +4425,7 @@ _ACT: Final = 0.05
 def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
-    word, style = _state_of(safety)
+    word, style = _state_of(safety, is_due=_advice_due(snapshot))
     digits = "dim" if safety.doubt else style
     steps = _step_rows(snapshot, height)
     bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
@@ -4469,7 +4478,8 @@ def _needed(room: int) -> int:
 def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
-        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
+        since = safety.doubt_s
+        return [("last known" + (f" {_ago(since)} ago" if since is not None else ""), "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4518,7 +4528,15 @@ def _loss_style(share: float, most: float | None) -> str:
     return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
-def _state_of(safety: SafetyPart) -> _Cell:
+def _advice_due(snapshot: Snapshot) -> bool:
+    """Return whether somebody who is watched should act now, by the limits of the profile."""
+    watch = snapshot.watch
+    if not snapshot.safety.advice or watch is None or snapshot.safety.distance is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
+
+
+def _state_of(safety: SafetyPart, *, is_due: bool = False) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
     if safety.doubt or (safety.margin is None and not safety.positions):
         return _state("UNKNOWN", "danger" if safety.positions else "watch")
@@ -4526,19 +4544,19 @@ def _state_of(safety: SafetyPart) -> _Cell:
     lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
         return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
-    word, style = _alarm(safety.distance, safety.act_below)
+    word, style = _alarm(safety.distance, safety.act_below, is_due=is_due)
     # Far from liquidation is not safe while the equity goes.
     return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
-def _alarm(distance: float | None, act_below: float | None) -> _Cell:
-    """Return a word and a style for how safe a distance is."""
+def _alarm(distance: float | None, act_below: float | None, *, is_due: bool = False) -> _Cell:
+    """Return a word and a style for how safe a distance is; where a step is due, it is not."""
     act = _ACT if act_below is None else act_below
     if distance is None or math.isnan(distance):
         return _state("UNKNOWN", "danger")
     if distance < act:
         return _state("DANGER")
-    return _state("WATCH" if distance < act * 1.5 else "SAFE")
+    return _state("WATCH" if is_due or distance < act * 1.5 else "SAFE")
 
 
 def _stop(gate: Standing | None) -> tuple[_Row, str]:
@@ -4895,15 +4913,9 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None
-    if part.deposited is not None:
-        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
-    gain = None
-    if part.equity and part.deposited:
-        gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
         (0, [(f"{now} USDC", "bold")]),
-        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (1, _gained(part)),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
         (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
@@ -4915,9 +4927,19 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
         (8, _named("most", high)),
         (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
     ]  # fmt: skip
+    above, below = [part for part in parts[:4] if part[1]], parts[4:]
     if width >= 150 or height < 8:
-        return [_chunks(parts, width)]
-    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+        return [_chunks([*above, *below], width)]
+    return [_chunks(above, width), _chunks(below, width)]
+
+
+def _gained(part: EquityPart) -> _Row:
+    """Draw the gain as a share of what it began with; nothing while that is not known."""
+    if not part.deposited:
+        return []
+    gain = part.equity[-1] / part.deposited - 1 if part.equity else None
+    of = f" of {_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
+    return [(_percent(gain, 2, sign=True), _trend(gain)[1]), (of, "dim")]
 
 
 def _times(leverage: float | None) -> str:
@@ -5038,7 +5060,7 @@ def _account_state(row: AccountRow) -> _Cell:
     """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
-    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None, is_due=row.due)
 
 
 def _account_distance(row: AccountRow) -> _Cell:
@@ -5892,6 +5914,9 @@ class _Band(NamedTuple):
 _HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
 _SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
 _BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_WATCHED: Final = _Band(4, 9, 0, (("accounts", 1.0),), ("accounts",))
+_ONE: Final = 4  # rows that one account takes, with its frame and the columns' names
+_ALONGSIDE: Final = 30  # rows of a screen that has some for accounts beside the one that is shown
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5960,6 +5985,10 @@ def _bands(
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        # Where there is room for decisions, accounts stand in their place already.
+        placed = any(name == "decisions" for band in bands for name, _ in band.names)
+        if height >= _ALONGSIDE and needs("accounts") > _ONE and not placed:
+            bands.insert(1, _WATCHED)
         bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
@@ -6009,6 +6038,10 @@ class _Panel(NamedTuple):
     rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
 
 
+def _watched(snapshot: Snapshot) -> bool:
+    return snapshot.header.mode == "WATCH"
+
+
 def _while_held(snapshot: Snapshot) -> int:
     """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
     return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
@@ -6016,7 +6049,8 @@ def _while_held(snapshot: Snapshot) -> int:
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
-                     line=lambda snapshot: _state_of(snapshot.safety)[1]),
+                     line=lambda snapshot: _state_of(snapshot.safety,
+                                                     is_due=_advice_due(snapshot))[1]),
     "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
                         rows=lambda snapshot: len(snapshot.positions) + 1),
@@ -6046,7 +6080,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
-    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts),
+                       rows=lambda snapshot: (len(snapshot.accounts) + 1) * _watched(snapshot)),
     "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),
