@@ -2350,7 +2350,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
     hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
     if not hours or min(hours) >= _WHOLE_H:
         return []
-    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    known = f"{min(hours):.1f} h" if min(hours) >= 1 else f"{min(hours) * 60:.0f} min"
+    what = f"levels warm up: usual is of {known}, not of a day yet"
     return [[(what, "watch")]]
 
 
@@ -3756,11 +3757,11 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    crossed: _Row = [(f"· {book.crossed} crossed", "dim")]
     middle = _chunks([
         (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
         (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
-        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+        *([(1, crossed)] if book.crossed else []), (2, [(f"· #{book.seq}", "dim")]),
     ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
