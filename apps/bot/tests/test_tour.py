@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bot.__main__ import main
@@ -39,6 +40,19 @@ def test_in_a_pipe_the_tour_is_printed(capsys: pytest.CaptureFixture[str]) -> No
     for words in ("Decision walk", "Way out", "guard sold", "Candles", "Equity"):
         assert words in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_tour_passes_over_what_a_recording_does_not_hold(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first minute has a decision and no crash; the last stop is there all the same."""
+    assert main(["tour", str(short)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "1 · the dashboard\n" in printed
+    assert "· the first decision\n" in printed
+    assert f"· {STOPS[-1].title}\n" in printed
+    assert "guard sold" not in printed
 
 
 class Clock:

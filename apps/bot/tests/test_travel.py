@@ -122,6 +122,23 @@ def test_a_minute_back_is_a_minute_of_the_recordings_clock(path: Path) -> None:
     assert 15.0 <= (clock[0] - clock[1]) / 1e9 < 15.2
 
 
+def test_a_place_on_the_timeline_is_a_share_of_the_recordings_time(short: Path) -> None:
+    """Three quarters of a minute, and a quarter of one, from there back."""
+    trip, shares = Trip(short, Options(strategy="none")), list[float]()
+
+    def note(trip: Trip) -> None:
+        part = trip.travel.timeline
+        assert part is not None
+        shares.append(part.now)
+
+    def to(share: float) -> Callable[[Trip], object]:
+        return lambda trip: trip.travel.to_share(share)
+
+    trip.through(20, to(0.75), note, to(0.25), note)
+
+    assert shares == pytest.approx([0.75, 0.25], abs=0.01)
+
+
 def test_the_decision_before_is_where_its_target_had_just_changed(path: Path) -> None:
     """Position by position back to the first one, and then to the start."""
     trip, targets = Trip(path, Options()), list[int]()
@@ -384,6 +401,7 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
     assert "on the way: 2%" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.replays
 def test_on_the_way_no_alarm_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the guard did there is no news; a banner of before goes with its place."""
     person = Person(path, [(8_890, "."), (8_950, "["), (8_960, "q")], monkeypatch)

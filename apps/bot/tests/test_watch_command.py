@@ -77,7 +77,7 @@ def test_a_pipe_gets_a_line_for_each_change_and_a_report(
 
     assert lines[0] == "watching, public data alone: no key is needed, and none is read"
     assert any("to liquidation, equity" in line for line in lines)
-    assert [line for line in lines if line.startswith("  EIGEN-USD +40, liquidated at")]
+    assert [line for line in lines if line.startswith("  EIGEN-USD +40, ")]
     assert "watching" not in quiet[0]
     assert lines[-len(quiet) :] == quiet
 

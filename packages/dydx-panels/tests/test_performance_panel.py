@@ -59,7 +59,7 @@ def test_taking_and_making_cost_apart(full: Snapshot) -> None:
     assert "-5.0" in taker
     assert "31.0 ms" in taker
     assert "maker" in text
-    assert "a resting order waits pessimistic" in text
+    assert "fills of resting orders: pessimistic" in text
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (250, 70)])

@@ -12,7 +12,7 @@ real samples, each with the frame that it came from. The sections, in order:
   computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
-- Figures: numbers, moments, bars, histories and block digits as text.
+- Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
@@ -67,6 +67,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Figures
+    "worded",
     # Header and footer
     "KEYS",
     # Screen
@@ -909,8 +911,9 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
     is the chain's at which it is exact, None where the indexer alone is known, at `height`.
-    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
-    other panels show, `lines` are its past in words.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `due` is whether a step
+    of its way out is, by the limits of the profile. `chosen` is what the other panels show, `lines`
+    are its past in words.
     """
 
     id: str
@@ -925,6 +928,7 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     block: int | None = None
     height: int | None = None
     trouble: str = ""
+    due: bool = False
     chosen: bool = False
     lines: tuple[str, ...] = ()
 
@@ -1061,6 +1065,11 @@ _WORDS: Final = {
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
     "link backing_off": "reconnecting", "link stale": "silent",
+    # What scores and findings are computed from
+    "day": "known of a day", "day rank": "rank of the day", "raw": "of now", "usd": "USDC",
+    "rho trades": "correlation", "share mid": "part of mid", "life": "a quote lives",
+    "uptime": "both sides quoted", "there": "both renewed", "constant": "of one size",
+    "refill": "refilled", "lead trades": "mid leads by",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1105,11 +1114,15 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
-        """Honour NO_COLOR and an encoding that cannot carry the blocks."""
+        """Honour NO_COLOR, LC_ALL=C, and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
         # The console of Linux itself has a font of 512 letters, and no dots among them.
         dots = os.environ.get("TERM") != "linux"
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
+        # Python writes UTF-8 in the plain locale, too; whoever has chosen it wants letters alone.
+        names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        chosen = next(filter(None, names), "")
+        unicode = console.encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+        return cls(unicode=unicode, colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1244,6 +1257,33 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     return _figure(value, digits, sign=True), _trend(value)[1]
 
 
+def worded(name: str, value: float) -> str:
+    """Write what a score or a finding is computed from: in words, with the unit of its name."""
+    term, unit = next(
+        ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
+        (name, ""),
+    )
+    return f"{wording(term.replace('_', ' '))} {_brief(value, 4 if unit else 6)}{unit}"
+
+
+# By how a name ends; the longer endings first.
+_UNITS: Final = {
+    "_usd_per_bp": " USDC/bp", "_usd_s": " USDC/s", "_usd": " USDC", "_1h_bps": " bp/h",
+    "_bps": " bp", "_s": " s", "_h": " h",
+}  # fmt: skip
+
+
+def _brief(value: float, digits: int) -> str:
+    """Write a number of any size with the digits that say something."""
+    if not math.isfinite(value) or abs(value) >= 10.0**digits:
+        return _figure(value, 0)
+    if abs(value) >= 1:
+        return f"{value:,.{digits}g}"
+    # Written out: a price may be 0.00005407, which an exponent would hide.
+    decimals = 3 - math.floor(math.log10(abs(value))) if abs(value) > 1e-9 else 0
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else "0"
+
+
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
@@ -1267,7 +1307,7 @@ def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
 
 
-_UNITS: Final = (
+_LENGTHS: Final = (
     ("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6),
 )  # fmt: skip
 
@@ -1276,7 +1316,7 @@ def _duration(seconds: float | None, finest: str = "s") -> str:
     """Write how long something lasts in the largest unit of which it is one, down to `finest`."""
     if seconds is None or not math.isfinite(seconds):
         return _UNKNOWN
-    unit, length = next(u for u in _UNITS if abs(seconds) >= u[1] or u[0] == finest)
+    unit, length = next(u for u in _LENGTHS if abs(seconds) >= u[1] or u[0] == finest)
     count = seconds / length
     return _figure(count, 1 if abs(count) < 99.95 else 0, unit=f" {unit}")
 
@@ -1555,9 +1595,15 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    first, *lines = wrap(text, room, break_on_hyphens=False)
-    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
-    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1823,7 +1869,8 @@ def _line_chart(
     """
     lines = [_cleaned(line) for line in lines]
     known = [x for line in lines for x in _ends_of(line)]
-    known += [x for x in span if _sane(x)]
+    # A fixed end alone is no scale.
+    known += [x for x in span if known and _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
@@ -1875,8 +1922,10 @@ def _reach_of(
     for mark in marks:
         if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
             low, high = min(low, mark.value), max(high, mark.value)
-    spare = max(need - (high - low), 0.0) / 2
-    return low - spare, high + spare
+    spare = max(need - (high - low), 0.0)
+    # An end that is fixed stays: what never fell is a line at the top, no area in the middle.
+    below = (_sane(span[1]) + 1 - _sane(span[0])) / 2
+    return low - spare * below, high + spare * (1 - below)
 
 
 def _column(at: int, since: int, until: int, wide: int) -> int:
@@ -2081,7 +2130,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     bar = 4 if len(names) < 5 else 2
 
     def column(name: str) -> _Column:
-        title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
+        title = name.upper()[:10] if bar == 4 else _SHORT.get(name, name.upper()[:6])
 
         def value(row: MarketRow) -> float | None:
             return next((score.value for score in row.scores if score.signal == name), None)
@@ -2094,6 +2143,13 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
+
+
+# Words of six letters at most.
+_SHORT: Final = {
+    "momentum": "MOMENT", "volatility": "VOLAT.", "imbalance": "IMBAL.", "liquidity": "LIQUID",
+    "funding": "FUND.",
+}  # fmt: skip
 
 
 def _climb(row: MarketRow) -> float | None:
@@ -2178,7 +2234,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
+            " · ".join(worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -2591,10 +2647,13 @@ def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Ro
         return _wrapped([*row, (words or "in its reasons", "")], width, 1)
     marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
     marks += [100.0 - x for x in marks]
-    return [[
-        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
-        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
-    ]]  # fmt: skip
+    row += [
+        ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""),
+    ]  # fmt: skip
+    if sum(_cells(text) for text, _ in row) + len(words) < width:  # integers
+        return [[*row, (f" {words}", "dim")]]
+    return [row, [(" " * 14 + words, "dim")]]
 
 
 def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
@@ -2742,8 +2801,8 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
-        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
-        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+        f" opens {settings.enter:g}, closes {settings.exit:g} (short {100 - settings.enter:g}, "
+        f"{100 - settings.exit:g})"
     )
     row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
     [first, *more] = _wrapped(row, width - 10, 2)
@@ -2760,8 +2819,11 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
+        (f"{ranked.strength:.3f}", "bold"),
     ]  # fmt: skip
+    strength = _chunks(
+        [(0, strength), (1, [(ends.get(ranked.strength, ""), "dim")])], width - 10, ""
+    )
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
     earned = (
@@ -2828,7 +2890,7 @@ def _counts_in_flight(verdict: Any) -> bool:
 
 
 _MARGIN_TERMS: Final = (
-    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+    "free_collateral", "net_collateral", "initial_margin", "maintenance_margin",
 )  # fmt: skip
 
 
@@ -2838,18 +2900,15 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
     if not isinstance(verdict, Approved):
         return []
     both = verdict.before, verdict.after
-    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
-    for term in _MARGIN_TERMS:
-        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
-        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        percent_text(margin.distance) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    # What matters most first: where room lacks, rows go from the end.
+    figures = {
+        "distance, at worst": [percent_text(x.distance) if x.notional else "none" for x in both],
+        "leverage": [_figure(x.leverage, 2, unit=_TIMES) if x.notional else "none" for x in both],
+    } | {wording(term): [_figure(_usdc(getattr(x, term))) for x in both] for term in _MARGIN_TERMS}
+    rows: list[_Row] = [
+        [(f"{name:<18}", "dim"), (f"{before:>13} → {after:>12}", "")]
+        for name, (before, after) in figures.items()
+    ]
     if _counts_in_flight(verdict):
         rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
@@ -2990,7 +3049,7 @@ def _fall_row(equity: EquityPart, width: int) -> _Row:
     """Draw the deepest fall of the run, as its curve has it by the second."""
     fall, share = equity.deepest, equity.deepest_share
     whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    at_most = _figure(None if fall is None else -abs(fall), sign=bool(fall), unit=" USDC")
     return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
 
 
@@ -3061,26 +3120,36 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
+# Titles and widths; what is last goes where there is no room.
+_COSTS: Final = (
+    ("", -6), ("FILLS", 6), ("USDC", 11), ("FEES", 10), ("BP", 7), ("SLIPPAGE", 11), ("BP", 8),
+    ("AT MID", 8), ("WORST", 8), ("WAITED", 8),
+)  # fmt: skip
+
+
 def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     """Draw what fills cost against mid, of those that took and of those that made."""
-    rows: list[_Row] = [
-        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
-          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
-    ]  # fmt: skip
+
+    def laid(texts: Iterable[str], style: str) -> _Row:
+        row, left = "", width
+        for (_, size), text in zip(_COSTS, texts, strict=True):
+            left -= abs(size)
+            row += f"{text:{'<' if size < 0 else '>'}{abs(size)}}" if left >= 0 else ""
+        return [(row, style)]
+
+    rows = [laid((title for title, _ in _COSTS), "dim")]
     if not part.costs:
         return [*rows, [("no fill yet", "dim")]]
     for cost in part.costs:
-        bps = [_figure(x, 1, sign=True) for x in (
+        fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
-            _less(cost.worst_bps))]  # fmt: skip
+            _less(cost.worst_bps)))  # fmt: skip
         waited = _duration(cost.waited_s, "ms")
-        slipped = _figure(_less(cost.slippage), sign=True)
-        rows.append([
-            (f"{cost.liquidity.lower():<6}", "bold"),
-            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
-             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
-        ])  # fmt: skip
-    queue = f"a resting order waits {part.queue}" if part.queue else ""
+        rows.append(laid((
+            cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
+            _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
+            spread, worst, waited), ""))  # fmt: skip
+    queue = f"fills of resting orders: {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
@@ -3639,11 +3708,12 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
-        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-    ]
+    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    middle = _chunks([
+        (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
+        (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
+        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
@@ -3973,7 +4043,7 @@ def _shorter(size: float, digits: int) -> str:
     for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if size >= least:
             return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
-    return _figure(size, digits if size < 100 else 0)
+    return _figure(size, min(digits, 2) if size >= 1 else digits if size < 100 else 0)
 
 
 def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
@@ -4141,7 +4211,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+    return "all" if whole else f"{known:,} of {row.wanted:,}", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4158,7 +4228,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 16, _known_of, 1, True),
+        _Column("candles known", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 
@@ -4294,7 +4364,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+    return " · ".join(worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -4334,7 +4404,7 @@ _ACT: Final = 0.05
 def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
-    word, style = _state_of(safety)
+    word, style = _state_of(safety, is_due=_advice_due(snapshot))
     digits = "dim" if safety.doubt else style
     steps = _step_rows(snapshot, height)
     bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
@@ -4354,6 +4424,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
+    if not any(map(math.isfinite, safety.history)):
+        return [*rows, bar, *lines]
     past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
@@ -4385,7 +4457,8 @@ def _needed(room: int) -> int:
 def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
-        return [(f"last known {_duration(safety.doubt_s)} ago", "watch")]
+        since = safety.doubt_s
+        return [("last known" + (f" {_duration(since)} ago" if since is not None else ""), "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4428,7 +4501,15 @@ def _loss_style(share: float, most: float | None) -> str:
     return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
-def _state_of(safety: SafetyPart) -> _Cell:
+def _advice_due(snapshot: Snapshot) -> bool:
+    """Return whether somebody who is watched should act now, by the limits of the profile."""
+    watch = snapshot.watch
+    if not snapshot.safety.advice or watch is None or snapshot.safety.distance is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
+
+
+def _state_of(safety: SafetyPart, *, is_due: bool = False) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
     if safety.doubt or (safety.margin is None and not safety.positions):
         return _state("UNKNOWN", "danger" if safety.positions else "watch")
@@ -4436,19 +4517,19 @@ def _state_of(safety: SafetyPart) -> _Cell:
     lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
         return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
-    word, style = _alarm(safety.distance, safety.act_below)
+    word, style = _alarm(safety.distance, safety.act_below, is_due=is_due)
     # Far from liquidation is not safe while the equity goes.
     return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
-def _alarm(distance: float | None, act_below: float | None) -> _Cell:
-    """Return a word and a style for how safe a distance is."""
+def _alarm(distance: float | None, act_below: float | None, *, is_due: bool = False) -> _Cell:
+    """Return a word and a style for how safe a distance is; where a step is due, it is not."""
     act = _ACT if act_below is None else act_below
     if distance is None or math.isnan(distance):
         return _state("UNKNOWN", "danger")
     if distance < act:
         return _state("DANGER")
-    return _state("WATCH" if distance < act * 1.5 else "SAFE")
+    return _state("WATCH" if is_due or distance < act * 1.5 else "SAFE")
 
 
 def _stop(gate: Standing | None) -> tuple[_Row, str]:
@@ -4805,15 +4886,9 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None
-    if part.deposited is not None:
-        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
-    gain = None
-    if part.equity and part.deposited:
-        gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
         (0, [(f"{now} USDC", "bold")]),
-        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (1, _gained(part)),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
         (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
@@ -4825,9 +4900,19 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
         (8, _named("most", high)),
         (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
     ]  # fmt: skip
+    above, below = [part for part in parts[:4] if part[1]], parts[4:]
     if width >= 150 or height < 8:
-        return [_chunks(parts, width)]
-    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+        return [_chunks([*above, *below], width)]
+    return [_chunks(above, width), _chunks(below, width)]
+
+
+def _gained(part: EquityPart) -> _Row:
+    """Draw the gain as a share of what it began with; nothing while that is not known."""
+    if not part.deposited:
+        return []
+    gain = part.equity[-1] / part.deposited - 1 if part.equity else None
+    of = f" of {_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
+    return [(_percent(gain, 2, sign=True), _trend(gain)[1]), (of, "dim")]
 
 
 def _times(leverage: float | None) -> str:
@@ -4945,7 +5030,7 @@ def _account_state(row: AccountRow) -> _Cell:
     """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
-    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None, is_due=row.due)
 
 
 def _account_distance(row: AccountRow) -> _Cell:
@@ -5154,9 +5239,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
         percent(attrgetter("initial_ppm"), "at", 6),
-        money("initial_margin", "initial_margin"),
+        money("initial_margin", "initial"),
         percent(attrgetter("maintenance_ppm"), "at", 7),
-        money("maintenance_margin", "maintenance_margin"),
+        money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
         _Column("liquidation_price", 11, _liquidated_at, 1),
@@ -5755,9 +5840,16 @@ def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in _folded(line, width)]
+    lines = [part for line in view.why for part in _hanging(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """Fold a line; what goes on below it stands deeper than it begins."""
+    text = line.lstrip()
+    margin = " " * min(len(line) - len(text), width // 4)
+    return [margin + part for part in _folded(text, width - len(margin))]
 
 
 # === Layout ===
@@ -5781,6 +5873,9 @@ class _Band(NamedTuple):
 _HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
 _SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
 _BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_WATCHED: Final = _Band(4, 9, 0, (("accounts", 1.0),), ("accounts",))
+_ONE: Final = 4  # rows that one account takes, with its frame and the columns' names
+_ALONGSIDE: Final = 30  # rows of a screen that has some for accounts beside the one that is shown
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5849,6 +5944,10 @@ def _bands(
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        # Where there is room for decisions, accounts stand in their place already.
+        placed = any(name == "decisions" for band in bands for name, _ in band.names)
+        if height >= _ALONGSIDE and needs("accounts") > _ONE and not placed:
+            bands.insert(1, _WATCHED)
         bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
@@ -5898,6 +5997,10 @@ class _Panel(NamedTuple):
     rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
 
 
+def _watched(snapshot: Snapshot) -> bool:
+    return snapshot.header.mode == "WATCH"
+
+
 def _while_held(snapshot: Snapshot) -> int:
     """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
     return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
@@ -5905,7 +6008,8 @@ def _while_held(snapshot: Snapshot) -> int:
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
-                     line=lambda snapshot: _state_of(snapshot.safety)[1]),
+                     line=lambda snapshot: _state_of(snapshot.safety,
+                                                     is_due=_advice_due(snapshot))[1]),
     "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
                         rows=lambda snapshot: len(snapshot.positions) + 1),
@@ -5935,7 +6039,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
-    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts),
+                       rows=lambda snapshot: (len(snapshot.accounts) + 1) * _watched(snapshot)),
     "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),

@@ -88,7 +88,7 @@ STOPS: Final = (
          "the price that would liquidate it, and how far that is away."),
     Stop("the distance", lambda bot: bot.risk.margin.distance is not None, "safety",
          "If all prices moved against the account by this share, the venue would liquidate it. The "
-         "mark on the bar is where the guard acts, long before."),
+         "mark on the bar is where the guard acts, long before.", 1.0),
     Stop("a decision to hold", _counted("hold"), "strategies",
          "Doing nothing has reasons, too. What each strategy wants, what it may have and what it "
          "has stand side by side."),

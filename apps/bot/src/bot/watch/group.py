@@ -8,15 +8,18 @@ The layers are those of a run (bot.run); there is no strategy, no paper venue an
 send. An account that appears, as the isolated child of a parent, is watched from its first update.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 from dydx_conn import (
     Accounts,
     AccountUpdate,
     CancelRequest,
+    ConnectionState,
     Frame,
     OrderRequest,
     Stranger,
@@ -27,11 +30,16 @@ from dydx_risk import MarginFigures
 from reactivex import Observable
 
 from bot.run.composition import Bot, Hub, Options
+from bot.run.links import reason_words
 from bot.run.meters import Meters
 from bot.run.wire import WireVenue
 from bot.watch.address import Target, parent_of
-from bot.watch.node import is_chain, state_in
+from bot.watch.node import LINK, is_chain, state_in
 from bot.watch.reading import INDEXER_ONLY, Seen, seen_on_chain
+
+_UNANSWERED: Final = re.compile(r"expected .+ of the node (.+?), got (.+)", re.DOTALL)
+# What gRPC puts before the reason: its status, and the address that stands before it already.
+_STATUS: Final = re.compile(r"[A-Z_]+: (?:UNKNOWN: )?(?:ipv[46]:\S+: )?")
 
 # === Values ===
 
@@ -104,7 +112,7 @@ class Group:
         self.data, self.accounts, self.meters = DataState(), Accounts(), Meters()
         self.bots: dict[Subaccount, Bot] = {}
         self.seen: dict[Subaccount, Seen] = {}
-        self.no_chain = "no node has answered yet"
+        self.no_chain, self._node_answers = "no node has answered yet", True
         self.notes: dict[Subaccount, str] = {}  # what else is to be known of one that is empty
         # Who prints, draws or warns: called with each change of how an account stands.
         self.listeners: list[Callable[[Standing], None]] = []
@@ -222,13 +230,9 @@ class Group:
     def _settle(self, frame: Frame) -> None:
         state = state_in(frame)
         if isinstance(state, str):
-            self.no_chain = state
-            for each in self.bots.values():
-                each.shown.troubles["node"] = f"{INDEXER_ONLY}: {state}"
+            self._node_turned(frame, state)
             return
-        self.no_chain = ""
-        for each in self.bots.values():
-            each.shown.troubles.pop("node", None)
+        self._node_turned(frame, "")
         for whose in state.accounts:
             if (bot := self.bots.get(whose)) is None:
                 continue
@@ -239,6 +243,22 @@ class Group:
                 bot.risk.settle_at(seen.collateral)
                 self._agreed[whose] = _agreement(bot, state.height)
 
+    def _node_turned(self, frame: Frame, trouble: str) -> None:
+        """Note why the node does not answer, or "" where it does; a change is on every tape."""
+        words, turned = node_words(trouble), bool(trouble) is self._node_answers
+        self.no_chain, self._node_answers = trouble, not trouble
+        turn = ConnectionState(
+            seq=frame.seq, at=frame.at, link=LINK, was="live" if trouble else "backing_off",
+            state="backing_off" if trouble else "live", reason=words,
+        )  # fmt: skip
+        for each in self.bots.values():
+            if trouble:
+                each.shown.troubles["node"] = f"{words}: {INDEXER_ONLY}"
+            else:
+                each.shown.troubles.pop("node", None)
+            if turned:
+                each.journal.linked(turn, f"lost: {words}" if trouble else "node back")
+
     def _report(self) -> None:
         for whose, bot in self.bots.items():
             now = bot.risk.margin, bot.risk.account.trouble, self.block(whose)
@@ -248,6 +268,14 @@ class Group:
                 standing = self.standing(whose)
                 for listener in self.listeners:
                     listener(standing)
+
+
+def node_words(trouble: str) -> str:
+    """Return why a node does not answer as a person reads it: which one, and the plain reason."""
+    found = _UNANSWERED.fullmatch(trouble)
+    return (
+        trouble if found is None else f"node {found[1]}: {_STATUS.sub('', reason_words(found[2]))}"
+    )
 
 
 def _worth(bot: Bot) -> int | None:

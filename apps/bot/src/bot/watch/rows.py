@@ -49,9 +49,18 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         block=group.block(whose),
         height=account.height or None,
         trouble=trouble_of(group, whose),
+        due=is_due(bot),
         chosen=chosen,
         lines=(*_chosen(group, whose), *(() if earlier is None else past_lines(earlier))),
     )
+
+
+def is_due(bot: Bot) -> bool:
+    """Return whether a step of the way out is due now, by the limits of the profile."""
+    watch = bot.shown.watch()
+    if watch is None or watch.plan.distance_now is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
 
 
 def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
@@ -172,8 +181,9 @@ def _held(group: Group, whose: Subaccount) -> Iterator[str]:
     doubt = "last known: " * bool(group.bots[whose].risk.account.trouble)
     for row in group.bots[whose].risk.positions():
         level = row.liquidation_price
-        price = "none" if level is None or level <= 0 else f"{level:,.7g}"
-        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        never = level is None or level <= 0
+        at = "no price of it liquidates" if never else f"liquidated at {level:,.7g}"
+        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, {at}"
     if not doubt:
         yield from advice(group, whose)
 
@@ -185,7 +195,8 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     """
     plan = group.bots[whose].risk.flight_plan
     firing = due(plan, plan.distance_now)
-    if plan.rungs and plan.step is not None and plan.step.why:
+    # A step that is not due yet has a reason, too: it would read as if it were.
+    if due(plan, plan.distance_next) and plan.step is not None and plan.step.why:
         yield f"advice by the limits of the profile: {plan.step.why}"
     for rung in plan.rungs[:_STEPS]:
         when = "now" if rung in firing else f"below {percent_text(rung.fires_below)}"

@@ -39,8 +39,10 @@ class WatchScreen(Screen):
         if shown is self.actions.frozen:
             return shown
         rows = account_rows(self._group, self.bot, self._pasts())
+        # Nothing is sent, so what may be sent is nothing to read.
+        tape = tuple(row for row in shown.tape if row.kind != "gate")
         return replace(
-            shown, accounts=rows, safety=replace(shown.safety, advice=True), gate=None,
+            shown, accounts=rows, tape=tape, safety=replace(shown.safety, advice=True), gate=None,
             header=replace(shown.header, source=f"{self.name} {self._named()}"),
         )  # fmt: skip
 
