@@ -1722,11 +1722,14 @@ def _rooms(wanted: Sequence[int], height: int) -> list[int]:
     return rooms
 
 
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+def _rows_under(
+    columns: Sequence[_Column], rows: Iterable[Any], width: int, gap: int = 2
+) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of those as fit."""
+    fitting, room = _fitting(columns, width, gap)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, gap)
+    cells = ([one.cell(row) for one in fitting] for row in rows)
+    return [titles, *(_laid(line, fitting, room, gap) for line in cells)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
@@ -1765,6 +1768,8 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
 
 def _within(row: Sequence[_Cell], width: int) -> _Row:
     """Cut a row that is too long for so many cells, which it then fills."""
+    if _row_cells(row) <= width:
+        return [*row]
     cut: _Row = []
     for text, style in row:
         size = _cells(text)
@@ -2414,16 +2419,6 @@ def _squeezed(steps: _Steps, height: int) -> list[_Row]:
     return [row for step in rows for row in step][:height]
 
 
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
 def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
     """Put a step's name before its first row, and as much room before the others."""
     return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
@@ -2432,7 +2427,7 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
     size = _added(fill.size for fill in fills)
     paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    slipped = [fill.slippage for fill in fills if fill.slippage is not None]
     lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
@@ -2587,7 +2582,9 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         return _signed(min(row.pnl_usdc - row.best_usdc, 0.0))
 
     rows = snapshot.strategies.rows
-    columns, room = _fitting([
+    if not rows:
+        return [[("nobody trades this account by itself", "dim")]]
+    return [*_rows_under([
         _Column("strategy", 12, lambda row: (row.title, "bold"), 0, True),
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
@@ -2595,11 +2592,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
-    ], width, 2)  # fmt: skip
-    if not rows:
-        return [[("nobody trades this account by itself", "dim")]]
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 2)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 2) for row in rows), []]
+    ], rows, width), []]  # fmt: skip
 
 
 def _target_columns(snapshot: Snapshot) -> list[_Column]:
@@ -2657,29 +2650,30 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
+    inputs = _input_rows(decision, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+def _input_rows(decision: Decision, made: Composite | None) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole or scales."""
-    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
-    scores, weights = decision.scores, by.weights
-    whole = _added(weights.get(score.signal, 0.0) for score in scores)
-    ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
+    parts = {part.signal: part for part in made.parts} if made is not None else {}
+
+    def weight(score: Score) -> float:
+        part = parts.get(score.signal)
+        return part.weight if part is not None else 0.0
+
     rows: list[_Row] = []
-    for score in ordered:
-        weight = weights.get(score.signal, 0.0)
+    for score in sorted(decision.scores, key=weight, reverse=True):
+        part = parts.get(score.signal)
         cells = [
             ("  inputs      " if not rows else " " * 14, "dim"), (f"{score.signal:<18} ", ""),
             (f"{_figure(score.value, 1):>5} ", "bold"), (f"{_scale(score.value, ())} ", ""),
         ]  # fmt: skip
-        if weight and whole:
-            lean = (score.value - 50.0) * weight / whole
-            cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
-        elif score.signal in factors:
-            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
+        if part is not None and part.weight:
+            cells += [(f"{_TIMES} {part.weight:g} → ", "dim"), _signed(part.part, 1)]
+        elif part is not None:
+            cells += [(f"{_TIMES} {part.factor:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2763,7 +2757,7 @@ def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> li
     half = width // 2
     left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
     right = _squeezed(_result_steps(snapshot, walk, width - half), room)
-    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+    return [*rows, *_beside([_within(row, half - 2) for row in left], half, right)]
 
 
 def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
@@ -3246,7 +3240,7 @@ def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
 
 
 def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
-    columns, room = _fitting([
+    return _rows_under([
         _TICKER,
         _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
         _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
@@ -3255,10 +3249,7 @@ def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
         _Column("worst", 10, lambda row: _signed(row.worst), 2),
         _Column("fees", 9, lambda row: _signed(-row.fees), 3),
         _Column("funding", 9, lambda row: _signed(row.funding), 4),
-    ], min(width, 82), 1)  # fmt: skip
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
-                      for row in trades.markets)]  # fmt: skip
+    ], trades.markets, min(width, 82), 1)  # fmt: skip
 
 
 def _trip_columns(snapshot: Snapshot) -> list[_Column]:
@@ -4120,17 +4111,18 @@ def _candle_style(row: CandleRow) -> str:
 
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
+    if height < 2:
+        return []
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
-
-    newest = part.rows[::-1][: max(height - 1, 0)]
+    newest = part.rows[::-1][: height - 1]
     wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
 
     def price(term: str, rank: int) -> _Column:
         wider = max(10, min(wide, 16))
         return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
-    columns, room = _fitting([
+    return _rows_under([
         _Column("from", 11 if day else 5, lambda row: (
             _clock(row.started_at, "%m-%d %H:%M" if day else "%H:%M"), "dim"), 0, True),
         price("open", 0), price("high", 0), price("low", 0), price("close", 0),
@@ -4138,14 +4130,7 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
         _Column("USDC", 11, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 6, lambda row: (_figure(row.trades, 0), ""), 4),
         _Column("state", 7, lambda row: (row.state, _candle_style(row)), 1, True),
-    ], width, 1)  # fmt: skip
-    if height < 2:
-        return []
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [
-        titles,
-        *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
-    ]
+    ], newest, width, 1)  # fmt: skip
 
 
 def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4184,26 +4169,27 @@ def _flow_table(
 
         return _Column(term, 9, cell, rank)
 
-    columns, room = _fitting([
-        _Column(first, 10 if first == "ticker" else 7,
-                lambda row: (getattr(row, first), "bold"), 0, True),
-        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+    of_one = [
         size("buys", 3), size("sells", 3),
         _Column("delta", 10, lambda row: _signed(row.delta, size_digits)),
-        _Column("bought", 8, lambda row: (
-            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
-        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
         _Column("vwap", 10, lambda row: (
             "" if row.vwap is None else _figure(row.vwap, digits), ""), 2),
         size("largest", 4), size("median", 5), size("p99", 6),
+    ]  # fmt: skip
+    if first == "ticker":  # sizes of many markets have many grids
+        of_one = []
+    return _rows_under([
+        _Column(first, 10 if first == "ticker" else 7,
+                lambda row: (getattr(row, first), "bold"), 0, True),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+        *of_one[:3],
+        _Column("bought", 8, lambda row: (
+            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
+        *of_one[3:],
         _Column("liquidated", 10, lambda row: (
             _percent(row.liquidated), "watch" if row.liquidated else "dim"), 7),
-    ], width, 1)  # fmt: skip
-    if first == "ticker":  # sizes of many markets have many grids
-        columns = [one for one in columns if one.term not in ("buys", "sells", "largest", "vwap")]
-        columns = [one for one in columns if one.term not in ("median", "p99", "delta")]
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
+    ], flows, width, 1)  # fmt: skip
 
 
 def _profile(
@@ -5045,7 +5031,7 @@ def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     """List the newest points at which anything changed, with their frames, newest first."""
-    columns, room = _fitting([
+    return _rows_under([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
@@ -5054,10 +5040,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = islice(_changes(part), max(height - 1, 0))
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    ], islice(_changes(part), max(height - 1, 0)), width, 1)  # fmt: skip
 
 
 def _changes(part: EquityPart) -> Iterator[int]:
@@ -5228,8 +5211,8 @@ def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[
     digits, size_digits = _grid(row.market)
     figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
     size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
-    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
-    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    fraction = _percent(inputs.maintenance_ppm / 1e6, 3)
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {fraction}"
     price = figures.liquidation_price
     result = "no price liquidates" if price is None else _figure(price, digits)
     if price is not None and price <= 0:
@@ -5296,9 +5279,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
             _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
-        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        percent(attrgetter("initial_ppm"), "at", 6),
         money("initial_margin", "initial"),
-        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        percent(attrgetter("maintenance_ppm"), "at", 7),
         money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
