@@ -89,7 +89,7 @@ def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[TourScreen
     try:
         yield screen
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
 
 def to_the_first_stop(screen: TourScreen, frames: list[Frame]) -> Iterator[Frame]:
@@ -108,7 +108,7 @@ def test_a_stop_shows_its_text_and_goes_on_by_itself(
 
     assert screen.pace(next(rest))
 
-    drawn = screen._console.file.getvalue()  # type: ignore[attr-defined]
+    drawn = screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert "the dashboard" in drawn
     assert "any key goes on" in drawn
     assert (clock.now - began) / 1e9 == pytest.approx(STAY_S, abs=0.2)
@@ -118,7 +118,7 @@ def test_a_stop_shows_its_text_and_goes_on_by_itself(
 def test_any_key_goes_on_at_once(screen: TourScreen, clock: Clock, frames: list[Frame]) -> None:
     """And does nothing else."""
     rest, began = to_the_first_stop(screen, frames), clock.now
-    screen._keys.put("x")
+    screen.terminal.keys.put("x")
 
     assert screen.pace(next(rest))
 
@@ -129,14 +129,14 @@ def test_any_key_goes_on_at_once(screen: TourScreen, clock: Clock, frames: list[
 def test_q_leaves_the_tour(screen: TourScreen, frames: list[Frame]) -> None:
     """At a stop, as anywhere."""
     rest = to_the_first_stop(screen, frames)
-    screen._keys.put("q")
+    screen.terminal.keys.put("q")
 
     assert not screen.pace(next(rest))
 
 
 def test_between_two_stops_keys_do_what_they_do(screen: TourScreen, frames: list[Frame]) -> None:
     """Before the first there is nothing to go on from."""
-    screen._keys.put("t")
+    screen.terminal.keys.put("t")
 
     assert screen.pace(frames[0])
     assert screen.view.panel == "tape"

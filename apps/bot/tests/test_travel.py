@@ -324,7 +324,7 @@ class Person:
         try:
             self.trip.bot.run(self.trip.travel.frames(self.screen.pace))
         finally:
-            self.screen._dashboard.shutdown()
+            self.screen.terminal.dashboard.shutdown()
 
 
 def test_keys_go_to_the_decision_before_and_a_minute_back(
@@ -383,12 +383,12 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
     monkeypatch.setattr("bot.screen.travel._LOOK_NS", 0)
     person = Person(path, [(300, "home"), (0, "]")], monkeypatch)
     screen = person.screen
-    screen._keys.put("1")
+    screen.terminal.keys.put("1")
 
     def look(share: float) -> bool:
         goes_on = on_the_way(share)
-        if goes_on and share > 0.02 and screen._keys.empty():
-            screen._keys.put("\x1b")
+        if goes_on and share > 0.02 and screen.terminal.keys.empty():
+            screen.terminal.keys.put("\x1b")
         if not goes_on:
             person.keys.append((person.trip.travel.position, "q"))
         return goes_on
@@ -398,7 +398,7 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
 
     assert screen.choices.view.panel == "safety"
     assert 0 < person.seen[-1][0] < 900
-    assert "on the way: 2%" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+    assert "on the way: 2%" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.replays
@@ -462,7 +462,7 @@ def test_a_live_run_has_no_way_back(path: Path) -> None:
     try:
         screen._answer(",")
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
     assert "only a recording goes back" in screen.line.words()
 

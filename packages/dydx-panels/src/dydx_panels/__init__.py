@@ -1167,33 +1167,47 @@ _HALVES: Final = {
 _OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
-@lru_cache(maxsize=8)
-def _styles(theme: Theme) -> dict[str, Style]:
-    # A style remembers the escapes of the first console it met: each theme has its own.
-    return {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
-
-
 _MARK: Final = ("", "select")  # first in a row that is selected
 
 
 def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     """Make a row exactly `width` cells wide, in the theme's colours and letters."""
-    styles, left, strip = _styles(theme), width, []
-    base = "select" if row[:1] == [_MARK] else ""
+    return _strip(tuple(row), width, theme)
+
+
+# Of the rows of a panel that is drawn again three in four are as they were, and of the texts of the
+# others four in five.
+@lru_cache(maxsize=2048)
+def _strip(row: tuple[tuple[str, str], ...], width: int, theme: Theme) -> _Strip:
+    piece, left, strip = _pieces(theme), width, []
+    base = "select" if row[:1] == (_MARK,) else ""
     for text, name in row:
-        if not text.isascii() or not text.isprintable():
-            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
-        size = _cells(text)
+        part, size = piece(text, base or name)
         if size > left:
-            text, size = _crop(text, left, theme.unicode), left
+            part, size = piece(_crop(part.text, left, theme.unicode), base or name)
         if size:
-            strip.append(Segment(text, styles[base or name]))
+            strip.append(part)
             left -= size
         if not left:
             break
     if left:
-        strip.append(Segment(" " * left, styles[base]))
+        strip.append(piece(" " * left, base)[0])
     return tuple(strip)
+
+
+@lru_cache(maxsize=8)
+def _pieces(theme: Theme) -> Callable[[str, str], tuple[Segment, int]]:
+    """Return what makes a segment of a text in a style, and says how many cells it takes."""
+    # A style remembers the escapes of the first console it met: each theme has its own.
+    styles = {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
+
+    @lru_cache(maxsize=4096)
+    def piece(text: str, name: str) -> tuple[Segment, int]:
+        if not text.isascii() or not text.isprintable():
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
+        return Segment(text, styles[name]), _cells(text)
+
+    return piece
 
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
@@ -1211,6 +1225,11 @@ def _cells(text: str) -> int:
     """Return how many cells a text takes."""
     # What does not print becomes a mark of one cell.
     return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
+
+
+def _row_cells(row: Sequence[tuple[str, str]]) -> int:
+    """Return how many cells a row takes."""
+    return sum(_cells(text) for text, _ in row)  # integers
 
 
 @lru_cache(maxsize=8192)
@@ -1302,11 +1321,39 @@ def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
 
 
+_LENGTHS: Final = (
+    ("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6),
+)  # fmt: skip
+
+
+def _duration(seconds: float | None, finest: str = "s") -> str:
+    """Write how long something lasts in the largest unit of which it is one, down to `finest`."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    unit, length = next(u for u in _LENGTHS if abs(seconds) >= u[1] or u[0] == finest)
+    count = seconds / length
+    return _figure(count, 1 if abs(count) < 99.95 else 0, unit=f" {unit}")
+
+
+def _stopwatch(seconds: float | None) -> str:
+    """Write a time that runs as hours, minutes and seconds."""
+    if seconds is None or not 0 <= seconds < 1e9:
+        return _UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
     """Write a moment in UTC."""
     if at is None or not 0 <= at < 2**62:  # the calendar's end is far beyond
         return _UNKNOWN
-    return datetime.fromtimestamp(at // 10**9, UTC).strftime(pattern)
+    return _moment(at // 10**9, pattern)
+
+
+@lru_cache(maxsize=1024)
+def _moment(second: int, pattern: str) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime(pattern)
 
 
 @lru_cache(maxsize=1024)
@@ -1591,7 +1638,10 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     """Return the rows of a list in which the filter's text is found, in the order chosen."""
-    rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
+    rows, wanted = table.rows(snapshot), view.filter.casefold()
+    if not wanted and not view.sort:
+        return rows
+    columns = table.columns(snapshot)
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
@@ -1672,20 +1722,27 @@ def _rooms(wanted: Sequence[int], height: int) -> list[int]:
     return rooms
 
 
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+def _rows_under(
+    columns: Sequence[_Column], rows: Iterable[Any], width: int, gap: int = 2
+) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of those as fit."""
+    fitting, room = _fitting(columns, width, gap)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, gap)
+    cells = ([one.cell(row) for one in fitting] for row in rows)
+    return [titles, *(_laid(line, fitting, room, gap) for line in cells)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
-    fitting = list(range(len(parts)))
-    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
-        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
-    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
+    sizes = [_row_cells(row) + len(gap) for _, row in parts]
+    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= sizes[i]
+    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
+    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -1702,7 +1759,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(_cells(text) for text, _ in row)  # integers
+        used = _row_cells(row)
         if used >= width:
             row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
@@ -1711,6 +1768,8 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
 
 def _within(row: Sequence[_Cell], width: int) -> _Row:
     """Cut a row that is too long for so many cells, which it then fills."""
+    if _row_cells(row) <= width:
+        return [*row]
     cut: _Row = []
     for text, style in row:
         size = _cells(text)
@@ -1906,7 +1965,10 @@ def _plotted(
     """Draw the series, a later one over an earlier one."""
     dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
     count, span = 2 * plane.wide, until - since + 1
-    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    edges, begin = [0] * count, 0
+    for n in range(1, count):  # one goes on where the one before it was found
+        edges[n] = begin = bisect_left(at, since - (-n * span // count), begin)
+    edges.append(len(at))
     for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
@@ -1927,35 +1989,45 @@ def _plotted(
 
 def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    floor, ceiling = 4 * plane.tall - 1, plane.high
-    scale, gaps = floor / (plane.high - plane.low), None in line.values
+    floor, ceiling = 4 * plane.tall - 1, plane.high + 0.5 / _scale_of(plane)
+    scale, gaps, count = _scale_of(plane), None in line.values, len(line.values)
     known: list[tuple[int, int]] = []
     before: int | None = None
+    top, bottom = 1, 0
     for begin, end in pairwise(edges):
-        reach = _reached_in(line, begin, end, gaps)
-        if reach is None:  # no point here: it is as it was
-            top, bottom = (1, 0) if before is None else (before, before)
-        elif not reach:  # known to be nothing
-            top, bottom, before = 1, 0, None
-        else:
-            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
-            if top < 0 or bottom > floor:  # an end of the scale is fixed
-                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
-            if before is not None:
-                top, bottom = min(top, before), max(bottom, before)
-            before = now
+        if begin < end <= count:
+            reach = _reached_in(line, begin, end, gaps)
+            if reach is None:  # known to be nothing
+                top, bottom, before = 1, 0, None
+            else:
+                high, low, last = reach
+                top, bottom = int((ceiling - high) * scale), int((ceiling - low) * scale)
+                now = bottom if last == low else int((ceiling - last) * scale)
+                if top < 0 or bottom > floor:  # an end of the scale is fixed
+                    top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
+                if before is not None:
+                    top, bottom = min(top, before), max(bottom, before)
+                before = now
+        elif before is not None:  # no point here: it is as it was
+            top = bottom = before
         if top <= bottom and line.fill:
             top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
         known.append((top, bottom))
     return known
 
 
-def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
-    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
-    if begin >= end or end > len(line.values):
+def _scale_of(plane: _Plane) -> float:
+    """Return how many dots stand for one more."""
+    return (4 * plane.tall - 1) / (plane.high - plane.low)
+
+
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, float, float] | None:
+    """Return the highest, lowest and last of some points; None if the last is a gap."""
+    last = line.values[end - 1]
+    if last is None:
         return None
-    if (last := line.values[end - 1]) is None:
-        return ()
+    if end - begin == 1:
+        return line.high[begin], line.low[begin], last  # type: ignore[return-value]
     highs, lows = line.high[begin:end], line.low[begin:end]
     if gaps:
         highs = lows = [x for x in highs if x is not None]
@@ -2347,16 +2419,6 @@ def _squeezed(steps: _Steps, height: int) -> list[_Row]:
     return [row for step in rows for row in step][:height]
 
 
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
 def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
     """Put a step's name before its first row, and as much room before the others."""
     return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
@@ -2365,7 +2427,7 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
     size = _added(fill.size for fill in fills)
     paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    slipped = [fill.slippage for fill in fills if fill.slippage is not None]
     lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
@@ -2374,20 +2436,9 @@ def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row
     ]  # fmt: skip
 
 
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    if 0 < abs(seconds) < 0.001:
-        return _figure(seconds * 1e6, 0, unit=" µs")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
 def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
     slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    waited = "" if fill.waited_ns is None else f"after {_duration(fill.waited_ns / 1e9, 'ms')}"
     at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
     fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
     return _chunks([
@@ -2470,7 +2521,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
         _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
         _Column("age", 7, lambda row: (
-            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            "" if row.age_s is None else _duration(row.age_s), ""), 7,
             value=attrgetter("age_s")),
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
@@ -2531,7 +2582,9 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         return _signed(min(row.pnl_usdc - row.best_usdc, 0.0))
 
     rows = snapshot.strategies.rows
-    columns, room = _fitting([
+    if not rows:
+        return [[("nobody trades this account by itself", "dim")]]
+    return [*_rows_under([
         _Column("strategy", 12, lambda row: (row.title, "bold"), 0, True),
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
@@ -2539,11 +2592,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
-    ], width, 2)  # fmt: skip
-    if not rows:
-        return [[("nobody trades this account by itself", "dim")]]
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 2)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 2) for row in rows), []]
+    ], rows, width), []]  # fmt: skip
 
 
 def _target_columns(snapshot: Snapshot) -> list[_Column]:
@@ -2601,29 +2650,30 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
+    inputs = _input_rows(decision, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+def _input_rows(decision: Decision, made: Composite | None) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole or scales."""
-    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
-    scores, weights = decision.scores, by.weights
-    whole = _added(weights.get(score.signal, 0.0) for score in scores)
-    ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
+    parts = {part.signal: part for part in made.parts} if made is not None else {}
+
+    def weight(score: Score) -> float:
+        part = parts.get(score.signal)
+        return part.weight if part is not None else 0.0
+
     rows: list[_Row] = []
-    for score in ordered:
-        weight = weights.get(score.signal, 0.0)
+    for score in sorted(decision.scores, key=weight, reverse=True):
+        part = parts.get(score.signal)
         cells = [
             ("  inputs      " if not rows else " " * 14, "dim"), (f"{score.signal:<18} ", ""),
             (f"{_figure(score.value, 1):>5} ", "bold"), (f"{_scale(score.value, ())} ", ""),
         ]  # fmt: skip
-        if weight and whole:
-            lean = (score.value - 50.0) * weight / whole
-            cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
-        elif score.signal in factors:
-            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
+        if part is not None and part.weight:
+            cells += [(f"{_TIMES} {part.weight:g} → ", "dim"), _signed(part.part, 1)]
+        elif part is not None:
+            cells += [(f"{_TIMES} {part.factor:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2707,7 +2757,7 @@ def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> li
     half = width // 2
     left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
     right = _squeezed(_result_steps(snapshot, walk, width - half), room)
-    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+    return [*rows, *_beside([_within(row, half - 2) for row in left], half, right)]
 
 
 def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
@@ -2963,7 +3013,8 @@ def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
     steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
     words = [f"scored #{newest}"] if newest is not None else []
-    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    after = [f" +{_duration(ns / 1e9, 'ms')}" if ns else "" for _, ns, _ in steps]
+    words += [f"{what}{at} #{seq}" for (what, _, seq), at in zip(steps, after, strict=True)]
     return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
@@ -3105,7 +3156,7 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
                ("worst", trip(trades.worst))),
         _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
                ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
-        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+        _pairs(width, ("held for", spread(trades.held_s, _duration))),
     ]  # fmt: skip
 
 
@@ -3133,7 +3184,7 @@ def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
         fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
             _less(cost.worst_bps)))  # fmt: skip
-        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
+        waited = _duration(cost.waited_s, "ms")
         rows.append(laid((
             cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
             _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
@@ -3189,7 +3240,7 @@ def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
 
 
 def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
-    columns, room = _fitting([
+    return _rows_under([
         _TICKER,
         _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
         _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
@@ -3198,10 +3249,7 @@ def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
         _Column("worst", 10, lambda row: _signed(row.worst), 2),
         _Column("fees", 9, lambda row: _signed(-row.fees), 3),
         _Column("funding", 9, lambda row: _signed(row.funding), 4),
-    ], min(width, 82), 1)  # fmt: skip
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
-                      for row in trades.markets)]  # fmt: skip
+    ], trades.markets, min(width, 82), 1)  # fmt: skip
 
 
 def _trip_columns(snapshot: Snapshot) -> list[_Column]:
@@ -3229,7 +3277,7 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+        _Column("held for", 9, lambda trip: (_duration(trip.held_s), ""), 2,
                 value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
@@ -3289,18 +3337,8 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _lasting(seconds: float | None) -> str:
-    """Write how long something lasts, in the unit that suits it."""
-    if seconds is None or not math.isfinite(seconds):
-        return _UNKNOWN
-    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= length:
-            return _figure(seconds / length, 1, unit=f" {unit}")
-    return _figure(seconds, 1, unit=" s")
-
-
 def _milliseconds(ms: float | None) -> str:
-    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+    return _duration(None if ms is None else ms / 1e3, "ms")
 
 
 def _link_word(state: str) -> str:
@@ -3321,9 +3359,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
+    _Column("for", 9, lambda row: (_duration(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _duration(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -3335,7 +3373,7 @@ _TURN_COLUMNS: Final = (
     _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _duration(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -3343,7 +3381,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_duration(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     failed += [f"{row.retried:,} sent again"] * bool(row.retried)
@@ -3357,15 +3395,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_duration(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_duration(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_duration(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -3378,8 +3416,8 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
-    reason = [(f": {link.reason}", "")] if link.reason else []
+    since = [] if link.since_s is None else [(f" for {_duration(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason and link.state != "live" else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
         (0, _named("lag of trades p50 / p99 / max", lags)),
@@ -3474,7 +3512,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
     bar = max(min(width - 40, 24), 4)
     rows: list[_Row] = [
         [("the program", "dim")],
-        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+        [*_named("runs for", f"{_duration(health.uptime_s)}  ", "bold"),
          *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
         [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
                  "watch" if (memory or 0.0) > _MOST_MB else "bold"),
@@ -3483,7 +3521,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
         [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
                  "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
          (_gauge(cpu or 0.0, bar), "accent"),
-         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+         (f" of a core, {_duration(health.cpu_s)} so far", "dim")],
         [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
          (f"free at {health.disk}" if health.disk else "", "dim")],
         _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
@@ -3503,7 +3541,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     wide = width >= 150
     half = (width - 3) // 2 if wide else width
     ages: list[_Row] = [
-        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+        [(f"{part:<10}", ""), (f"{_duration(seconds) if seconds is not None else 'never':>10}  ",
                                "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
          (ticker, "dim")]
         for part, ticker, seconds in health.ages
@@ -3566,7 +3604,7 @@ def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
     rows: list[_Row] = []
     used = width
     for cell in cells:
-        size = sum(cell_len(text) for text, _ in cell)  # integers
+        size = _row_cells(cell)
         if rows and used + 3 + size <= width:
             rows[-1] += [(" · ", "dim"), *cell]
             used += 3 + size
@@ -3591,9 +3629,7 @@ _NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
 
 
 def _microseconds(us: float | None) -> str:
-    if us is None:
-        return ""
-    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+    return "" if us is None else _duration(us / 1e6, "µs")
 
 
 def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3887,15 +3923,10 @@ def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
         return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
     second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
                     ("trades", sum(row.trades for row in part.rows)),  # integers
-                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+                    ("USDC", _figure(_added(row.usd for row in part.rows), 0)))  # fmt: skip
     if width >= 130:
         return [_chunks([(0, first), (1, second), (2, legend)], width)]
     return [_chunks([(0, first), (1, legend)], width), second]
-
-
-def _total(values: Iterable[float]) -> float:
-    """Add what can be added."""
-    return math.fsum(value for value in values if abs(value) < 1e15)
 
 
 def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
@@ -4080,17 +4111,18 @@ def _candle_style(row: CandleRow) -> str:
 
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
+    if height < 2:
+        return []
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
-
-    newest = part.rows[::-1][: max(height - 1, 0)]
+    newest = part.rows[::-1][: height - 1]
     wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
 
     def price(term: str, rank: int) -> _Column:
         wider = max(10, min(wide, 16))
         return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
-    columns, room = _fitting([
+    return _rows_under([
         _Column("from", 11 if day else 5, lambda row: (
             _clock(row.started_at, "%m-%d %H:%M" if day else "%H:%M"), "dim"), 0, True),
         price("open", 0), price("high", 0), price("low", 0), price("close", 0),
@@ -4098,14 +4130,7 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
         _Column("USDC", 11, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 6, lambda row: (_figure(row.trades, 0), ""), 4),
         _Column("state", 7, lambda row: (row.state, _candle_style(row)), 1, True),
-    ], width, 1)  # fmt: skip
-    if height < 2:
-        return []
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [
-        titles,
-        *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
-    ]
+    ], newest, width, 1)  # fmt: skip
 
 
 def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4144,26 +4169,27 @@ def _flow_table(
 
         return _Column(term, 9, cell, rank)
 
-    columns, room = _fitting([
-        _Column(first, 10 if first == "ticker" else 7,
-                lambda row: (getattr(row, first), "bold"), 0, True),
-        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+    of_one = [
         size("buys", 3), size("sells", 3),
         _Column("delta", 10, lambda row: _signed(row.delta, size_digits)),
-        _Column("bought", 8, lambda row: (
-            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
-        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
         _Column("vwap", 10, lambda row: (
             "" if row.vwap is None else _figure(row.vwap, digits), ""), 2),
         size("largest", 4), size("median", 5), size("p99", 6),
+    ]  # fmt: skip
+    if first == "ticker":  # sizes of many markets have many grids
+        of_one = []
+    return _rows_under([
+        _Column(first, 10 if first == "ticker" else 7,
+                lambda row: (getattr(row, first), "bold"), 0, True),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+        *of_one[:3],
+        _Column("bought", 8, lambda row: (
+            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
+        *of_one[3:],
         _Column("liquidated", 10, lambda row: (
             _percent(row.liquidated), "watch" if row.liquidated else "dim"), 7),
-    ], width, 1)  # fmt: skip
-    if first == "ticker":  # sizes of many markets have many grids
-        columns = [one for one in columns if one.term not in ("buys", "sells", "largest", "vwap")]
-        columns = [one for one in columns if one.term not in ("median", "p99", "delta")]
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
+    ], flows, width, 1)  # fmt: skip
 
 
 def _profile(
@@ -4306,20 +4332,13 @@ _PRICES: Final = _Table("prices", lambda snapshot: snapshot.prices.markets, _pri
 # with the figures it was computed from. A countdown is of the venue's time.
 
 
-def _countdown(seconds: float | None) -> str:
-    if seconds is None or not 0 <= seconds < 1e6:
-        return _UNKNOWN
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02}:{rest:02}"
-
-
 def _funding_summary(snapshot: Snapshot, width: int) -> list[_Row]:
     rows = snapshot.funding
     rates = [row.venue_1h for row in rows if row.venue_1h is not None]
     longs, shorts = sum(x > 0 for x in rates), sum(x < 0 for x in rates)  # integers
     due = next((row.seconds for row in rows if row.seconds is not None), None)
     return [
-        [("next payment in ", "dim"), (_countdown(due), "bold"),
+        [("next payment in ", "dim"), (_stopwatch(due), "bold"),
          ("  ", ""), (_gauge(None if due is None else 1 - due / 3_600, 24), "accent")],
         _pairs(width, ("markets", len(rows)), ("known", len(rates)), ("longs pay", longs),
                ("shorts pay", shorts)),
@@ -4479,7 +4498,8 @@ def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
         since = safety.doubt_s
-        return [("last known" + (f" {_ago(since)} ago" if since is not None else ""), "watch")]
+        ago = "" if since is None else f" {_duration(since)} ago"
+        return [(f"last known{ago}", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4488,12 +4508,6 @@ def _head_words(safety: SafetyPart) -> _Row:
     # What rounds to nothing has not moved.
     moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
     return [*lost, (moved, direction)]
-
-
-def _ago(seconds: float | None) -> str:
-    if seconds is None or seconds < 120:
-        return _figure(seconds, 0, unit=" s")
-    return _figure(seconds / 60, 0, unit=" min")
 
 
 class _Fall(NamedTuple):
@@ -4579,7 +4593,7 @@ def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
         left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
-            used = sum(cell_len(text) for text, _ in row)  # integers
+            used = _row_cells(row)
             row += [(" " * max(left - used, 1), ""), *cells]
     rows += extras
     return rows[:high]
@@ -5017,7 +5031,7 @@ def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     """List the newest points at which anything changed, with their frames, newest first."""
-    columns, room = _fitting([
+    return _rows_under([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
@@ -5026,10 +5040,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = islice(_changes(part), max(height - 1, 0))
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    ], islice(_changes(part), max(height - 1, 0)), width, 1)  # fmt: skip
 
 
 def _changes(part: EquityPart) -> Iterator[int]:
@@ -5200,8 +5211,8 @@ def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[
     digits, size_digits = _grid(row.market)
     figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
     size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
-    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
-    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    fraction = _percent(inputs.maintenance_ppm / 1e6, 3)
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {fraction}"
     price = figures.liquidation_price
     result = "no price liquidates" if price is None else _figure(price, digits)
     if price is not None and price <= 0:
@@ -5268,9 +5279,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
             _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
-        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        percent(attrgetter("initial_ppm"), "at", 6),
         money("initial_margin", "initial"),
-        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        percent(attrgetter("maintenance_ppm"), "at", 7),
         money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
@@ -5617,7 +5628,7 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
     """Return what stands before the way, how long that is, and what stands behind it."""
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_stopwatch(_part_of(part.now) * whole_s)} of {_stopwatch(whole_s)}"
     legend: _Row = []
     for sign, style, word in _SIGNS.values():
         legend += [(f"  {sign}", style), (f" {word}", "dim")]
@@ -5629,10 +5640,6 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
 
 
 _WAY: Final = 60  # cells that the way itself has at least where its signs are explained
-
-
-def _row_cells(row: _Row) -> int:
-    return sum(_cells(text) for text, _ in row)  # integers
 
 
 def _at_share(share: float, room: int) -> int:
@@ -5662,13 +5669,6 @@ def _marked(part: TimelinePart, room: int) -> _Row:
 def _part_of(share: float) -> float:
     """Return a share that is one: what is no number is 0."""
     return min(max(share, 0.0), 1.0) if share == share else 0.0
-
-
-def _spent(seconds: float) -> str:
-    """Write how long something took as hours, minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # === Header and footer ===
@@ -6259,7 +6259,7 @@ def dashboard(
             reader = _Reader(snapshot)
             strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
             known = memo[name, wide, high] = view, theme, reader.parts, strips
-        return cast(list[_Strip], known[3])
+        return cast("list[_Strip]", known[3])
 
     rows: list[tuple[_Strip, ...]] = []
     for high, names in _stacked(snapshot, view, width, height):
@@ -6309,7 +6309,7 @@ class _Reader:
         self.parts: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        part = self.parts[name] = getattr(self._snapshot, name)
+        part = self.parts[name] = self.__dict__[name] = getattr(self._snapshot, name)
         return part
 
 

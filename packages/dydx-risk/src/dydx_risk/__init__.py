@@ -1371,6 +1371,11 @@ class MarginInputs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     others_maintenance: int | None = None
     sensitivity: int | None = None
 
+    @property
+    def maintenance_ppm(self) -> float:
+        """Return the maintenance margin as a fraction of the notional."""
+        return self.imf_ppm * self.maintenance_fraction_ppm / PPM
+
 
 def margin_inputs(holding: Holding, total: MarginFigures) -> MarginInputs | None:
     """Return what a position's figures are computed from; None if it cannot be valued."""

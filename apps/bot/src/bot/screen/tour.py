@@ -178,11 +178,13 @@ class TourScreen(Screen):
         return super()._wait_ns(frame, now)
 
     def _halt_at(self, stop: Stop, now: int) -> None:
-        self._stop, self._until_ns, self._due_draw_ns = stop, now + int(STAY_S * 1e9), 0
+        self._stop, self._until_ns = stop, now + int(STAY_S * 1e9)
+        self.redraw.at_once()
         self.choices.show(stop.panel)
 
     def _go_on(self) -> None:
-        self._stop, self._due_draw_ns = None, 0
+        self._stop = None
+        self.redraw.at_once()
         self.choices.show("")
         self.player.restart()
 

@@ -61,7 +61,7 @@ class WatchScreen(Screen):
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
         if key in _STEPS and self.choices.view.panel == _PANEL and not busy:
             self._step(_STEPS[key])
-            self._due_draw_ns = 0
+            self.redraw.at_once()
         else:
             super()._answer(key)
 
