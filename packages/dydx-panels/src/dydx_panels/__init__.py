@@ -1262,7 +1262,7 @@ def _figure(
         return f"{value:{'+' if sign else ''}.3e}{unit}"
     text = f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}"
     if value < 0 and not text.strip("-0."):
-        text = f"{'+' if sign else ''}{text[1:]}"  # what rounds to nothing is not negative
+        text = text[1:]  # what rounds to nothing is not negative, and nothing was won
     return f"{text}{unit}"
 
 
