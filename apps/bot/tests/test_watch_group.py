@@ -278,7 +278,9 @@ def test_an_account_is_a_row_with_its_source() -> None:
         str(US), "cross", 51_000.0, 7.0, 10,
     )  # fmt: skip
     assert (row.positions, row.orders, row.chosen, row.profit) == (1, 0, True, 0.0)
-    assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
+    assert row.lines[0] == (
+        "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00  until 1970-01-02 01:00:00Z"
+    )
 
 
 def test_before_the_first_prices_an_account_says_what_it_waits_for() -> None:

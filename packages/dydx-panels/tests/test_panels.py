@@ -1065,7 +1065,7 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
     row = replace(full.markets[0], scores=(score,))
     whole = replace(row, scores=(replace(score, inputs=(("day_h", 23.9),)),))
 
-    assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
+    assert "usual is of 15 min" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
 
 

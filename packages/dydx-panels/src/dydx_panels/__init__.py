@@ -1167,33 +1167,47 @@ _HALVES: Final = {
 _OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
-@lru_cache(maxsize=8)
-def _styles(theme: Theme) -> dict[str, Style]:
-    # A style remembers the escapes of the first console it met: each theme has its own.
-    return {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
-
-
 _MARK: Final = ("", "select")  # first in a row that is selected
 
 
 def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     """Make a row exactly `width` cells wide, in the theme's colours and letters."""
-    styles, left, strip = _styles(theme), width, []
-    base = "select" if row[:1] == [_MARK] else ""
+    return _strip(tuple(row), width, theme)
+
+
+# Of the rows of a panel that is drawn again three in four are as they were, and of the texts of the
+# others four in five.
+@lru_cache(maxsize=2048)
+def _strip(row: tuple[tuple[str, str], ...], width: int, theme: Theme) -> _Strip:
+    piece, left, strip = _pieces(theme), width, []
+    base = "select" if row[:1] == (_MARK,) else ""
     for text, name in row:
-        if not text.isascii() or not text.isprintable():
-            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
-        size = _cells(text)
+        part, size = piece(text, base or name)
         if size > left:
-            text, size = _crop(text, left, theme.unicode), left
+            part, size = piece(_crop(part.text, left, theme.unicode), base or name)
         if size:
-            strip.append(Segment(text, styles[base or name]))
+            strip.append(part)
             left -= size
         if not left:
             break
     if left:
-        strip.append(Segment(" " * left, styles[base]))
+        strip.append(piece(" " * left, base)[0])
     return tuple(strip)
+
+
+@lru_cache(maxsize=8)
+def _pieces(theme: Theme) -> Callable[[str, str], tuple[Segment, int]]:
+    """Return what makes a segment of a text in a style, and says how many cells it takes."""
+    # A style remembers the escapes of the first console it met: each theme has its own.
+    styles = {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
+
+    @lru_cache(maxsize=4096)
+    def piece(text: str, name: str) -> tuple[Segment, int]:
+        if not text.isascii() or not text.isprintable():
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
+        return Segment(text, styles[name]), _cells(text)
+
+    return piece
 
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
@@ -1334,7 +1348,12 @@ def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
     """Write a moment in UTC."""
     if at is None or not 0 <= at < 2**62:  # the calendar's end is far beyond
         return _UNKNOWN
-    return datetime.fromtimestamp(at // 10**9, UTC).strftime(pattern)
+    return _moment(at // 10**9, pattern)
+
+
+@lru_cache(maxsize=1024)
+def _moment(second: int, pattern: str) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime(pattern)
 
 
 @lru_cache(maxsize=1024)
@@ -1619,7 +1638,10 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     """Return the rows of a list in which the filter's text is found, in the order chosen."""
-    rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
+    rows, wanted = table.rows(snapshot), view.filter.casefold()
+    if not wanted and not view.sort:
+        return rows
+    columns = table.columns(snapshot)
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
@@ -1713,10 +1735,14 @@ def _rows_under(
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [_row_cells(row) + len(gap) for _, row in parts]
-    fitting = list(range(len(parts)))
-    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
-        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
-    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
+    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= sizes[i]
+    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
+    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -1939,7 +1965,10 @@ def _plotted(
     """Draw the series, a later one over an earlier one."""
     dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
     count, span = 2 * plane.wide, until - since + 1
-    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    edges, begin = [0] * count, 0
+    for n in range(1, count):  # one goes on where the one before it was found
+        edges[n] = begin = bisect_left(at, since - (-n * span // count), begin)
+    edges.append(len(at))
     for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
@@ -1960,35 +1989,45 @@ def _plotted(
 
 def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    floor, ceiling = 4 * plane.tall - 1, plane.high
-    scale, gaps = floor / (plane.high - plane.low), None in line.values
+    floor, ceiling = 4 * plane.tall - 1, plane.high + 0.5 / _scale_of(plane)
+    scale, gaps, count = _scale_of(plane), None in line.values, len(line.values)
     known: list[tuple[int, int]] = []
     before: int | None = None
+    top, bottom = 1, 0
     for begin, end in pairwise(edges):
-        reach = _reached_in(line, begin, end, gaps)
-        if reach is None:  # no point here: it is as it was
-            top, bottom = (1, 0) if before is None else (before, before)
-        elif not reach:  # known to be nothing
-            top, bottom, before = 1, 0, None
-        else:
-            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
-            if top < 0 or bottom > floor:  # an end of the scale is fixed
-                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
-            if before is not None:
-                top, bottom = min(top, before), max(bottom, before)
-            before = now
+        if begin < end <= count:
+            reach = _reached_in(line, begin, end, gaps)
+            if reach is None:  # known to be nothing
+                top, bottom, before = 1, 0, None
+            else:
+                high, low, last = reach
+                top, bottom = int((ceiling - high) * scale), int((ceiling - low) * scale)
+                now = bottom if last == low else int((ceiling - last) * scale)
+                if top < 0 or bottom > floor:  # an end of the scale is fixed
+                    top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
+                if before is not None:
+                    top, bottom = min(top, before), max(bottom, before)
+                before = now
+        elif before is not None:  # no point here: it is as it was
+            top = bottom = before
         if top <= bottom and line.fill:
             top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
         known.append((top, bottom))
     return known
 
 
-def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
-    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
-    if begin >= end or end > len(line.values):
+def _scale_of(plane: _Plane) -> float:
+    """Return how many dots stand for one more."""
+    return (4 * plane.tall - 1) / (plane.high - plane.low)
+
+
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, float, float] | None:
+    """Return the highest, lowest and last of some points; None if the last is a gap."""
+    last = line.values[end - 1]
+    if last is None:
         return None
-    if (last := line.values[end - 1]) is None:
-        return ()
+    if end - begin == 1:
+        return line.high[begin], line.low[begin], last  # type: ignore[return-value]
     highs, lows = line.high[begin:end], line.low[begin:end]
     if gaps:
         highs = lows = [x for x in highs if x is not None]
@@ -2316,7 +2355,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
     hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
     if not hours or min(hours) >= _WHOLE_H:
         return []
-    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    known = f"{min(hours):.1f} h" if min(hours) >= 1 else f"{min(hours) * 60:.0f} min"
+    what = f"levels warm up: usual is of {known}, not of a day yet"
     return [[(what, "watch")]]
 
 
@@ -3708,11 +3748,11 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    crossed: _Row = [(f"· {book.crossed} crossed", "dim")]
     middle = _chunks([
         (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
         (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
-        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+        *([(1, crossed)] if book.crossed else []), (2, [(f"· #{book.seq}", "dim")]),
     ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
@@ -4458,7 +4498,8 @@ def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
         since = safety.doubt_s
-        return [("last known" + (f" {_duration(since)} ago" if since is not None else ""), "watch")]
+        ago = "" if since is None else f" {_duration(since)} ago"
+        return [(f"last known{ago}", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -6218,7 +6259,7 @@ def dashboard(
             reader = _Reader(snapshot)
             strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
             known = memo[name, wide, high] = view, theme, reader.parts, strips
-        return cast(list[_Strip], known[3])
+        return cast("list[_Strip]", known[3])
 
     rows: list[tuple[_Strip, ...]] = []
     for high, names in _stacked(snapshot, view, width, height):
@@ -6268,7 +6309,7 @@ class _Reader:
         self.parts: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        part = self.parts[name] = getattr(self._snapshot, name)
+        part = self.parts[name] = self.__dict__[name] = getattr(self._snapshot, name)
         return part
 
 
