@@ -2995,8 +2995,8 @@ def _goal(margin: MarginFigures, start: _Stand, policy: FlightPolicy, step: Step
     if step.share <= 0:
         return inf
     required = margin.maintenance_margin
-    equity, kept = start.cushion + required, step.share
-    return max((equity - kept * required) / max(kept * start.sensitivity, 1), policy.restore_to)
+    equity, share = start.cushion + required, step.share
+    return max((equity - share * required) / max(share * start.sensitivity, 1), policy.restore_to)
 
 
 def _cheapest(
