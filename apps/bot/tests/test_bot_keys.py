@@ -142,7 +142,7 @@ def strategy():
 @pytest.mark.replays
 @pytest.mark.parametrize("command", [["replay"], ["panel", "markets"]])
 def test_a_strategy_file_finds_no_key_in_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path, command: list[str]
 ) -> None:
     """Also where the bot itself needs none; the rest of the environment is as it was."""
     for name in ("MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "NEW_PASSPHRASE", "_DATABASE__URL"):
@@ -152,7 +152,7 @@ def test_a_strategy_file_finds_no_key_in_the_environment(
     monkeypatch.setenv("SPIED", str(tmp_path / "spied"))
     (tmp_path / "spy.py").write_text(SPY)
 
-    assert main([*command, "sixty", "--strategy", str(tmp_path / "spy.py")]) == 0
+    assert main([*command, str(short), "--strategy", str(tmp_path / "spy.py")]) == 0
 
     assert (tmp_path / "spied").read_text() == "(['DYDX_CONFIG', 'DYDX_ENVIRONMENT'], 'home')"
 

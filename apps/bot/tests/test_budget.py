@@ -99,12 +99,12 @@ def test_a_step_that_does_not_return_is_interrupted(
     """The stop is an act, nothing enters after it, and every frame is still taken."""
     bot = Bot(Options(strategy=slow(what), budget=SHORT))
 
-    words = stopped(bot, frames[:4_000])
+    words = stopped(bot, frames[:1_500])
 
     why = "expected step at slow.py:13 to return within 0.1 s, got no return"
     assert words == f"halt by strategy: {why}"
     assert bot.risk.standing.state == "HALTED"
-    assert bot.data.frames == 4_000
+    assert bot.data.frames == 1_500
 
 
 @pytest.mark.replays
@@ -134,10 +134,10 @@ def test_whatever_a_strategy_raises_the_run_goes_on(
     """What is no Exception, too: it ended the run, and the guard with it."""
     bot = Bot(Options(strategy=slow(what)))
 
-    words = stopped(bot, frames[:4_000])
+    words = stopped(bot, frames[:1_500])
 
     assert words == f"halt by strategy: expected step at slow.py:13 to return, got {got}".strip()
-    assert bot.data.frames == 4_000
+    assert bot.data.frames == 1_500
 
 
 @pytest.mark.replays
@@ -151,7 +151,7 @@ def test_what_was_decided_before_the_interruption_is_discarded(
     path.write_text(whole.format(what=what, seconds=30, nth=1))
     bot = Bot(Options(strategy=str(path), budget=SHORT))
 
-    stopped(bot, frames[:4_000])
+    stopped(bot, frames[:1_500])
 
     assert not bot.journal.of_kind("decision")
 
@@ -164,7 +164,7 @@ def test_learning_is_bounded_as_well(frames: list[Frame], tmp_path: Path) -> Non
     path.write_text(text)
     bot = Bot(Options(strategy=str(path), budget=SHORT))
 
-    words = stopped(bot, frames)
+    words = stopped(bot, frames[:2_500])
 
     assert "expected learn at learner.py:" in words
 
@@ -176,7 +176,7 @@ def test_a_strategy_that_takes_most_of_the_time_is_stopped(
     budget = Budget(call_s=2.0, first_s=0.1, busy_s=0.5)
     bot = Bot(Options(strategy=slow("time.sleep(0.3)"), budget=budget))
 
-    words = stopped(bot, frames[:4_000])
+    words = stopped(bot, frames[:1_500])
 
     assert "soon enough to leave a third of all time to the guard, got less for 0.5 s" in words
 

@@ -804,11 +804,12 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is(
     ],
 )
 def test_a_wrong_word_is_an_error_in_one_line(
-    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    typed: list[str], message: str, recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With what was expected, and the exit code 2."""
+    named = [str(recording), *typed] if typed[0].startswith("--") else typed
     try:
-        code = main(["chaos", *typed])
+        code = main(["chaos", *named])
     except SystemExit as stopped:
         code = int(str(stopped.code))
 

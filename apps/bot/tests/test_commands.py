@@ -207,7 +207,7 @@ def test_every_panel_is_drawn_of_a_run(
     try:
         screen.draw()
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
     print_panel(played, "quickstart", name)
 
     title = panel_of(name, Snapshot(), 80, 24).text.split("\n")[0].split()[2]
@@ -256,7 +256,7 @@ def test_a_panel_is_drawn_again_while_its_recording_plays(
     monkeypatch.setattr("bot.live.show.on_dashboard", lambda _: True)
     monkeypatch.setattr("bot.live.runs.on_dashboard", lambda _: True)
     monkeypatch.setattr("bot.screen.screen.Screen.stay", lambda _: None)
-    monkeypatch.setattr("bot.screen.screen.DRAW_NS", 1_000_000)
+    monkeypatch.setattr("bot.screen.redraw.DRAW_NS", 1_000_000)
     monkeypatch.setattr("dydx_panels.Dashboard.draw", draw)
 
     assert main(["panel", "candles", str(short), "--speed", "1000"]) == 0

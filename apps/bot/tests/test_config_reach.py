@@ -20,7 +20,7 @@ from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import LiquidationTerms, Policy
 from dydx_strategy import Pace, WatchSettings
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
@@ -222,6 +222,7 @@ def lines_or_none(faults: list[str]) -> bool:
     return all(re.match(r"\S*bot\.yaml:\d+", one) and printable(one) == one for one in faults)
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 @example(b"\xff\xfe")
 @example(b"\xef\xbb\xbfdeposit: 5")
@@ -241,6 +242,7 @@ def test_any_bytes_are_settings_or_faults_with_a_line(folder: Path, content: byt
     assert lines_or_none(faults_of(content, folder))
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -35,7 +35,7 @@ def screen() -> Iterator[Screen]:
         screen._answer("0")
         yield screen
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
 
 @pytest.mark.parametrize("key", ["w", "\r"])

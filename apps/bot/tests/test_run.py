@@ -144,16 +144,9 @@ def run_hash(*arguments: str, seed: str = "0") -> str:
 
 
 @pytest.mark.replays
-@pytest.mark.parametrize(
-    ("seed", "arguments"),
-    [("0", ()), ("4242", ("--speed", "2000"))],
-    ids=["a hash seed", "another hash seed and speed"],
-)
-def test_the_hash_is_the_same_in_every_process(
-    quickstart: Bot, seed: str, arguments: tuple[str, ...]
-) -> None:
-    """Neither Python's hash seed nor the replay's speed changes what the bot does."""
-    assert run_hash(*arguments, seed=seed) == quickstart.journal.hash
+def test_the_hash_is_the_same_in_every_process(quickstart: Bot) -> None:
+    """Neither Python's hash seed, which is random here, nor the speed changes what the bot does."""
+    assert run_hash("--speed", "2000", seed="4242") == quickstart.journal.hash
 
 
 @pytest.mark.replays

@@ -65,7 +65,7 @@ def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     try:
         yield screen
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
 
 def press(screen: Screen, *keys: str) -> None:
@@ -94,7 +94,7 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
     screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
     screen.draw()
 
-    assert "REPLAY" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+    assert "REPLAY" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert screen.snapshot().decisions
     assert screen.bot.meters.draw_ms is not None
     assert frames
@@ -126,7 +126,7 @@ def test_a_key_that_waits_in_the_queue_is_answered_before_the_next_frame(
 ) -> None:
     """Also when no frame has to wait."""
     screen.player.speed = None
-    screen._keys.put("q")
+    screen.terminal.keys.put("q")
 
     assert not screen.pace(frames[0])
 
@@ -539,7 +539,7 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
     """As long as there is no other message."""
     monkeypatch.chdir(tmp_path)
     drawn: list[View] = []
-    monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
+    monkeypatch.setattr(screen.terminal.dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.stopped = ValueError("a bug")
 
     screen.draw()
@@ -556,7 +556,7 @@ def test_what_is_wrong_around_the_run_is_shown(
 ) -> None:
     """What is new for some seconds, and from then on beside the keys."""
     drawn: list[View] = []
-    monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
+    monkeypatch.setattr(screen.terminal.dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.shown.troubles = {"audit": "no space", "terminal": "a hangup"}
 
     screen.draw()
@@ -586,11 +586,11 @@ def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
         tries.append(1)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(screen._dashboard, "draw", closed)
+    monkeypatch.setattr(screen.terminal.dashboard, "draw", closed)
     lost: list[str] = []
     leave = Leave(screen.bot, lambda _: True, flatten=False)
     live = Screen(screen.bot, mode="PAPER", name="x", lost=lost.append, leave=leave)
-    live._dashboard = screen._dashboard
+    live.terminal.dashboard = screen.terminal.dashboard
 
     goes_on = live.pace(frames[0])
     live.draw()
@@ -650,9 +650,9 @@ def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame])
         idle=lambda: calls.append(clock.now),
     )
     screen.pace(frames[0])
-    screen._keys.put("q")
+    screen.terminal.keys.put("q")
     screen.stay()
-    screen._dashboard.shutdown()
+    screen.terminal.dashboard.shutdown()
 
     assert len(calls) == 2
 
@@ -668,7 +668,7 @@ def drawings(screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> l
         drawn.append(clock.now)
         clock.now += 1_000_000
 
-    monkeypatch.setattr(screen._dashboard, "draw", draw)
+    monkeypatch.setattr(screen.terminal.dashboard, "draw", draw)
     return drawn
 
 
@@ -734,7 +734,7 @@ def test_while_nothing_comes_of_a_network_keys_are_answered(
     """The inbox that waits lets the screen attend to them, no longer than 50 ms apart."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with screen:
-        screen._keys.put("3")
+        screen.terminal.keys.put("3")
         assert screen._inbox.attend is not None
         wait_s = screen._inbox.attend()
 
@@ -745,7 +745,7 @@ def test_while_nothing_comes_of_a_network_keys_are_answered(
 
 def test_whoever_quits_waits_for_no_frame_of_a_quiet_network(screen: Screen) -> None:
     """One is put in, for the source to end with."""
-    screen._keys.put("q")
+    screen.terminal.keys.put("q")
     screen.attend()
     screen.attend()
 
@@ -761,7 +761,7 @@ def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:
     changed(screen)
 
     assert screen.actions.bot is other
-    assert screen._urgent_ns
+    assert screen.redraw.urgent_ns
     assert screen._note not in former.journal.listeners
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bot.__main__ import main
@@ -39,6 +40,19 @@ def test_in_a_pipe_the_tour_is_printed(capsys: pytest.CaptureFixture[str]) -> No
     for words in ("Decision walk", "Way out", "guard sold", "Candles", "Equity"):
         assert words in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_tour_passes_over_what_a_recording_does_not_hold(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first minute has a decision and no crash; the last stop is there all the same."""
+    assert main(["tour", str(short)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "1 · the dashboard\n" in printed
+    assert "· the first decision\n" in printed
+    assert f"· {STOPS[-1].title}\n" in printed
+    assert "guard sold" not in printed
 
 
 class Clock:
@@ -75,7 +89,7 @@ def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[TourScreen
     try:
         yield screen
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
 
 def to_the_first_stop(screen: TourScreen, frames: list[Frame]) -> Iterator[Frame]:
@@ -94,7 +108,7 @@ def test_a_stop_shows_its_text_and_goes_on_by_itself(
 
     assert screen.pace(next(rest))
 
-    drawn = screen._console.file.getvalue()  # type: ignore[attr-defined]
+    drawn = screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert "the dashboard" in drawn
     assert "any key goes on" in drawn
     assert (clock.now - began) / 1e9 == pytest.approx(STAY_S, abs=0.2)
@@ -104,7 +118,7 @@ def test_a_stop_shows_its_text_and_goes_on_by_itself(
 def test_any_key_goes_on_at_once(screen: TourScreen, clock: Clock, frames: list[Frame]) -> None:
     """And does nothing else."""
     rest, began = to_the_first_stop(screen, frames), clock.now
-    screen._keys.put("x")
+    screen.terminal.keys.put("x")
 
     assert screen.pace(next(rest))
 
@@ -115,14 +129,14 @@ def test_any_key_goes_on_at_once(screen: TourScreen, clock: Clock, frames: list[
 def test_q_leaves_the_tour(screen: TourScreen, frames: list[Frame]) -> None:
     """At a stop, as anywhere."""
     rest = to_the_first_stop(screen, frames)
-    screen._keys.put("q")
+    screen.terminal.keys.put("q")
 
     assert not screen.pace(next(rest))
 
 
 def test_between_two_stops_keys_do_what_they_do(screen: TourScreen, frames: list[Frame]) -> None:
     """Before the first there is nothing to go on from."""
-    screen._keys.put("t")
+    screen.terminal.keys.put("t")
 
     assert screen.pace(frames[0])
     assert screen.view.panel == "tape"

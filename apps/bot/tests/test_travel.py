@@ -122,6 +122,23 @@ def test_a_minute_back_is_a_minute_of_the_recordings_clock(path: Path) -> None:
     assert 15.0 <= (clock[0] - clock[1]) / 1e9 < 15.2
 
 
+def test_a_place_on_the_timeline_is_a_share_of_the_recordings_time(short: Path) -> None:
+    """Three quarters of a minute, and a quarter of one, from there back."""
+    trip, shares = Trip(short, Options(strategy="none")), list[float]()
+
+    def note(trip: Trip) -> None:
+        part = trip.travel.timeline
+        assert part is not None
+        shares.append(part.now)
+
+    def to(share: float) -> Callable[[Trip], object]:
+        return lambda trip: trip.travel.to_share(share)
+
+    trip.through(20, to(0.75), note, to(0.25), note)
+
+    assert shares == pytest.approx([0.75, 0.25], abs=0.01)
+
+
 def test_the_decision_before_is_where_its_target_had_just_changed(path: Path) -> None:
     """Position by position back to the first one, and then to the start."""
     trip, targets = Trip(path, Options()), list[int]()
@@ -307,7 +324,7 @@ class Person:
         try:
             self.trip.bot.run(self.trip.travel.frames(self.screen.pace))
         finally:
-            self.screen._dashboard.shutdown()
+            self.screen.terminal.dashboard.shutdown()
 
 
 def test_keys_go_to_the_decision_before_and_a_minute_back(
@@ -366,12 +383,12 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
     monkeypatch.setattr("bot.screen.travel._LOOK_NS", 0)
     person = Person(path, [(300, "home"), (0, "]")], monkeypatch)
     screen = person.screen
-    screen._keys.put("1")
+    screen.terminal.keys.put("1")
 
     def look(share: float) -> bool:
         goes_on = on_the_way(share)
-        if goes_on and share > 0.02 and screen._keys.empty():
-            screen._keys.put("\x1b")
+        if goes_on and share > 0.02 and screen.terminal.keys.empty():
+            screen.terminal.keys.put("\x1b")
         if not goes_on:
             person.keys.append((person.trip.travel.position, "q"))
         return goes_on
@@ -381,9 +398,10 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
 
     assert screen.choices.view.panel == "safety"
     assert 0 < person.seen[-1][0] < 900
-    assert "on the way: 2%" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+    assert "on the way: 2%" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.replays
 def test_on_the_way_no_alarm_is_raised(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the guard did there is no news; a banner of before goes with its place."""
     person = Person(path, [(8_890, "."), (8_950, "["), (8_960, "q")], monkeypatch)
@@ -444,7 +462,7 @@ def test_a_live_run_has_no_way_back(path: Path) -> None:
     try:
         screen._answer(",")
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
     assert "only a recording goes back" in screen.line.words()
 

@@ -1,7 +1,8 @@
 """What the screen is given of decisions, orders, trades and margins: the run's own, and no other."""
 
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.report.why import chain
@@ -27,10 +28,9 @@ ME = Subaccount("dydx1me", 0)
 
 
 @pytest.fixture(scope="module")
-def ran() -> Bot:
+def ran(crashed: Callable[..., Any]) -> Bot:
     """Return a run that went too far: it traded, and the guard closed all of it."""
-    bot = Bot(Options.of("reckless"))
-    bot.run(replay("quickstart"))
+    bot: Bot = crashed("reckless").bot
     return bot
 
 
@@ -148,17 +148,48 @@ def test_nobody_decides_in_a_run_without_an_opinion() -> None:
     assert shown(bot, "walk").walk.rows == ()
 
 
-def test_several_strategies_are_walked_through_by_their_own_limits(tmp_path: Path) -> None:
-    """What each of them ranked is found by its frame; what is netted of both has no weights."""
-    file = tmp_path / "mix.toml"
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Bot:
+    """Return a run of two strategies on one account."""
+    file = tmp_path_factory.mktemp("several") / "mix.toml"
     file.write_text('[[strategies]]\nuse = "rank"\n[[strategies]]\nuse = "pairs"\n')
     bot = Bot(Options(strategy=str(file)))
     bot.run(replay("quickstart", pace=lambda frame: frame.seq < 2_000))
-    rows = shown(bot, "walk").walk.rows
+    return bot
+
+
+def test_several_strategies_are_walked_through_by_their_own_limits(several: Bot) -> None:
+    """What each of them ranked is found by its frame; what is netted of both has no weights."""
+    rows = shown(several, "walk").walk.rows
 
     assert {row.strategy for row in rows} <= {"rank", "pairs", "allocator"}
     assert all((row.look is None) == (row.strategy != "rank") for row in rows)
     assert all(row.limits for row in rows if row.look is None)
+
+
+def test_each_of_several_strategies_has_its_part_of_what_the_account_holds(several: Bot) -> None:
+    """Their parts add up to the positions, whatever each of them was cut to."""
+    part = shown(several, "strategies").strategies
+    held = sum((row.net_notional or 0) / 1e6 for row in several.risk.positions())
+
+    assert [(row.title, row.share, row.state) for row in part.rows] == [
+        ("rank", 0.5, "trades"), ("pairs", 0.5, "trades"),
+    ]  # fmt: skip
+    assert sum(row.held or 0 for row in part.targets) == pytest.approx(held)
+    assert abs(held) > 100
+
+
+def test_what_several_strategies_want_is_shown_beside_what_they_get(several: Bot) -> None:
+    """Less where something cuts it, which is named; a score stands where scores are weighed."""
+    rows = shown(several, "strategies").strategies.targets
+    cut = next(row for row in rows if row.cuts)
+
+    assert cut.allowed is not None
+    assert cut.wants is not None
+    assert 0 < abs(cut.allowed) < abs(cut.wants)
+    assert {row.strategy: row.composite is not None for row in rows} == {
+        "rank": True, "pairs": False,
+    }  # fmt: skip
 
 
 # === Why ===

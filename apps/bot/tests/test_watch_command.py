@@ -77,7 +77,7 @@ def test_a_pipe_gets_a_line_for_each_change_and_a_report(
 
     assert lines[0] == "watching, public data alone: no key is needed, and none is read"
     assert any("to liquidation, equity" in line for line in lines)
-    assert [line for line in lines if line.startswith("  EIGEN-USD +40, liquidated at")]
+    assert [line for line in lines if line.startswith("  EIGEN-USD +40, ")]
     assert "watching" not in quiet[0]
     assert lines[-len(quiet) :] == quiet
 
@@ -304,7 +304,7 @@ def screen() -> Iterator[WatchScreen]:
     try:
         yield screen
     finally:
-        screen._dashboard.shutdown()
+        screen.terminal.dashboard.shutdown()
 
 
 def press(screen: WatchScreen, *keys: str) -> None:
@@ -325,7 +325,7 @@ def test_the_dashboard_says_that_it_only_looks(screen: WatchScreen) -> None:
 
     assert (shown.header.mode, shown.gate, shown.safety.advice) == ("WATCH", None, True)
     assert shown.header.source == "testnet dydx1lwz…sn6km/0 indexer only"
-    drawn = screen._console.file.getvalue()  # type: ignore[attr-defined]
+    drawn = screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
     assert "WATCH" in drawn
     assert "read-only" in drawn
 

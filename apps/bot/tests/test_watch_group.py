@@ -8,11 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 from bot.run.composition import Options
+from bot.screen.snapshot import snapshot_of
 from bot.watch.address import Target
 from bot.watch.group import Group, Standing
 from bot.watch.node import LINK, PATH, Node, is_chain, state_in, text_of
 from bot.watch.past import Past
-from bot.watch.rows import Changes, account_rows, report_json, report_lines, trouble_of
+from bot.watch.rows import (
+    Changes,
+    account_rows,
+    advice,
+    is_due,
+    report_json,
+    report_lines,
+    trouble_of,
+)
 from dydx_conn import (
     NETWORKS,
     ChainAccount,
@@ -148,13 +157,21 @@ def test_a_node_that_is_away_is_shown_until_it_answers() -> None:
     wire = Wire()
     wire.begin()
 
-    wire.take(node_frame("got UNAVAILABLE"))
+    away = (
+        "expected dydx1us/0, dydx1us/1 … of the node 127.0.0.1:9, got UNAVAILABLE: UNKNOWN: "
+        "ipv4:127.0.0.1:9: Failed to connect to remote host: Connection refused"
+    )
+    wire.take(*(node_frame(away) for _ in range(2)))
 
-    assert wire.group.no_chain == "got UNAVAILABLE"
-    words = "indexer only, unsettled funding not included: got UNAVAILABLE"
-    assert wire.group.bots[US].shown.troubles == {"node": words}
-    assert words in "\n".join(report_lines(NET, wire.group, {}))
+    bot = wire.group.bots[US]
+    words = "node 127.0.0.1:9: Failed to connect to remote host: Connection refused"
+    lasting = f"{words}: indexer only, unsettled funding not included"
+    assert bot.shown.troubles == {"node": lasting}
+    assert wire.group.no_chain == away
+    assert away in "\n".join(report_lines(NET, wire.group, {}))
     wire.take(node_frame(state(1_000 * MICRO)))
+    tape = [entry.words for entry in bot.journal.entries if entry.kind == "link"]
+    assert tape == [f"lost: {words}", "node back"]
     assert (wire.group.no_chain, wire.group.bots[US].shown.troubles) == ("", {})
     wire.take(Frame(9, NOW, NOW, LINK, "http", "{", "200", PATH))
     assert wire.group.no_chain.startswith("expected what the chain holds, got")
@@ -261,7 +278,9 @@ def test_an_account_is_a_row_with_its_source() -> None:
         str(US), "cross", 51_000.0, 7.0, 10,
     )  # fmt: skip
     assert (row.positions, row.orders, row.chosen, row.profit) == (1, 0, True, 0.0)
-    assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
+    assert row.lines[0] == (
+        "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00  until 1970-01-02 01:00:00Z"
+    )
 
 
 def test_before_the_first_prices_an_account_says_what_it_waits_for() -> None:
@@ -366,7 +385,7 @@ def test_a_program_gets_exact_amounts_at_the_end() -> None:
     assert (row["block"], row["positions"]) == (10, [{"ticker": "BTC-USD", "size": "1"}])
     assert json.dumps(found)
     text = "\n".join(report_lines(NET, wire.group, {}))
-    assert "BTC-USD +1, liquidated at none" in text
+    assert "BTC-USD +1, no price of it liquidates" in text
 
 
 # === The node ===
@@ -405,3 +424,31 @@ def test_a_state_of_the_chain_survives_its_text() -> None:
     """As a recording holds it."""
     assert state_in(node_frame(state(7, index=9))) == state(7, index=9)
     assert msgspec.json.decode(text_of(state(7)))["accounts"].keys() == {str(US)}
+
+
+def test_an_account_whose_frames_were_lost_leaves_what_was_known_last_in_grey() -> None:
+    """Its worth and distance stay on the screen, in doubt and with the reason."""
+    wire = Wire()
+    wire.begin()
+    bot = wire.group.bots[US]
+    before = snapshot_of(bot, mode="WATCH", name="local", speed=None).safety
+
+    wire.take(wire.writer.event("close", "gone"))
+
+    safety = snapshot_of(bot, mode="WATCH", name="local", speed=None).safety
+    assert (before.doubt, before.distance) == ("", safety.distance)
+    assert safety.distance == pytest.approx(1.02, abs=0.01)
+    assert safety.doubt.startswith("account frames were lost")
+
+
+def test_advice_that_is_not_due_yet_does_not_read_as_if_it_were() -> None:
+    """What is due has its reason before it; what is not has the distance at which it is."""
+    far, near = Wire(), Wire()
+    far.begin()
+    near.begin(usdc="-45000")
+
+    reasons = [[line.partition(":")[0] for line in advice(each.group, US)] for each in (far, near)]
+
+    assert reasons[0][0].startswith("advice, below ")
+    assert reasons[1][:2] == ["advice by the limits of the profile", "advice, now"]
+    assert [is_due(each.group.bots[US]) for each in (far, near)] == [False, True]

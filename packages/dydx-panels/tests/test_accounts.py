@@ -1,7 +1,8 @@
 """The accounts that are watched: one row each, and never a safety that nobody knows of."""
 
 import pytest
-from dydx_panels import AccountRow, Snapshot, Theme, View, panel, selectable
+from dydx_panels import AccountRow, Snapshot, Theme, View, dashboard, panel, selectable
+from msgspec.structs import replace
 
 OWNER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
 OTHER = "dydx1l27zdyeq7atgf98eef36dds5aatfagyz9e4njq"
@@ -76,3 +77,25 @@ def test_rows_are_chosen_by_address_and_number(full: Snapshot) -> None:
     ids = selectable(Snapshot(accounts=full.accounts), ALONE)
 
     assert ids == (f"{OWNER}/0", f"{OWNER}/128", f"{OTHER}/0", f"{OTHER}/1")
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 40), (80, 38), (200, 60), (250, 70)])
+def test_several_accounts_stand_once_on_the_first_screen(
+    full: Snapshot, width: int, height: int
+) -> None:
+    """Of an account alone the dashboard shows all there is."""
+    header, safety = replace(full.header, mode="WATCH"), replace(full.safety, advice=True)
+    many = replace(full, header=header, safety=safety)
+    one = replace(many, accounts=many.accounts[:1])
+
+    texts = [dashboard(each, View(), width, height).text for each in (many, one)]
+
+    assert texts[0].count("Accounts 4") == 1
+    assert ("Accounts" in texts[1]) is (width != 120)
+
+
+def test_an_account_whose_advice_is_due_is_not_safe(full: Snapshot) -> None:
+    """Whoever should act now reads that there is something to watch."""
+    safe = next(row for row in full.accounts if "SAFE" in drawn(row)[1])
+
+    assert "WATCH" in drawn(replace(safe, due=True))[1]

@@ -154,6 +154,21 @@ def test_moments_are_round_in_event_time(seconds: int, words: str) -> None:
 # === Equity ===
 
 
+def test_what_never_fell_is_a_line_at_the_top_and_what_is_flat_has_no_distance(
+    full: Snapshot,
+) -> None:
+    """No area over half of the chart, and no scale of nothing."""
+    count = len(full.equity.at)
+    equity = replace(full.equity, fall=(0.0,) * count, distance=(None,) * count)
+
+    text = panel("equity", replace(full, equity=equity), 160, 40, View(panel="equity")).text
+
+    below = text.partition("below its peak\n")[2] or text.partition("below its peak ")[2]
+    assert "⣿" not in below
+    assert "00000" not in text
+    assert "no point yet" in text
+
+
 def test_an_account_is_drawn_with_what_was_deposited(full: Snapshot) -> None:
     """Worth, profit of the deposit, the deepest fall, and the samples with their frames."""
     text = panel("equity", full, 160, 40, View(panel="equity")).text

@@ -31,11 +31,13 @@ from dydx_panels import (
     Theme,
     View,
     WirePart,
+    _broken,
     dashboard,
     export_svg,
     panel,
     run_panel,
     selectable,
+    worded,
 )
 from dydx_risk import (
     MarginFigures,
@@ -403,10 +405,10 @@ def test_old_prices_are_grey_and_unknown(full: Snapshot) -> None:
     dead = replace(full, safety=safety, watch=None)
     text = drawn("safety", dead, width=80, height=10)
 
-    assert "UNKNOWN last known 117 s ago" in text
+    assert "UNKNOWN last known 2.0 min ago" in text
     assert f"unknown {words}: the figures in grey were known last" in text
     assert "SAFE" not in text
-    assert "last known 7 min ago" in drawn("safety", replace(dead, safety=replace(
+    assert "last known 7.2 min ago" in drawn("safety", replace(dead, safety=replace(
         safety, doubt_s=432.0)), width=80, height=10)  # fmt: skip
     assert not colours("safety", dead) & {"#2fbf8f", "#56b4e9"}
     assert not colours("positions", dead) & {"#2fbf8f", "#ff5548"}
@@ -493,7 +495,12 @@ def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
 def everything(snapshot: Snapshot) -> Snapshot:
     """Add what a screen shows rarely: markets of every status, a venue with a fund and tiers."""
     statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
-    markets = tuple(MarketRow(ticker=status[:3], status=status) for status in statuses)
+    names = ("day_h", "day_rank", "raw", "constant", "refill")
+    score = Score("CAN", "volume", 50.0, tuple((name, 0.5) for name in names), 1)
+    markets = tuple(
+        MarketRow(ticker=status[:3], status=status, scores=(score,) if status[0] == "C" else ())
+        for status in statuses
+    )
     venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
     events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
         ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
@@ -513,6 +520,33 @@ def test_every_word_of_the_table_is_on_a_screen(
     text = "".join(drawn(name, everything(full), width=300, height=60) for name in names)
 
     assert [] == [term for term, word in words.items() if word not in text.lower()]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("now_usd_s", 7198.8004, "now 7,199 USDC/s"),
+        ("usual_usd_per_bp", 1_170_000.0, "usual 1,170,000 USDC/bp"),
+        ("rate_1h_bps", 0.0, "rate 0 bp/h"),
+        ("trend_bps", -19.15871, "trend -19.16 bp"),
+        ("slow", 3.8012094, "slow 3.80121"),
+        ("slow", 0.00005407, "slow 0.00005407"),
+        ("raw", -1e-12, "of now 0"),
+        ("day_h", 0.13361, "known of a day 0.1336 h"),
+        ("-ETH-USD", 424.3931, "-ETH-USD 424.393"),
+        ("z", float("nan"), "z unknown"),
+    ],
+)
+def test_an_input_of_a_score_is_worded_with_its_unit(name: str, value: float, words: str) -> None:
+    """The code's name carries the unit; a trader reads it behind the figure."""
+    assert worded(name, value) == words
+
+
+def test_what_a_limit_went_by_is_there_where_one_row_is(full: Snapshot) -> None:
+    """Of the margin before and at worst the distance is the last to go."""
+    text = drawn("walk", full, View(panel="walk"), 80, 24)
+
+    assert "margin    distance, at worst" in text
 
 
 def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
@@ -907,7 +941,7 @@ def test_six_scores_leave_room_for_the_history() -> None:
     wide = drawn("markets", Snapshot(markets=(row,)), width=180)
 
     assert "LAST HOUR" in narrow
-    assert "VOLAT.  IMBAL.  LIQUI.  FUNDI." in narrow
+    assert "VOLAT.  IMBAL.  LIQUID  FUND." in narrow
     four = drawn("markets", Snapshot(markets=(replace(row, scores=row.scores[:4]),)), width=180)
     assert "VOLATILITY  IMBALANCE" in four
     assert "USDC/MIN" in wide
@@ -1031,7 +1065,7 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
     row = replace(full.markets[0], scores=(score,))
     whole = replace(row, scores=(replace(score, inputs=(("day_h", 23.9),)),))
 
-    assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
+    assert "usual is of 15 min" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
 
 
@@ -1077,7 +1111,7 @@ def test_a_range_that_lacks_candles_says_of_how_many_it_is(full: Snapshot) -> No
     """A day of which minutes are known is no day."""
     text = drawn("prices", full, View(panel="prices"), 120, 24)
 
-    assert "14 of 15 1MIN" in text
+    assert "14 of 15 " in text
     assert "no candle yet" in drawn("prices", replace(full, prices=PricesPart(
         shown=PriceRow(ticker="ETH-USD"))), View(panel="prices"), 120, 24)  # fmt: skip
 
@@ -1115,7 +1149,7 @@ def test_the_speed_panel_alone_lists_what_each_layer_takes(full: Snapshot) -> No
     """Percentiles by layer, and what went wrong in it."""
     text = drawn("speed", full, View(panel="speed"), 120, 30)
 
-    assert re.search(r"decoding +48,211 +173.4 +6.0 µs +12.0 µs +240.0 µs +2.40 ms +10 % +2 ", text)
+    assert re.search(r"decoding +48,211 +173.4 +6.0 µs +12.0 µs +240 µs +2.4 ms +10 % +2 ", text)
     assert "decoding" not in drawn("speed", full, View(), 120, 30)
 
 
@@ -1200,3 +1234,26 @@ def test_a_book_alone_has_what_stands_within_some_distances(full: Snapshot) -> N
     assert re.search(r"10 bp +40,100 +20,050 .*\+33 %", text)
     assert "last trades" in text
     assert "WITHIN" not in drawn("book", full, View(panel="book"), 120, 30)
+
+
+def test_a_long_text_of_the_wire_is_broken_without_a_letter_more() -> None:
+    """It has no words: three lines of it joined are the text itself."""
+    text = "".join(f'{{"bids":[["{price}","4.783"]]}},' for price in range(60))
+
+    for more in (1, 2, 5, 99):
+        assert "".join(_broken(text, 40, 50, more)) == text
+
+
+def test_words_are_broken_between_words() -> None:
+    """A line takes what fits; what is left over stays one line, which is cut where it is drawn."""
+    words = "one two three four five six seven eight nine ten"
+
+    assert _broken(words, 9, 12, 2) == ("one two", "three four", "five six seven eight nine ten")
+
+
+def test_a_flat_account_has_no_empty_row_of_its_last_distances(full: Snapshot) -> None:
+    """There was none to draw."""
+    flat = replace(full, safety=replace(full.safety, history=(float("inf"),) * 60))
+
+    assert "last minutes" in drawn("safety", full, View(panel="safety"), 120, 40)
+    assert "last minutes" not in drawn("safety", flat, View(panel="safety"), 120, 40)

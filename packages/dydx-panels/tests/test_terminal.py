@@ -186,6 +186,25 @@ def test_no_colour_writes_no_colour(full: Snapshot, monkeypatch: pytest.MonkeyPa
     assert re.search(r"\x1b\[[0-9;]*[34][0-8][;m]", capture.get()) is None
 
 
+@pytest.mark.parametrize(
+    ("chosen", "unicode"),
+    [
+        ({"LC_ALL": "C"}, False),
+        ({"LC_ALL": "", "LC_CTYPE": "POSIX", "LANG": "C.UTF-8"}, False),
+        ({"LC_ALL": "C.UTF-8", "LANG": "C"}, True),
+        ({"LC_ALL": "", "LC_CTYPE": "", "LANG": ""}, True),
+    ],
+)
+def test_the_plain_locale_gets_ascii(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], unicode: bool
+) -> None:
+    """Where it was chosen; a container without any locale has a terminal that shows blocks."""
+    for name, locale in chosen.items():
+        monkeypatch.setenv(name, locale)
+
+    assert Theme.of(Console(file=io.StringIO(), force_terminal=True)).unicode is unicode
+
+
 def test_a_terminal_that_cannot_show_blocks_gets_ascii() -> None:
     """The encoding decides."""
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

@@ -2706,7 +2706,8 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     for fault in faults:
         quality.note(frame.seq, "malformed", fault)
     if book.crossed and not crossed:
-        quality.note(frame.seq, "crossed", f"{book.crossed} levels hidden by uncrossing")
+        levels = "1 level" if book.crossed == 1 else f"{book.crossed} levels"
+        quality.note(frame.seq, "crossed", f"{levels} hidden: bids were above asks")
     return view._touch(frame, "book")
 
 

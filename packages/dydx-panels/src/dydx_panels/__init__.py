@@ -12,7 +12,7 @@ real samples, each with the frame that it came from. The sections, in order:
   computes it, and bot.screen.snapshot copies it here.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
-- Figures: numbers, moments, bars, histories and block digits as text.
+- Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
@@ -67,6 +67,8 @@ __all__ = [
     "wording",
     # Theme
     "Theme",
+    # Figures
+    "worded",
     # Header and footer
     "KEYS",
     # Screen
@@ -909,8 +911,9 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
     is the chain's at which it is exact, None where the indexer alone is known, at `height`.
-    `distance` is None where flat or unknown: then `trouble` has the reason. `chosen` is what the
-    other panels show, `lines` are its past in words.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `due` is whether a step
+    of its way out is, by the limits of the profile. `chosen` is what the other panels show, `lines`
+    are its past in words.
     """
 
     id: str
@@ -925,6 +928,7 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     block: int | None = None
     height: int | None = None
     trouble: str = ""
+    due: bool = False
     chosen: bool = False
     lines: tuple[str, ...] = ()
 
@@ -1061,6 +1065,11 @@ _WORDS: Final = {
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
     # States of a connection
     "link backing_off": "reconnecting", "link stale": "silent",
+    # What scores and findings are computed from
+    "day": "known of a day", "day rank": "rank of the day", "raw": "of now", "usd": "USDC",
+    "rho trades": "correlation", "share mid": "part of mid", "life": "a quote lives",
+    "uptime": "both sides quoted", "there": "both renewed", "constant": "of one size",
+    "refill": "refilled", "lead trades": "mid leads by",
     # What a frame changes
     "best_bid": "best bid", "best_ask": "best ask", "bid_size": "bid size", "ask_size": "ask size",
     "last_trade": "last trade", "open_orders": "open orders",
@@ -1105,11 +1114,15 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, console: Console) -> "Theme":
-        """Honour NO_COLOR and an encoding that cannot carry the blocks."""
+        """Honour NO_COLOR, LC_ALL=C, and an encoding that cannot carry the blocks."""
         colours = "" if console.no_color else console.color_system or ""
         # The console of Linux itself has a font of 512 letters, and no dots among them.
         dots = os.environ.get("TERM") != "linux"
-        return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours, dots=dots)
+        # Python writes UTF-8 in the plain locale, too; whoever has chosen it wants letters alone.
+        names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        chosen = next(filter(None, names), "")
+        unicode = console.encoding.lower().startswith("utf") and chosen not in ("C", "POSIX")
+        return cls(unicode=unicode, colours=colours, dots=dots)
 
 
 _Row = list[tuple[str, str]]
@@ -1214,6 +1227,11 @@ def _cells(text: str) -> int:
     return len(text) if text.isascii() or _OURS.fullmatch(text) else cell_len(text)
 
 
+def _row_cells(row: Sequence[tuple[str, str]]) -> int:
+    """Return how many cells a row takes."""
+    return sum(_cells(text) for text, _ in row)  # integers
+
+
 @lru_cache(maxsize=8192)
 def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
@@ -1253,6 +1271,33 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     return _figure(value, digits, sign=True), _trend(value)[1]
 
 
+def worded(name: str, value: float) -> str:
+    """Write what a score or a finding is computed from: in words, with the unit of its name."""
+    term, unit = next(
+        ((name.removesuffix(end), unit) for end, unit in _UNITS.items() if name.endswith(end)),
+        (name, ""),
+    )
+    return f"{wording(term.replace('_', ' '))} {_brief(value, 4 if unit else 6)}{unit}"
+
+
+# By how a name ends; the longer endings first.
+_UNITS: Final = {
+    "_usd_per_bp": " USDC/bp", "_usd_s": " USDC/s", "_usd": " USDC", "_1h_bps": " bp/h",
+    "_bps": " bp", "_s": " s", "_h": " h",
+}  # fmt: skip
+
+
+def _brief(value: float, digits: int) -> str:
+    """Write a number of any size with the digits that say something."""
+    if not math.isfinite(value) or abs(value) >= 10.0**digits:
+        return _figure(value, 0)
+    if abs(value) >= 1:
+        return f"{value:,.{digits}g}"
+    # Written out: a price may be 0.00005407, which an exponent would hide.
+    decimals = 3 - math.floor(math.log10(abs(value))) if abs(value) > 1e-9 else 0
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else "0"
+
+
 def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
@@ -1274,6 +1319,29 @@ def _less(cost: float | None) -> float | None:
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
     """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
+
+
+_LENGTHS: Final = (
+    ("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6),
+)  # fmt: skip
+
+
+def _duration(seconds: float | None, finest: str = "s") -> str:
+    """Write how long something lasts in the largest unit of which it is one, down to `finest`."""
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    unit, length = next(u for u in _LENGTHS if abs(seconds) >= u[1] or u[0] == finest)
+    count = seconds / length
+    return _figure(count, 1 if abs(count) < 99.95 else 0, unit=f" {unit}")
+
+
+def _stopwatch(seconds: float | None) -> str:
+    """Write a time that runs as hours, minutes and seconds."""
+    if seconds is None or not 0 <= seconds < 1e9:
+        return _UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
@@ -1546,10 +1614,15 @@ def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
     # Letters of two cells are cut, not broken.
     if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
         return (text,)
-    # What no line has room for is not looked at: a line of the wire is long.
-    first, *lines = wrap(text[: room + (more + 2) * (width + 1)], room, break_on_hyphens=False)
-    rest = wrap(" ".join(lines), width, break_on_hyphens=False)
-    return (first, *rest[: more - 1], *([" ".join(rest[more - 1 :])] if rest[more - 1 :] else []))
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
 
 
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
@@ -1649,16 +1722,19 @@ def _rooms(wanted: Sequence[int], height: int) -> list[int]:
     return rooms
 
 
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+def _rows_under(
+    columns: Sequence[_Column], rows: Iterable[Any], width: int, gap: int = 2
+) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of those as fit."""
+    fitting, room = _fitting(columns, width, gap)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, gap)
+    cells = ([one.cell(row) for one in fitting] for row in rows)
+    return [titles, *(_laid(line, fitting, room, gap) for line in cells)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(_cells(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
+    sizes = [_row_cells(row) + len(gap) for _, row in parts]
     over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
     for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
         if over <= 0:
@@ -1683,7 +1759,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(_cells(text) for text, _ in row)  # integers
+        used = _row_cells(row)
         if used >= width:
             row, used = _within(row, width - 1), width - 1
         rows.append([*row, (" " * (width - used), ""), *after])
@@ -1692,6 +1768,8 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
 
 def _within(row: Sequence[_Cell], width: int) -> _Row:
     """Cut a row that is too long for so many cells, which it then fills."""
+    if _row_cells(row) <= width:
+        return [*row]
     cut: _Row = []
     for text, style in row:
         size = _cells(text)
@@ -1817,7 +1895,8 @@ def _line_chart(
     """
     lines = [_cleaned(line) for line in lines]
     known = [x for line in lines for x in _ends_of(line)]
-    known += [x for x in span if _sane(x)]
+    # A fixed end alone is no scale.
+    known += [x for x in span if known and _sane(x)]
     if not known or not at or width < 8 or height < 2:
         return [[("no point yet" if height > 1 else "", "dim")]]
     low, high = _reach_of(known, marks, least, span)
@@ -1869,8 +1948,10 @@ def _reach_of(
     for mark in marks:
         if _sane(mark.value) and max(high, mark.value) - min(low, mark.value) <= 2 * need:
             low, high = min(low, mark.value), max(high, mark.value)
-    spare = max(need - (high - low), 0.0) / 2
-    return low - spare, high + spare
+    spare = max(need - (high - low), 0.0)
+    # An end that is fixed stays: what never fell is a line at the top, no area in the middle.
+    below = (_sane(span[1]) + 1 - _sane(span[0])) / 2
+    return low - spare * below, high + spare * (1 - below)
 
 
 def _column(at: int, since: int, until: int, wide: int) -> int:
@@ -2088,7 +2169,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
     bar = 4 if len(names) < 5 else 2
 
     def column(name: str) -> _Column:
-        title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
+        title = name.upper()[:10] if bar == 4 else _SHORT.get(name, name.upper()[:6])
 
         def value(row: MarketRow) -> float | None:
             return next((score.value for score in row.scores if score.signal == name), None)
@@ -2101,6 +2182,13 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
+
+
+# Words of six letters at most.
+_SHORT: Final = {
+    "momentum": "MOMENT", "volatility": "VOLAT.", "imbalance": "IMBAL.", "liquidity": "LIQUID",
+    "funding": "FUND.",
+}  # fmt: skip
 
 
 def _climb(row: MarketRow) -> float | None:
@@ -2185,7 +2273,7 @@ def _signal_columns(snapshot: Snapshot) -> list[_Column]:
            _Column("spread", 10, bins, 5, True)] if spread else []),
         _Column("frames", 18, lambda score: (f"#{score.first} to #{score.seq}", "dim"), 4, True),
         _Column("inputs", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
+            " · ".join(worded(*pair) for pair in score.inputs), ""), 1, True),
     ]  # fmt: skip
 
 
@@ -2267,7 +2355,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
     hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
     if not hours or min(hours) >= _WHOLE_H:
         return []
-    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    known = f"{min(hours):.1f} h" if min(hours) >= 1 else f"{min(hours) * 60:.0f} min"
+    what = f"levels warm up: usual is of {known}, not of a day yet"
     return [[(what, "watch")]]
 
 
@@ -2330,16 +2419,6 @@ def _squeezed(steps: _Steps, height: int) -> list[_Row]:
     return [row for step in rows for row in step][:height]
 
 
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
 def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
     """Put a step's name before its first row, and as much room before the others."""
     return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
@@ -2348,7 +2427,7 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
     size = _added(fill.size for fill in fills)
     paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    slipped = [fill.slippage for fill in fills if fill.slippage is not None]
     lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
@@ -2357,20 +2436,9 @@ def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row
     ]  # fmt: skip
 
 
-def _lasted(ns: float) -> str:
-    """Write a duration in the unit that suits it."""
-    seconds = ns / 1e9
-    for unit, size, digits in (("h", 3_600.0, 1), ("min", 60.0, 1), ("s", 1.0, 1)):
-        if abs(seconds) >= size:
-            return _figure(seconds / size, digits, unit=f" {unit}")
-    if 0 < abs(seconds) < 0.001:
-        return _figure(seconds * 1e6, 0, unit=" µs")
-    return _figure(seconds * 1e3, 0, unit=" ms")
-
-
 def _fill_row(fill: Execution, digits: tuple[int, int], width: int) -> _Row:
     slipped = _figure(_less(fill.slippage_bps), 2, sign=True, unit=" bp")
-    waited = "" if fill.waited_ns is None else f"after {_lasted(fill.waited_ns)}"
+    waited = "" if fill.waited_ns is None else f"after {_duration(fill.waited_ns / 1e9, 'ms')}"
     at = f"{_figure(fill.size, digits[1])} at {_figure(fill.price, digits[0])}"
     fee: _Row = [(f"{fill.liquidity.lower()} fee ", "dim"), _signed(_usdc(fill.fee, -1))]
     return _chunks([
@@ -2453,7 +2521,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("kind", 20, lambda row: (row.kind, "dim"), 8, True),
         _Column("fees", 8, lambda row: _signed(_usdc(row.fee, -1)) if row.filled else ("", ""), 6),
         _Column("age", 7, lambda row: (
-            "" if row.age_s is None else _lasted(row.age_s * 1e9), ""), 7,
+            "" if row.age_s is None else _duration(row.age_s), ""), 7,
             value=attrgetter("age_s")),
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
@@ -2514,7 +2582,9 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         return _signed(min(row.pnl_usdc - row.best_usdc, 0.0))
 
     rows = snapshot.strategies.rows
-    columns, room = _fitting([
+    if not rows:
+        return [[("nobody trades this account by itself", "dim")]]
+    return [*_rows_under([
         _Column("strategy", 12, lambda row: (row.title, "bold"), 0, True),
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
@@ -2522,11 +2592,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
-    ], width, 2)  # fmt: skip
-    if not rows:
-        return [[("nobody trades this account by itself", "dim")]]
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 2)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 2) for row in rows), []]
+    ], rows, width), []]  # fmt: skip
 
 
 def _target_columns(snapshot: Snapshot) -> list[_Column]:
@@ -2584,29 +2650,30 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
+    inputs = _input_rows(decision, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+def _input_rows(decision: Decision, made: Composite | None) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole or scales."""
-    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
-    scores, weights = decision.scores, by.weights
-    whole = _added(weights.get(score.signal, 0.0) for score in scores)
-    ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
+    parts = {part.signal: part for part in made.parts} if made is not None else {}
+
+    def weight(score: Score) -> float:
+        part = parts.get(score.signal)
+        return part.weight if part is not None else 0.0
+
     rows: list[_Row] = []
-    for score in ordered:
-        weight = weights.get(score.signal, 0.0)
+    for score in sorted(decision.scores, key=weight, reverse=True):
+        part = parts.get(score.signal)
         cells = [
             ("  inputs      " if not rows else " " * 14, "dim"), (f"{score.signal:<18} ", ""),
             (f"{_figure(score.value, 1):>5} ", "bold"), (f"{_scale(score.value, ())} ", ""),
         ]  # fmt: skip
-        if weight and whole:
-            lean = (score.value - 50.0) * weight / whole
-            cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
-        elif score.signal in factors:
-            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
+        if part is not None and part.weight:
+            cells += [(f"{_TIMES} {part.weight:g} → ", "dim"), _signed(part.part, 1)]
+        elif part is not None:
+            cells += [(f"{_TIMES} {part.factor:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2620,10 +2687,13 @@ def _threshold_rows(decision: Decision, by: StrategyRow, width: int) -> list[_Ro
         return _wrapped([*row, (words or "in its reasons", "")], width, 1)
     marks = [x for name in ("enter",) if (x := limits.get(name)) is not None]
     marks += [100.0 - x for x in marks]
-    return [[
-        *row, ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
-        (_scale(decision.score, marks), ""), (f" {words}", "dim"),
-    ]]  # fmt: skip
+    row += [
+        ("score              ", ""), (f"{_figure(decision.score, 1):>5} ", "bold"),
+        (_scale(decision.score, marks), ""),
+    ]  # fmt: skip
+    if sum(_cells(text) for text, _ in row) + len(words) < width:  # integers
+        return [[*row, (f" {words}", "dim")]]
+    return [row, [(" " * 14 + words, "dim")]]
 
 
 def _verdict_rows(row: TargetRow, decision: Decision, width: int) -> list[_Row]:
@@ -2687,7 +2757,7 @@ def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> li
     half = width // 2
     left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
     right = _squeezed(_result_steps(snapshot, walk, width - half), room)
-    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+    return [*rows, *_beside([_within(row, half - 2) for row in left], half, right)]
 
 
 def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
@@ -2771,8 +2841,8 @@ def _crossed_rows(walk: WalkRow, width: int) -> list[_Row]:
     settings, score = walk.look.settings, walk.decision.score
     marks = (settings.enter, 100 - settings.enter, settings.exit, 100 - settings.exit)
     words = (
-        f" opens from {settings.enter:g} up, {100 - settings.enter:g} down; a long stays from "
-        f"{settings.exit:g} up, a short from {100 - settings.exit:g} down"
+        f" opens {settings.enter:g}, closes {settings.exit:g} (short {100 - settings.enter:g}, "
+        f"{100 - settings.exit:g})"
     )
     row: _Row = [(f"{_figure(score, 1)} ", "bold"), (_scale(score, marks), ""), (words, "dim")]
     [first, *more] = _wrapped(row, width - 10, 2)
@@ -2789,8 +2859,11 @@ def _size_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = {0.0: f" (0 up to {settings.enter:g})", 1.0: f" (1 from {settings.full:g})"}
     strength: _Row = [
         (f"strength ({beyond:.2f} + 50 - {settings.enter:g}) / {width_of:g} = ", ""),
-        (f"{ranked.strength:.3f}", "bold"), (ends.get(ranked.strength, ""), "dim"),
+        (f"{ranked.strength:.3f}", "bold"),
     ]  # fmt: skip
+    strength = _chunks(
+        [(0, strength), (1, [(ends.get(ranked.strength, ""), "dim")])], width - 10, ""
+    )
     if look.equity_usdc is None:
         return _step("size", strength, [("equity unknown: nothing is sized", "watch")])
     earned = (
@@ -2857,7 +2930,7 @@ def _counts_in_flight(verdict: Any) -> bool:
 
 
 _MARGIN_TERMS: Final = (
-    "net_collateral", "initial_margin", "maintenance_margin", "free_collateral",
+    "free_collateral", "net_collateral", "initial_margin", "maintenance_margin",
 )  # fmt: skip
 
 
@@ -2867,18 +2940,15 @@ def _margin_rows(walk: WalkRow, width: int) -> list[_Row]:
     if not isinstance(verdict, Approved):
         return []
     both = verdict.before, verdict.after
-    rows: list[_Row] = [[(f"{'USDC':<20}{'before':>12}{'at worst':>12}", "dim")]]
-    for term in _MARGIN_TERMS:
-        before, after = (_figure(_usdc(getattr(margin, term))) for margin in both)
-        rows.append([(f"{wording(term):<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        _figure(margin.leverage, 2, unit=_TIMES) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'leverage':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
-    before, after = (
-        percent_text(margin.distance) if margin.notional else "none" for margin in both
-    )
-    rows.append([(f"{'distance':<20}", "dim"), (f"{before:>12}{after:>12}", "")])
+    # What matters most first: where room lacks, rows go from the end.
+    figures = {
+        "distance, at worst": [percent_text(x.distance) if x.notional else "none" for x in both],
+        "leverage": [_figure(x.leverage, 2, unit=_TIMES) if x.notional else "none" for x in both],
+    } | {wording(term): [_figure(_usdc(getattr(x, term))) for x in both] for term in _MARGIN_TERMS}
+    rows: list[_Row] = [
+        [(f"{name:<18}", "dim"), (f"{before:>13} → {after:>12}", "")]
+        for name, (before, after) in figures.items()
+    ]
     if _counts_in_flight(verdict):
         rows += [[(line, "dim")] for line in _folded(_IN_FLIGHT, width - 10)]
     return _step("margin", *rows)
@@ -2943,7 +3013,8 @@ def _time_rows(walk: WalkRow, width: int) -> list[_Row]:
     ends = fills[:1] + fills[-1:] if len(fills) > 1 else fills
     steps += [(f"fill {fill.id}", fill.at - decision.at, fill.seq) for fill in ends]
     words = [f"scored #{newest}"] if newest is not None else []
-    words += [f"{what}{f' +{_lasted(ns)}' if ns else ''} #{seq}" for what, ns, seq in steps]
+    after = [f" +{_duration(ns / 1e9, 'ms')}" if ns else "" for _, ns, _ in steps]
+    words += [f"{what}{at} #{seq}" for (what, _, seq), at in zip(steps, after, strict=True)]
     return _step("times", *([(line, "dim")] for line in _folded(" → ".join(words), width - 10)))
 
 
@@ -3018,7 +3089,7 @@ def _fall_row(equity: EquityPart, width: int) -> _Row:
     """Draw the deepest fall of the run, as its curve has it by the second."""
     fall, share = equity.deepest, equity.deepest_share
     whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
-    at_most = _figure(None if fall is None else -abs(fall), sign=True, unit=" USDC")
+    at_most = _figure(None if fall is None else -abs(fall), sign=bool(fall), unit=" USDC")
     return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
 
 
@@ -3085,30 +3156,40 @@ def _trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
                ("worst", trip(trades.worst))),
         _pairs(width, ("size", spread(trades.usdc, lambda x: _figure(x, 0)) + " USDC"),
                ("of equity", spread(trades.share, lambda x: _percent(x, 0)))),
-        _pairs(width, ("held for", spread(trades.held_s, lambda x: _lasted(x * 1e9)))),
+        _pairs(width, ("held for", spread(trades.held_s, _duration))),
     ]  # fmt: skip
+
+
+# Titles and widths; what is last goes where there is no room.
+_COSTS: Final = (
+    ("", -6), ("FILLS", 6), ("USDC", 11), ("FEES", 10), ("BP", 7), ("SLIPPAGE", 11), ("BP", 8),
+    ("AT MID", 8), ("WORST", 8), ("WAITED", 8),
+)  # fmt: skip
 
 
 def _cost_rows(part: PerformancePart, width: int) -> list[_Row]:
     """Draw what fills cost against mid, of those that took and of those that made."""
-    rows: list[_Row] = [
-        [(f"{'':<6}{'FILLS':>6}{'USDC':>11}{'FEES':>10}{'BP':>7}{'SLIPPAGE':>11}{'BP':>8}"
-          f"{'AT MID':>8}{'WORST':>8}{'WAITED':>8}", "dim")]
-    ]  # fmt: skip
+
+    def laid(texts: Iterable[str], style: str) -> _Row:
+        row, left = "", width
+        for (_, size), text in zip(_COSTS, texts, strict=True):
+            left -= abs(size)
+            row += f"{text:{'<' if size < 0 else '>'}{abs(size)}}" if left >= 0 else ""
+        return [(row, style)]
+
+    rows = [laid((title for title, _ in _COSTS), "dim")]
     if not part.costs:
         return [*rows, [("no fill yet", "dim")]]
     for cost in part.costs:
-        bps = [_figure(x, 1, sign=True) for x in (
+        fee, slipped, spread, worst = (_figure(x, 1, sign=True) for x in (
             _less(cost.fee_bps), _less(cost.slippage_bps), _less(cost.spread_bps),
-            _less(cost.worst_bps))]  # fmt: skip
-        waited = _UNKNOWN if cost.waited_s is None else _lasted(cost.waited_s * 1e9)
-        slipped = _figure(_less(cost.slippage), sign=True)
-        rows.append([
-            (f"{cost.liquidity.lower():<6}", "bold"),
-            (f"{cost.fills:>6,}{_figure(cost.usdc, 0):>11}{_figure(-cost.fee, sign=True):>10}"
-             f"{bps[0]:>7}{slipped:>11}{bps[1]:>8}{bps[2]:>8}{bps[3]:>8}{waited:>8}", ""),
-        ])  # fmt: skip
-    queue = f"a resting order waits {part.queue}" if part.queue else ""
+            _less(cost.worst_bps)))  # fmt: skip
+        waited = _duration(cost.waited_s, "ms")
+        rows.append(laid((
+            cost.liquidity.lower(), f"{cost.fills:,}", _figure(cost.usdc, 0),
+            _figure(-cost.fee, sign=True), fee, _figure(_less(cost.slippage), sign=True), slipped,
+            spread, worst, waited), ""))  # fmt: skip
+    queue = f"fills of resting orders: {part.queue}" if part.queue else ""
     return [*rows, *([[(queue, "dim")]] if queue else [])]
 
 
@@ -3159,7 +3240,7 @@ def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
 
 
 def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
-    columns, room = _fitting([
+    return _rows_under([
         _TICKER,
         _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
         _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
@@ -3168,10 +3249,7 @@ def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
         _Column("worst", 10, lambda row: _signed(row.worst), 2),
         _Column("fees", 9, lambda row: _signed(-row.fees), 3),
         _Column("funding", 9, lambda row: _signed(row.funding), 4),
-    ], min(width, 82), 1)  # fmt: skip
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
-                      for row in trades.markets)]  # fmt: skip
+    ], trades.markets, min(width, 82), 1)  # fmt: skip
 
 
 def _trip_columns(snapshot: Snapshot) -> list[_Column]:
@@ -3199,7 +3277,7 @@ def _trip_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("fees", 8, lambda trip: _signed(-trip.fees), 7),
         _Column("funding", 8, lambda trip: _signed(trip.funding), 8),
         _Column("of equity", 9, lambda trip: (_percent(trip.share, 0), ""), 6),
-        _Column("held for", 9, lambda trip: (_lasted(trip.held_s * 1e9), ""), 2,
+        _Column("held for", 9, lambda trip: (_duration(trip.held_s), ""), 2,
                 value=attrgetter("held_s")),
         _Column("frames", 16, lambda trip: (
             f"#{trip.opened.seq} to #{trip.ended.seq}", "dim"), 4, True),
@@ -3259,18 +3337,8 @@ _LINK_STYLES: Final = {"live": "good", "closed": "dim", "connecting": "watch",
                        "subscribing": "watch"}  # fmt: skip
 
 
-def _lasting(seconds: float | None) -> str:
-    """Write how long something lasts, in the unit that suits it."""
-    if seconds is None or not math.isfinite(seconds):
-        return _UNKNOWN
-    for unit, length in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= length:
-            return _figure(seconds / length, 1, unit=f" {unit}")
-    return _figure(seconds, 1, unit=" s")
-
-
 def _milliseconds(ms: float | None) -> str:
-    return _figure(ms, 1 if ms is None or ms < 100 else 0, unit="" if ms is None else " ms")
+    return _duration(None if ms is None else ms / 1e3, "ms")
 
 
 def _link_word(state: str) -> str:
@@ -3291,9 +3359,9 @@ def _shares(shares: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
 _LINK_COLUMNS: Final = (
     _Column("link", 10, lambda row: (row.link, "bold"), 0, True),
     _Column("state", 13, lambda row: _link_state(row.state), 0, True),
-    _Column("for", 9, lambda row: (_lasting(row.since_s), "")),
+    _Column("for", 9, lambda row: (_duration(row.since_s), "")),
     _Column("silent", 8, lambda row: (
-        _lasting(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
+        _duration(row.silent_s), "watch" if (row.silent_s or 0.0) > 10.0 else ""), 1),
     _Column("frames", 9, lambda row: (_figure(row.frames, 0), ""), 2),
     _Column("lost", 4, lambda row: (_figure(row.losses, 0), "watch" if row.losses else "dim"), 1),
     _Column("ping p50 / max", 19, lambda row: (_shares(row.pings_ms, ("p50", "max")), ""), 3),
@@ -3305,7 +3373,7 @@ _TURN_COLUMNS: Final = (
     _Column("from", 13, lambda row: (_link_word(row.was), "dim"), 2, True),
     _Column("to", 13, lambda row: _link_state(row.state), 0, True),
     _Column("lasted", 9, lambda row: (
-        "until now" if row.lasted_s is None else _lasting(row.lasted_s), ""), 1),
+        "until now" if row.lasted_s is None else _duration(row.lasted_s), ""), 1),
     _Column("frame", 8, lambda row: (f"#{row.seq}", "dim"), 3, True),
     _Column("why", 0, lambda row: (row.reason, ""), 0, True),
 )  # fmt: skip
@@ -3313,7 +3381,7 @@ _TURN_COLUMNS: Final = (
 
 def _failures(row: RestRow) -> _Cell:
     """Say what failed, and first of all that the breaker lets no request through."""
-    wait = f", retry in {_lasting(row.retry_in_s)}" if row.circuit == "open" else ""
+    wait = f", retry in {_duration(row.retry_in_s)}" if row.circuit == "open" else ""
     broken = [] if row.circuit in ("", "closed") else [f"breaker {row.circuit}{wait}"]
     failed = [f"{count:,} {kind}" for kind, count in row.errors]
     failed += [f"{row.retried:,} sent again"] * bool(row.retried)
@@ -3327,15 +3395,15 @@ _REST_COLUMNS: Final = (
     _Column("requested", 9, lambda row: (_figure(row.requested, 0), "dim"), 5),
     _Column("a minute", 8, lambda row: (_figure(row.per_minute, 0), ""), 4),
     _Column("p50 / p99", 19, lambda row: (_shares(row.took_ms, ("p50", "p99")), ""), 1),
-    _Column("last good", 9, lambda row: (_lasting(row.good_age_s), ""), 6),
+    _Column("last good", 9, lambda row: (_duration(row.good_age_s), ""), 6),
     _Column("failed", 0, _failures, 0, True),
 )  # fmt: skip
 _LIMIT_COLUMNS: Final = (
     _Column("limit of", 16, lambda row: (row.group, "bold"), 0, True),
     _Column("left", 11, lambda row: (f"{row.left:,} / {row.limit:,}", "")),
     _Column("waiting", 7, lambda row: (_figure(row.queued, 0), "watch" if row.queued else "dim")),
-    _Column("wait now", 8, lambda row: (_lasting(row.wait_s), "watch" if row.wait_s else "dim")),
-    _Column("waited", 9, lambda row: (_lasting(row.waited_s), "dim"), 2),
+    _Column("wait now", 8, lambda row: (_duration(row.wait_s), "watch" if row.wait_s else "dim")),
+    _Column("waited", 9, lambda row: (_duration(row.waited_s), "dim"), 2),
     _Column("429", 4, lambda row: (_figure(row.limited, 0), "watch" if row.limited else "dim")),
 )
 _FEED_COLUMNS: Final = (
@@ -3348,8 +3416,8 @@ _FEED_COLUMNS: Final = (
 
 def _link_head(link: LinkPart, width: int) -> list[_Row]:
     state, style = _link_state(link.state)
-    since = [] if link.since_s is None else [(f" for {_lasting(link.since_s)}", style)]
-    reason = [(f": {link.reason}", "")] if link.reason else []
+    since = [] if link.since_s is None else [(f" for {_duration(link.since_s)}", style)]
+    reason = [(f": {link.reason}", "")] if link.reason and link.state != "live" else []
     lags = _shares(link.lag_ms, ("p50", "p99", "max"))
     lag = [
         (0, _named("lag of trades p50 / p99 / max", lags)),
@@ -3444,7 +3512,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
     bar = max(min(width - 40, 24), 4)
     rows: list[_Row] = [
         [("the program", "dim")],
-        [*_named("runs for", f"{_lasting(health.uptime_s)}  ", "bold"),
+        [*_named("runs for", f"{_duration(health.uptime_s)}  ", "bold"),
          *_named("threads", f"{_figure(health.threads, 0)}  "), (health.carried, "")],
         [*_named("memory", f"{_figure(memory, 0, unit=' MB'):>9} ",
                  "watch" if (memory or 0.0) > _MOST_MB else "bold"),
@@ -3453,7 +3521,7 @@ def _machine(health: HealthPart, width: int) -> list[_Row]:
         [*_named("CPU   ", f"{_percent(cpu, 0):>9} ",
                  "watch" if (cpu or 0.0) > _MOST_CPU else "bold"),
          (_gauge(cpu or 0.0, bar), "accent"),
-         (f" of a core, {_lasting(health.cpu_s)} so far", "dim")],
+         (f" of a core, {_duration(health.cpu_s)} so far", "dim")],
         [*_named("disk  ", f"{_figure(health.disk_free_gb, 1, unit=' GB'):>9} "),
          (f"free at {health.disk}" if health.disk else "", "dim")],
         _pairs(width, ("frames", health.frames), ("reconnects", health.reconnects),
@@ -3473,7 +3541,7 @@ def _health_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     wide = width >= 150
     half = (width - 3) // 2 if wide else width
     ages: list[_Row] = [
-        [(f"{part:<10}", ""), (f"{_lasting(seconds) if seconds is not None else 'never':>10}  ",
+        [(f"{part:<10}", ""), (f"{_duration(seconds) if seconds is not None else 'never':>10}  ",
                                "" if part not in _QUICK or (seconds or 0.0) <= 30.0 else "watch"),
          (ticker, "dim")]
         for part, ticker, seconds in health.ages
@@ -3536,7 +3604,7 @@ def _flowing(cells: Iterable[_Row], width: int) -> list[_Row]:
     rows: list[_Row] = []
     used = width
     for cell in cells:
-        size = sum(cell_len(text) for text, _ in cell)  # integers
+        size = _row_cells(cell)
         if rows and used + 3 + size <= width:
             rows[-1] += [(" · ", "dim"), *cell]
             used += 3 + size
@@ -3561,9 +3629,7 @@ _NOTHING: Final = {"venue": "nothing of ours traded", "strategy": "no decision"}
 
 
 def _microseconds(us: float | None) -> str:
-    if us is None:
-        return ""
-    return _figure(us, 1, unit=" µs") if us < 1_000 else _figure(us / 1_000, 2, unit=" ms")
+    return "" if us is None else _duration(us / 1e6, "µs")
 
 
 def _way_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -3682,11 +3748,12 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
-        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-    ]
+    crossed: _Row = [(f"· {book.crossed} crossed", "dim")]
+    middle = _chunks([
+        (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
+        (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
+        *([(1, crossed)] if book.crossed else []), (2, [(f"· #{book.seq}", "dim")]),
+    ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
@@ -3856,15 +3923,10 @@ def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
         return [] if height < 6 else [_chunks([(0, first), (1, legend)], width)]
     second = _pairs(width, ("candles", len(part.rows)), ("partial", partial),
                     ("trades", sum(row.trades for row in part.rows)),  # integers
-                    ("USDC", _figure(_total(row.usd for row in part.rows), 0)))  # fmt: skip
+                    ("USDC", _figure(_added(row.usd for row in part.rows), 0)))  # fmt: skip
     if width >= 130:
         return [_chunks([(0, first), (1, second), (2, legend)], width)]
     return [_chunks([(0, first), (1, legend)], width), second]
-
-
-def _total(values: Iterable[float]) -> float:
-    """Add what can be added."""
-    return math.fsum(value for value in values if abs(value) < 1e15)
 
 
 def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
@@ -4021,7 +4083,7 @@ def _shorter(size: float, digits: int) -> str:
     for least, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if size >= least:
             return f"{size / (1e3 if letter == 'k' else least):,.1f} {letter}"
-    return _figure(size, digits if size < 100 else 0)
+    return _figure(size, min(digits, 2) if size >= 1 else digits if size < 100 else 0)
 
 
 def _fill_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
@@ -4049,17 +4111,18 @@ def _candle_style(row: CandleRow) -> str:
 
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
+    if height < 2:
+        return []
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
-
-    newest = part.rows[::-1][: max(height - 1, 0)]
+    newest = part.rows[::-1][: height - 1]
     wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
 
     def price(term: str, rank: int) -> _Column:
         wider = max(10, min(wide, 16))
         return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
-    columns, room = _fitting([
+    return _rows_under([
         _Column("from", 11 if day else 5, lambda row: (
             _clock(row.started_at, "%m-%d %H:%M" if day else "%H:%M"), "dim"), 0, True),
         price("open", 0), price("high", 0), price("low", 0), price("close", 0),
@@ -4067,14 +4130,7 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
         _Column("USDC", 11, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 6, lambda row: (_figure(row.trades, 0), ""), 4),
         _Column("state", 7, lambda row: (row.state, _candle_style(row)), 1, True),
-    ], width, 1)  # fmt: skip
-    if height < 2:
-        return []
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [
-        titles,
-        *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
-    ]
+    ], newest, width, 1)  # fmt: skip
 
 
 def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4113,26 +4169,27 @@ def _flow_table(
 
         return _Column(term, 9, cell, rank)
 
-    columns, room = _fitting([
-        _Column(first, 10 if first == "ticker" else 7,
-                lambda row: (getattr(row, first), "bold"), 0, True),
-        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+    of_one = [
         size("buys", 3), size("sells", 3),
         _Column("delta", 10, lambda row: _signed(row.delta, size_digits)),
-        _Column("bought", 8, lambda row: (
-            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
-        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
         _Column("vwap", 10, lambda row: (
             "" if row.vwap is None else _figure(row.vwap, digits), ""), 2),
         size("largest", 4), size("median", 5), size("p99", 6),
+    ]  # fmt: skip
+    if first == "ticker":  # sizes of many markets have many grids
+        of_one = []
+    return _rows_under([
+        _Column(first, 10 if first == "ticker" else 7,
+                lambda row: (getattr(row, first), "bold"), 0, True),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+        *of_one[:3],
+        _Column("bought", 8, lambda row: (
+            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
+        *of_one[3:],
         _Column("liquidated", 10, lambda row: (
             _percent(row.liquidated), "watch" if row.liquidated else "dim"), 7),
-    ], width, 1)  # fmt: skip
-    if first == "ticker":  # sizes of many markets have many grids
-        columns = [one for one in columns if one.term not in ("buys", "sells", "largest", "vwap")]
-        columns = [one for one in columns if one.term not in ("median", "p99", "delta")]
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
+    ], flows, width, 1)  # fmt: skip
 
 
 def _profile(
@@ -4194,7 +4251,7 @@ def _known_of(row: PriceRange) -> _Cell:
     """Say of how many candles a range is, where it is not of all."""
     known = row.periods - row.partial
     whole = known >= row.wanted
-    return "all" if whole else f"{known} of {row.wanted} {row.resolution}", "" if whole else "watch"
+    return "all" if whole else f"{known:,} of {row.wanted:,}", "" if whole else "watch"
 
 
 def _range_columns(digits: int) -> list[_Column]:
@@ -4211,7 +4268,7 @@ def _range_columns(digits: int) -> list[_Column]:
         _Column("a year", 7, lambda row: (_share_of(row.volatility_1h, _YEAR_H), "dim"), 5),
         _Column("volume USDC", 13, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 7, lambda row: (_figure(row.trades, 0), ""), 3),
-        _Column("known of it", 16, _known_of, 1, True),
+        _Column("candles known", 16, _known_of, 1, True),
     ]  # fmt: skip
 
 
@@ -4275,20 +4332,13 @@ _PRICES: Final = _Table("prices", lambda snapshot: snapshot.prices.markets, _pri
 # with the figures it was computed from. A countdown is of the venue's time.
 
 
-def _countdown(seconds: float | None) -> str:
-    if seconds is None or not 0 <= seconds < 1e6:
-        return _UNKNOWN
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02}:{rest:02}"
-
-
 def _funding_summary(snapshot: Snapshot, width: int) -> list[_Row]:
     rows = snapshot.funding
     rates = [row.venue_1h for row in rows if row.venue_1h is not None]
     longs, shorts = sum(x > 0 for x in rates), sum(x < 0 for x in rates)  # integers
     due = next((row.seconds for row in rows if row.seconds is not None), None)
     return [
-        [("next payment in ", "dim"), (_countdown(due), "bold"),
+        [("next payment in ", "dim"), (_stopwatch(due), "bold"),
          ("  ", ""), (_gauge(None if due is None else 1 - due / 3_600, 24), "accent")],
         _pairs(width, ("markets", len(rows)), ("known", len(rates)), ("longs pay", longs),
                ("shorts pay", shorts)),
@@ -4354,7 +4404,7 @@ def _net(one: Detection) -> float | None:
 
 
 def _inputs(one: Detection) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in one.inputs)
+    return " · ".join(worded(*pair) for pair in one.inputs)
 
 
 def _finding(one: Detection) -> _Cell:
@@ -4394,7 +4444,7 @@ _ACT: Final = 0.05
 def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
-    word, style = _state_of(safety)
+    word, style = _state_of(safety, is_due=_advice_due(snapshot))
     digits = "dim" if safety.doubt else style
     steps = _step_rows(snapshot, height)
     bar = _distance_bar(safety, _acts_at(snapshot), digits, width)
@@ -4414,6 +4464,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
               *_account_rows(safety, room, high - 1)]  # fmt: skip
     rows = _beside([[(" " + line, digits)] for line in big], len(big[0]) + _GAP, beside)
     lines = _whole(steps, width, height - len(rows) - 1)
+    if not any(map(math.isfinite, safety.history)):
+        return [*rows, bar, *lines]
     past = [("last minutes    ", "dim"), *_history_row(safety.history, width - 16, percent_text)]
     return [*rows, bar, *lines, past]
 
@@ -4445,7 +4497,9 @@ def _needed(room: int) -> int:
 def _head_words(safety: SafetyPart) -> _Row:
     """Return what stands beside the word: how old it is, what is lost, how the distance moves."""
     if safety.doubt:
-        return [(f"last known {_ago(safety.doubt_s)} ago", "watch")]
+        since = safety.doubt_s
+        ago = "" if since is None else f" {_duration(since)} ago"
+        return [(f"last known{ago}", "watch")]
     falls = [fall for fall in _falls(safety.result) if fall.style]
     worst = max(falls, key=lambda fall: fall.style == "danger", default=None)
     lost = [] if worst is None else [(f"{_percent(worst.share)} {worst.words} ", worst.style)]
@@ -4454,12 +4508,6 @@ def _head_words(safety: SafetyPart) -> _Row:
     # What rounds to nothing has not moved.
     moved = f"{arrow}{abs(change) * 100:.1f} %/min" if abs(change) >= 0.0005 else ""
     return [*lost, (moved, direction)]
-
-
-def _ago(seconds: float | None) -> str:
-    if seconds is None or seconds < 120:
-        return _figure(seconds, 0, unit=" s")
-    return _figure(seconds / 60, 0, unit=" min")
 
 
 class _Fall(NamedTuple):
@@ -4494,7 +4542,15 @@ def _loss_style(share: float, most: float | None) -> str:
     return "danger" if share >= danger else "watch" if share >= watch else ""
 
 
-def _state_of(safety: SafetyPart) -> _Cell:
+def _advice_due(snapshot: Snapshot) -> bool:
+    """Return whether somebody who is watched should act now, by the limits of the profile."""
+    watch = snapshot.watch
+    if not snapshot.safety.advice or watch is None or snapshot.safety.distance is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
+
+
+def _state_of(safety: SafetyPart, *, is_due: bool = False) -> _Cell:
     """Word how safe the account is: what is not known is a danger to open positions alone."""
     if safety.doubt or (safety.margin is None and not safety.positions):
         return _state("UNKNOWN", "danger" if safety.positions else "watch")
@@ -4502,19 +4558,19 @@ def _state_of(safety: SafetyPart) -> _Cell:
     lost = next((style for style in ("danger", "watch") if style in styles), "")
     if safety.margin is not None and safety.distance is None:
         return wording("FLAT"), "watch" if lost else _STATES["FLAT"]
-    word, style = _alarm(safety.distance, safety.act_below)
+    word, style = _alarm(safety.distance, safety.act_below, is_due=is_due)
     # Far from liquidation is not safe while the equity goes.
     return (wording("LOSING"), lost) if lost and style == "good" else (word, style)
 
 
-def _alarm(distance: float | None, act_below: float | None) -> _Cell:
-    """Return a word and a style for how safe a distance is."""
+def _alarm(distance: float | None, act_below: float | None, *, is_due: bool = False) -> _Cell:
+    """Return a word and a style for how safe a distance is; where a step is due, it is not."""
     act = _ACT if act_below is None else act_below
     if distance is None or math.isnan(distance):
         return _state("UNKNOWN", "danger")
     if distance < act:
         return _state("DANGER")
-    return _state("WATCH" if distance < act * 1.5 else "SAFE")
+    return _state("WATCH" if is_due or distance < act * 1.5 else "SAFE")
 
 
 def _stop(gate: Standing | None) -> tuple[_Row, str]:
@@ -4537,7 +4593,7 @@ def _account_rows(safety: SafetyPart, width: int, high: int) -> list[_Row]:
         left, column = _BLOCK * (n + 1) + (1 if tight else 2), extras[:3]
         del extras[:3]
         for row, cells in zip(rows[1:4], column, strict=False):
-            used = sum(cell_len(text) for text, _ in row)  # integers
+            used = _row_cells(row)
             row += [(" " * max(left - used, 1), ""), *cells]
     rows += extras
     return rows[:high]
@@ -4871,15 +4927,9 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     """Name the figures of the curve, on one row or on two."""
     now, low, high = _ends(part)
     profit = part.profit[-1] if part.profit else None
-    of = None
-    if part.deposited is not None:
-        of = f"{_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
-    gain = None
-    if part.equity and part.deposited:
-        gain = part.equity[-1] / part.deposited - 1
     parts: list[tuple[int, _Row]] = [
         (0, [(f"{now} USDC", "bold")]),
-        (1, [(_percent(gain, 2, sign=True), _trend(gain)[1]), (f" of {of or _UNKNOWN}", "dim")]),
+        (1, _gained(part)),
         (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
         (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
@@ -4891,9 +4941,19 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
         (8, _named("most", high)),
         (9, _named("a point", f"{_figure(part.every_s, 0)} s")),
     ]  # fmt: skip
+    above, below = [part for part in parts[:4] if part[1]], parts[4:]
     if width >= 150 or height < 8:
-        return [_chunks(parts, width)]
-    return [_chunks(parts[:4], width), _chunks(parts[4:], width)]
+        return [_chunks([*above, *below], width)]
+    return [_chunks(above, width), _chunks(below, width)]
+
+
+def _gained(part: EquityPart) -> _Row:
+    """Draw the gain as a share of what it began with; nothing while that is not known."""
+    if not part.deposited:
+        return []
+    gain = part.equity[-1] / part.deposited - 1 if part.equity else None
+    of = f" of {_figure(part.deposited, 2 if part.deposited % 1 else 0)} {part.since}"
+    return [(_percent(gain, 2, sign=True), _trend(gain)[1]), (of, "dim")]
 
 
 def _times(leverage: float | None) -> str:
@@ -4971,7 +5031,7 @@ def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     """List the newest points at which anything changed, with their frames, newest first."""
-    columns, room = _fitting([
+    return _rows_under([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
@@ -4980,10 +5040,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = islice(_changes(part), max(height - 1, 0))
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    ], islice(_changes(part), max(height - 1, 0)), width, 1)  # fmt: skip
 
 
 def _changes(part: EquityPart) -> Iterator[int]:
@@ -5014,7 +5071,7 @@ def _account_state(row: AccountRow) -> _Cell:
     """Word how safe an account is; what is not known is no safety, nor is what is flat."""
     if row.trouble or row.positions is None:
         return _state("UNKNOWN", "danger" if row.positions else "watch")
-    return _state("FLAT") if not row.positions else _alarm(row.distance, None)
+    return _state("FLAT") if not row.positions else _alarm(row.distance, None, is_due=row.due)
 
 
 def _account_distance(row: AccountRow) -> _Cell:
@@ -5154,8 +5211,8 @@ def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[
     digits, size_digits = _grid(row.market)
     figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
     size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
-    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
-    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    fraction = _percent(inputs.maintenance_ppm / 1e6, 3)
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {fraction}"
     price = figures.liquidation_price
     result = "no price liquidates" if price is None else _figure(price, digits)
     if price is not None and price <= 0:
@@ -5222,10 +5279,10 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
             _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
-        percent(lambda inputs: inputs.initial_ppm, "at", 6),
-        money("initial_margin", "initial_margin"),
-        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
-        money("maintenance_margin", "maintenance_margin"),
+        percent(attrgetter("initial_ppm"), "at", 6),
+        money("initial_margin", "initial"),
+        percent(attrgetter("maintenance_ppm"), "at", 7),
+        money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
         _Column("liquidation_price", 11, _liquidated_at, 1),
@@ -5571,7 +5628,7 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
     """Return what stands before the way, how long that is, and what stands behind it."""
     whole_s = (part.ends - part.began) / 1e9
     left, right = f" {_clock(part.began)} ├", f"┤ {_clock(part.ends)}"
-    right += f"  {_spent(_part_of(part.now) * whole_s)} of {_spent(whole_s)}"
+    right += f"  {_stopwatch(_part_of(part.now) * whole_s)} of {_stopwatch(whole_s)}"
     legend: _Row = []
     for sign, style, word in _SIGNS.values():
         legend += [(f"  {sign}", style), (f" {word}", "dim")]
@@ -5583,10 +5640,6 @@ def _timeline_ends(part: TimelinePart, width: int) -> tuple[_Cell, int, _Row]:
 
 
 _WAY: Final = 60  # cells that the way itself has at least where its signs are explained
-
-
-def _row_cells(row: _Row) -> int:
-    return sum(_cells(text) for text, _ in row)  # integers
 
 
 def _at_share(share: float, room: int) -> int:
@@ -5616,13 +5669,6 @@ def _marked(part: TimelinePart, room: int) -> _Row:
 def _part_of(share: float) -> float:
     """Return a share that is one: what is no number is 0."""
     return min(max(share, 0.0), 1.0) if share == share else 0.0
-
-
-def _spent(seconds: float) -> str:
-    """Write how long something took as hours, minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # === Header and footer ===
@@ -5835,9 +5881,16 @@ def _guide(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in _folded(line, width)]
+    lines = [part for line in view.why for part in _hanging(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """Fold a line; what goes on below it stands deeper than it begins."""
+    text = line.lstrip()
+    margin = " " * min(len(line) - len(text), width // 4)
+    return [margin + part for part in _folded(text, width - len(margin))]
 
 
 # === Layout ===
@@ -5861,6 +5914,9 @@ class _Band(NamedTuple):
 _HELD: Final = _Band(3, 12, 0, (("positions", 1.0),), ("positions",))
 _SEEN: Final = _Band(3, 12, 0, (("markets", 1.0),), ("markets",))
 _BOTH: Final = _Band(3, 10, 0, (("positions", 0.5), ("markets", 0.5)), ("positions", "markets"))
+_WATCHED: Final = _Band(4, 9, 0, (("accounts", 1.0),), ("accounts",))
+_ONE: Final = 4  # rows that one account takes, with its frame and the columns' names
+_ALONGSIDE: Final = 30  # rows of a screen that has some for accounts beside the one that is shown
 _TAPES: Final = _Band(5, 9, 2, (("decisions", 0.48), ("tape", 0.52)))
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
@@ -5929,6 +5985,10 @@ def _bands(
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+        # Where there is room for decisions, accounts stand in their place already.
+        placed = any(name == "decisions" for band in bands for name, _ in band.names)
+        if height >= _ALONGSIDE and needs("accounts") > _ONE and not placed:
+            bands.insert(1, _WATCHED)
         bands = [_sized(band, needs) for band in bands]
     while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
@@ -5978,6 +6038,10 @@ class _Panel(NamedTuple):
     rows: Callable[[Snapshot], int] = lambda snapshot: 1  # of its content, where that sizes a band
 
 
+def _watched(snapshot: Snapshot) -> bool:
+    return snapshot.header.mode == "WATCH"
+
+
 def _while_held(snapshot: Snapshot) -> int:
     """Return 0 while it is known that nothing is held: then there is no way out, and no shock."""
     return int(bool(snapshot.positions) or snapshot.safety.positions != 0)
@@ -5985,7 +6049,8 @@ def _while_held(snapshot: Snapshot) -> int:
 
 _PANELS: Final[dict[str, _Panel]] = {
     "safety": _Panel("safety · distance to liquidation", _safety_rows,
-                     line=lambda snapshot: _state_of(snapshot.safety)[1]),
+                     line=lambda snapshot: _state_of(snapshot.safety,
+                                                     is_due=_advice_due(snapshot))[1]),
     "equity": _Panel("equity", _equity_rows),
     "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions),
                         rows=lambda snapshot: len(snapshot.positions) + 1),
@@ -6015,7 +6080,8 @@ _PANELS: Final[dict[str, _Panel]] = {
     "margin": _Panel("margin", _MARGIN),
     "walk": _Panel("decision walk", _WALK),
     "performance": _Panel("performance", _PERFORMANCE),
-    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts)),
+    "accounts": _Panel("accounts", _ACCOUNTS, lambda snapshot, view: len(snapshot.accounts),
+                       rows=lambda snapshot: (len(snapshot.accounts) + 1) * _watched(snapshot)),
     "guide": _Panel("tour", _guide, lambda snapshot, view: view.guide_title),
     "timeline": _Panel("", _timeline),
     "header": _Panel("", _header),

@@ -294,7 +294,8 @@ def _named(path: Path) -> str:
         found = status_from(path)
     except ConnError:
         return "no answer"
-    return f"{found['mode']} {found['source']}"
+    # Two on one network differ by nothing else.
+    return f"{found['mode']} {found['source']} {found['account']}"
 
 
 # === Commands ===

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from dydx_conn import Frame, Recording
-from dydx_panels import wording
+from dydx_panels import worded, wording
 from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import Journal, JournalEntry
 
 _WIDTH = 100
 _WIRE = 600
+_IN = " " * 5
 
 
-def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list[str]:
+def chain(
+    entry: JournalEntry, journal: Journal, recording: Path | None, width: int = _WIDTH
+) -> list[str]:
     """Return lines from an entry to its causes, the wire's own text last.
 
-    Without a recording (a live run) the frames are named by number alone.
+    Texts are broken at `width`, for whoever does not break them. Without a recording (a live run)
+    the frames are named by number alone.
     """
     links = list(_links(entry, journal))
     lines: list[str] = []
@@ -34,17 +38,17 @@ def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list
             part for part in (wording(link.kind), link.ticker, clock(link.at)) if part
         )
         lines += [f"{link.id:<4} {about}"]
-        lines += textwrap.wrap(
-            link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
-        )
-        lines += [f"       {line}" for line in details(link.value)]
-        lines += [f"       {_held_words(row)}" for row in link.held]
+        lines += textwrap.wrap(link.words, width, initial_indent=_IN, subsequent_indent=_IN)
+        for line in (*details(link.value), *map(_held_words, link.held)):
+            lines += textwrap.wrap(
+                line, width, initial_indent=f"{_IN}  ", subsequent_indent=f"{_IN}    "
+            )
         lines.append("")
     seqs = _seqs(links)
     lines.append(f"wire: frames {', '.join(f'#{seq}' for seq in seqs)}")
     if recording is not None:
         for frame in _frames(recording, seqs):
-            lines += _wire_lines(frame)
+            lines += _wire_lines(frame, width)
     return lines
 
 
@@ -59,7 +63,7 @@ def details(value: Any) -> list[str]:
     """Show the figures a value was computed from, one a line."""
     lines = [
         f"score {score.signal} {score.value:.1f} from "
-        + ", ".join(f"{name} {number:,.6g}" for name, number in score.inputs)
+        + ", ".join(worded(*pair) for pair in score.inputs)
         + f" (frames #{score.first} to #{score.seq})"
         for score in getattr(value, "scores", ())
     ]
@@ -115,11 +119,11 @@ def _frames(recording: Path, seqs: list[int]) -> Iterable[Frame]:
                 return
 
 
-def _wire_lines(frame: Frame) -> list[str]:
+def _wire_lines(frame: Frame, width: int) -> list[str]:
     text = frame.text if len(frame.text) <= _WIRE else f"{frame.text[:_WIRE]}… ({len(frame.text)})"
     named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
     head = f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
-    return [head, *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    return [head, *textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")]
 
 
 def clock(at: int) -> str:

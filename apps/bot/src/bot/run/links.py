@@ -20,7 +20,7 @@ WORDS: Final = {
     "backing_off": "reconnecting", "polling": "polling over REST", "closed": "closed",
 }  # fmt: skip
 _HISTORY: Final = 200
-_NAMED: Final = re.compile(r"\b[A-Za-z.]+(?:Exception|Error): (?:\[Errno -?\d+\] )?")
+_NAMED: Final = re.compile(r"\b[A-Za-z.]+(?:Exception|Error): |\[Errno [^\]]*\] ")
 _BRACED: Final = re.compile(r'\{"message":\s*"([^"]*)"\}')
 
 

@@ -26,6 +26,7 @@ from bot.screen.travel import Travel
 
 _WHEEL: Final = {"up": -3, "down": 3}  # rows
 # Lists of markets: to open a row is to look at its market.
+_UNBROKEN: Final = 10_000  # letters: the panel breaks lines itself
 _OF_MARKETS: Final = ("markets", "prices")
 
 
@@ -211,7 +212,7 @@ class Actions:
         entry = next(filter(None, map(journal.find, tried)), None)
         if entry is None:
             return "", ()
-        lines = chain(entry, journal, self._recording)
+        lines = chain(entry, journal, self._recording, _UNBROKEN)
         if self._recording is None:
             lines.append("their texts are stored only with --record")
         return entry.id, tuple(lines)

@@ -7,7 +7,7 @@ Journal: newest of each market ────┴─► strategies ──► dydx_p
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from dydx_panels import StrategiesPart, StrategyRow, TapeRow, TargetRow
+from dydx_panels import StrategiesPart, StrategyRow, TapeRow, TargetRow, wording
 from dydx_strategy import (
     Allocator,
     Composite,
@@ -102,7 +102,7 @@ def _wanted(bot: Bot, strategy: Strategy, entry: JournalEntry, newest: _Newest) 
         ticker=entry.ticker,
         wants=decision.target_usdc,
         held=_held(bot, entry.ticker),
-        cuts=(f"{verdict.kind}: {verdict.text}",) if cut and verdict else (),
+        cuts=(f"{wording(verdict.kind)}: {verdict.text}",) if cut and verdict else (),
         decision=decision,
         composite=_composite(strategy, decision),
         verdict=None if cut else verdict,

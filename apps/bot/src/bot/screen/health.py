@@ -167,5 +167,5 @@ def _settings(config: Loaded) -> tuple[SettingRow, ...]:
 
 
 def _value(value: Any) -> str:
-    text = str(value)
+    text = ("off", "on")[value] if isinstance(value, bool) else str(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -8,6 +8,7 @@ the panels read a state that stands still. While nothing comes of a network, the
 frame for itself. The terminal is restored however the run ends. What a screen is made of, each in
 its own file beside this one:
 
+- terminal: what is drawn on and taken from, and given back; redraw: when it is drawn.
 - keyboard: what is pressed and clicked, and what stops the program.
 - actions: what each key does; choices: what of it is a view.
 - player: the clock of a recording, its speed, pauses and steps.
@@ -16,39 +17,31 @@ its own file beside this one:
 - line: what the last line says beside its keys; alarms: what nobody may miss.
 """
 
-import contextlib
-import queue
-import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 from dydx_conn import AccountUpdate, Frame, Inbox
-from dydx_panels import Dashboard, Snapshot, View
+from dydx_panels import Snapshot, View
 from msgspec.structs import replace
 from rich.console import Console
 
-from bot.outlet import behind
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
 from bot.screen.actions import Actions
 from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
-from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
+from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key
 from bot.screen.leave import Leave
 from bot.screen.line import Line
 from bot.screen.player import Player
 from bot.screen.question import Questions
+from bot.screen.redraw import DRAW_NS, Redraw
 from bot.screen.snapshot import snapshot_of
+from bot.screen.terminal import Terminal
 from bot.screen.travel import Travel
 
-DRAW_NS: Final = 250_000_000
-# What became of the account is drawn at once: not sooner than this after the drawing before, and
-# not more often than this in a second.
-SOON_NS: Final = 40_000_000
-MOST: Final = 10
 _ATTEND_NS: Final = 50_000_000  # how long a key may wait while no frame comes
 _STOPS: Final = (SUSPEND, CONTINUED)
 # What of the journal is drawn at once; an account's update comes before its entries.
@@ -57,9 +50,6 @@ _URGENT: Final = ("reduce", "gate", "act")
 
 class Screen:
     """The dashboard of one run; use as a context manager, and hand `pace` to the source."""
-
-    # More than fifteen attributes: here a run, its clock, its keys and its picture meet, each two
-    # or three values, and every method reads two of the four.
 
     def __init__(
         self,
@@ -83,25 +73,18 @@ class Screen:
         bot.follow()
         self.mode, self.name = mode, name
         self._inbox = inbox or Inbox()
-        self._console = console or Console(file=behind(sys.stdout))
+        self.terminal, self.redraw = Terminal(console, mouse=mouse), Redraw()
         self.player = Player(speed, lambda: bot.journal.counts["target"])
         self.choices = Choices(panel, self.snapshot)
         self.questions = Questions(bot, self._inbox, leave, trades=mode != "WATCH")
         self.line = Line(bot)
         self.actions = Actions(
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
-            size=lambda: self._console.size, recording=recording, travel=travel,
+            size=lambda: self.terminal.console.size, recording=recording, travel=travel,
         )  # fmt: skip
         self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_under_way)
-        self._dashboard = Dashboard(self._console, mouse=mouse)
-        self._keys: queue.SimpleQueue[Key] = queue.SimpleQueue()
-        self._keyboard = Keyboard(self._keys)
-        self._stops, self._dead = contextlib.ExitStack(), frozenset() if mouse else {"mouse"}
-        self._due_draw_ns = 0
-        self._urgent_ns = 0  # since when something waits to be drawn at once; 0 for nothing
-        self._draws: deque[int] = deque(maxlen=MOST)  # when it was drawn
-        # Whether the terminal is closed, and what is to be done about it: by itself the run ends.
-        self._blind, self._lost = False, lost
+        # What is to be done about a terminal that is closed: by itself the run ends.
+        self._lost = lost or self._end
         self._idle = idle or (lambda: None)  # called between frames
         bot.journal.listeners.append(self._note)
         self._travel = travel  # of a recording: the way back and forth
@@ -111,26 +94,21 @@ class Screen:
 
     def __enter__(self) -> Self:
         """Take the terminal."""
-        if not self._stops.enter_context(stopping(self._keys)):
-            self._dead |= {SUSPEND}
-        self._take()
+        self._show_trouble(self.terminal.open())
         self._inbox.attend = self.attend
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Give the terminal back, whatever happened."""
         self._inbox.attend = None
-        self._give_back()
-        self._stops.close()
+        self.terminal.close()
 
-    def _take(self) -> None:
-        if trouble := self._keyboard.start():
+    def _end(self, _: str) -> None:
+        self.questions.quits = True
+
+    def _show_trouble(self, trouble: str) -> None:
+        if trouble:
             self.line.show(trouble)
-
-    def _give_back(self) -> None:
-        with contextlib.suppress(OSError):
-            self._dashboard.shutdown()
-        self._keyboard.stop()
 
     def show(self, bot: Bot) -> None:
         """Show another bot's run; a picture that stands still becomes one of that."""
@@ -154,7 +132,8 @@ class Screen:
         """Return what the person chose, as it is drawn."""
         return replace(
             self.choices.view, paused=self.player.paused, confirm=self.questions.text,
-            message=self.line.words(), note=self.line.note(), off=self.actions.off | self._dead,
+            message=self.line.words(), note=self.line.note(),
+            off=self.actions.off | self.terminal.dead,
         )  # fmt: skip
 
     # --- time ---
@@ -170,7 +149,7 @@ class Screen:
             if wait_ns <= 0:
                 self._answer_all()
                 break
-            self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
+            self._answer(self._next_key(min(wait_ns, self.redraw.due_ns - now) / 1e9))
         if self.questions.quits:
             self.draw()  # to close what is held takes a while
         return self.questions.goes_on
@@ -181,13 +160,13 @@ class Screen:
         self._answer_all()
         if self.questions.quits and not quits:
             self._inbox.put("tick", link="clock")  # `pace` ends the source, and needs a frame
-        return min(max(self._due_draw_ns - now, 0), _ATTEND_NS) / 1e9
+        return min(max(self.redraw.due_ns - now, 0), _ATTEND_NS) / 1e9
 
     def _look(self) -> int:
         """Do what is due between two frames; return when that began."""
         now = time.monotonic_ns()
         self._idle()
-        if self.questions.look_who_ends(now, blind=self._blind):
+        if self.questions.look_who_ends(now, blind=self.terminal.closed):
             self.choices.close()  # an overlay would hide what is held
         self._draw_if_due(now)
         return now
@@ -200,7 +179,7 @@ class Screen:
 
         Return whether a person goes back instead.
         """
-        if self.questions.quits or self._blind:
+        if self.questions.quits or self.terminal.closed:
             return False
         self.questions.over = True
         back = "" if self._travel is None else "; , or [ goes back"
@@ -231,8 +210,8 @@ class Screen:
         self._idle()
         self.draw()
         self.line.show("")
-        self._due_draw_ns = 0
-        key = "" if self._keys.empty() else self._keys.get()
+        self.redraw.at_once()
+        key = "" if self.terminal.keys.empty() else self.terminal.keys.get()
         if key != "\x1b":
             self._answer(key)
         return key != "\x1b" and not self._ends_or_leaves()
@@ -241,47 +220,32 @@ class Screen:
 
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
         if (
-            self._urgent_ns
+            self.redraw.urgent_ns
             or self._is_under_way
             or not (isinstance(entry, AccountUpdate) or entry.kind in _URGENT)
         ):
             return
         now, frames = time.monotonic_ns(), self.bot.shown.last_frames
-        self._urgent_ns = frames[-1].mono if self.player.is_live and frames else now
-        soon = self._draws[-1] + SOON_NS if self._draws else now
-        self._due_draw_ns = min(self._due_draw_ns, max(soon, self._soonest_ns, now))
-
-    @property
-    def _soonest_ns(self) -> int:
-        """Return when one more drawing is not too many for a second."""
-        return self._draws[0] + 1_000_000_000 if len(self._draws) == MOST else 0
+        self.redraw.soon(frames[-1].mono if self.player.is_live and frames else now, now)
 
     def _draw_if_due(self, now: int) -> None:
-        if now >= self._due_draw_ns:
+        if now >= self.redraw.due_ns:
             self.draw()
-            self._due_draw_ns = max(time.monotonic_ns() + DRAW_NS, self._soonest_ns)
+            self.redraw.later(time.monotonic_ns())
 
     def draw(self) -> None:
         """Draw what stands now."""
-        if self._blind:
+        if self.terminal.closed:
             return
         self.bot.meters.sample()
-        started, waits_since = time.monotonic_ns(), self._urgent_ns
-        try:
-            if self.alarms.rings():
-                self._dashboard.bell()
-            self._dashboard.draw(self.snapshot(), self.alarms.over(self.view, started))
-        except OSError as error:  # the terminal is closed
-            self._blind = True
-            if self._lost is None:
-                self.questions.quits = True
-            else:
-                self._lost(error.strerror or str(error))
-        drawn, self._urgent_ns = time.monotonic_ns(), 0
-        self._draws.append(started)
+        started = time.monotonic_ns()
+        view = self.alarms.over(self.view, started)
+        if closed := self.terminal.draw(self.snapshot(), view, bell=self.alarms.rings()):
+            self._lost(closed)
+        drawn, waited_since = time.monotonic_ns(), self.redraw.drawn(started)
         self.bot.meters.draw_ms = (drawn - started) / 1e6
-        if waits_since:
-            self.bot.meters.shown.add(max(drawn - waits_since, 0))
+        if waited_since:
+            self.bot.meters.shown.add(max(drawn - waited_since, 0))
 
     def snapshot(self) -> Snapshot:
         """Return the run as the panels want it; a live run that is paused stands still here."""
@@ -297,14 +261,11 @@ class Screen:
 
     def _next_key(self, seconds: float) -> Key:
         self.bot.supervisor.rest()
-        try:
-            return self._keys.get(timeout=max(seconds, 0.001))
-        except queue.Empty:
-            return ""
+        return self.terminal.next_key(seconds)
 
     def _answer_all(self) -> None:
-        while not self._keys.empty():
-            self._answer(self._keys.get())
+        while not self.terminal.keys.empty():
+            self._answer(self.terminal.keys.get())
 
     def _answer(self, key: Key) -> None:
         if not key:
@@ -312,14 +273,8 @@ class Screen:
         if isinstance(key, Click):
             self.actions.click(key, self.view)
         elif key in _STOPS:
-            self._stop_and_go_on(key)
+            self._show_trouble(self.terminal.stop_and_go_on(suspends=key == SUSPEND))
+            self.player.restart()
         else:
             self.actions.press(key)
-        self._due_draw_ns = 0
-
-    def _stop_and_go_on(self, key: str) -> None:
-        self._give_back()
-        if key == SUSPEND:
-            suspend()
-        self.player.restart()
-        self._take()
+        self.redraw.at_once()

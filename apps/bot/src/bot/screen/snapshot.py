@@ -34,6 +34,7 @@ from dydx_risk import Reduce, Verdict
 from dydx_strategy import Decision, RankAndTarget, RankSettings
 
 from bot.run.composition import Bot
+from bot.run.curve import Columns
 from bot.run.journal import VERDICTS, Journal, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
@@ -250,7 +251,8 @@ def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
     history = [distance for _, distance in bot.shown.distances if distance is not None]
     doubt, doubt_s = doubt_of(bot)
     return SafetyPart(
-        margin=risk.margin if risk.margin.known and not account.trouble else None,
+        # What is held in doubt is worth the same as long as nobody knows better: grey, not gone.
+        margin=risk.margin if risk.margin.known and (doubt or not account.trouble) else None,
         result=_result(bot),
         doubt=doubt,
         doubt_s=doubt_s,
@@ -279,8 +281,8 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
         distance=columns.distance,
         leverage=columns.leverage,
         every_s=curve.every_ns / 1e9,
-        deposited=None if result is None else result.paid_in / 1e6,
-        since="deposited" if result is None else result.paid_words,
+        deposited=_begun(curve.columns) if result is None else result.paid_in / 1e6,
+        since="at the start" if result is None else result.paid_words,
         today=then.today,
         depth=then.depth,
         depth_share=then.depth_share,
@@ -291,9 +293,14 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
     )
 
 
+def _begun(columns: Columns) -> float | None:
+    """Return what a run began with, by its curve: of a worth that is in doubt for now."""
+    return columns.equity[-1] - columns.profit[-1] if columns.equity else None
+
+
 def _result(bot: Bot) -> ResultPart | None:
     """Return what the account won or lost; None while its worth is not known."""
-    did, falls, policy = bot.venue.figures(), bot.risk.falls, bot.risk.policy
+    did, falls, policy = bot.venue.figures(), bot.risk.falls_now, bot.risk.policy
     if (equity := did.equity) is None:
         return None
     paid_in, opened = equity - did.profit, equity - falls.today
@@ -317,11 +324,19 @@ def _result(bot: Bot) -> ResultPart | None:
 
 
 def doubt_of(bot: Bot) -> tuple[str, float | None]:
-    """Return why the prices of what is held are not those of now, and for how long, in seconds.
+    """Return why what is held, or its prices, are not those of now, and for how long, in seconds.
 
-    The one place that decides it: a market of a position is stale, or the connections are lost for
-    more than a moment and nothing stands in for them.
+    The one place that decides it: a market of a position is stale, the connections are lost for
+    more than a moment and nothing stands in for them, or what the account did was not received.
     """
+    account = bot.risk.account
+    doubt, doubt_s = _prices_doubted(bot)
+    if doubt or not (account.trouble and account.positions):
+        return doubt, doubt_s
+    return account.trouble, None
+
+
+def _prices_doubted(bot: Bot) -> tuple[str, float | None]:
     at, links, views = bot.data.at, bot.shown.links, bot.data.views
     held = [views[ticker] for ticker in bot.risk.account.positions if ticker in views]
     silent_ns, words, worst = max(((*silence(view, at), view) for view in held),

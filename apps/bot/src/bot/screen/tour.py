@@ -88,7 +88,7 @@ STOPS: Final = (
          "the price that would liquidate it, and how far that is away."),
     Stop("the distance", lambda bot: bot.risk.margin.distance is not None, "safety",
          "If all prices moved against the account by this share, the venue would liquidate it. The "
-         "mark on the bar is where the guard acts, long before."),
+         "mark on the bar is where the guard acts, long before.", 1.0),
     Stop("a decision to hold", _counted("hold"), "strategies",
          "Doing nothing has reasons, too. What each strategy wants, what it may have and what it "
          "has stand side by side."),
@@ -178,11 +178,13 @@ class TourScreen(Screen):
         return super()._wait_ns(frame, now)
 
     def _halt_at(self, stop: Stop, now: int) -> None:
-        self._stop, self._until_ns, self._due_draw_ns = stop, now + int(STAY_S * 1e9), 0
+        self._stop, self._until_ns = stop, now + int(STAY_S * 1e9)
+        self.redraw.at_once()
         self.choices.show(stop.panel)
 
     def _go_on(self) -> None:
-        self._stop, self._due_draw_ns = None, 0
+        self._stop = None
+        self.redraw.at_once()
         self.choices.show("")
         self.player.restart()
 

@@ -8,6 +8,7 @@ The layers are those of a run (bot.run); there is no strategy, no paper venue an
 send. An account that appears, as the isolated child of a parent, is watched from its first update.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
@@ -18,6 +19,7 @@ from dydx_conn import (
     Accounts,
     AccountUpdate,
     CancelRequest,
+    ConnectionState,
     Frame,
     OrderRequest,
     Stranger,
@@ -28,13 +30,16 @@ from dydx_risk import MarginFigures
 from reactivex import Observable
 
 from bot.run.composition import Bot, Hub, Options
+from bot.run.links import reason_words
 from bot.run.meters import Meters
 from bot.run.wire import WireVenue
 from bot.watch.address import Target, parent_of
-from bot.watch.node import is_chain, state_in
-from bot.watch.reading import Seen, seen_on_chain
+from bot.watch.node import LINK, is_chain, state_in
+from bot.watch.reading import INDEXER_ONLY, Seen, seen_on_chain
 
-INDEXER_ONLY: Final = "indexer only, unsettled funding not included"
+_UNANSWERED: Final = re.compile(r"expected .+ of the node (.+?), got (.+)", re.DOTALL)
+# What gRPC puts before the reason: its status, and the address that stands before it already.
+_STATUS: Final = re.compile(r"[A-Z_]+: (?:UNKNOWN: )?(?:ipv[46]:\S+: )?")
 
 # === Values ===
 
@@ -107,7 +112,7 @@ class Group:
         self.data, self.accounts, self.meters = DataState(), Accounts(), Meters()
         self.bots: dict[Subaccount, Bot] = {}
         self.seen: dict[Subaccount, Seen] = {}
-        self.no_chain = "no node has answered yet"
+        self.no_chain, self._node_answers = "no node has answered yet", True
         self.notes: dict[Subaccount, str] = {}  # what else is to be known of one that is empty
         # Who prints, draws or warns: called with each change of how an account stands.
         self.listeners: list[Callable[[Standing], None]] = []
@@ -173,16 +178,8 @@ class Group:
 
     def profit(self, whose: Subaccount) -> int | None:
         """Return what an account won since it is watched, in quote quantums; None if unknown."""
-        worth = self._worth(self.bots[whose])
-        if worth is None:
-            return None
-        return worth - self._began.setdefault(whose, worth)
-
-    def _worth(self, bot: Bot) -> int | None:
-        risk = bot.risk
-        if risk.account.trouble or risk.margin.unknown:
-            return None
-        return risk.margin.net_collateral - risk.account.transferred
+        worth, began = _worth(self.bots[whose]), self._began.get(whose)
+        return None if worth is None or began is None else worth - began
 
     def take(self, frame: Frame) -> None:
         """Let a frame in, to every account."""
@@ -201,9 +198,11 @@ class Group:
         if is_chain(frame):
             self._settle(frame)
         self.meters.latency.add(time.perf_counter_ns() - started)
-        for bot in self.bots.values():
+        for whose, bot in self.bots.items():
             if bot.failure is not None:  # a bug: its figures are none any more
                 raise bot.failure
+            if whose not in self._began and (worth := _worth(bot)) is not None:
+                self._began[whose] = worth
             bot.shown.take(frame)
         if self.listeners:
             self._report()
@@ -220,7 +219,6 @@ class Group:
             return  # an empty child of a parent, as most of them are
         bot = self.bot_of(whose)
         bot.account(update)
-        self.profit(whose)  # which counts from here on
         self._heights[whose] = max(update.height, self._heights.get(whose, 0))
         if update.settled and exact:
             # Whoever touches an account settles its funding: nothing is left to settle.
@@ -232,13 +230,9 @@ class Group:
     def _settle(self, frame: Frame) -> None:
         state = state_in(frame)
         if isinstance(state, str):
-            self.no_chain = state
-            for each in self.bots.values():
-                each.shown.troubles["node"] = f"{INDEXER_ONLY}: {state}"
+            self._node_turned(frame, state)
             return
-        self.no_chain = ""
-        for each in self.bots.values():
-            each.shown.troubles.pop("node", None)
+        self._node_turned(frame, "")
         for whose in state.accounts:
             if (bot := self.bots.get(whose)) is None:
                 continue
@@ -249,6 +243,22 @@ class Group:
                 bot.risk.settle_at(seen.collateral)
                 self._agreed[whose] = _agreement(bot, state.height)
 
+    def _node_turned(self, frame: Frame, trouble: str) -> None:
+        """Note why the node does not answer, or "" where it does; a change is on every tape."""
+        words, turned = node_words(trouble), bool(trouble) is self._node_answers
+        self.no_chain, self._node_answers = trouble, not trouble
+        turn = ConnectionState(
+            seq=frame.seq, at=frame.at, link=LINK, was="live" if trouble else "backing_off",
+            state="backing_off" if trouble else "live", reason=words,
+        )  # fmt: skip
+        for each in self.bots.values():
+            if trouble:
+                each.shown.troubles["node"] = f"{words}: {INDEXER_ONLY}"
+            else:
+                each.shown.troubles.pop("node", None)
+            if turned:
+                each.journal.linked(turn, f"lost: {words}" if trouble else "node back")
+
     def _report(self) -> None:
         for whose, bot in self.bots.items():
             now = bot.risk.margin, bot.risk.account.trouble, self.block(whose)
@@ -258,6 +268,22 @@ class Group:
                 standing = self.standing(whose)
                 for listener in self.listeners:
                     listener(standing)
+
+
+def node_words(trouble: str) -> str:
+    """Return why a node does not answer as a person reads it: which one, and the plain reason."""
+    found = _UNANSWERED.fullmatch(trouble)
+    return (
+        trouble if found is None else f"node {found[1]}: {_STATUS.sub('', reason_words(found[2]))}"
+    )
+
+
+def _worth(bot: Bot) -> int | None:
+    """Return the equity less what was paid in, in quote quantums; None if unknown."""
+    risk = bot.risk
+    if risk.account.trouble or risk.margin.unknown:
+        return None
+    return risk.margin.net_collateral - risk.account.transferred
 
 
 def _agreement(bot: Bot, height: int) -> Agreed:

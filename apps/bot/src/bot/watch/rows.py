@@ -10,15 +10,16 @@ from decimal import Decimal
 from math import inf, isinf
 from typing import Any, Final
 
-from dydx_conn import Network, Subaccount
+from dydx_conn import PARENTS, Network, Subaccount
 from dydx_panels import AccountRow
-from dydx_risk import MarginFigures, percent_text
+from dydx_risk import MarginFigures, due, percent_text
 
 from bot.report.why import clock
 from bot.run.composition import Bot
 from bot.watch.account import NO_KEY, past_json, past_lines
-from bot.watch.group import INDEXER_ONLY, Group, Standing
+from bot.watch.group import Group, Standing
 from bot.watch.past import Past
+from bot.watch.reading import FIGURES, INDEXER_ONLY, exact_usdc
 
 Pasts = Mapping[Subaccount, Past]
 
@@ -37,7 +38,7 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
     distance = None if margin is None else margin.distance
     return AccountRow(
         id=str(whose),
-        kind="isolated" if whose.number >= _PARENTS else "cross",
+        kind="isolated" if whose.number >= PARENTS else "cross",
         equity=None if margin is None else margin.net_collateral / 1e6,
         profit=_profit(group, whose),
         day=None if earlier is None else _float(earlier.spans["24 h"]),
@@ -48,9 +49,18 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         block=group.block(whose),
         height=account.height or None,
         trouble=trouble_of(group, whose),
+        due=is_due(bot),
         chosen=chosen,
         lines=(*_chosen(group, whose), *(() if earlier is None else past_lines(earlier))),
     )
+
+
+def is_due(bot: Bot) -> bool:
+    """Return whether a step of the way out is due now, by the limits of the profile."""
+    watch = bot.shown.watch()
+    if watch is None or watch.plan.distance_now is None:
+        return False
+    return bool(due(watch.plan, watch.plan.distance_next))
 
 
 def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
@@ -63,9 +73,6 @@ def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
     figures = f"initial margin {margin.initial_margin / 1e6:,.2f}"
     free = f"free {margin.free_collateral / 1e6:,.2f} USDC on the chain at {seen.height}"
     yield f"{figures}, {free}: a leverage is chosen for {', '.join(h.ticker for h in held)}"
-
-
-_PARENTS: Final = 128
 
 
 def _margin(bot: Bot) -> MarginFigures | None:
@@ -174,8 +181,9 @@ def _held(group: Group, whose: Subaccount) -> Iterator[str]:
     doubt = "last known: " * bool(group.bots[whose].risk.account.trouble)
     for row in group.bots[whose].risk.positions():
         level = row.liquidation_price
-        price = "none" if level is None or level <= 0 else f"{level:,.7g}"
-        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, liquidated at {price}"
+        never = level is None or level <= 0
+        at = "no price of it liquidates" if never else f"liquidated at {level:,.7g}"
+        yield f"{doubt}{row.ticker} {row.size.normalize():+f}, {at}"
     if not doubt:
         yield from advice(group, whose)
 
@@ -186,11 +194,12 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     By the limits of the profile that is chosen: which order, where, what it restores and costs.
     """
     plan = group.bots[whose].risk.flight_plan
-    if plan.rungs and plan.step is not None and plan.step.why:
+    firing = due(plan, plan.distance_now)
+    # A step that is not due yet has a reason, too: it would read as if it were.
+    if due(plan, plan.distance_next) and plan.step is not None and plan.step.why:
         yield f"advice by the limits of the profile: {plan.step.why}"
     for rung in plan.rungs[:_STEPS]:
-        due = plan.distance_now is not None and plan.distance_now < rung.fires_below
-        when = "now" if due else f"below {percent_text(rung.fires_below)}"
+        when = "now" if rung in firing else f"below {percent_text(rung.fires_below)}"
         yield f"advice, {when}: {rung.words}, {rung.ends}"
     if len(plan.rungs) > _STEPS:
         more = len(plan.rungs) - _STEPS
@@ -217,7 +226,6 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
     standing, risk = group.standing(whose), group.bots[whose].risk
     margin = _margin(group.bots[whose])
     away, profit = standing.distance, group.profit(whose)
-    figures = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
     return {
         "address": whose.owner,
         "subaccount": whose.number,
@@ -225,12 +233,12 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "block": standing.block,
         "height": risk.account.height or None,
         "trouble": trouble_of(group, whose) or None,
-        **{name: _money(getattr(margin, name, None)) for name in figures},
-        "unsettled_funding": _money(None if margin is None else risk.account.unsettled),
+        **{name: exact_usdc(getattr(margin, name, None)) for name in FIGURES},
+        "unsettled_funding": exact_usdc(None if margin is None else risk.account.unsettled),
         "leverage": None if margin is None else margin.leverage,
         "distance": None if away is None or isinf(away) else away,
         "closest": risk.closest,
-        "profit_while_watched": _money(profit),
+        "profit_while_watched": exact_usdc(profit),
         "positions": [
             {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
         ],
@@ -238,7 +246,3 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "advice": [*advice(group, whose)],
         "past": past_json(pasts.get(whose)),
     }
-
-
-def _money(quote_quantums: int | None) -> str | None:
-    return None if quote_quantums is None else str(Decimal(quote_quantums).scaleb(-6))
