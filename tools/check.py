@@ -5,8 +5,8 @@
     uv run --all-packages --group dev tools/check.py crash          a long one, named
     uv run --all-packages --group dev tools/check.py --list         their names
 
-    lock · environment · ruff · format · types · imports · structure · picture · versions
-        ──►  venue · wire · tools  ──►  eight gates          three of them side by side
+    lock · environment · ruff · format · imports · structure · picture
+        ──►  bot · venue · types · tools · wire · seven gates · versions    three side by side
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
 all of them exit with 0, and is skipped if one exits with 77. A failure is shown in full when
@@ -51,6 +51,8 @@ TEST_LENIENCE = [
     "--no-warn-unreachable",
 ]
 
+# Each takes about as long as all others of its lane together.
+LONGEST = ("bot", "venue")
 
 # The tools' tests that take long, by what they run; the check "tools" runs the others.
 OF_TOOLS = {
@@ -76,10 +78,12 @@ def main(arguments: Sequence[str]) -> int:
 def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Command]]:
     """Name every check that runs by default, and its commands, in the order they begin.
 
-    Cheap ones first, for an early word; then long before short, so that all lanes end together.
+    Cheap ones first, for an early word; then long before short, so that all lanes end together:
+    the two longest fill one lane each, and the third is dealt what is left.
     """
     python = [sys.executable, "-m"]
-    gates = sorted(distributions, key=lambda name: name != "bot")
+    gates = {name: [[uv, "run", "--package", name, "pytest"]] for name in distributions}
+    tools = {name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()}
     return {
         "lock": [[uv, "lock", "--check"]],
         # uv does not check the bounds between members when it locks; this does.
@@ -89,10 +93,10 @@ def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Comman
         "imports": [[str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]],
         "structure": [[sys.executable, "tools/structure.py"]],
         "picture": [[sys.executable, "tools/picture.py"]],
+        **{name: (gates | tools)[name] for name in LONGEST},
         "types": type_checks([*python, "mypy"], list(distributions.values())),
+        **{name: commands for name, commands in (tools | gates).items() if name not in LONGEST},
         "versions": [[sys.executable, "tools/versions.py"]],
-        **{name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()},
-        **{name: [[uv, "run", "--package", name, "pytest"]] for name in gates},
     }
 
 

@@ -216,8 +216,8 @@ def test_any_cell_of_any_size_is_something(full: Snapshot, size: tuple[int, int]
     for view in (View(), View(panel="positions"), View(panel="book"), View(help=True)):
         places = {
             spot(full, view, width, height, x, y)
-            for x in range(0, width, 3)
-            for y in range(0, height, 2)
+            for x in range(0, width, 7)
+            for y in range(0, height, 3)
         }
         assert {type(place) for place in places} == {Spot}
 

@@ -262,6 +262,18 @@ def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, us
     assert world.risk.standing.reasons[0] == lost
 
 
+def test_who_looks_sees_a_loss_before_its_cause(make_world: Any) -> None:
+    """The falls that limits go by wait for the cause; those on a screen go with the equity."""
+    world = make_world(Policy())
+    world.account("7000", {"ETH-USD": ("1", "3000")})
+    world.update(collateral=6_000 * 10**6, unexplained=-1_000 * 10**6)
+    waiting = world.risk.falls.today, world.risk.falls_now.today
+    world.update(unexplained=0)
+
+    assert waiting == (0, -1_000 * 10**6)
+    assert world.risk.falls_now.today == world.risk.falls.today == -1_000 * 10**6
+
+
 def test_a_size_whose_fills_are_to_come_is_not_judged(make_world: Any) -> None:
     """The balance of a match comes with its size, and its cause after both."""
     world = make_world(Policy(max_daily_loss_usdc=500))

@@ -110,7 +110,7 @@ def test_a_position_has_its_leverage_and_its_return() -> None:
     """2,000 of 1,000 USDC are twice, and 10 of 990 paid are 1 per cent."""
     [row] = risk_figures(-1_000 * USDC, [holding(ETH, 2, 1_000)]).positions
 
-    assert (row.leverage, row.returned) == (2.0, pytest.approx(10 / 990))
+    assert (row.leverage, row.returned) == pytest.approx((2.0, 10 / 990))
 
 
 def test_without_equity_there_is_no_leverage_and_without_an_entry_no_return() -> None:

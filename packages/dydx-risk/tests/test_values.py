@@ -151,6 +151,17 @@ def test_a_fall_goes_on_where_a_course_begins_again() -> None:
     assert (second.falls.deepest, second.falls.depth, second.peak) == (30, 5, 95)
 
 
+def test_the_falls_by_another_equity_are_a_copy() -> None:
+    """For whoever looks while a balance waits for its cause: nothing is taken in."""
+    course = Course()
+    for equity in (100, 90):
+        course.move(equity, 0, 0, Policy())
+    seen = course.falls_by(60, 0)
+
+    assert (seen.depth, seen.today, seen.deepest, seen.share) == (40, -40, 40, 0.4)
+    assert (course.falls.depth, course.falls.today, course.falls.deepest) == (10, -10, 10)
+
+
 @pytest.mark.parametrize(
     ("moves", "today"),
     [

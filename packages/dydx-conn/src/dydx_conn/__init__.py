@@ -64,7 +64,7 @@ __all__ = [
     # Units
     "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
-    "CONDITIONAL", "LONG_TERM", "SHORT_TERM", "TWAP", "BatchCancel", "CancelRequest",
+    "CONDITIONAL", "LONG_TERM", "PARENTS", "SHORT_TERM", "TWAP", "BatchCancel", "CancelRequest",
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
@@ -571,7 +571,7 @@ Status = Literal[
 ]
 
 WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
-_PARENTS: Final = 128
+PARENTS: Final = 128  # subaccounts below it are parents; p + 128 · k is an isolated child of p
 
 
 class BatchCancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -4711,7 +4711,7 @@ class _Known:
         account = self.accounts.get(subaccount)
         if account is None:
             account = self.accounts[subaccount] = _Account(subaccount)
-            parent = Subaccount(owner, number % _PARENTS)
+            parent = Subaccount(owner, number % PARENTS)
             if parent in self.parents:
                 # A snapshot lists all children but those that were never funded.
                 account.begin(self.parents[parent], _Snapshot({}, 0))
@@ -4724,7 +4724,7 @@ class _Known:
             account
             for whose, account in self.accounts.items()
             if whose.owner == owner
-            and (whose.number % _PARENTS if of_parent else whose.number) == number
+            and (whose.number % PARENTS if of_parent else whose.number) == number
         ]
 
     def update(
@@ -4887,7 +4887,7 @@ class _Rows:
         key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
         block = self._block(account, height)
-        family = self.known.family(self.owner, own % _PARENTS, of_parent=True)
+        family = self.known.family(self.owner, own % PARENTS, of_parent=True)
         listed = [known for each in family for known in each.transfers_of(height)]
         # A parent's list names no child: it may be what a channel has reported of one.
         if any(known != key and _is_alike(known, key) for known in listed):
@@ -4926,7 +4926,7 @@ class _Rows:
             owner, _, given = subaccount.partition("/")
             if owner != self.owner:
                 return False
-            return own == (int(given) % _PARENTS if self.of_parent else int(given))
+            return own == (int(given) % PARENTS if self.of_parent else int(given))
 
         ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):
@@ -5306,7 +5306,7 @@ def _is_about(frame: Frame, subaccount: Subaccount) -> bool:
     if frame.channel not in _ACCOUNTS:
         return False
     of_parent = CHANNELS[frame.channel].id.endswith("parentSubaccountNumber")
-    number = subaccount.number % _PARENTS if of_parent else subaccount.number
+    number = subaccount.number % PARENTS if of_parent else subaccount.number
     return frame.id in ("", str(Subaccount(subaccount.owner, number)))
 
 

@@ -1018,7 +1018,7 @@ class _Row(NamedTuple):
 
 _ROW: Final = Struct("<B7q24s")
 _VENUE_ROW: Final = Struct("<B7q3q")  # the same row, of a candle of the venue
-_CLOSE: Final = Struct("<25xq")  # of it the close alone
+_CLOSE: Final = Struct("<25xq48x")  # of it the close alone
 _EXTRAS: Final = Struct("<3q")
 _OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
 
@@ -1076,7 +1076,7 @@ class Candles:
         """Return the newest closes, in USDC, oldest first."""
         starts, scale = self._starts(), 10**self.places
         skipped = 0 if count is None else max(0, len(starts) - count)
-        return [self._close(start) / scale for start in starts[skipped:]]
+        return [close / scale for close in self._closes(starts[skipped:])]
 
     def newest(self, count: int) -> "tuple[list[_Row | Candle], int]":
         """Return the newest candles, oldest first, and how many of them lack trades.
@@ -1101,7 +1101,8 @@ class Candles:
 
         It reads them alone: to make whole candles of an hour takes twenty times as long.
         """
-        return [self._close(start) for start in self._starts() if since_ns <= start < until_ns]
+        starts = self._starts()
+        return self._closes(starts[bisect_left(starts, since_ns) : bisect_left(starts, until_ns)])
 
     def add(self, at_ns: int, bar: _Bar) -> None:
         """Count trades of one moment; late ones go to their own candle, if the ring has it."""
@@ -1196,12 +1197,18 @@ class Candles:
         figures = told.starting_open_interest, told.mid_open, told.mid_close
         return _made(start, sent.bar, "partial", *figures)
 
-    def _close(self, start: int) -> int:
-        sent = self._sent
-        if start == self.started_at or (sent is not None and start == sent.candle.started_at):
-            return self._candle(start).close
-        close: int = _CLOSE.unpack_from(self._rows, self._offset(start))[0]
-        return close
+    def _closes(self, starts: range) -> list[int]:
+        if not starts:
+            return []
+        begin, size = self._offset(starts[0]), len(starts) * _ROW.size
+        rows = self._rows[begin : begin + size]
+        rows += self._rows[: size - len(rows)]
+        closes = [close for (close,) in _CLOSE.iter_unpack(rows)]
+        # Not all of these two is in the ring.
+        for start in (self.started_at, self._sent.candle.started_at if self._sent else -1):
+            if start in starts:
+                closes[starts.index(start)] = self._candle(start).close
+        return closes
 
     def _row(self, start: int) -> "_Row":
         if start == self.started_at and (bar := self._newest) is not None:

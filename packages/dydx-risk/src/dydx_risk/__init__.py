@@ -140,6 +140,7 @@ import msgspec
 from dydx_conn import (
     CONDITIONAL,
     LONG_TERM,
+    PARENTS,
     SHORT_TERM,
     AccountUpdate,
     CancelRequest,
@@ -803,9 +804,6 @@ def _held(holdings: Iterable[Holding]) -> _Held:
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
-# Subaccounts below this one are parents; to the chain all are alike.
-_PARENTS = 128
-
 
 class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     # What a view makes of one position, before it knows the account.
@@ -915,7 +913,7 @@ def parent_view(name: ViewName, family: Mapping[int, tuple[int, Iterable[Holding
     `family` maps the number of each to its USDC and its holdings.
     """
     children = {number: account_view(name, *account, number) for number, account in family.items()}
-    parents = [number for number in children if number < _PARENTS]
+    parents = [number for number in children if number < PARENTS]
     if len(parents) != 1:
         raise MarginError("one subaccount below 128, the parent, and its children", list(children))
     equity = sum((child.equity for child in children.values()), Fraction(0))
@@ -947,7 +945,7 @@ def _position_view(
         liquidation_price=None if ratio is None else Fraction(*ratio),
         unrealized_pnl=pnl,
         unrealized_pnl_percent=percent,
-        margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
+        margin_mode="CROSS" if number < PARENTS else "ISOLATED",
     )
 
 
@@ -4086,6 +4084,14 @@ class Falls:
         elif self.peak - profit > self.deepest:
             self.deepest, self.share = self.peak - profit, self.share_of(equity)
 
+    def moved(self, by: int, equity: int) -> "Falls":
+        """Return the same once the profit has moved, with the equity that leaves; a copy."""
+        then = Falls()
+        for name in Falls.__slots__:
+            setattr(then, name, getattr(self, name))
+        then.move(self._profit + by, equity, self._day)
+        return then
+
     def share_of(self, equity: int) -> float:
         """Return how deep it is now as a share of the equity at the peak, by that of now."""
         depth = self.depth
@@ -4249,6 +4255,10 @@ class Course:
     def paid_in(self) -> int:
         """Return what transfers brought, and what came while the account was unknown."""
         return self._paid_in + self._found
+
+    def falls_by(self, equity: int, paid_in: int) -> Falls:
+        """Return the falls as they would be by another equity; nothing is taken in."""
+        return self.falls.moved(equity - paid_in - self._found - self.profit, equity)
 
     def reopen(self) -> None:
         """Measure the drawdown from here on: what was lost before has had its rest."""
@@ -6223,6 +6233,17 @@ class Risk:
     def margin(self) -> MarginFigures:
         """Return the account's margin, over every position that can be valued."""
         return self.valued.margin
+
+    @property
+    def falls_now(self) -> Falls:
+        """Return the falls by the equity of this moment; for whoever looks, no limit goes by it.
+
+        `falls` stands still while a balance waits for its cause, as may be for a block.
+        """
+        account, equity = self.account, self.margin.net_collateral
+        if account.trouble or not account.is_in_doubt or self.margin.unknown:
+            return self.falls
+        return self._course.falls_by(equity, account.transferred)
 
     @property
     def alarm(self) -> Alarm:

@@ -42,7 +42,9 @@ import re
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import exp, log, log1p, log2, sqrt
+from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar, runtime_checkable
 
 import dydx_data
@@ -107,7 +109,6 @@ __all__ = [
     "signal",
     "window",
     # Formulas
-    "FORMULAS",
     "Worked",
     "worked",
 ]
@@ -2149,55 +2150,102 @@ def _period(seconds: float) -> int:
 
 # === Formulas ===
 # Each engine's `value`, as a person would write it down: from the named inputs to the score, step
-# by step. A table for reading, which a test holds to the engines; nothing is decided by it.
+# by step, in words and beside them as a function. Nothing is decided by it; tests hold both to the
+# engines and to each other.
 
-# What the formulas use beside arithmetic, and what each of it stands for.
-_FUNCTIONS: Final[Mapping[str, tuple[Callable[[float], float], str]]] = {
-    "ln": (log, ""),
-    "abs": (abs, ""),
-    "tanh": (math.tanh, ""),
-    "logistic": (_logistic, "logistic(z) = 100 / (1 + e^-z)"),
-    "leaning": (_centred, "leaning(x) = 50 + 50 * x, from 0 to 100"),
-}
-_BY_TAKERS: Final = (
-    "lean = (buys_usd - sells_usd) / (buys_usd + sells_usd)",
-    "value = leaning(lean * trades / (trades + 1))",
-)
-FORMULAS: Final[Mapping[str, tuple[str, ...]]] = {
-    "momentum": ("z = 10000 * ln(fast / slow) / sigma_bps", "value = logistic(z)"),
-    "volume": ("value = 100 * now_usd_s / (now_usd_s + usual_usd_s)",),
-    "volatility": ("value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)",),
-    "imbalance": ("value = leaning(smoothed)",),
-    "liquidity": (
-        "share = 100 * now_usd_per_bp / (now_usd_per_bp + usual_usd_per_bp)",
-        "thin = (cost_10k_bps / 40)**4",
-        "value = share / (1 + thin)",
+_Step = tuple[str, Callable[[SimpleNamespace], float]]
+
+_BY_TAKERS: Final[tuple[_Step, ...]] = (
+    ("lean = (buys_usd - sells_usd) / (buys_usd + sells_usd)",
+     lambda of: (of.buys_usd - of.sells_usd) / (of.buys_usd + of.sells_usd)),
+    ("value = leaning(lean * trades / (trades + 1))",
+     lambda of: _centred(of.lean * of.trades / (of.trades + 1.0))),
+)  # fmt: skip
+_FORMULAS: Final[Mapping[str, tuple[_Step, ...]]] = {
+    "momentum": (
+        ("z = 10000 * ln(fast / slow) / sigma_bps",
+         lambda of: 1e4 * log(of.fast / of.slow) / of.sigma_bps),
+        ("value = logistic(z)", lambda of: _logistic(of.z)),
     ),
-    "funding": ("value = logistic(-rate_1h_bps / scale_bps)",),
-    "microprice": ("value = logistic(edge_bps / sigma_bps)",),
+    "volume": (
+        ("value = 100 * now_usd_s / (now_usd_s + usual_usd_s)",
+         lambda of: _share(of.now_usd_s, of.usual_usd_s)),
+    ),
+    "volatility": (
+        ("value = 100 * now_bps**2 / (now_bps**2 + usual_bps**2)",
+         lambda of: _share(of.now_bps**2, of.usual_bps**2)),
+    ),
+    "imbalance": (("value = leaning(smoothed)", lambda of: _centred(of.smoothed)),),
+    "liquidity": (
+        ("share = 100 * now_usd_per_bp / (now_usd_per_bp + usual_usd_per_bp)",
+         lambda of: _share(of.now_usd_per_bp, of.usual_usd_per_bp)),
+        ("thin = (cost_10k_bps / 40)**4", lambda of: (of.cost_10k_bps / 40.0) ** 4),
+        ("value = share / (1 + thin)", lambda of: of.share / (1.0 + of.thin)),
+    ),
+    "funding": (
+        ("value = logistic(-rate_1h_bps / scale_bps)",
+         lambda of: _logistic(-of.rate_1h_bps / of.scale_bps)),
+    ),
+    "microprice": (
+        ("value = logistic(edge_bps / sigma_bps)",
+         lambda of: _logistic(of.edge_bps / of.sigma_bps)),
+    ),
     "taker_flow_10s": _BY_TAKERS,
     "taker_flow_1min": _BY_TAKERS,
     "taker_flow_5min": _BY_TAKERS,
-    "depth": ("value = leaning((bid_depth - ask_depth) / (bid_depth + ask_depth))",),
+    "depth": (
+        ("value = leaning((bid_depth - ask_depth) / (bid_depth + ask_depth))",
+         lambda of: _centred((of.bid_depth - of.ask_depth) / (of.bid_depth + of.ask_depth))),
+    ),
     "trend": (
-        "mean = (z_15_60 + z_60_240 + z_240_960) / 3",
-        "agreed = abs(3 * mean) / (abs(z_15_60) + abs(z_60_240) + abs(z_240_960))",
-        "value = logistic(mean * agreed)",
+        ("mean = (z_15_60 + z_60_240 + z_240_960) / 3",
+         lambda of: math.fsum((of.z_15_60, of.z_60_240, of.z_240_960)) / 3.0),
+        ("agreed = abs(3 * mean) / (abs(z_15_60) + abs(z_60_240) + abs(z_240_960))",
+         lambda of: abs(3.0 * of.mean)
+         / math.fsum(map(abs, (of.z_15_60, of.z_60_240, of.z_240_960)))),
+        ("value = logistic(mean * agreed)", lambda of: _logistic(of.mean * of.agreed)),
     ),
     "reversion": (
-        "z = 10000 * ln(mid / vwap) / sigma_bps",
-        "value = logistic(-z / (1 + half_life_s / 60))",
+        ("z = 10000 * ln(mid / vwap) / sigma_bps",
+         lambda of: 1e4 * log(of.mid / of.vwap) / of.sigma_bps),
+        ("value = logistic(-z / (1 + half_life_s / 60))",
+         lambda of: _logistic(-of.z / (1.0 + of.half_life_s / 60.0))),
     ),
-    "basis": ("value = logistic(-basis_bps / scale_bps)",),
-    "carry": ("value = logistic(-rate_1h_bps / usual_bps)",),
+    "basis": (
+        ("value = logistic(-basis_bps / scale_bps)",
+         lambda of: _logistic(-of.basis_bps / of.scale_bps)),
+    ),
+    "carry": (
+        ("value = logistic(-rate_1h_bps / usual_bps)",
+         lambda of: _logistic(-of.rate_1h_bps / of.usual_bps)),
+    ),
     "interest": (
-        "growth_bps = 10000 * ln(open_interest / usual_interest)",
-        "z = 10000 * ln(mid / average) / sigma_bps",
-        "value = logistic(growth_bps / 10 * tanh(z))",
+        ("growth_bps = 10000 * ln(open_interest / usual_interest)",
+         lambda of: 1e4 * log(of.open_interest / of.usual_interest)),
+        ("z = 10000 * ln(mid / average) / sigma_bps",
+         lambda of: 1e4 * log(of.mid / of.average) / of.sigma_bps),
+        ("value = logistic(growth_bps / 10 * tanh(z))",
+         lambda of: _logistic(of.growth_bps / 10.0 * math.tanh(of.z))),
     ),
-    "liquidations": ("value = leaning((forced_buys_usd - forced_sells_usd) / traded_usd)",),
-    "jumps": ("value = leaning(jump_share * signed)",),
-    "strength": ("value = 100 * gains_bps / (gains_bps + losses_bps)",),
+    "liquidations": (
+        ("value = leaning((forced_buys_usd - forced_sells_usd) / traded_usd)",
+         lambda of: _centred((of.forced_buys_usd - of.forced_sells_usd) / of.traded_usd)),
+    ),
+    "jumps": (
+        ("value = leaning(jump_share * signed)", lambda of: _centred(of.jump_share * of.signed)),
+    ),
+    "strength": (
+        ("value = 100 * gains_bps / (gains_bps + losses_bps)",
+         lambda of: _share(of.gains_bps, of.losses_bps)),
+    ),
+}  # fmt: skip
+# What stands in a formula beside names of inputs; calculators have those of no meaning.
+_FUNCTIONS: Final = {
+    "ln": "",
+    "abs": "",
+    "tanh": "",
+    "logistic": "logistic(z) = 100 / (1 + e^-z)",
+    "leaning": "leaning(x) = 50 + 50 * x, from 0 to 100",
 }
 _NAME: Final = re.compile(r"[a-z]\w*")
 _TWICE: Final = re.compile(r"\((\(-[^()]*\))\)")  # brackets around those of a negative number
@@ -2219,34 +2267,29 @@ class Worked(msgspec.Struct, frozen=True, gc=False):
 def worked(score: Score) -> tuple[Worked, ...]:
     """Work a score out from its inputs, a step at a time, the last of which is its value.
 
-    A signal that is not in `FORMULAS`, a user's own, has no steps.
+    What has no value, as its inputs are missing or divide by zero, is the last step; a user's own
+    signal has none.
     """
-    known = dict(score.inputs)
+    known = SimpleNamespace(**dict(score.inputs))
     steps: list[Worked] = []
-    for line in FORMULAS.get(score.signal, ()):
+    for line, compute in _FORMULAS.get(score.signal, ()):
         name, _, formula = line.partition(" = ")
-        value = _value_of(formula, known)
-        used = [word for word in _NAME.findall(formula) if word in _FUNCTIONS]
-        means = (_FUNCTIONS[word][1] for word in dict.fromkeys(used))
-        numbers = _NAME.sub(lambda found: _number_of(found.group(), known), formula)
-        numbers = _TWICE.sub(r"\1", numbers)
-        steps.append(Worked(name, formula, numbers, value, tuple(filter(None, means))))
+        used = dict.fromkeys(_NAME.findall(formula))
+        means = tuple(filter(None, (_FUNCTIONS.get(word) for word in used)))
+        numbers = _TWICE.sub(r"\1", _NAME.sub(partial(_number_of, known), formula))
+        try:
+            value = compute(known)
+        except (ArithmeticError, ValueError, AttributeError):
+            value = None
+        steps.append(Worked(name, formula, numbers, value, means))
         if value is None:
             break
-        known[name] = value
+        setattr(known, name, value)
     return tuple(steps)
 
 
-def _number_of(word: str, known: Mapping[str, float]) -> str:
-    if word not in known:
-        return word
-    return f"({known[word]:.6g})" if known[word] < 0 else f"{known[word]:.6g}"
-
-
-def _value_of(formula: str, known: Mapping[str, float]) -> float | None:
-    """Compute a formula of the table above: of this file's own text, with no other names."""
-    names = {name: function for name, (function, _) in _FUNCTIONS.items()}
-    try:
-        return float(eval(formula, {"__builtins__": {}}, {**names, **known}))
-    except (ArithmeticError, ValueError, NameError):
-        return None
+def _number_of(known: SimpleNamespace, word: re.Match[str]) -> str:
+    value = getattr(known, word.group(), None)
+    if value is None:
+        return word.group()
+    return f"({value:.6g})" if value < 0 else f"{value:.6g}"

@@ -199,10 +199,9 @@ def _samples(entries: list[JournalEntry]) -> list[dict[str, Any]]:
 
 def _machine(bot: Bot) -> dict[str, Any]:
     latency, seconds = bot.meters.latency, bot.meters.elapsed_s
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
     microseconds = {
-        f"p{share * 100:g}": round(value / 1e3, 1)
-        for share in (0.5, 0.99, 0.999)
-        if (value := latency.percentile(share)) is not None
+        name: round(value / 1e3, 1) for name, value in latency.percentiles(shares).items()
     }
     busy_s = latency.total_ns / 1e9
     return {

@@ -65,6 +65,7 @@ class Journal:
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)
         self.counts: Counter[str] = Counter()
+        self.written = 0  # entries of all kinds: while it stands, so do they
         # What is of the run itself and gets each entry as it is made, before everybody else.
         self.within: list[Callable[[JournalEntry], None]] = []
         # Who gets each entry as it is made, and each account update before its entries.
@@ -224,6 +225,7 @@ class Journal:
             if self._by_id.get(oldest.id) is oldest:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
+        self.written += 1
         self._by_id[entry.id] = entry
         for follow in self.within:
             follow(entry)

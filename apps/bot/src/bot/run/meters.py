@@ -6,6 +6,9 @@ No layer reads a clock, so the app does: around each frame, and nowhere else.
 import resource
 import sys
 import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import Final
 
 # Six significant bits a bucket: a percentile is right to 3 %, at any length of run. A list of them
@@ -39,13 +42,23 @@ class LatencyHistogram:
 
     def percentile(self, share: float) -> int | None:
         """Return the duration below which `share` of all lie; None before the first."""
-        left = share * self.count
-        for bucket, count in enumerate(self._buckets):
-            left -= count
-            if count and left <= 0:
-                shift = max(bucket // _HALF - 1, 0)
-                return (bucket - shift * _HALF) << shift
-        return None
+        return self.percentiles({"": share}).get("")
+
+    def percentiles(self, shares: Mapping[str, float]) -> dict[str, int]:
+        """Return by name the duration below which each share of all lies; none before the first."""
+        if not self.count:
+            return {}
+        # One pass for all of them: one for each took a third of a snapshot.
+        up_to = [*accumulate(self._buckets)]
+        buckets = ((name, bisect_left(up_to, max(share * self.count, 1)))
+                   for name, share in shares.items())  # fmt: skip
+        return {name: _duration(bucket) for name, bucket in buckets}
+
+
+def _duration(bucket: int) -> int:
+    """Return the least duration that is counted in a bucket, in nanoseconds."""
+    shift = max(bucket // _HALF - 1, 0)
+    return (bucket - shift * _HALF) << shift
 
 
 class Meters:

@@ -103,7 +103,7 @@ class Shown:
         account = self._risk.account
         if not account.trouble:
             self.curve.take(
-                self._data.at, self._data.seq, margin, account.transferred, self._risk.falls
+                self._data.at, self._data.seq, margin, account.transferred, self._risk.falls_now
             )
 
     def learn(self, update: AccountUpdate) -> None:

@@ -25,7 +25,7 @@ from bot.run.links import reason_words
 from bot.run.meters import LatencyHistogram, memory_mb
 from bot.screen.quality import AGES, worst_first
 
-_SHARES: Final = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+_SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _LONGEST: Final = 80
 
 
@@ -119,8 +119,7 @@ def _trading(bot: Bot) -> HealthRow:
 
 
 def _milliseconds(durations: LatencyHistogram) -> tuple[tuple[str, float], ...]:
-    known = ((name, durations.percentile(share)) for name, share in _SHARES)
-    return tuple((name, ns / 1e6) for name, ns in known if ns is not None)
+    return tuple((name, ns / 1e6) for name, ns in durations.percentiles(_SHARES).items())
 
 
 def _peak_mb() -> float:

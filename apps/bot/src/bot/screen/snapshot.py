@@ -7,8 +7,9 @@ values go in as they are; what goes on changing is copied.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import groupby, islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dydx_conn import FeeTier
 from dydx_data import Detection, MarketView, book_depths, silence
@@ -29,11 +30,11 @@ from dydx_panels import (
     Witnessed,
 )
 from dydx_paper import SHARED_FUND, PaperVenue
-from dydx_risk import Reduce
-from dydx_strategy import RankAndTarget, RankSettings
+from dydx_risk import Reduce, Verdict
+from dydx_strategy import Decision, RankAndTarget, RankSettings
 
 from bot.run.composition import Bot
-from bot.run.journal import VERDICTS, JournalEntry, fee_words
+from bot.run.journal import VERDICTS, Journal, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
 from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup
@@ -43,6 +44,7 @@ from bot.screen.walks import held_costs, orders_of
 ROWS: Final = 60
 LEVELS: Final = 12
 POINTS: Final = 16  # of a score's curve
+SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 MINUTE_NS: Final = 60_000_000_000
 WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
 POLLED_NS: Final = 5_000_000_000
@@ -62,19 +64,19 @@ def snapshot_of(
 ) -> Snapshot:
     """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
     shown = _shown_market(bot)
-    entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
-    safety = _safety(bot, entries)
+    written = _written(bot.journal, bot.journal.written)
+    safety, speed_part = _safety(bot, written.guarded), _speed(bot)
     return Snapshot(
         triggers=_triggers(bot),
-        header=_header(bot, mode, name, speed),
+        header=_header(bot, mode, name, speed, dict(speed_part.latency_us).get("p99")),
         gate=bot.risk.standing,
         safety=safety,
         equity=_equity(bot, safety.result),
         positions=tuple(bot.risk.positions()),
         held=held_costs(bot),
         markets=tuple(_market(bot, view) for view in bot.shown.watched),
-        decisions=_values(entries, "decision"),
-        verdicts=_values(entries, *VERDICTS),
+        decisions=written.decisions,
+        verdicts=written.verdicts,
         orders=orders_of(bot, ROWS),
         money=_money(bot),
         counts=_counts(bot),
@@ -82,9 +84,9 @@ def snapshot_of(
         venue=_venue(bot),
         book=_book(bot.data.views[shown], alone=panel == "book") if shown else BookPart(),
         quality=_quality(bot, alone=panel == "quality"),
-        speed=_speed(bot),
+        speed=speed_part,
         wire=_wire(bot),
-        tape=tuple(islice(_rows(entries), ROWS)),
+        tape=written.tape,
         detections=_detections(bot),
         timeline=timeline,
         candles=candles_of(bot, shown),
@@ -140,6 +142,27 @@ def _venue(bot: Bot) -> VenuePart | None:
     )
 
 
+class _Written(NamedTuple):
+    """The newest of a journal, newest first, and what the guard did last."""
+
+    decisions: tuple[Decision, ...]
+    verdicts: tuple[Verdict, ...]
+    tape: tuple[TapeRow, ...]
+    guarded: Reduce | None
+
+
+# A journal that has run for long is read whole: not for each drawing, but once it has grown.
+@lru_cache(maxsize=2)
+def _written(journal: Journal, written: int) -> _Written:
+    entries = [entry for entry in reversed(journal.entries) if entry.kind != "order"]
+    return _Written(
+        decisions=_values(entries, "decision"),
+        verdicts=_values(entries, *VERDICTS),
+        tape=tuple(islice(_rows(entries), ROWS)),
+        guarded=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
+    )
+
+
 def _values(entries: Iterable[JournalEntry], *kinds: str) -> tuple[Any, ...]:
     return tuple(islice((entry.value for entry in entries if entry.kind in kinds), ROWS))
 
@@ -183,9 +206,10 @@ def _together(entries: list[JournalEntry]) -> str:
     )
 
 
-def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
+def _header(
+    bot: Bot, mode: str, name: str, speed: float | None, p99_us: float | None
+) -> HeaderPart:
     meters, data = bot.meters, bot.data
-    p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.shown.watched]
     connection, why = _connection(bot)
     wait_s = 0.0 if (vitals := bot.shown.feeds.vitals) is None else vitals.rest_wait_s
@@ -197,7 +221,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
         connection=connection,
         link_why=why,
         waits_s=wait_s if wait_s >= WAIT_S else None,
-        lag_p99_ms=None if p99 is None else p99 / 1e6,
+        lag_p99_ms=None if p99_us is None else p99_us / 1e3,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         late_s=data.chain.lag_ns / 1e9 or None,
         frames_per_s=meters.frames_per_s,
@@ -221,7 +245,7 @@ def _connection(bot: Bot) -> tuple[str, str]:
     return "closed" if is_over else links.words(bot.data.at), reason_words(links.reason)
 
 
-def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
+def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
     risk, account = bot.risk, bot.risk.account
     history = [distance for _, distance in bot.shown.distances if distance is not None]
     doubt, doubt_s = doubt_of(bot)
@@ -234,7 +258,7 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
         change=_change(bot),
         closest=risk.closest,
         act_below=risk.policy.act_below if risk.guard else None,
-        last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
+        last=guarded,
         history=tuple(history),
     )
 
@@ -269,7 +293,7 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
 
 def _result(bot: Bot) -> ResultPart | None:
     """Return what the account won or lost; None while its worth is not known."""
-    did, falls, policy = bot.venue.figures(), bot.risk.falls, bot.risk.policy
+    did, falls, policy = bot.venue.figures(), bot.risk.falls_now, bot.risk.policy
     if (equity := did.equity) is None:
         return None
     paid_in, opened = equity - did.profit, equity - falls.today
@@ -403,10 +427,8 @@ def _quality(bot: Bot, *, alone: bool) -> QualityPart:
 
 def _speed(bot: Bot) -> SpeedPart:
     latency = bot.meters.latency
-    shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
-    known = ((name, latency.percentile(share)) for name, share in shares)
     return SpeedPart(
-        latency_us=tuple((name, ns / 1e3) for name, ns in known if ns is not None),
+        latency_us=tuple((name, ns / 1e3) for name, ns in latency.percentiles(SHARES).items()),
         throughput=tuple(bot.meters.per_second),
         draw_ms=bot.meters.draw_ms,
     )

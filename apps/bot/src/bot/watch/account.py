@@ -19,6 +19,7 @@ from dydx_risk import (
     account_view,
     is_liquidatable,
     percent_text,
+    usdc_text,
 )
 
 from bot.config.configured import environment_of
@@ -28,10 +29,19 @@ from bot.progress import Progress
 from bot.watch.address import Target, parent_of, target
 from bot.watch.differences import Cause, differences
 from bot.watch.past import Past, past
-from bot.watch.reading import Reading, Seen, as_is, iso, read, usdc
+from bot.watch.reading import (
+    FIGURES,
+    INDEXER_ONLY,
+    Reading,
+    Seen,
+    as_is,
+    exact_usdc,
+    iso,
+    read,
+    usdc,
+)
 
 NO_KEY: Final = "public data alone: no key is needed, and none is read"
-NO_NODE: Final = "indexer only, unsettled funding not included"
 
 
 def account(arguments: argparse.Namespace) -> int:
@@ -113,7 +123,7 @@ def _account(reading: Reading) -> Iterator[str]:
 def _sources(reading: Reading) -> Iterator[str]:
     chain, indexer = reading.chain, reading.indexer
     if chain is None:
-        yield f"  chain    {NO_NODE}: {reading.no_chain}"
+        yield f"  chain    {INDEXER_ONLY}: {reading.no_chain}"
     else:
         about = "" if chain.whole else ", or a little later"
         yield f"  chain    block {chain.height} of {iso(chain.time_ns)}{about}"
@@ -216,9 +226,8 @@ def _position(held: Holding, seen: Seen, liquidation: Fraction | None) -> str:
     if not held.objection:
         margin = held.margin()
         notional = abs(margin.net_notional)
-        margins = [
-            _usd(each) for each in (notional, margin.initial_margin, margin.maintenance_margin)
-        ]
+        required = notional, margin.initial_margin, margin.maintenance_margin
+        margins = [*map(usdc_text, required)]
     owed = f"{Decimal(seen.owed[held.ticker]).scaleb(-6):+.6f}" if seen.owed else "unknown"
     entry = "unknown" if held.entry_price is None else _price(held.entry_price)
     level = "none" if liquidation is None or liquidation <= 0 else _price(liquidation)
@@ -226,10 +235,6 @@ def _position(held: Holding, seen: Seen, liquidation: Fraction | None) -> str:
         f"  {held.ticker:16}{size:>14}{entry:>14}{price:>14}{margins[0]:>16}{margins[1]:>14}"
         f"{margins[2]:>14}{owed:>13}{level:>14}"
     )
-
-
-def _usd(quote_quantums: int) -> str:
-    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
 
 
 def _price(price: Decimal | Fraction) -> str:
@@ -292,7 +297,7 @@ def as_json(reading: Reading, earlier: Past | None) -> dict[str, Any]:
         "web": _view_json(views[1]),
         "orders": None if reading.orders is None else [_order_json(o) for o in reading.orders],
         "differences": [
-            {"words": c.words, "equity": _money(c.equity), "explained": c.known}
+            {"words": c.words, "equity": exact_usdc(c.equity), "explained": c.known}
             for c in differences(reading)
         ],
         "past": past_json(earlier),
@@ -303,13 +308,6 @@ def _order_json(order: Any) -> dict[str, Any]:
     return {name: getattr(order, name) for name in order.__struct_fields__}
 
 
-def _money(quote_quantums: int | None) -> str | None:
-    return None if quote_quantums is None else str(Decimal(quote_quantums).scaleb(-6))
-
-
-_MARGIN: Final = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
-
-
 def _seen_json(seen: Seen) -> dict[str, Any]:
     margin = seen.margin
     distance = None if margin is None else margin.distance
@@ -317,9 +315,9 @@ def _seen_json(seen: Seen) -> dict[str, Any]:
         "height": seen.height,
         "time": iso(seen.time_ns) if seen.time_ns else None,
         "one_height": seen.whole,
-        "collateral": _money(seen.collateral),
-        "unsettled_funding": _money(seen.unsettled),
-        **{name: _money(getattr(margin, name, None)) for name in _MARGIN},
+        "collateral": exact_usdc(seen.collateral),
+        "unsettled_funding": exact_usdc(seen.unsettled),
+        **{name: exact_usdc(getattr(margin, name, None)) for name in FIGURES},
         "leverage": None if margin is None else margin.leverage,
         "distance": None if distance is None or isinf(distance) else distance,
         "liquidatable": None
@@ -341,12 +339,12 @@ def _position_json(held: Holding, seen: Seen, level: Fraction | None) -> dict[st
         "size": f"{held.market.size(held.quantums).normalize():f}",
         "entry_price": as_is(held.entry_price),
         "oracle_price": as_is(price),
-        "notional": _money(getattr(margin, "net_notional", None)),
+        "notional": exact_usdc(getattr(margin, "net_notional", None)),
         "imf_ppm": held.market.imf_ppm,
         "maintenance_fraction_ppm": held.market.maintenance_fraction_ppm,
-        "initial_margin": _money(getattr(margin, "initial_margin", None)),
-        "maintenance_margin": _money(getattr(margin, "maintenance_margin", None)),
-        "unsettled_funding": _money(seen.owed.get(held.ticker)),
+        "initial_margin": exact_usdc(getattr(margin, "initial_margin", None)),
+        "maintenance_margin": exact_usdc(getattr(margin, "maintenance_margin", None)),
+        "unsettled_funding": exact_usdc(seen.owed.get(held.ticker)),
         "liquidation_price": None if level is None or level <= 0 else f"{float(level):.10g}",
     }
 

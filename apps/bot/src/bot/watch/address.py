@@ -3,9 +3,8 @@
 from typing import Final
 
 import msgspec
-from dydx_conn import ConnError, Subaccount, address_objection
+from dydx_conn import PARENTS, ConnError, Subaccount, address_objection
 
-PARENTS: Final = 128  # subaccounts below it are parents; p + 128 · k is an isolated child of p
 _MOST: Final = 128_000
 
 

@@ -39,10 +39,10 @@ from bot.run.beside import begun, noting
 from bot.run.composition import Options
 from bot.watch.account import NO_KEY, require_known
 from bot.watch.address import Target, parent_of, target
-from bot.watch.group import INDEXER_ONLY, Group, Standing
+from bot.watch.group import Group, Standing
 from bot.watch.node import Node
 from bot.watch.past import Past, past
-from bot.watch.reading import Reading, read
+from bot.watch.reading import INDEXER_ONLY, Reading, read
 from bot.watch.rows import Changes, report_json, report_lines
 
 _AGAIN_S: Final = 300.0  # the indexer adds to the past once an hour

@@ -11,7 +11,6 @@ send. An account that appears, as the isolated child of a parent, is watched fro
 import time
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Final
 
 import msgspec
 from dydx_conn import (
@@ -32,9 +31,7 @@ from bot.run.meters import Meters
 from bot.run.wire import WireVenue
 from bot.watch.address import Target, parent_of
 from bot.watch.node import is_chain, state_in
-from bot.watch.reading import Seen, seen_on_chain
-
-INDEXER_ONLY: Final = "indexer only, unsettled funding not included"
+from bot.watch.reading import INDEXER_ONLY, Seen, seen_on_chain
 
 # === Values ===
 
@@ -173,16 +170,8 @@ class Group:
 
     def profit(self, whose: Subaccount) -> int | None:
         """Return what an account won since it is watched, in quote quantums; None if unknown."""
-        worth = self._worth(self.bots[whose])
-        if worth is None:
-            return None
-        return worth - self._began.setdefault(whose, worth)
-
-    def _worth(self, bot: Bot) -> int | None:
-        risk = bot.risk
-        if risk.account.trouble or risk.margin.unknown:
-            return None
-        return risk.margin.net_collateral - risk.account.transferred
+        worth, began = _worth(self.bots[whose]), self._began.get(whose)
+        return None if worth is None or began is None else worth - began
 
     def take(self, frame: Frame) -> None:
         """Let a frame in, to every account."""
@@ -201,9 +190,11 @@ class Group:
         if is_chain(frame):
             self._settle(frame)
         self.meters.latency.add(time.perf_counter_ns() - started)
-        for bot in self.bots.values():
+        for whose, bot in self.bots.items():
             if bot.failure is not None:  # a bug: its figures are none any more
                 raise bot.failure
+            if whose not in self._began and (worth := _worth(bot)) is not None:
+                self._began[whose] = worth
             bot.shown.take(frame)
         if self.listeners:
             self._report()
@@ -220,7 +211,6 @@ class Group:
             return  # an empty child of a parent, as most of them are
         bot = self.bot_of(whose)
         bot.account(update)
-        self.profit(whose)  # which counts from here on
         self._heights[whose] = max(update.height, self._heights.get(whose, 0))
         if update.settled and exact:
             # Whoever touches an account settles its funding: nothing is left to settle.
@@ -258,6 +248,14 @@ class Group:
                 standing = self.standing(whose)
                 for listener in self.listeners:
                     listener(standing)
+
+
+def _worth(bot: Bot) -> int | None:
+    """Return the equity less what was paid in, in quote quantums; None if unknown."""
+    risk = bot.risk
+    if risk.account.trouble or risk.margin.unknown:
+        return None
+    return risk.margin.net_collateral - risk.account.transferred
 
 
 def _agreement(bot: Bot, height: int) -> Agreed:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import (
+    PARENTS,
     ConnError,
     FillFields,
     FundingPaymentFields,
@@ -25,8 +26,6 @@ from dydx_conn import (
     instant,
     number,
 )
-
-from bot.watch.address import PARENTS
 
 _T = TypeVar("_T")
 _DAY_NS: Final = 86_400 * 10**9
@@ -63,11 +62,10 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         if not self.hours:
             return None
         at, _, total = self.hours[-1]
-        first = self.hours[0]
         before = [row for row in self.hours if row[0] <= at - days * _DAY_NS]
         # Younger than that: it began with nothing earned.
         young = len(self.hours) < _MOST and not before
-        return total - before[-1][2] if before else total if young and first else None
+        return total - before[-1][2] if before else total if young else None
 
 
 def past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount, Past]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import (
+    PARENTS,
     ChainState,
     ConnError,
     GridError,
@@ -45,10 +46,12 @@ from dydx_risk import (
     total_margin,
 )
 
-from bot.watch.address import PARENTS, Target, parent_of
+from bot.watch.address import Target, parent_of
 
 _OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
 PATIENCE_S: Final = 10.0
+INDEXER_ONLY: Final = "indexer only, unsettled funding not included"
+FIGURES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
 
 # === Values ===
 
@@ -368,6 +371,11 @@ def usdc(quote_quantums: int | None, sign: str = "") -> str:
     if quote_quantums is None:
         return "unknown"
     return f"{Decimal(quote_quantums).scaleb(-6):{sign},.6f}"
+
+
+def exact_usdc(quote_quantums: int | None) -> str | None:
+    """Return money as an exact decimal for a program, None for what is not known."""
+    return None if quote_quantums is None else str(Decimal(quote_quantums).scaleb(-6))
 
 
 def as_is(value: Any) -> str | None:

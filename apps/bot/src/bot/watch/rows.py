@@ -10,15 +10,16 @@ from decimal import Decimal
 from math import inf, isinf
 from typing import Any, Final
 
-from dydx_conn import Network, Subaccount
+from dydx_conn import PARENTS, Network, Subaccount
 from dydx_panels import AccountRow
-from dydx_risk import MarginFigures, percent_text
+from dydx_risk import MarginFigures, due, percent_text
 
 from bot.report.why import clock
 from bot.run.composition import Bot
 from bot.watch.account import NO_KEY, past_json, past_lines
-from bot.watch.group import INDEXER_ONLY, Group, Standing
+from bot.watch.group import Group, Standing
 from bot.watch.past import Past
+from bot.watch.reading import FIGURES, INDEXER_ONLY, exact_usdc
 
 Pasts = Mapping[Subaccount, Past]
 
@@ -37,7 +38,7 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
     distance = None if margin is None else margin.distance
     return AccountRow(
         id=str(whose),
-        kind="isolated" if whose.number >= _PARENTS else "cross",
+        kind="isolated" if whose.number >= PARENTS else "cross",
         equity=None if margin is None else margin.net_collateral / 1e6,
         profit=_profit(group, whose),
         day=None if earlier is None else _float(earlier.spans["24 h"]),
@@ -63,9 +64,6 @@ def _chosen(group: Group, whose: Subaccount) -> Iterator[str]:
     figures = f"initial margin {margin.initial_margin / 1e6:,.2f}"
     free = f"free {margin.free_collateral / 1e6:,.2f} USDC on the chain at {seen.height}"
     yield f"{figures}, {free}: a leverage is chosen for {', '.join(h.ticker for h in held)}"
-
-
-_PARENTS: Final = 128
 
 
 def _margin(bot: Bot) -> MarginFigures | None:
@@ -186,11 +184,11 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     By the limits of the profile that is chosen: which order, where, what it restores and costs.
     """
     plan = group.bots[whose].risk.flight_plan
+    firing = due(plan, plan.distance_now)
     if plan.rungs and plan.step is not None and plan.step.why:
         yield f"advice by the limits of the profile: {plan.step.why}"
     for rung in plan.rungs[:_STEPS]:
-        due = plan.distance_now is not None and plan.distance_now < rung.fires_below
-        when = "now" if due else f"below {percent_text(rung.fires_below)}"
+        when = "now" if rung in firing else f"below {percent_text(rung.fires_below)}"
         yield f"advice, {when}: {rung.words}, {rung.ends}"
     if len(plan.rungs) > _STEPS:
         more = len(plan.rungs) - _STEPS
@@ -217,7 +215,6 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
     standing, risk = group.standing(whose), group.bots[whose].risk
     margin = _margin(group.bots[whose])
     away, profit = standing.distance, group.profit(whose)
-    figures = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
     return {
         "address": whose.owner,
         "subaccount": whose.number,
@@ -225,12 +222,12 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "block": standing.block,
         "height": risk.account.height or None,
         "trouble": trouble_of(group, whose) or None,
-        **{name: _money(getattr(margin, name, None)) for name in figures},
-        "unsettled_funding": _money(None if margin is None else risk.account.unsettled),
+        **{name: exact_usdc(getattr(margin, name, None)) for name in FIGURES},
+        "unsettled_funding": exact_usdc(None if margin is None else risk.account.unsettled),
         "leverage": None if margin is None else margin.leverage,
         "distance": None if away is None or isinf(away) else away,
         "closest": risk.closest,
-        "profit_while_watched": _money(profit),
+        "profit_while_watched": exact_usdc(profit),
         "positions": [
             {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
         ],
@@ -238,7 +235,3 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "advice": [*advice(group, whose)],
         "past": past_json(pasts.get(whose)),
     }
-
-
-def _money(quote_quantums: int | None) -> str | None:
-    return None if quote_quantums is None else str(Decimal(quote_quantums).scaleb(-6))

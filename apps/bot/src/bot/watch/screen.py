@@ -6,7 +6,7 @@
 Its keys are those of any run, but that nothing can be sent: there is nobody to halt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dydx_conn import Subaccount
@@ -20,6 +20,7 @@ from bot.watch.group import Group
 from bot.watch.rows import Pasts, account_rows, short
 
 _PANEL: Final = "accounts"
+_STEPS: Final[Mapping[Key, int]] = {"tab": 1, "back-tab": -1}
 
 
 class WatchScreen(Screen):
@@ -56,14 +57,11 @@ class WatchScreen(Screen):
 
     def _answer(self, key: Key) -> None:
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
-        alone = self.choices.view.panel == _PANEL
-        if busy or not isinstance(key, str):
-            super()._answer(key)
-        elif alone and key in ("tab", "back-tab"):
-            self._step(-1 if key == "back-tab" else 1)
+        if key in _STEPS and self.choices.view.panel == _PANEL and not busy:
+            self._step(_STEPS[key])
+            self._due_draw_ns = 0
         else:
             super()._answer(key)
-        self._due_draw_ns = 0
 
     def _step(self, by: int) -> None:
         bots = [*self._group.bots.values()]
