@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import Final, Self
 
 from dydx_conn import AccountUpdate, Frame, Inbox
-from dydx_panels import Dashboard, Snapshot, View
+from dydx_panels import KEYS, Dashboard, Snapshot, View
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.outlet import behind
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
-from bot.screen.actions import Actions
+from bot.screen.actions import ACTIONS, Actions
 from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key, Keyboard, stopping, suspend
@@ -126,6 +126,7 @@ class Screen:
     def _take(self) -> None:
         if trouble := self._keyboard.start():
             self.line.show(trouble)
+            self._dead |= ACTIONS.keys() | KEYS.keys()
 
     def _give_back(self) -> None:
         with contextlib.suppress(OSError):
