@@ -98,6 +98,19 @@ def test_a_banner_stands_for_some_seconds_and_flashes_for_a_moment(clock: Clock)
     assert not any(view.flash for view in later)
 
 
+def test_a_halt_that_is_over_is_no_banner(clock: Clock) -> None:
+    """Whoever has resumed reads that it trades; what the guard did stays."""
+    alarms = Alarms(Bot(Options()), muted=lambda: False)
+    banners = list[str]()
+
+    for happened in (gated("HALTED"), gated("ACTIVE"), reduced(), gated("ACTIVE")):
+        alarms.note(happened)
+        banners.append(alarms.over(View(), clock.now).banner)
+
+    assert banners[:2] == ["HALTED: a headline (by ann)", ""]
+    assert banners[2] == banners[3] == "GUARD SOLD: sell 2 ETH-USD"
+
+
 def test_of_what_comes_together_the_gravest_is_shown(clock: Clock) -> None:
     """With how much more there was; the bell rings for all of it once."""
     alarms = Alarms(Bot(Options()), muted=lambda: False)

@@ -238,7 +238,9 @@ def test_a_run_that_is_not_there_is_an_error() -> None:
 
 def test_one_of_several_has_to_be_named() -> None:
     """The refusal lists them, with what each one does."""
-    with going(status=lambda: {"mode": "PAPER", "source": "local A-USD"}) as path:
+    with going(status=lambda: {
+        "mode": "PAPER", "source": "local A-USD", "account": "dydx1paper/0",
+    }) as path:  # fmt: skip
         other = path.with_name("1.sock")
         with socket.socket(socket.AF_UNIX) as deaf:
             deaf.bind(str(other))
@@ -252,7 +254,7 @@ def test_one_of_several_has_to_be_named() -> None:
 
     error = str(refused.value)
     assert error.startswith("expected the number of a running bot, one of 1 (no answer), ")
-    assert error.endswith(f"{os.getpid()} (PAPER local A-USD), got none")
+    assert error.endswith(f"{os.getpid()} (PAPER local A-USD dydx1paper/0), got none")
 
 
 # === The status ===

@@ -1,5 +1,6 @@
 """A whole run: the bundled recording through every layer, and what it leaves behind."""
 
+import gc
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from bot.live.runs import until
+from bot.live.runs import seldom_stopped, until
 from bot.report.report import report_lines, report_of
 from bot.report.why import chain
 from bot.run.composition import Bot, Options
@@ -363,3 +364,13 @@ def lagging(frames: list[Frame]) -> Iterator[Frame]:
             yield Frame(seq, frame.at, frame.mono, "clock", "tick", text)
         seq += 1
         yield msgspec.structs.replace(frame, seq=seq)
+
+
+def test_a_run_leaves_the_search_for_garbage_as_it_was() -> None:
+    """What was there before a run is not looked through during it, and is again after it."""
+    usual = gc.get_threshold()
+
+    with seldom_stopped():
+        during = gc.get_freeze_count() > 0, gc.get_threshold()[0] >= 20_000
+
+    assert (during, gc.get_freeze_count(), gc.get_threshold()) == ((True, True), 0, usual)

@@ -13,6 +13,7 @@ from bot.watch.address import Target
 from bot.watch.group import Group, Standing
 from bot.watch.node import LINK, PATH, Node, is_chain, state_in, text_of
 from bot.watch.past import Past
+from bot.watch.reading import INDEXER_ONLY
 from bot.watch.rows import (
     Changes,
     account_rows,
@@ -278,7 +279,9 @@ def test_an_account_is_a_row_with_its_source() -> None:
         str(US), "cross", 51_000.0, 7.0, 10,
     )  # fmt: skip
     assert (row.positions, row.orders, row.chosen, row.profit) == (1, 0, True, 0.0)
-    assert row.lines[0] == "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00"
+    assert row.lines[0] == (
+        "profit   24 h +7.00  7 d +7.00  30 d +7.00  since it began +7.00  until 1970-01-02 01:00:00Z"
+    )
 
 
 def test_before_the_first_prices_an_account_says_what_it_waits_for() -> None:
@@ -449,4 +452,28 @@ def test_advice_that_is_not_due_yet_does_not_read_as_if_it_were() -> None:
 
     assert reasons[0][0].startswith("advice, below ")
     assert reasons[1][:2] == ["advice by the limits of the profile", "advice, now"]
+    assert not [line for line in advice(near.group, US) if ">=" in line or "<=" in line]
     assert [is_due(each.group.bots[US]) for each in (far, near)] == [False, True]
+
+
+def test_what_an_account_brings_is_no_profit_of_the_watching() -> None:
+    """Not even before the frame that comes after its first one."""
+    wire = Wire()
+    wire.begin()
+
+    result = snapshot_of(wire.group.bots[US], mode="WATCH", name="local", speed=None).safety.result
+
+    assert result is not None
+    assert (result.profit, result.paid_in) == (0, 51_000 * MICRO)
+
+
+def test_a_report_says_indexer_only_of_what_is_no_better_known() -> None:
+    """Fills settle an account, too: it may be exact though no node has ever answered."""
+    wire, net = Wire(), NETWORKS["local"]
+    wire.begin()
+    doubtful = list(report_lines(net, wire.group, {}))
+    wire.take(node_frame(state(1_000 * MICRO)))
+    wire.group.no_chain = "no node has answered yet"
+
+    assert doubtful[-1].startswith(INDEXER_ONLY)
+    assert not [line for line in report_lines(net, wire.group, {}) if INDEXER_ONLY in line]

@@ -32,6 +32,7 @@ from dydx_panels import (
     View,
     WirePart,
     _broken,
+    _figure,
     dashboard,
     export_svg,
     panel,
@@ -476,6 +477,14 @@ def test_what_rounds_to_nothing_is_not_negative() -> None:
     lost = SafetyPart(positions=0, margin=MarginFigures(10**10, 10**10 + 1))
 
     assert "free 0.00" in drawn("safety", Snapshot(safety=lost), width=100, height=12)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.02, "0.0"), (0.02, "+0.0"), (0.0, "+0.0"), (-0.07, "-0.1")]
+)
+def test_a_small_loss_is_not_shown_as_a_gain(value: float, text: str) -> None:
+    """Beside a profit of -10.56 it would read as +0.0 %."""
+    assert _figure(value, 1, sign=True) == text
 
 
 def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
@@ -1065,7 +1074,7 @@ def test_levels_that_know_less_than_a_day_say_so(full: Snapshot) -> None:
     row = replace(full.markets[0], scores=(score,))
     whole = replace(row, scores=(replace(score, inputs=(("day_h", 23.9),)),))
 
-    assert "usual is of 0.2 h" in drawn("signals", replace(full, markets=(row,)))
+    assert "usual is of 15 min" in drawn("signals", replace(full, markets=(row,)))
     assert "usual is of" not in drawn("signals", replace(full, markets=(whole,)))
 
 

@@ -163,7 +163,7 @@ def test_while_an_order_is_in_flight_nothing_is_added():
 @pytest.mark.parametrize(
     ("kind", "fields", "refusal"),
     [
-        ("denied", {"reason": "MARGIN", "why": "needs more"}, "denied MARGIN (needs more)"),
+        ("denied", {"reason": "MARGIN", "why": "needs more"}, "refused MARGIN (needs more)"),
         ("expired", {"usdc": 1.0, "why": "1 of 2"}, "expired (1 of 2)"),
     ],
 )
@@ -190,7 +190,7 @@ def test_a_refused_target_names_what_it_waits_for():
     desk.want(0, 1_000)
     desk.become("denied", 0, reason="LEVERAGE", why="leverage would be 6.00, limit 5")
 
-    waits = "denied LEVERAGE (leverage would be 6.00, limit 5), 3 s ago < 10 s before retry"
+    waits = "refused LEVERAGE (leverage would be 6.00, limit 5), 3 s ago < 10 s before retry"
     assert first_reason(desk.want(3, 1_000)) == waits
 
 

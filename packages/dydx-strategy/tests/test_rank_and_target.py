@@ -529,7 +529,7 @@ def test_a_refused_market_names_what_it_waits_for():
     [retried] = strategy.step(market.scored(15, momentum=80), Account().held)
 
     assert waits.reasons[0] == (
-        "denied MARGIN (needs more), 5 s ago < 10 s before retry: "
+        "refused MARGIN (needs more), 5 s ago < 10 s before retry: "
         "score 80.0 ≥ 60 to go long: momentum 80"
     )
     assert (retried.action, retried.target_usdc) == ("target", 10_000)

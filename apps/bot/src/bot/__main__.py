@@ -32,6 +32,7 @@ from bot.options import (
     RUN,
     RUNNING,
     SECONDS,
+    SHOWN_TICKERS,
     SIGNING,
     SPEED,
     STORED,
@@ -305,7 +306,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             WHOSE,
             *NETWORK,
-            *TICKERS,
+            SHOWN_TICKERS,
             SECONDS,
             RECORD,
             option(
@@ -330,6 +331,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot watch dydx1… --network mainnet", "all subaccounts of an address"),
             ("bot watch dydx1…/0 dydx1…/1 --network testnet", "several"),
             ("bot watch dydx1… --network mainnet --seconds 60 --json", "for a program"),
+            ("bot watch dydx1… --recording account", "as it was in a recording"),
         ),
         "exit codes: 0 watched, 1 without the chain's own word, 2 no such account",
     ),

@@ -58,6 +58,14 @@ TICKERS: Final = (
         help=argparse.SUPPRESS,
     ),
 )
+# Of what is watched, not traded.
+SHOWN_TICKERS: Final = option(
+    "--tickers",
+    action=Tickers,
+    metavar="A,B,…",
+    help="markets to show beside those of the accounts (default: none, or "
+    "BTC-USD,ETH-USD,SOL-USD where nothing is held)",
+)
 RECORD: Final = option(
     "--record", type=new_file, metavar="PATH", help="write the frames to a new recording"
 )

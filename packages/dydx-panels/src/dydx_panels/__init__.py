@@ -1167,33 +1167,47 @@ _HALVES: Final = {
 _OURS: Final = re.compile(f"[ -~·{_TIMES}µ—…←-↓≈≤≥─-╿▀-▟▲▼△▽◀●○◆■⠀-⣿]*")
 
 
-@lru_cache(maxsize=8)
-def _styles(theme: Theme) -> dict[str, Style]:
-    # A style remembers the escapes of the first console it met: each theme has its own.
-    return {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
-
-
 _MARK: Final = ("", "select")  # first in a row that is selected
 
 
 def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     """Make a row exactly `width` cells wide, in the theme's colours and letters."""
-    styles, left, strip = _styles(theme), width, []
-    base = "select" if row[:1] == [_MARK] else ""
+    return _strip(tuple(row), width, theme)
+
+
+# Of the rows of a panel that is drawn again three in four are as they were, and of the texts of the
+# others four in five.
+@lru_cache(maxsize=2048)
+def _strip(row: tuple[tuple[str, str], ...], width: int, theme: Theme) -> _Strip:
+    piece, left, strip = _pieces(theme), width, []
+    base = "select" if row[:1] == (_MARK,) else ""
     for text, name in row:
-        if not text.isascii() or not text.isprintable():
-            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
-        size = _cells(text)
+        part, size = piece(text, base or name)
         if size > left:
-            text, size = _crop(text, left, theme.unicode), left
+            part, size = piece(_crop(part.text, left, theme.unicode), base or name)
         if size:
-            strip.append(Segment(text, styles[base or name]))
+            strip.append(part)
             left -= size
         if not left:
             break
     if left:
-        strip.append(Segment(" " * left, styles[base]))
+        strip.append(piece(" " * left, base)[0])
     return tuple(strip)
+
+
+@lru_cache(maxsize=8)
+def _pieces(theme: Theme) -> Callable[[str, str], tuple[Segment, int]]:
+    """Return what makes a segment of a text in a style, and says how many cells it takes."""
+    # A style remembers the escapes of the first console it met: each theme has its own.
+    styles = {name: Style.parse(pair[not theme.colours]).copy() for name, pair in _STYLES.items()}
+
+    @lru_cache(maxsize=4096)
+    def piece(text: str, name: str) -> tuple[Segment, int]:
+        if not text.isascii() or not text.isprintable():
+            text = _drawable(text if theme.dots else text.translate(_HALVES), theme.unicode)
+        return Segment(text, styles[name]), _cells(text)
+
+    return piece
 
 
 def _crop(text: str, width: int, unicode: bool = True) -> str:
@@ -1248,7 +1262,7 @@ def _figure(
         return f"{value:{'+' if sign else ''}.3e}{unit}"
     text = f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}"
     if value < 0 and not text.strip("-0."):
-        text = f"{'+' if sign else ''}{text[1:]}"  # what rounds to nothing is not negative
+        text = text[1:]  # what rounds to nothing is not negative, and nothing was won
     return f"{text}{unit}"
 
 
@@ -1334,7 +1348,12 @@ def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
     """Write a moment in UTC."""
     if at is None or not 0 <= at < 2**62:  # the calendar's end is far beyond
         return _UNKNOWN
-    return datetime.fromtimestamp(at // 10**9, UTC).strftime(pattern)
+    return _moment(at // 10**9, pattern)
+
+
+@lru_cache(maxsize=1024)
+def _moment(second: int, pattern: str) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime(pattern)
 
 
 @lru_cache(maxsize=1024)
@@ -1619,7 +1638,10 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
 
 def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     """Return the rows of a list in which the filter's text is found, in the order chosen."""
-    rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
+    rows, wanted = table.rows(snapshot), view.filter.casefold()
+    if not wanted and not view.sort:
+        return rows
+    columns = table.columns(snapshot)
 
     def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
@@ -1700,20 +1722,27 @@ def _rooms(wanted: Sequence[int], height: int) -> list[int]:
     return rooms
 
 
-def _rows_under(columns: Sequence[_Column], rows: Sequence[Any], width: int) -> list[_Row]:
-    """Lay rows under the titles of their columns, as many of them as fit."""
-    fitting, room = _fitting(columns, width, 2)
-    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, 2)
-    return [titles, *(_laid([one.cell(row) for one in fitting], fitting, room, 2) for row in rows)]
+def _rows_under(
+    columns: Sequence[_Column], rows: Iterable[Any], width: int, gap: int = 2
+) -> list[_Row]:
+    """Lay rows under the titles of their columns, as many of those as fit."""
+    fitting, room = _fitting(columns, width, gap)
+    titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, gap)
+    cells = ([one.cell(row) for one in fitting] for row in rows)
+    return [titles, *(_laid(line, fitting, room, gap) for line in cells)]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [_row_cells(row) + len(gap) for _, row in parts]
-    fitting = list(range(len(parts)))
-    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
-        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
-    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
+    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= sizes[i]
+    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
+    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -1739,6 +1768,8 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
 
 def _within(row: Sequence[_Cell], width: int) -> _Row:
     """Cut a row that is too long for so many cells, which it then fills."""
+    if _row_cells(row) <= width:
+        return [*row]
     cut: _Row = []
     for text, style in row:
         size = _cells(text)
@@ -1934,7 +1965,10 @@ def _plotted(
     """Draw the series, a later one over an earlier one."""
     dots, canvas = [[0] * plane.wide for _ in range(plane.tall)], _Canvas.blank(plane)
     count, span = 2 * plane.wide, until - since + 1
-    edges = [bisect_left(at, since - (-n * span // count)) for n in range(count)] + [len(at)]
+    edges, begin = [0] * count, 0
+    for n in range(1, count):  # one goes on where the one before it was found
+        edges[n] = begin = bisect_left(at, since - (-n * span // count), begin)
+    edges.append(len(at))
     for number, line in enumerate(lines):
         by = line.style if callable(line.style) else None
         styles = [by(plane.value(n)) if by else str(line.style) for n in range(plane.tall)]
@@ -1955,35 +1989,45 @@ def _plotted(
 
 def _heights_of(line: _Line, edges: Sequence[int], plane: _Plane) -> list[tuple[int, int]]:
     """Return the first and last dot of each column of dots; (1, 0) where there is none."""
-    floor, ceiling = 4 * plane.tall - 1, plane.high
-    scale, gaps = floor / (plane.high - plane.low), None in line.values
+    floor, ceiling = 4 * plane.tall - 1, plane.high + 0.5 / _scale_of(plane)
+    scale, gaps, count = _scale_of(plane), None in line.values, len(line.values)
     known: list[tuple[int, int]] = []
     before: int | None = None
+    top, bottom = 1, 0
     for begin, end in pairwise(edges):
-        reach = _reached_in(line, begin, end, gaps)
-        if reach is None:  # no point here: it is as it was
-            top, bottom = (1, 0) if before is None else (before, before)
-        elif not reach:  # known to be nothing
-            top, bottom, before = 1, 0, None
-        else:
-            top, bottom, now = (int((ceiling - x) * scale + 0.5) for x in reach)
-            if top < 0 or bottom > floor:  # an end of the scale is fixed
-                top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
-            if before is not None:
-                top, bottom = min(top, before), max(bottom, before)
-            before = now
+        if begin < end <= count:
+            reach = _reached_in(line, begin, end, gaps)
+            if reach is None:  # known to be nothing
+                top, bottom, before = 1, 0, None
+            else:
+                high, low, last = reach
+                top, bottom = int((ceiling - high) * scale), int((ceiling - low) * scale)
+                now = bottom if last == low else int((ceiling - last) * scale)
+                if top < 0 or bottom > floor:  # an end of the scale is fixed
+                    top, bottom, now = (min(max(x, 0), floor) for x in (top, bottom, now))
+                if before is not None:
+                    top, bottom = min(top, before), max(bottom, before)
+                before = now
+        elif before is not None:  # no point here: it is as it was
+            top = bottom = before
         if top <= bottom and line.fill:
             top, bottom = (top, floor) if line.fill == "floor" else (0, bottom)
         known.append((top, bottom))
     return known
 
 
-def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, ...] | None:
-    """Return the highest, lowest and last of some points; () for a gap, None without a point."""
-    if begin >= end or end > len(line.values):
+def _scale_of(plane: _Plane) -> float:
+    """Return how many dots stand for one more."""
+    return (4 * plane.tall - 1) / (plane.high - plane.low)
+
+
+def _reached_in(line: _Line, begin: int, end: int, gaps: bool) -> tuple[float, float, float] | None:
+    """Return the highest, lowest and last of some points; None if the last is a gap."""
+    last = line.values[end - 1]
+    if last is None:
         return None
-    if (last := line.values[end - 1]) is None:
-        return ()
+    if end - begin == 1:
+        return line.high[begin], line.low[begin], last  # type: ignore[return-value]
     highs, lows = line.high[begin:end], line.low[begin:end]
     if gaps:
         highs = lows = [x for x in highs if x is not None]
@@ -2311,7 +2355,8 @@ def _usual(snapshot: Snapshot, _: int) -> list[_Row]:
     hours = [value for pairs in inputs for name, value in pairs if name == "day_h"]
     if not hours or min(hours) >= _WHOLE_H:
         return []
-    what = f"levels warm up: usual is of {_figure(min(hours), 1)} h, not of a day yet"
+    known = f"{min(hours):.1f} h" if min(hours) >= 1 else f"{min(hours) * 60:.0f} min"
+    what = f"levels warm up: usual is of {known}, not of a day yet"
     return [[(what, "watch")]]
 
 
@@ -2374,16 +2419,6 @@ def _squeezed(steps: _Steps, height: int) -> list[_Row]:
     return [row for step in rows for row in step][:height]
 
 
-def _cut(row: _Row, width: int) -> _Row:
-    """Cut a row to so many cells."""
-    cells: _Row = []
-    for text, style in row:
-        text = _shortened(text, width)
-        cells.append((text, style))
-        width -= cell_len(text)
-    return cells
-
-
 def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
     """Put a step's name before its first row, and as much room before the others."""
     return [[(f"{name:<10}", "key"), *first], *([(" " * 10, ""), *row] for row in more)]
@@ -2392,7 +2427,7 @@ def _step(name: str, first: _Row, *more: _Row) -> list[_Row]:
 def _fills_together(fills: Sequence[Execution], digits: tuple[int, int]) -> _Row:
     size = _added(fill.size for fill in fills)
     paid, fee = _added(fill.usdc for fill in fills), sum(fill.fee for fill in fills)  # integers
-    slipped = [bps * fill.usdc / 1e4 for fill in fills if (bps := fill.slippage_bps) is not None]
+    slipped = [fill.slippage for fill in fills if fill.slippage is not None]
     lost = _signed(-_added(slipped) if slipped else None)
     average = _figure(paid / size if size else None, digits[0] + 1)
     return [
@@ -2547,7 +2582,9 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         return _signed(min(row.pnl_usdc - row.best_usdc, 0.0))
 
     rows = snapshot.strategies.rows
-    columns, room = _fitting([
+    if not rows:
+        return [[("nobody trades this account by itself", "dim")]]
+    return [*_rows_under([
         _Column("strategy", 12, lambda row: (row.title, "bold"), 0, True),
         _Column("part", 6, lambda row: (_percent(row.share, 0), "")),
         _Column("result", 11, lambda row: _signed(row.pnl_usdc)),
@@ -2555,11 +2592,7 @@ def _strategies(snapshot: Snapshot, width: int) -> list[_Row]:
         _Column("fees", 9, lambda row: _signed(_less(row.fees_usdc)), 3),
         _Column("state", 0, lambda row: (
             row.state, "good" if row.state == "trades" else "watch"), 1, True),
-    ], width, 2)  # fmt: skip
-    if not rows:
-        return [[("nobody trades this account by itself", "dim")]]
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 2)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 2) for row in rows), []]
+    ], rows, width), []]  # fmt: skip
 
 
 def _target_columns(snapshot: Snapshot) -> list[_Column]:
@@ -2617,29 +2650,30 @@ def _decided_rows(snapshot: Snapshot, row: TargetRow, width: int, height: int) -
         *_verdict_rows(row, decision, width),
     ]
     room = height - 2 - len(tail)
-    inputs = _input_rows(decision, by, row.composite)[: max(room, 0)]
+    inputs = _input_rows(decision, row.composite)[: max(room, 0)]
     ranking = _ranking_rows(by.look, row.ticker, width) if room - len(inputs) > 2 else []
     return [[], title, *inputs, *tail, *ranking][:height]
 
 
-def _input_rows(decision: Decision, by: StrategyRow, made: Composite | None) -> list[_Row]:
+def _input_rows(decision: Decision, made: Composite | None) -> list[_Row]:
     """List the scores, those with a weight first, and what each adds to the whole or scales."""
-    factors = {part.signal: part.factor for part in made.parts if not part.weight} if made else {}
-    scores, weights = decision.scores, by.weights
-    whole = _added(weights.get(score.signal, 0.0) for score in scores)
-    ordered = sorted(scores, key=lambda score: -weights.get(score.signal, 0.0))
+    parts = {part.signal: part for part in made.parts} if made is not None else {}
+
+    def weight(score: Score) -> float:
+        part = parts.get(score.signal)
+        return part.weight if part is not None else 0.0
+
     rows: list[_Row] = []
-    for score in ordered:
-        weight = weights.get(score.signal, 0.0)
+    for score in sorted(decision.scores, key=weight, reverse=True):
+        part = parts.get(score.signal)
         cells = [
             ("  inputs      " if not rows else " " * 14, "dim"), (f"{score.signal:<18} ", ""),
             (f"{_figure(score.value, 1):>5} ", "bold"), (f"{_scale(score.value, ())} ", ""),
         ]  # fmt: skip
-        if weight and whole:
-            lean = (score.value - 50.0) * weight / whole
-            cells += [(f"{_TIMES} {weight:g} → ", "dim"), _signed(lean, 1)]
-        elif score.signal in factors:
-            cells += [(f"{_TIMES} {factors[score.signal]:.3f}", "dim")]
+        if part is not None and part.weight:
+            cells += [(f"{_TIMES} {part.weight:g} → ", "dim"), _signed(part.part, 1)]
+        elif part is not None:
+            cells += [(f"{_TIMES} {part.factor:.3f}", "dim")]
         rows.append(cells)
     return rows
 
@@ -2723,7 +2757,7 @@ def _walk_rows(snapshot: Snapshot, walk: WalkRow, width: int, height: int) -> li
     half = width // 2
     left = _squeezed(_reason_steps(snapshot, walk, half - 3), room)
     right = _squeezed(_result_steps(snapshot, walk, width - half), room)
-    return [*rows, *_beside([_cut(row, half - 2) for row in left], half, right)]
+    return [*rows, *_beside([_within(row, half - 2) for row in left], half, right)]
 
 
 def _reason_steps(snapshot: Snapshot, walk: WalkRow, width: int) -> _Steps:
@@ -3206,7 +3240,7 @@ def _bar_rows(trades: TradeFigures, width: int) -> list[_Row]:
 
 
 def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
-    columns, room = _fitting([
+    return _rows_under([
         _TICKER,
         _Column("trades", 7, lambda row: (f"{row.trades:,}", "")),
         _Column("won", 7, lambda row: (_part(row.won, row.trades), "")),
@@ -3215,10 +3249,7 @@ def _market_trade_rows(trades: TradeFigures, width: int) -> list[_Row]:
         _Column("worst", 10, lambda row: _signed(row.worst), 2),
         _Column("fees", 9, lambda row: _signed(-row.fees), 3),
         _Column("funding", 9, lambda row: _signed(row.funding), 4),
-    ], min(width, 82), 1)  # fmt: skip
-    titles = _laid([(one.term.upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([c.cell(row) for c in columns], columns, room, 1)
-                      for row in trades.markets)]  # fmt: skip
+    ], trades.markets, min(width, 82), 1)  # fmt: skip
 
 
 def _trip_columns(snapshot: Snapshot) -> list[_Column]:
@@ -3717,11 +3748,11 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
-    crossed = f"· {book.crossed} crossed" if book.crossed else ""
+    crossed: _Row = [(f"· {book.crossed} crossed", "dim")]
     middle = _chunks([
         (0, [(f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold")]),
         (0, [(f"· {_figure(book.spread_bps, 2)} bp", "dim")]),
-        (1, [(crossed, "dim")]), (2, [(f"· #{book.seq}", "dim")]),
+        *([(1, crossed)] if book.crossed else []), (2, [(f"· #{book.seq}", "dim")]),
     ], width, " ")  # fmt: skip
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
@@ -4080,17 +4111,18 @@ def _candle_style(row: CandleRow) -> str:
 
 def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
     """List the newest candles, newest first."""
+    if height < 2:
+        return []
     digits, size_digits = _grid(part.market)
     day = part.resolution in ("1DAY", "4HOURS", "1HOUR")
-
-    newest = part.rows[::-1][: max(height - 1, 0)]
+    newest = part.rows[::-1][: height - 1]
     wide = max((len(_figure(row.high, digits)) for row in newest), default=0)
 
     def price(term: str, rank: int) -> _Column:
         wider = max(10, min(wide, 16))
         return _Column(term, wider, lambda row: (_figure(getattr(row, term), digits), ""), rank)
 
-    columns, room = _fitting([
+    return _rows_under([
         _Column("from", 11 if day else 5, lambda row: (
             _clock(row.started_at, "%m-%d %H:%M" if day else "%H:%M"), "dim"), 0, True),
         price("open", 0), price("high", 0), price("low", 0), price("close", 0),
@@ -4098,14 +4130,7 @@ def _candle_list(part: CandlesPart, width: int, height: int) -> list[_Row]:
         _Column("USDC", 11, lambda row: (_figure(row.usd, 0), ""), 2),
         _Column("trades", 6, lambda row: (_figure(row.trades, 0), ""), 4),
         _Column("state", 7, lambda row: (row.state, _candle_style(row)), 1, True),
-    ], width, 1)  # fmt: skip
-    if height < 2:
-        return []
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [
-        titles,
-        *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in newest),
-    ]
+    ], newest, width, 1)  # fmt: skip
 
 
 def _flow_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -4144,26 +4169,27 @@ def _flow_table(
 
         return _Column(term, 9, cell, rank)
 
-    columns, room = _fitting([
-        _Column(first, 10 if first == "ticker" else 7,
-                lambda row: (getattr(row, first), "bold"), 0, True),
-        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+    of_one = [
         size("buys", 3), size("sells", 3),
         _Column("delta", 10, lambda row: _signed(row.delta, size_digits)),
-        _Column("bought", 8, lambda row: (
-            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
-        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
         _Column("vwap", 10, lambda row: (
             "" if row.vwap is None else _figure(row.vwap, digits), ""), 2),
         size("largest", 4), size("median", 5), size("p99", 6),
+    ]  # fmt: skip
+    if first == "ticker":  # sizes of many markets have many grids
+        of_one = []
+    return _rows_under([
+        _Column(first, 10 if first == "ticker" else 7,
+                lambda row: (getattr(row, first), "bold"), 0, True),
+        _Column("trades", 6, lambda row: (_figure(row.trades, 0), "")),
+        *of_one[:3],
+        _Column("bought", 8, lambda row: (
+            "" if row.bought is None else _gauge(row.bought, 8), "up"), 1),
+        _Column("USDC", 11, lambda row: (_figure(row.usd, 0), "")),
+        *of_one[3:],
         _Column("liquidated", 10, lambda row: (
             _percent(row.liquidated), "watch" if row.liquidated else "dim"), 7),
-    ], width, 1)  # fmt: skip
-    if first == "ticker":  # sizes of many markets have many grids
-        columns = [one for one in columns if one.term not in ("buys", "sells", "largest", "vwap")]
-        columns = [one for one in columns if one.term not in ("median", "p99", "delta")]
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    return [titles, *(_laid([one.cell(row) for one in columns], columns, room, 1) for row in flows)]
+    ], flows, width, 1)  # fmt: skip
 
 
 def _profile(
@@ -5005,7 +5031,7 @@ def _leverage_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     """List the newest points at which anything changed, with their frames, newest first."""
-    columns, room = _fitting([
+    return _rows_under([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
@@ -5014,10 +5040,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
         _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
-    ], width, 1)  # fmt: skip
-    titles = _laid([(wording(one.term).upper(), "dim") for one in columns], columns, room, 1)
-    newest = islice(_changes(part), max(height - 1, 0))
-    return [titles, *(_laid([one.cell(n) for one in columns], columns, room, 1) for n in newest)]
+    ], islice(_changes(part), max(height - 1, 0)), width, 1)  # fmt: skip
 
 
 def _changes(part: EquityPart) -> Iterator[int]:
@@ -5188,8 +5211,8 @@ def _liquidation_rows(row: MarginRow, inputs: MarginInputs, width: int) -> list[
     digits, size_digits = _grid(row.market)
     figures, value = row.figures, (row.figures.net_notional or 0) / 1e6
     size, others = f"{figures.size:,.{size_digits}f}", _figure(_usdc(inputs.others_maintenance))
-    fraction = inputs.imf_ppm * inputs.maintenance_fraction_ppm / 1e12
-    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {_percent(fraction, 3)}"
+    fraction = _percent(inputs.maintenance_ppm / 1e6, 3)
+    base = f"{size} - {abs(figures.size):,.{size_digits}f} {_TIMES} {fraction}"
     price = figures.liquidation_price
     result = "no price liquidates" if price is None else _figure(price, digits)
     if price is not None and price <= 0:
@@ -5256,9 +5279,9 @@ def _margin_columns(snapshot: Snapshot) -> list[_Column]:
             _figure(row.figures.oracle_price, _grid(row.market)[0]), ""), 4),
         _Column("notional", 12, lambda row: (_figure(_notional(row.figures)), "")),
         _Column("leverage", 8, lambda row: (_figure(row.figures.leverage, 2, unit=_TIMES), ""), 2),
-        percent(lambda inputs: inputs.initial_ppm, "at", 6),
+        percent(attrgetter("initial_ppm"), "at", 6),
         money("initial_margin", "initial"),
-        percent(lambda x: x.imf_ppm * x.maintenance_fraction_ppm / 1e6, "at", 7),
+        percent(attrgetter("maintenance_ppm"), "at", 7),
         money("maintenance_margin", "maintenance"),
         _Column("unrealized_pnl", 11, lambda row: _signed(row.figures.unrealized_pnl), 8),
         _Column("to settle", 9, lambda row: _signed(_usdc(owed.get(row.ticker)), 4), 9),
@@ -5784,6 +5807,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
+        if key not in view.off
     ]
     common: list[_Row] = [
         [(f"{key.shown} ", "key"), (key.word, "dim")] for key in _commonest(snapshot, view)
@@ -6236,7 +6260,7 @@ def dashboard(
             reader = _Reader(snapshot)
             strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
             known = memo[name, wide, high] = view, theme, reader.parts, strips
-        return cast(list[_Strip], known[3])
+        return cast("list[_Strip]", known[3])
 
     rows: list[tuple[_Strip, ...]] = []
     for high, names in _stacked(snapshot, view, width, height):
@@ -6286,7 +6310,7 @@ class _Reader:
         self.parts: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        part = self.parts[name] = getattr(self._snapshot, name)
+        part = self.parts[name] = self.__dict__[name] = getattr(self._snapshot, name)
         return part
 
 

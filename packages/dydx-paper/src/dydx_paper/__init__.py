@@ -1707,6 +1707,12 @@ class Execution(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self._worse_than(self.mid_sent)
 
     @property
+    def slippage(self) -> float | None:
+        """Return the same in USDC."""
+        bps = self.slippage_bps
+        return None if bps is None else bps * self.usdc / 1e4
+
+    @property
     def spread_bps(self) -> float | None:
         """Return how much worse it is than mid at its own moment; negative is better."""
         return self._worse_than(self.mid_price)
@@ -1749,10 +1755,11 @@ def _figures_of(liquidity: str, those: Sequence[Execution]) -> ExecutionFigures:
     slipped = [(bps, one.usdc) for one in those if (bps := one.slippage_bps) is not None]
     spreads = [(bps, one.usdc) for one in those if (bps := one.spread_bps) is not None]
     waited = [one.waited_ns / 1e9 for one in those if one.waited_ns is not None]
+    lost = [one.slippage for one in those if one.slippage is not None]
     return ExecutionFigures(
         liquidity=liquidity, fills=len(those), usdc=usdc, fee=fee_,
         fee_bps=fee_ / usdc * 1e4 if usdc else None,
-        slippage=fsum(bps * of for bps, of in slipped) / 1e4 if slipped else None,
+        slippage=fsum(lost) if lost else None,
         slippage_bps=_mean_by(slipped), spread_bps=_mean_by(spreads),
         worst_bps=max((bps for bps, _ in slipped), default=None),
         waited_s=median(waited) if waited else None,
@@ -2984,7 +2991,7 @@ def order_update_fields(
 ) -> Fields:
     """Return what is reported of an order without fills: that it was placed, or removed and why.
 
-    Of a `missing` one no node knew any more: what is said of it is what the indexer's table has.
+    Of a `missing` one no node knew any more: what is reported is what the indexer's table has.
     """
     if record.status == "UNTRIGGERED":
         return settled_order_fields(subaccount, market, record)
@@ -3025,7 +3032,7 @@ def _is_by_nodes(record: OrderRecord) -> bool:
 
 
 def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
-    """Return all that may be said of an order, None for what is not of its kind."""
+    """Return all that may be reported of an order, None for what is not of its kind."""
     stateful, is_settled = record.order_flags != SHORT_TERM, record.is_settled
     fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),

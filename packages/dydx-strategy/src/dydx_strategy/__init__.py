@@ -529,6 +529,11 @@ class _Pacing:
         return _no_news(added, target, at, pace.debounce_s, pace.same_share)
 
 
+def _refused(outcome: Outcome) -> str:
+    word = "refused" if outcome.kind == "denied" else outcome.kind
+    return f"{word} {outcome.reason}".rstrip()
+
+
 class _Requests:
     """One market: the last target that added, open orders, and refusals in a row."""
 
@@ -546,7 +551,7 @@ class _Requests:
         if outcome.at - self.refused_at > forgotten_ns:
             self.refusals = 0
         self.refusals, self.refused_at = self.refusals + 1, outcome.at
-        self.refusal = f"{outcome.kind} {outcome.reason}".rstrip() + f" ({outcome.why})"
+        self.refusal = f"{_refused(outcome)} ({outcome.why})"
 
 
 # === Settings ===
@@ -1077,7 +1082,7 @@ class RankAndTarget:
         if outcome.kind == "cut":
             market.cut_usdc, market.cut_reason = market.cut_usdc + outcome.usdc, outcome.reason
         elif outcome.kind in ("denied", "expired"):
-            market.refusal = f"{outcome.kind} {outcome.reason}".rstrip()
+            market.refusal = _refused(outcome)
         elif outcome.kind == "filled":
             market.refusal = ""
 

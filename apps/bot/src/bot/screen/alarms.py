@@ -19,6 +19,7 @@ from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
 
 BANNER_NS: Final = 8_000_000_000  # a line is read in it
+_HALTED: Final = "HALTED"
 FLASH_NS: Final = 600_000_000  # seen from the corner of an eye, and over
 
 
@@ -54,8 +55,12 @@ class Alarms:
 
     def note(self, entry: JournalEntry | AccountUpdate) -> None:
         """Take what happened; a listener of a journal."""
-        if isinstance(entry, JournalEntry) and not self._muted() and (alarm := alarm_of(entry)):
+        if not isinstance(entry, JournalEntry) or self._muted():
+            return
+        if (alarm := alarm_of(entry)) is not None:
             self._raise(alarm, time.monotonic_ns())
+        elif entry.kind == "gate" and self._shown is not None and self._shown.word == _HALTED:
+            self.forget()  # whoever resumed it would read of a halt that is over
 
     def over(self, view: View, now: int) -> View:
         """Return a view with the banner of now, if there is one."""
@@ -101,7 +106,7 @@ def _filled(entry: JournalEntry) -> Alarm | None:
 def _gated(entry: JournalEntry) -> Alarm | None:
     change: GateChange = entry.value
     why = "; ".join(why for _, why in change.reasons).removeprefix("halted: ")
-    return Alarm(1, "HALTED", why) if change.state == "HALTED" else None
+    return Alarm(1, _HALTED, why) if change.state == _HALTED else None
 
 
 def _stopped(entry: JournalEntry) -> Alarm | None:

@@ -264,7 +264,9 @@ def _why(causes: Sequence[Cause]) -> Iterator[str]:
 def past_lines(earlier: Past) -> Iterator[str]:
     """Yield what an account earned before, and what it did last."""
     spans = [f"{name} {_signed(amount)}" for name, amount in earlier.spans.items()]
-    yield f"profit   {'  '.join([*spans, f'since it began {_signed(earlier.total)}'])}"
+    # The indexer adds to it once an hour: what was won or lost since then is not in it.
+    until = f"  until {iso(earlier.hours[-1][0])}" if earlier.hours else ""
+    yield f"profit   {'  '.join([*spans, f'since it began {_signed(earlier.total)}'])}{until}"
     paid_in = _signed(earlier.net_transfers)
     yield f"funding  24 h {_signed(earlier.funding_24h)}   paid in {paid_in}"
     for title, rows in (("fill", earlier.fills), ("transfer", earlier.transfers)):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dydx_conn import PARENTS, Network, Subaccount
 from dydx_panels import AccountRow
-from dydx_risk import MarginFigures, due, percent_text
+from dydx_risk import MarginFigures, due, percent_text, sign_text
 
 from bot.report.why import clock
 from bot.run.composition import Bot
@@ -173,7 +173,7 @@ def report_lines(net: Network, group: Group, pasts: Pasts) -> Iterator[str]:
         yield from (f"  {each}" for each in (*_chosen(group, whose), *_held(group, whose)))
         if (earlier := pasts.get(whose)) is not None:
             yield from (f"  {each}" for each in past_lines(earlier))
-    if group.no_chain:
+    if group.no_chain and any(group.standing(each).block is None for each in group.bots):
         yield f"{INDEXER_ONLY}: {group.no_chain}"
 
 
@@ -197,10 +197,10 @@ def advice(group: Group, whose: Subaccount) -> Iterator[str]:
     firing = due(plan, plan.distance_now)
     # A step that is not due yet has a reason, too: it would read as if it were.
     if due(plan, plan.distance_next) and plan.step is not None and plan.step.why:
-        yield f"advice by the limits of the profile: {plan.step.why}"
+        yield f"advice by the limits of the profile: {sign_text(plan.step.why)}"
     for rung in plan.rungs[:_STEPS]:
         when = "now" if rung in firing else f"below {percent_text(rung.fires_below)}"
-        yield f"advice, {when}: {rung.words}, {rung.ends}"
+        yield f"advice, {when}: {sign_text(rung.words)}, {rung.ends}"
     if len(plan.rungs) > _STEPS:
         more = len(plan.rungs) - _STEPS
         cost = f"{plan.cost / 1e6:,.2f} USDC in all"
