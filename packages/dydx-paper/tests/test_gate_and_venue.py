@@ -10,6 +10,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from dydx_conn import Accounts, Frame
 from dydx_data import step
 from dydx_paper import Event, Filled, OrderRecord, PaperVenue, rebuild
@@ -208,6 +209,7 @@ def test_what_the_gate_approves_never_breaks_the_initial_margin(
         event(name)
 
 
+@pytest.mark.no_cover  # long, and on the lines of the others
 def test_long_runs_meet_every_side_of_the_rule() -> None:
     """Fills, denials, orders that the venue stops, fills of accounts already below the margin."""
     happened: Counter[str] = Counter()

@@ -73,6 +73,7 @@ def test_a_reduction_leaves_the_entry_and_an_addition_averages_it(sign: int) -> 
     assert (0, 0) == (ledger.tally.won, ledger.tally.lost)  # it is one trade, and goes on
 
 
+@pytest.mark.no_cover  # long, and on the lines of the others
 def test_an_average_stays_exact_enough_however_long_it_is_held() -> None:
     """Never flat in ten thousand fills: the average's fraction stays short, the profit right."""
     ledger, chance = Ledger(ME, 10**15), Random(7)

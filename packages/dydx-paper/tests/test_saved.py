@@ -119,6 +119,7 @@ def unstopped() -> Trader:
     return trader
 
 
+@pytest.mark.replays
 def test_what_never_stopped_has_traded_all_kinds() -> None:
     """Or it would prove little."""
     ledger = unstopped().venue.ledger
