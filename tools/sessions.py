@@ -101,8 +101,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
     In a file of another name a test that plays a recording whole says so by the mark `replays`.
     What a property comes to is chance, and no coverage, but in a file of the mark `traced`: a few
-    are quick, and reach what no other test does. Where a run notes which test reaches which line,
-    it wants to know it of these as well.
+    are quick, and reach what no other test does. A file that sweeps through sizes has pytest-cov's
+    own mark, `no_cover`. Where a run notes which test reaches which line, it wants to know it of
+    these as well.
     """
     # What was imported stays, and what a replay makes is soon gone: to walk both less often takes
     # a tenth off all tests.

@@ -10,7 +10,7 @@ def test_on_random_walks_no_score_is_worth_anything() -> None:
 
     Scores of one walk go wrong together, all nineteen more than six: two seeds would say little.
     """
-    known, inside = coverage(8, 3_600)
+    known, inside = coverage(8, 2_400)
     six = [cell for cell in known if cell[0] in {make().name for make in STANDARD}]
 
     assert len({signal for signal, _ in six}) == len(STANDARD)

@@ -224,11 +224,23 @@ def test_rest_answers_are_those_recorded_headers_and_all() -> None:
     assert "ratelimit-limit" in turned.headers
 
 
-def test_a_client_with_production_addresses_is_served_through_the_proxy() -> None:
+def begin_of(name: str, path: Path, count: int) -> list[Frame]:
+    """Write the first frames of a bundled recording, and its close, to one of their own."""
+    source = Recording(find_recording(name))
+    *frames, last = source
+    written = [*frames[:count], last]
+    with contextlib.closing(RecordingWriter(path, source.header)) as writer:
+        for frame in written:
+            writer.write_frame(frame)
+    return written
+
+
+def test_a_client_with_production_addresses_is_served_through_the_proxy(tmp_path: Path) -> None:
     """Proxy and certificate are all it is given; no name is looked up, nothing else is requested."""
     from dydx_v4_client.indexer.socket.websocket import IndexerSocket
 
-    recorded = [frame for frame in Recording(find_recording("quickstart")) if frame.kind == "ws"]
+    path = tmp_path / "begin.jsonl.zst"
+    recorded = [frame for frame in begin_of("quickstart", path, 2_000) if frame.kind == "ws"]
     received: list[str] = []
     sockets: list[Any] = []
 
@@ -240,7 +252,7 @@ def test_a_client_with_production_addresses_is_served_through_the_proxy() -> Non
             opened.trades.subscribe(ticker)
             opened.order_book.subscribe(ticker)
 
-    with Served("quickstart", "--speed", "max", "--proxy", "0") as served:
+    with Served(path, "--speed", "max", "--proxy", "0") as served:
         port, certificate = served.proxy
         with httpx.Client(proxy=f"http://127.0.0.1:{port}", verify=certificate) as client:
             answer = client.get("https://indexer.dydx.trade/v4/perpetualMarkets")

@@ -306,7 +306,7 @@ def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
     path.write_text(example.split("```")[0])
 
     bot = Bot(Options(strategy=str(path)))
-    bot.run(load_recorded_stream("quickstart"))
+    bot.run(replay("quickstart", pace=lambda frame: frame.seq < 6_000))
 
     decided = [entry.value for entry in bot.journal.of_kind("decision")]
     assert {one.target_usdc for one in decided if one.action == "target"} == {2_000.0, 0.0}
