@@ -34,7 +34,7 @@ from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
 from bench_screen import screen
-from bot.run.meters import memory_mb
+from bot.system import memory_mb
 from dydx_conn import Frame
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +76,7 @@ def best(work: Callable[[], Any], rounds: int = 5, repeats: int = 1) -> float:
 def pipeline(recording: str) -> Iterator[Row]:
     """Replay through the whole pipeline: throughput, latency, memory."""
     from bot.run.composition import Bot, Options
-    from bot.run.meters import memory_mb
+    from bot.system import memory_mb
     from dydx_conn import Recording, collect, contents, find_recording, load_recorded_stream
 
     path = find_recording(recording)

@@ -182,7 +182,7 @@ class Ear:
 
     def report(self) -> dict[str, Any]:
         """Return all of it; the sockets must still be open."""
-        from bot.run.meters import memory_mb
+        from bot.system import memory_mb
 
         cpu_s, now, (bytes_, connections) = time.process_time(), time.monotonic_ns(), kernel_bytes()
         messages = {id: [[*received], [*seen]] for id, (received, seen) in self.messages.items()}

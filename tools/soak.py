@@ -273,7 +273,7 @@ def report_to_parent(**what: Any) -> None:
 
 def costs() -> dict[str, float]:
     """Return what this process holds and has used."""
-    from bot.run.meters import memory_mb
+    from bot.system import memory_mb
 
     return {
         "memory_mb": memory_mb(),

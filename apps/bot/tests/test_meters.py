@@ -1,7 +1,8 @@
 """The run's own figures."""
 
 import pytest
-from bot.run.meters import LatencyHistogram, Meters, memory_mb
+from bot.run.meters import LatencyHistogram, Meters
+from bot.system import memory_mb
 from hypothesis import given
 from hypothesis import strategies as st
 

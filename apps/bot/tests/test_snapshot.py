@@ -35,8 +35,10 @@ def shown(bot: Bot) -> Snapshot:
 
 @pytest.fixture(scope="module")
 def paper() -> Bot:
-    """Return a run that has traded on paper and holds something."""
-    return played(Bot(Options()))
+    """Return a run that somebody looks at, has traded on paper and holds something."""
+    bot = Bot(Options())
+    bot.follow_links()
+    return played(bot)
 
 
 def test_the_screen_sees_the_way_out_and_every_shock(paper: Bot) -> None:

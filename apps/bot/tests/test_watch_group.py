@@ -456,6 +456,17 @@ def test_advice_that_is_not_due_yet_does_not_read_as_if_it_were() -> None:
     assert [is_due(each.group.bots[US]) for each in (far, near)] == [False, True]
 
 
+def test_what_an_account_brings_is_no_profit_of_the_watching() -> None:
+    """Not even before the frame that comes after its first one."""
+    wire = Wire()
+    wire.begin()
+
+    result = snapshot_of(wire.group.bots[US], mode="WATCH", name="local", speed=None).safety.result
+
+    assert result is not None
+    assert (result.profit, result.paid_in) == (0, 51_000 * MICRO)
+
+
 def test_a_report_says_indexer_only_of_what_is_no_better_known() -> None:
     """Fills settle an account, too: it may be exact though no node has ever answered."""
     wire, net = Wire(), NETWORKS["local"]

@@ -68,7 +68,7 @@ def test_the_words_of_a_formula_are_what_is_computed(name: str, data: st.DataObj
     known = data.draw(inputs_of(name))
 
     steps = worked(Score(name, name, 0.0, (*known.items(),), 1))
-    typed = {}
+    typed: dict[str, float] = {}
     for step in steps:
         typed[step.name] = eval(step.formula, dict(CALCULATOR), {**known, **typed})
 

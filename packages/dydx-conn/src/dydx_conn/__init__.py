@@ -2378,8 +2378,8 @@ class _Sieve:
             return self._each((k, v, of.value_type, part, k) for k, v in given.items())
         if isinstance(of, ListType) and isinstance(given, list):
             rows = enumerate(given)
-            kept = self._each((n, v, of.item_type, part, _name_in(v, n)) for n, v in rows)
-            return [*kept.values()]
+            taken = self._each((n, v, of.item_type, part, _name_in(v, n)) for n, v in rows)
+            return [*taken.values()]
         return given
 
     def _each(self, parts: Iterable[tuple[Any, Any, Type, str, str]]) -> dict[Any, Any]:

@@ -1193,8 +1193,8 @@ class Candles:
             return _made(start, row, "forming" if start == self.started_at else "closed")
         if sent is None or sent.candle.started_at != start or sent.bar.trades < row.trades:
             return _made(start, row, "partial")
-        told = sent.candle
-        figures = told.starting_open_interest, told.mid_open, told.mid_close
+        of = sent.candle
+        figures = of.starting_open_interest, of.mid_open, of.mid_close
         return _made(start, sent.bar, "partial", *figures)
 
     def _closes(self, starts: range) -> list[int]:
@@ -1786,7 +1786,7 @@ _OFF: Final = RULES["trade_grid"].limit
 
 
 # === Films ===
-# A market's book second by second, for who asked for it.
+# A market's book second by second, for whoever wants it.
 
 _PICTURES: Final = 120
 _DEEP: Final = 10
@@ -2359,7 +2359,7 @@ _LASTS: Final = 3  # checks in a row: sources come one after the other
 
 
 # === Figures ===
-# What a market's data are worth, what its market is like, and what its book was: read when asked.
+# What a market's data are worth, what its market is like, and what its book was: read when wanted.
 
 
 class QualityFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2723,7 +2723,7 @@ def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched
 
 
 def _fold_unsubscribed(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
-    """Make unknown what a channel's messages kept up to date."""
+    """Make unknown what a channel's messages update."""
     if frame.channel == "v4_markets" and frame.link == state._markets_link:
         state._markets_link = ""
     view = state.views.get(frame.id)

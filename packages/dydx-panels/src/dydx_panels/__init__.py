@@ -5819,6 +5819,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
+        if key not in view.off
     ]
     common: list[_Row] = [
         [(f"{key.shown} ", "key"), (key.word, "dim")] for key in _commonest(snapshot, view)

@@ -2991,7 +2991,7 @@ def order_update_fields(
 ) -> Fields:
     """Return what is reported of an order without fills: that it was placed, or removed and why.
 
-    Of a `missing` one no node knew any more: what is said of it is what the indexer's table has.
+    Of a `missing` one no node knew any more: what is reported is what the indexer's table has.
     """
     if record.status == "UNTRIGGERED":
         return settled_order_fields(subaccount, market, record)
@@ -3032,7 +3032,7 @@ def _is_by_nodes(record: OrderRecord) -> bool:
 
 
 def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
-    """Return all that may be said of an order, None for what is not of its kind."""
+    """Return all that may be reported of an order, None for what is not of its kind."""
     stateful, is_settled = record.order_flags != SHORT_TERM, record.is_settled
     fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),

@@ -8,7 +8,6 @@ Nothing is made or changed, and nothing here waits for longer than a lock of the
 import ctypes
 import os
 import platform
-import resource
 import shlex
 import shutil
 import stat
@@ -25,6 +24,7 @@ from dydx_conn import ConnError
 from bot import __version__
 from bot.config.environment import Check, CheckOutcome, too_few_files
 from bot.run.acts import is_ours, state_directory
+from bot.system import file_limits
 
 # === All of it ===
 
@@ -65,7 +65,7 @@ def _terminal() -> Iterator[Check]:
 
 def _files() -> Iterator[Check]:
     few = too_few_files()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = file_limits()
     seen = few or f"up to {soft} open at a time, {hard} if need be"
     yield Check("files", "failed" if few else "ok", seen, "ulimit -n 1024" if few else "")
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from dydx_conn import ConnError, is_secret, printable, redact
 
+from bot.system import NO_WAIT
+
 if TYPE_CHECKING:
     import yaml
 
@@ -107,7 +109,7 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
 
     Who opens a pipe waits for somebody to write, and a device may never end.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(os.open(path, os.O_RDONLY | NO_WAIT), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
             raise OSError(errno.EINVAL, "a pipe or a device, and no file")

@@ -10,7 +10,6 @@ a run would; the one result it returns is what the doctor prints, what `bot trad
 and what a health endpoint can answer with.
 """
 
-import resource
 import sys
 import threading
 import tomllib
@@ -37,6 +36,8 @@ from dydx_conn import (
     network,
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bot.system import file_limits, raise_file_limit
 
 # === Errors ===
 
@@ -257,16 +258,12 @@ _FILES: Final = 128
 
 def too_few_files() -> str:
     """Return why a run would lack open files, "" if it would not; raise the limit if it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def enough(limit: int) -> bool:
-        return limit == resource.RLIM_INFINITY or limit >= _FILES
-
-    if not enough(soft) and enough(hard):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
+    soft, hard = file_limits()
+    if soft < _FILES <= hard:
+        raise_file_limit(_FILES)
         return ""
     what = f"expected a limit of {_FILES} or more open files (ulimit -n {_FILES})"
-    return "" if enough(soft) else f"{what}, got {soft}"
+    return "" if soft >= _FILES else f"{what}, got {soft}"
 
 
 def _confirm(wanted: Confirmation) -> None:

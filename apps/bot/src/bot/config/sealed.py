@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from dydx_conn import ConnError, KeyProblem, seal, unseal
 from pydantic import SecretStr
 
+from bot.system import NO_LINK
+
 _FORMAT: Final = b"dydx-bot-backup "
 _VERSION: Final = 1
 _CHUNK: Final = 1 << 20
@@ -135,7 +137,7 @@ def _length(block: bytes) -> bytes:
 def sealing(path: Path, passphrase: SecretStr) -> Iterator[tarfile.TarFile]:
     """Yield what takes members; the file is there once all of them are in it, and on the disk."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
     try:
         with open(os.open(beside, flags, 0o600), "wb") as file:
             writer = Writer(file, passphrase)

@@ -8,7 +8,6 @@ was cut off is not a row.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from bot.run.acts import private, state_directory
+from bot.system import NO_LINK, lock
 
 Row = dict[str, Any]
 Named = tuple[str, Row]  # a row and its table
@@ -73,10 +73,10 @@ class Spill:
 
     def _begin(self) -> None:
         private(self.path.parent)
-        how = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        how = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK
         self._file = os.open(self.path, how, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file)
             if not os.fstat(self._file).st_size:
                 self._append([_line(Header(self._run))])
         except OSError:
@@ -157,7 +157,7 @@ class SpilledRows:
     def remove(self, refused: Sequence[Named] = ()) -> None:
         """Remove it: all is in the database but what no database could hold, which is put aside."""
         if refused:
-            aside = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            aside = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK
             with open(os.open(self.path.with_suffix(REFUSED), aside, 0o600), "wb") as file:
                 file.writelines(_line(row) + b"\n" for row in refused)
         self.path.unlink(missing_ok=True)
@@ -174,9 +174,9 @@ def spilled(database: str) -> Iterator[list[SpilledRows]]:
         found: list[SpilledRows] = []
         for path in sorted(directory().glob(f"{_prefix(database)}*{_SUFFIX}")):
             with contextlib.suppress(OSError, msgspec.MsgspecError):
-                file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                file = os.open(path, os.O_RDWR | NO_LINK)
                 stack.callback(os.close, file)
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
                 if path.exists():  # nobody has taken it meanwhile
                     found.append(SpilledRows(path, file))
         yield found

@@ -10,7 +10,6 @@ restored into either. What a restore replaces stays beside it.
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -54,6 +53,7 @@ from bot.history.reading import NothingYetError, chosen_url, reading
 from bot.history.when import iso, moment, utc
 from bot.live.handle import running
 from bot.run.acts import state_directory
+from bot.system import lock
 
 _DATABASE: Final = "database/bot.db"
 _STATE: Final = "state/"
@@ -310,7 +310,7 @@ def _require_quiet() -> None:
     for path in state_directory().glob("claimed-*.json"):
         with open(path, "rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file.fileno())
             except BlockingIOError:
                 what = f"expected no bot to run meanwhile, got one that holds {path.name}"
                 raise BackupError(f"{what}: end it first") from None

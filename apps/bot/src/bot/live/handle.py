@@ -34,6 +34,7 @@ from bot.report.report import away, gate_of, positions_of
 from bot.report.why import clock
 from bot.run.acts import act, is_ours, private, state_directory
 from bot.run.composition import Bot
+from bot.system import IS_UNIX
 
 # Ticks come every second: a run that has not answered for so long does not take frames.
 _ANSWER_S: Final = 3.0
@@ -158,7 +159,7 @@ def directories() -> list[Path]:
 
 def _listen(stack: contextlib.ExitStack) -> socket.socket:
     troubles: list[str] = []
-    for directory in directories():
+    for directory in directories() if IS_UNIX else []:
         try:
             path = private(directory) / f"{os.getpid()}.sock"
             path.unlink(missing_ok=True)  # of a process that had our number before

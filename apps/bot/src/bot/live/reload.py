@@ -12,7 +12,6 @@ nothing and is noted once. The run's own thread sees the act alone.
 import contextlib
 import os
 import queue
-import signal
 import stat
 import sys
 import threading
@@ -42,6 +41,7 @@ from bot.live.troubles import Handler, handled
 from bot.run.acts import act
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
+from bot.system import by_number
 
 # === Differences ===
 # Between two loads of one configuration.
@@ -124,10 +124,10 @@ class Reloader:
         self._bot.reload = self.reload
         self._bot.journal.listeners.append(self._print)
         thread = threading.Thread(target=self._serve, name="settings", daemon=True)
-        signals: dict[int, Handler] = {}
+        signals: dict[str, Handler] = {}
         if not has_terminal():
-            signals = {signal.SIGHUP: lambda *_: self._requests.put("signal")}
-        with handled(signals):
+            signals = {"SIGHUP": lambda *_: self._requests.put("signal")}
+        with handled(by_number(signals)):
             thread.start()
             try:
                 yield

@@ -21,6 +21,7 @@ from dydx_conn import ConnError, Frame, Header, Inbox, Network, RecordingWriter
 from bot.run.acts import act
 from bot.run.beside import Beside
 from bot.run.composition import Bot
+from bot.system import by_number
 
 # === Recording ===
 # The frames of a run, written down for as long as that is possible.
@@ -89,7 +90,7 @@ def recorder(
 
 _REFUSED: Final = "Ctrl-Z is refused: the guard would stop as well (q or Ctrl-C ends the run)"
 # Of whoever reads or writes in the background; a stop would be the guard's.
-_IGNORED: Final = (signal.SIGTTIN, signal.SIGTTOU)
+_IGNORED: Final = ("SIGTTIN", "SIGTTOU")
 
 
 Handler = Callable[..., object] | signal.Handlers
@@ -136,12 +137,12 @@ class Terminal:
         def stopped(*_: object) -> None:
             self._refusals += 1
 
-        handlers: dict[int, Handler] = {
-            signal.SIGHUP: lambda *_: self.lose("a hangup"),
-            signal.SIGTSTP: stopped,
+        handlers: dict[str, Handler] = {
+            "SIGHUP": lambda *_: self.lose("a hangup"),
+            "SIGTSTP": stopped,
             **dict.fromkeys(_IGNORED, signal.SIG_IGN),
         }
-        with handled(handlers):
+        with handled(by_number(handlers)):
             yield
 
 

@@ -19,8 +19,8 @@ from bot.config.settings import NO_FILE, deciding, settings_words
 from bot.report.why import clock
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
-from bot.run.meters import memory_mb
 from bot.run.wire import WireVenue
+from bot.system import memory_mb
 
 SHOWN: Final = 12
 _HALTS: Final = ("HALTED", "FOREIGN")

@@ -21,6 +21,8 @@ import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
+from bot.system import IS_UNIX, NO_LINK
+
 # === Acts ===
 # Putting an act in, and letting acts in between the frames of a recording.
 
@@ -86,7 +88,8 @@ def is_ours(directory: Path) -> bool:
     except OSError:
         return False
     # A link leads where somebody else may choose.
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    is_ours = not IS_UNIX or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+    return stat.S_ISDIR(found.st_mode) and is_ours
 
 
 def state_directory() -> Path:
@@ -178,7 +181,7 @@ class Standstill:
         private(self.path.parent)
         # Whole or not at all: a run that is killed meanwhile leaves the one before.
         beside = self.path.with_suffix(f".{os.getpid()}")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
         try:
             with open(file, "wb") as out:
                 out.write(msgspec.json.encode(halted))

@@ -31,6 +31,8 @@ from dydx_conn import Frame, Recording
 from dydx_signals import Scored
 from dydx_strategy import Decider, Decision, StrategyError
 
+from bot.system import IS_UNIX
+
 # === Budgets ===
 # How long is too long, where money may be at stake and where it is not.
 
@@ -142,8 +144,12 @@ class Supervisor:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the timer's signal; on the main thread alone, as only there one can be taken."""
-        if threading.current_thread() is not threading.main_thread():
+        """Take the timer's signal; on the main thread alone, as only there one can be taken.
+
+        A system without such a timer bounds nothing: there recordings are played, nothing live.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        if not (is_main and IS_UNIX):
             yield
             return
         before, tracing = signal.signal(signal.SIGALRM, self._tick), sys.gettrace()

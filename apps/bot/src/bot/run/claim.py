@@ -10,7 +10,6 @@ venue reports of it.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -19,6 +18,7 @@ import msgspec
 from dydx_conn import ConnError, Network, Subaccount
 
 from bot.run.acts import private, state_file
+from bot.system import NO_LINK, lock
 
 # A run takes client ids for so many orders at a time: one write a thousand orders, and what is
 # killed in between has sent none that the file does not have.
@@ -81,9 +81,9 @@ def claimed(net: Network, subaccount: Subaccount, what: str) -> Iterator[Claim]:
     with contextlib.ExitStack() as stack:
         try:
             private(path.parent)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o600)
             stack.callback(os.close, file)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
             claim = Claim(file, what)
         except BlockingIOError:
             raise _refused(net, subaccount, _read(file)) from None

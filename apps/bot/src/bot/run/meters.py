@@ -3,8 +3,6 @@
 No layer reads a clock, so the app does: around each frame, and nowhere else.
 """
 
-import resource
-import sys
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -105,13 +103,3 @@ class Meters:
         self.cpu_share = (cpu - cpu_then) / seconds
         self.per_second = [*self.per_second[-119:], self.frames_per_s]
         self._mark = (now, self.latency.count, cpu)
-
-
-def memory_mb() -> float:
-    """Return the memory this process holds now, in MiB (its peak where now is not known)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,6 +1,6 @@
 """What a screen and a report show of a run, beside the layers' own states.
 
-    frame ─► take ─► counts, newest frames, distances, the account's curve
+    frame ─► take ─► counts, newest frames; where somebody looks, distances, the account's curve
     account update ─► learn ─► newest fills of each market
     a screen, before it draws ─► watch, performance
 
@@ -53,7 +53,7 @@ class Shown:
         # The newest finding of each detector in each market; None without detectors.
         self.detected: dict[tuple[str, str], Detection] | None = None
         self.last_loss: Frame | None = None
-        self.feeds = Feeds()
+        self.feeds = Feeds()  # counted where somebody looks
         # What goes beside the run: recorder, database, logs.
         self.beside: Sequence[Beside] = ()
         # How the connections stand, where somebody looks (`Bot.follow_links`).
@@ -86,11 +86,12 @@ class Shown:
         """Count a frame that the layers are done with."""
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
-        self.feeds.take(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
-        if self.links is not None:
-            self.links.take(frame)
+        if self.links is None:
+            return  # nobody looks: what follows is for a screen alone
+        self.feeds.take(frame)
+        self.links.take(frame)
         if self.way is not None:
             self.way.settle()
         margin = self._risk.margin

@@ -185,7 +185,9 @@ class WireVenue:
         )  # fmt: skip
         if risk is not None and (gained := self._gained()) is not None:
             money.equity = risk.margin.net_collateral
-            money.unrealized_pnl = gained - (self._gained_before or 0)
+            # Until the next frame comes nothing was gained here.
+            before = gained if self._gained_before is None else self._gained_before
+            money.unrealized_pnl = gained - before
         return money
 
     def _gained(self) -> int | None:

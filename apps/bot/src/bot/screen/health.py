@@ -6,9 +6,7 @@
 A secret is a `SecretStr` in the settings, and is drawn as stars.
 """
 
-import resource
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +20,9 @@ from bot.config.settings import Loaded, value_of
 from bot.run.beside import Counting
 from bot.run.composition import Bot
 from bot.run.links import reason_words
-from bot.run.meters import LatencyHistogram, memory_mb
+from bot.run.meters import LatencyHistogram
 from bot.screen.quality import AGES, worst_first
+from bot.system import memory_mb, peak_mb
 
 _SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _LONGEST: Final = 80
@@ -40,7 +39,7 @@ def health_of(bot: Bot) -> HealthPart:
         cpu_share=meters.cpu_share,
         cpu_s=time.process_time(),
         memory_mb=memory_mb(),
-        peak_mb=_peak_mb(),
+        peak_mb=peak_mb(),
         threads=threading.active_count(),
         disk_free_gb=_free_gb(where),
         disk=str(where.absolute()),
@@ -120,11 +119,6 @@ def _trading(bot: Bot) -> HealthRow:
 
 def _milliseconds(durations: LatencyHistogram) -> tuple[tuple[str, float], ...]:
     return tuple((name, ns / 1e6) for name, ns in durations.percentiles(_SHARES).items())
-
-
-def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _written_to(bot: Bot) -> Path:

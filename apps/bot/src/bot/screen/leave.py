@@ -30,7 +30,7 @@ class Leave:
     """How a run that holds something ends: `requested` by a signal, and what `closes`, if anything.
 
     `stays` words what becomes of positions that stay, `asks` is whether somebody at a plain
-    terminal is still to be asked, `on_screen` whether it is the dashboard that asks. Call `holds`
+    terminal still has to answer, `on_screen` whether the dashboard puts the question. Call `holds`
     with each frame once the run is to end: True as long as there is something to wait for.
     """
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from dydx_conn import AccountUpdate, Frame, Inbox
-from dydx_panels import Snapshot, View
+from dydx_panels import KEYS, Snapshot, View
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
-from bot.screen.actions import Actions
+from bot.screen.actions import ACTIONS, Actions
 from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
 from bot.screen.keyboard import CONTINUED, SUSPEND, Click, Key
@@ -109,6 +109,7 @@ class Screen:
     def _show_trouble(self, trouble: str) -> None:
         if trouble:
             self.line.show(trouble)
+            self._dead |= ACTIONS.keys() | KEYS.keys()
 
     def show(self, bot: Bot) -> None:
         """Show another bot's run; a picture that stands still becomes one of that."""

@@ -37,10 +37,10 @@ from bot.run.composition import Bot
 from bot.run.curve import Columns
 from bot.run.journal import VERDICTS, Journal, JournalEntry, fee_words
 from bot.run.links import WORDS, reason_words
-from bot.run.meters import memory_mb
 from bot.screen.closeup import candles_of, closeup
 from bot.screen.quality import worst_first
 from bot.screen.walks import held_costs, orders_of
+from bot.system import memory_mb
 
 ROWS: Final = 60
 LEVELS: Final = 12

@@ -1,0 +1,79 @@
+"""What only some systems have: limits and figures of a process, signals, and locks of files.
+
+    resource (Unix) ──► memory_mb, peak_mb, file_limits
+    fcntl (Unix) ──► lock: a file taken for as long as this process has it open
+
+Recordings are played everywhere; a run that others must not join wants a system that locks files.
+"""
+
+import math
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+from dydx_conn import ConnError
+
+T = TypeVar("T")
+
+try:
+    import fcntl
+    import resource
+except ImportError:  # of Windows
+    IS_UNIX = False
+else:
+    IS_UNIX = True
+
+
+# How a file is opened that must not be a link to where somebody else may choose.
+NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+# And how one is that may be a pipe into which nobody writes.
+NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+
+
+def memory_mb() -> float:
+    """Return the memory this process holds now, in MiB; its peak where now is not known."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * mmap.PAGESIZE / 2**20
+    except OSError:
+        return peak_mb()
+
+
+def peak_mb() -> float:
+    """Return the most memory this process ever held, in MiB; no number where nobody counts it."""
+    if not IS_UNIX:
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def file_limits() -> tuple[float, float]:
+    """Return how many files may be open, and to how many that may be raised."""
+    if not IS_UNIX:
+        return math.inf, math.inf
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    endless = resource.RLIM_INFINITY
+    return math.inf if soft == endless else soft, math.inf if hard == endless else hard
+
+
+def raise_file_limit(soft: int) -> None:
+    """Let so many files be open, as `file_limits` allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def by_number(handlers: Mapping[str, T]) -> dict[int, T]:
+    """Return by number what is named by a signal, of the signals that this system has."""
+    known = signal.Signals.__members__
+    return {known[name]: handler for name, handler in handlers.items() if name in known}
+
+
+def lock(file: int) -> None:
+    """Take an open file for this process alone; `BlockingIOError` where another one has it."""
+    if not IS_UNIX:
+        what = f"expected a system that locks files, as Linux and macOS, got {sys.platform}"
+        raise ConnError(f"{what}: here recordings are played, nothing live")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,54 @@
+"""What only some systems have is not wanted where recordings are played."""
+
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from bot import system
+from dydx_conn import ConnError
+
+# Hides what a system like Windows has not got, then types a command.
+FOREIGN = textwrap.dedent("""
+    import os, signal, sys
+    for name in ("termios", "tty", "fcntl", "resource"):
+        sys.modules[name] = None
+    for name in ("SIGTSTP", "SIGCONT", "SIGHUP", "SIGALRM", "SIGTTIN", "SIGTTOU", "setitimer"):
+        delattr(signal, name)
+    for name in ("getuid", "getpgrp", "tcgetpgrp", "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
+        delattr(os, name)
+    from bot.__main__ import main
+    sys.exit(main())
+""")
+
+
+def test_a_recording_is_played_where_there_is_no_unix() -> None:
+    """Nothing it needs is of one kind of system alone."""
+    typed = [sys.executable, "-c", FOREIGN, "replay", "account", "--quiet"]
+    played = subprocess.run(typed, capture_output=True, text=True, check=False)
+
+    assert (played.returncode, played.stderr) == (0, "")
+    assert "run hash" in played.stdout
+
+
+def test_a_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two live bots on one account would be worse than none."""
+    monkeypatch.setattr(system, "IS_UNIX", False)
+
+    with pytest.raises(ConnError, match=r"expected a system that locks files, .*, got linux: here"):
+        system.lock(0)
+
+
+def test_what_is_not_counted_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown as unknown, never as 0; no limit is none."""
+    monkeypatch.setattr(system, "IS_UNIX", False)
+
+    assert math.isnan(system.peak_mb())
+    assert system.file_limits() == (math.inf, math.inf)
+
+
+def test_only_the_signals_of_the_system_are_taken() -> None:
+    """By their numbers."""
+    assert system.by_number({"SIGTERM": "ends", "SIGNEVER": "is none"}) == {signal.SIGTERM: "ends"}
