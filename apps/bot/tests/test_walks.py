@@ -201,8 +201,8 @@ def test_a_verdict_names_the_positions_and_prices_it_was_judged_by(ran: Bot) -> 
     assert entry is not None
     lines = chain(entry, ran.journal, None, width=400)
 
-    [held] = [line.strip() for line in lines if "held ETH-USD" in line]
-    assert held.startswith("held ETH-USD long 4.381 at oracle price 3120.03524 (frame #16): ")
+    _, held = " ".join(line.strip() for line in lines).split("held ETH-USD ")
+    assert held.startswith("long 4.381 at oracle price 3120.03524 (frame #16): ")
     assert "maintenance margin 164.03 USDC; liquidated at 855.658, 72.5 % away" in held
     assert next(line for line in lines if line.startswith("wire")).startswith(
         "wire: frames #1, #16,"
