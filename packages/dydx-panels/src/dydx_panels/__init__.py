@@ -4732,7 +4732,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.insert(0 if new else len(rows), done)
     if not low or not rows:
         rows.append([("next step ", "dim"), _next_rung(snapshot)])
-    return rows[:2] if low else rows
+    # The distance stays large when there is most to read: what is next is on a panel of its own.
+    return rows[:2] if low else rows[: max(height - _LARGE, 2)]
 
 
 def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
@@ -4745,6 +4746,7 @@ def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
 
 
 _LOW: Final = 8  # rows of a panel that has none to spare
+_LARGE: Final = 6  # rows of the digits, and of the bar below them
 
 
 def _trigger_row(row: Trigger) -> _Row:
