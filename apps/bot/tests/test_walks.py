@@ -199,7 +199,7 @@ def test_a_verdict_names_the_positions_and_prices_it_was_judged_by(ran: Bot) -> 
     """With their margins, and the frames that the prices came from."""
     entry = ran.journal.find("V5")
     assert entry is not None
-    lines = chain(entry, ran.journal, None)
+    lines = chain(entry, ran.journal, None, width=400)
 
     _, held = " ".join(line.strip() for line in lines).split("held ETH-USD ")
     assert held.startswith("long 4.381 at oracle price 3120.03524 (frame #16): ")

@@ -487,6 +487,17 @@ def test_a_small_loss_is_not_shown_as_a_gain(value: float, text: str) -> None:
     assert _figure(value, 1, sign=True) == text
 
 
+def test_a_list_of_markets_has_room_for_the_smallest_price(full: Snapshot) -> None:
+    """0.0000206… says nothing about how it moves."""
+    whole = full.markets[0].market
+    market = whole and replace(whole, atomic_resolution=3, subticks_per_tick=1)
+    row = replace(full.markets[0], ticker="TINY-USD", market=market, price=0.000000123456)
+
+    text = drawn("markets", replace(full, markets=(row,)), width=120, height=12)
+
+    assert "0.000000123456" in text
+
+
 def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
     """Its last digits are those that move."""
     tiny = Decimal("0.000000123456")

@@ -182,13 +182,13 @@ def test_positions_at_their_price_alone_have_its_figures_and_no_past(make_world:
     """What a verdict is judged by, and what each figure of it comes from; unknown stays unknown."""
     world = make_world()
     world.account("-2000", {"ETH-USD": ("1", "2900"), "XYZ-USD": ("7", "1")})
-    full, cheap = ({row.ticker: row for row in rows} for rows in (world.risk.positions(), world.risk.priced()))  # fmt: skip
+    full, cheap = ({row.ticker: row for row in rows} for rows in (world.risk.positions(), world.risk.watcher.priced(world.risk.valued)))  # fmt: skip
 
     terms = ("net_notional", "initial_margin", "maintenance_margin", "liquidation_price", "seq")
     for ticker, row in cheap.items():
         assert [getattr(row, term) for term in terms] == [getattr(full[ticker], term) for term in terms]  # fmt: skip
     assert cheap["ETH-USD"].funding_1h is None
-    assert list(world.risk.margin_inputs()) == ["ETH-USD"]
+    assert list(world.risk.watcher.inputs(world.risk.valued)) == ["ETH-USD"]
 
 
 def test_a_short_is_liquidated_above(world: Any) -> None:

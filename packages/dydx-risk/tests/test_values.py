@@ -153,13 +153,16 @@ def test_a_fall_goes_on_where_a_course_begins_again() -> None:
 
 def test_the_falls_by_another_equity_are_a_copy() -> None:
     """For whoever looks while a balance waits for its cause: nothing is taken in."""
-    course = Course()
+    course, account = Course(), valued(60).account
     for equity in (100, 90):
-        course.move(equity, 0, 0, Policy())
-    seen = course.falls_by(60, 0)
+        course.move(equity * 10**6, 0, 0, Policy())
+    account.unexplained = -30 * 10**6
+    seen = course.falls_by(valued(60).margin, account)
 
-    assert (seen.depth, seen.today, seen.deepest, seen.share) == (40, -40, 40, 0.4)
-    assert (course.falls.depth, course.falls.today, course.falls.deepest) == (10, -10, 10)
+    assert (seen.depth, seen.today, seen.deepest) == (40 * 10**6, -40 * 10**6, 40 * 10**6)
+    assert (course.falls.depth, course.falls.deepest) == (10 * 10**6, 10 * 10**6)
+    account.unexplained = 0
+    assert course.falls_by(valued(60).margin, account) is course.falls
 
 
 @pytest.mark.parametrize(

@@ -2181,7 +2181,18 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
 
         return _Column(title, max(bar + 4, len(title)), cell, 1, True, value)
 
-    return [*_MARKET_COLUMNS, *map(column, names)]
+    wide = _price_room(snapshot.markets)
+    columns = [one._replace(width=max(one.width, wide)) if one.term in _PRICED_TERMS else one
+               for one in _MARKET_COLUMNS]  # fmt: skip
+    return [*columns, *map(column, names)]
+
+
+_PRICED_TERMS: Final = ("price", "oracle_price")
+
+
+def _price_room(rows: Iterable[Any]) -> int:
+    """Return the cells of the smallest prices: their last digits are those that move."""
+    return max((_grid(row.market)[0] + 2 for row in rows), default=0)
 
 
 # Words of six letters at most.
@@ -4306,12 +4317,13 @@ def _hour(term: str, width: int, cell: Callable[[PriceRange, int], _Cell], rank:
 
 
 def _price_columns(snapshot: Snapshot) -> list[_Column]:
+    wide = max(11, _price_room(snapshot.prices.markets))
     return [
         _TICKER,
-        _Column("price", 11, lambda row: (_figure(row.price, _grid_of(row)[0]), "")),
+        _Column("price", wide, lambda row: (_figure(row.price, _grid_of(row)[0]), "")),
         _hour("hour", 9, lambda found, _: _change(found), 0),
-        _hour("low", 11, lambda found, digits: (_figure(found.low, digits), ""), 4),
-        _hour("high", 11, lambda found, digits: (_figure(found.high, digits), ""), 4),
+        _hour("low", wide, lambda found, digits: (_figure(found.low, digits), ""), 4),
+        _hour("high", wide, lambda found, digits: (_figure(found.high, digits), ""), 4),
         _hour("volatility/h", 12, lambda found, _: (_share_of(found.volatility_1h, 1.0), ""), 1),
         _hour("USDC an hour", 12, lambda found, _: (_figure(found.usd, 0), ""), 2),
         _hour("trades", 7, lambda found, _: (_figure(found.trades, 0), ""), 6),
@@ -4720,7 +4732,8 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
         rows.insert(0 if new else len(rows), done)
     if not low or not rows:
         rows.append([("next step ", "dim"), _next_rung(snapshot)])
-    return rows[:2] if low else rows
+    # The distance stays large when there is most to read: what is next is on a panel of its own.
+    return rows[:2] if low else rows[: max(height - _LARGE, 2)]
 
 
 def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
@@ -4733,6 +4746,7 @@ def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
 
 
 _LOW: Final = 8  # rows of a panel that has none to spare
+_LARGE: Final = 6  # rows of the digits, and of the bar below them
 
 
 def _trigger_row(row: Trigger) -> _Row:

@@ -4261,9 +4261,15 @@ class Course:
         """Return what transfers brought, and what came while the account was unknown."""
         return self._paid_in + self._found
 
-    def falls_by(self, equity: int, paid_in: int) -> Falls:
-        """Return the falls as they would be by another equity; nothing is taken in."""
-        return self.falls.moved(equity - paid_in - self._found - self.profit, equity)
+    def falls_by(self, margin: MarginFigures, account: Account) -> Falls:
+        """Return the falls by the equity of the moment, which no limit goes by; take nothing in.
+
+        `falls` stands still while a balance waits for its cause, as may be for a block.
+        """
+        if margin.unknown or account.trouble or not account.is_in_doubt:
+            return self.falls
+        equity = margin.net_collateral
+        return self.falls.moved(equity - account.transferred - self._found - self.profit, equity)
 
     def reopen(self) -> None:
         """Measure the drawdown from here on: what was lost before has had its rest."""
@@ -6189,7 +6195,8 @@ class Risk:
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
     distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
     `flight_plan` is what it would fire, and is there without it too. `stops` and `resume` are the
-    kill switch; `standing` is what the gate lets pass, and why.
+    kill switch; `standing` is what the gate lets pass, and why. `watcher` has each position's
+    figures, for whoever looks.
     """
 
     def __init__(
@@ -6208,7 +6215,7 @@ class Risk:
         self._rest = CoolDown()
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
-        self._watcher = Watcher(Returns(), self.policy.keep_above)
+        self.watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed = Elapsed()
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
@@ -6241,14 +6248,8 @@ class Risk:
 
     @property
     def falls_now(self) -> Falls:
-        """Return the falls by the equity of this moment; for whoever looks, no limit goes by it.
-
-        `falls` stands still while a balance waits for its cause, as may be for a block.
-        """
-        account, equity = self.account, self.margin.net_collateral
-        if account.trouble or not account.is_in_doubt or self.margin.unknown:
-            return self.falls
-        return self._course.falls_by(equity, account.transferred)
+        """Return the falls by the equity of this moment; for whoever looks, no limit goes by it."""
+        return self._course.falls_by(self.margin, self.account)
 
     @property
     def alarm(self) -> Alarm:
@@ -6301,7 +6302,7 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
-        self.policy, self._watcher.keep_above = policy, policy.keep_above
+        self.policy, self.watcher.keep_above = policy, policy.keep_above
         self._move.judge_by(was, policy)
         self._course.judge_by(was, policy)
         self._planner = Planner(policy.flight)
@@ -6310,7 +6311,7 @@ class Risk:
 
     def watch(self, view: MarketView) -> Watch:
         """Look at the account as it is: every figure, every shock, and the way out."""
-        return self._watcher.look(view, self.valued, self.flight_plan, self.triggers)
+        return self.watcher.look(view, self.valued, self.flight_plan, self.triggers)
 
     @property
     def triggers(self) -> tuple[Trigger, ...]:
@@ -6320,15 +6321,7 @@ class Risk:
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
-        return self._watcher.positions(self.valued)
-
-    def priced(self) -> list[PositionFigures]:
-        """Return every position as a verdict is judged by it, at its price: cheap, for each."""
-        return self._watcher.priced(self.valued)
-
-    def margin_inputs(self) -> dict[str, MarginInputs]:
-        """Return by ticker what the figures of each position are computed from."""
-        return self._watcher.inputs(self.valued)
+        return self.watcher.positions(self.valued)
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         account, before = self.account, self.valued.margin
@@ -6369,7 +6362,7 @@ class Risk:
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
-        self._watcher.returns.sample(view.at, self.valued.views)
+        self.watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
         if self._elapsed.now // _DAY_NS != self._course.day:
             self._settle()  # a day ends for whoever holds nothing, too
@@ -6434,7 +6427,7 @@ class Risk:
     def _situation(self) -> Situation:
         return Situation(
             policy=self.policy, valued=self.valued, course=self._course,
-            returns=self._watcher.returns, now=self._elapsed.now, rest=self._rest,
+            returns=self.watcher.returns, now=self._elapsed.now, rest=self._rest,
             stops=self.stops,
             sent=self._outbox.lately(self._elapsed.now),
             standing=self._upkeep.pace.sent(self.account.height),

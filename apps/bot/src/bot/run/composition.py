@@ -497,7 +497,7 @@ class Bot:
             self.journal.judged(judgement, costs, self.risk.positions())
             self._hubs.to_venue.on_next(order)
         else:
-            self.journal.judged(judgement, held=self.risk.priced())
+            self.journal.judged(judgement, held=self.risk.watcher.priced(self.risk.valued))
 
     def _meet(self, stranger: Stranger) -> None:
         # Somebody else is at the account: another machine, or its owner's hand.

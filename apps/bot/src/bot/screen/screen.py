@@ -109,7 +109,7 @@ class Screen:
     def _show_trouble(self, trouble: str) -> None:
         if trouble:
             self.line.show(trouble)
-            self._dead |= ACTIONS.keys() | KEYS.keys()
+            self.terminal.dead |= ACTIONS.keys() | KEYS.keys()
 
     def show(self, bot: Bot) -> None:
         """Show another bot's run; a picture that stands still becomes one of that."""

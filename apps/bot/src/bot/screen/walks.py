@@ -215,7 +215,7 @@ def held_costs(bot: Bot) -> tuple[HeldCosts, ...]:
 
 def margins(bot: Bot) -> tuple[MarginRow, ...]:
     """Return what each position requires, the nearest to liquidation first."""
-    inputs, views = bot.risk.margin_inputs(), bot.data.views
+    inputs, views = bot.risk.watcher.inputs(bot.risk.valued), bot.data.views
     return tuple(
         MarginRow(
             figures=row, inputs=inputs.get(row.ticker),
