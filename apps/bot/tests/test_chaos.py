@@ -370,6 +370,7 @@ def test_a_stall_that_begins_while_a_connection_is_down_is_no_calm() -> None:
 def test_the_distance_is_taken_every_second_whatever_the_clock(minute: Tape) -> None:
     """An hour back is no hour of silence on the panel."""
     bot = Bot(Options())
+    bot.follow()
     back = fault("clock jump", amount=-3_600_000)
 
     bot.run(from_generator(lambda: faulted(minute, [back])))
