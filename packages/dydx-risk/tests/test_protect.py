@@ -171,17 +171,6 @@ def test_an_account_in_doubt_closes_nothing(make_world: Any) -> None:
     assert _fall(world, 2860) == []
 
 
-@pytest.mark.parametrize(("usdc", "closes"), [(0.009, True), (0.01, False)])
-def test_a_doubt_of_less_than_a_cent_hides_no_loss(
-    make_world: Any, usdc: float, closes: bool
-) -> None:
-    """Funding comes rounded, and its cause may come a second later: too late in a crash."""
-    world = _held(make_world, DRAWDOWN)
-    _transfer(world, usdc, cause_known=False)
-
-    assert bool(_fall(world, 2860)) == closes
-
-
 def test_nothing_enters_a_market_that_was_reduced_until_it_has_rested(make_world: Any) -> None:
     """A minute of event time, in that market alone, and longer if it is reduced again."""
     world = _held(make_world, LEVERAGE, "13")

@@ -2123,9 +2123,6 @@ def bracket_changes(
 # what only this layer knows, what is reserved in flight and the funding of hours not settled yet.
 
 
-_CENT: Final = 10_000  # in quote quantums
-
-
 class Account:
     """One subaccount: collateral, positions, open orders, and what is reserved in flight.
 
@@ -2241,11 +2238,8 @@ class Account:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Return whether the equity is: a balance may be reported before its cause.
-
-        Less than a cent of it, as funding that was rounded, hides neither a loss nor a deposit.
-        """
-        return bool(self.trouble) or abs(self.unexplained) >= _CENT
+        """Return whether the equity is: a balance may be reported before its cause."""
+        return bool(self.trouble or self.unexplained)
 
     def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Know the client ids of earlier runs: what of theirs still stands is looked after."""

@@ -88,12 +88,12 @@ class Shown:
         self.bytes += len(frame.text)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
+        if self.way is not None:
+            self.way.settle()
         if self.links is None:
             return  # nobody looks: what follows is for a screen alone
         self.feeds.take(frame)
         self.links.take(frame)
-        if self.way is not None:
-            self.way.settle()
         margin = self._risk.margin
         if margin is self._margin and self._data.at < self._distance_due:
             return  # as with nearly every frame
