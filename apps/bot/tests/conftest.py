@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import pytest
 from bot.run.composition import Bot, Options
+from bot.screen.keyboard import Key
+from bot.screen.screen import Screen
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from servers import postgresql_server
@@ -117,3 +119,42 @@ def short(tmp_path: Path) -> Path:
         writer.write_frame(frame)
     writer.close()
     return path
+
+
+class Clock:
+    """Time that stands still unless somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stand in for the monotonic clock of whoever watches."""
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic_ns", clock)
+    return clock
+
+
+@pytest.fixture
+def at_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Screen], Screen]]:
+    """Let the waits of a screen pass at once; its terminal is given back at the end."""
+    made: list[Screen] = []
+
+    def at_once(screen: Screen) -> Screen:
+        asleep = screen._next_key
+
+        def pass_time(seconds: float) -> Key:
+            clock.now += int(seconds * 1e9) + 1
+            return asleep(0)
+
+        monkeypatch.setattr(screen, "_next_key", pass_time)
+        made.append(screen)
+        return screen
+
+    yield at_once
+    for screen in made:
+        screen.terminal.dashboard.shutdown()

@@ -12,24 +12,6 @@ from dydx_panels import View
 from dydx_risk import GateChange
 
 
-class Clock:
-    """Time that stands still unless somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stand in for the monotonic clock of whoever watches."""
-    clock = Clock()
-    monkeypatch.setattr("bot.screen.alarms.time.monotonic_ns", clock)
-    return clock
-
-
 def entry(kind: str, value: Any, words: str = "", ticker: str = "ETH-USD") -> JournalEntry:
     """Make an entry of a journal."""
     return JournalEntry(id="X1", kind=kind, seq=1, at=1, ticker=ticker, words=words, value=value)
@@ -73,7 +55,7 @@ def acted(who: str, what: str = "halt") -> JournalEntry:
         (entry("decision", None), ""),
     ],
 )
-def test_what_is_grave_has_a_banner(clock: Clock, happened: JournalEntry, banner: str) -> None:
+def test_what_is_grave_has_a_banner(clock: Any, happened: JournalEntry, banner: str) -> None:
     """The guard, a liquidation, a halt, a strategy that is stopped: each in its words."""
     bot = Bot(Options())
     alarms = Alarms(bot, muted=lambda: False)
@@ -85,7 +67,7 @@ def test_what_is_grave_has_a_banner(clock: Clock, happened: JournalEntry, banner
     assert view.flash == alarms.rings() == bool(banner)
 
 
-def test_a_banner_stands_for_some_seconds_and_flashes_for_a_moment(clock: Clock) -> None:
+def test_a_banner_stands_for_some_seconds_and_flashes_for_a_moment(clock: Any) -> None:
     """In the time of whoever watches; the bell rings once."""
     alarms = Alarms(Bot(Options()), muted=lambda: False)
     alarms.note(reduced())
@@ -98,7 +80,7 @@ def test_a_banner_stands_for_some_seconds_and_flashes_for_a_moment(clock: Clock)
     assert not any(view.flash for view in later)
 
 
-def test_a_halt_that_is_over_is_no_banner(clock: Clock) -> None:
+def test_a_halt_that_is_over_is_no_banner(clock: Any) -> None:
     """Whoever has resumed reads that it trades; what the guard did stays."""
     alarms = Alarms(Bot(Options()), muted=lambda: False)
     banners = list[str]()
@@ -111,7 +93,7 @@ def test_a_halt_that_is_over_is_no_banner(clock: Clock) -> None:
     assert banners[2] == banners[3] == "GUARD SOLD: sell 2 ETH-USD"
 
 
-def test_of_what_comes_together_the_gravest_is_shown(clock: Clock) -> None:
+def test_of_what_comes_together_the_gravest_is_shown(clock: Any) -> None:
     """With how much more there was; the bell rings for all of it once."""
     alarms = Alarms(Bot(Options()), muted=lambda: False)
     for happened in (reduced(), filled("LIQUIDATED"), gated("HALTED")):
@@ -126,7 +108,7 @@ def test_of_what_comes_together_the_gravest_is_shown(clock: Clock) -> None:
     assert alarms.rings()
 
 
-def test_there_is_no_bell_for_whoever_wants_none(clock: Clock) -> None:
+def test_there_is_no_bell_for_whoever_wants_none(clock: Any) -> None:
     """The banner stands all the same."""
     alarms = Alarms(Bot(Options()), bell=False, muted=lambda: False)
     alarms.note(reduced())
@@ -135,7 +117,7 @@ def test_there_is_no_bell_for_whoever_wants_none(clock: Clock) -> None:
     assert alarms.over(View(), clock.now).banner
 
 
-def test_what_is_only_gone_through_again_alarms_nobody(clock: Clock) -> None:
+def test_what_is_only_gone_through_again_alarms_nobody(clock: Any) -> None:
     """On the way to another place of a recording; another run begins without a banner."""
     bot, ways = Bot(Options()), [True, False]
     alarms = Alarms(bot, muted=lambda: ways.pop(0))

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.run.composition import Bot, Options
@@ -31,41 +32,13 @@ def frames() -> list[Frame]:
     return collect(load_recorded_stream("quickstart"))[:2500]
 
 
-class Clock:
-    """Time that stands still unless somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stand in for the monotonic clock of the screen."""
-    clock = Clock()
-    monkeypatch.setattr("bot.screen.screen.time.monotonic_ns", clock)
-    return clock
-
-
-@pytest.fixture
-def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+def screen(at_once: Callable[[Screen], Screen]) -> Screen:
     """Return a screen on a made-up terminal whose waits pass at once."""
-    bot = Bot(Options())
     console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
-    screen = Screen(bot, mode="REPLAY", name="quickstart", speed=20.0, console=console)
-    asleep = screen._next_key
-
-    def pass_time(seconds: float) -> Key:
-        clock.now += int(seconds * 1e9) + 1
-        return asleep(0)
-
-    monkeypatch.setattr(screen, "_next_key", pass_time)
-    try:
-        yield screen
-    finally:
-        screen.terminal.dashboard.shutdown()
+    return at_once(
+        Screen(Bot(Options()), mode="REPLAY", name="quickstart", speed=20.0, console=console)
+    )
 
 
 def press(screen: Screen, *keys: str) -> None:
@@ -75,7 +48,7 @@ def press(screen: Screen, *keys: str) -> None:
 
 
 def test_frames_are_held_until_they_are_due(
-    screen: Screen, clock: Clock, frames: list[Frame]
+    screen: Screen, clock: Any, frames: list[Frame]
 ) -> None:
     """At twenty times real time, twenty recorded seconds take one."""
     began = clock.now
@@ -132,7 +105,7 @@ def test_a_key_that_waits_in_the_queue_is_answered_before_the_next_frame(
 
 
 def test_pause_holds_the_recording_and_the_same_key_lets_it_go_on(
-    screen: Screen, clock: Clock, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Any, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Time that was paused is not caught up."""
     screen.pace(frames[0])
@@ -257,7 +230,7 @@ def test_whoever_leaves_may_have_it_closed(
 
 
 def test_a_signal_is_answered_as_a_key(
-    screen: Screen, leave: Leave, frames: list[Frame], clock: Clock
+    screen: Screen, leave: Leave, frames: list[Frame], clock: Any
 ) -> None:
     """An overlay is no excuse; who stays is not ended, and who does not answer is."""
     press(screen, "?")
@@ -415,7 +388,7 @@ def test_a_live_run_that_is_paused_stands_still_on_the_screen_alone(
 
 
 def test_a_run_that_was_stopped_goes_on_from_where_it_is(
-    screen: Screen, clock: Clock, frames: list[Frame]
+    screen: Screen, clock: Any, frames: list[Frame]
 ) -> None:
     """After Ctrl-Z and fg the recording does not sprint."""
     screen.pace(frames[0])
@@ -552,7 +525,7 @@ def test_a_strategy_that_raised_is_shown_on_the_screen(
 
 
 def test_what_is_wrong_around_the_run_is_shown(
-    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is new for some seconds, and from then on beside the keys."""
     drawn: list[View] = []
@@ -638,7 +611,7 @@ def test_a_keyboard_whose_terminal_is_closed_ends(monkeypatch: pytest.MonkeyPatc
         keyboard.stop()
 
 
-def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame]) -> None:
+def test_between_frames_requests_are_answered(clock: Any, frames: list[Frame]) -> None:
     """In a pause too, and after the end."""
     calls: list[int] = []
     console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
@@ -660,7 +633,7 @@ def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame])
 # === Drawn at once ===
 
 
-def drawings(screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def drawings(screen: Screen, clock: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note when it is drawn, a drawing taking a millisecond."""
     drawn: list[int] = []
 
@@ -679,7 +652,7 @@ def changed(screen: Screen) -> None:
 
 
 def test_what_becomes_of_the_account_is_drawn_at_once(
-    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And how long that took is measured; all else waits for its turn."""
     drawn = drawings(screen, clock, monkeypatch)
@@ -697,7 +670,7 @@ def test_what_becomes_of_the_account_is_drawn_at_once(
 
 
 def test_it_is_drawn_no_more_than_ten_times_a_second(
-    screen: Screen, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it changes; the newest state is what is drawn then."""
     drawn = drawings(screen, clock, monkeypatch)
@@ -714,7 +687,7 @@ def test_it_is_drawn_no_more_than_ten_times_a_second(
 
 
 def test_a_live_change_counts_from_the_frame_that_brought_it(
-    screen: Screen, clock: Clock, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+    screen: Screen, clock: Any, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the time for which it waited to be taken."""
     screen.player.speed = None
@@ -752,7 +725,7 @@ def test_whoever_quits_waits_for_no_frame_of_a_quiet_network(screen: Screen) -> 
     assert inbox_of(screen) == [("clock", "")]
 
 
-def test_a_screen_may_show_another_run(screen: Screen, clock: Clock) -> None:
+def test_a_screen_may_show_another_run(screen: Screen, clock: Any) -> None:
     """Its account is then the one that is drawn at once."""
     other, former = Bot(Options()), screen.bot
     press(screen, " ")

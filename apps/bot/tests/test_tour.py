@@ -7,12 +7,14 @@ import select
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.__main__ import main
 from bot.run.composition import Bot, Options
+from bot.screen.screen import Screen
 from bot.screen.tour import STAY_S, STOPS, Stop, Tour, TourScreen
 from dydx_conn import Frame
 from dydx_panels import PANELS
@@ -55,41 +57,13 @@ def test_a_tour_passes_over_what_a_recording_does_not_hold(
     assert "guard sold" not in printed
 
 
-class Clock:
-    """Time that stands still unless somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stand in for the clock of the screen."""
-    clock = Clock()
-    monkeypatch.setattr("bot.screen.screen.time.monotonic_ns", clock)
-    return clock
-
-
-@pytest.fixture
-def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[TourScreen]:
+def screen(at_once: Callable[[Screen], Screen]) -> Screen:
     """Return a tour on a made-up terminal whose waits pass at once."""
-    bot = Bot(Options())
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
-    screen = TourScreen(bot, mode="REPLAY", name="quickstart", speed=200.0, console=console)
-    asleep = screen._next_key
-
-    def pass_time(seconds: float) -> object:
-        clock.now += int(seconds * 1e9) + 1
-        return asleep(0)
-
-    monkeypatch.setattr(screen, "_next_key", pass_time)
-    try:
-        yield screen
-    finally:
-        screen.terminal.dashboard.shutdown()
+    return at_once(
+        TourScreen(Bot(Options()), mode="REPLAY", name="quickstart", speed=200.0, console=console)
+    )
 
 
 def to_the_first_stop(screen: TourScreen, frames: list[Frame]) -> Iterator[Frame]:
@@ -101,7 +75,7 @@ def to_the_first_stop(screen: TourScreen, frames: list[Frame]) -> Iterator[Frame
 
 
 def test_a_stop_shows_its_text_and_goes_on_by_itself(
-    screen: TourScreen, clock: Clock, frames: list[Frame]
+    screen: TourScreen, clock: Any, frames: list[Frame]
 ) -> None:
     """After some seconds, and the recording has stood still meanwhile."""
     rest, began = to_the_first_stop(screen, frames), clock.now
@@ -115,7 +89,7 @@ def test_a_stop_shows_its_text_and_goes_on_by_itself(
     assert screen.view.guide == ""
 
 
-def test_any_key_goes_on_at_once(screen: TourScreen, clock: Clock, frames: list[Frame]) -> None:
+def test_any_key_goes_on_at_once(screen: TourScreen, clock: Any, frames: list[Frame]) -> None:
     """And does nothing else."""
     rest, began = to_the_first_stop(screen, frames), clock.now
     screen.terminal.keys.put("x")
@@ -142,7 +116,7 @@ def test_between_two_stops_keys_do_what_they_do(screen: TourScreen, frames: list
     assert screen.view.panel == "tape"
 
 
-def test_a_stop_names_the_key_of_its_panel(screen: TourScreen, clock: Clock) -> None:
+def test_a_stop_names_the_key_of_its_panel(screen: TourScreen, clock: Any) -> None:
     """So that it is found again."""
     screen._halt_at(STOPS[1], clock.now)
 
@@ -150,7 +124,7 @@ def test_a_stop_names_the_key_of_its_panel(screen: TourScreen, clock: Clock) -> 
     assert screen.view.panel == "decisions"
 
 
-def test_the_last_stop_ends_the_tour(screen: TourScreen, clock: Clock) -> None:
+def test_the_last_stop_ends_the_tour(screen: TourScreen, clock: Any) -> None:
     """By itself, as the others go on."""
     began = clock.now
 
