@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from bot.__main__ import main
 from bot.run.composition import Bot, Options
+from bot.screen.keyboard import SUSPEND
 from bot.screen.screen import Screen
 from bot.screen.tour import STAY_S, STOPS, Stop, Tour, TourScreen
 from dydx_conn import Frame
@@ -98,6 +99,24 @@ def test_any_key_goes_on_at_once(screen: TourScreen, clock: Any, frames: list[Fr
 
     assert (clock.now - began) / 1e9 < 0.2
     assert screen.view.panel == ""
+
+
+def test_a_tour_that_is_stopped_goes_on_at_the_same_stop(
+    screen: TourScreen, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell's Ctrl-Z and fg are no keys of the tour."""
+    rest, suspended = to_the_first_stop(screen, frames), list[bool]()
+
+    def stopped(*, suspends: bool) -> str:
+        suspended.append(suspends)
+        screen.terminal.keys.put("q")
+        return ""
+
+    monkeypatch.setattr(screen.terminal, "stop_and_go_on", stopped)
+    screen.terminal.keys.put(SUSPEND)
+    screen.pace(next(rest))
+
+    assert suspended == [True]
 
 
 def test_q_leaves_the_tour(screen: TourScreen, frames: list[Frame]) -> None:

@@ -43,7 +43,7 @@ from bot.screen.terminal import Terminal
 from bot.screen.travel import Travel
 
 _ATTEND_NS: Final = 50_000_000  # how long a key may wait while no frame comes
-_STOPS: Final = (SUSPEND, CONTINUED)
+OF_THE_SHELL: Final = (SUSPEND, CONTINUED)
 # What of the journal is drawn at once; an account's update comes before its entries.
 _URGENT: Final = ("reduce", "gate", "act")
 
@@ -273,7 +273,7 @@ class Screen:
             return
         if isinstance(key, Click):
             self.actions.click(key, self.view)
-        elif key in _STOPS:
+        elif key in OF_THE_SHELL:
             self._show_trouble(self.terminal.stop_and_go_on(suspends=key == SUSPEND))
             self.player.restart()
         else:

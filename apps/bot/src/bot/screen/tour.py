@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from bot.run.composition import Bot
 from bot.screen.keyboard import Key
 from bot.screen.player import IDLE_NS
-from bot.screen.screen import Screen
+from bot.screen.screen import OF_THE_SHELL, Screen
 
 STAY_S: Final = 7.0
 SPEED: Final = 200.0  # times real time, between two stops
@@ -189,7 +189,7 @@ class TourScreen(Screen):
         self.player.restart()
 
     def _answer(self, key: Key) -> None:
-        if self._stop is None or key in ("q", "\x03"):
+        if self._stop is None or key in ("q", "\x03", *OF_THE_SHELL):
             super()._answer(key)
         elif key:
             self._until_ns = 0
