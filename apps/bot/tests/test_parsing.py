@@ -15,6 +15,7 @@ from bot.__main__ import main, parser
         ("--sped 3", "bot replay: expected no more arguments, got --sped (the nearest is --speed)"),
         ("replay -x", "bot replay: expected no more arguments, got -x"),
         ("replay a b c", "bot replay: expected no more arguments, got 2 more words"),
+        ("paper --tickers A A", "bot paper: expected no more arguments, got 1 more word"),
         ("replay a b -x", "bot replay: expected no more arguments, got -x and 1 more word"),
         ("replay --speed", "bot replay: --speed: expected a value, got none"),
         ("replay --speed x", "bot replay: --speed: expected a number above 0, got x"),

@@ -39,7 +39,9 @@ class Parser(argparse.ArgumentParser):
         options, left = self.parse_known_args(args, namespace)
         words = [text for text in left if not text.startswith("-")]
         if words and args and (moved := _words_first(args, words)) != args:
-            return self.parse_args(moved, namespace)
+            # Once: of words that are left over still, the same may be the value of an option.
+            options, left = self.parse_known_args(moved, namespace)
+            words = [text for text in left if not text.startswith("-")]
         if left:
             own = self.commands.choices[options.command]
             own.refuse([text.partition("=")[0] for text in left if text.startswith("-")], words)
