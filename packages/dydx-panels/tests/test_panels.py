@@ -101,6 +101,23 @@ def test_an_ascii_terminal_gets_letters_it_can_show(full: Snapshot) -> None:
     assert agrees("ascii-120x40", text)
 
 
+@pytest.mark.parametrize(
+    ("words", "letters"),
+    [("sell at ≥ 3,003.4: ", "sell at >=3,003.4: "), ("+6,326 → +4,217", "+6,326 ->+4,217"),
+     ("score ≤71", "score <=71"), ("→ reasons", "> reasons")],
+)  # fmt: skip
+def test_no_letter_says_another_thing_than_its_sign(
+    full: Snapshot, words: str, letters: str
+) -> None:
+    """At least is not more than, nor what becomes of a figure; what follows stands where it did."""
+    snapshot = replace(full, tape=(replace(full.tape[0], text=f"{words} end"),))
+    theme = Theme(unicode=False, colours="")
+
+    text = panel("tape", snapshot, 120, 5, View(panel="tape"), theme).text
+
+    assert f"{letters} end" in text
+
+
 def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
     """NO_COLOR leaves bold, dim and reverse, and no colour."""
     screen = dashboard(full, View(), 120, 40, Theme(colours=""))

@@ -215,5 +215,5 @@ def test_each_step_has_its_time_and_its_frame(full: Snapshot) -> None:
     """From the newest score to the last fill, as far as the decision came."""
     text = " ".join(drawn(full.walk.rows, 200).replace("|", " ").split())
 
-    assert "scored #48211 > decided 09:31:06.000 #48190 > judged #48190 > order O4 #48192" in text
-    assert "fill F9 #48191 > fill F10 #48192" in text
+    assert "scored #48211 ->decided 09:31:06.000 #48190 ->judged #48190 ->order O4 #48192" in text
+    assert "fill F9 #48191 ->fill F10 #48192" in text

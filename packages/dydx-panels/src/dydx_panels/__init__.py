@@ -1147,10 +1147,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~-u||||||+-<'+AVx",
 )
 _ASCII.update(str.maketrans("◆■┤", "dy+"))
+# Signs whose one letter would say another thing: two, in the place of the blank, are as wide.
+_PAIRS: Final = (("≥ ", ">="), ("≤ ", "<="), (" → ", " ->"), ("≥", ">="), ("≤", "<="))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
@@ -1240,6 +1242,8 @@ def _drawable(text: str, unicode: bool) -> str:
         text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
     if unicode:
         return text
+    for sign, letters in _PAIRS:
+        text = text.replace(sign, letters)
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_ASCII))
 
 
