@@ -24,7 +24,6 @@ from bot.run.meters import LatencyHistogram
 from bot.screen.quality import AGES, worst_first
 from bot.system import memory_mb, peak_mb
 
-_SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _LONGEST: Final = 80
 
 
@@ -118,7 +117,7 @@ def _trading(bot: Bot) -> HealthRow:
 
 
 def _milliseconds(durations: LatencyHistogram) -> tuple[tuple[str, float], ...]:
-    return tuple((name, ns / 1e6) for name, ns in durations.percentiles(_SHARES).items())
+    return tuple((name, ns / 1e6) for name, ns in durations.percentiles().items())
 
 
 def _written_to(bot: Bot) -> Path:

@@ -45,7 +45,6 @@ from bot.system import memory_mb
 ROWS: Final = 60
 LEVELS: Final = 12
 POINTS: Final = 16  # of a score's curve
-SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 MINUTE_NS: Final = 60_000_000_000
 WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
 POLLED_NS: Final = 5_000_000_000
@@ -443,7 +442,7 @@ def _quality(bot: Bot, *, alone: bool) -> QualityPart:
 def _speed(bot: Bot) -> SpeedPart:
     latency = bot.meters.latency
     return SpeedPart(
-        latency_us=tuple((name, ns / 1e3) for name, ns in latency.percentiles(SHARES).items()),
+        latency_us=tuple((name, ns / 1e3) for name, ns in latency.percentiles().items()),
         throughput=tuple(bot.meters.per_second),
         draw_ms=bot.meters.draw_ms,
     )
