@@ -368,7 +368,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
     return MarketRow(
         ticker=view.ticker,
         market=view.market,
-        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        price=view.price,
         history=tuple(candles.closes(60)) if candles else (),
         spread_bps=view.book.spread_bps,
         volume_60s=view.flow.over("1MIN").usd,
