@@ -303,9 +303,6 @@ def _result(bot: Bot) -> ResultPart | None:
     if (equity := did.equity) is None:
         return None
     paid_in, opened = equity - did.profit, equity - falls.today
-    limits = [policy.max_daily_loss] if policy.max_daily_loss is not None else []
-    if (usdc := policy.max_daily_loss_usdc) is not None:
-        limits.append(usdc * 1e6 / max(opened, 1))
     return ResultPart(
         profit=did.profit,
         share=did.profit / max(paid_in, 1),
@@ -317,7 +314,7 @@ def _result(bot: Bot) -> ResultPart | None:
         fall_share=falls.share_of(equity),
         deepest=falls.deepest,
         deepest_share=falls.share,
-        most_today=min(limits) if limits and policy.protect else None,
+        most_today=policy.day_share(opened) if policy.protect else None,
         most_fall=policy.max_drawdown if policy.protect else None,
     )
 
