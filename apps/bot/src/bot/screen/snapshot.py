@@ -32,6 +32,7 @@ from dydx_panels import (
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce, Verdict
 from dydx_strategy import Decision, RankAndTarget, RankSettings
+from msgspec.structs import asdict
 
 from bot.run.composition import Bot
 from bot.run.curve import Columns
@@ -270,24 +271,11 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
     if then is None:
         return EquityPart()
     return EquityPart(
-        at=columns.at,
-        seqs=columns.seq,
-        equity=columns.equity,
-        low=columns.low,
-        high=columns.high,
-        profit=columns.profit,
-        fall=columns.fall,
-        distance=columns.distance,
-        leverage=columns.leverage,
+        **asdict(columns),
+        **asdict(then),
         every_s=curve.every_ns / 1e9,
-        deposited=_begun(curve.columns) if result is None else result.paid_in / 1e6,
+        deposited=_begun(columns) if result is None else result.paid_in / 1e6,
         since="at the start" if result is None else result.paid_words,
-        today=then.today,
-        depth=then.depth,
-        depth_share=then.depth_share,
-        deepest=then.deepest,
-        deepest_share=then.deepest_share,
-        leverage_now=then.leverage,
         act_below=bot.risk.policy.act_below if bot.risk.guard else None,
     )
 
