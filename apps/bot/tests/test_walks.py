@@ -86,7 +86,7 @@ def test_every_order_is_there_as_it_ended(ran: Bot) -> None:
 
     assert len(orders) == len(ran.executed.orders)
     cut = orders["O12"]
-    assert (cut.status, cut.by) == ("cancelled", "guard")
+    assert (cut.status, cut.by) == ("CANCELLED", "guard")
     assert cut.why == "immediate or cancel would rest on book"
     assert cut.size is not None
     assert 0 < cut.filled < cut.size

@@ -530,7 +530,7 @@ def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
 
 
 def everything(snapshot: Snapshot) -> Snapshot:
-    """Add what a screen shows rarely: markets of every status, a venue with a fund and tiers."""
+    """Add what a screen shows rarely: all states of a market and an order, a fund, fee tiers."""
     statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
     names = ("day_h", "day_rank", "raw", "constant", "refill")
     score = Score("CAN", "volume", 50.0, tuple((name, 0.5) for name in names), 1)
@@ -541,9 +541,14 @@ def everything(snapshot: Snapshot) -> Snapshot:
     venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
     events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
         ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
-    return replace(
-        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events
+    orders = tuple(
+        replace(snapshot.orders[0], status=status)
+        for status in ("PENDING", "PARTIALLY_FILLED", "UNRESOLVED")
     )
+    return replace(
+        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events,
+        orders=(*snapshot.orders, *orders),
+    )  # fmt: skip
 
 
 def test_every_word_of_the_table_is_on_a_screen(

@@ -798,9 +798,9 @@ class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
 
-    `kind` is how it was to trade, `status` and `why` what became of it and for which reason, in
-    words; `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what
-    it waits for; `age_s` is of an order that is still open.
+    `kind` is how it was to trade, in words, `status` what became of it, and `why` is the reason;
+    `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what it
+    waits for; `age_s` is of an order that is still open.
     """
 
     id: str
@@ -1060,6 +1060,8 @@ _WORDS: Final = {
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
     "reduce SELL": "guard sold", "reduce BUY": "guard bought", "bracket": "stop order",
+    "PENDING": "sent", "OPEN": "open", "PARTIALLY_FILLED": "partly filled", "FILLED": "filled",
+    "CANCELLED": "cancelled", "REJECTED": "rejected", "UNRESOLVED": "unresolved",
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
@@ -1082,6 +1084,8 @@ _STATES: Final = {
     "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted", "link": "watch",
     "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
     "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
+    "OPEN": "accent", "PARTIALLY_FILLED": "watch", "FILLED": "good", "REJECTED": "watch",
+    "UNRESOLVED": "danger", "CANCELLED": "dim", "unanswered": "watch",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
@@ -2505,12 +2509,6 @@ def _refused_row(denied: Denied) -> OrderRow:
     )  # fmt: skip
 
 
-_ORDER_STYLES: Final = {
-    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
-    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
-}  # fmt: skip
-
-
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
@@ -2528,7 +2526,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
         _Column("side", 4, lambda row: _state(row.side), 0, True),
         _Column("size", 9, size, 2),
-        _Column("state", 13, _order_state, 0, True),
+        _Column("state", 13, lambda row: _state(row.status), 0, True),
         _Column("filled", 7, _filled_part, 1),
         price("average", 3, 1),
         price("price", 5)._replace(term="limit"),
@@ -2541,11 +2539,6 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
     ]  # fmt: skip
-
-
-def _order_state(order: OrderRow) -> _Cell:
-    word, style = _state(order.status)
-    return word, style or _ORDER_STYLES.get(order.status, "")
 
 
 def _filled_part(row: OrderRow) -> _Cell:
@@ -3000,7 +2993,7 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         size, filled = (_figure(size, digits[1]) for size in (order.size, order.filled))
         rows.append(_chunks([
             (0, [_state(order.side), (f" {size} at {_figure(order.price, digits[0])}", "")]),
-            (3, [(order.kind, "")]), (0, [_order_state(order)]), (1, [(f"{filled} filled", "")]),
+            (3, [(order.kind, "")]), (0, [_state(order.status)]), (1, [(f"{filled} filled", "")]),
             (2, [(f"{order.id} {_clock(order.at)} #{order.seq}", "dim")]),
         ], width - 10, " "))  # fmt: skip
         rows += [[(line, "watch")] for line in _folded(order.why, width - 10)] if order.why else []
