@@ -626,7 +626,7 @@ def _flow() -> FlowPart:
 
 def _health() -> HealthPart:
     return HealthPart(
-        rows=(HealthRow("connection", "watch", "1006 connection reset"),
+        rows=(HealthRow("connection", "watch", "reconnecting 4 s: c1: 1006 connection reset"),
               HealthRow("data", "good", "", (("markets", 5), ("troubles", 9))),
               HealthRow("account", "good"),
               HealthRow("trading", "danger", "halted: flash crash (by ann)"),

@@ -89,8 +89,10 @@ def _connection(bot: Bot) -> HealthRow:
     if links is None or not links.state:
         state = bot.data.connection
         return HealthRow("connection", "good" if state == "live" else "watch", state)
-    words = "" if links.state == "live" else reason_words(links.reason)
-    return HealthRow("connection", "good" if links.state == "live" else "watch", words)
+    if links.state == "live":
+        return HealthRow("connection", "good")
+    words = filter(None, (links.words(bot.data.at), reason_words(links.reason)))
+    return HealthRow("connection", "watch", ": ".join(words))
 
 
 def _data(bot: Bot) -> HealthRow:

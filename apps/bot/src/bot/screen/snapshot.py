@@ -239,11 +239,8 @@ def _connection(bot: Bot) -> tuple[str, str]:
     live = f"{bot.data.connection} {fresh}/{len(watched)}"
     if links is None or not links.state or links.state == "live":
         return live, ""
-    if links.lost_at is None:
-        return links.words(bot.data.at), ""
-    # At the end of a recording its connections have just been closed.
-    is_over = links.lost_at == bot.data.at
-    return "closed" if is_over else links.words(bot.data.at), reason_words(links.reason)
+    why = "" if links.lost_at is None else reason_words(links.reason)
+    return links.words(bot.data.at), why
 
 
 def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
