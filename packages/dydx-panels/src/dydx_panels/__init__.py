@@ -231,7 +231,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
     far it is below it now, with their shares, and with `leverage_now` as of the end of the last
-    point; `act_below` is the guard's.
+    point; `most_fall` is what a fall may be, None without a limit, and `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -252,6 +252,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     deepest: float | None = None
     deepest_share: float | None = None
     leverage_now: float | None = None
+    most_fall: float | None = None
     act_below: float | None = None
 
 
@@ -4941,9 +4942,9 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     parts: list[tuple[int, _Row]] = [
         (0, [(f"{now} USDC", "bold")]),
         (1, _gained(part)),
-        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
+        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part, part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
-        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
+        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part, part.depth_share)),
              (f" ({_percent(part.depth_share)})", "dim")]),
         (3, [("today ", "dim"), _signed(part.today)]),
         (5, [("run ", "dim"), _signed(profit)]),
@@ -4971,9 +4972,9 @@ def _times(leverage: float | None) -> str:
     return "none" if leverage is None else f"{_figure(leverage)}{_TIMES}"
 
 
-def _sunk(share: float | None) -> str:
-    """Return the style of a share of the equity that is lost."""
-    return "" if share is None or not share >= 0.02 else "watch" if share < 0.1 else "danger"
+def _sunk(part: EquityPart, share: float | None) -> str:
+    """Return the style of a share of the equity that is lost: what is grave is the same for all."""
+    return "" if share is None else _loss_style(share, part.most_fall)
 
 
 def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
@@ -5018,7 +5019,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
     falls = [0.0 - 100 * fall for fall in part.fall]
-    line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
+    line = _Line(falls, lambda value: _sunk(part, -value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
 
@@ -5046,7 +5047,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
-        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part.fall[n])), 1),
+        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part, part.fall[n])), 1),
         _Column("distance", 8, lambda n: (
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),

@@ -263,7 +263,7 @@ def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
 
 
 def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
-    curve = bot.shown.curve
+    curve, policy = bot.shown.curve, bot.risk.policy
     columns, then = curve.columns, curve.result
     if then is None:
         return EquityPart()
@@ -273,7 +273,8 @@ def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
         every_s=curve.every_ns / 1e9,
         deposited=_begun(columns) if result is None else result.paid_in / 1e6,
         since="at the start" if result is None else result.paid_words,
-        act_below=bot.risk.policy.act_below if bot.risk.guard else None,
+        most_fall=policy.max_drawdown if policy.protect else None,
+        act_below=policy.act_below if bot.risk.guard else None,
     )
 
 
