@@ -19,7 +19,7 @@ stop, guard and exits go on.
 import re
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -150,6 +150,10 @@ class Venue(Protocol):
 
     subaccount: Subaccount
     accounts: Accounts  # the one reader of account frames
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Return how often an order was not taken, by the reason."""
 
     def begin(self, risk: Risk) -> None:
         """Learn, before the first frame, who judges the account."""

@@ -132,10 +132,9 @@ def _errors(bot: Bot) -> dict[str, int]:
     """Return what went wrong so far, by the layer where it did."""
     troubles = bot.data.counts()
     unread = sum(troubles.get(kind, 0) for kind in _UNREADABLE)  # integers
-    refusals = getattr(bot.venue, "refusals", {})
     return {
         "decoding": unread,
         "data": sum(troubles.values()) - unread,
         "strategy": int(bot.stopped is not None),
-        "order": sum(refusals.values()) if refusals else 0,  # integers
+        "order": bot.venue.refusals.total(),
     }
