@@ -1101,6 +1101,10 @@ def _state(term: str, style: str = "") -> tuple[str, str]:
     return wording(term), _STATES.get(term, style)
 
 
+def _side(size: Decimal | int) -> tuple[str, str]:
+    return _state("LONG" if size > 0 else "SHORT")
+
+
 # === Theme ===
 # What the terminal can show, and how rows of (text, style name) become segments of one exact width:
 # `_fitted` alone knows colours, ASCII and widths, and lets nothing through that could move the
@@ -3941,7 +3945,7 @@ def _candle_figures(part: CandlesPart, width: int, height: int) -> list[_Row]:
 def _held_row(part: CandlesPart, held: PositionFigures, width: int) -> _Row:
     """Name what is held of a market, as it is marked."""
     digits, size_digits = _grid(part.market)
-    side, size = _state("LONG" if held.size > 0 else "SHORT"), _figure(abs(held.size), size_digits)
+    side, size = _side(held.size), _figure(abs(held.size), size_digits)
     return _chunks([
         (0, [side, (f" {size}", "bold")]),
         (1, _named("entry_price", _figure(held.entry_price, digits))),
@@ -4860,10 +4864,6 @@ def _notional(row: PositionFigures) -> float | None:
 
 def _returned(held: _PositionRow) -> _Cell:
     return _percent(held.row.returned, 2, sign=True), _trend(held.row.returned)[1]
-
-
-def _side(size: Decimal | int) -> _Cell:
-    return _state("LONG" if size > 0 else "SHORT")
 
 
 def _position_columns(snapshot: Snapshot) -> list[_Column]:
