@@ -3,17 +3,18 @@
 import pytest
 from bot.run.composition import Bot, Options, trace, untrace
 from bot.run.way import STAGES, Way
+from bot.run.wire import WireVenue
 from bot.screen.closeup import closeup
 from bot.screen.way import way_of
-from dydx_conn import Frame, replay
+from dydx_conn import Frame, Subaccount, replay
 from dydx_panels import WayPart
 
 UNTIL = 2_500
 
 
-def played(*, traced: bool, until: int = UNTIL) -> Bot:
+def played(*, traced: bool, until: int = UNTIL, venue: WireVenue | None = None) -> Bot:
     """Play the first frames, with somebody who looks or without."""
-    bot = Bot(Options())
+    bot = Bot(Options(), venue)
     if traced:
         trace(bot)
 
@@ -84,6 +85,19 @@ def test_every_layer_shows_before_and_after(part: WayPart) -> None:
     assert stages["strategy"].texts[0][0].startswith("D")
     assert part.took_us is not None
     assert part.took_us > 0
+
+
+def test_what_is_not_certain_of_an_account_is_no_fact() -> None:
+    """On the wire, before it is read, it has no equity of 0."""
+    bot = played(traced=True, until=200, venue=WireVenue(Subaccount("dydx1me", 0)))
+    newest = way(bot).newest
+    assert newest is not None
+
+    assert bot.risk.account.trouble
+    assert {*newest.before.of} == {"data", "signals"}
+    assert {change.term for stage in way_of(bot).stages for change in stage.changes}.isdisjoint(
+        {"net_collateral", "size"}
+    )
 
 
 def test_what_the_layers_take_is_of_the_frames_that_reach_them(part: WayPart) -> None:

@@ -211,21 +211,25 @@ class Way:
             return _NO_FACTS
         of, view = self._of, self._of.data.views.get(ticker)
         account, margin = of.risk.account, of.risk.margin
-        held = account.positions.get(ticker)
         scores = of.scorer.scores(ticker) if view is not None else ()
-        return Facts({
+        facts: dict[str, Mapping[str, float | None]] = {
             "data": dict(_seen(view)) if view is not None else {},
             "signals": {score.signal: score.value for score in scores},
-            "risk": {
+        }
+        if account.trouble:  # what is not certain is no fact
+            return Facts(facts)
+        held = account.positions.get(ticker)
+        facts["account"] = {
+            "size": float(held.size) if held is not None else 0.0,
+            "open_orders": float(len(account.open_orders)),
+        }
+        if margin.known:
+            facts["risk"] = {
                 "net_collateral": margin.net_collateral / 1e6,
                 "initial_margin": margin.initial_margin / 1e6,
                 "distance": margin.distance,
-            },
-            "account": {
-                "size": float(held.size) if held is not None else 0.0,
-                "open_orders": float(len(account.open_orders)),
-            },
-        })  # fmt: skip
+            }
+        return Facts(facts)
 
 
 def _seen(view: MarketView) -> Iterator[tuple[str, float | None]]:

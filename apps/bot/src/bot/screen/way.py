@@ -16,8 +16,6 @@ from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.way import STAGES, Journey, Way
 
 _TEXT: Final = 2_000  # letters of the wire, and of what was decoded of it
-# What a stage's changes are of.
-_FACTS: Final = {"data": "data", "signals": "signals", "risk": "risk", "account": "account"}
 # What an entry of the journal was made by.
 _MADE_BY: Final[Mapping[str, str]] = {
     "decision": "strategy", **dict.fromkeys((*VERDICTS, "gate", "act"), "verdict"),
@@ -57,7 +55,7 @@ def _stages(journey: Journey) -> Iterator[WayStage]:
     yield WayStage(stage="wire", texts=(("", _wire(journey.frame.text)),))
     took, texts = journey.took(), _texts(journey)
     for stage in STAGES:
-        changes = tuple(_changes(journey, _FACTS.get(stage, "")))
+        changes = tuple(_changes(journey, stage))
         if stage not in took and not texts.get(stage):
             continue
         at_ns, took_ns, calls = took.get(stage, (None, None, 0))
@@ -71,9 +69,9 @@ def _stages(journey: Journey) -> Iterator[WayStage]:
         )
 
 
-def _changes(journey: Journey, of: str) -> Iterator[WayChange]:
-    before = journey.before.of.get(of, {})
-    after = journey.after.of.get(of, {}) if journey.after is not None else {}
+def _changes(journey: Journey, stage: str) -> Iterator[WayChange]:
+    before = journey.before.of.get(stage, {})
+    after = journey.after.of.get(stage, {}) if journey.after is not None else {}
     for term in {**before, **after}:
         yield WayChange(term, before.get(term), after.get(term))
 
