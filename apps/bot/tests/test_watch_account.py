@@ -318,7 +318,7 @@ def test_without_one_of_the_two_there_is_nothing_to_compare() -> None:
 NET = NETWORKS["local"]
 EARLIER = Past(
     hours=((0, Decimal(100), Decimal(0)), (90_000 * 10**9, Decimal(110), Decimal(10))),
-    net_transfers=Decimal(100), funding_24h=Decimal(-1),
+    funding_24h=Decimal(-1),
     fills=((0, "BUY 1 BTC-USD at 1, taker fee 0"),), transfers=None,
 )  # fmt: skip
 
@@ -400,12 +400,12 @@ class Indexer:
             "/v4/historical-pnl/parentSubaccountNumber": {"historicalPnl": [PNL]},
             "/v4/fills/parentSubaccountNumber": {"fills": [FILL]},
             "/v4/transfers/parentSubaccountNumber": {"transfers": [TRANSFER]},
-            "/v4/fundingPayments/parentSubaccount": {"fundingPayments": [PAYMENT]},
+            "/v4/fundingPayments/parentSubaccount": {"fundingPayments": [PAYMENT, LONG_AGO]},
         }
 
 
 AT = "2026-01-01T00:00:00.000Z"
-PNL = {"equity": "51000", "totalPnl": "5", "netTransfers": "50995", "createdAt": AT}
+PNL = {"equity": "51000", "totalPnl": "5", "netTransfers": "0", "createdAt": AT}
 FILL = {
     "id": "f", "side": "BUY", "size": "1", "price": "50000", "type": "LIQUIDATED", "fee": "1",
     "liquidity": "TAKER", "market": "BTC-USD", "createdAt": AT,
@@ -418,6 +418,7 @@ PAYMENT = {
     "createdAt": AT, "ticker": "BTC-USD", "oraclePrice": "1", "size": "1", "side": "LONG",
     "rate": "0", "payment": "-0.5",
 }  # fmt: skip
+LONG_AGO = PAYMENT | {"createdAt": "2025-12-30T00:00:00.000Z"}
 
 
 @pytest.fixture
@@ -485,6 +486,22 @@ def test_an_account_of_mainnet_is_printed_without_a_confirmation(
     assert "subaccount 128 (isolated child of 0)" in out.out
     assert "liquidated: BUY 1 BTC-USD at 50000" in out.out
     assert "deposit 50995 USDC" in out.out
+    # Nothing was paid in within its newest hour, and one payment is older than a day.
+    assert "funding  24 h -0.50   paid in +50,995.00" in out.out
+
+
+def test_who_holds_nothing_for_days_received_no_funding_in_one(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest payment is not of the last day only because none came after it."""
+    indexer[0].funded(fields())
+    path = "/v4/fundingPayments/parentSubaccount"
+    indexer[0].answers[path] = {"fundingPayments": [LONG_AGO]}
+    node(chain())
+
+    main(["account", QUOTER, "--network", indexer[1]])
+
+    assert "funding  24 h +0.00" in capsys.readouterr().out
 
 
 def test_a_program_reads_the_same_and_a_view_that_is_missing_is_a_1(
