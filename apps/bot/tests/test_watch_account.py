@@ -318,7 +318,7 @@ def test_without_one_of_the_two_there_is_nothing_to_compare() -> None:
 NET = NETWORKS["local"]
 EARLIER = Past(
     hours=((0, Decimal(100), Decimal(0)), (90_000 * 10**9, Decimal(110), Decimal(10))),
-    funding_24h=Decimal(-1),
+    whole=True, funding_24h=Decimal(-1),
     fills=((0, "BUY 1 BTC-USD at 1, taker fee 0"),), transfers=None,
 )  # fmt: skip
 
@@ -488,6 +488,24 @@ def test_an_account_of_mainnet_is_printed_without_a_confirmation(
     assert "deposit 50995 USDC" in out.out
     # Nothing was paid in within its newest hour, and one payment is older than a day.
     assert "funding  24 h -0.50   paid in +50,995.00" in out.out
+
+
+def test_profit_over_a_time_of_which_no_hour_is_reported_is_unknown(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a parent with children the indexer's newest thousand rows are few hours together."""
+    indexer[0].funded(fields())
+    path = "/v4/historical-pnl/parentSubaccountNumber"
+    first = PNL | {"createdAt": "2025-12-22T00:00:00.000Z", "totalPnl": "1"}
+    node(chain())
+    lines = []
+    for paid_in in ("0", "50999"):  # in its oldest hour, which is its first if that is all
+        indexer[0].answers[path] = {"historicalPnl": [PNL, first | {"netTransfers": paid_in}]}
+        main(["account", QUOTER, "--network", indexer[1]])
+        lines += [line for line in capsys.readouterr().out.splitlines() if "profit" in line]
+
+    assert "24 h +4.00  7 d +4.00  30 d unknown  since it began +5.00" in lines[0]
+    assert "24 h +4.00  7 d +4.00  30 d +5.00  since it began +5.00" in lines[1]
 
 
 def test_who_holds_nothing_for_days_received_no_funding_in_one(

@@ -40,11 +40,13 @@ Hour = tuple[int, Decimal, Decimal]
 class Past(msgspec.Struct, frozen=True, kw_only=True):
     """What an account earned, in USDC: profit over spans of time and since it began.
 
-    `hours` are (time in ns, equity, profit since the beginning), the oldest first. `funding_24h`
-    is what was received; `fills` and `transfers` are the newest, (time in ns, words).
+    `hours` are (time in ns, equity, profit since the beginning), the oldest first, `whole` whether
+    they go back to where it began. `funding_24h` is what was received; `fills` and `transfers` are
+    the newest, (time in ns, words).
     """
 
     hours: tuple[Hour, ...] | None = None
+    whole: bool = False
     funding_24h: Decimal | None = None
     fills: tuple[tuple[int, str], ...] | None = None
     transfers: tuple[tuple[int, str], ...] | None = None
@@ -70,8 +72,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         at, _, total = self.hours[-1]
         before = [row for row in self.hours if row[0] <= at - days * _DAY_NS]
         # Younger than that: it began with nothing earned.
-        young = len(self.hours) < _MOST and not before
-        return total - before[-1][2] if before else total if young else None
+        return total - before[-1][2] if before else total if self.whole else None
 
 
 def past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount, Past]:
@@ -88,14 +89,15 @@ async def _past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount,
 async def past_of(rest: Rest, whose: Subaccount) -> Past:
     """Query what one account did; with its children where it is a parent."""
     parent = whose.number < PARENTS
-    hours, fills, moved, payments = await asyncio.gather(
+    worth, fills, moved, payments = await asyncio.gather(
         _known(rest.historical_pnl(whose, parent=parent, limit=_MOST), _hours),
         _known(rest.fills(whose, parent=parent, limit=_ROWS), _fills),
         _known(rest.transfers(whose, parent=parent, limit=_ROWS), _transfers),
         _known(rest.funding_payments(whose, parent=parent, limit=_MOST), _payments),
     )
+    hours, whole = worth or (None, False)
     paid = None if payments is None else _of_a_day(payments, hours[-1][0] if hours else 0)
-    return Past(hours=hours, fills=fills, transfers=moved, funding_24h=paid)
+    return Past(hours=hours, whole=whole, fills=fills, transfers=moved, funding_24h=paid)
 
 
 async def _known(query: Awaitable[Any], read: Callable[[Any], _T]) -> _T | None:
@@ -107,10 +109,24 @@ async def _known(query: Awaitable[Any], read: Callable[[Any], _T]) -> _T | None:
         return None  # what is not answered, or cannot be read, is not known
 
 
-def _hours(rows: list[PnlFields]) -> tuple[Hour, ...]:
-    return tuple(sorted(
-        (instant(row.created_at), number(row.equity), number(row.total_pnl)) for row in rows
-    ))  # fmt: skip
+def _hours(rows: list[PnlFields]) -> tuple[tuple[Hour, ...], bool]:
+    """Return the hours, and whether the first of an account is among them.
+
+    Of a parent and its children the indexer adds up the newest rows: how many there are says
+    nothing of how far back they go. Of a first hour, all that was ever paid in came within it.
+    """
+    found = sorted(
+        (instant(row.created_at), number(row.equity), number(row.total_pnl), row.net_transfers)
+        for row in rows
+    )
+    hours = tuple((at, equity, profit) for at, equity, profit, _ in found)
+    if not found or len(found) >= _MOST:
+        return hours, not found
+    _, equity, profit, moved = found[0]
+    return hours, abs(equity - profit - number(moved)) < _CENT
+
+
+_CENT: Final = Decimal("0.01")  # the indexer adds up floats
 
 
 def _fills(rows: list[FillFields]) -> tuple[tuple[int, str], ...]:
