@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from dydx_conn import (
     market_fields,
     market_parameters,
 )
+from servers import http_server
 from sessions import REAL, Session, subaccount_named
 
 QUOTER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
@@ -391,6 +390,12 @@ class Indexer:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
 
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Answer a request."""
+        answer = self.answers.get(path.partition("?")[0])
+        none = 404, b'{"errors":[{"msg":"none"}]}'
+        return none if answer is None else (200, json.dumps(answer).encode())
+
     def funded(self, *rows: dict[str, Any]) -> None:
         """Answer as for an account with these subaccounts."""
         self.answers = {
@@ -426,30 +431,13 @@ def indexer(tmp_path: Path) -> Iterator[tuple[Indexer, str]]:
     """Run an indexer on the loopback; return it and the file of its network."""
     found = Indexer()
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = found.answers.get(self.path.partition("?")[0])
-            body = b'{"errors":[{"msg":"none"}]}' if answer is None else json.dumps(answer).encode()
-            self.send_response(404 if answer is None else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        at = f"127.0.0.1:{server.server_port}"
+    with http_server(found.get) as at:
         file = tmp_path / "net.toml"
         file.write_text(
             f'name = "mine"\nrest = "http://{at}"\nws = "ws://{at}/v4/ws"\nnode = "127.0.0.1:9"\n'
             'chain_id = "dydx-mainnet-1"\n'
         )
-        try:
-            yield found, str(file)
-        finally:
-            server.shutdown()
+        yield found, str(file)
 
 
 @pytest.fixture
