@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(typed)
     from bot.outlet import guarded, uncaught
 
-    sys.excepthook = uncaught
+    sys.excepthook, former = uncaught, sys.unraisablehook
+    sys.unraisablehook = end_again
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -88,6 +89,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return 130
+    finally:
+        sys.unraisablehook = former
+
+
+def end_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Raise what was to end the program a moment later, where Python could not; else as ever.
+
+    It comes between any two steps: while Python closes a generator that nobody needs any more, say,
+    and from there nothing is raised. Then a run that was to end would go on.
+    """
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    import _thread
+    import threading
+
+    again = threading.Timer(_MOMENT_S, _thread.interrupt_main)
+    again.daemon = True
+    again.start()
+
+
+_MOMENT_S: Final = 0.05
 
 
 def begin_streams() -> None:
