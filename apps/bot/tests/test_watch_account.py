@@ -478,6 +478,20 @@ def test_an_account_of_mainnet_is_printed_without_a_confirmation(
     assert "funding  24 h -0.50   paid in +50,995.00" in out.out
 
 
+def test_an_account_that_is_meant_twice_is_read_once(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its address, by its number, and the same once more."""
+    indexer[0].funded(fields(BTC="1"), fields(equity="5", usdc="5") | {"subaccountNumber": 128})
+    node(chain(1_000 * MICRO, btc(10**10)))
+    typed = [f"{QUOTER}/128", QUOTER, f"{QUOTER}/0", QUOTER]
+
+    code = main(["account", *typed, "--network", indexer[1], "--json"])
+
+    rows = json.loads(capsys.readouterr().out)["accounts"]
+    assert (code, [row["subaccount"] for row in rows]) == (0, [128, 0])
+
+
 def test_profit_over_a_time_of_which_no_hour_is_reported_is_unknown(
     indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
