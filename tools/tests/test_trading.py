@@ -3,10 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +48,7 @@ from dydx_v4_client.node.authenticators import Authenticator, AuthenticatorType
 from dydx_v4_client.node.client import NodeClient
 from dydx_v4_client.wallet import Wallet
 from pydantic import SecretStr
+from servers import venue_process
 
 VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
@@ -65,24 +62,8 @@ PATIENCE_S = 60
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2", *HABITS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        printed = ""
-        assert process.stdout is not None
-        for line in process.stdout:
-            printed += line
-            if line.startswith("Ctrl-C"):
-                break
-        found = [
-            re.search(p, printed) for p in (r"REST\s+(\S+)", r"(ws\S+/v4/ws)", r"gRPC\s+(\S+)")
-        ]
-        rest, ws, node = (match.group(1) for match in found if match is not None)
-        try:
-            yield Network("local", rest, ws, node, "localdydxprotocol")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_S)
+    with venue_process("--speed", "5", "--count", "2", *HABITS, patience_s=PATIENCE_S) as found:
+        yield Network(**found.fields | {"name": "local"})
 
 
 class Session:

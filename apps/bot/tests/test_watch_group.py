@@ -304,7 +304,7 @@ def test_an_isolated_child_is_watched_from_its_first_update() -> None:
 
 EARLIER = Past(
     hours=((0, Decimal(1), Decimal(0)), (90_000 * 10**9, Decimal(2), Decimal(7))),
-    net_transfers=Decimal(1), funding_24h=Decimal(0), fills=(), transfers=(),
+    whole=True, funding_24h=Decimal(0), fills=(), transfers=(),
 )  # fmt: skip
 
 
