@@ -1,18 +1,29 @@
-"""A PostgreSQL server for tests: Debian's own, on loopback, as a user that owns nothing else."""
+"""Servers for tests, on the loopback.
+
+postgresql_server: Debian's own PostgreSQL, as a user that owns nothing else
+http_server: whatever a test answers to a path
+venue_process: the stand-in of the venue, in a process of its own
+"""
 
 import contextlib
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+# === PostgreSQL ===
 
 PASSWORD = "hunter2"
 _PDEATHSIG = 1  # of linux/prctl.h
@@ -97,3 +108,70 @@ def _answering(server: subprocess.Popen[bytes], status: Path) -> None:
                 return
         time.sleep(0.025)
     raise OSError("expected PostgreSQL to answer within 30 s, got nothing")
+
+
+# === HTTP ===
+
+
+@contextlib.contextmanager
+def http_server(get: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
+    """Answer each GET of a path by status and body; yield where, HOST:PORT."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = get(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+# === The venue ===
+
+
+class VenueProcess(NamedTuple):
+    """The stand-in of the venue, and what it printed of itself."""
+
+    process: "subprocess.Popen[str]"
+    printed: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return its network as a file of one has it."""
+        patterns = {"rest": r"REST\s+(\S+)", "ws": r"(ws\S+/v4/ws)", "node": r"gRPC\s+(\S+)"}
+        found = {name: re.search(pattern, self.printed) for name, pattern in patterns.items()}
+        where: dict[str, Any] = {name: match[1] for name, match in found.items() if match}
+        return where | {"name": "venue", "chain_id": "localdydxprotocol"}
+
+    def write(self, path: Path) -> Path:
+        """Write its network to a file."""
+        path.write_text("".join(f'{name} = "{text}"\n' for name, text in self.fields.items()))
+        return path
+
+
+@contextlib.contextmanager
+def venue_process(*options: str, patience_s: float = 60.0) -> Iterator[VenueProcess]:
+    """Run a venue on free ports; it is ended if it still runs."""
+    ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0")
+    command = [sys.executable, str(Path(__file__).parent / "venue"), *ports, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        printed = ""
+        for line in process.stdout or ():
+            printed += line
+            if line.startswith("Ctrl-C"):
+                break
+        try:
+            yield VenueProcess(process, printed)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(patience_s)

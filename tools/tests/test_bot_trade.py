@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -44,6 +42,7 @@ from dydx_conn import (
 )
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
+from servers import venue_process
 from warm import Warm
 
 VENUE = Path(__file__).parent.parent / "venue"
@@ -171,28 +170,9 @@ class Running:
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Run one venue for all tests of this file."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", SPEED, *HABITS]
-    process = subprocess.Popen(
-        [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith("Ctrl-C"):
-            break
-    patterns = {"rest": r"REST\s+(\S+)", "ws": r"(\S+/v4/ws)", "node": r"node gRPC\s+(\S+)"}
-    found = {name: re.search(pattern, printed) for name, pattern in patterns.items()}
-    fields: dict[str, Any] = {name: match[1] for name, match in found.items() if match}
-    fields |= {"name": "venue", "chain_id": "localdydxprotocol"}
-    file = tmp_path_factory.mktemp("venue") / "venue.toml"
-    file.write_text("".join(f'{name} = "{text}"\n' for name, text in fields.items()))
-    try:
-        yield Running(file, fields["rest"], Network(**fields))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_S)
-        process.stdout.close()
+    with venue_process("--speed", SPEED, *HABITS, patience_s=PATIENCE_S) as found:
+        file = found.write(tmp_path_factory.mktemp("venue") / "venue.toml")
+        yield Running(file, found.fields["rest"], Network(**found.fields))
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,8 @@ from bot.watch.group import Group
 from bot.watch.node import Node
 from bot.watch.reading import read, seen_on_chain
 from dydx_conn import Frame, Inbox, Network, Subaccount, chain_state, live
+from servers import venue_process
 
-VENUE = Path(__file__).parent.parent / "venue"
 BLOCKS = 8  # in which residents trade, before the venue stands still
 PATIENCE_NS = 60 * 10**9
 STILL_NS = 2 * 10**9  # less than what makes a height stale
@@ -38,31 +37,13 @@ class Running(NamedTuple):
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Run one venue for all tests of this file."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "5"]
-    process = subprocess.Popen(
-        [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith("Ctrl-C"):
-            break
-    patterns = {"rest": r"REST\s+(\S+)", "ws": r"(\S+/v4/ws)", "node": r"node gRPC\s+(\S+)"}
-    found = {name: re.search(pattern, printed) for name, pattern in patterns.items()}
-    fields: dict[str, Any] = {name: match[1] for name, match in found.items() if match}
-    fields |= {"name": "venue", "chain_id": "localdydxprotocol"}
-    residents = {
-        name: Subaccount(owner, 0) for owner, name in re.findall(r"(dydx1\w+)/0\s+(\w+)", printed)
-    }
-    file = tmp_path_factory.mktemp("venue") / "venue.toml"
-    file.write_text("".join(f'{name} = "{text}"\n' for name, text in fields.items()))
-    try:
-        yield Running(file, Network(**fields), residents, process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()
+    with venue_process("--speed", "5") as found:
+        residents = {
+            name: Subaccount(owner, 0)
+            for owner, name in re.findall(r"(dydx1\w+)/0\s+(\w+)", found.printed)
+        }
+        file = found.write(tmp_path_factory.mktemp("venue") / "venue.toml")
+        yield Running(file, Network(**found.fields), residents, found.process)
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,6 @@
 import asyncio
 import contextlib
 import os
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +48,7 @@ from dydx_v4_client.node.authenticators import Authenticator, AuthenticatorType
 from dydx_v4_client.node.client import NodeClient
 from dydx_v4_client.wallet import Wallet
 from pydantic import SecretStr
+from servers import venue_process
 
 VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
@@ -65,24 +62,8 @@ PATIENCE_S = 60
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2", *HABITS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        printed = ""
-        assert process.stdout is not None
-        for line in process.stdout:
-            printed += line
-            if line.startswith("Ctrl-C"):
-                break
-        found = [
-            re.search(p, printed) for p in (r"REST\s+(\S+)", r"(ws\S+/v4/ws)", r"gRPC\s+(\S+)")
-        ]
-        rest, ws, node = (match.group(1) for match in found if match is not None)
-        try:
-            yield Network("local", rest, ws, node, "localdydxprotocol")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_S)
+    with venue_process("--speed", "5", "--count", "2", *HABITS, patience_s=PATIENCE_S) as found:
+        yield Network(**found.fields | {"name": "local"})
 
 
 class Session:
@@ -93,6 +74,7 @@ class Session:
         self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
         self.inbox, self.accounts = Inbox(), Accounts()
         self.states: list[OrderState] = []
+        self.codes: dict[str, str] = {}  # the node's last answer to an order, by its id
         self._arrived, self._ready, self._over = threading.Condition(), threading.Event(), False
         self.markets = markets(network)
         self.btc = self.markets["BTC-USD"]
@@ -110,6 +92,11 @@ class Session:
     def _receive(self, frame: Any) -> bool:
         self.trader.observe(frame)
         with self._arrived:
+            if frame.channel == "broadcast":
+                answer = msgspec.json.decode(frame.text)
+                # What is sent again with another end is not answered yet.
+                final = {} if answer.get("again") else dict.fromkeys(answer["ids"], frame.type)
+                self.codes |= final
             for update in self.accounts.step(frame):
                 self.states.extend(update.orders)
             self._arrived.notify_all()
@@ -132,6 +119,12 @@ class Session:
         answer = self.trader.submit(order, number)
         assert isinstance(answer, Queued), answer
         return answer
+
+    def answered(self, queued: Queued) -> str:
+        """Wait for the node's answer to an order; return its code, "0" if it took it."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: queued.ids[0] in self.codes, timeout=PATIENCE_S)
+            return self.codes[queued.ids[0]]
 
     def settled(self, id: str, until: Callable[[OrderState], bool]) -> list[OrderState]:
         """Wait until an order's state is as expected; return all its states until then."""
@@ -283,8 +276,14 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
 
 def test_a_post_only_order_that_would_cross_is_rejected(session: Session) -> None:
     """By the node, with its code, in words; what its channel shows of it may come later."""
-    order = msgspec.structs.replace(session.short(1, away=1.05), time_in_force="POST_ONLY")
-    queued = session.send(order)
+    for client_id in range(1, 10):
+        wait_for_makers(session.network)
+        order = msgspec.structs.replace(
+            session.short(client_id, away=1.05), time_in_force="POST_ONLY"
+        )
+        queued = session.send(order)
+        if session.answered(queued) != "0":
+            break  # where it took it the makers had left by then: there was nothing to cross
 
     states = session.settled(queued.ids[0], lambda state: state.status == "REJECTED")
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 import authenticators  # the folder's modules are siblings
 from accounts import Wallet
 from exchange import Exchange, Silence, VenueSettings
+from indexer import payment_row
 from node import BlockRates
 from residents import address_of_resident
 from tape import SECOND_NS, decimal_text, from_iso
@@ -319,6 +320,8 @@ def test_funding_is_owed_on_the_hour_and_moves_money_at_the_next_touch() -> None
 
     assert payment.ticker == "BTC-USD"
     assert owed > 0
+    # What was received is positive there, as in the venue's update_funding_payments.sql.
+    assert payment_row(desk.exchange, ledger, payment)["payment"] == decimal_text(-owed, -6)
     assert untouched == before
     assert row["assetPositions"]["USDC"]["size"] == decimal_text(before - owed, -6)
     position = row["openPerpetualPositions"]["BTC-USD"]

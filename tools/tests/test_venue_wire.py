@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from dydx_conn import contents, rest_contents, ws_frame
+from dydx_paper import PnlPoint, Stamp
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
@@ -308,6 +309,24 @@ def test_a_parents_profit_is_queried_like_a_childs() -> None:
     )
 
     assert isinstance(answer.pnl, list)
+
+
+def test_historical_profit_has_what_was_paid_in_within_the_hour_and_pnl_all_of_it() -> None:
+    """As the indexer: the older endpoint counts transfers since its point before."""
+    exchange = Exchange(VenueSettings(start_ns=START_NS), Silence())
+    whose = exchange.residents[0].subaccount
+    ledger = exchange.accounts.ledgers[whose]
+    for hour, paid_in in enumerate((100, 100, 150), start=1):
+        created = Stamp(hour, START_NS - (4 - hour) * 3_600 * 10**9)
+        point = PnlPoint(equity=200_000_000, net_transfers=paid_in * 10**6, created=created)
+        ledger.history.keep(point)
+    query = f"?address={whose.owner}&subaccountNumber=0"
+
+    hourly, whole = rest(exchange, f"/v4/historical-pnl{query}", f"/v4/pnl{query}")
+
+    assert [row.net_transfers for row in hourly.historical_pnl] == ["50", "0", "100"]
+    assert [row.net_transfers for row in whole.pnl] == ["150", "100", "100"]
+    assert [row.total_pnl for row in hourly.historical_pnl] == ["50", "100", "100"]
 
 
 def test_addresses_are_derived_as_the_chain_does() -> None:

@@ -19,7 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -657,7 +657,7 @@ def transfer_rows(ledger: Ledger) -> list[Json]:
 
 
 def payment_row(view: Indexed, ledger: Ledger, record: FundingRecord) -> Json:
-    """Return a funding payment, with the rate and the price of its hour."""
+    """Return a funding payment, positive where it was received; with its hour's rate and price."""
     tape = view.tapes[record.ticker]
     paid = next(
         row for row in tape.funding.rows if row["effectiveAtHeight"] == str(record.created.height)
@@ -667,19 +667,19 @@ def payment_row(view: Indexed, ledger: Ledger, record: FundingRecord) -> Json:
         "perpetualId": str(tape.market.perpetual_id), "ticker": record.ticker,
         "oraclePrice": paid["price"], "size": tape.size_text(abs(record.quantums)),
         "side": "LONG" if record.quantums > 0 else "SHORT", "rate": paid["rate"],
-        "payment": decimal_text(-record.credited, -6),
+        "payment": decimal_text(record.credited, -6),
         "subaccountNumber": str(ledger.subaccount.number), "fundingIndex": str(record.index),
     }  # fmt: skip
 
 
-def pnl_row(ledger: Ledger, point: PnlPoint) -> Json:
-    """Return what a subaccount was worth at a moment."""
+def pnl_row(ledger: Ledger, point: PnlPoint, net_transfers: int) -> Json:
+    """Return what a subaccount was worth at a moment, and what the answer calls paid in."""
     subaccount, when = ledger.subaccount, point.created
     return {
         "id": event_id("pnl", subaccount, when.height), "subaccountId": subaccount_id(subaccount),
         "equity": decimal_text(point.equity or 0, -6),
         "totalPnl": decimal_text(point.total_pnl or 0, -6),
-        "netTransfers": decimal_text(point.net_transfers, -6),
+        "netTransfers": decimal_text(net_transfers, -6),
         "createdAt": iso(when.time_ns), "blockHeight": str(when.height),
         "blockTime": iso(when.time_ns),
     }  # fmt: skip
@@ -838,17 +838,21 @@ def funding_payments(view: Indexed, request: Request, query: Parameters) -> Json
 
 
 def historical_pnl(view: Indexed, request: Request, query: Parameters) -> Json:
-    """Answer /historical-pnl and /pnl, newest first."""
+    """Answer /historical-pnl and /pnl, newest first.
+
+    The one has what was paid in since the point before, the other all of it so far.
+    """
     family = _family(view, request, query)
+    name = "pnl" if request.url.path.startswith("/v4/pnl") else "historicalPnl"
     before = query.moment("createdBeforeOrAt", 2**62)
     after = query.moment("createdOnOrAfter", 0)
-    rows = [
-        pnl_row(ledger, point)
-        for ledger in family
-        for point in ledger.history.pnl(limit=_MOST).rows
-        if after <= point.created.time_ns <= before
-    ]
-    name = "pnl" if request.url.path.startswith("/v4/pnl") else "historicalPnl"
+    rows = list[Json]()
+    for ledger in family:
+        points = ledger.history.pnl(limit=_MOST).rows
+        for point, older in zip_longest(points, points[1:]):
+            earlier = older.net_transfers if older is not None and name != "pnl" else 0
+            if after <= point.created.time_ns <= before:
+                rows.append(pnl_row(ledger, point, point.net_transfers - earlier))
     return query.page(name, rows)
 
 

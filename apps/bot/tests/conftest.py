@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import select
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,6 +17,8 @@ from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from servers import postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+
+ReadUntil = Callable[[int, bytes], bytes]
 
 # A property is about what comes out, not about how busy the machine was.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,6 +39,22 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name in ("STATE", "DATA", "CONFIG"):
             monkeypatch.setenv(f"XDG_{name}_HOME", f"{folder}/{name.lower()}")
         yield
+
+
+@pytest.fixture(scope="session")
+def read_until() -> ReadUntil:
+    """Return what reads a terminal until something is on it, or nothing more comes."""
+
+    def read(terminal: int, wanted: bytes) -> bytes:
+        seen = b""
+        while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
+            try:
+                seen += os.read(terminal, 65536)
+            except OSError:
+                break
+        return seen
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -442,10 +442,18 @@ def test_a_market_that_the_network_does_not_have_is_a_two(
 
 
 @pytest.mark.usefixtures("live_frames")
+@pytest.mark.parametrize(
+    ("typed", "stays"),
+    [
+        ([], "bot: 2 positions stay for the next run\n"),
+        (["--database", "none"], "bot: 2 positions stay unsaved, and are gone\n"),
+    ],
+)
 def test_ctrl_c_ends_a_paper_run_with_its_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A run without an end is ended by hand; that is no failure."""
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    typed: list[str], stays: str,
+) -> None:  # fmt: skip
+    """A run without an end is ended by hand; that is no failure. What becomes of positions is named."""
     from bot.run.composition import Bot
 
     run = Bot.run
@@ -456,8 +464,10 @@ def test_ctrl_c_ends_a_paper_run_with_its_report(
 
     monkeypatch.setattr(Bot, "run", interrupted)
 
-    assert main(["paper", "--network", "local"]) == 0
-    assert "run hash" in capsys.readouterr().out
+    assert main(["paper", "--network", "local", *typed]) == 0
+    printed = capsys.readouterr()
+    assert "run hash" in printed.out
+    assert stays in printed.err
 
 
 def test_a_network_that_sends_nothing_is_a_two(

@@ -57,6 +57,12 @@ def test_every_help_fits_eighty_columns(name: str, top: Parser) -> None:
     assert [line for line in shown.format_help().splitlines() if len(line) > WIDTH] == []
 
 
+@pytest.mark.parametrize("name", ["account", "watch"])
+def test_who_only_looks_at_an_account_is_offered_no_confirmation(name: str, top: Parser) -> None:
+    """None is needed, on mainnet neither: one to type would say that something may be sent."""
+    assert "--yes-" not in top.commands.choices[name].format_help()
+
+
 EXAMPLES = [(name, typed) for name, row in COMMANDS.items() for typed, _ in row.examples] + [
     ("", line.strip().split("  ")[0]) for line in EPILOG.splitlines() if line.startswith("  bot")
 ]

@@ -3,12 +3,11 @@
 import os
 import pty
 import queue
-import select
 import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from bot.live.troubles import handled
@@ -137,18 +136,9 @@ def test_a_program_stops_as_a_shell_expects_it(monkeypatch: pytest.MonkeyPatch) 
     assert sent == [(os.getpid(), signal.SIGTSTP, signal.SIG_DFL)]
 
 
-def seen_until(terminal: int, wanted: bytes) -> bytes:
-    """Read a terminal until something is on it, or nothing more comes."""
-    seen = b""
-    while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
-        try:
-            seen += os.read(terminal, 65536)
-        except OSError:
-            break
-    return seen
-
-
-def test_ctrl_z_stops_a_replay_and_it_is_drawn_whole_when_it_goes_on() -> None:
+def test_ctrl_z_stops_a_replay_and_it_is_drawn_whole_when_it_goes_on(
+    read_until: Callable[[int, bytes], bytes],
+) -> None:
     """The shell gets its terminal back meanwhile: lines, cursor, mouse and the screen before."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
@@ -159,12 +149,12 @@ def test_ctrl_z_stops_a_replay_and_it_is_drawn_whole_when_it_goes_on() -> None:
     environment = {**os.environ, "TERM": "xterm-256color"}
     job = subprocess.Popen(shell, env=environment, start_new_session=True)
 
-    painted = seen_until(master, b"liquidation")
+    painted = read_until(master, b"liquidation")
     os.write(master, b"\x1a")
-    stopped = seen_until(master, b"stopped")
-    again = seen_until(master, b"liquidation")
+    stopped = read_until(master, b"stopped")
+    again = read_until(master, b"liquidation")
     os.write(master, b"q")
-    left = seen_until(master, b"run hash")
+    left = read_until(master, b"run hash")
 
     assert b"\x1b[?1000h" in painted
     assert b"\x1b[?1000l" in stopped

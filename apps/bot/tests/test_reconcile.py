@@ -2,11 +2,9 @@
 
 import asyncio
 import dataclasses
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -51,6 +49,7 @@ from dydx_conn import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import http_server
 from sessions import REAL, Session
 
 ORDER = OpenOrder(order_id="o1", client_id="77", words="SELL 0.2 ETH-USD at 3000")
@@ -305,24 +304,8 @@ def indexer() -> Iterator[tuple[Venue, Network]]:
     """Run an indexer on the loopback."""
     venue = Venue()
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = venue.get(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        try:
-            address = f"http://127.0.0.1:{server.server_port}"
-            yield venue, dataclasses.replace(NETWORKS["local"], rest=address)
-        finally:
-            server.shutdown()
+    with http_server(venue.get) as at:
+        yield venue, dataclasses.replace(NETWORKS["local"], rest=f"http://{at}")
 
 
 def queried(net: Network, subaccount: Subaccount, since: int | None) -> Reported:

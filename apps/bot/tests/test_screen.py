@@ -4,7 +4,6 @@ import io
 import os
 import pty
 import queue
-import select
 import signal
 import subprocess
 import sys
@@ -738,15 +737,7 @@ def test_a_screen_may_show_another_run(screen: Screen, clock: Any) -> None:
     assert screen._note not in former.journal.listeners
 
 
-def read_until(terminal: int, wanted: bytes) -> bytes:
-    """Read a terminal until something is on it, or nothing more comes."""
-    seen = b""
-    while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
-        try:
-            seen += os.read(terminal, 65536)
-        except OSError:
-            break
-    return seen
+ReadUntil = Callable[[int, bytes], bytes]
 
 
 def on_a_terminal(*typed: str) -> tuple[int, int, "subprocess.Popen[bytes]"]:
@@ -760,7 +751,7 @@ def on_a_terminal(*typed: str) -> tuple[int, int, "subprocess.Popen[bytes]"]:
     return master, slave, subprocess.Popen(played, env=environment, start_new_session=True)
 
 
-def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
+def test_on_a_real_terminal_a_key_halts_and_resumes(read_until: ReadUntil) -> None:
     """It needs a yes; the first row shows what came of it."""
     master, slave, bot = on_a_terminal("replay", "--speed", "5", "--report")
 
@@ -781,7 +772,9 @@ def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
 
 
 @pytest.mark.parametrize("end", ["q", "ctrl-c", "terminate"])
-def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> None:
+def test_on_a_real_terminal_it_is_restored_however_the_run_ends(
+    end: str, read_until: ReadUntil
+) -> None:
     """The alternate screen is left, the cursor shown, the lines are lines again."""
     master, slave, bot = on_a_terminal()
     before = termios.tcgetattr(slave)

@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +67,7 @@ from dydx_data import Chain, DataState, MarketView, Oracle, step
 from dydx_risk import Policy, Risk
 from pydantic import SecretStr
 from reactivex import operators
+from servers import http_server
 
 HEX = "4b" * 32
 KEYS = Keys(SecretStr(HEX))
@@ -554,24 +554,12 @@ def answering(status: int, body: str) -> Iterator[tuple[Network, list[str]]]:
     """Answer every request over REST like this; yield where, and the paths that came."""
     paths: list[str] = []
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def get(path: str) -> tuple[int, bytes]:
+        paths.append(path)
+        return status, body.encode()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        try:
-            address = f"http://127.0.0.1:{server.server_port}"
-            yield dataclasses.replace(NETWORKS["local"], rest=address), paths
-        finally:
-            server.shutdown()
+    with http_server(get) as at:
+        yield dataclasses.replace(NETWORKS["local"], rest=f"http://{at}"), paths
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,19 @@ def test_an_act_in_the_past_begins_another_course(path: Path) -> None:
     assert trip.travel.furthest == 500
 
 
+def test_what_was_done_behind_a_new_act_is_not_done_again(path: Path) -> None:
+    """Whoever goes back to decide otherwise decides alone."""
+    trip = Trip(path, Options())
+
+    def acts(what: str) -> Callable[[Trip], None]:
+        return lambda trip: act(trip.inbox, "key", what, "lunch")
+
+    trip.through(300, acts("halt"), 400, goes(Goal(150)), 150, acts("pause"), 500)
+
+    assert trip.bot.journal.counts["act"] == 1
+    assert dict(trip.bot.risk.standing.reasons).keys() == {"PAUSED"}
+
+
 def test_moments_are_thinned_when_there_are_many(path: Path) -> None:
     """Twice as far apart, and never more than there is room for."""
     trip = Trip(path, Options(), every=10)

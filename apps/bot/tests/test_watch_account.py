@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from dydx_conn import (
     market_fields,
     market_parameters,
 )
+from dydx_risk import account_view
+from servers import http_server
 from sessions import REAL, Session, subaccount_named
 
 QUOTER = "dydx1lwzy434rmz8ufxkeak36xgpuzk9k9csx0sn6km"
@@ -183,6 +184,40 @@ def test_the_indexer_is_read_in_the_chains_units() -> None:
     assert seen.margin.net_collateral == 75_000 * MICRO - 12_500_000
 
 
+@pytest.mark.parametrize("session", REAL, ids=str)
+def test_what_the_real_indexer_answers_comes_to_its_own_figures(session: Session) -> None:
+    """Equity and free collateral to the last digit, and nothing of them is left unexplained."""
+    rows = {ticker: real_fields(ticker, row) for ticker, row in session.truth["markets"].items()}
+    markets = msgspec.convert(rows, dict[str, MarketFields])
+    for name, truth in session.truth["state"].items():
+        whose, answer = subaccount_named(name), truth["comlink"]["subaccount"]["subaccount"]
+
+        indexer = seen_by_indexer(msgspec.convert(answer, SubaccountFields), markets, "local")
+
+        view = account_view("indexer", indexer.collateral, indexer.holdings)
+        reported = Decimal(answer["equity"]), Decimal(answer["freeCollateral"])
+        assert (view.equity, view.free_collateral) == tuple(map(Fraction, reported))
+        chain = seen_on_chain(session.chain, whose)
+        both = Reading(whose=whose, chain=chain, indexer=indexer, reported=reported)
+        found = differences(both)
+        assert [cause for cause in found if cause.equity is not None or not cause.known] == []
+
+
+def real_fields(ticker: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Describe a market of a real session as the indexer does."""
+    lot, imf = row["atomic_resolution"], Decimal(row["initial_margin_ppm"]).scaleb(-6)
+    return market_fields(
+        ticker,
+        price=Decimal(row["oracle_price"]).scaleb(row["oracle_exponent"]),
+        atomicResolution=lot,
+        initialMarginFraction=str(imf),
+        maintenanceMarginFraction=str(imf * row["maintenance_fraction_ppm"] / MICRO),
+        openInterest=str(Decimal(row["open_interest_quantums"]).scaleb(lot)),
+        openInterestLowerCap=str(Decimal(row["oi_lower_cap"]).scaleb(-6)),
+        openInterestUpperCap=str(Decimal(row["oi_upper_cap"]).scaleb(-6)),
+    )
+
+
 def test_a_position_in_a_market_that_is_not_known_makes_the_margin_unknown() -> None:
     """Never nothing: it is named, with its size."""
     seen = indexed(BTC="1", GONE="3")
@@ -318,7 +353,7 @@ def test_without_one_of_the_two_there_is_nothing_to_compare() -> None:
 NET = NETWORKS["local"]
 EARLIER = Past(
     hours=((0, Decimal(100), Decimal(0)), (90_000 * 10**9, Decimal(110), Decimal(10))),
-    net_transfers=Decimal(100), funding_24h=Decimal(-1),
+    whole=True, funding_24h=Decimal(-1),
     fills=((0, "BUY 1 BTC-USD at 1, taker fee 0"),), transfers=None,
 )  # fmt: skip
 
@@ -391,6 +426,12 @@ class Indexer:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
 
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Answer a request."""
+        answer = self.answers.get(path.partition("?")[0])
+        none = 404, b'{"errors":[{"msg":"none"}]}'
+        return none if answer is None else (200, json.dumps(answer).encode())
+
     def funded(self, *rows: dict[str, Any]) -> None:
         """Answer as for an account with these subaccounts."""
         self.answers = {
@@ -400,12 +441,12 @@ class Indexer:
             "/v4/historical-pnl/parentSubaccountNumber": {"historicalPnl": [PNL]},
             "/v4/fills/parentSubaccountNumber": {"fills": [FILL]},
             "/v4/transfers/parentSubaccountNumber": {"transfers": [TRANSFER]},
-            "/v4/fundingPayments/parentSubaccount": {"fundingPayments": [PAYMENT]},
+            "/v4/fundingPayments/parentSubaccount": {"fundingPayments": [PAYMENT, LONG_AGO]},
         }
 
 
 AT = "2026-01-01T00:00:00.000Z"
-PNL = {"equity": "51000", "totalPnl": "5", "netTransfers": "50995", "createdAt": AT}
+PNL = {"equity": "51000", "totalPnl": "5", "netTransfers": "0", "createdAt": AT}
 FILL = {
     "id": "f", "side": "BUY", "size": "1", "price": "50000", "type": "LIQUIDATED", "fee": "1",
     "liquidity": "TAKER", "market": "BTC-USD", "createdAt": AT,
@@ -418,6 +459,7 @@ PAYMENT = {
     "createdAt": AT, "ticker": "BTC-USD", "oraclePrice": "1", "size": "1", "side": "LONG",
     "rate": "0", "payment": "-0.5",
 }  # fmt: skip
+LONG_AGO = PAYMENT | {"createdAt": "2025-12-30T00:00:00.000Z"}
 
 
 @pytest.fixture
@@ -425,30 +467,13 @@ def indexer(tmp_path: Path) -> Iterator[tuple[Indexer, str]]:
     """Run an indexer on the loopback; return it and the file of its network."""
     found = Indexer()
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = found.answers.get(self.path.partition("?")[0])
-            body = b'{"errors":[{"msg":"none"}]}' if answer is None else json.dumps(answer).encode()
-            self.send_response(404 if answer is None else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        at = f"127.0.0.1:{server.server_port}"
+    with http_server(found.get) as at:
         file = tmp_path / "net.toml"
         file.write_text(
             f'name = "mine"\nrest = "http://{at}"\nws = "ws://{at}/v4/ws"\nnode = "127.0.0.1:9"\n'
             'chain_id = "dydx-mainnet-1"\n'
         )
-        try:
-            yield found, str(file)
-        finally:
-            server.shutdown()
+        yield found, str(file)
 
 
 @pytest.fixture
@@ -485,6 +510,54 @@ def test_an_account_of_mainnet_is_printed_without_a_confirmation(
     assert "subaccount 128 (isolated child of 0)" in out.out
     assert "liquidated: BUY 1 BTC-USD at 50000" in out.out
     assert "deposit 50995 USDC" in out.out
+    # Nothing was paid in within its newest hour, and one payment is older than a day.
+    assert "funding  24 h -0.50   paid in +50,995.00" in out.out
+
+
+def test_an_account_that_is_meant_twice_is_read_once(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its address, by its number, and the same once more."""
+    indexer[0].funded(fields(BTC="1"), fields(equity="5", usdc="5") | {"subaccountNumber": 128})
+    node(chain(1_000 * MICRO, btc(10**10)))
+    typed = [f"{QUOTER}/128", QUOTER, f"{QUOTER}/0", QUOTER]
+
+    code = main(["account", *typed, "--network", indexer[1], "--json"])
+
+    rows = json.loads(capsys.readouterr().out)["accounts"]
+    assert (code, [row["subaccount"] for row in rows]) == (0, [128, 0])
+
+
+def test_profit_over_a_time_of_which_no_hour_is_reported_is_unknown(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a parent with children the indexer's newest thousand rows are few hours together."""
+    indexer[0].funded(fields())
+    path = "/v4/historical-pnl/parentSubaccountNumber"
+    first = PNL | {"createdAt": "2025-12-22T00:00:00.000Z", "totalPnl": "1"}
+    node(chain())
+    lines = []
+    for paid_in in ("0", "50999"):  # in its oldest hour, which is its first if that is all
+        indexer[0].answers[path] = {"historicalPnl": [PNL, first | {"netTransfers": paid_in}]}
+        main(["account", QUOTER, "--network", indexer[1]])
+        lines += [line for line in capsys.readouterr().out.splitlines() if "profit" in line]
+
+    assert "24 h +4.00  7 d +4.00  30 d unknown  since it began +5.00" in lines[0]
+    assert "24 h +4.00  7 d +4.00  30 d +5.00  since it began +5.00" in lines[1]
+
+
+def test_who_holds_nothing_for_days_received_no_funding_in_one(
+    indexer: tuple[Indexer, str], node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest payment is not of the last day only because none came after it."""
+    indexer[0].funded(fields())
+    path = "/v4/fundingPayments/parentSubaccount"
+    indexer[0].answers[path] = {"fundingPayments": [LONG_AGO]}
+    node(chain())
+
+    main(["account", QUOTER, "--network", indexer[1]])
+
+    assert "funding  24 h +0.00" in capsys.readouterr().out
 
 
 def test_a_program_reads_the_same_and_a_view_that_is_missing_is_a_1(

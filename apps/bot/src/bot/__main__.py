@@ -37,6 +37,7 @@ from bot.options import (
     SPEED,
     STORED,
     TICKERS,
+    WHERE,
     WHOSE,
     WHY,
     Option,
@@ -310,7 +311,7 @@ COMMANDS: Final[dict[str, Command]] = {
         WATCH,
         "print anybody's account, without a key",
         "bot.watch.account:account",
-        (WHOSE, *NETWORK, CONFIG, JSON),
+        (WHOSE, *WHERE, CONFIG, JSON),
         "An account as the chain sees it, at a named block and with the funding that is not settled"
         " yet, beside what the web front end and the indexer show, and why they differ. Public data"
         " alone: no key is read, nothing is signed or sent, and mainnet needs no confirmation. "
@@ -328,7 +329,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.watch.command:watch",
         (
             WHOSE,
-            *NETWORK,
+            *WHERE,
             SHOWN_TICKERS,
             SECONDS,
             RECORD,

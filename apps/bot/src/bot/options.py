@@ -70,8 +70,8 @@ RECORD: Final = option(
     "--record", type=new_file, metavar="PATH", help="write the frames to a new recording"
 )
 
-# Where to run: bot.config.environment has what each environment allows.
-NETWORK: Final = (
+# Where to look: bot.config.environment has what each environment allows.
+WHERE: Final = (
     option(
         "--environment",
         choices=("development", "test", "staging", "production"),
@@ -98,6 +98,10 @@ NETWORK: Final = (
     option(
         "--node", type=node_address, metavar="HOST:PORT", help="node in place of the network's own"
     ),
+)
+# Where to run.
+NETWORK: Final = (
+    *WHERE,
     option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
 )
 

@@ -173,9 +173,12 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
         beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
         stays = "for the next run" if database_of(arguments) else "unsaved, and are gone"
         leave = Leave(bot, leaving_paper(bot, inbox), flatten=False, stays=stays)
-        return lived(
+        code = lived(
             arguments, bot, net, tickers, receive, inbox, mode="PAPER", beside=beside, leave=leave
         )
+        if held := leave.open:
+            print(f"bot: {held}", file=sys.stderr)
+        return code
 
 
 _LEAVE_NS: Final = 10_000_000_000

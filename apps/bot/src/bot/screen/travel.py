@@ -7,8 +7,8 @@ What a run knows at a frame is what it knew there the first time, to the same ha
 a moment that was packed (bot.run.moments) and takes the frames after it again. Between two moments
 are a thousand frames; where there are too many, every second one is dropped and the next come half
 as often. What a person did in between are frames of the run: they enter again at their place, and
-what was seen behind a new one is of another course, and forgotten. A strategy that cannot be
-packed, or that decides otherwise when it comes again, is begun again from the first frame.
+what was seen and done behind a new one is of another course, and forgotten. A strategy that cannot
+be packed, or that decides otherwise when it comes again, is begun again from the first frame.
 """
 
 import bisect
@@ -252,8 +252,9 @@ class Travel:
         """Let a person's acts in before a frame, with the number and times of the one before."""
         new = list(waiting(self._inbox, self._frame or frame)) if self._inbox.waiting else []
         if new:
+            # What was seen and done behind this place is of another course of things.
+            self._acts = {at: acts for at, acts in self._acts.items() if at <= self.position}
             self._acts.setdefault(self.position, []).extend(new)
-            # What was seen behind this place came of another course of things.
             self._stops = [stop for stop in self._stops if stop.position <= self.position]
             del self._decisions[bisect.bisect_right(self._decisions, self.position) :]
             self._timeline.forget(self.position, self._mono)

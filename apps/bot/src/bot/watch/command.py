@@ -95,13 +95,18 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
     group = group_of(arguments, targets, [Subaccount(t.owner, t.number or 0) for t in targets])
     net = Network(recording.header.network or "recording", "", "", "", "recorded")
 
-    # It ends with its connections closed, and every account in doubt: look before that.
-    last = max((frame.seq for frame in recording if frame.kind in ("ws", "http")), default=0)
+    # It ends with its connections closed, and every account in doubt: look before that. A node
+    # may have answered after the last message.
+    newest = recording.newest()
+    end = 0 if newest is None else newest.mono
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         speed = arguments.speed or (20.0 if on_dashboard(arguments) else None)
         bounded = until(arguments.seconds, pace)
-        return play(recording, speed=speed, pace=lambda frame: frame.seq <= last and bounded(frame))
+        return play(recording, speed=speed, pace=lambda frame: goes_on(frame) and bounded(frame))
+
+    def goes_on(frame: Frame) -> bool:
+        return frame.mono <= end or frame.kind == "http"
 
     name, first = Path(arguments.recording).name, next(iter(group.bots))
     conduct(arguments, group, source, name, NoPasts(), Inbox(), first)

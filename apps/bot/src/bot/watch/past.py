@@ -32,18 +32,21 @@ _DAY_NS: Final = 86_400 * 10**9
 _DAYS: Final = (("24 h", 1), ("7 d", 7), ("30 d", 30))
 _MOST: Final = 1_000  # hours of worth, and payments of a day
 _ROWS: Final = 100
-_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+
+
+Hour = tuple[int, Decimal, Decimal]
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
     """What an account earned, in USDC: profit over spans of time and since it began.
 
-    `hours` are (time in ns, equity, profit since the beginning), the oldest first. `funding_24h`
-    is what was received; `fills` and `transfers` are the newest, (time in ns, words).
+    `hours` are (time in ns, equity, profit since the beginning), the oldest first, `whole` whether
+    they go back to where it began. `funding_24h` is what was received; `fills` and `transfers` are
+    the newest, (time in ns, words).
     """
 
-    hours: tuple[tuple[int, Decimal, Decimal], ...] | None = None
-    net_transfers: Decimal | None = None
+    hours: tuple[Hour, ...] | None = None
+    whole: bool = False
     funding_24h: Decimal | None = None
     fills: tuple[tuple[int, str], ...] | None = None
     transfers: tuple[tuple[int, str], ...] | None = None
@@ -52,6 +55,11 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     def total(self) -> Decimal | None:
         """Return the profit since the account began."""
         return self.hours[-1][2] if self.hours else None
+
+    @property
+    def net_transfers(self) -> Decimal | None:
+        """Return what was paid in on balance: of an hour the indexer calls so that hour's alone."""
+        return self.hours[-1][1] - self.hours[-1][2] if self.hours else None
 
     @property
     def spans(self) -> dict[str, Decimal | None]:
@@ -64,8 +72,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         at, _, total = self.hours[-1]
         before = [row for row in self.hours if row[0] <= at - days * _DAY_NS]
         # Younger than that: it began with nothing earned.
-        young = len(self.hours) < _MOST and not before
-        return total - before[-1][2] if before else total if young else None
+        return total - before[-1][2] if before else total if self.whole else None
 
 
 def past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount, Past]:
@@ -82,16 +89,15 @@ async def _past(net: Network, subaccounts: list[Subaccount]) -> dict[Subaccount,
 async def past_of(rest: Rest, whose: Subaccount) -> Past:
     """Query what one account did; with its children where it is a parent."""
     parent = whose.number < PARENTS
-    hours, fills, moved, paid = await asyncio.gather(
+    worth, fills, moved, payments = await asyncio.gather(
         _known(rest.historical_pnl(whose, parent=parent, limit=_MOST), _hours),
         _known(rest.fills(whose, parent=parent, limit=_ROWS), _fills),
         _known(rest.transfers(whose, parent=parent, limit=_ROWS), _transfers),
-        _known(rest.funding_payments(whose, parent=parent, limit=_MOST), _funding),
+        _known(rest.funding_payments(whose, parent=parent, limit=_MOST), _payments),
     )
-    rows, net_transfers = (None, None) if hours is None else hours
-    return Past(
-        hours=rows, net_transfers=net_transfers, fills=fills, transfers=moved, funding_24h=paid
-    )
+    hours, whole = worth or (None, False)
+    paid = None if payments is None else _of_a_day(payments, hours[-1][0] if hours else 0)
+    return Past(hours=hours, whole=whole, fills=fills, transfers=moved, funding_24h=paid)
 
 
 async def _known(query: Awaitable[Any], read: Callable[[Any], _T]) -> _T | None:
@@ -103,12 +109,24 @@ async def _known(query: Awaitable[Any], read: Callable[[Any], _T]) -> _T | None:
         return None  # what is not answered, or cannot be read, is not known
 
 
-def _hours(rows: list[PnlFields]) -> tuple[Any, Decimal | None]:
+def _hours(rows: list[PnlFields]) -> tuple[tuple[Hour, ...], bool]:
+    """Return the hours, and whether the first of an account is among them.
+
+    Of a parent and its children the indexer adds up the newest rows: how many there are says
+    nothing of how far back they go. Of a first hour, all that was ever paid in came within it.
+    """
     found = sorted(
-        (instant(row.created_at), number(row.equity), number(row.total_pnl)) for row in rows
+        (instant(row.created_at), number(row.equity), number(row.total_pnl), row.net_transfers)
+        for row in rows
     )
-    newest = max(rows, key=lambda row: instant(row.created_at), default=None)
-    return tuple(found), None if newest is None else number(newest.net_transfers)
+    hours = tuple((at, equity, profit) for at, equity, profit, _ in found)
+    if not found or len(found) >= _MOST:
+        return hours, not found
+    _, equity, profit, moved = found[0]
+    return hours, abs(equity - profit - number(moved)) < _CENT
+
+
+_CENT: Final = Decimal("0.01")  # the indexer adds up floats
 
 
 def _fills(rows: list[FillFields]) -> tuple[tuple[int, str], ...]:
@@ -131,10 +149,14 @@ def _transfers(rows: list[TransferFields]) -> tuple[tuple[int, str], ...]:
     )
 
 
-def _funding(rows: list[FundingPaymentFields]) -> Decimal:
-    newest = max((instant(row.created_at) for row in rows), default=0)
-    # A payment is what was paid or received at one hour; the indexer's sign is the account's.
-    return sum(
-        (number(row.payment) for row in rows if instant(row.created_at) > newest - _DAY_NS),
-        Decimal(0),
-    )
+def _payments(rows: list[FundingPaymentFields]) -> list[tuple[int, Decimal]]:
+    return [(instant(row.created_at), number(row.payment)) for row in rows]
+
+
+def _of_a_day(payments: list[tuple[int, Decimal]], now: int) -> Decimal:
+    """Return what was received in a day, positive, or paid; `now` is the indexer's newest hour.
+
+    Who holds nothing is paid nothing: the newest payment may be long ago.
+    """
+    until = max([now, *(at for at, _ in payments)])
+    return sum((amount for at, amount in payments if at > until - _DAY_NS), Decimal(0))

@@ -250,13 +250,18 @@ def read(net: Network, targets: Iterable[Target]) -> list[Reading]:
 
     A target of which neither the indexer nor the chain knows anything has one empty reading.
     """
-    return asyncio.run(_read(net, [*targets]))
+    return asyncio.run(_read(net, [*dict.fromkeys(targets)]))
 
 
 async def _read(net: Network, targets: list[Target]) -> list[Reading]:
     async with Rest(net, patience_s=PATIENCE_S) as rest:
         found = {each: await _listed(rest, each) for each in targets}
-        wanted = {each: _wanted(each, found[each]) for each in targets}
+        # Of an address and of one of its subaccounts, typed both, that one is read once.
+        first = {whose: each for each in reversed(targets) for whose in _wanted(each, found[each])}
+        wanted = {
+            each: [whose for whose in _wanted(each, found[each]) if first[whose] == each]
+            for each in targets
+        }
         everyone = [whose for each in targets for whose in wanted[each]]
         open_orders = asyncio.gather(*(_orders(rest, whose) for whose in everyone))
         chain, markets, orders = await asyncio.gather(
