@@ -76,6 +76,27 @@ def test_a_lost_connection_is_in_the_history_with_its_reason() -> None:
     assert ("lost", "connection reset", 1) in part.errors
 
 
+def test_a_connection_that_fails_to_come_back_is_not_lost_again() -> None:
+    """It was lost once, however often it is tried."""
+    bot, link = Bot(Options(strategy="none")), WireWriter()
+    bot.follow_links()
+    frames: list[Frame] = [
+        link.event("open", text="ws://here"),
+        link.event("sent", text='{"type":"subscribe","channel":"v4_orderbook","id":"BTC-USD"}'),
+        link.book("BTC-USD", [("99", "1")], [("101", "1")]),
+        link.event("close", text="connection reset", type="1006"),
+    ]
+    for _ in range(2):
+        link.wait(1)
+        frames += [link.event("tick"), link.event("close", text="refused", type="1006")]
+    bot.run(from_iterable(frames))
+
+    part = seen(bot)
+
+    assert [turn.state for turn in part.turns if turn.link == "c1"].count("backing_off") == 3
+    assert part.links[0].losses == 1
+
+
 def test_a_live_run_has_its_pings_and_its_requests(played: Bot) -> None:
     """As the edge measured them, failures and waits for a limit included."""
     vitals = Vitals()

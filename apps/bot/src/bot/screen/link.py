@@ -6,6 +6,7 @@
 A recording has no edge: of REST it has the answers alone, and pings it has none.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
@@ -19,6 +20,8 @@ from bot.run.meters import PERCENTILES
 
 _TURNS: Final = 60
 _ERRORS: Final = 12
+# From where to where it is a loss: to fail to come back is none.
+_THERE: Final = ("live", "subscribing")
 _LOST: Final = ("backing_off", "polling", "stale")
 
 
@@ -63,6 +66,7 @@ def _links(bot: Bot) -> Iterator[LinkRow]:
     shown, data = bot.shown, bot.data
     history = () if shown.links is None else shown.links.history
     newest = {turn.link: turn for turn in history if turn.link}
+    losses = Counter(x.link for x in history if x.was in _THERE and x.state in _LOST)
     pings = {} if shown.feeds.vitals is None else dict(shown.feeds.vitals.pings)
     frames = shown.feeds.links
     for name in dict.fromkeys((*newest, *frames)):
@@ -74,7 +78,7 @@ def _links(bot: Bot) -> Iterator[LinkRow]:
             since_s=None if turn is None else (data.at - turn.at) / 1e9,
             silent_s=None if received is None else (data.at - received) / 1e9,
             frames=frames[name],
-            losses=sum(one.link == name and one.state in _LOST for one in history),  # integers
+            losses=losses[name],
             pings_ms=_shares(sorted(seconds * 1e3 for seconds in pings.get(name, ()))),
         )
 
