@@ -34,7 +34,6 @@ from bot.config.environment import look_at
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
-from bot.progress import Progress
 from bot.run.beside import begun, noting
 from bot.run.composition import Options
 from bot.watch.account import NO_KEY, require_known
@@ -58,8 +57,7 @@ def watch(arguments: argparse.Namespace) -> int:
     if arguments.recording:
         return _recorded(arguments, targets)
     net = look_at(environment_of(arguments))
-    with Progress("accounts read", len(targets)):
-        readings = read(net, targets)
+    readings = read(net, targets)
     for words in missing(net, targets, readings):
         print(f"bot: warning: {words}", file=sys.stderr)
     group = group_of(arguments, targets, [each.whose for each in readings])
