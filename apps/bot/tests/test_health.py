@@ -10,8 +10,9 @@ from bot.live.troubles import Recorder
 from bot.run.beside import Counting
 from bot.run.composition import Bot, Options
 from bot.screen.closeup import closeup
-from dydx_conn import AuditLog, Frame, Inbox, network, replay
+from dydx_conn import AuditLog, Frame, Inbox, WireWriter, network, replay
 from dydx_panels import HealthPart, HealthRow
+from reactivex import from_iterable
 
 
 class Wrote:
@@ -67,6 +68,31 @@ def test_before_a_market_is_known_a_connection_is_no_good() -> None:
 
     assert row(part, "connection") == HealthRow("connection", "watch", "waiting")
     assert part.ages == ()
+
+
+@pytest.mark.parametrize(
+    ("ticks", "words"),
+    [
+        (0, "closed: c1: 1006 connection reset"),
+        (4, "connecting 4 s, attempt 1: c1: the wait is over"),
+    ],
+)
+def test_a_lost_connection_is_named_with_its_reason(ticks: int, words: str) -> None:
+    """As it stands, for how long, and why; at the end of a run it is closed."""
+    bot, link = Bot(Options(strategy="none")), WireWriter()
+    bot.follow_links()
+    frames = [
+        link.event("open", text="ws://here"),
+        link.event("sent", text='{"type":"subscribe","channel":"v4_orderbook","id":"BTC-USD"}'),
+        link.book("BTC-USD", [("99", "1")], [("101", "1")]),
+        link.event("close", text="connection reset", type="1006"),
+    ]
+    for _ in range(ticks):
+        link.wait(1)
+        frames.append(link.event("tick"))
+    bot.run(from_iterable(frames))
+
+    assert row(seen(bot), "connection") == HealthRow("connection", "watch", words)
 
 
 def test_what_is_written_beside_a_run_is_counted(played: Bot) -> None:

@@ -140,7 +140,8 @@ def test_the_screen_sees_how_late_frames_are() -> None:
 
 def test_the_screen_sees_what_was_won_since_the_start_and_today(paper: Bot) -> None:
     """In quote quantums without what was paid in, and as shares; risk's fall, and its limits."""
-    result, did, falls = shown(paper).safety.result, paper.venue.figures(), paper.risk.falls
+    snapshot = shown(paper)
+    result, did, falls = snapshot.safety.result, paper.venue.figures(), paper.risk.falls
 
     assert result is not None
     assert did.equity is not None
@@ -149,6 +150,7 @@ def test_the_screen_sees_what_was_won_since_the_start_and_today(paper: Bot) -> N
     assert result.profit == result.today != 0
     assert result.share == pytest.approx(did.profit / 10**10)
     assert (result.most_today, result.most_fall) == (0.05, 0.1)
+    assert snapshot.equity.most_fall == result.most_fall
 
 
 def test_the_limit_of_a_day_in_money_is_a_share_of_its_beginning(paper: Bot) -> None:

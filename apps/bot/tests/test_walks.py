@@ -10,6 +10,7 @@ from bot.run.composition import Bot, Options
 from bot.run.executed import ORDERS, Executed
 from bot.run.journal import Journal
 from bot.run.wire import WireVenue
+from bot.screen.allocation import _held
 from bot.screen.snapshot import snapshot_of
 from dydx_conn import (
     AccountFill,
@@ -86,7 +87,7 @@ def test_every_order_is_there_as_it_ended(ran: Bot) -> None:
 
     assert len(orders) == len(ran.executed.orders)
     cut = orders["O12"]
-    assert (cut.status, cut.by) == ("cancelled", "guard")
+    assert (cut.status, cut.by) == ("CANCELLED", "guard")
     assert cut.why == "immediate or cancel would rest on book"
     assert cut.size is not None
     assert 0 < cut.filled < cut.size
@@ -177,6 +178,28 @@ def test_each_of_several_strategies_has_its_part_of_what_the_account_holds(sever
     ]  # fmt: skip
     assert sum(row.held or 0 for row in part.targets) == pytest.approx(held)
     assert abs(held) > 100
+
+
+@pytest.mark.parametrize(("net", "held"), [(None, None), (-250_000_000, -250.0)])
+def test_what_is_held_at_an_unknown_price_is_unknown(
+    holds: Bot, monkeypatch: pytest.MonkeyPatch, net: int | None, held: float | None
+) -> None:
+    """It is not nothing; what is not held is."""
+    ticker, *others = {row.ticker for row in shown(holds, "strategies").strategies.targets}
+    rows = [PositionFigures(ticker=ticker, size=Decimal(-2), net_notional=net)]
+    monkeypatch.setattr(holds.risk.watcher, "positions", lambda _: rows)
+
+    targets = shown(holds, "strategies").strategies.targets
+
+    assert {row.ticker: row.held for row in targets} == {ticker: held} | dict.fromkeys(others, 0.0)
+
+
+def test_before_the_account_is_known_what_is_held_is_unknown() -> None:
+    """As on the wire, until it is read."""
+    bot = Bot(Options(), WireVenue(ME))
+
+    assert bot.risk.account.trouble
+    assert _held(bot, "ETH-USD") is None
 
 
 def test_what_several_strategies_want_is_shown_beside_what_they_get(several: Bot) -> None:

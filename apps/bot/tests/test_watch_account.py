@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from dydx_conn import (
     market_fields,
     market_parameters,
 )
+from dydx_risk import account_view
 from servers import http_server
 from sessions import REAL, Session, subaccount_named
 
@@ -181,6 +183,40 @@ def test_the_indexer_is_read_in_the_chains_units() -> None:
     assert (held.quantums, held.entry_price) == (15 * 10**9, Decimal(49_000))
     assert seen.margin is not None
     assert seen.margin.net_collateral == 75_000 * MICRO - 12_500_000
+
+
+@pytest.mark.parametrize("session", REAL, ids=str)
+def test_what_the_real_indexer_answers_comes_to_its_own_figures(session: Session) -> None:
+    """Equity and free collateral to the last digit, and nothing of them is left unexplained."""
+    rows = {ticker: real_fields(ticker, row) for ticker, row in session.truth["markets"].items()}
+    markets = msgspec.convert(rows, dict[str, MarketFields])
+    for name, truth in session.truth["state"].items():
+        whose, answer = subaccount_named(name), truth["comlink"]["subaccount"]["subaccount"]
+
+        indexer = seen_by_indexer(msgspec.convert(answer, SubaccountFields), markets, "local")
+
+        view = account_view("indexer", indexer.collateral, indexer.holdings)
+        reported = Decimal(answer["equity"]), Decimal(answer["freeCollateral"])
+        assert (view.equity, view.free_collateral) == tuple(map(Fraction, reported))
+        chain = seen_on_chain(session.chain, whose)
+        both = Reading(whose=whose, chain=chain, indexer=indexer, reported=reported)
+        found = differences(both)
+        assert [cause for cause in found if cause.equity is not None or not cause.known] == []
+
+
+def real_fields(ticker: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Describe a market of a real session as the indexer does."""
+    lot, imf = row["atomic_resolution"], Decimal(row["initial_margin_ppm"]).scaleb(-6)
+    return market_fields(
+        ticker,
+        price=Decimal(row["oracle_price"]).scaleb(row["oracle_exponent"]),
+        atomicResolution=lot,
+        initialMarginFraction=str(imf),
+        maintenanceMarginFraction=str(imf * row["maintenance_fraction_ppm"] / MICRO),
+        openInterest=str(Decimal(row["open_interest_quantums"]).scaleb(lot)),
+        openInterestLowerCap=str(Decimal(row["oi_lower_cap"]).scaleb(-6)),
+        openInterestUpperCap=str(Decimal(row["oi_upper_cap"]).scaleb(-6)),
+    )
 
 
 def test_a_position_in_a_market_that_is_not_known_makes_the_margin_unknown() -> None:

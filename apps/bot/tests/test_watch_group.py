@@ -153,6 +153,52 @@ def test_a_node_that_holds_something_else_settles_nothing() -> None:
     assert wire.group.seen[US].holdings[0].quantums == 2 * 10**10
 
 
+def test_what_a_node_has_first_is_no_funding() -> None:
+    """Money is withdrawn, and the node answers before the indexer reports it: nothing was lost."""
+    wire = Wire()
+    wire.begin()
+    risk, height = wire.group.bots[US].risk, wire.writer.height + 1
+
+    wire.take(node_frame(state(400 * MICRO, height=height)))
+    between = wire.group.block(US), wire.margin.net_collateral, wire.group.profit(US)
+    wire.writer.height = height
+    paid_out = {
+        "sender": {"address": OWNER}, "recipient": {"address": "dydx1"}, "size": "600",
+        "symbol": "USDC", "type": "WITHDRAWAL", "createdAtHeight": str(height),
+    }  # fmt: skip
+    wire.take(wire.writer.account_update(US, usdc="400", transfers=paid_out))
+    wire.take(node_frame(state(400 * MICRO, height=height, index=200)))
+
+    assert between == (None, 51_000 * MICRO, 0)
+    assert (wire.group.block(US), wire.margin.net_collateral) == (height, 50_398 * MICRO)
+    assert (wire.group.profit(US), risk.falls.deepest) == (-2 * MICRO, 2 * MICRO)
+
+
+@pytest.mark.parametrize(
+    ("usdc", "blocks"),
+    [
+        ("998.000001", [10, 11, 13]),  # of the hour that the node is in
+        ("997.5", [None, None, 13]),  # of the hour before: is it funding, or on its way?
+    ],
+)
+def test_funding_that_a_snapshot_has_in_it_is_settled_all_the_same(
+    usdc: str, blocks: list[int | None]
+) -> None:
+    """At once where the node comes to as much, else when anything else were reported by now."""
+    wire = Wire()
+    wire.begin(usdc=usdc)
+
+    wire.take(node_frame(state(1_000 * MICRO, index=200)))
+    exact = [wire.group.block(US)]
+    wire.take(node_frame(state(1_000 * MICRO, height=11, index=300)))
+    exact.append(wire.group.block(US))
+    wire.take(wire.writer.block(12, "2026-01-01T00:00:12.000Z"))
+    wire.take(node_frame(state(1_000 * MICRO, height=13, index=400)))
+
+    assert [*exact, wire.group.block(US)] == blocks
+    assert wire.margin.net_collateral == 50_996 * MICRO
+
+
 def test_a_node_that_is_away_is_shown_until_it_answers() -> None:
     """On the screen, and at the end."""
     wire = Wire()

@@ -1,7 +1,7 @@
 """The chain as anybody may query it: accounts and their markets, all at one height."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -59,6 +59,7 @@ class Chain:
         self.height, self.comes, self.price = 9, 0, 24_000
         self.names_heights = self.refuses = False
         self.leverage: bytes | None = None
+        self.pairs: tuple[int, ...] = (1, 5, 7)
         self.chosen: list[str] = []
 
     def answer(self, context: Any, found: Any) -> Any:
@@ -155,7 +156,9 @@ class Clob(clob_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         self.chain = chain
 
     def ClobPair(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Return one."""
+        """Return one, if there is one of that number."""
+        if request.id not in self.chain.pairs:
+            context.abort(grpc.StatusCode.NOT_FOUND, "not found")
         found = clob.QueryClobPairResponse(clob_pair=_pair(request.id))
         return self.chain.answer(context, found)
 
@@ -166,9 +169,10 @@ class Clob(clob_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         assert request == b"\x0a\x07dydx1us\x10\x00"
         return bytes(self.chain.answer(context, self.chain.leverage))
 
-    def ClobPairAll(self, _request: Any, context: Any) -> Any:  # noqa: N802
-        """Return some."""
-        found = clob.QueryClobPairAllResponse(clob_pair=[_pair(1), _pair(7)])
+    def ClobPairAll(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Return as many as a page is to have, a hundred if that is not named."""
+        page = self.chain.pairs[: request.pagination.limit or 100]
+        found = clob.QueryClobPairAllResponse(clob_pair=map(_pair, page))
         return self.chain.answer(context, found)
 
 
@@ -257,6 +261,26 @@ def test_a_leverage_that_the_owner_chose_is_read_with_the_position(
     [held] = chain_state(node[1], [US]).accounts[US].positions
 
     assert held == dataclasses.replace(SHORT, chosen_imf_ppm=300_000)
+
+
+@pytest.mark.parametrize("others", [(1,), range(100, 250)])
+def test_a_pair_is_found_by_its_perpetual_among_all(
+    node: tuple[Chain, Network], others: Sequence[int]
+) -> None:
+    """Both are numbered alike by habit: there may be none of that number, and many pages."""
+    node[0].pairs = (*others, 7)
+
+    assert chain_state(node[1], [US]).markets["SOL-USD"].market == SOL
+
+
+def test_a_perpetual_without_a_pair_is_not_given_the_grid_of_another(
+    node: tuple[Chain, Network],
+) -> None:
+    """Its steps and prices would be another market's."""
+    node[0].pairs = (1, 5)
+
+    with pytest.raises(NetworkError, match=r"expected a pair of perpetual 5 .*, got none"):
+        chain_state(node[1], [US])
 
 
 def test_a_price_of_0_is_none(node: tuple[Chain, Network]) -> None:

@@ -61,6 +61,19 @@ class World:
         return market_state(self.view)
 
 
+# === Price ===
+
+
+def test_a_market_has_the_price_of_its_book_or_else_the_oracles() -> None:
+    """None where neither is known."""
+    world, unknown = World(price="99"), World()
+    unknown.view.oracle = None
+    before = world.view.price
+    world.book(mid=100.0)
+
+    assert (before, world.view.price, unknown.view.price) == (99.0, 100.0, None)
+
+
 # === Quality ===
 
 

@@ -355,15 +355,15 @@ def execution(place: int = 0, **fields: object) -> Execution:
 
 def _orders() -> tuple[OrderRow, ...]:
     return (
-        order_row(id="O5", at=NOW - 40 * SECOND, status="open", why="", filled=0.4, average=3012.0,
+        order_row(id="O5", at=NOW - 40 * SECOND, status="OPEN", why="", filled=0.4, average=3012.0,
                   age_s=40.0, kind="resting, post-only", by="D41", verdict="V15", fills=()),
         order_row(),
         order_row(id="O3", at=NOW - 90 * SECOND, ticker="BTC-USD",
                   market=perpetual("BTC-USD", -10, 1_000_000), side="SELL", size=0.05,
-                  filled=0.05, status="filled", why="", price=62_500.0, average=63_132.0,
+                  filled=0.05, status="FILLED", why="", price=62_500.0, average=63_132.0,
                   verdict="V9", by="guard", kind="at once, reduce-only"),
         order_row(id="O2", at=NOW - 95 * SECOND, ticker="SOL-USD", market=None, size=None, filled=0.0, fills=(),
-                  status="rejected", why="the account has not enough collateral", verdict="",
+                  status="REJECTED", why="the account has not enough collateral", verdict="",
                   by="another", trigger=140.2, price=None, average=None, kind="stop loss"),
     )  # fmt: skip
 
@@ -391,7 +391,7 @@ def order_row(**fields: object) -> OrderRow:
         "id": "O4", "at": NOW - SECOND, "seq": 48_192, "ticker": "ETH-USD", "side": "BUY",
         "market": perpetual("ETH-USD", -9, 100_000),
         "size": 2.8, "filled": 2.1, "price": 3015.0, "average": 3012.63, "fee": 3_162_000,
-        "kind": "at once", "status": "cancelled", "why": "immediate or cancel would rest on book",
+        "kind": "at once", "status": "CANCELLED", "why": "immediate or cancel would rest on book",
         "verdict": "V16", "by": "D42", "fills": (execution(0), execution(1)),
     }  # fmt: skip
     return OrderRow(**{**known, **fields})  # type: ignore[arg-type]
@@ -626,7 +626,7 @@ def _flow() -> FlowPart:
 
 def _health() -> HealthPart:
     return HealthPart(
-        rows=(HealthRow("connection", "watch", "1006 connection reset"),
+        rows=(HealthRow("connection", "watch", "reconnecting 4 s: c1: 1006 connection reset"),
               HealthRow("data", "good", "", (("markets", 5), ("troubles", 9))),
               HealthRow("account", "good"),
               HealthRow("trading", "danger", "halted: flash crash (by ann)"),

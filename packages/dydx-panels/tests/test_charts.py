@@ -7,6 +7,7 @@ import pytest
 from dydx_panels import (
     CandleRow,
     CandlesPart,
+    EquityPart,
     FillMark,
     Snapshot,
     Theme,
@@ -193,13 +194,33 @@ def test_a_run_without_a_point_has_no_curve() -> None:
     assert not lit([[(text, "")]])
 
 
+def style_of_deepest(equity: EquityPart) -> str:
+    """Return the style in which the deepest fall is written."""
+    rows = panel("equity", Snapshot(equity=equity), 160, 20).rows
+    styled = {part.text.strip(): str(part.style) for row in rows for x in row for part in x}
+    return styled["412.50"]
+
+
 def test_an_account_that_lost_much_is_a_danger(full: Snapshot) -> None:
     """A word beside the colour is the figure itself."""
     sunk = replace(full.equity, deepest_share=0.37, depth_share=0.03)
-    rows = panel("equity", Snapshot(equity=sunk), 160, 20).rows
-    styled = {part.text.strip(): str(part.style) for row in rows for x in row for part in x}
 
-    assert "ff5548" in styled["412.50"]
+    assert "ff5548" in style_of_deepest(sunk)
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "colour"),
+    [(0.04, 0.1, ""), (0.05, 0.1, "f0b000"), (0.1, 0.1, "ff5548"),
+     (0.04, None, ""), (0.06, None, "f0b000"), (0.2, None, "ff5548")],
+)  # fmt: skip
+def test_a_fall_is_as_grave_as_the_safety_panel_has_it(
+    full: Snapshot, share: float, most: float | None, colour: str
+) -> None:
+    """By the limit of the policy, and without one by the same shares."""
+    style = style_of_deepest(replace(full.equity, deepest_share=share, most_fall=most))
+
+    assert colour in style
+    assert bool(colour) == ("#" in style)
 
 
 def test_ascii_charts_are_ascii(full: Snapshot) -> None:

@@ -101,6 +101,23 @@ def test_an_ascii_terminal_gets_letters_it_can_show(full: Snapshot) -> None:
     assert agrees("ascii-120x40", text)
 
 
+@pytest.mark.parametrize(
+    ("words", "letters"),
+    [("sell at ≥ 3,003.4: ", "sell at >=3,003.4: "), ("+6,326 → +4,217", "+6,326 ->+4,217"),
+     ("score ≤71", "score <=71"), ("→ reasons", "> reasons")],
+)  # fmt: skip
+def test_no_letter_says_another_thing_than_its_sign(
+    full: Snapshot, words: str, letters: str
+) -> None:
+    """At least is not more than, nor what becomes of a figure; what follows stands where it did."""
+    snapshot = replace(full, tape=(replace(full.tape[0], text=f"{words} end"),))
+    theme = Theme(unicode=False, colours="")
+
+    text = panel("tape", snapshot, 120, 5, View(panel="tape"), theme).text
+
+    assert f"{letters} end" in text
+
+
 def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
     """NO_COLOR leaves bold, dim and reverse, and no colour."""
     screen = dashboard(full, View(), 120, 40, Theme(colours=""))
@@ -513,7 +530,7 @@ def test_the_prices_of_a_small_market_are_not_cut(full: Snapshot) -> None:
 
 
 def everything(snapshot: Snapshot) -> Snapshot:
-    """Add what a screen shows rarely: markets of every status, a venue with a fund and tiers."""
+    """Add what a screen shows rarely: all states of a market and an order, a fund, fee tiers."""
     statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
     names = ("day_h", "day_rank", "raw", "constant", "refill")
     score = Score("CAN", "volume", 50.0, tuple((name, 0.5) for name in names), 1)
@@ -524,9 +541,14 @@ def everything(snapshot: Snapshot) -> Snapshot:
     venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
     events = tuple(TapeRow(1, kind, "", side=side) for kind, side in (
         ("reduce", "BUY"), ("reduce", "SELL"), ("bracket", ""), ("withdraw", "")))  # fmt: skip
-    return replace(
-        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events
+    orders = tuple(
+        replace(snapshot.orders[0], status=status)
+        for status in ("PENDING", "PARTIALLY_FILLED", "UNRESOLVED")
     )
+    return replace(
+        snapshot, markets=(*snapshot.markets, *markets), venue=venue, tape=snapshot.tape + events,
+        orders=(*snapshot.orders, *orders),
+    )  # fmt: skip
 
 
 def test_every_word_of_the_table_is_on_a_screen(

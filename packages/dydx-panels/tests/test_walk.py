@@ -153,7 +153,7 @@ def test_an_unknown_equity_sizes_nothing() -> None:
 def test_what_became_of_each_decision_stands_beside_it(full: Snapshot) -> None:
     """Refused with the reason, let go without an order, partly filled."""
     partly = full.walk.rows[0]
-    orders = tuple(replace(order, status="partly filled", fills=()) for order in partly.orders)
+    orders = tuple(replace(order, status="PARTIALLY_FILLED", fills=()) for order in partly.orders)
     refused = Denied(id="V2", ticker="A-USD", decision=None, seq=1, at=1, reason="STALE", why="old")
     rows = (
         replace(partly, orders=(), checks=()),
@@ -215,5 +215,5 @@ def test_each_step_has_its_time_and_its_frame(full: Snapshot) -> None:
     """From the newest score to the last fill, as far as the decision came."""
     text = " ".join(drawn(full.walk.rows, 200).replace("|", " ").split())
 
-    assert "scored #48211 > decided 09:31:06.000 #48190 > judged #48190 > order O4 #48192" in text
-    assert "fill F9 #48191 > fill F10 #48192" in text
+    assert "scored #48211 ->decided 09:31:06.000 #48190 ->judged #48190 ->order O4 #48192" in text
+    assert "fill F9 #48191 ->fill F10 #48192" in text

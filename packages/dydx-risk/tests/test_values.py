@@ -95,6 +95,24 @@ def test_a_review_of_what_shrinks_meets_no_limit(make_decision: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "opened", "share"),
+    [
+        ({}, 10**10, None),
+        ({"max_daily_loss": 0.05}, 10**10, 0.05),
+        ({"max_daily_loss_usdc": 200}, 10**10, 0.02),
+        ({"max_daily_loss": 0.05, "max_daily_loss_usdc": 200}, 10**10, 0.02),
+        ({"max_daily_loss": 0.05, "max_daily_loss_usdc": 200}, 10**9, 0.05),
+        ({"max_daily_loss": 0.05, "max_daily_loss_usdc": 200}, 0, 0.05),
+    ],
+)
+def test_what_a_day_may_lose_is_a_share_of_what_it_opened_with(
+    limits: dict[str, float], opened: int, share: float | None
+) -> None:
+    """The tighter of two limits; none without either."""
+    assert Policy(**limits).day_share(opened) == share
+
+
+@pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ({"status": "PAUSED"}, "STATUS"),

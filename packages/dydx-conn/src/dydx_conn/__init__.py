@@ -8145,6 +8145,7 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
 
 _BLOCKS_TRIED: Final = 5
 _PINNED: Final = 2  # tries at a named height, before the newest is taken as it comes
+_MOST_PAIRS: Final = 10_000
 _ISOLATED: Final = 2  # of perpetual.proto's PerpetualMarketType
 
 
@@ -8368,13 +8369,29 @@ class _Node:
         )  # fmt: skip
 
     def _pair(self, perpetual_id: int) -> Any:
+        import grpc
+
         # Both are numbered alike by habit, not by rule.
-        pair = _called(self._client.get_clob_pair(perpetual_id))
-        if pair.perpetual_clob_metadata.perpetual_id == perpetual_id:
-            return pair
-        pairs = _called(self._client.get_clob_pairs()).clob_pair
-        of_it = (p for p in pairs if p.perpetual_clob_metadata.perpetual_id == perpetual_id)
-        return next(of_it, pair)
+        try:
+            pairs = [_called(self._client.get_clob_pair(perpetual_id))]
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            pairs = []
+        for pair in itertools.chain(pairs, self._pairs()):
+            if pair.perpetual_clob_metadata.perpetual_id == perpetual_id:
+                return pair
+        raise NetworkError(
+            f"expected a pair of perpetual {perpetual_id} of the node {self.address}, got none"
+        )
+
+    def _pairs(self) -> Iterator[Any]:
+        from v4_proto.dydxprotocol.clob import query_pb2, query_pb2_grpc
+
+        # The official client's call returns the first hundred.
+        stub = query_pb2_grpc.QueryStub(self._client.channel)
+        request = query_pb2.QueryAllClobPairRequest(pagination={"limit": _MOST_PAIRS})
+        yield from stub.ClobPairAll(request).clob_pair
 
     def account(self, address: str) -> tuple[int, int]:
         """Return an account's number and the sequence of its next transaction."""

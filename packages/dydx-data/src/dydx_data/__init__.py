@@ -1920,6 +1920,11 @@ class MarketView:
     _checks: _Checks = field(default_factory=_Checks)
 
     @property
+    def price(self) -> float | None:
+        """Return its mid price, without one the oracle price; None without either."""
+        return self.book.mid_price or (self.oracle.price if self.oracle is not None else None)
+
+    @property
     def priced_at(self) -> int:
         """Return until when its oracle price is known to be the chain's; 0 without one."""
         if self.oracle is None:

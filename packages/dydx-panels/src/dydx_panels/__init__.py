@@ -231,7 +231,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     of the run, `today` since the UTC day's, transfers aside; `deposited` is what it is measured by,
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
     far it is below it now, with their shares, and with `leverage_now` as of the end of the last
-    point; `act_below` is the guard's.
+    point; `most_fall` is what a fall may be, None without a limit, and `act_below` is the guard's.
     """
 
     at: tuple[int, ...] = ()
@@ -252,6 +252,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     deepest: float | None = None
     deepest_share: float | None = None
     leverage_now: float | None = None
+    most_fall: float | None = None
     act_below: float | None = None
 
 
@@ -798,9 +799,9 @@ class StrategiesPart(msgspec.Struct, frozen=True, kw_only=True):
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     """One order as it stands, its fills the oldest first; sizes in base units, prices in USDC.
 
-    `kind` is how it was to trade, `status` and `why` what became of it and for which reason, in
-    words; `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what
-    it waits for; `age_s` is of an order that is still open.
+    `kind` is how it was to trade, in words, `status` what became of it, and `why` is the reason;
+    `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what it
+    waits for; `age_s` is of an order that is still open.
     """
 
     id: str
@@ -1060,6 +1061,8 @@ _WORDS: Final = {
     # What was decided, and what came of it
     "approved": "allowed", "denied": "refused", "reduce": "guard acted", "withdraw": "cancel",
     "reduce SELL": "guard sold", "reduce BUY": "guard bought", "bracket": "stop order",
+    "PENDING": "sent", "OPEN": "open", "PARTIALLY_FILLED": "partly filled", "FILLED": "filled",
+    "CANCELLED": "cancelled", "REJECTED": "rejected", "UNRESOLVED": "unresolved",
     # The program itself
     "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
     "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
@@ -1082,6 +1085,8 @@ _STATES: Final = {
     "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted", "link": "watch",
     "act": "watch", "approved": "good", "bracket": "accent", "decision": "accent",
     "denied": "watch", "fill": "up", "hold": "dim", "liquidated": "danger", "reduce": "danger",
+    "OPEN": "accent", "PARTIALLY_FILLED": "watch", "FILLED": "good", "REJECTED": "watch",
+    "UNRESOLVED": "danger", "CANCELLED": "dim", "unanswered": "watch",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
 }  # fmt: skip
 
@@ -1147,10 +1152,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
-    "++++-||+_.-=+*%#####   .^v*o-~>~><-u||||||+-<'+AVx",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~-u||||||+-<'+AVx",
 )
 _ASCII.update(str.maketrans("◆■┤", "dy+"))
+# Signs whose one letter would say another thing: two, in the place of the blank, are as wide.
+_PAIRS: Final = (("≥ ", ">="), ("≤ ", "<="), (" → ", " ->"), ("≥", ">="), ("≤", "<="))
 # Dots of a chart, by how many of the upper and of the lower half of a cell are there.
 _ASCII.update(
     (0x2800 + dots, b" .:'::'##"[min((dots & 0x1B).bit_count(), 2) * 3
@@ -1240,6 +1247,8 @@ def _drawable(text: str, unicode: bool) -> str:
         text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
     if unicode:
         return text
+    for sign, letters in _PAIRS:
+        text = text.replace(sign, letters)
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_ASCII))
 
 
@@ -2501,12 +2510,6 @@ def _refused_row(denied: Denied) -> OrderRow:
     )  # fmt: skip
 
 
-_ORDER_STYLES: Final = {
-    "open": "accent", "partly filled": "watch", "filled": "good", "rejected": "watch",
-    "unresolved": "danger", "cancelled": "dim", "unanswered": "watch",
-}  # fmt: skip
-
-
 def _order_columns(snapshot: Snapshot) -> list[_Column]:
     def price(term: str, rank: int, finer: int = 0) -> _Column:
         def cell(row: OrderRow) -> _Cell:
@@ -2524,7 +2527,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
         _Column("side", 4, lambda row: _state(row.side), 0, True),
         _Column("size", 9, size, 2),
-        _Column("state", 13, _order_state, 0, True),
+        _Column("state", 13, lambda row: _state(row.status), 0, True),
         _Column("filled", 7, _filled_part, 1),
         price("average", 3, 1),
         price("price", 5)._replace(term="limit"),
@@ -2537,11 +2540,6 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("by", 7, lambda row: (row.by, "danger" if row.by == "guard" else "dim"), 9, True),
         _Column("because", 0, lambda row: (row.why, "watch" if row.why else ""), 4, True),
     ]  # fmt: skip
-
-
-def _order_state(order: OrderRow) -> _Cell:
-    word, style = _state(order.status)
-    return word, style or _ORDER_STYLES.get(order.status, "")
 
 
 def _filled_part(row: OrderRow) -> _Cell:
@@ -2996,7 +2994,7 @@ def _sent_rows(walk: WalkRow, digits: tuple[int, int], width: int) -> list[_Row]
         size, filled = (_figure(size, digits[1]) for size in (order.size, order.filled))
         rows.append(_chunks([
             (0, [_state(order.side), (f" {size} at {_figure(order.price, digits[0])}", "")]),
-            (3, [(order.kind, "")]), (0, [_order_state(order)]), (1, [(f"{filled} filled", "")]),
+            (3, [(order.kind, "")]), (0, [_state(order.status)]), (1, [(f"{filled} filled", "")]),
             (2, [(f"{order.id} {_clock(order.at)} #{order.seq}", "dim")]),
         ], width - 10, " "))  # fmt: skip
         rows += [[(line, "watch")] for line in _folded(order.why, width - 10)] if order.why else []
@@ -4944,9 +4942,9 @@ def _equity_figures(part: EquityPart, width: int, height: int) -> list[_Row]:
     parts: list[tuple[int, _Row]] = [
         (0, [(f"{now} USDC", "bold")]),
         (1, _gained(part)),
-        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part.deepest_share)),
+        (2, [("deepest fall ", "dim"), (_figure(part.deepest), _sunk(part, part.deepest_share)),
              (f" ({_percent(part.deepest_share)})", "dim")]),
-        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part.depth_share)),
+        (4, [("now below its peak ", "dim"), (_figure(part.depth), _sunk(part, part.depth_share)),
              (f" ({_percent(part.depth_share)})", "dim")]),
         (3, [("today ", "dim"), _signed(part.today)]),
         (5, [("run ", "dim"), _signed(profit)]),
@@ -4974,9 +4972,9 @@ def _times(leverage: float | None) -> str:
     return "none" if leverage is None else f"{_figure(leverage)}{_TIMES}"
 
 
-def _sunk(share: float | None) -> str:
-    """Return the style of a share of the equity that is lost."""
-    return "" if share is None or not share >= 0.02 else "watch" if share < 0.1 else "danger"
+def _sunk(part: EquityPart, share: float | None) -> str:
+    """Return the style of a share of the equity that is lost: what is grave is the same for all."""
+    return "" if share is None else _loss_style(share, part.most_fall)
 
 
 def _equity_charts(snapshot: Snapshot, width: int, height: int) -> list[_Row]:
@@ -5021,7 +5019,7 @@ def _worth_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
 
 def _fall_chart(part: EquityPart, width: int, height: int) -> list[_Row]:
     falls = [0.0 - 100 * fall for fall in part.fall]
-    line = _Line(falls, lambda value: _sunk(-value / 100) or "down", fill="ceiling")
+    line = _Line(falls, lambda value: _sunk(part, -value / 100) or "down", fill="ceiling")
     return _line_chart(part.at, [line], width, height, unit=" %", least=0.2, span=(None, 0.0))
 
 
@@ -5049,7 +5047,7 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
         _Column("run", 11, lambda n: _signed(part.profit[n])),
-        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part.fall[n])), 1),
+        _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part, part.fall[n])), 1),
         _Column("distance", 8, lambda n: (
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),

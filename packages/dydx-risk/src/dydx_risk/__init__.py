@@ -3364,6 +3364,16 @@ class Policy(BaseModel):
         """Return how long nothing enters after guard or protection acted, in nanoseconds."""
         return round(self.cool_down_s * 1_000_000_000)
 
+    def day_share(self, opened: int) -> float | None:
+        """Return the share of what a day opened with, quote quantums, that may be lost in it.
+
+        None without a limit; of two the tighter one.
+        """
+        limits = [] if self.max_daily_loss is None else [self.max_daily_loss]
+        if self.max_daily_loss_usdc is not None:
+            limits.append(self.max_daily_loss_usdc * 1e6 / max(opened, 1))
+        return min(limits, default=None)
+
     @property
     def flight(self) -> FlightPolicy:
         """Return what the guard flies by."""

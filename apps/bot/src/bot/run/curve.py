@@ -24,14 +24,14 @@ _Row = tuple[int, int, float, float, float, float, float, float | None, float | 
 class Columns(msgspec.Struct, frozen=True, gc=False):
     """The points, oldest first, a tuple for each figure; money is USDC.
 
-    `at` is event time, `seq` the newest frame of the point. `equity` is how its time ended, `low`
+    `at` is event time, `seqs` the newest frame of each point. `equity` is how its time ended, `low`
     and `high` the least and the most of it in between; `distance` is the closest, `leverage` the
     highest, each None where nothing was held. `profit` is since the first point, transfers aside,
     `fall` how deep it was below its peak at most, as a share of the equity there.
     """
 
     at: tuple[int, ...] = ()
-    seq: tuple[int, ...] = ()
+    seqs: tuple[int, ...] = ()
     equity: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     depth_share: float
     deepest: float
     deepest_share: float
-    leverage: float | None
+    leverage_now: float | None
 
 
 class Curve:

@@ -57,6 +57,8 @@ class Links:
         """Return the state as a person reads it: for how long it is lost, and what is done."""
         if self.lost_at is None:
             return WORDS.get(self.state, "connecting")
+        if self.lost_at == at:  # as at the end of a recording, whose connections are then closed
+            return WORDS["closed"]
         tries = self.attempts and self.state != "polling"
         tried = f", attempt {self.attempts}" if tries else ""
         return f"{WORDS[self.state]} {max(at - self.lost_at, 0) / 1e9:.0f} s{tried}"

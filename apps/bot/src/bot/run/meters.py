@@ -14,6 +14,8 @@ from typing import Final
 _BITS: Final = 6
 _HALF: Final = 1 << _BITS - 1
 _BITS_OF_ALL: Final = 62  # 146 years
+# What durations are shown at, wherever they are.
+PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 DRAW_MS: Final = 250.0  # between two pictures of a screen on which nothing happens
 
 
@@ -42,7 +44,7 @@ class LatencyHistogram:
         """Return the duration below which `share` of all lie; None before the first."""
         return self.percentiles({"": share}).get("")
 
-    def percentiles(self, shares: Mapping[str, float]) -> dict[str, int]:
+    def percentiles(self, shares: Mapping[str, float] = PERCENTILES) -> dict[str, int]:
         """Return by name the duration below which each share of all lies; none before the first."""
         if not self.count:
             return {}

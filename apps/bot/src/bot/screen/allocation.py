@@ -110,9 +110,14 @@ def _wanted(bot: Bot, strategy: Strategy, entry: JournalEntry, newest: _Newest) 
     )
 
 
-def _held(bot: Bot, ticker: str) -> float:
+def _held(bot: Bot, ticker: str) -> float | None:
+    """Return what is held of a market at its price; None where either is not known."""
+    account = bot.risk.account
+    if account.trouble and not account.positions:
+        return None
     found = (row.net_notional for row in bot.risk.positions() if row.ticker == ticker)
-    return (next(found, 0) or 0) / 1e6
+    quote = next(found, 0)
+    return None if quote is None else quote / 1e6
 
 
 # === Several ===

@@ -160,7 +160,7 @@ def _price(view: MarketView) -> PriceRow:
     return PriceRow(
         ticker=view.ticker,
         market=view.market,
-        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        price=view.price,
         spread_bps=view.book.spread_bps,
         hour=next(iter(price_ranges(view, ("1HOUR",))), None),
         depth=next(iter(book_depths(view.book, (25,))), None),

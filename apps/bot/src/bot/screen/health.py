@@ -24,7 +24,6 @@ from bot.run.meters import LatencyHistogram
 from bot.screen.quality import AGES, worst_first
 from bot.system import memory_mb, peak_mb
 
-_SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _LONGEST: Final = 80
 
 
@@ -90,8 +89,10 @@ def _connection(bot: Bot) -> HealthRow:
     if links is None or not links.state:
         state = bot.data.connection
         return HealthRow("connection", "good" if state == "live" else "watch", state)
-    words = "" if links.state == "live" else reason_words(links.reason)
-    return HealthRow("connection", "good" if links.state == "live" else "watch", words)
+    if links.state == "live":
+        return HealthRow("connection", "good")
+    words = filter(None, (links.words(bot.data.at), reason_words(links.reason)))
+    return HealthRow("connection", "watch", ": ".join(words))
 
 
 def _data(bot: Bot) -> HealthRow:
@@ -118,7 +119,7 @@ def _trading(bot: Bot) -> HealthRow:
 
 
 def _milliseconds(durations: LatencyHistogram) -> tuple[tuple[str, float], ...]:
-    return tuple((name, ns / 1e6) for name, ns in durations.percentiles(_SHARES).items())
+    return tuple((name, ns / 1e6) for name, ns in durations.percentiles().items())
 
 
 def _written_to(bot: Bot) -> Path:

@@ -15,10 +15,10 @@ from dydx_panels import FeedRow, LimitRow, LinkPart, LinkRow, RestRow, TurnRow
 
 from bot.run.composition import Bot
 from bot.run.links import reason_words
+from bot.run.meters import PERCENTILES
 
 _TURNS: Final = 60
 _ERRORS: Final = 12
-_SHARES: Final = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 _LOST: Final = ("backing_off", "polling", "stale")
 
 
@@ -54,8 +54,8 @@ _DAY_NS: Final = 86_400_000_000_000  # a recording may be of another year than i
 
 def _shares(values: Sequence[float]) -> tuple[tuple[str, float], ...]:
     """Return the percentiles of sorted values; nothing of none."""
-    last = len(values) - 1
-    return tuple((name, values[round(share * last)]) for name, share in _SHARES) if values else ()
+    last, shares = len(values) - 1, PERCENTILES.items()
+    return tuple((name, values[round(share * last)]) for name, share in shares) if values else ()
 
 
 def _links(bot: Bot) -> Iterator[LinkRow]:

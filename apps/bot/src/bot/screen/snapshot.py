@@ -32,6 +32,7 @@ from dydx_panels import (
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce, Verdict
 from dydx_strategy import Decision, RankAndTarget, RankSettings
+from msgspec.structs import asdict
 
 from bot.run.composition import Bot
 from bot.run.curve import Columns
@@ -45,7 +46,6 @@ from bot.system import memory_mb
 ROWS: Final = 60
 LEVELS: Final = 12
 POINTS: Final = 16  # of a score's curve
-SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 MINUTE_NS: Final = 60_000_000_000
 WAIT_S: Final = 1.0  # a wait for a rate limit that somebody notices
 POLLED_NS: Final = 5_000_000_000
@@ -239,11 +239,8 @@ def _connection(bot: Bot) -> tuple[str, str]:
     live = f"{bot.data.connection} {fresh}/{len(watched)}"
     if links is None or not links.state or links.state == "live":
         return live, ""
-    if links.lost_at is None:
-        return links.words(bot.data.at), ""
-    # At the end of a recording its connections have just been closed.
-    is_over = links.lost_at == bot.data.at
-    return "closed" if is_over else links.words(bot.data.at), reason_words(links.reason)
+    why = "" if links.lost_at is None else reason_words(links.reason)
+    return links.words(bot.data.at), why
 
 
 def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
@@ -266,30 +263,18 @@ def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
 
 
 def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
-    curve = bot.shown.curve
+    curve, policy = bot.shown.curve, bot.risk.policy
     columns, then = curve.columns, curve.result
     if then is None:
         return EquityPart()
     return EquityPart(
-        at=columns.at,
-        seqs=columns.seq,
-        equity=columns.equity,
-        low=columns.low,
-        high=columns.high,
-        profit=columns.profit,
-        fall=columns.fall,
-        distance=columns.distance,
-        leverage=columns.leverage,
+        **asdict(columns),
+        **asdict(then),
         every_s=curve.every_ns / 1e9,
-        deposited=_begun(curve.columns) if result is None else result.paid_in / 1e6,
+        deposited=_begun(columns) if result is None else result.paid_in / 1e6,
         since="at the start" if result is None else result.paid_words,
-        today=then.today,
-        depth=then.depth,
-        depth_share=then.depth_share,
-        deepest=then.deepest,
-        deepest_share=then.deepest_share,
-        leverage_now=then.leverage,
-        act_below=bot.risk.policy.act_below if bot.risk.guard else None,
+        most_fall=policy.max_drawdown if policy.protect else None,
+        act_below=policy.act_below if bot.risk.guard else None,
     )
 
 
@@ -304,9 +289,6 @@ def _result(bot: Bot) -> ResultPart | None:
     if (equity := did.equity) is None:
         return None
     paid_in, opened = equity - did.profit, equity - falls.today
-    limits = [policy.max_daily_loss] if policy.max_daily_loss is not None else []
-    if (usdc := policy.max_daily_loss_usdc) is not None:
-        limits.append(usdc * 1e6 / max(opened, 1))
     return ResultPart(
         profit=did.profit,
         share=did.profit / max(paid_in, 1),
@@ -318,7 +300,7 @@ def _result(bot: Bot) -> ResultPart | None:
         fall_share=falls.share_of(equity),
         deepest=falls.deepest,
         deepest_share=falls.share,
-        most_today=min(limits) if limits and policy.protect else None,
+        most_today=policy.day_share(opened) if policy.protect else None,
         most_fall=policy.max_drawdown if policy.protect else None,
     )
 
@@ -369,7 +351,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
     return MarketRow(
         ticker=view.ticker,
         market=view.market,
-        price=view.book.mid_price or (view.oracle.price if view.oracle else None),
+        price=view.price,
         history=tuple(candles.closes(60)) if candles else (),
         spread_bps=view.book.spread_bps,
         volume_60s=view.flow.over("1MIN").usd,
@@ -443,7 +425,7 @@ def _quality(bot: Bot, *, alone: bool) -> QualityPart:
 def _speed(bot: Bot) -> SpeedPart:
     latency = bot.meters.latency
     return SpeedPart(
-        latency_us=tuple((name, ns / 1e3) for name, ns in latency.percentiles(SHARES).items()),
+        latency_us=tuple((name, ns / 1e3) for name, ns in latency.percentiles().items()),
         throughput=tuple(bot.meters.per_second),
         draw_ms=bot.meters.draw_ms,
     )

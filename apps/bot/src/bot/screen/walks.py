@@ -31,10 +31,6 @@ _KINDS: Final = {
     "GTT": "resting",
 }
 _PLAIN: Final = ("", "LIMIT", "MARKET")
-_STATUSES: Final = {
-    "PENDING": "sent", "OPEN": "open", "PARTIALLY_FILLED": "partly filled", "FILLED": "filled",
-    "CANCELLED": "cancelled", "REJECTED": "rejected", "UNRESOLVED": "unresolved",
-}  # fmt: skip
 
 
 # === Orders ===
@@ -74,7 +70,7 @@ def order_row(bot: Bot, order: SeenOrder) -> OrderRow:
         side=sent.side if sent is not None else row.side or "" if row is not None else "",
         filled=float(max(state.filled, order.filled)), price=price, trigger=trigger,
         average=None if order.average is None else float(order.average), fee=order.fee,
-        kind=_kind(order), status=_STATUSES.get(state.status, state.status),
+        kind=_kind(order), status=state.status,
         why=_why(bot, order), verdict=order.verdict, by=_by(verdict),
         age_s=None if state.final else float((bot.data.at - order.since) // 10**9),
         fills=order.fills,

@@ -15,7 +15,6 @@ from bot.run.composition import Bot, trace
 from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.way import STAGES, Journey, Way
 
-_SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _TEXT: Final = 2_000  # letters of the wire, and of what was decoded of it
 # What a stage's changes are of.
 _FACTS: Final = {"data": "data", "signals": "signals", "risk": "risk", "account": "account"}
@@ -116,12 +115,11 @@ def _layers(bot: Bot, way: Way) -> Iterator[LayerRow]:
     total_ns = sum(one.total_ns for one in known.values()) or 1  # integers
     errors, seconds = _errors(bot), max(way.elapsed_s, 1e-3)
     for stage, one in known.items():
-        took = one.percentiles(_SHARES).items()
         yield LayerRow(
             stage=stage,
             frames=one.count,
             per_s=one.count / seconds,
-            took_us=tuple((name, ns / 1e3) for name, ns in took),
+            took_us=tuple((name, ns / 1e3) for name, ns in one.percentiles().items()),
             share=one.total_ns / total_ns,
             errors=errors.get(stage),
         )

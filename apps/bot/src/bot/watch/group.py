@@ -119,6 +119,8 @@ class Group:
         self._options = msgspec.structs.replace(options, strategy="none", guard=False)
         self._agreed: dict[Subaccount, Agreed] = {}
         self._heights: dict[Subaccount, int] = {}
+        # A node's balance and ours, and since which block they stand so; -1 if funding is all.
+        self._balances: dict[Subaccount, tuple[tuple[int, int], int]] = {}
         self._settled: dict[Subaccount, int] = {}  # in which block it was touched last
         self._began: dict[Subaccount, int] = {}  # equity less what was paid in, when first known
         self._stood: dict[Subaccount, tuple[MarginFigures, str, int | None]] = {}
@@ -239,9 +241,25 @@ class Group:
             entries = {t: each.entry_price for t, each in bot.risk.account.positions.items()}
             seen = self.seen[whose] = seen_on_chain(state, whose, entries)
             known = not bot.risk.account.trouble and state.height >= self._heights.get(whose, 0)
-            if known and _sizes(bot) == {held.ticker: held.quantums for held in seen.holdings}:
+            same = _sizes(bot) == {held.ticker: held.quantums for held in seen.holdings}
+            if known and same and self._is_funding(whose, state.accounts[whose].collateral):
                 bot.risk.settle_at(seen.collateral)
                 self._agreed[whose] = _agreement(bot, state.height)
+
+    def _is_funding(self, whose: Subaccount, collateral: int) -> bool:
+        """Return whether a node's balance and ours differ by funding alone, not by what we lack.
+
+        What a node has first, as a transfer, is taken neither for funding nor for a profit.
+        """
+        ours, seen = self.bots[whose].risk.account.collateral, self.seen[whose]
+        had, since = self._balances.get(whose, ((0, 0), 0))
+        if had != (collateral, ours):
+            since = seen.height
+        # REST reckons the funding of a snapshot by itself, and cuts it position by position.
+        if ours == collateral or abs(seen.collateral - ours) <= 1 + len(seen.holdings):
+            since = -1
+        self._balances[whose] = (collateral, ours), since
+        return self.accounts.orders.height > since
 
     def _node_turned(self, frame: Frame, trouble: str) -> None:
         """Note why the node does not answer, or "" where it does; a change is on every tape."""
