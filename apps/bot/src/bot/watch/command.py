@@ -108,6 +108,11 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
 
     name, first = Path(arguments.recording).name, next(iter(group.bots))
     conduct(arguments, group, source, name, NoPasts(), Inbox(), first)
+    lost = [f"expected an account of {name}, got {t}" for t in targets if not group.has_met(t)]
+    if len(lost) == len(targets):
+        raise ConnError(f"{lost[0]}: no frame that was played is of it")
+    for words in lost:
+        print(f"bot: warning: {words}", file=sys.stderr)
     return report(arguments, net, group, {})
 
 
