@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from bot.__main__ import main
+from bot.progress import Progress
 from bot.watch.account import as_json, lines_of
 from bot.watch.address import AddressError, Target, parent_of, target
 from bot.watch.differences import differences
@@ -526,6 +527,28 @@ def test_an_account_that_is_meant_twice_is_read_once(
 
     rows = json.loads(capsys.readouterr().out)["accounts"]
     assert (code, [row["subaccount"] for row in rows]) == (0, [128, 0])
+
+
+def test_the_first_reading_shows_how_far_it_is(
+    indexer: tuple[Indexer, str], node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step for each address that is answered, and one for what they hold."""
+    of, steps = list[float](), list[str]()
+
+    class Counted(Progress):
+        def begin(self, what: str, of_: float) -> None:
+            of.append(of_)
+
+        def step(self, words: str = "") -> None:
+            steps.append(words)
+
+    monkeypatch.setattr("bot.watch.reading.Progress", Counted)
+    indexer[0].funded(fields(BTC="1"))
+    node(chain(1_000 * MICRO, btc(10**10)))
+
+    main(["account", QUOTER, f"{QUOTER}/5", QUOTER, "--network", indexer[1]])
+
+    assert of == [len(steps)] == [3]
 
 
 def test_profit_over_a_time_of_which_no_hour_is_reported_is_unknown(

@@ -66,6 +66,23 @@ def test_accounts_are_watched_in_a_recording_of_their_frames(
 
 
 @pytest.mark.replays
+def test_an_account_that_is_in_no_frame_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside others it is a warning; alone it is no such account."""
+    path = str(PARENTS.folder / "frames.jsonl.zst")
+    known = next(iter(PARENTS.truth["state"]))
+
+    both = main(["watch", known, OWNER, "--recording", path, "--quiet"])
+    warned = capsys.readouterr().err
+    alone = main(["watch", OWNER, "--recording", path, "--quiet"])
+    refused = capsys.readouterr()
+
+    assert (both, alone) == (0, 2)
+    assert warned == f"bot: warning: expected an account of frames.jsonl.zst, got {OWNER}\n"
+    assert refused.err.startswith(f"bot: expected an account of frames.jsonl.zst, got {OWNER}: ")
+    assert refused.out == ""
+
+
+@pytest.mark.replays
 def test_a_pipe_gets_a_line_for_each_change_and_a_report(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -96,6 +96,22 @@ def test_without_an_exit_the_oracle_of_a_rung_is_left_out(full: Snapshot) -> Non
     assert "best" not in unfolded("flight", _with(full, blind)).replace("best price", "")
 
 
+def test_an_account_of_which_nobody_knows_what_it_holds_is_not_flat(full: Snapshot) -> None:
+    """Before its first snapshot it looks as if nothing were held: that is no good news."""
+    watch, trouble = watch_of(full), "no account snapshot yet"
+    plan = replace(watch.plan, exits=(), rungs=(), left=())
+    figures, stress = RiskFigures(margin=MarginFigures(0)), stress_table(0, ())
+    blind = replace(watch, plan=plan, figures=figures, stress=stress, trouble=trouble)
+    safety = replace(full.safety, margin=None, advice=True)
+    shown = replace(full, watch=blind, safety=safety)
+
+    assert "UNKNOWN what is held now" in unfolded("flight", shown)
+    assert f"unknown: {trouble}" in unfolded("stress", shown)
+    assert "advice unknown" in unfolded("safety", shown)
+    for name in ("flight", "stress", "safety"):
+        assert "nothing is held" not in unfolded(name, shown)
+
+
 def test_nothing_held_and_nothing_seen_are_two_things(full: Snapshot) -> None:
     """An account that nobody looked at is unknown; a flat one is flat."""
     flat = replace(watch_of(full).plan, exits=(), rungs=(), left=())

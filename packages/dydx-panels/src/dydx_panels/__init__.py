@@ -4784,6 +4784,8 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     if safety.act_below is None and not safety.advice:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
+    if watch.trouble and not plan.exits:
+        return _UNKNOWN, "dim"
     if not plan.rungs:
         return f"none: {plan.why}", "watch"
     rung = plan.rungs[0]
@@ -5353,9 +5355,11 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return _UNSEEN
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
-    if safety.doubt:
+    nobody_knows = bool(watch.trouble) and not plan.exits
+    if safety.doubt or nobody_knows:
         word, style = _state("UNKNOWN", "watch")
-    now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
+    flat = "what is held" if nobody_knows else "nothing is held"
+    now = percent_text(plan.distance_now) if plan.exits else flat
     acts_at = _acts_at(snapshot)
     guard = "is off" if acts_at is None else f"below {percent_text(acts_at)}"
     guard = "none, this is advice" if safety.advice else guard
@@ -5583,7 +5587,9 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return _UNSEEN
     figures, table = watch.figures, watch.stress
     if not table.rows and not table.unknown:
-        return [[("nothing is held: no price can hurt", "good")], _pairs(width, _seen(watch))]
+        known = "nothing is held: no price can hurt", "good"
+        unknown = f"unknown: {watch.trouble}", "watch"
+        return [[unknown if watch.trouble else known], _pairs(width, _seen(watch))]
     margin = figures.margin
     distance = margin.distance if margin is not None else None
     word, style = _alarm(distance, snapshot.safety.act_below)

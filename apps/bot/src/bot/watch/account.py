@@ -25,7 +25,6 @@ from dydx_risk import (
 from bot.config.configured import environment_of
 from bot.config.environment import look_at
 from bot.outlet import as_lines
-from bot.progress import Progress
 from bot.watch.address import Target, parent_of, target
 from bot.watch.differences import Cause, differences
 from bot.watch.past import Past, past
@@ -48,8 +47,7 @@ def account(arguments: argparse.Namespace) -> int:
     """Print accounts as they stand; 1 where one of the two views is missing."""
     targets = [target(text) for text in arguments.whose]
     net = look_at(environment_of(arguments))
-    with Progress("accounts read", len(targets)):
-        readings = read(net, targets)
+    readings = read(net, targets)
     require_known(net, targets, readings)
     parents = {each.whose for each in readings if not each.isolated}
     histories = past(net, sorted(parents)) if parents else {}

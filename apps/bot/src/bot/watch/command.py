@@ -34,7 +34,6 @@ from bot.config.environment import look_at
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
-from bot.progress import Progress
 from bot.run.beside import begun, noting
 from bot.run.composition import Options
 from bot.watch.account import NO_KEY, require_known
@@ -58,8 +57,7 @@ def watch(arguments: argparse.Namespace) -> int:
     if arguments.recording:
         return _recorded(arguments, targets)
     net = look_at(environment_of(arguments))
-    with Progress("accounts read", len(targets)):
-        readings = read(net, targets)
+    readings = read(net, targets)
     for words in missing(net, targets, readings):
         print(f"bot: warning: {words}", file=sys.stderr)
     group = group_of(arguments, targets, [each.whose for each in readings])
@@ -110,6 +108,11 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
 
     name, first = Path(arguments.recording).name, next(iter(group.bots))
     conduct(arguments, group, source, name, NoPasts(), Inbox(), first)
+    lost = [f"expected an account of {name}, got {t}" for t in targets if not group.has_met(t)]
+    if len(lost) == len(targets):
+        raise ConnError(f"{lost[0]}: no frame that was played is of it")
+    for words in lost:
+        print(f"bot: warning: {words}", file=sys.stderr)
     return report(arguments, net, group, {})
 
 

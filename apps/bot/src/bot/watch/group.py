@@ -168,6 +168,10 @@ class Group:
             return None
         return agreed.height if agreed == _agreement(bot, agreed.height) else None
 
+    def has_met(self, target: Target) -> bool:
+        """Return whether anything of an account was received so far."""
+        return any(target.means(whose) for whose in self._heights)
+
     def standing(self, whose: Subaccount) -> Standing:
         """Return how an account stands now."""
         bot = self.bots[whose]

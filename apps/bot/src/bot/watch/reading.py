@@ -9,7 +9,7 @@ figures are exact to the quote quantum at that height. What cannot be read is No
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -46,12 +46,16 @@ from dydx_risk import (
     total_margin,
 )
 
+from bot.progress import Progress
 from bot.watch.address import Target, parent_of
 
 _OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
 PATIENCE_S: Final = 10.0
 INDEXER_ONLY: Final = "indexer only, unsettled funding not included"
 FIGURES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
+
+# Called with each answer that has come.
+Answered = Callable[[], object]
 
 # === Values ===
 
@@ -248,14 +252,18 @@ class _Indexed(msgspec.Struct):
 def read(net: Network, targets: Iterable[Target]) -> list[Reading]:
     """Read accounts once, each target's subaccounts in order; never raises for what fails.
 
-    A target of which neither the indexer nor the chain knows anything has one empty reading.
+    A target of which neither the indexer nor the chain knows anything has one empty reading. How
+    far it is a bar shows: an answer for each target, and one for all that they hold.
     """
-    return asyncio.run(_read(net, [*dict.fromkeys(targets)]))
+    once = [*dict.fromkeys(targets)]
+    with Progress("answers", len(once) + 1) as progress:
+        return asyncio.run(_read(net, once, progress.step))
 
 
-async def _read(net: Network, targets: list[Target]) -> list[Reading]:
+async def _read(net: Network, targets: list[Target], answered: Answered) -> list[Reading]:
     async with Rest(net, patience_s=PATIENCE_S) as rest:
-        found = {each: await _listed(rest, each) for each in targets}
+        rows = await asyncio.gather(*(_listed(rest, each, answered) for each in targets))
+        found = dict(zip(targets, rows, strict=True))
         # Of an address and of one of its subaccounts, typed both, that one is read once.
         first = {whose: each for each in reversed(targets) for whose in _wanted(each, found[each])}
         wanted = {
@@ -267,6 +275,7 @@ async def _read(net: Network, targets: list[Target]) -> list[Reading]:
         chain, markets, orders = await asyncio.gather(
             asyncio.to_thread(_chain, net, everyone), _markets(rest), open_orders
         )
+    answered()
     by_whose = dict(zip(everyone, orders, strict=True))
     return [
         _reading(net, whose, found[each], chain, markets, by_whose[whose])
@@ -283,13 +292,15 @@ def _wanted(each: Target, indexed: _Indexed) -> list[Subaccount]:
     return sorted(listed, key=lambda whose: (parent_of(whose.number), whose.number))
 
 
-async def _listed(rest: Rest, each: Target) -> _Indexed:
+async def _listed(rest: Rest, each: Target, answered: Answered) -> _Indexed:
     try:
         rows = (await rest.subaccounts(each.owner)).value
     except NotFound:
         return _Indexed()
     except ConnError as error:
         return _Indexed(trouble=str(error))
+    finally:
+        answered()
     return _Indexed({Subaccount(each.owner, row.subaccount_number or 0): row for row in rows})
 
 
