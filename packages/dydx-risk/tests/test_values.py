@@ -106,7 +106,7 @@ def test_a_review_of_what_shrinks_meets_no_limit(make_decision: Any) -> None:
     ],
 )
 def test_what_a_day_may_lose_is_a_share_of_what_it_opened_with(
-    limits: dict[str, float], opened: int, share: float | None
+    limits: dict[str, Any], opened: int, share: float | None
 ) -> None:
     """The tighter of two limits; none without either."""
     assert Policy(**limits).day_share(opened) == share
