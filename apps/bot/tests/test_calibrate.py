@@ -316,4 +316,4 @@ def test_plots_need_plotly(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     assert main(["calibrate", str(minutes), "--html", str(tmp_path / "x.html")]) == 2
-    assert "install bot[plots]" in capsys.readouterr().err
+    assert "install bot[web]" in capsys.readouterr().err

@@ -626,7 +626,7 @@ on the testnet, with paper money of its faucet, and the key in a file:
                 "--html",
                 type=new_file,
                 metavar="FILE",
-                help="write plots to a page (needs bot[plots])",
+                help="write plots to a page (needs bot[web])",
             ),
             JSON,
         ),

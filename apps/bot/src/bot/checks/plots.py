@@ -1,4 +1,4 @@
-"""Calibrations as a page to look at: needs plotly, which `bot[plots]` installs."""
+"""Calibrations as a page to look at: needs plotly, which `bot[web]` installs."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bot.checks.calibration import Calibration
 def require_plotly() -> None:
     """Refuse where there is nothing to plot with, and say how to get it."""
     if importlib.util.find_spec("plotly") is None:
-        raise ConnError("expected plotly to be installed for --html, got none: install bot[plots]")
+        raise ConnError("expected plotly to be installed for --html, got none: install bot[web]")
 
 
 def write_html(found: Sequence[Calibration], head: Sequence[str], path: Path) -> None:

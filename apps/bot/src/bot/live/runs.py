@@ -45,6 +45,7 @@ from bot.run.acts import Standstill
 from bot.run.beside import Beside, begun, noting
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
+from bot.run.desk import Desk
 from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
@@ -251,7 +252,13 @@ def conduct(
             prints = silent and not on_dashboard(arguments)
             reloader = Reloader(bot, loaded, inbox, place=place, prints=prints)
             stack.enter_context(reloader.watching())
-        answer = handle.answer
+        desk, of_handle = Desk(), handle.answer
+        desk.begin(bot)
+
+        def answer() -> None:
+            of_handle()
+            desk.answer()
+
         if not on_dashboard(arguments):
             if panel:
                 arguments.quiet = True

@@ -1,0 +1,1 @@
+"""What happened, a line of JSON each, in files that rotate."""

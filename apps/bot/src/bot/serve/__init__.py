@@ -1,0 +1,1 @@
+"""The run asked over HTTP: endpoints, metrics, the view in a browser."""
