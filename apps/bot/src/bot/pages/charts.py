@@ -146,7 +146,7 @@ def _over_time(
         bounds = {"range": [least, most]}
     elif least is not None or most is not None:
         bounds = {"rangemode": "tozero"}
-    of_values = axis(side="right", hoverformat=form, ticksuffix=unit, **bounds)
+    of_values = axis(side="right", hoverformat=form, tickformat=",~r", ticksuffix=unit, **bounds)
     return {"xaxis": time_axis(), "yaxis": of_values}
 
 
@@ -179,13 +179,30 @@ def candles(
         if price and price > 0
     ]  # fmt: skip
     shown = {} if focus is None else {"range": instants(focus), "autorange": False}
+    dearest = _reach(rows, part.fills, [price for _, price in liquidation])
     return figure_of(
         traces, f"{plain(part.ticker)}, {plain(part.resolution)}", shapes=marks, height=420,
-        xaxis=time_axis(rangeslider={"visible": False}, **shown),
-        yaxis=axis(side="right", domain=[0.2, 1.0], hoverformat=",.8~g"),
-        yaxis2=axis(side="right", domain=[0.0, 0.15], showgrid=False, nticks=3, rangemode="tozero"),
+        xaxis=time_axis(rangeslider={"visible": False}, anchor="y2", **shown),
+        yaxis=axis(side="right", domain=[0.2, 1.0], hoverformat=",.8~g", tickformat=",~r",
+                   **dearest),
+        yaxis2=axis(side="right", domain=[0.0, 0.15], showgrid=False, nticks=3,
+                    rangemode="tozero", tickformat="~s"),
         hovermode="closest",
     )  # fmt: skip
+
+
+def _reach(
+    rows: Sequence[Any], fills: Sequence[FillMark], liquidation: Sequence[float | None]
+) -> dict[str, Any]:
+    """Return which prices are shown: a price of liquidation as far as candles stay tall enough."""
+    ends = [end for row in rows for end in row.prices[1:3]] + [fill.price for fill in fills]
+    if not ends:
+        return {}
+    low, high = min(ends), max(ends)
+    tall = max(high - low, high * 1e-4)
+    near = [p for p in liquidation if p is not None and low - tall <= p <= high + tall]
+    low, high = min([low, *near]), max([high, *near])
+    return {"range": [low - 0.04 * tall, high + 0.04 * tall]}
 
 
 def _candles(rows: Sequence[Any], at: list[int]) -> Trace:
