@@ -30,6 +30,7 @@ from bot.live.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    reporting_of,
     run_plain,
     run_to_end,
     tickers_of,
@@ -102,7 +103,9 @@ def replay(arguments: argparse.Namespace) -> int:
         frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
         return frames.pipe(among(inbox), beside_each)
 
-    bot.shown.beside = beside = replay_written_down(arguments, bot, recording)
+    reporting = reporting_of(arguments, bot)
+    beside = [*reporting, *replay_written_down(arguments, bot, recording)]
+    bot.shown.beside = beside
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with begun(beside, inbox):
         if speed or arguments.speed:
@@ -120,6 +123,8 @@ def replay(arguments: argparse.Namespace) -> int:
             complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments)
+    for each in reporting:
+        each.write(name, "replay", recording.header.network, recording, complete=complete)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)

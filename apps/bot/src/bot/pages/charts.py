@@ -215,7 +215,7 @@ def _reach(
 
 
 def _far_away(liquidation: Sequence[float | None]) -> list[dict[str, Any]]:
-    """Return in words where liquidation was, where that is not on the chart; nothing for nowhere."""
+    """Return in words at which prices it was, where the chart does not reach them."""
     known = [price for price in liquidation if price is not None]
     if not known:
         return []
