@@ -94,6 +94,7 @@
     var body = head.closest("table").tBodies[0], column = head.cellIndex;
     var up = head.getAttribute("aria-sort") === "descending";
     body.querySelectorAll("tr.shown").forEach(function (row) { row.remove(); });
+    body.querySelectorAll("button.why").forEach(function (one) { one.setAttribute("aria-expanded", "false"); });
     Array.prototype.slice.call(body.rows).sort(function (one, other) {
       var a = value(one, column), b = value(other, column);
       if (a === "" || b === "") { return a === b ? 0 : a === "" ? 1 : -1; } // unknown is last

@@ -97,8 +97,17 @@ def trades(report: Report) -> str:
 _WHYS: Final = 24
 
 
+def _ended(row: Trade) -> str:
+    """Return when it ended, and how if it was not closed; how it stands if it has not ended."""
+    status = row.status.lower()
+    if row.closed is None:
+        return status
+    at = f"{row.closed[5:10]} {row.closed[11:19]}"
+    return at if status == "closed" else f"{at} {status}"
+
+
 def _status(row: Trade) -> str:
-    return "danger" if row.status == "LIQUIDATED" else "dim"
+    return {"LIQUIDATED": "danger", "OPEN": "watch", "LEFT": "watch"}.get(row.status, "")
 
 
 _TRADES: Final = (
@@ -108,8 +117,8 @@ _TRADES: Final = (
         "fees", lambda row: UNKNOWN if row.fees is None else f"{Decimal(row.fees):z,.2f}", "n",
         lambda row: row.fees,
     ),
-    _money("net", "net"), _time("opened", "opened"), _time("closed", "closed"),
-    Column("", lambda row: row.status.lower(), "t", style=_status),
+    _money("net", "net"), _time("opened", "opened"),
+    Column("closed", _ended, "t", lambda row: row.closed or "", style=_status),
 )  # fmt: skip
 
 
