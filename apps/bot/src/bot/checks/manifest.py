@@ -5,7 +5,8 @@ run, machine ──► Manifest ──► JSON ──► read_manifest ──►
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import distributions
 from typing import Any, Final
 
@@ -26,14 +27,22 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     distributions: dict[str, str]
 
     @classmethod
+    @cache
     def here(cls) -> "Machine":
-        """Return what is installed here."""
-        found = {one.name.lower(): one.version for one in distributions()}
+        """Return what is installed here; that takes a while, and does not change."""
+        found = {one["Name"].lower(): one["Version"] for one in _metadata()}
         return cls(
             python=f"{platform.python_implementation()} {platform.python_version()}",
             platform=f"{platform.system()} {platform.machine()}, {'-'.join(platform.libc_ver())}",
             distributions=dict(sorted(found.items())),
         )
+
+
+def _metadata() -> Iterator[Any]:
+    # Each time that it is read it is parsed; of a broken one nothing is known.
+    for one in distributions():
+        if (found := one.metadata) and found["Name"]:
+            yield found
 
 
 class Member(msgspec.Struct, frozen=True):
