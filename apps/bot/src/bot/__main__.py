@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.excepthook, former = uncaught, sys.unraisablehook
     sys.unraisablehook = end_again
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in _ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     code = 0
@@ -103,15 +103,29 @@ def end_again(lost: "sys.UnraisableHookArgs") -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    import _thread
     import threading
 
-    again = threading.Timer(_MOMENT_S, _thread.interrupt_main)
+    # Below nohup one is ignored: what ends this program then is another.
+    ends = (one for one in _ENDS if signal.getsignal(one) is signal.default_int_handler)
+    again = threading.Timer(_MOMENT_S, interrupt, [next(ends, signal.SIGINT)])
     again.daemon = True
     again.start()
 
 
+def interrupt(number: signal.Signals) -> None:
+    """Let the main thread get a signal, also where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        import threading
+
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        import _thread
+
+        _thread.interrupt_main(number)
+
+
 _MOMENT_S: Final = 0.05
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def begin_streams() -> None:
