@@ -21,6 +21,7 @@ from bot.options import (
     FROM_DATABASE,
     JSON,
     KEYS,
+    LOG,
     NETWORK,
     NO_MOUSE,
     OF_RUNS,
@@ -243,6 +244,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--journal", action="store_true", help="write the run down in the database"),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -404,7 +406,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.live.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *LOG, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
         "account as it was, also after a crash, and pays the funding of the hours between.",
@@ -426,6 +428,7 @@ COMMANDS: Final[dict[str, Command]] = {
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "

@@ -48,6 +48,9 @@ PATHS: Final[Mapping[str, str]] = {
     "strict": "strict",
     "hand_beside": "policy.hand_beside",
     "detectors": "detectors",
+    "log": "log.file",
+    "log_level": "log.level",
+    "log_human": "log.human",
 }
 
 
