@@ -48,6 +48,7 @@ PATHS: Final[Mapping[str, str]] = {
     "strict": "strict",
     "hand_beside": "policy.hand_beside",
     "detectors": "detectors",
+    "notify": "notify.enabled",
 }
 
 

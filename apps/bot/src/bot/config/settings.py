@@ -65,6 +65,7 @@ from bot.config.document import (
     shown,
 )
 from bot.config.environment import ENVIRONMENT, Environment
+from bot.config.notify import NotifySettings
 from bot.config.paper import PaperSettings, Section
 from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
@@ -243,7 +244,7 @@ class Settings(BaseSettings):
     )
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
-    notify: Later = Later()
+    notify: NotifySettings = NotifySettings()
     api: Later = Later()
     log: Later = Later()
 
@@ -593,7 +594,8 @@ def settings_words(file: str, changed: Sequence[str], profile: str, digest: str)
 _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
-    "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
+    "environment", "network", "endpoints", "account", "record", "audit", "database", "notify",
+    *LATER,
 }  # fmt: skip
 
 
