@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError
 from dydx_panels import KEYS, Snapshot
 
 from bot.run.composition import Bot, untrace
 from bot.screen.snapshot import MarketRows, snapshot_of
+from bot.serve.problems import ProblemError
 
 COLUMNS: Final = (40, 240)
 ROWS: Final = (20, 120)
@@ -24,10 +24,6 @@ _LONGEST: Final = 40  # letters of a ticker
 _TRACED: Final = frozenset(["way", "speed"])
 _IDLE_NS: Final = 1_000_000_000
 _Key = tuple[str, str]  # a panel, and a market
-
-
-class WantedError(ConnError):
-    """A view that cannot be drawn: its text says what was expected, and what it was."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +46,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, typed: Mapping[str, Any]) -> "Wanted":
-        """Read a view from the words of an address; `WantedError` for what is none."""
+        """Read a view from the words of an address; `ProblemError` for what is none."""
         panel, market = str(typed.get("panel", "")), str(typed.get("market", "")).upper()
         if panel and panel not in KEYS.values():
-            raise WantedError(f"expected a panel among {', '.join(KEYS.values())}, got {panel!r}")
+            raise ProblemError(422, f"a panel among {', '.join(KEYS.values())}", panel[:_LONGEST])
         if len(market) > _LONGEST or not market.isprintable():
-            raise WantedError(f"expected a market such as BTC-USD, got {market[:_LONGEST]!r}")
+            raise ProblemError(422, "a market such as BTC-USD", market[:_LONGEST])
         return cls(
             panel=panel,
             market=market,
@@ -68,7 +64,7 @@ def _within(name: str, typed: Any, bounds: tuple[int, int]) -> int:
     try:
         number = int(typed)
     except (TypeError, ValueError, OverflowError):
-        raise WantedError(f"expected a number of {name}, got {str(typed)[:20]!r}") from None
+        raise ProblemError(422, f"a number of {name}", str(typed)[:_LONGEST]) from None
     return min(max(number, bounds[0]), bounds[1])
 
 
@@ -95,7 +91,7 @@ class Looks:
         self._newest, self._views, self._at = -1, frozenset[_Key](), 0
 
     def seen(self, bot: Bot, views: frozenset[_Key], *, at_once: bool = False) -> Seen | None:
-        """Return what stands, on the run's thread and between two frames; None if that is as it was.
+        """Return what stands, on the run's thread between two frames; None if it is as it was.
 
         What went on by time alone is new after a second, or `at_once`.
         """

@@ -1,8 +1,8 @@
 """The painter: draws what browsers look at, on a thread of its own, once for all who see the same.
 
-    Desk.ask(Looks.seen) ──► Snapshot ──► dydx_panels.placed ──► Sheet ──► Watched.changed ──► browsers
-            ▲                                                                    (the server's loop)
-            └── again after 70 ms, at once when the account changed, never beyond its share of a core
+    Desk.ask(Looks.seen) ──► Snapshot ──► dydx_panels.placed ──► Sheet ──► Watched ──► browsers
+            ▲                                                              (the server's loop)
+            └── again after 70 ms, at once when the account changed, within a share of a core
 
 A frame is in a browser within 100 ms: the painter looks fourteen times a second, and only where a
 frame came since. What that costs, on the run's thread and on its own, is measured each time; once
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dydx_conn import AccountUpdate
-from dydx_panels import placed
 from dydx_panels import View as Choice
+from dydx_panels import placed
 from msgspec.structs import replace
 
 from bot.run.composition import Bot
@@ -66,6 +66,10 @@ class Watched:
             wake()
 
 
+def _interest(view: Watched) -> tuple[bool, float]:
+    return bool(view.wakes), view.seen_s
+
+
 class Painter:
     """Draws the views of one run while somebody looks; made when a server begins, closed with it.
 
@@ -92,8 +96,7 @@ class Painter:
         with self._lock:
             if (view := self._views.get(wanted)) is None:
                 if len(self._views) >= _MOST:
-                    oldest = min(self._views.values(), key=lambda one: (bool(one.wakes), one.seen_s))
-                    del self._views[oldest.wanted]
+                    del self._views[min(self._views.values(), key=_interest).wanted]
                 view = self._views[wanted] = Watched(wanted)
             view.seen_s = time.monotonic()
             if self._thread is None and not self._closed.is_set():

@@ -28,8 +28,9 @@ class Block(msgspec.Struct, frozen=True):
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     """A view as it was drawn last; `laid` is the version in which its panels took their places.
 
-    `name` is that of the view, `seq` and `mono` are of the newest frame in it; `charts` is a version and a JSON object of
-    figures by name, and `markets` those that can be chosen. `trouble` is why nothing newer comes.
+    `name` is that of the view, `seq` and `mono` are of the newest frame in it; `charts` is a
+    version and a JSON object of figures by name, and `markets` those that can be chosen. `trouble`
+    is why nothing newer comes.
     """
 
     name: str = ""
@@ -68,8 +69,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
         """Return what is newer than a version, as a message."""
         since = since if 0 < since <= self.version else 0  # of another process than this one
         message: dict[str, Any] = {
-            "view": self.name, "version": self.version, "seq": self.seq, "mono": self.mono, "age_s": self.age_s,
-            "trouble": self.trouble,
+            "view": self.name, "version": self.version, "seq": self.seq, "mono": self.mono,
+            "age_s": self.age_s, "trouble": self.trouble,
         }  # fmt: skip
         if self.laid > since:
             message["bands"] = [[self._laid(number) for number in band] for band in self.bands]
