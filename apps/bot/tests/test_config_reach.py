@@ -82,6 +82,8 @@ OTHERS: dict[str, Any] = {
     "strategies.mix.strategies": [{"use": "carry"}],
     "account.authenticators": [1, 2],
     "paper.latency.samples_ms": [1.0, 2.5],
+    "api.address": "127.0.0.1:8710",
+    "api.hosts": ["bot.example.org"],
 }
 
 

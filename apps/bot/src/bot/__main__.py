@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.excepthook, former = uncaught, sys.unraisablehook
     sys.unraisablehook = end_again
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    for number in _ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     code = 0
@@ -102,15 +102,29 @@ def end_again(lost: "sys.UnraisableHookArgs") -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    import _thread
     import threading
 
-    again = threading.Timer(_MOMENT_S, _thread.interrupt_main)
+    # Below nohup one is ignored: what ends this program then is another.
+    ends = (one for one in _ENDS if signal.getsignal(one) is signal.default_int_handler)
+    again = threading.Timer(_MOMENT_S, interrupt, [next(ends, signal.SIGINT)])
     again.daemon = True
     again.start()
 
 
+def interrupt(number: signal.Signals) -> None:
+    """Let the main thread get a signal, also where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        import threading
+
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        import _thread
+
+        _thread.interrupt_main(number)
+
+
 _MOMENT_S: Final = 0.05
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def begin_streams() -> None:
@@ -228,6 +242,11 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="write the day of each market at the end, for the --state of another run",
             ),
             option("--journal", action="store_true", help="write the run down in the database"),
+            option(
+                "--stay",
+                action="store_true",
+                help="with --api: go on answering at the end, until Ctrl-C",
+            ),
             DATABASE,
             *RUN,
         ),
@@ -538,6 +557,35 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot reload", "the one bot that runs here"),
             ("bot reload 4711", "the one with this process number"),
         ),
+    ),
+    "token": Command(
+        BESIDE,
+        "make a token for --api, and print where it is",
+        "bot.serve.tokens:token",
+        (
+            option(
+                "kind",
+                choices=("read", "trading"),
+                help="read: it may look; trading: it may halt, flatten, cancel, too",
+            ),
+            option(
+                "--new",
+                action="store_true",
+                help="make another one: what had the one before is refused at once",
+            ),
+            CONFIG,
+        ),
+        "A run with --api answers whoever shows a token, in the header Authorization: Bearer. Each "
+        "is in a file (0600) of its own; a run makes those that are missing as it starts.",
+        (
+            ("bot token read", "where the token is that may look"),
+            ("bot token trading --new", "another one from now on, also for runs that go on"),
+        ),
+        """\
+to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
+  token="Authorization: Bearer $(cat $(bot token trading))"
+  curl -H "$token" 127.0.0.1:8710/status
+  curl -H "$token" -X POST 127.0.0.1:8710/halt""",
     ),
     "status": Command(
         BESIDE,

@@ -48,6 +48,9 @@ PATHS: Final[Mapping[str, str]] = {
     "strict": "strict",
     "hand_beside": "policy.hand_beside",
     "detectors": "detectors",
+    "api": "api.address",
+    "api_certificate": "api.certificate",
+    "api_key": "api.key",
 }
 
 

@@ -51,6 +51,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bot.config.api import ApiSettings
 from bot.config.document import (
     KEY,
     SEALED,
@@ -244,7 +245,7 @@ class Settings(BaseSettings):
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
     notify: Later = Later()
-    api: Later = Later()
+    api: ApiSettings = ApiSettings()
     log: Later = Later()
 
     _at_home = field_validator("network", "strategy", "record", "audit")(_expanded)
@@ -593,7 +594,7 @@ def settings_words(file: str, changed: Sequence[str], profile: str, digest: str)
 _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
-    "environment", "network", "endpoints", "account", "record", "audit", "database", *LATER
+    "environment", "network", "endpoints", "account", "record", "audit", "database", "api", *LATER
 }  # fmt: skip
 
 
