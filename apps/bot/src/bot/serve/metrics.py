@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
@@ -102,7 +103,7 @@ class Scrape(Collector):
         return []
 
 
-def _add(metric: Metric, row: Series, labels: dict[str, str], value: object) -> None:
+def _add(metric: Metric, row: Series, labels: dict[str, str], value: Any) -> None:
     name = PREFIX + row.name
     if row.kind != "histogram":
         metric.add_sample(name, labels, value)

@@ -61,7 +61,7 @@ _PROCESS: Final = (
     Series("threads", "gauge", "Threads of the process.", (), _of("threads")),
     Series("disk_free_bytes", "gauge", "What is free where the run is recorded.", (),
            _of("disk_free_bytes")),
-    Series("sink_trouble", "gauge", "1 if something beside the run fails: database, notices …",
+    Series("sink_trouble", "gauge", "1 if something beside the run fails: recorder, database.",
            ("sink",), _sinks),
     Series("sink_items_total", "counter", "What it did so far.", ("sink", "what"),
            _counts(grows=True)),
