@@ -196,7 +196,9 @@ def test_a_scraper_may_choose_openmetrics(client: Client) -> None:
     assert len([*open_families(chosen.text)]) == len([*families(plain.text)]) > 40
 
 
-def test_one_look_serves_all_monitors_of_a_second(played: Bot) -> None:
+def test_one_look_serves_all_monitors_of_a_second(
+    played: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many of them there are, the run's thread copies once."""
     of, looks = served(played), list[object]()
     put = of.desk.put
@@ -205,7 +207,7 @@ def test_one_look_serves_all_monitors_of_a_second(played: Bot) -> None:
         looks.append(question)
         put(*question)
 
-    of.desk.put = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(of.desk, "put", counted)
     client = Client(metrics.routes(of))
 
     for _ in range(5):
