@@ -76,7 +76,7 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     kinds = _Kinds(entries)
     shown = {entry.id: _entry(entry) for entry in entries}
     fills = _fills(gathered, entries)
-    positions = matched(gathered.positions.values(), gathered.made_by)
+    positions = matched(gathered.positions.values(), gathered.grouping.made_by)
     policy, loaded = bot.options.policy, bot.options.config
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
@@ -135,7 +135,7 @@ def _clean(text: str) -> str:
 
 def _fills(gathered: Gathered, entries: Iterable[JournalEntry]) -> list[Fill]:
     return [
-        fill_of(fill_row(entry), entry.parent, is_exit=entry.id in gathered.exits)
+        fill_of(fill_row(entry), entry.parent, is_exit=entry.id in gathered.grouping.exits)
         for entry in entries
         if entry.kind == "fill"
     ]
