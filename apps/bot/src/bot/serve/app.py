@@ -12,13 +12,17 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 
 from bot import __version__
-from bot.serve import acts, login, status
+from bot.serve import acts, login, status, view
 from bot.serve.gate import Gate, is_free
 from bot.serve.problems import PROBLEMS, handle_problems
 from bot.serve.served import Served
 from bot.serve.sessions import Sessions
 
-PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (status.routes, acts.routes)
+PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (
+    status.routes,
+    acts.routes,
+    view.routes,
+)
 
 
 def app_of(
