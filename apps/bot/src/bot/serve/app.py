@@ -12,7 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 
 from bot import __version__
-from bot.serve import acts, login, status, view
+from bot.serve import acts, config, login, money, orders, status, view, why
 from bot.serve.gate import Gate, is_free
 from bot.serve.problems import PROBLEMS, handle_problems
 from bot.serve.served import Served
@@ -21,6 +21,10 @@ from bot.serve.sessions import Sessions
 PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (
     status.routes,
     acts.routes,
+    orders.routes,
+    money.routes,
+    why.routes,
+    config.routes,
     view.routes,
 )
 
