@@ -134,7 +134,8 @@ def prometheus(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [
         "prometheus", f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+        f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     with ended(process):
