@@ -54,6 +54,7 @@ PATHS: Final[Mapping[str, str]] = {
     "api": "api.address",
     "api_certificate": "api.certificate",
     "api_key": "api.key",
+    "notify": "notify.enabled",
 }
 
 

@@ -67,6 +67,7 @@ from bot.config.document import (
 )
 from bot.config.environment import ENVIRONMENT, Environment
 from bot.config.log import LogSettings
+from bot.config.notify import NotifySettings
 from bot.config.paper import PaperSettings, Section
 from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
@@ -245,7 +246,7 @@ class Settings(BaseSettings):
     )
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
-    notify: Later = Later()
+    notify: NotifySettings = NotifySettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
 
@@ -596,7 +597,7 @@ _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", "api",
-    "log", *LATER,
+    "log", "notify", *LATER,
 }  # fmt: skip
 
 

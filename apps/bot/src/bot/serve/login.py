@@ -40,7 +40,8 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'",
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
+    # With none at all the form would come from nowhere ("Origin: null"), and be refused.
+    "Referrer-Policy": "same-origin",
 }
 
 
