@@ -9,25 +9,41 @@ import pytest
 from bot.__main__ import end_again
 
 
-def test_an_end_that_python_loses_comes_again_a_moment_later() -> None:
-    """It came while a generator was closed that nobody needs: from there nothing is raised."""
+def lose(number: int) -> None:
+    """Get a signal from where nothing is raised, and go on."""
 
     def closing() -> Iterator[None]:
         try:
             yield
         finally:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    def run() -> None:
-        for _ in closing():
-            break  # nobody needs it any more
-        threading.Event().wait(30.0)
+    for _ in closing():
+        break  # nobody needs it any more
+    threading.Event().wait(5.0)
 
+
+def test_an_end_that_python_loses_comes_again_a_moment_later() -> None:
+    """It came while a generator was closed that nobody needs: from there nothing is raised."""
     former, sys.unraisablehook = sys.unraisablehook, end_again
     try:
         with pytest.raises(KeyboardInterrupt):
-            run()
+            lose(signal.SIGINT)
     finally:
+        sys.unraisablehook = former
+
+
+def test_it_comes_again_where_ctrl_c_is_ignored() -> None:
+    """As below nohup: whoever ends such a run sends another signal, which is not."""
+    former, sys.unraisablehook = sys.unraisablehook, end_again
+    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lose(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, ending)
+        signal.signal(signal.SIGINT, ignoring)
         sys.unraisablehook = former
 
 

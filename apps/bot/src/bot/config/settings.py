@@ -51,6 +51,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bot.config.api import ApiSettings
 from bot.config.document import (
     KEY,
     SEALED,
@@ -65,6 +66,7 @@ from bot.config.document import (
     shown,
 )
 from bot.config.environment import ENVIRONMENT, Environment
+from bot.config.log import LogSettings
 from bot.config.notify import NotifySettings
 from bot.config.paper import PaperSettings, Section
 from bot.config.place import PREFIX
@@ -245,8 +247,8 @@ class Settings(BaseSettings):
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
     notify: NotifySettings = NotifySettings()
-    api: Later = Later()
-    log: Later = Later()
+    api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
 
     _at_home = field_validator("network", "strategy", "record", "audit")(_expanded)
 
@@ -594,8 +596,8 @@ def settings_words(file: str, changed: Sequence[str], profile: str, digest: str)
 _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
-    "environment", "network", "endpoints", "account", "record", "audit", "database", "notify",
-    *LATER,
+    "environment", "network", "endpoints", "account", "record", "audit", "database", "api",
+    "log", "notify", *LATER,
 }  # fmt: skip
 
 
