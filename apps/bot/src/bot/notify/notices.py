@@ -122,7 +122,7 @@ class Notices:
         self._stopping.set()
         self._thread.join(END_S)
         for gate in self._gates:
-            gate.sink.end_by(by)
+            gate.sink.end_within(max(0.0, by - time.monotonic()))
         for gate in self._gates:
             gate.sink.close()
         self._judge()

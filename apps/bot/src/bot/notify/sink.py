@@ -17,7 +17,7 @@ from typing import Final
 from dydx_conn import ConnError
 
 from bot.notify.notice import Message
-from bot.notify.sending import Attempt, Deliver, deliver
+from bot.notify.sending import Attempt, Deliver, SinkError, deliver, service_of
 from bot.notify.spool import MOST, Spool
 
 RETRY_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
@@ -42,7 +42,7 @@ class Sink:
         self._attempt: tuple[Attempt, Path | None] | None = None
         self._failing: tuple[float, int, str] | None = None  # since when, how often, and why
         self._due, self._ends = 0.0, float("inf")
-        self._disk = ""
+        self._disk = self._wrong = ""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._live, name=f"sink {name}", daemon=True)
 
@@ -68,13 +68,13 @@ class Sink:
         """Return how many messages wait."""
         return len(self.spool.waiting()) + len(self._memory)
 
-    def end_by(self, moment: float) -> None:
-        """Send what waits until a moment of the monotonic clock, and leave the rest."""
-        self._ends = moment
+    def end_within(self, seconds: float) -> None:
+        """Send what waits for so long at most, and leave the rest."""
+        self._ends = time.monotonic() + seconds
         self._wake.set()
 
     def close(self) -> None:
-        """Wait until that moment at most; what waits is sent by another run."""
+        """Wait for so long; what waits then is sent by another run."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, self._ends - time.monotonic()))
         self._judge()
@@ -85,6 +85,11 @@ class Sink:
     # --- the thread
 
     def _live(self) -> None:
+        # Apprise takes a second to load: at the start nothing is urgent yet.
+        try:
+            service_of(self._work[0]())
+        except SinkError as error:
+            self._wrong = f"{error}: notices wait in {self.spool.path}"
         try:
             while True:
                 self._wake.wait(self._pause())
@@ -143,7 +148,7 @@ class Sink:
         else:
             self.spool.remove(path)
         self.sent += 1
-        self._failing, self._due = None, 0.0
+        self._failing, self._due, self._wrong = None, 0.0, ""
 
     def _fail(self, why: str, *, hangs: bool = False) -> None:
         now = time.monotonic()
@@ -155,13 +160,13 @@ class Sink:
 
     def _judge(self) -> None:
         """Put in words what is wrong by now."""
-        found = [self._disk] * bool(self._disk)
+        found = [*filter(None, [self._disk, self._wrong])]
         if self.spool.damaged:
             aside = f"{len(self.spool.damaged)} damaged, set aside as {self.spool.damaged[0]}"
             found.append(f"expected notices in {self.spool.path}, got {aside}")
         if self.lost:
             found.append(f"{self.lost} notices are lost")
-        if self._failing is not None:
+        if self._failing is not None and not self._wrong:
             since, _, why = self._failing
             seconds = time.monotonic() - since
             if seconds >= _TROUBLE_S:
