@@ -76,7 +76,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def message(title: str = "x", **given: Any) -> Message:
     """Return a message."""
-    fields = {"at": 1, "level": "critical", "body": "words"} | given
+    fields: dict[str, Any] = {"at": 1, "level": "critical", "body": "words"} | given
     return Message(title=title, **fields)
 
 
@@ -91,7 +91,7 @@ def until(holds: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(url: str, timeout_s: float = 5.0, ends_s: float = 1.0) -> Iterator[Sink]:
+def running(url: str, timeout_s: float = 5.0, ends_s: float = 9.0) -> Iterator[Sink]:
     """Start a sink, and end it soon."""
     sink = Sink("hook", lambda: url, timeout_s=timeout_s)
     sink.start()
@@ -258,7 +258,7 @@ def test_another_process_may_be_the_one_that_sends(hook: Hook) -> None:
 # === Addresses ===
 
 
-def sink(**given: str) -> SinkSettings:
+def sink(**given: Any) -> SinkSettings:
     """Return a sink."""
     return SinkSettings(name="phone", **given)
 

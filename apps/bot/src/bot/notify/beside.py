@@ -30,9 +30,14 @@ def notified(arguments: argparse.Namespace, bot: Bot, *, mode: str, network: str
     settings = loaded_of(arguments).settings.notify
     if not (settings.enabled and settings.sinks):
         return []
-    if not all(one.url or one.url_env or one.url_file for one in settings.sinks):
+    if needs_opening(settings):
         settings = opened_of(arguments).settings.notify
     return notices_of(bot, settings, mode=mode, network=network)
+
+
+def needs_opening(settings: NotifySettings) -> bool:
+    """Return whether an address may be sealed."""
+    return not all(one.url or one.url_env or one.url_file for one in settings.sinks)
 
 
 def notices_of(bot: Bot, settings: NotifySettings, *, mode: str, network: str) -> list[Notices]:

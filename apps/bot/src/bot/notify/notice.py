@@ -91,7 +91,7 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
         lines += ["", "held back meanwhile:", *map(_line, others[:_LISTED])]
     if rest := others[_LISTED:]:
         lines.append(f"- and {_times(sum(one.count for one in rest))} of {len(rest)} other kinds")
-    where = f"{heading.mode} {heading.network}"
+    where = f"{heading.mode} {heading.network}".strip()
     lines += ["", f"{heading.account or 'no account'}, {where}, {clock(newest.at)}"]
     together = (lead, *others)
     return Message(

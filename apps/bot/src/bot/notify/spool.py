@@ -93,6 +93,11 @@ class Spool:
         pid = os.getpid()
         self._write(self.path / f"{_FLOW}.{pid}.{started(pid)}", msgspec.json.encode(state))
 
+    def held_back(self) -> int:
+        """Return how many events runs hold back, those that go on and those that are over."""
+        states = [_decoded(path) for path in sorted(self.path.glob(f"{_FLOW}.*"))]
+        return sum(state.waiting for state in states if state is not None)
+
     def take(self) -> Flow:
         """Take what earlier runs held back, and when they sent, but of those that still go on."""
         found = Flow()
@@ -100,11 +105,11 @@ class Spool:
             _, pid, began = path.name.split(".", 2)
             if pid != str(os.getpid()) and _runs(pid, began):
                 continue
-            try:
-                found = _joined(found, msgspec.json.decode(path.read_bytes(), type=Flow))
-                path.unlink(missing_ok=True)
-            except (OSError, msgspec.MsgspecError):
+            if (state := _decoded(path)) is None:
                 self._set_aside(path)
+                continue
+            found = _joined(found, state)
+            path.unlink(missing_ok=True)
         return found
 
     # --- who sends
@@ -177,6 +182,13 @@ class Spool:
                     together = msgspec.structs.replace(second, omitted=omitted)
                     self._write(newer, msgspec.json.encode(together))
                 older.unlink(missing_ok=True)
+
+
+def _decoded(path: Path) -> Flow | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Flow)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _runs(pid: str, began: str) -> bool:
