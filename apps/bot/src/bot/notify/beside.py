@@ -27,12 +27,15 @@ from bot.run.links import Links, reason_words
 
 def notified(arguments: argparse.Namespace, bot: Bot, *, mode: str, network: str) -> list[Notices]:
     """Return what notifies people of a run as it is configured; a passphrase may be needed."""
+    return notices_of(bot, open_settings(arguments), mode=mode, network=network)
+
+
+def open_settings(arguments: argparse.Namespace) -> NotifySettings:
+    """Return who is notified of what, with the addresses that are needed for it."""
     settings = loaded_of(arguments).settings.notify
-    if not (settings.enabled and settings.sinks):
-        return []
-    if needs_opening(settings):
-        settings = opened_of(arguments).settings.notify
-    return notices_of(bot, settings, mode=mode, network=network)
+    if settings.enabled and needs_opening(settings):
+        return opened_of(arguments).settings.notify
+    return settings
 
 
 def needs_opening(settings: NotifySettings) -> bool:

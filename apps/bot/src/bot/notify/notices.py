@@ -55,7 +55,7 @@ class Notices:
         ends: Callable[[int, Mapping[str, Seen]], Sequence[Notice]] = lambda *_: (),
     ) -> None:
         self.trouble = ""
-        self._settings = settings
+        self._settings, self._heading = settings, heading
         self._looks, self._begins, self._ends = looks, begins, ends
         self._queue: deque[Notice | Look] = deque()
         self._over, self._goes_on = Overflow(), goes_on
@@ -158,13 +158,19 @@ class Notices:
             if isinstance(event, Look):
                 before = self._seen.get(event.account, Seen())
                 self._seen[event.account], found = looks.step(before, event, self._settings)
-                self._spread(event.at, found)
+                self._spread(event.at, [self._named(event.account, one) for one in found])
             else:
                 self._spread(event.at, (event,))
         for notice in self._over.take():
             self._spread(notice.at, (notice,))
         for gate in self._gates if changed and self._goes_on else ():
             gate.store()
+
+    def _named(self, account: str, notice: Notice) -> Notice:
+        """Name the account where a message is of several."""
+        if account == self._heading.account:
+            return notice
+        return replace(notice, title=f"{account}: {notice.title}")
 
     def _spread(self, at: int, found: Sequence[Notice]) -> None:
         events: tuple[Tick | Notice, ...] = (Tick(at), *found)
