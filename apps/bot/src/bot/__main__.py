@@ -24,6 +24,7 @@ from bot.options import (
     LOG,
     NETWORK,
     NO_MOUSE,
+    NOTIFY,
     OF_RUNS,
     PAGES,
     PAPER,
@@ -363,6 +364,7 @@ COMMANDS: Final[dict[str, Command]] = {
             CONFIG,
             PROFILE,
             NO_MOUSE,
+            NOTIFY,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,
@@ -989,6 +991,35 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot config check", "its exit code is 1 if anything is wrong"),
             ("bot config show policy", "what counts, and where it comes from"),
             ("bot config schema bot.schema.json", "for an editor"),
+        ),
+    ),
+    "notify": Command(
+        MACHINE,
+        "where notices go, what waits, and a test",
+        "bot.notify.command:notify",
+        (
+            option(
+                "act",
+                nargs="?",
+                default="show",
+                choices=("show", "test", "flush"),
+                help="show (default): each sink, what it gets, how much waits; test: send one and "
+                "report what came of it; flush: send what waits, with what was held back",
+            ),
+            option("sink", nargs="?", metavar="SINK", help="this one alone"),
+            CONFIG,
+            JSON,
+        ),
+        "A live run, and whoever watches accounts, notifies people of what matters: the guard, "
+        "a distance to liquidation, the gate, connections, orders, the strategy, a day's summary. "
+        "Sinks are addresses of apprise (Telegram, Discord, e-mail, webhooks and a hundred more) "
+        "in notify of bot.yaml; one with a token is in a variable (url_env), in a file that only "
+        "you may read (url_file), or encrypted: bot config seal notify.urls, a line each as "
+        "phone=tgram://TOKEN/CHAT. What no sink takes waits on the disk, over any number of runs.",
+        (
+            ("bot notify", "where notices go, and what waits"),
+            ("bot notify test phone", "its exit code is 1 if it was not taken"),
+            ("bot replay --notify", "what the crash of the bundled recording would have sent"),
         ),
     ),
     "completion": Command(
