@@ -66,7 +66,7 @@ __all__ = [
     # Words
     "wording",
     # Theme
-    "Theme",
+    "COLOURS", "Theme",
     # Figures
     "worded",
     # Header and footer
@@ -1154,6 +1154,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "mode trade": ("bold #ffffff on #c4008c", "bold reverse"), "mode bold": ("bold", "bold"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
+# The same by name for whoever draws elsewhere, as #rrggbb: charts of a report, of a page.
+COLOURS: Final[dict[str, str]] = {
+    name: colour.split()[-1]
+    for name, (colour, _) in _STYLES.items()
+    if "#" in colour and " on " not in colour
+}
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,

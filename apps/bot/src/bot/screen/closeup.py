@@ -62,12 +62,13 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     return {panel: make(bot, view)}
 
 
-def candles_of(bot: Bot, ticker: str) -> CandlesPart:
-    """Return a market's candles of the first resolution, and what of ours was filled there."""
+def candles_of(bot: Bot, ticker: str, resolution: str = "") -> CandlesPart:
+    """Return a market's candles, of the first resolution if none is named, and our fills there."""
     view = bot.data.views.get(ticker)
     if view is None or not view.candles:
         return CandlesPart()
-    resolution, candles = next(iter(view.candles.items()))
+    resolution = resolution or next(iter(view.candles))
+    candles = view.candles[resolution]
     units = 10.0**-candles.places, 10.0 ** _resolution(view)
     ended = min(len(candles), candles.capacity) - _GROWING
     newest = (_candle(*units, candles[n]) for n in range(max(ended, 0), len(candles)))

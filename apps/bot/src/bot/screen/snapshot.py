@@ -262,6 +262,11 @@ def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
     )
 
 
+def equity_of(bot: Bot) -> EquityPart:
+    """Return how the account went over the run so far."""
+    return _equity(bot, _result(bot))
+
+
 def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
     curve, policy = bot.shown.curve, bot.risk.policy
     columns, then = curve.columns, curve.result
