@@ -37,10 +37,12 @@ from dydx_conn import (
     find_recording,
 )
 from dydx_conn import Status as OrderStatus
+from leaks import plant
 from reactivex import from_iterable
 
-MNEMONIC = "legal winner thank year wave sausage worth useful legal winner thank yellow"
-HEX = "5a" * 32
+MNEMONIC = plant("legal winner thank year wave sausage worth useful legal winner thank yellow")
+HEX = plant("5a" * 32)
+HASH = "7c" * 32
 RUN_FIELDS = ("ts", "wall", "level", "event", "run")
 
 
@@ -128,11 +130,11 @@ def test_a_hash_is_no_secret_and_a_line_break_makes_no_line(
 ) -> None:
     """What is called a hash is as public as the run is."""
     log = begun()
-    log.put(line("run_ended", run_hash=HEX, words="a\nb\x1b[31m\u202ec"))
+    log.put(line("run_ended", run_hash=HASH, words="a\nb\x1b[31m\u202ec"))
     log.close()
 
     [row] = rows(path)
-    assert (row["run_hash"], row["words"]) == (HEX, "a?b?[31m?c")
+    assert (row["run_hash"], row["words"]) == (HASH, "a?b?[31m?c")
 
 
 def test_what_is_below_the_level_is_not_written(
@@ -489,7 +491,7 @@ def test_what_a_library_reports_goes_into_the_log_alone(
         if isinstance(handler, Reported):
             handler.handle(logging.makeLogRecord({"msg": "%s %d", "args": ("x",), "levelno": 50}))
     try:
-        raise ValueError(MNEMONIC)
+        raise ValueError("6e" * 32)
     except ValueError:
         library.exception("it failed")
     log.end()
