@@ -51,6 +51,10 @@ PATHS: Final[Mapping[str, str]] = {
     "log": "log.file",
     "log_level": "log.level",
     "log_human": "log.human",
+    "api": "api.address",
+    "api_certificate": "api.certificate",
+    "api_key": "api.key",
+    "notify": "notify.enabled",
 }
 
 

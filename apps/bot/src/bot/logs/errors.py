@@ -12,8 +12,8 @@ from typing import Final
 
 from dydx_conn import Frame
 
-from bot.database.error_rows import error_of
 from bot.logs.events import Line, written
+from bot.run.faults import error_of
 
 _MINUTE_NS: Final = 60_000_000_000
 _MOST: Final = 200  # classes and endpoints of a minute; beyond them endpoints are counted together

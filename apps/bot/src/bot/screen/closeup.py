@@ -48,11 +48,13 @@ _CLOSES: Final = 120
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown.
 
-    The way of the frames is noted while a panel shows it, and no longer.
+    The way of the frames is noted while a panel shows it, and no longer, but where it is shown
+    elsewhere (`Way.elsewhere`).
     """
     if panel in _TRACED:
         return {"way": way_of(bot, whole=panel == "way")}
-    untrace(bot)
+    if bot.shown.way is not None and not bot.shown.way.elsewhere:
+        untrace(bot)
     if panel in _OF_RUN:  # before there is a market, too
         return {_FIELDS.get(panel, panel): _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
