@@ -14,6 +14,7 @@ what was found by its first characters, and the text that holds it is hidden.
 
 import io
 import re
+import secrets
 import subprocess
 from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
@@ -128,6 +129,9 @@ class Leaks:
         self._patches = pytest.MonkeyPatch()
         self._watch(pytest.CaptureFixture, "readouterr", "on stdout and stderr")
         self._watch(subprocess.Popen, "communicate", "in the output of a program")
+        # Whatever is made in a test, as the tokens of its API, may not come out of it either.
+        made = secrets.token_urlsafe
+        self._patches.setattr(secrets, "token_urlsafe", lambda *size: plant(made(*size)))
 
     def _watch(self, kind: type[Any], name: str, where: str) -> None:
         """Look at both texts that a method returns."""
