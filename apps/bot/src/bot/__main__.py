@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from bot.options import (
     ACCOUNT,
+    API,
     CHOICES,
     CONFIG,
     DATABASE,
@@ -949,12 +950,15 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             *NETWORK,
             KEYS,
             DATABASE,
+            *LOG[:2],
+            *API,
             option("--offline", action="store_true", help="look at this machine alone"),
             JSON,
         ),
         "The network is received as a run receives it: what works here works in a run. Each check"
         " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
-        "failed. With --keys FILE it is looked at who may read that file.",
+        "failed. With --keys FILE it is looked at who may read that file; the log, the API and its "
+        "tokens, and where notices go are those of the settings, or as typed.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
             ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
