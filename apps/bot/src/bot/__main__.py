@@ -21,6 +21,7 @@ from bot.options import (
     FROM_DATABASE,
     JSON,
     KEYS,
+    LOG,
     NETWORK,
     NO_MOUSE,
     OF_RUNS,
@@ -242,7 +243,13 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="write the day of each market at the end, for the --state of another run",
             ),
             option("--journal", action="store_true", help="write the run down in the database"),
+            option(
+                "--stay",
+                action="store_true",
+                help="with --api: go on answering at the end, until Ctrl-C",
+            ),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -404,7 +411,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.live.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *LOG, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
         "account as it was, also after a crash, and pays the funding of the hours between.",
@@ -426,6 +433,7 @@ COMMANDS: Final[dict[str, Command]] = {
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
@@ -552,6 +560,35 @@ on the testnet, with paper money of its faucet, and the key in a file:
             ("bot reload", "the one bot that runs here"),
             ("bot reload 4711", "the one with this process number"),
         ),
+    ),
+    "token": Command(
+        BESIDE,
+        "make a token for --api, and print where it is",
+        "bot.serve.tokens:token",
+        (
+            option(
+                "kind",
+                choices=("read", "trading"),
+                help="read: it may look; trading: it may halt, flatten, cancel, too",
+            ),
+            option(
+                "--new",
+                action="store_true",
+                help="make another one: what had the one before is refused at once",
+            ),
+            CONFIG,
+        ),
+        "A run with --api answers whoever shows a token, in the header Authorization: Bearer. Each "
+        "is in a file (0600) of its own; a run makes those that are missing as it starts.",
+        (
+            ("bot token read", "where the token is that may look"),
+            ("bot token trading --new", "another one from now on, also for runs that go on"),
+        ),
+        """\
+to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
+  token="Authorization: Bearer $(cat $(bot token trading))"
+  curl -H "$token" 127.0.0.1:8710/status
+  curl -H "$token" -X POST 127.0.0.1:8710/halt""",
     ),
     "status": Command(
         BESIDE,
