@@ -118,7 +118,7 @@ def _halted() -> Iterator[Seen]:
     "flatten",
     "one act closes all that is held, and halts",
     "bot/trade::what_is_held_leaves_before_the_books_are_left",
-    "bot/acts::flatten_closes_what_is_held_and_halts",
+    "bot/acts::flatten_halts_and_closes_each_position",
 )
 def _flatten() -> Iterator[Seen]:
     stage = Stage()
@@ -175,7 +175,7 @@ def _in_flight() -> Iterator[Seen]:
     "initial and maintenance margin of all positions together, to the quantum",
     "risk/margin::a_long_is_worth_its_notional_and_needs_its_fractions_of_it",
     "risk/independent_margin::worth_and_requirements_are_those_of_the_rules",
-    "risk/sessions::each_margin_is_the_chains",
+    "risk/sessions::the_margin_is_the_chains_after_each_block_that_changed_the_account",
 )
 def _margin() -> Iterator[Seen]:
     stage = Stage()

@@ -49,7 +49,7 @@ class Scripted:
     name = "audit"
 
     def __init__(self) -> None:
-        self.wanted: dict[str, tuple[float, dict[str, float]]] = {}
+        self.wanted: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def step(self, scored: Scored, _: Holdings) -> Iterator[Decision]:
         """Decide what is wanted of a market, once."""
