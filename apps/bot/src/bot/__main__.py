@@ -941,6 +941,31 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot restore night.bak --check", "is it whole, and what is in it?"),
         ),
     ),
+    "audit": Command(
+        MACHINE,
+        "run the trading logic scenario by scenario, with evidence",
+        "bot.checks.audit:audit",
+        (
+            option(
+                "--out",
+                type=new_file,
+                metavar="FILE",
+                help="write it to a file as well: .md or .html, with all evidence",
+            ),
+            option("--verbose", action="store_true", help="print what was seen, and the tests"),
+            JSON,
+        ),
+        "Orders, time in force, stops, fees, profit over partial fills, funding, margin, the guard "
+        "in a fall, networks, bad answers: each is run now, by the layers that trade, on small "
+        "inputs whose results are known. Nothing leaves this machine; no key is read. Each row "
+        "names the tests that prove the same at length.",
+        (
+            ("bot audit", "a line each"),
+            ("bot audit --verbose", "with inputs, results and tests"),
+            ("bot audit --out audit.html", "for people, to keep"),
+        ),
+        "exit codes: 0 all as expected, 1 something is not",
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
