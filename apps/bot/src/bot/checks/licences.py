@@ -124,14 +124,14 @@ def _same(name: str) -> str:
 def _licence(found: Distribution) -> str:
     """Return the licence as it is declared: an expression, a class of PyPI's, or a line of text."""
     table = found.metadata
-    if expression := table.get("License-Expression"):
-        return str(expression)
+    if expression := table.get_all("License-Expression"):
+        return str(expression[0])
     classes = [
         text.removeprefix(_CLASS).removeprefix("OSI Approved :: ")
         for text in table.get_all("Classifier") or ()
         if text.startswith(_CLASS) and text != f"{_CLASS}OSI Approved"
     ]
-    line = str(table.get("License") or "").strip().partition("\n")[0]
+    line = "".join(table.get_all("License") or ()).strip().partition("\n")[0]
     return ", ".join(classes) or line or ("see its text" if [*_texts(found)] else "not declared")
 
 
