@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import parser
-from bot.live.handle import status_lines, status_of
 from bot.live.runs import options_of
 from bot.report.report import report_lines, report_of
+from bot.report.status import status_lines, status_of
 from bot.run.composition import Bot, Options
 from bot.run.wire import WireVenue, range_words, ranges
 from dydx_conn import Frame, OrderRequest, Subaccount, WireWriter, order_id

@@ -22,12 +22,10 @@ from bot.live.handle import (
     flatten_run,
     request,
     running,
-    starting,
-    status_lines,
-    status_of,
     within_reach,
 )
 from bot.report.report import away
+from bot.report.status import starting, status_lines, status_of
 from bot.run.composition import Bot, Options
 from dydx_conn import ConnError, Inbox, replay
 

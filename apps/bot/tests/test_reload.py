@@ -17,10 +17,11 @@ from bot.__main__ import main
 from bot.config.changes import Reply
 from bot.config.settings import DatabaseSettings, Settings, load
 from bot.live import reload as module
-from bot.live.handle import status_of, within_reach
+from bot.live.handle import within_reach
 from bot.live.reload import Reloader, differences, has_terminal, place_of
 from bot.live.runs import conduct
 from bot.report.report import report_of
+from bot.report.status import status_of
 from bot.run.acts import among
 from bot.run.composition import Bot, Options
 from dydx_conn import ConnError, Frame, Inbox

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 from bot.__main__ import main, parser
 from bot.config.environment import EnvironmentSettings, RefusalError
-from bot.live.handle import status_lines, status_of
 from bot.live.reconcile import HeldAt, LastRun, Movement, OpenOrder, Reported, compare
 from bot.live.troubles import Recorder, Troubles
 from bot.report.report import report_lines, report_of
+from bot.report.status import status_lines, status_of
 from bot.run.composition import Bot, Options
 from dydx_conn import (
     NETWORKS,

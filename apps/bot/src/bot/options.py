@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bot.parsing import (
     Tickers,
+    listening_address,
     new_file,
     node_address,
     numbers,
@@ -226,6 +227,36 @@ DATABASE: Final = option(
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
+LOG: Final = (
+    option(
+        "--log",
+        metavar="FILE|none",
+        help="log of what happens, a line of JSON each (default: of paper and trade a file in the "
+        "state directory, which bot status names; of a replay none)",
+    ),
+    option(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="what is logged: debug has decisions too (default: info)",
+    ),
+    option(
+        "--log-human",
+        action=argparse.BooleanOptionalAction,
+        help="print the log on stderr too, for people, where there is no dashboard",
+    ),
+)
+# Where a run is reached over HTTP.
+API: Final = (
+    option(
+        "--api",
+        type=listening_address,
+        metavar="HOST:PORT",
+        help="answer over HTTP while it runs, as 127.0.0.1:8710 (needs bot[api]; beyond loopback "
+        "TLS; who calls shows a token: bot token --help)",
+    ),
+    option("--api-certificate", metavar="FILE", help="certificate (PEM) for TLS"),
+    option("--api-key", metavar="FILE", help="private key (PEM) of that certificate"),
+)
 NO_MOUSE: Final = option(
     "--no-mouse",
     action="store_true",
@@ -255,6 +286,7 @@ RUN: Final = (
         action=argparse.BooleanOptionalAction,
         help="look for market makers, arbitrage and which price leads; nothing is decided by it",
     ),
+    *API,
     *CHOICES,
 )
 

@@ -253,6 +253,14 @@ def socket_address(text: str) -> str:
     return _address(text, r"wss?://[^\s/]+.*", "wss://indexer.example.com/v4/ws")
 
 
+def listening_address(text: str) -> str:
+    """Read HOST:PORT of this machine, where port 0 is any free one."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and len(port) <= 5 and int(port) <= 65_535):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT such as 127.0.0.1:8710, got {text!r}")
+    return text
+
+
 def node_address(text: str) -> str:
     """Read the address of a node."""
     return _address(text, r"[^\s/]+:\d+", "grpc.example.com:443")

@@ -38,10 +38,10 @@ real samples, each with the frame that it came from. The sections, in order:
 - Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
-- Screen: `panel`, `dashboard`, `Picture`: panels become rows; `selectable`, `sortable`, `detail`,
-  `spot`: what of them can be chosen, and what is on a cell.
+- Screen: `panel`, `dashboard`, `Picture`, `placed`: panels become rows; `selectable`, `sortable`,
+  `detail`, `spot`: what of them can be chosen, and what is on a cell.
 - Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
-  `run_dashboard`, `export_svg`, `export_html`.
+  `run_dashboard`, `export_svg`, `export_html`; `html_row`, `stylesheet`: rows for a page.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -66,16 +66,17 @@ __all__ = [
     # Words
     "wording",
     # Theme
-    "Theme",
+    "COLOURS", "Theme",
     # Figures
     "worded",
     # Header and footer
     "KEYS",
     # Screen
-    "ABOUT", "PANELS", "Picture", "Spot", "dashboard", "detail", "panel", "selectable", "sortable",
-    "spot",
+    "ABOUT", "PANELS", "Picture", "Placed", "Spot", "dashboard", "detail", "panel", "placed",
+    "selectable", "sortable", "spot",
     # Edges
-    "Dashboard", "Panel", "export_html", "export_svg", "run_dashboard", "run_panel",
+    "Dashboard", "Panel", "export_html", "export_svg", "html_row", "run_dashboard", "run_panel",
+    "stylesheet",
 ]
 # fmt: on
 
@@ -90,6 +91,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
+from html import escape
 from itertools import groupby, islice, pairwise, zip_longest
 from operator import attrgetter
 from textwrap import wrap
@@ -1154,6 +1156,12 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "mode trade": ("bold #ffffff on #c4008c", "bold reverse"), "mode bold": ("bold", "bold"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
+# The same by name for whoever draws elsewhere, as #rrggbb: charts of a report, of a page.
+COLOURS: Final[dict[str, str]] = {
+    name: colour.split()[-1]
+    for name, (colour, _) in _STYLES.items()
+    if "#" in colour and " on " not in colour
+}
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
     "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈—µ╷╵╻╹╽╿├┈◀▀▒△▽" + _TIMES,
@@ -5984,6 +5992,16 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _HELD._replace(wanted=6),
         _Band(4, 6, 2, (("tape", 1.0),)),
     )),
+    # A page in a hand is narrow, and as long as it has to be.
+    (0, 72, (
+        _Band(8, 10, 0, (("safety", 1.0),)),
+        _Band(8, 12, 1, (("equity", 1.0),)),
+        _HELD,
+        _SEEN,
+        _Band(10, 14, 1, (("candles", 1.0),)),
+        _Band(5, 10, 1, (("decisions", 1.0),)),
+        _Band(6, 12, 2, (("tape", 1.0),)),
+    )),
     (0, 0, (
         _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(1, 1, 0, (("equity", 1.0),)),
@@ -6265,24 +6283,45 @@ def panel(
     return Picture(tuple((strip,) for strip in strips))
 
 
-def dashboard(
+class Placed(NamedTuple):
+    """One panel in its place on a screen: its name, its cells, and its rows of segments."""
+
+    name: str
+    width: int
+    height: int
+    strips: Sequence[_Strip]
+
+
+def placed(
     snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
     theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
-) -> Picture:  # fmt: skip
-    """Draw the whole screen; a `memo` reused between calls redraws only what changed."""
+) -> list[list[Placed]]:  # fmt: skip
+    """Draw the whole screen, panel by panel: those that stand side by side, from top to bottom.
+
+    A `memo` reused between calls redraws only what changed: the rows of the rest are the same list.
+    """
     memo = {} if memo is None else memo
 
-    def cached(name: str, wide: int, high: int) -> list[_Strip]:
+    def cached(name: str, wide: int, high: int) -> Placed:
         known = memo.get((name, wide, high))
         if known is None or known[:2] != (view, theme) or known[2] != _parts(snapshot, known[2]):
             reader = _Reader(snapshot)
             strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
             known = memo[name, wide, high] = view, theme, reader.parts, strips
-        return cast("list[_Strip]", known[3])
+        return Placed(name, wide, high, known[3])
 
+    stacked = _stacked(snapshot, view, width, height)
+    return [[cached(name, wide, high) for name, wide in names] for high, names in stacked]
+
+
+def dashboard(
+    snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
+    theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
+) -> Picture:  # fmt: skip
+    """Draw the whole screen; a `memo` reused between calls redraws only what changed."""
     rows: list[tuple[_Strip, ...]] = []
-    for high, names in _stacked(snapshot, view, width, height):
-        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    for band in placed(snapshot, view, width, height, theme, memo):
+        rows += zip(*(one.strips for one in band), strict=True)
     return Picture(tuple(rows[: max(height, 1)]))
 
 
@@ -6505,6 +6544,44 @@ def export_html(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height
     console = _recorder(width, height)
     console.print(dashboard(snapshot, view, width, height), end="")
     return console.export_html(theme=SVG_EXPORT_THEME, inline_styles=True)
+
+
+@lru_cache(maxsize=4096)
+def html_row(strip: _Strip) -> str:
+    """Return a row as HTML: a `span` for each segment, in the classes of `stylesheet`."""
+    return "".join(_span(text, style) for text, style, _ in strip if text)
+
+
+# A page has the reader's own fonts: signs that one of them lacks come from another, and are of
+# another width. Whatever is no letter of ASCII has the width of its cells, whoever draws it.
+_LETTERS_ALONE: Final = re.compile("[ -~]*")
+_WIDEST: Final = 400  # cells
+
+
+@lru_cache(maxsize=4096)
+def _span(text: str, style: Style | None) -> str:
+    names = [_html_classes()[style]] if style in _html_classes() else []
+    if not _LETTERS_ALONE.fullmatch(text):
+        names.append(f"w{min(_cells(text), _WIDEST)}")
+    escaped = escape(text)
+    return f'<span class="{" ".join(names)}">{escaped}</span>' if names else escaped
+
+
+@lru_cache(maxsize=1)
+def _html_classes() -> dict[Style | None, str]:
+    styled = ((name, Style.parse(pair[0])) for name, pair in _STYLES.items() if pair[0])
+    return {style: f"s-{name.replace(' ', '-')}" for name, style in styled}
+
+
+def stylesheet() -> str:
+    """Return the CSS that `html_row` needs: a class for each style, and one for each width."""
+    styles = [
+        f".{name} {{ {rules} }}"
+        for style, name in _html_classes().items()
+        if style is not None and (rules := style.get_html_style(SVG_EXPORT_THEME))
+    ]
+    widths = [f".w{cells} {{ width: {cells}ch }}" for cells in range(1, _WIDEST + 1)]
+    return "\n".join([*styles, *widths, ""])
 
 
 def _recorder(width: int, height: int) -> Console:

@@ -21,6 +21,7 @@ from bot.config.configured import environment_of
 from bot.config.environment import check_chain, enter
 from bot.config.settings import RECORDING
 from bot.database.rows import database_of, replay_written_down, written_down
+from bot.live.reach import held_until_due, is_reached, listened
 from bot.live.runs import (
     DEPOSIT,
     conduct,
@@ -36,6 +37,7 @@ from bot.live.runs import (
     typed_words,
     until,
 )
+from bot.logs.run import logged, replay_logged
 from bot.outlet import as_lines
 from bot.report.brief import print_report
 from bot.report.report import report_of
@@ -99,13 +101,14 @@ def replay(arguments: argparse.Namespace) -> int:
         speed = arguments.speed or 20.0
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-        frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
-        return frames.pipe(among(inbox), beside_each)
+        held = pace if speed or not arguments.speed else held_until_due(arguments.speed, pace)
+        return play(recording, pace=held).pipe(among(inbox), beside_each)
 
-    bot.shown.beside = beside = replay_written_down(arguments, bot, recording)
+    logs = replay_logged(arguments, bot, recording.header.network, human=speed is None)
+    bot.shown.beside = beside = [*logs, *replay_written_down(arguments, bot, recording)]
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
-    with begun(beside, inbox):
-        if speed or arguments.speed:
+    with listened(arguments), begun(beside, inbox):
+        if speed or arguments.speed or is_reached(arguments):
             # What is written down of a run happens once.
             travel = travel_of(bot, recording, inbox) if speed and not beside else None
             complete = conduct(
@@ -142,7 +145,7 @@ def paper(arguments: argparse.Namespace) -> int:
     The account goes on where its last run stopped, and nobody else is at it.
     """
     net = enter(environment_of(arguments))
-    with claimed_on_paper(net, paper_account(arguments.account)) as claim:
+    with listened(arguments), claimed_on_paper(net, paper_account(arguments.account)) as claim:
         return _paper(arguments, net, claim)
 
 
@@ -170,7 +173,8 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
             history = history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
+        logs = logged(arguments, bot, net, mode="paper", human=not on_dashboard(arguments))
+        beside = [*logs, *record, *written_down(arguments, bot, net, left, mode="paper")]
         stays = "for the next run" if database_of(arguments) else "unsaved, and are gone"
         leave = Leave(bot, leaving_paper(bot, inbox), flatten=False, stays=stays)
         code = lived(

@@ -35,12 +35,14 @@ from reactivex import Observable, operators
 
 from bot.config.configured import loaded_of
 from bot.config.place import CONFIG
-from bot.live.handle import Handle, starting, status_of, within_reach
+from bot.live.handle import Handle, within_reach
+from bot.live.reach import is_reached, reached, stay
 from bot.live.reload import Reloader, place_of
 from bot.live.stream import streaming
 from bot.live.troubles import Terminal, Troubles, recorder
 from bot.report.brief import print_report
 from bot.report.report import report_of
+from bot.report.status import starting, status_of
 from bot.run.acts import Standstill
 from bot.run.beside import Beside, begun, noting
 from bot.run.budget import REPLAYED, Budget
@@ -205,7 +207,7 @@ def lived(
     with begun(beside, inbox), terminal.held():
         conduct(
             arguments, bot, source, inbox, mode=mode, name=name, leave=leave, handle=handle,
-            recording=record_of(bot.options), lost=terminal.lose,
+            recording=record_of(bot.options), lost=terminal.lose, net=net,
         )  # fmt: skip
         if not shown:
             require_frames(bot, net)
@@ -232,6 +234,7 @@ def conduct(
     panel: str = "",
     travel: "Travel | None" = None,
     tours: bool = False,
+    net: Network | None = None,
 ) -> bool:
     """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end.
 
@@ -245,33 +248,60 @@ def conduct(
             account = str(bot.venue.subaccount)
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
-        if (loaded := bot.options.config) is not None:
-            place = place_of(loaded, getattr(arguments, "config", None) or os.environ.get(CONFIG))
-            # Where a line is printed for each thing that happens it has these, too.
-            silent = bool(arguments.json or arguments.quiet or panel)
-            prints = silent and not on_dashboard(arguments)
-            reloader = Reloader(bot, loaded, inbox, place=place, prints=prints)
-            stack.enter_context(reloader.watching())
-        desk, of_handle = Desk(), handle.answer
+        stack.enter_context(_reloaded(arguments, bot, inbox, silent=bool(panel)))
+        desk, of_handle, shown = Desk(), handle.answer, on_dashboard(arguments)
         desk.begin(bot)
 
         def answer() -> None:
             of_handle()
             desk.answer()
 
-        if not on_dashboard(arguments):
+        def attend() -> float:
+            of_handle()
+            return desk.attend()
+
+        stack.enter_context(
+            reached(
+                arguments, bot, inbox, desk, mode=mode, name=name, net=net, recording=recording,
+                prints=not shown,
+            )
+        )  # fmt: skip
+        if not shown:
             if panel:
                 arguments.quiet = True
-            return run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
+            if is_reached(arguments):
+                inbox.attend = attend
+            complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
+            if mode == "REPLAY" and complete:
+                stay(arguments, answer)
+            return complete
         with dashboard_of(tours=tours)(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
             leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
             bell=not getattr(arguments, "no_bell", False),
             travel=travel,
         ) as screen:  # fmt: skip
+            if is_reached(arguments):
+                desk.wake = screen.look
+                inbox.attend = lambda: min(screen.attend(), desk.attend())
             if run_to_end(bot, source(screen.pace)):
                 screen.stay()
         return screen.finished
+
+
+@contextlib.contextmanager
+def _reloaded(
+    arguments: argparse.Namespace, bot: Bot, inbox: Inbox, *, silent: bool
+) -> Iterator[None]:
+    """Let the settings of a run be read again while it goes, where it goes by any."""
+    if (loaded := bot.options.config) is None:
+        yield
+        return
+    place = place_of(loaded, getattr(arguments, "config", None) or os.environ.get(CONFIG))
+    # Where a line is printed for each thing that happens it has these, too.
+    prints = bool(arguments.json or arguments.quiet or silent) and not on_dashboard(arguments)
+    with Reloader(bot, loaded, inbox, place=place, prints=prints).watching():
+        yield
 
 
 def dashboard_of(*, tours: bool) -> "type[Screen]":

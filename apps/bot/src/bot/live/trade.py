@@ -39,13 +39,15 @@ from reactivex import Observable, operators
 from bot.config.configured import account_settings, environment_of, loaded_of, opened_of
 from bot.config.environment import EnvironmentSettings, RefusalError, enter, validate
 from bot.database.rows import written_down
-from bot.live.handle import Handle, flatten_run, running, starting, within_reach
+from bot.live.handle import Handle, flatten_run, running, within_reach
 from bot.live.keys import has_key, keys_of
+from bot.live.reach import listened
 from bot.live.reconcile import reconcile
 from bot.live.runs import (
     asks,
     history_of,
     lived,
+    on_dashboard,
     options_of,
     recorder_of,
     tickers_of,
@@ -53,8 +55,10 @@ from bot.live.runs import (
     until,
 )
 from bot.live.troubles import handled
+from bot.logs.run import logged
 from bot.outlet import as_lines
 from bot.report.report import positions_of
+from bot.report.status import starting
 from bot.run.acts import act
 from bot.run.budget import LIVE
 from bot.run.claim import Claim, ClaimedError, claimed
@@ -232,7 +236,11 @@ def trade(arguments: argparse.Namespace) -> int:
     keys = keys_of(account_settings(arguments))
     subaccount = account_of(arguments, keys)
     reached = starting("TRADE", net.name, str(subaccount))
-    with claimed(net, subaccount, "trade") as claim, within_reach(Inbox(), reached) as handle:
+    with (
+        listened(arguments),
+        claimed(net, subaccount, "trade") as claim,
+        within_reach(Inbox(), reached) as handle,
+    ):
         return _trade(arguments, settings, net, keys, claim, handle)
 
 
@@ -265,6 +273,7 @@ def _trade(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
+    logs = logged(arguments, bot, net, mode="trade", human=not on_dashboard(arguments))
     written = written_down(arguments, bot, net, left, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
@@ -283,7 +292,7 @@ def _trade(
 
         code = lived(
             arguments, bot, net, tickers, receive, inbox, mode="TRADE",
-            beside=[Audited(audit), *record, *written], leave=leave, handle=handle,
+            beside=[*logs, Audited(audit), *record, *written], leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 

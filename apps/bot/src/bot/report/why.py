@@ -7,10 +7,10 @@ chain names are read from the recording.
 """
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dydx_conn import Frame, Recording
 from dydx_panels import worded, wording
@@ -19,7 +19,7 @@ from dydx_risk import PositionFigures, percent_text
 from bot.run.journal import Journal, JournalEntry
 
 _WIDTH = 100
-_WIRE = 600
+WIRE: Final = 600  # letters that are shown of a frame
 _IN = " " * 5
 
 
@@ -39,15 +39,15 @@ def chain(
         )
         lines += [f"{link.id:<4} {about}"]
         lines += textwrap.wrap(link.words, width, initial_indent=_IN, subsequent_indent=_IN)
-        for line in (*details(link.value), *map(_held_words, link.held)):
+        for line in (*details(link.value), *map(held_words, link.held)):
             lines += textwrap.wrap(
                 line, width, initial_indent=f"{_IN}  ", subsequent_indent=f"{_IN}    "
             )
         lines.append("")
-    seqs = _seqs(links)
+    seqs = frames_behind(links)
     lines.append(f"wire: frames {', '.join(f'#{seq}' for seq in seqs)}")
     if recording is not None:
-        for frame in _frames(recording, seqs):
+        for frame in frames_of(recording, seqs):
             lines += _wire_lines(frame, width)
     return lines
 
@@ -75,7 +75,7 @@ def details(value: Any) -> list[str]:
     return lines
 
 
-def _held_words(row: PositionFigures) -> str:
+def held_words(row: PositionFigures) -> str:
     """Put in one line a position that a verdict was judged by, and at which price."""
     side = "long" if row.size > 0 else "short"
     what = f"held {row.ticker} {side} {abs(row.size).normalize():f}"
@@ -100,7 +100,8 @@ def _margin_words(margin: Any) -> str:
     return ", ".join(f"{wording(term)} {getattr(margin, term) / 1e6:,.6f} USDC" for term in terms)
 
 
-def _seqs(links: list[JournalEntry]) -> list[int]:
+def frames_behind(links: Sequence[JournalEntry]) -> list[int]:
+    """Return the numbers of the frames that entries were made of, in order."""
     seqs = {link.seq for link in links}
     for link in links:
         scores = getattr(link.value, "scores", ())
@@ -109,7 +110,8 @@ def _seqs(links: list[JournalEntry]) -> list[int]:
     return sorted(seqs)
 
 
-def _frames(recording: Path, seqs: list[int]) -> Iterable[Frame]:
+def frames_of(recording: Path, seqs: Iterable[int]) -> Iterable[Frame]:
+    """Yield the frames of some numbers, read in one pass that ends at the last of them."""
     wanted = set(seqs)
     for frame in Recording(recording):
         if frame.seq in wanted:
@@ -120,10 +122,15 @@ def _frames(recording: Path, seqs: list[int]) -> Iterable[Frame]:
 
 
 def _wire_lines(frame: Frame, width: int) -> list[str]:
-    text = frame.text if len(frame.text) <= _WIRE else f"{frame.text[:_WIRE]}… ({len(frame.text)})"
+    text = frame.text if len(frame.text) <= WIRE else f"{frame.text[:WIRE]}… ({len(frame.text)})"
+    lines = textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+    return [wire_head(frame), *lines]
+
+
+def wire_head(frame: Frame) -> str:
+    """Name a frame in one line."""
     named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
-    head = f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
-    return [head, *textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")]
+    return f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
 
 
 def clock(at: int) -> str:
@@ -135,7 +142,7 @@ def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> lis
     """Return the whole text of a frame, of those shown or of the recording; nothing without."""
     frame = next((frame for frame in shown if frame.seq == seq), None)
     if frame is None and recording is not None:
-        frame = next(iter(_frames(recording, [seq])), None)
+        frame = next(iter(frames_of(recording, [seq])), None)
     if frame is None:
         return []
     named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))

@@ -359,6 +359,11 @@ class Bot:
         self._due = {}
         self._join_again()
 
+    @property
+    def follows(self) -> bool:
+        """Return whether `follow` was called: a second time it would begin the curves once more."""
+        return self._due is not None
+
     def moment(self) -> Moment:
         """Pack what stands between two frames; `MomentError` where a user's strategy cannot be."""
         return packed(of_the_run(vars(self)), self.journal.digest())

@@ -1,6 +1,7 @@
 """The desk of a run: other threads put questions, and the run's own answers them between frames.
 
     any thread ──► Desk.ask(question) ──► waits ──┐
+               ──► Desk.put(question, then) ──────┤
     the run's thread, between two frames ──► Desk.answer ──► question(bot) ──► a frozen value
 
 What a question returns crosses over to another thread: it is frozen, or made for it alone. A
@@ -12,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from dydx_conn import ConnError
 
@@ -27,21 +28,11 @@ _AGE_NS: Final = 250_000_000
 _INTEREST_NS: Final = 10_000_000_000
 # What is older is of a run that stands still: whoever asks waits for it, or learns so.
 _OLD_NS: Final = 2_000_000_000
-_ATTEND_S: Final = 0.02
+_ATTEND_S: Final = 0.005
 
 
 class DeskError(ConnError):
     """A question could not be answered, or not in time; its text says which."""
-
-
-class _Pending(Generic[T]):
-    """One question on its way, and what came of it."""
-
-    def __init__(self, question: Question[T]) -> None:
-        self.question = question
-        self.done = threading.Event()
-        self.value: T | None = None
-        self.error = ""
 
 
 class _Latest:
@@ -53,29 +44,45 @@ class _Latest:
 
 
 class Desk:
-    """Where other threads learn how a run stands; `answer` and `attend` are the run's own."""
+    """Where other threads learn how a run stands; `answer` and `attend` are the run's own.
+
+    `wake` is called, on any thread, where a question was put: whoever holds frames looks up then.
+    """
 
     def __init__(self) -> None:
+        self.wake: Callable[[], object] = lambda: None
         self._bot: Bot | None = None
-        self._waiting: queue.SimpleQueue[_Pending[Any]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Question[Any], Callable[[Any], object]]]
+        self._waiting = queue.SimpleQueue()
         self._latest: dict[Any, _Latest] = {}
         self._due = 0  # when an answer is to be made again by itself
 
     def begin(self, bot: Bot) -> None:
-        """Answer of this run from now on; of another than before, once somebody goes back in it."""
+        """Answer of this run from now on; of another than before, where another one is shown."""
         self._bot = bot
+        self._latest.clear()
 
     # --- any thread ---
 
+    def put(self, question: Question[T], then: Callable[[T | DeskError], object]) -> None:
+        """Put a question; `then` gets what came of it, on the run's thread, and never raises."""
+        self._waiting.put((question, then))
+        self.wake()
+
     def ask(self, question: Question[T], wait_s: float = PATIENCE_S) -> T:
         """Return the answer to a question; `DeskError` if it fails or does not come in time."""
-        pending = _Pending(question)
-        self._waiting.put(pending)
-        if not pending.done.wait(wait_s):
+        done, found = threading.Event(), list[T | DeskError]()
+
+        def then(value: T | DeskError) -> None:
+            found.append(value)
+            done.set()
+
+        self.put(question, then)
+        if not done.wait(wait_s):
             raise DeskError(f"expected an answer within {wait_s:g} s, got none: no frames come")
-        if pending.error:
-            raise DeskError(pending.error)
-        return cast(T, pending.value)
+        if isinstance(found[0], DeskError):
+            raise found[0]
+        return found[0]
 
     def latest(self, question: Question[T], wait_s: float = PATIENCE_S) -> T:
         """Return an answer that is at most a quarter of a second old, without waiting if there is.
@@ -83,11 +90,20 @@ class Desk:
         It is made again by itself for ten seconds. `question` is known again by its identity: a
         function of a module, never a closure.
         """
+        known = self.known(question)
+        return known if known is not None else self.ask(self.repeated(question), wait_s)
+
+    def known(self, question: Question[T]) -> T | None:
+        """Return the answer that is there already, if it is not too old."""
         now = time.monotonic_ns()
         known = self._latest.get(question)
-        if known is not None and now - known.at < _OLD_NS:
-            known.wanted = now
-            return cast(T, known.value)
+        if known is None or now - known.at >= _OLD_NS:
+            return None
+        known.wanted = now
+        return cast(T, known.value)
+
+    def repeated(self, question: Question[T]) -> Question[T]:
+        """Return the question as one whose answer is made again by itself from now on."""
 
         def answered(bot: Bot) -> T:
             value, at = question(bot), time.monotonic_ns()
@@ -97,7 +113,7 @@ class Desk:
             self._due = 0
             return value
 
-        return self.ask(answered, wait_s)
+        return answered
 
     # --- the run's thread, between two frames ---
 
@@ -106,12 +122,12 @@ class Desk:
         if (bot := self._bot) is None:
             return
         while not self._waiting.empty():
-            pending = self._waiting.get()
+            question, then = self._waiting.get()
             try:
-                pending.value = pending.question(bot)
+                value = question(bot)
             except Exception as error:  # noqa: BLE001 - who asks may not stop what runs
-                pending.error = f"expected an answer, got {type(error).__name__}: {error}"
-            pending.done.set()
+                value = DeskError(f"expected an answer, got {type(error).__name__}: {error}")
+            then(value)
         if self._latest and (now := time.monotonic_ns()) >= self._due:
             self._make_again(bot, now)
 

@@ -127,6 +127,7 @@ class Way:
         self.decided: Journey | None = None
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
         self.looks = True
+        self.elsewhere = False  # whether a browser shows it: no panel of a terminal ends it then
         self._begun_ns = time.monotonic_ns()
         self._hubs, self._of = hubs, of
         self._plain: dict[str, Callable[[Any], None]] = {}

@@ -48,11 +48,13 @@ _CLOSES: Final = 120
 def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     """Return the parts of a snapshot that a panel alone shows; `ticker` is the market shown.
 
-    The way of the frames is noted while a panel shows it, and no longer.
+    The way of the frames is noted while a panel shows it, and no longer, but where it is shown
+    elsewhere (`Way.elsewhere`).
     """
     if panel in _TRACED:
         return {"way": way_of(bot, whole=panel == "way")}
-    untrace(bot)
+    if bot.shown.way is not None and not bot.shown.way.elsewhere:
+        untrace(bot)
     if panel in _OF_RUN:  # before there is a market, too
         return {_FIELDS.get(panel, panel): _OF_RUN[panel](bot)}
     make = _PARTS.get(panel)
@@ -62,12 +64,13 @@ def closeup(bot: Bot, panel: str, ticker: str) -> dict[str, Any]:
     return {panel: make(bot, view)}
 
 
-def candles_of(bot: Bot, ticker: str) -> CandlesPart:
-    """Return a market's candles of the first resolution, and what of ours was filled there."""
+def candles_of(bot: Bot, ticker: str, resolution: str = "") -> CandlesPart:
+    """Return a market's candles, of the first resolution if none is named, and our fills there."""
     view = bot.data.views.get(ticker)
     if view is None or not view.candles:
         return CandlesPart()
-    resolution, candles = next(iter(view.candles.items()))
+    resolution = resolution or next(iter(view.candles))
+    candles = view.candles[resolution]
     units = 10.0**-candles.places, 10.0 ** _resolution(view)
     ended = min(len(candles), candles.capacity) - _GROWING
     newest = (_candle(*units, candles[n]) for n in range(max(ended, 0), len(candles)))

@@ -155,6 +155,10 @@ class Screen:
             self.draw()  # to close what is held takes a while
         return self.questions.goes_on
 
+    def look(self) -> None:
+        """Look up from holding a frame, from any thread: somebody put a question."""
+        self.terminal.keys.put("")
+
     def attend(self) -> float:
         """Draw and answer keys while no frame comes; return in how many seconds to do so again."""
         quits, now = self.questions.quits, self._look()

@@ -62,9 +62,14 @@ def snapshot_of(
     speed: float | None,
     panel: str = "",
     timeline: TimelinePart | None = None,
+    rows: "MarketRows | None" = None,
 ) -> Snapshot:
-    """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone."""
+    """Copy what stands now; `speed` and `timeline` are a replay's, `panel` is shown alone.
+
+    With `rows` of the snapshot before only those markets are copied of which something came.
+    """
     shown = _shown_market(bot)
+    row_of = _market if rows is None else rows.of
     written = _written(bot.journal, bot.journal.written)
     safety, speed_part = _safety(bot, written.guarded), _speed(bot)
     return Snapshot(
@@ -75,7 +80,7 @@ def snapshot_of(
         equity=_equity(bot, safety.result),
         positions=tuple(bot.risk.positions()),
         held=held_costs(bot),
-        markets=tuple(_market(bot, view) for view in bot.shown.watched),
+        markets=tuple(row_of(bot, view) for view in bot.shown.watched),
         decisions=written.decisions,
         verdicts=written.verdicts,
         orders=orders_of(bot, ROWS),
@@ -262,6 +267,11 @@ def _safety(bot: Bot, guarded: Reduce | None) -> SafetyPart:
     )
 
 
+def equity_of(bot: Bot) -> EquityPart:
+    """Return how the account went over the run so far."""
+    return _equity(bot, _result(bot))
+
+
 def _equity(bot: Bot, result: ResultPart | None) -> EquityPart:
     curve, policy = bot.shown.curve, bot.risk.policy
     columns, then = curve.columns, curve.result
@@ -362,6 +372,29 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         scores=bot.scorer.scores(view.ticker),
         curves=_curves(bot, view.ticker),
     )
+
+
+class MarketRows:
+    """The newest row of each market, for whoever copies many times a second.
+
+    Scores are made when they are read, which of sixty markets is most of a snapshot: a row is made
+    again once a frame of its market came, and after a second, for what changes by time alone.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, MarketRow]] = {}
+
+    def of(self, bot: Bot, view: MarketView) -> MarketRow:
+        """Return the row of a market."""
+        known, at = self._known.get(view.ticker), bot.data.at
+        if known is not None and known[0] == view.seq and 0 <= at - known[1] < _AGE_NS:
+            return known[2]
+        row = _market(bot, view)
+        self._known[view.ticker] = view.seq, at, row
+        return row
+
+
+_AGE_NS: Final = 1_000_000_000
 
 
 def _curves(bot: Bot, ticker: str) -> dict[str, tuple[float, ...]]:

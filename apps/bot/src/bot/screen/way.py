@@ -29,7 +29,7 @@ def way_of(bot: Bot, *, whole: bool = True) -> WayPart:
     What the layers take alone, not `whole`, costs the run less to note.
     """
     way = trace(bot)
-    way.looks = whole
+    way.looks = whole or way.elsewhere
     journey = way.decided or way.newest
     layers = tuple(_layers(bot, way))
     if not whole or journey is None or journey.after is None:

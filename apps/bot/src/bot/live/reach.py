@@ -1,0 +1,112 @@
+"""How a run is reached over HTTP: its address is taken before it begins, and answers to its end.
+
+    listened: --api ──► the address is ours, or words and a 2
+    reached: a thread that answers ──► … ──► the run ends ──► joined
+
+A run without --api loads nothing of it.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final, cast
+
+from dydx_conn import Frame, Inbox, Network
+
+from bot.config.changes import Reply
+from bot.config.configured import loaded_of
+from bot.database.rows import database_of
+from bot.run.composition import Bot
+from bot.run.desk import Desk
+
+_LOOK_S: Final = 0.002  # how often whoever holds frames looks at what waits
+
+
+@contextlib.contextmanager
+def listened(arguments: argparse.Namespace) -> Iterator[None]:
+    """Take the address at which a run is to be reached, if it is; before anything of it begins."""
+    settings = loaded_of(arguments).settings.api
+    if not settings.address:
+        yield
+        return
+    from bot.serve.server import listening
+
+    with listening(settings) as server:
+        arguments.listener = server
+        yield
+
+
+def is_reached(arguments: argparse.Namespace) -> bool:
+    """Return whether somebody may look at this run over HTTP."""
+    return getattr(arguments, "listener", None) is not None
+
+
+@contextlib.contextmanager
+def reached(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    inbox: Inbox,
+    desk: Desk,
+    *,
+    mode: str,
+    name: str,
+    net: Network | None,
+    recording: Path | None,
+    prints: bool,
+) -> Iterator[None]:
+    """Answer over HTTP while a run goes, if somebody chose so."""
+    if not is_reached(arguments):
+        yield
+        return
+    from bot.serve.served import Mode, Served
+    from bot.serve.server import serving, trouble
+    from bot.serve.tokens import Tokens
+
+    loaded = loaded_of(arguments)
+    lives = mode in ("PAPER", "TRADE") or getattr(arguments, "journal", False)
+    served = Served(
+        desk=desk, inbox=inbox, mode=cast(Mode, mode), name=name, settings=loaded.settings.api,
+        tokens=Tokens(loaded.settings.api, lambda words: trouble(served, words)), net=net,
+        config=loaded, recording=recording, database=database_of(arguments) if lives else "",
+        reload=partial(_reload, bot),
+    )  # fmt: skip
+    with serving(served, arguments.listener) as url:
+        if prints:
+            print(f"bot: answers at {url}", file=sys.stderr)
+        yield
+
+
+def _reload(bot: Bot, who: str) -> Reply:
+    # Looked up when it is called: whoever reads settings may begin later.
+    return bot.reload(who)
+
+
+def held_until_due(speed: float, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
+    """Hold each frame of a recording until it is due, and call `pace` meanwhile: it may end it."""
+    began: list[tuple[int, float]] = []
+
+    def held(frame: Frame) -> bool:
+        if not began:
+            began.append((frame.mono, time.monotonic()))
+        due = began[0][1] + (frame.mono - began[0][0]) / 1e9 / speed
+        while pace(frame):
+            if (wait_s := due - time.monotonic()) <= 0:
+                return True
+            time.sleep(min(wait_s, _LOOK_S))
+        return False
+
+    return held
+
+
+def stay(arguments: argparse.Namespace, attend: Callable[[], object]) -> None:
+    """Answer on, at the end of a recording, until Ctrl-C, if somebody chose so."""
+    if not (is_reached(arguments) and getattr(arguments, "stay", False)):
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            attend()
+            time.sleep(_LOOK_S)

@@ -1,0 +1,304 @@
+"""What an account and its markets did, as figures of plotly: the shapes of the dashboard's panels.
+
+    EquityPart  ──► equity, drawdown, exposure, distance
+    CandlesPart ──► candles, with fills, what is held and where it is liquidated
+    sums        ──► profits, costs, latencies
+
+Every function takes frozen values and returns a figure; `figure.to_json()` is what a browser wants.
+Money is USDC, times are event time in ns, sizes are base units, shares are fractions as everywhere
+and percent on an axis. Between two points a line stays at the first: nothing is drawn that was not
+measured, and what is unknown is a hole. Nothing here reads a run: who has one makes the values.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dydx_panels import COLOURS, CandlesPart, EquityPart, FillMark
+from dydx_risk import PositionFigures
+
+from bot.pages.style import (
+    SERIES,
+    Trace,
+    axis,
+    figure_of,
+    instants,
+    level,
+    plain,
+    rounded,
+    time_axis,
+    tinted,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+UP: Final = COLOURS["up"]
+DOWN: Final = COLOURS["down"]
+DANGER: Final = COLOURS["danger"]
+WATCH: Final = COLOURS["watch"]
+ACCENT: Final = COLOURS["accent"]
+GOOD: Final = COLOURS["good"]
+
+# Beyond so many times the level at which the guard acts a distance is drawn at the top.
+_FAR: Final = 4.0
+_ACT: Final = 0.06
+
+# === The account ===
+
+
+def equity(part: EquityPart) -> "Figure":
+    """Draw what the account was worth, its extremes between two points, and what was paid in."""
+    at, colour = instants(part.at), _of_result(part)
+    traces = [*_band(at, part.low, part.high, colour), _line(at, part.equity, "equity", colour)]
+    if paid := _paid_in(part):
+        dashed = {"color": ACCENT, "width": 1, "dash": "dash"}
+        traces.append(_line(at, paid, part.since, ACCENT) | {"line": dashed | {"shape": "hv"}})
+    return figure_of(traces, "equity, USDC", **_over_time(",.2f"))
+
+
+def drawdown(part: EquityPart) -> "Figure":
+    """Draw how far the account was below its peak, in percent of it, and the limit if there is."""
+    below = [-100 * fall for fall in part.fall]
+    trace = _line(instants(part.at), below, "below the peak", DOWN, 3)
+    trace |= {"fill": "tozeroy", "fillcolor": tinted(DOWN, 0.25)}
+    most = part.most_fall
+    shapes = [] if most is None else [level(-100 * most, "entries stop", DANGER)]
+    return figure_of([trace], "drawdown, %", shapes=shapes, **_over_time(".2f", " %", most=0.0))
+
+
+def exposure(part: EquityPart, most: float | None = None) -> "Figure":
+    """Draw how many times its equity the account held at most; `most` is the limit of it."""
+    times = [0.0 if leverage is None else leverage for leverage in part.leverage]
+    trace = _line(instants(part.at), times, "leverage", ACCENT, 3)
+    trace |= {"fill": "tozeroy", "fillcolor": tinted(ACCENT, 0.25)}
+    shapes = [] if most is None else [level(most, "limit", WATCH)]
+    return figure_of([trace], "leverage", shapes=shapes, **_over_time(".2f", "x", least=0.0))
+
+
+def distance(part: EquityPart, levels: Mapping[str, float] | None = None) -> "Figure":
+    """Draw how far liquidation was, in percent, closest within each point.
+
+    `levels` are those of the guard by their names, as shares; without them it is drawn where the
+    guard leaves nothing. What is farther than four times that is at the top; flat is a hole.
+    """
+    act = part.act_below or _ACT
+    found = dict(levels or ({} if part.act_below is None else {"guard acts": part.act_below}))
+    top = _FAR * max([act, *found.values()])
+    away = [None if one is None else 100 * min(max(one, 0.0), top) for one in part.distance]
+    trace = _line(instants(part.at), away, "distance", GOOD, 3)
+    drawn = [
+        level(100 * value, f"{words} {100 * value:g} %", DANGER if value <= act else WATCH)
+        for words, value in found.items()
+    ]
+    if part.act_below is not None:
+        drawn.insert(0, _zone(0.0, 100 * act))
+    return figure_of(
+        [trace], "distance to liquidation, %", shapes=drawn,
+        **_over_time(".2f", " %", least=0.0, most=105 * top),
+    )  # fmt: skip
+
+
+def _of_result(part: EquityPart) -> str:
+    if not part.equity or part.deposited is None:
+        return ACCENT
+    return UP if part.equity[-1] >= part.deposited else DOWN
+
+
+def _paid_in(part: EquityPart) -> list[float]:
+    """Return what was paid in so far at each point: what the profit is not."""
+    if part.deposited is None or not part.equity:
+        return []
+    before = [worth - won for worth, won in zip(part.equity, part.profit, strict=True)]
+    return [part.deposited + one - before[-1] for one in before]
+
+
+def _band(at: list[int], low: Sequence[float], high: Sequence[float], colour: str) -> list[Trace]:
+    bare: Trace = {
+        "type": "scatter", "mode": "lines", "line": {"width": 0, "shape": "hv"}, "x": at,
+        "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
+    above = {"y": rounded(high, 2), "fill": "tonexty", "fillcolor": tinted(colour, 0.22)}
+    return [bare | {"y": rounded(low, 2)}, bare | above]
+
+
+def _line(
+    at: list[int], values: Sequence[float | None], name: str, colour: str, digits: int = 2
+) -> Trace:
+    return {
+        "type": "scatter", "mode": "lines", "x": at, "y": rounded(values, digits), "name": name,
+        "line": {"color": colour, "width": 2, "shape": "hv"}, "connectgaps": False,
+    }  # fmt: skip
+
+
+def _zone(low: float, high: float) -> dict[str, Any]:
+    return {
+        "type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": low, "y1": high,
+        "fillcolor": tinted(DANGER, 0.12), "line": {"width": 0}, "layer": "below",
+    }  # fmt: skip
+
+
+def _over_time(
+    form: str, unit: str = "", least: float | None = None, most: float | None = None
+) -> dict[str, Any]:
+    """Return the axes of a chart over time; `least` and `most` are where its values end."""
+    bounds: dict[str, Any] = {}
+    if least is not None and most is not None:
+        bounds = {"range": [least, most]}
+    elif least is not None or most is not None:
+        bounds = {"rangemode": "tozero"}
+    of_values = axis(side="right", hoverformat=form, tickformat=",~r", ticksuffix=unit, **bounds)
+    return {"xaxis": time_axis(), "yaxis": of_values}
+
+
+# === Markets ===
+
+
+def candles(
+    part: CandlesPart,
+    held: PositionFigures | None = None,
+    liquidation: Sequence[tuple[int, float | None]] = (),
+    focus: tuple[int, int] | None = None,
+) -> "Figure":
+    """Draw a market's candles over their volume, with our fills and what is `held` now.
+
+    `liquidation` are event times and the prices at which the position would have been liquidated,
+    None where none would. `focus` is from when to when (ns) it is shown at first. A candle that is
+    not whole is grey.
+    """
+    rows = [row for row in part.rows if min(row.prices) > 0]
+    at = instants([row.started_at for row in rows])
+    traces = [_candles(rows, at), _volumes(rows, at), *_fills(part.fills)]
+    if liquidation:
+        prices = [price for _, price in liquidation]
+        traces.append(_line(instants([at for at, _ in liquidation]), prices,
+                            "liquidation price", DANGER, 6))  # fmt: skip
+    marks = [] if held is None else [
+        level(float(price), words, colour)
+        for price, words, colour in ((held.entry_price, "entry", ACCENT),
+                                     (held.liquidation_price, "liquidation", DANGER))
+        if price and price > 0
+    ]  # fmt: skip
+    shown = {} if focus is None else {"range": instants(focus), "autorange": False}
+    dearest = _reach(rows, part.fills, [price for _, price in liquidation])
+    return figure_of(
+        traces, f"{plain(part.ticker)}, {plain(part.resolution)}", shapes=marks, height=420,
+        xaxis=time_axis(rangeslider={"visible": False}, anchor="y2", **shown),
+        yaxis=axis(side="right", domain=[0.2, 1.0], hoverformat=",.8~g", tickformat=",~r",
+                   **dearest),
+        yaxis2=axis(side="right", domain=[0.0, 0.15], showgrid=False, nticks=3,
+                    rangemode="tozero", tickformat="~s"),
+        hovermode="closest",
+    )  # fmt: skip
+
+
+def _reach(
+    rows: Sequence[Any], fills: Sequence[FillMark], liquidation: Sequence[float | None]
+) -> dict[str, Any]:
+    """Return which prices are shown: a price of liquidation as far as candles stay tall enough."""
+    ends = [end for row in rows for end in row.prices[1:3]] + [fill.price for fill in fills]
+    if not ends:
+        return {}
+    low, high = min(ends), max(ends)
+    tall = max(high - low, high * 1e-4)
+    near = [p for p in liquidation if p is not None and low - tall <= p <= high + tall]
+    low, high = min([low, *near]), max([high, *near])
+    return {"range": [low - 0.04 * tall, high + 0.04 * tall]}
+
+
+def _candles(rows: Sequence[Any], at: list[int]) -> Trace:
+    names = ("open", "high", "low", "close")
+    prices = zip(*(row.prices for row in rows), strict=True) if rows else ((),) * 4
+    ends = {name: rounded(values, 10) for name, values in zip(names, prices, strict=True)}
+    return {
+        "type": "candlestick", "x": at, "name": "candles", "showlegend": False, **ends,
+        "text": ["" if row.state == "venue" else str(row.state) for row in rows],
+        "increasing": {"line": {"color": UP, "width": 1}, "fillcolor": UP},
+        "decreasing": {"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
+    }  # fmt: skip
+
+
+def _volumes(rows: Sequence[Any], at: list[int]) -> Trace:
+    colours = [UP if row.close >= row.open else DOWN for row in rows]
+    return {
+        "type": "bar", "x": at, "y": rounded([row.usd for row in rows], 0), "yaxis": "y2",
+        "name": "USDC traded", "showlegend": False,
+        "hovertemplate": "%{y:,.0f} USDC<extra></extra>",
+        "marker": {"color": [tinted(colour, 0.55) for colour in colours], "line": {"width": 0}},
+    }  # fmt: skip
+
+
+_SIGNS: Final = {
+    ("BUY", False): ("bought", "triangle-up", UP),
+    ("SELL", False): ("sold", "triangle-down", DOWN),
+    ("BUY", True): ("bought to get out", "triangle-up-open", UP),
+    ("SELL", True): ("sold to get out", "triangle-down-open", DOWN),
+}
+
+
+def _fills(fills: Sequence[FillMark]) -> list[Trace]:
+    traces = []
+    for kind, (words, symbol, colour) in _SIGNS.items():
+        those = [fill for fill in fills if (fill.side, fill.is_exit) == kind]
+        if not those:
+            continue
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": words,
+            "x": instants([fill.at for fill in those]), "y": [fill.price for fill in those],
+            "text": [f"{words} {fill.size:,.10g} at {fill.price:,.10g}" for fill in those],
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"symbol": symbol, "size": 11, "color": colour,
+                       "line": {"color": "#000000" if "open" not in symbol else colour,
+                                "width": 1 if "open" not in symbol else 2}},
+        })  # fmt: skip
+    return traces
+
+
+# === Sums ===
+
+
+def profits(by_market: Mapping[str, float]) -> "Figure":
+    """Draw what each market won or lost, USDC, the best first."""
+    rows = sorted(by_market.items(), key=lambda row: row[1])
+    return _bars([name for name, _ in rows], [value for _, value in rows], "profit, USDC")
+
+
+def costs(by_kind: Mapping[str, float]) -> "Figure":
+    """Draw what was paid by kind, USDC; what is negative was received."""
+    rows = [*by_kind.items()][::-1]
+    return _bars([name for name, _ in rows], [-value for _, value in rows], "costs, USDC")
+
+
+def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "Figure":
+    trace = {
+        "type": "bar", "orientation": "h", "y": [plain(name) for name in names],
+        "x": rounded(values, 6), "text": [f"{value:+,.2f}" for value in values],
+        "textposition": "auto", "hovertemplate": "%{y} %{x:+,.6f} USDC<extra></extra>",
+        "marker": {"color": [UP if value >= 0 else DOWN for value in values]},
+    }  # fmt: skip
+    return figure_of(
+        [trace], title, height=max(70 + 30 * len(names), 130), hovermode="closest",
+        xaxis=axis(zeroline=True, tickformat=",~g"),
+        yaxis=axis(side="left", showgrid=False, type="category"),
+    )  # fmt: skip
+
+
+def latencies(by_stage: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """Draw what frames take by stage: µs by the name of a percentile (p50, p99 …), a bar each."""
+    stages = [*by_stage][::-1]
+    names = [plain(stage) for stage in stages]
+    shares = list(dict.fromkeys(share for found in by_stage.values() for share in found))
+    traces = [
+        {
+            "type": "bar", "orientation": "h", "name": share, "y": names,
+            "x": [by_stage[stage].get(share) for stage in stages],
+            "marker": {"color": SERIES[n % len(SERIES)]},
+            "hovertemplate": f"%{{y}} {plain(share)} %{{x:,.1f}} µs<extra></extra>",
+        }
+        for n, share in enumerate(shares)
+    ]  # fmt: skip
+    return figure_of(
+        traces, "latency, µs", height=max(60 + 16 * len(names) * max(len(shares), 1), 160),
+        hovermode="closest", barmode="group", showlegend=True,
+        xaxis=axis(type="log", ticksuffix=" µs", tickformat=",~g"),
+        yaxis=axis(side="left", showgrid=False, type="category"),
+    )  # fmt: skip

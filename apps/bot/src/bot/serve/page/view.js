@@ -1,0 +1,243 @@
+// The browser view: rows of panels as the bot draws them, put where they belong.
+//
+//   WebSocket ──► take(message) ──► blocks, rows, charts        live
+//   while it is cut: GET /view every second, the same messages  polling
+//   while neither answers: what was there, dimmed               lost since …
+//
+// A message has what is newer than the version that this page has. Nothing is ever sent to the
+// bot but which view is wanted: what runs cannot be touched from here.
+"use strict";
+
+const BASE_PX = 13, NARROW_PX = 12, NARROW = 700, LINE = 1.17;
+const POLL_MS = 1000, FIRST_MS = 500, LONGEST_MS = 15000, SILENT_MS = 3500, STALE_S = 10;
+
+const page = (id) => document.getElementById(id);
+const screen_ = page("screen"), status_ = page("status"), market = page("market");
+
+let view = { panel: "", market: "", ...chosen() };
+let version = 0, blocks = [], socket = null, fails = 0, polling = 0, reconnecting = 0;
+let newest = null, answeredAt = 0, lostAt = 0, by = "";
+
+// --- what is wanted ---
+
+function chosen() {
+  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+}
+
+function fit() {
+  const width = document.documentElement.clientWidth - 16;
+  const base = width < NARROW ? NARROW_PX : BASE_PX;
+  setSize(base);
+  const probe = page("probe"), cell = probe.getBoundingClientRect().width / probe.textContent.length;
+  const columns = Math.max(40, Math.min(240, Math.floor(width / cell / 2) * 2));
+  const size = base * width / (columns * cell);
+  setSize(size);
+  const line = Math.round(size * LINE);
+  const room = Math.floor((window.innerHeight - screen_.offsetTop - 8) / line);
+  const least = width < NARROW ? (view.panel ? 50 : 96) : 40;
+  return { columns, rows: Math.min(120, Math.max(least, Math.floor(room / 2) * 2)) };
+}
+
+function setSize(px) {
+  document.documentElement.style.setProperty("--size", `${px}px`);
+  document.documentElement.style.setProperty("--row", `${Math.round(px * LINE)}px`);
+}
+
+function named({ panel, market, columns, rows }) {
+  return [panel, market, columns, rows].join(" ");
+}
+
+function want(change) {
+  view = { ...view, ...change };
+  Object.assign(view, fit());
+  version = 0;
+  const words = new URLSearchParams({ panel: view.panel, market: view.market });
+  history.replaceState(null, "", view.panel || view.market ? `#${words}` : location.pathname);
+  for (const button of document.querySelectorAll("[data-key]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.panel === view.panel));
+  }
+  if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(view));
+  else if (by !== "") poll();
+}
+
+// --- what comes ---
+
+function take(message, way) {
+  if (message.view !== named(view)) return; // of what was wanted before
+  answeredAt = performance.now();
+  lostAt = 0;
+  by = way;
+  newest = message;
+  if (message.bands) lay(message.bands, message.markets);
+  if (message.version < version) return;
+  version = message.version;
+  for (const [number, rows] of Object.entries(message.rows || {})) {
+    for (const [at, html] of Object.entries(rows)) {
+      const row = blocks[number] && blocks[number].children[at];
+      if (row) row.innerHTML = html;
+    }
+  }
+  if (message.charts) draw(message.charts);
+  show();
+  document.dispatchEvent(new CustomEvent("drawn", { detail: message }));
+}
+
+function lay(bands, markets) {
+  blocks = [];
+  screen_.replaceChildren(...bands.map((band) => {
+    const line = element("div", "band");
+    line.append(...band.map((one) => {
+      const block = element("pre", "block");
+      block.dataset.panel = one.panel;
+      block.style.width = `${one.columns}ch`;
+      block.append(...Array.from({ length: one.rows }, () => document.createElement("div")));
+      blocks[one.block] = block;
+      return block;
+    }));
+    return line;
+  }));
+  const known = [...market.options].map((option) => option.value);
+  for (const ticker of markets) if (!known.includes(ticker)) market.add(new Option(ticker, ticker));
+  market.value = view.market;
+}
+
+function element(name, style) {
+  const made = document.createElement(name);
+  made.className = style;
+  return made;
+}
+
+// --- charts ---
+
+let plotly = null;
+
+function loaded() {
+  plotly ||= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = "/page/plotly.js";
+    script.onload = () => done(window.Plotly);
+    script.onerror = failed;
+    document.head.append(script);
+  });
+  return plotly;
+}
+
+async function draw(figures) {
+  const names = Object.keys(figures), charts = page("charts");
+  if (!names.length) return;
+  try {
+    const library = await loaded();
+    charts.hidden = false;
+    for (const name of names) {
+      const { data, layout } = figures[name];
+      const narrow = window.innerWidth < NARROW;
+      const shown = { ...layout, ...(narrow ? { dragmode: false } : {}) };
+      const config = { responsive: true, displayModeBar: false, displaylogo: false };
+      await library.react(plotOf(charts, name, layout), data, shown, config);
+    }
+  } catch (error) {
+    plotly = null; // it is tried again with the next figures
+  }
+}
+
+function plotOf(charts, name, layout) {
+  let figure = charts.querySelector(`[data-chart="${name}"]`);
+  if (!figure) {
+    figure = element("figure", "");
+    figure.dataset.chart = name;
+    figure.append(document.createElement("figcaption"), element("div", "plot"));
+    charts.append(figure);
+  }
+  figure.firstChild.textContent = (layout.meta && layout.meta.title) || name;
+  return figure.lastChild;
+}
+
+// --- the connection ---
+
+function connect() {
+  clearTimeout(reconnecting);
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const made = socket = new WebSocket(`${scheme}://${location.host}/view/live`);
+  made.onopen = () => made.send(JSON.stringify({ ...view, since: version }));
+  made.onmessage = (event) => {
+    if (made !== socket) return;
+    fails = 0;
+    clearTimeout(polling);
+    polling = 0;
+    take(JSON.parse(event.data), "live");
+  };
+  made.onclose = () => {
+    if (made !== socket) return;
+    const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** fails++) * (0.75 + Math.random() / 2);
+    reconnecting = setTimeout(connect, wait);
+    if (!polling) poll();
+  };
+}
+
+async function poll() {
+  clearTimeout(polling);
+  polling = setTimeout(poll, POLL_MS);
+  try {
+    const words = new URLSearchParams({ ...view, since: version });
+    const answer = await fetch(`/view?${words}`, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (answer.status === 401) return location.assign("/login");
+    if (!answer.ok) throw new Error(answer.statusText);
+    const message = await answer.json();
+    if (polling) take(message, "polling");
+  } catch (error) {
+    lostAt ||= Date.now();
+    by = "lost";
+  }
+  show();
+}
+
+function show() {
+  const [state, words] = standing();
+  if (status_.textContent !== words) status_.textContent = words;
+  status_.dataset.state = state;
+  screen_.classList.toggle("lost", state === "lost");
+}
+
+function standing() {
+  if (by === "lost") return ["lost", `lost since ${new Date(lostAt).toLocaleTimeString()}`];
+  if (!newest) return ["begins", "connecting"];
+  if (newest.trouble) return ["stale", `stale: ${newest.trouble}`];
+  const silent = performance.now() - answeredAt;
+  if (silent > SILENT_MS) return ["stale", `stale: nothing for ${Math.round(silent / 1000)} s`];
+  if (newest.age_s > STALE_S) return ["stale", `${by}, data ${Math.round(newest.age_s)} s old`];
+  return [by, by];
+}
+
+// --- keys, clicks, the window ---
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target === market) return;
+  const button = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === event.key);
+  if (button) want({ panel: button.dataset.panel });
+});
+
+document.querySelector("nav").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) want({ panel: button.dataset.panel });
+});
+
+screen_.addEventListener("click", (event) => {
+  const block = event.target.closest(".block");
+  const button = block && document.querySelector(`button[data-panel="${block.dataset.panel}"]`);
+  if (button && !String(getSelection())) want({ panel: view.panel ? "" : block.dataset.panel });
+});
+
+market.addEventListener("change", () => want({ market: market.value }));
+
+let resizing = 0;
+window.addEventListener("resize", () => {
+  clearTimeout(resizing);
+  resizing = setTimeout(() => want({}), 150);
+});
+window.addEventListener("online", connect);
+setInterval(show, 1000);
+
+document.fonts.ready.then(() => {
+  want({});
+  connect();
+});

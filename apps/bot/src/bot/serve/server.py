@@ -1,0 +1,169 @@
+"""The server of a run: a thread of its own that listens, from before the run begins to its end.
+
+    listening: the address is taken, or words ──► serving: uvicorn on a thread ──► … ──► joined
+
+What goes wrong here is a trouble of the run (it warns, and never halts).
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dydx_conn import ConnError
+
+from bot.config.api import ApiSettings, host_and_port
+from bot.serve.served import Served
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_EXTRA: Final = "expected the extra bot[api] for --api, got none: pip install 'bot[api]'"
+_SWITCH_S: Final = 0.000_5  # how long a thread may hold the interpreter while another one waits
+_GRACE_S: Final = 1
+_JOIN_S: Final = 5.0
+_CONNECTIONS: Final = 256
+_BACKLOG: Final = 64
+
+
+class ApiError(ConnError):
+    """A run cannot be served as it was chosen; the message says what is missing."""
+
+
+# === Listening ===
+
+
+@contextlib.contextmanager
+def listening(settings: ApiSettings) -> Iterator[socket.socket]:
+    """Take the address, before the run begins; `ApiError` if it cannot be, or may not be."""
+    _require_extra()
+    _require_tls(settings)
+    host, port = host_and_port(settings.address)
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        server = socket.socket(family, kind)
+    except OSError as error:
+        raise ApiError(_no_address(settings, error)) from None
+    with server:
+        try:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(where)
+            server.listen(_BACKLOG)
+        except OSError as error:
+            raise ApiError(_no_address(settings, error)) from None
+        yield server
+
+
+def _no_address(settings: ApiSettings, error: OSError) -> str:
+    what = f"expected an address of this machine that is free, got {settings.address}"
+    return f"{what}: {error.strerror or error}"
+
+
+def _require_extra() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise ApiError(_EXTRA) from None
+
+
+def _require_tls(settings: ApiSettings) -> None:
+    """Refuse an address that others reach without TLS, and a certificate that cannot be used."""
+    host, _ = host_and_port(settings.address)
+    if not settings.certificate and not settings.key:
+        if not is_loopback(host):
+            what = f"expected api.certificate and api.key beyond loopback, got none for {host}"
+            raise ApiError(f"{what}: 127.0.0.1 and ssh -L need neither")
+        return
+    for name in ("certificate", "key"):
+        path = getattr(settings, name)
+        if not Path(path).is_file():
+            raise ApiError(f"expected a file of PEM as api.{name}, got {path or 'none'}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        what = f"expected a certificate and its key in {settings.certificate} and {settings.key}"
+        raise ApiError(f"{what}, got {error}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host; a name may become any other address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+# === Serving ===
+
+
+@contextlib.contextmanager
+def serving(served: Served, server: socket.socket) -> Iterator[str]:
+    """Answer for a run while it goes on; yields the URL. The thread ends with it, always."""
+    made = served.tokens.require()
+    for path in made:
+        print(f"bot: a token was made: {path}", file=sys.stderr)
+    uvicorn_server = _server_of(served, server.getsockname()[1])
+    thread = threading.Thread(
+        target=_run, args=[served, uvicorn_server, server], name="api", daemon=True
+    )
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    thread.start()
+    try:
+        yield url_of(served.settings, server)
+    finally:
+        uvicorn_server.should_exit = True
+        thread.join(_JOIN_S)
+        sys.setswitchinterval(usual)
+
+
+def url_of(settings: ApiSettings, server: socket.socket) -> str:
+    """Return where a run answers."""
+    host, port = host_and_port(settings.address)[0], server.getsockname()[1]
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _server_of(served: Served, port: int) -> "uvicorn.Server":
+    import uvicorn
+
+    from bot.serve.app import app_of
+
+    # It would print on the screen of the dashboard; what matters of it is a trouble of the run.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+    settings = served.settings
+    tls: dict[str, Any] = {}
+    if settings.certificate:
+        tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}
+    app = app_of(served, port, lambda words: trouble(served, words))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", server_header=False,
+        proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=60,
+        timeout_graceful_shutdown=_GRACE_S, ws_max_size=4_096, **tls,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def _run(served: Served, server: "uvicorn.Server", listener: socket.socket) -> None:
+    try:
+        asyncio.run(server.serve(sockets=[listener]))
+    except BaseException as error:  # noqa: BLE001 - the run goes on, whatever ends this thread
+        trouble(served, f"expected to answer over HTTP, got {type(error).__name__}: {error}")
+
+
+def trouble(served: Served, words: str) -> None:
+    """Note what went wrong here as a trouble of the run, from any thread."""
+    served.desk.put(lambda bot: bot.shown.troubles.setdefault("api", words), lambda _: None)
