@@ -17,11 +17,14 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -195,7 +198,7 @@ def a_strategy_of_a_file_gives_the_same_hash(root: EmptyRoot) -> str:
 
 def the_file_of_settings_beside_it_counts(root: EmptyRoot) -> str:
     """Its settings are read from where it is started, and change what is decided."""
-    file = root.write("bot.yaml", "policy:\n  max_account_share: 0.5\n")
+    file = root.write("bot.yaml", "strategies:\n  rank:\n    gross_share: 0.5\n")
     try:
         found = _hash(root.run("replay", "--json"))
         wanted = _hash(sources("replay", "--config", str(file), "--json"))
@@ -253,17 +256,42 @@ def _installed(name: str) -> Iterator[str]:
 
 
 def paper_trades_on_a_network(root: EmptyRoot) -> str:
-    """Frames of the stand-in on the loopback, a database, and what of it is listed afterwards."""
-    with venue_process("--speed", "5", "--count", "2") as venue:
+    """Frames of the stand-in on the loopback, a database, and what is served meanwhile."""
+    _ended(root.run("token", "read"))
+    [token] = root.path.rglob("api-read.token")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*free.getsockname())
+    with venue_process("--speed", "5", "--count", "2") as venue, ThreadPoolExecutor(1) as pool:
         venue.write(root.path / "venue.toml")
-        run = root.run(
-            "paper", "--network", "venue.toml", "--seconds", "8", "--tickers", "BTC-USD,ETH-USD"
-        )
-    printed = _ended(run)
+        run = pool.submit(
+            root.run, "paper", "--network", "venue.toml", "--seconds", "15", "--tickers",
+            "BTC-USD,ETH-USD", "--api", address,
+        )  # fmt: skip
+        served = _served(f"http://{address}/status", token.read_text().strip(), run.done)
+        printed = _ended(run.result())
     listed = _ended(root.run("pnl", "--by", "run"))
-    if not (root.path / "home/.local/share/dydx-bot/bot.db").is_file() or "paper" not in listed:
-        raise TrialError(f"expected a run in the database, got {printed[-1000:]}{listed[-1000:]}")
-    return "a run of 8 s is in the database"
+    stored = (root.path / "home/.local/share/dydx-bot/bot.db").is_file()
+    if not stored or "BTC-USD" not in served or not re.search(r"^1 ", listed, re.M):
+        raise TrialError(f"expected a run in the database, got {served}{printed}{listed}")
+    return f"a run of 15 s is in the database, and was served: {len(served):,} bytes of status"
+
+
+def _served(url: str, token: str, is_over: Callable[[], bool]) -> str:
+    """Return what is served at a URL, as soon as it is."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    while not is_over():
+        try:
+            with urllib.request.urlopen(request, timeout=5.0) as answer:
+                text: str = answer.read().decode()
+                if "BTC-USD" in text:
+                    return text
+        except OSError as error:
+            lacking = str(error)
+        else:
+            lacking = text
+        time.sleep(0.2)
+    return lacking
 
 
 def a_page_of_charts_is_written(root: EmptyRoot) -> str:
@@ -309,19 +337,31 @@ TRIALS: Final[dict[str, Callable[[EmptyRoot], str]]] = {
 }
 
 
-def tried(executable: Path) -> int:
-    """Try all of it; print a line for each trial, and return the exit code."""
+def tried(executable: Path, only: Sequence[str] = ()) -> int:
+    """Try all of it, or these; print a line for each trial, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="empty-root-") as folder:
         root = EmptyRoot(Path(folder), executable)
         within = sorted(str(path.relative_to(folder)) for path in root.path.rglob("*.so*"))
         print(f"in the root: bot, {', '.join(within) if len(within) < 30 else 'its folder'}")
-        try:
-            root.run("--version")
-        except OSError as error:
-            print(f"expected unshare (util-linux), got {error}")
+        if (lacking := _lacking(root)) is not None:
+            print(f"expected Linux, unshare and root or user namespaces, got {lacking}")
             return SKIPPED
-        failures = [name for name, trial in TRIALS.items() if not _came_out(name, trial, root)]
+        chosen = {name: TRIALS[name] for name in only or TRIALS}
+        failures = [name for name, trial in chosen.items() if not _came_out(name, trial, root)]
     return 1 if failures else 0
+
+
+def _lacking(root: EmptyRoot) -> str | None:
+    """Return why nothing can be run in a root of its own here, None where it can."""
+    enter = root.typed([])
+    try:
+        done = subprocess.run(
+            [*enter[: enter.index("sh")], "mount", "--bind", "/dev/null", root.path / "dev/null"],
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip() if done.returncode else None
 
 
 def _came_out(name: str, trial: Callable[[EmptyRoot], str], root: EmptyRoot) -> bool:

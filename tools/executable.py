@@ -82,11 +82,12 @@ if {folder!r}:
 
 def main() -> int:
     """Build and try, or one of both; return the exit code."""
-    from empty_root import tried
+    from empty_root import TRIALS, tried
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", action="store_true", help="a folder in place of one file")
     parser.add_argument("--only", choices=["build", "try"], help="one of both")
+    parser.add_argument("trials", nargs="*", choices=[[], *TRIALS], help="these alone")
     arguments = parser.parse_args()
     built = DIST / "bot-folder" / "bot" if arguments.folder else DIST / "bot"
     if arguments.only != "try":
@@ -100,7 +101,7 @@ def main() -> int:
         print(f"expected {built}, got no such file: build it first")
         return 2
     print(f"{built.relative_to(ROOT)}: {described(built)}")
-    return 0 if arguments.only == "build" else tried(built)
+    return 0 if arguments.only == "build" else tried(built, arguments.trials)
 
 
 def described(built: Path) -> str:
