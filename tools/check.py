@@ -123,6 +123,7 @@ LONG = {
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "prometheus": "Prometheus scrapes bot paper for half a minute, and what it got",
     "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
+    "executable": "one executable is built, and tried in an empty root: four minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
@@ -150,6 +151,7 @@ def long_checks() -> dict[str, list[Command]]:
         "calibration": [[*tool, "tools/calibration.py"]],
         "prometheus": [[*tool, "tools/scraped.py"]],
         "elsewhere": [[*tool, "tools/elsewhere.py"]],
+        "executable": [[*tool, "tools/executable.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -1051,6 +1051,21 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot replay --notify", "what the crash of the bundled recording would have sent"),
         ),
     ),
+    "licences": Command(
+        MACHINE,
+        "list what the bot is made of, and under which licences",
+        "bot.checks.licences:licences",
+        (
+            option("name", nargs="?", help="a part: what its licence says in full"),
+            JSON,
+        ),
+        "Python, every distribution that the bot requires and, in an executable, the libraries of "
+        "the system that are within.",
+        (
+            ("bot licences", "a line a part"),
+            ("bot licences rich", "the text of one"),
+        ),
+    ),
     "completion": Command(
         MACHINE,
         "print a script by which your shell completes what you type",
@@ -1102,7 +1117,9 @@ def parser() -> Parser:
         epilog=EPILOG,
         formatter_class=Shape,
     )
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    top.add_argument(
+        "--version", action=Version, nargs=0, help="print version and commit, and exit"
+    )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(
