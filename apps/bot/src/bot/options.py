@@ -268,6 +268,11 @@ NO_MOUSE: Final = option(
     action="store_true",
     help="leave the mouse to the terminal: it selects text, as everywhere else",
 )
+NOTIFY: Final = option(
+    "--notify",
+    action=argparse.BooleanOptionalAction,
+    help="send notices to the sinks of bot.yaml (default: a live run does, a replay does not)",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     NO_MOUSE,
@@ -287,6 +292,7 @@ RUN: Final = (
         help="print the long report at the end: counts, samples with their ids, limits, speed",
     ),
     option("--json", action="store_true", help="print the report as JSON, nothing else"),
+    NOTIFY,
     option(
         "--detectors",
         action=argparse.BooleanOptionalAction,

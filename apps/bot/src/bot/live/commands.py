@@ -28,6 +28,7 @@ from bot.live.runs import (
     ended,
     history_of,
     lived,
+    notices_of,
     on_dashboard,
     options_of,
     recorder_of,
@@ -108,6 +109,9 @@ def replay(arguments: argparse.Namespace) -> int:
     reporting = reporting_of(arguments, bot)
     logs = replay_logged(arguments, bot, recording.header.network, human=speed is None)
     beside = [*reporting, *logs, *replay_written_down(arguments, bot, recording)]
+    if arguments.notify:  # a recording notifies nobody unless that is what is to be seen
+        network = recording.header.network or "recording"
+        beside += notices_of(arguments, bot, mode="REPLAY", network=network)
     bot.shown.beside = beside
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with listened(arguments), begun(beside, inbox):

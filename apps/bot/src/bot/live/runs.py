@@ -184,6 +184,7 @@ def lived(
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
     reporting = reporting_of(arguments, bot)
     beside = [Standstill(net, bot.venue.subaccount), days, *reporting, *beside]
+    beside += notices_of(arguments, bot, mode=mode, network=net.name)
     check, note, terminal = require_tickers(tickers, net), noting(beside), Terminal()
     bot.shown.beside = beside
     sources = {one.name: partial(getattr, one, "trouble") for one in beside}
@@ -229,6 +230,17 @@ def reporting_of(arguments: argparse.Namespace, bot: Bot) -> "list[Reporting]":
     from bot.pages.reporting import Reporting
 
     return [Reporting(bot, Path(arguments.report_html))]
+
+
+def notices_of(
+    arguments: argparse.Namespace, bot: Bot, *, mode: str, network: str
+) -> Sequence[Beside]:
+    """Return what notifies people of a run; nothing is loaded where nobody is to be notified."""
+    if not loaded_of(arguments).settings.notify.sinks:
+        return []
+    from bot.notify.beside import notified
+
+    return notified(arguments, bot, mode=mode, network=network)
 
 
 def conduct(

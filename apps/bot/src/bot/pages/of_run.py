@@ -43,7 +43,7 @@ from bot.pages.sums import (
     reasons_of,
     trade_of,
 )
-from bot.pages.versions import commit, versions
+from bot.pages.versions import versions
 from bot.report.brief import brief_lines, wrong_lines
 from bot.report.report import report_of
 from bot.report.why import WIRE, details, frames_behind, frames_of, held_words, wire_head
@@ -52,6 +52,7 @@ from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import LatencyHistogram
 from bot.screen.closeup import candles_of
 from bot.screen.snapshot import equity_of
+from bot.version import commit_of
 
 MARKETS: Final = 12  # whose candles are drawn
 ROWS: Final = 2_000  # of a table, the newest
@@ -84,7 +85,7 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         began=instant(gathered.began_at) if gathered.began_at else None,
         ended=instant(bot.data.at) if bot.data.at else None,
         complete=source.complete, profile=bot.options.profile, strategy=bot.options.strategy,
-        guarded=bot.options.guard, run_hash=did["run_hash"], versions=versions(), commit=commit(),
+        guarded=bot.options.guard, run_hash=did["run_hash"], versions=versions(), commit=commit_of(),
         frames=did["frames"], tickers=tuple(did["markets"]),
         wrong=tuple(wrong_lines(did)), missing=tuple(_missing(bot, source)),
         left_out=tuple(_left_out(gathered, bot, fills)),
@@ -292,7 +293,7 @@ def _missing(bot: Bot, source: Source) -> Iterator[str]:
         yield "the text of the wire: the run was not played from a recording"
     if bot.shown.way is None:
         yield "latency by stage: bot report RECORDING measures it"
-    if commit() is None:
+    if commit_of() is None:
         yield "the commit: this bot was not built from a checkout that names one"
     if bot.options.config is None:
         yield "the settings' origins"
