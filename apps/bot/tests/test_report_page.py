@@ -10,6 +10,7 @@ from unittest import mock
 import msgspec
 import pytest
 from bot.__main__ import main
+from bot.checks import reported
 from bot.pages.report_page import report_page
 from bot.pages.shape import (
     Cost,
@@ -170,7 +171,7 @@ def test_json_is_as_its_schema_has_it(made: Made, capsys: pytest.CaptureFixture[
 
 def test_json_is_printed_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """For a program there is nothing else on stdout, and no page."""
-    with mock.patch("bot.history.reported._replayed") as replayed:
+    with mock.patch.object(reported, "_replayed") as replayed:
         replayed.return_value = (_report("x"), 0)
         assert main(["report", "--json"]) == 0
 
@@ -190,7 +191,7 @@ def test_a_page_without_a_name_overwrites_nothing(
 ) -> None:
     """It is called by its recording, and by the first number that is free."""
     monkeypatch.chdir(tmp_path)
-    with mock.patch("bot.history.reported._replayed") as replayed:
+    with mock.patch.object(reported, "_replayed") as replayed:
         replayed.return_value = (_report("../my run.jsonl.zst"), 0)
         assert [main(["report"]), main(["report"])] == [0, 0]
 
