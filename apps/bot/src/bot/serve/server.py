@@ -140,11 +140,8 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
 
     from bot.serve.app import app_of
 
-    # It would print on the screen of the dashboard; what matters of it is a trouble of the run.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.addHandler(logging.NullHandler())
-        logger.propagate = False
+    # It would print on the dashboard: what it reports is for the log of the run alone.
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
     settings = served.settings
     tls: dict[str, Any] = {}
     if settings.certificate:
