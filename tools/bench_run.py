@@ -79,9 +79,9 @@ def measured(
         onlookers = Onlookers(port, Path(at["XDG_STATE_HOME"], "dydx-bot", "api-read.token"))
         if port:
             command += ["--api", f"127.0.0.1:{port}", "--record", "run.jsonl.zst"]
-        with subprocess.Popen(
+        with open(Path(folder, "words"), "w+") as words, subprocess.Popen(
             command, cwd=folder, env=os.environ | environment | at, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # where its settings are, and that no node was given
+            stderr=words,  # where its settings are, and that no node was given
         ) as process:  # fmt: skip
             bot = psutil.Process(process.pid)
             if port:
@@ -95,12 +95,22 @@ def measured(
             cpu_s, memory = sum(bot.cpu_times()[:2]) - before, bot.memory_info().rss
             took_s = time.monotonic() - began
             onlookers.end()
-            report = json.loads(process.communicate(timeout=60 + seconds)[0])
+            printed = process.communicate(timeout=60 + seconds)[0]
+            words.seek(0)
+            report = parsed(printed, words.read())
         stored = sum(each.stat().st_size for each in Path(at["XDG_DATA_HOME"]).rglob("*.db*"))
     seen = {"looks": onlookers.took, "drawn": onlookers.drawn, "failed": onlookers.failed}
     used = {"cpu": cpu_s / took_s, "memory_mb": memory / 2**20, "stored": stored}
     reloads = sum(act["words"].startswith("reload") for act in report["samples"]["acts"])
     return {"machine": report["machine"], "reloads": reloads, **used, **seen}
+
+
+def parsed(text: bytes, words: str) -> dict[str, Any]:
+    """Read a report; a bot that made none ends it all, with its own words."""
+    if not text:
+        raise SystemExit(f"expected a report of the bot, got none: {words[-2000:]}")
+    report: dict[str, Any] = json.loads(text)
+    return report
 
 
 def rows(label: str, whole: Mapping[str, Any], bare: Mapping[str, Any]) -> Iterator[Row]:

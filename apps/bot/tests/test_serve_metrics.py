@@ -181,12 +181,12 @@ def test_what_the_venue_never_had_is_another(run: RunFigures) -> None:
 
 def test_what_is_beside_a_run_is_counted_as_it_grows_or_stands(run: RunFigures) -> None:
     """A database that is behind shows what waits."""
-    sinks = (Sink(name="database", well=False, counts=(("written", 7), ("waiting", 2))),)
+    sinks = (Sink(name="database", well=False, counts=(("phone sent", 7), ("waiting", 2))),)
     found = samples(
         metrics.exposition(Seen(msgspec.structs.replace(run, sinks=sinks), PROCESS))[0].decode()
     )
 
-    assert found["sink_items_total", ("database", "written")] == 7
+    assert found["sink_items_total", ("database", "phone sent")] == 7
     assert found["sink_items", ("database", "waiting")] == 2
     assert found["sink_trouble", ("database",)] == 1
 
