@@ -22,6 +22,7 @@ from bot.notify.spool import MOST, Spool
 
 RETRY_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 _LOOK_S: Final = 1.0  # how often it looks for what other runs have left
+_TRIES: Final = 8  # of the oldest, before the one behind it is tried as well
 _TROUBLE_S: Final = 60.0  # a sink that works again by then was no trouble
 
 
@@ -40,6 +41,7 @@ class Sink:
         self._work = address, deliver, timeout_s
         self._memory: deque[Message] = deque()  # what the disk does not take
         self._attempt: tuple[Attempt, Path | None] | None = None
+        self._stuck: Path | None = None
         self._failing: tuple[float, int, str] | None = None  # since when, how often, and why
         self._due, self._ends = 0.0, float("inf")
         self._disk = self._wrong = ""
@@ -121,7 +123,7 @@ class Sink:
         if self._attempt is None:
             if time.monotonic() < self._due and self._ends == float("inf"):
                 return False
-            found = self.spool.oldest()
+            found = self._next()
             if found is None and not self._memory:
                 return False
             path, message = (None, self._memory[0]) if found is None else found
@@ -142,7 +144,20 @@ class Sink:
         self._take(path)
         return True
 
+    def _next(self) -> tuple[Path, Message] | None:
+        """Return the oldest; where it alone may be what is not taken, the one behind it as well."""
+        found = self.spool.oldest()
+        tries = 0 if self._failing is None else self._failing[1]
+        if found is None or tries < _TRIES:
+            self._stuck = None
+            return found
+        self._stuck = found[0]
+        behind = self.spool.oldest(but=self._stuck) if tries % 2 else None
+        return behind or found
+
     def _take(self, path: Path | None) -> None:
+        if self._stuck is not None and path != self._stuck:
+            self.spool.refuse(self._stuck)
         if path is None:
             self._memory.popleft()
         else:
@@ -161,9 +176,9 @@ class Sink:
     def _judge(self) -> None:
         """Put in words what is wrong by now."""
         found = [*filter(None, [self._disk, self._wrong])]
-        if self.spool.damaged:
-            aside = f"{len(self.spool.damaged)} damaged, set aside as {self.spool.damaged[0]}"
-            found.append(f"expected notices in {self.spool.path}, got {aside}")
+        if aside := self.spool.aside:
+            what = f"{len(aside)} damaged or refused, set aside as {aside[0].name}"
+            found.append(f"expected notices to be sent in {self.spool.path}, got {what}")
         if self.lost:
             found.append(f"{self.lost} notices are lost")
         if self._failing is not None and not self._wrong:
