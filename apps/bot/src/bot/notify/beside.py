@@ -51,10 +51,8 @@ def notices_of(bot: Bot, settings: NotifySettings, *, mode: str, network: str) -
     bot.follow_links()
     account = short(str(bot.venue.subaccount))
     of_run = Run(bot, mode, account)
-    notices = Notices(
-        settings, Heading(mode=mode, network=network, account=account), sinks, of_run.looks,
-        goes_on=mode != "REPLAY", begins=of_run.begins, ends=of_run.ends,
-    )  # fmt: skip
+    heading = Heading(mode=mode, network=network, account=account)
+    notices = Notices(settings, heading, sinks, of_run, goes_on=mode != "REPLAY")
     bot.journal.listeners.append(notices.listen)
     return [notices]
 
