@@ -127,7 +127,7 @@ def test_without_sinks_it_is_shown_how_to_have_one(capsys: pytest.CaptureFixture
     assert "expected sinks in notify of bot.yaml, got none" in capsys.readouterr().err
 
 
-def test_that_notices_are_switched_off_is_said(
+def test_that_notices_are_switched_off_is_reported(
     hook: Hook, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A test is sent all the same."""

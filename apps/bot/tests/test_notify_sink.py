@@ -336,7 +336,7 @@ def test_without_apprise_it_is_named_and_how_to_get_it(monkeypatch: pytest.Monke
         service_of("json://127.0.0.1/")
 
 
-def test_a_failed_delivery_prints_nothing_and_says_why(
+def test_a_failed_delivery_prints_nothing_and_returns_why(
     hook: Hook, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Apprise logs addresses: they are nobody else's."""
