@@ -81,7 +81,7 @@ class Watched:
                 equity=standing.margin.net_collateral if known else None,
                 profit=self._group.profit(whose),
                 fills=bot.journal.counts["fill"],
-                losses=bot.shown.kinds["close"],
+                losses=(bot.journal.counts["link"] + 1) // 2,
             ),
         )
 
