@@ -39,6 +39,7 @@ from dydx_conn import (
 from dydx_conn import Status as OrderStatus
 from leaks import plant
 from reactivex import from_iterable
+from runbook import is_in, pages
 
 MNEMONIC = plant("legal winner thank year wave sausage worth useful legal winner thank yellow")
 HEX = plant("5a" * 32)
@@ -355,6 +356,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
     log.close()
 
     assert trouble == f"expected to write the log {path}, got No space left on device"
+    assert any(is_in(words, trouble) for words in pages()["Lost log"].shows)
     assert log.trouble == ""
     found: list[tuple[str, Any]]
     found = [(row["event"], row.get("n", row.get("count"))) for row in rows(path)]
