@@ -23,7 +23,8 @@ import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.live.handle import request, running
+from bot.live.handle import request
+from bot.run.handles import running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,

@@ -25,6 +25,7 @@ from bot.options import (
     LOG,
     NETWORK,
     NO_MOUSE,
+    NOTIFY,
     OF_RUNS,
     PAGES,
     PAPER,
@@ -364,6 +365,7 @@ COMMANDS: Final[dict[str, Command]] = {
             CONFIG,
             PROFILE,
             NO_MOUSE,
+            NOTIFY,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,
@@ -939,6 +941,31 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot restore night.bak --check", "is it whole, and what is in it?"),
         ),
     ),
+    "audit": Command(
+        MACHINE,
+        "run the trading logic scenario by scenario, with evidence",
+        "bot.checks.audit:audit",
+        (
+            option(
+                "--out",
+                type=new_file,
+                metavar="FILE",
+                help="write it to a file as well: .md or .html, with all evidence",
+            ),
+            option("--verbose", action="store_true", help="print what was seen, and the tests"),
+            JSON,
+        ),
+        "Orders, time in force, stops, fees, profit over partial fills, funding, margin, the guard "
+        "in a fall, networks, bad answers: each is run now, by the layers that trade, on small "
+        "inputs whose results are known. Nothing leaves this machine; no key is read. Each row "
+        "names the tests that prove the same at length.",
+        (
+            ("bot audit", "a line each"),
+            ("bot audit --verbose", "with inputs, results and tests"),
+            ("bot audit --out audit.html", "for people, to keep"),
+        ),
+        "exit codes: 0 all as expected, 1 something is not",
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
@@ -995,6 +1022,50 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot config schema bot.schema.json", "for an editor"),
         ),
     ),
+    "notify": Command(
+        MACHINE,
+        "where notices go, what waits, and a test",
+        "bot.notify.command:notify",
+        (
+            option(
+                "act",
+                nargs="?",
+                default="show",
+                choices=("show", "test", "flush"),
+                help="show (default): each sink, what it gets, how much waits; test: send one and "
+                "report what came of it; flush: send what waits, with what was held back",
+            ),
+            option("sink", nargs="?", metavar="SINK", help="this one alone"),
+            CONFIG,
+            JSON,
+        ),
+        "A live run, and whoever watches accounts, notifies people of what matters: the guard, "
+        "a distance to liquidation, the gate, connections, orders, the strategy, a day's summary. "
+        "Sinks are addresses of apprise (Telegram, Discord, e-mail, webhooks and a hundred more) "
+        "in notify of bot.yaml; one with a token is in a variable (url_env), in a file that only "
+        "you may read (url_file), or encrypted: bot config seal notify.urls, a line each as "
+        "phone=tgram://TOKEN/CHAT. What no sink takes waits on the disk, over any number of runs.",
+        (
+            ("bot notify", "where notices go, and what waits"),
+            ("bot notify test phone", "its exit code is 1 if it was not taken"),
+            ("bot replay --notify", "what the crash of the bundled recording would have sent"),
+        ),
+    ),
+    "licences": Command(
+        MACHINE,
+        "list what the bot is made of, and under which licences",
+        "bot.checks.licences:licences",
+        (
+            option("name", nargs="?", help="a part: what its licence says in full"),
+            JSON,
+        ),
+        "Python, every distribution that the bot requires and, in an executable, the libraries of "
+        "the system that are within.",
+        (
+            ("bot licences", "a line a part"),
+            ("bot licences rich", "the text of one"),
+        ),
+    ),
     "completion": Command(
         MACHINE,
         "print a script by which your shell completes what you type",
@@ -1046,7 +1117,9 @@ def parser() -> Parser:
         epilog=EPILOG,
         formatter_class=Shape,
     )
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    top.add_argument(
+        "--version", action=Version, nargs=0, help="print version and commit, and exit"
+    )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(

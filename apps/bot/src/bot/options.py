@@ -262,6 +262,11 @@ NO_MOUSE: Final = option(
     action="store_true",
     help="leave the mouse to the terminal: it selects text, as everywhere else",
 )
+NOTIFY: Final = option(
+    "--notify",
+    action=argparse.BooleanOptionalAction,
+    help="send notices to the sinks of bot.yaml (default: a live run does, a replay does not)",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     NO_MOUSE,
@@ -281,6 +286,7 @@ RUN: Final = (
         help="print the long report at the end: counts, samples with their ids, limits, speed",
     ),
     option("--json", action="store_true", help="print the report as JSON, nothing else"),
+    NOTIFY,
     option(
         "--detectors",
         action=argparse.BooleanOptionalAction,

@@ -136,13 +136,13 @@ class Shape(argparse.HelpFormatter):
 
 
 class Version(argparse.Action):
-    """Print the version; looked up only when it is wanted."""
+    """Print version and commit; looked up only when they are wanted."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print and exit."""
-        from bot import __version__
+        from bot.version import described
 
-        print(f"bot {__version__}")
+        print(described())
         parser.exit()
 
 

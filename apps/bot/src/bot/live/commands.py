@@ -28,6 +28,7 @@ from bot.live.runs import (
     ended,
     history_of,
     lived,
+    notices_of,
     on_dashboard,
     options_of,
     recorder_of,
@@ -106,6 +107,9 @@ def replay(arguments: argparse.Namespace) -> int:
 
     logs = replay_logged(arguments, bot, recording.header.network, human=speed is None)
     bot.shown.beside = beside = [*logs, *replay_written_down(arguments, bot, recording)]
+    if arguments.notify:  # a recording notifies nobody unless that is what is to be seen
+        network = recording.header.network or "recording"
+        beside += notices_of(arguments, bot, mode="REPLAY", network=network)
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with listened(arguments), begun(beside, inbox):
         if speed or arguments.speed or is_reached(arguments):

@@ -182,6 +182,7 @@ def lived(
     """
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
     beside = [Standstill(net, bot.venue.subaccount), days, *beside]
+    beside += notices_of(arguments, bot, mode=mode, network=net.name)
     check, note, terminal = require_tickers(tickers, net), noting(beside), Terminal()
     bot.shown.beside = beside
     sources = {one.name: partial(getattr, one, "trouble") for one in beside}
@@ -216,6 +217,17 @@ def lived(
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
         print_report(report_of(bot, name=name), arguments)
     return ended(bot) or int(bool(bot.shown.troubles))
+
+
+def notices_of(
+    arguments: argparse.Namespace, bot: Bot, *, mode: str, network: str
+) -> Sequence[Beside]:
+    """Return what notifies people of a run; nothing is loaded where nobody is to be notified."""
+    if not loaded_of(arguments).settings.notify.sinks:
+        return []
+    from bot.notify.beside import notified
+
+    return notified(arguments, bot, mode=mode, network=network)
 
 
 def conduct(

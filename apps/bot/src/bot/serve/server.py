@@ -47,10 +47,11 @@ def listening(settings: ApiSettings) -> Iterator[socket.socket]:
     _require_tls(settings)
     host, port = host_and_port(settings.address)
     try:
-        family, kind, _, _, where = socket.getaddrinfo(
+        family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        server = socket.socket(family, kind)
+        # With its protocol asyncio knows that small answers are not to wait for more (Nagle).
+        server = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ApiError(_no_address(settings, error)) from None
     with server:
