@@ -356,7 +356,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
     log.close()
 
     assert trouble == f"expected to write the log {path}, got No space left on device"
-    assert any(is_in(words, trouble) for words in pages()["Lost log"].shows)
+    assert any(is_in(words, trouble) for words in pages()["Lost disk"].shows)
     assert log.trouble == ""
     found: list[tuple[str, Any]]
     found = [(row["event"], row.get("n", row.get("count"))) for row in rows(path)]

@@ -36,6 +36,7 @@ from bot.run.acts import private, state_directory
 from bot.run.beside import Beside
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
+from bot.version import commit_of
 
 _SECOND_NS: Final = 1_000_000_000
 _NUMBERS: Final = logging.getLevelNamesMapping()
@@ -191,6 +192,7 @@ class Logs:
     def _beginning(self) -> dict[str, Any]:
         options = self._bot.options
         known: dict[str, Any] = {"version": __version__, "python": platform.python_version()}
+        known |= {"commit": commit} if (commit := commit_of()) else {}
         known |= {**self._run, "pid": os.getpid()}
         if options.config is not None:
             known |= {"config": options.config.file, "config_hash": options.config.hash}
