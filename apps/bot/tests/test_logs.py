@@ -478,6 +478,25 @@ def test_a_trouble_has_one_line_though_it_is_printed_as_well(
     ]  # fmt: skip
 
 
+def test_a_run_that_ends_by_a_bug_has_it_in_its_last_line(
+    tmp_path: Path, some: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an error: whoever looks for those finds why the bot is gone."""
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("bot.run.journal.Journal._filled", failing)
+    path = tmp_path / "bot.jsonl"
+
+    with pytest.raises(RuntimeError):
+        ran(path, some)
+
+    last = rows(path)[-1]
+    assert (last["event"], last["level"]) == ("run_ended", "error")
+    assert last["error"] == "RuntimeError: a bug"
+
+
 def test_what_a_library_reports_goes_into_the_log_alone(
     tmp_path: Path, some: list[Frame], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from bot.config.log import LEVELS, LogSettings
 from bot.config.place import NONE
 from bot.logs.aside import followed
 from bot.logs.errors import Repeated
-from bot.logs.events import DEBUG, EVENTS, Line, connection_line
+from bot.logs.events import DEBUG, ERROR, Line, connection_line
 from bot.logs.file import LogFile
 from bot.logs.writer import LogWriter
 from bot.outlet import behind
@@ -181,12 +181,14 @@ class Logs:
         for line in self._errors.rest(last):
             self.writer.put(line)
         self._look(last)
-        stopped = {} if bot.stopped is None else {"stopped": str(bot.stopped)}
-        counts = bot.journal.counts
-        self._put(
-            "run_ended", last, frames=bot.data.frames, fills=counts["fill"], acts=counts["act"],
-            run_hash=bot.journal.hash, **stopped,
-        )  # fmt: skip
+        counts, error = bot.journal.counts, bot.failure or bot.stopped
+        fields: dict[str, Any] = {
+            "frames": bot.data.frames, "fills": counts["fill"], "acts": counts["act"],
+            "run_hash": bot.journal.hash,
+        }  # fmt: skip
+        if error is not None:
+            fields["error"] = f"{type(error).__name__}: {error}"
+        self._put("run_ended", last, level=0 if error is None else ERROR, **fields)
         self._ends.close()
 
     def _beginning(self) -> dict[str, Any]:
@@ -221,6 +223,6 @@ class Logs:
     def _turned(self, turn: ConnectionState) -> None:
         self.writer.put_run(connection_line(turn, time.time_ns()))
 
-    def _put(self, event: str, at: int, **fields: Any) -> None:
-        line = Line(event=event, at=at, wall=time.time_ns(), level=EVENTS[event], fields=fields)
+    def _put(self, event: str, at: int, *, level: int = 0, **fields: Any) -> None:
+        line = Line(event=event, at=at, wall=time.time_ns(), level=level, fields=fields)
         self.writer.put(line)
