@@ -88,6 +88,8 @@ class Painter:
         self._thread: threading.Thread | None = None
         self._interval_s, self._drawn_s = PACE_S, 0.0
         self._spent_s = 0.0
+        # The account's curve begins with the run, whoever looks at it later.
+        desk.put(lambda bot: bot.follow_links(), lambda _: None)
 
     # --- any thread ---
 
