@@ -1,7 +1,7 @@
-"""How soon a frame is in a browser, and what ten of them cost: fed as by a network, looked at by WebSocket.
+"""How soon a frame is in a browser, and what ten of them cost: fed as by a network.
 
-    recording ── thread, as it was ──► Inbox ──► Bot ──► Desk ──► painter ──► server ──► ten viewers
-                                                                              (another process)
+    recording ── thread, as it was ──► Inbox ──► Bot ──► Desk ──► painter ──► server ──► viewers
+                                                                     (ten, in another process)
 
 Each frame counts: from the moment at which it is put in until the first message that has it is at
 every viewer. The clock is the machine's own, the same in both processes. What it costs is the time
@@ -51,7 +51,8 @@ def view(recording: str) -> Iterator[tuple[str, str, str, str]]:
     lasted_s = (mono[-1][1] - mono[0][1]) / 1e9 - _SETTLED_S
     share = 100 * (spent_s - alone_s) / lasted_s
     messages = sum(len(one) for one in arrivals) / max(len(arrivals), 1) / lasted_s
-    yield f"{VIEWERS} viewers of a core", f"{share:.1f} %", f"{100 * alone_s / lasted_s:.1f} %", "< 5 %"
+    alone = 100 * alone_s / lasted_s
+    yield f"{VIEWERS} viewers of a core", f"{share:.1f} %", f"{alone:.1f} %", "< 5 %"
     yield "messages a second to each", f"{messages:.1f}", "", ""
 
 
@@ -61,7 +62,7 @@ def within(frames: Sequence[Frame], seconds: float) -> Sequence[Frame]:
 
 
 def delays(mono: Sequence[tuple[int, int]], arrivals: Sequence[Sequence[Any]]) -> Iterator[float]:
-    """Yield how long each frame took to each viewer, ns; what came before it had settled is none."""
+    """Yield how long each frame took to each viewer, in ns, once it had settled."""
     begins = mono[0][1] + int(_SETTLED_S * 1e9)
     for viewer in arrivals:
         seqs = [seq for _, seq in viewer]

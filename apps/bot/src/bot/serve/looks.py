@@ -22,6 +22,7 @@ COLUMNS: Final = (40, 240)
 ROWS: Final = (20, 120)
 _LONGEST: Final = 40  # letters of a ticker
 _TRACED: Final = frozenset(["way", "speed"])
+_FIRST, _ALL = 12, 120  # markets that fit on the whole screen, and on that of their panel
 _IDLE_NS: Final = 1_000_000_000
 _Key = tuple[str, str]  # a panel, and a market
 
@@ -131,6 +132,7 @@ class Looks:
 
     def _snapshot(self, bot: Bot, panel: str, market: str, typed: str) -> Snapshot:
         bot.shown.ticker = market or typed
+        self._rows.fresh = _ALL if panel == "markets" else _FIRST
         return snapshot_of(
             bot, mode=self._mode, name=self._name, speed=None, panel=panel, rows=self._rows
         )
