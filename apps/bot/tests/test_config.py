@@ -14,7 +14,7 @@ from bot.config.configured import environment_of, loaded_of, typed_again
 from bot.config.document import ConfigError
 from bot.config.paper import FeeSettings, PaperSettings
 from bot.config.profiles import PROFILES
-from bot.config.settings import PATHS, SECTIONS, Loaded, load, value_of
+from bot.config.settings import PATHS, SECRETS, SECTIONS, Loaded, load, value_of
 from bot.live.commands import options_as_recorded
 from bot.live.runs import options_of, record_of
 from bot.run.composition import Bot, Options
@@ -235,8 +235,9 @@ profile: stedy
         "bot.yaml:3:14: expected policy.act_below to be less than 1, got 2",
         "bot.yaml:4:15: expected policy.guard_cuts to be no true or false, got one",
         "bot.yaml:5:1: expected the name of a setting, got 'max_leverage': did you mean policy.max_leverage?",
-        "bot.yaml:6:10: expected nothing in notify, which has no settings in this version, got "
-        "telegram",
+        "bot.yaml:6:10: expected the name of a setting, got 'notify.telegram': known are enabled, "
+        "sinks, urls, distance_below, disconnected_s, lag_s, wait_s, repeat_s, messages, minutes, "
+        "quiet, timezone, …",
         "bot.yaml:7:10: expected a profile (steady, reckless), got 'stedy'",
         "DYDX__POLICY__MAX_LEVRAGE: expected the name of a setting: did you mean "
         "DYDX__POLICY__MAX_LEVERAGE?",
@@ -300,7 +301,7 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
         ("strategies: {rank: {weights: {momentum: true}}}", "expected strategies.rank.weights to "
          "be no true or false, got one"),
         ("sealed: 5", "1:9: expected names and sealed texts in sealed, got 5"),
-        ("sealed: {databas.url: x}", "1:10: expected a secret (database.url), got 'databas.url': "
+        ("sealed: {databas.url: x}", "1:10: expected a secret (" + ", ".join(SECRETS) + "), got 'databas.url': "
          "did you mean database.url?"),
         ("sealed: {database.url: x}", "1:10: expected what `bot config seal` has made, got other"),
         ("strategies: {rank: {zzzz: 1}}", "1:21: expected the name of a setting, got 'strategies.rank.zzzz': known "

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from bot.__main__ import main
 from bot.config.command import schema_of, template, written
-from bot.config.settings import PATHS, load, opened
+from bot.config.settings import LATER, PATHS, SECRETS, load, opened
 from pydantic import SecretStr
 
 
@@ -37,7 +37,7 @@ def test_a_file_that_begins_changes_nothing_and_is_complete(here: Path) -> None:
     assert "default" not in everything.origins.values()
     # Without one of them there is no such section.
     assert {path.rpartition(".")[0] for path in everything.changed} == {
-        "strategies.mix", "paper.fees",
+        "strategies.mix", "paper.fees", "notify",
     }  # fmt: skip
     assert everything.settings.policy == as_it_is.settings.policy
     assert everything.settings.strategies.rank == as_it_is.settings.strategies.rank
@@ -160,7 +160,7 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
     leverage = found["$defs"]["Policy"]["properties"]["max_leverage"]
     assert leverage["description"] == "gross notional of the account, in equities"
     assert (leverage["exclusiveMinimum"], leverage["maximum"]) == (0, 50)
-    assert "notify" not in found["properties"]
+    assert {*LATER}.isdisjoint(found["properties"])
 
 
 @pytest.mark.parametrize(
@@ -244,4 +244,4 @@ def test_a_section_that_is_written_otherwise_is_left_alone(
 def test_only_secrets_are_sealed(capsys: pytest.CaptureFixture[str]) -> None:
     """What else is in the file is to be read there."""
     assert main(["config", "seal", "deposit"]) == 2
-    assert "expected a secret (database.url), got 'deposit'" in capsys.readouterr().err
+    assert f"expected a secret ({', '.join(SECRETS)}), got 'deposit'" in capsys.readouterr().err

@@ -84,6 +84,12 @@ OTHERS: dict[str, Any] = {
     "paper.latency.samples_ms": [1.0, 2.5],
     "api.address": "127.0.0.1:8710",
     "api.hosts": ["bot.example.org"],
+    "notify.sinks": [{"name": "hook", "url": "json://127.0.0.1:8080/"}],
+    "notify.urls": "phone=tgram://bot/chat",
+    "notify.distance_below": [0.3, 0.2],
+    "notify.quiet": "22:00-07:00",
+    "notify.timezone": "Europe/Berlin",
+    "notify.summary_at": "18:30",
 }
 
 

@@ -21,7 +21,10 @@ from bot.__main__ import main, parser
         ("replay --speed x", "bot replay: --speed: expected a number above 0, got x"),
         ("replay --json=3", "bot replay: --json: expected no value, got '3'"),
         ("replay --deposit 1.5", "bot replay: --deposit: expected a whole number, 0 or more"),
-        ("replay --st 3", "bot replay: expected one of --stay, --strategy, --state, --strict, got --st"),
+        (
+            "replay --st 3",
+            "bot replay: expected one of --stay, --strategy, --state, --strict, got --st",
+        ),
         ("strategy", "bot strategy: expected check and FILE, got none"),
         ("keys", "bot keys: expected one of address, save, rotate, got none"),
         (

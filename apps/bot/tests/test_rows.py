@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 from bot.__main__ import main
-from bot.database.error_rows import Errors, error_of
+from bot.database.error_rows import Errors
 from bot.database.position_rows import PaperHoldings, WireHoldings
 from bot.database.rows import Database, config_of, config_row, order_row, run_row, transfer_row
 from bot.database.tables import TABLES, engine_of
 from bot.run.acts import default_database
 from bot.run.composition import Bot, Options
+from bot.run.faults import error_of
 from bot.run.journal import JournalEntry
 from bot.run.wire import WireVenue
 from dydx_conn import (

@@ -21,6 +21,7 @@ from bot.options import (
     FROM_DATABASE,
     JSON,
     KEYS,
+    LOG,
     NETWORK,
     NO_MOUSE,
     OF_RUNS,
@@ -248,6 +249,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="with --api: go on answering at the end, until Ctrl-C",
             ),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "A recording stands in for the network: the same frames always give the same decisions "
@@ -409,7 +411,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.live.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *LOG, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
         "account as it was, also after a crash, and pays the funding of the hours between.",
@@ -431,6 +433,7 @@ COMMANDS: Final[dict[str, Command]] = {
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
             DATABASE,
+            *LOG,
             *RUN,
         ),
         "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
@@ -618,6 +621,62 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot why F3", "the third fill of the bundled recording"),
             ("bot why d7 account --profile reckless", "of another run: choose as it did"),
         ),
+    ),
+    "bundle": Command(
+        BACK,
+        "put all about one id into a file that replays elsewhere",
+        "bot.checks.bundle:bundle",
+        (
+            option(
+                "id",
+                help="a decision (D7), verdict (V3), change of the gate (G1), order (O3), fill "
+                "(F2) or act (A1); or check: replay a bundle",
+            ),
+            option(
+                "recording",
+                nargs="?",
+                metavar="recording|file",
+                help="quickstart (default) or another recording; with check: the bundle",
+            ),
+            option("--run", type=whole, metavar="N", help="the recording of a run of the database"),
+            option(
+                "--database",
+                metavar="URL|FILE",
+                help="of which database (default: as configured, else the user's own file)",
+            ),
+            option(
+                "--out",
+                type=new_file,
+                metavar="FILE",
+                help="the file to write (default: bundle-ID.tar.zst here)",
+            ),
+            option("--force", action="store_true", help="replace the file if it is there"),
+            option(
+                "--after",
+                type=positive,
+                default=5.0,
+                metavar="S",
+                help="seconds of frames behind the id (default: 5)",
+            ),
+            option(
+                "--run-code",
+                action="store_true",
+                help="with check: let the strategy or signals file in it run, which you have read",
+            ),
+            JSON,
+            *CHOICES,
+        ),
+        "The file has the frames from the first to a little behind the id, the journal, the way "
+        "back to the wire, the settings by which the run decided, files of your own that took part,"
+        " and all versions. No key is in it: what looks like one ends the making. Choose as the "
+        "run did; what was recorded of its settings counts by itself. `tar --zstd -xf` unpacks it.",
+        (
+            ("bot bundle F3", "the third fill of the bundled recording"),
+            ("bot bundle D41 mine.jsonl.zst --out why.tar.zst", "of a run that was recorded"),
+            ("bot bundle O3 --run 12", "of run 12 of the database"),
+            ("bot bundle check why.tar.zst", "does it come out the same here?"),
+        ),
+        "exit codes: 0 made, or the same here, 1 it comes out otherwise, 2 no bundle or no such id",
     ),
     "signals": Command(
         OWN,

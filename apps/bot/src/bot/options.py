@@ -227,6 +227,24 @@ DATABASE: Final = option(
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
+LOG: Final = (
+    option(
+        "--log",
+        metavar="FILE|none",
+        help="log of what happens, a line of JSON each (default: of paper and trade a file in the "
+        "state directory, which bot status names; of a replay none)",
+    ),
+    option(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="what is logged: debug has decisions too (default: info)",
+    ),
+    option(
+        "--log-human",
+        action=argparse.BooleanOptionalAction,
+        help="print the log on stderr too, for people, where there is no dashboard",
+    ),
+)
 # Where a run is reached over HTTP.
 API: Final = (
     option(

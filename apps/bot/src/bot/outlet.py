@@ -11,11 +11,15 @@ runs; what draws, with escape sequences of its own, writes to the stream behind 
 import contextlib
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TextIO
+from typing import Final, TextIO
 
 from dydx_conn import printable, redact
+
+_LINES: Final = 100  # of stderr that stay at hand
+_LONGEST: Final = 4_000  # of one that has no end yet
 
 
 def clean(text: str) -> str:
@@ -58,12 +62,27 @@ class Outlet(io.TextIOBase):
 
 
 class Aside(Outlet):
-    """Stands for stderr: what cannot be printed there may end nothing."""
+    """Stands for stderr: what cannot be printed there may end nothing.
+
+    The newest whole `lines` stay at hand, and `follow` gets each from then on: a log has them too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.lines: deque[str] = deque(maxlen=_LINES)
+        self.follow: Callable[[str], None] | None = None
+        self._begun = ""
 
     def write(self, text: str) -> int:
         """Write a text, cleaned, if that is possible."""
         with contextlib.suppress(OSError):
             super().write(text)
+        *whole, self._begun = (self._begun + text).split("\n")
+        self._begun = self._begun[-_LONGEST:]
+        for line in whole:
+            self.lines.append(line)
+            if self.follow is not None:
+                self.follow(line)
         return len(text)
 
     def flush(self) -> None:

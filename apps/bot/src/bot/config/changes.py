@@ -24,6 +24,8 @@ SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
 LIVE: Final = ("profile", "policy", "strategies")
 # But of these: who may trade beside the bot decides what an order of somebody else's is.
 _FIXED: Final = ("policy.hand_beside",)
+# And of sections that may not these: nothing is decided by them.
+_FREE: Final = ("log.level",)
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -51,7 +53,7 @@ UNWATCHED: Final = Reply(refused="expected a run that goes by settings, got one 
 
 def may_change(path: str) -> bool:
     """Return whether a setting may change while a run goes."""
-    return path.partition(".")[0] in LIVE and path not in _FIXED
+    return path in _FREE or (path.partition(".")[0] in LIVE and path not in _FIXED)
 
 
 def require_live(changes: Mapping[str, Any]) -> None:
@@ -144,6 +146,7 @@ def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
             "profile": changes.get("profile", before.profile),
             "policy": changed(before.policy, "policy", changes),
             "strategies": before.strategies.model_copy(update=strategies),
+            "log": changed(before.log, "log", changes),
         }
     )
     origins = config.origins | dict.fromkeys(changes, f"reload by {who}")

@@ -227,6 +227,10 @@ sealed:
 # Of what has no default of its own.
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "strategies.mix.strategies": [{"use": "rank", "weight": 2}, {"use": "carry", "weight": 1}],
+    "notify.sinks": [
+        {"name": "hook", "url": "json://127.0.0.1:8080/"},
+        {"name": "phone", "url_env": "PHONE_URL"},
+    ],
 }
 _WIDTH: Final = 100
 

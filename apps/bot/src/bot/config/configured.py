@@ -48,9 +48,13 @@ PATHS: Final[Mapping[str, str]] = {
     "strict": "strict",
     "hand_beside": "policy.hand_beside",
     "detectors": "detectors",
+    "log": "log.file",
+    "log_level": "log.level",
+    "log_human": "log.human",
     "api": "api.address",
     "api_certificate": "api.certificate",
     "api_key": "api.key",
+    "notify": "notify.enabled",
 }
 
 

@@ -295,8 +295,13 @@ _PASSWORD: Final = re.compile(r"://[^/\s@]*:[^@\s]+@|[?&](?:ssl)?password=")
 _PARTS: Final = re.compile(r"[^0-9A-Za-z]+")
 
 
+def holds_password(text: str) -> bool:
+    """Return whether an address with a password in it stands in a text."""
+    return _PASSWORD.search(text) is not None
+
+
 def holds_secret(text: str) -> bool:
     """Return whether a text is or holds a key, or an address with a password in it."""
-    if _PASSWORD.search(text) or is_secret(text):
+    if holds_password(text) or is_secret(text):
         return True
     return len(text) > 64 and any(map(is_secret, _PARTS.split(text)))

@@ -66,6 +66,8 @@ from bot.config.document import (
     shown,
 )
 from bot.config.environment import ENVIRONMENT, Environment
+from bot.config.log import LogSettings
+from bot.config.notify import NotifySettings
 from bot.config.paper import PaperSettings, Section
 from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
@@ -244,9 +246,9 @@ class Settings(BaseSettings):
     )
     audit: str = Field(default="audit.jsonl", description="path of the audit log of real orders")
     database: DatabaseSettings = DatabaseSettings()
-    notify: Later = Later()
+    notify: NotifySettings = NotifySettings()
     api: ApiSettings = ApiSettings()
-    log: Later = Later()
+    log: LogSettings = LogSettings()
 
     _at_home = field_validator("network", "strategy", "record", "audit")(_expanded)
 
@@ -594,7 +596,8 @@ def settings_words(file: str, changed: Sequence[str], profile: str, digest: str)
 _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
-    "environment", "network", "endpoints", "account", "record", "audit", "database", "api", *LATER
+    "environment", "network", "endpoints", "account", "record", "audit", "database", "api",
+    "log", "notify", *LATER,
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from bot.live.runs import (
     typed_words,
     until,
 )
+from bot.logs.run import logged, replay_logged
 from bot.outlet import as_lines
 from bot.report.brief import print_report
 from bot.report.report import report_of
@@ -103,7 +104,8 @@ def replay(arguments: argparse.Namespace) -> int:
         held = pace if speed or not arguments.speed else held_until_due(arguments.speed, pace)
         return play(recording, pace=held).pipe(among(inbox), beside_each)
 
-    bot.shown.beside = beside = replay_written_down(arguments, bot, recording)
+    logs = replay_logged(arguments, bot, recording.header.network, human=speed is None)
+    bot.shown.beside = beside = [*logs, *replay_written_down(arguments, bot, recording)]
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with listened(arguments), begun(beside, inbox):
         if speed or arguments.speed or is_reached(arguments):
@@ -171,7 +173,8 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
             history = history_of(bot, tickers)
             return live(net, tickers, history=history, pace=bounded, inbox=inbox)
 
-        beside = [*record, *written_down(arguments, bot, net, left, mode="paper")]
+        logs = logged(arguments, bot, net, mode="paper", human=not on_dashboard(arguments))
+        beside = [*logs, *record, *written_down(arguments, bot, net, left, mode="paper")]
         stays = "for the next run" if database_of(arguments) else "unsaved, and are gone"
         leave = Leave(bot, leaving_paper(bot, inbox), flatten=False, stays=stays)
         code = lived(

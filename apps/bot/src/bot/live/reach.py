@@ -20,7 +20,7 @@ from dydx_conn import Frame, Inbox, Network
 from bot.config.changes import Reply
 from bot.config.configured import loaded_of
 from bot.database.rows import database_of
-from bot.run.composition import Bot
+from bot.run.composition import Bot, monitor
 from bot.run.desk import Desk
 
 _LOOK_S: Final = 0.002  # how often whoever holds frames looks at what waits
@@ -66,6 +66,7 @@ def reached(
     from bot.serve.server import serving, trouble
     from bot.serve.tokens import Tokens
 
+    monitor(bot)
     loaded = loaded_of(arguments)
     lives = mode in ("PAPER", "TRADE") or getattr(arguments, "journal", False)
     served = Served(

@@ -47,6 +47,7 @@ from bot.live.runs import (
     asks,
     history_of,
     lived,
+    on_dashboard,
     options_of,
     recorder_of,
     tickers_of,
@@ -54,6 +55,7 @@ from bot.live.runs import (
     until,
 )
 from bot.live.troubles import handled
+from bot.logs.run import logged
 from bot.outlet import as_lines
 from bot.report.report import positions_of
 from bot.report.status import starting
@@ -271,6 +273,7 @@ def _trade(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )
     stopping = leave.requested
+    logs = logged(arguments, bot, net, mode="trade", human=not on_dashboard(arguments))
     written = written_down(arguments, bot, net, left, mode="trade")
     with (
         recorder_of(options, net, recorded_as(subaccount, options)) as record,
@@ -289,7 +292,7 @@ def _trade(
 
         code = lived(
             arguments, bot, net, tickers, receive, inbox, mode="TRADE",
-            beside=[Audited(audit), *record, *written], leave=leave, handle=handle,
+            beside=[*logs, Audited(audit), *record, *written], leave=leave, handle=handle,
         )  # fmt: skip
     return left_open(arguments, bot, leave) or code
 

@@ -16,9 +16,9 @@ from dydx_conn import AccountUpdate, Frame, printable, redact
 from dydx_panels import QualityRow
 from dydx_paper import PaperVenue
 
-from bot.database.error_rows import error_of
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings
 from bot.run.composition import Bot
+from bot.run.faults import error_of
 from bot.run.journal import JournalEntry
 from bot.screen.quality import worst_first
 

@@ -90,6 +90,7 @@ def report_of(
         "samples": {
             name: _samples(bot.journal.of_kind(*kinds)) for name, kinds in _SAMPLED.items()
         },
+        "log": bot.shown.log,
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
     }

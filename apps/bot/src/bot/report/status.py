@@ -49,6 +49,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "by_hand": sorted(bot.risk.account.by_hand),
         "acts": bot.journal.counts["act"],
         "troubles": dict(bot.shown.troubles),
+        "log": bot.shown.log,
     }
 
 
@@ -68,6 +69,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *([f"log          {found['log']}"] if found.get("log") else []),
         *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),
         *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
     ]

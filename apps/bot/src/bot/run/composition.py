@@ -95,6 +95,7 @@ from bot.run.journal import Journal
 from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
+from bot.run.monitor import Monitor
 from bot.run.paper import PAPER, Paper, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
@@ -375,10 +376,13 @@ class Bot:
         """
         untrace(self)  # it stands around the streams that end here
         shown, journal = self.shown, self.journal
+        if shown.monitor is not None:
+            shown.monitor.stages.rest()
         parts = unpacked(then) if isinstance(then, Moment) else of_the_run(vars(then))
         self.__dict__.update(parts)
         self.shown.ticker, self.shown.troubles = shown.ticker, shown.troubles
         self.shown.feeds.vitals, self.shown.notice = shown.feeds.vitals, ""
+        self.shown.monitor = shown.monitor
         self.journal.listeners = journal.listeners
         self.supervisor.go_back()
         self._join_again()
@@ -556,14 +560,30 @@ def trace(bot: Bot) -> Way:
     """
     if bot.shown.way is None:
         of = Looked(bot.data, bot.risk, bot.scorer, bot.journal, bot.meters)
-        hubs = bot._hubs
-        named = {
-            "frames": hubs.frames, "to_venue": hubs.to_venue, "to_risk": hubs.to_risk,
-            "views": hubs.views, "to_strategy": hubs.to_strategy,
-        }  # fmt: skip
-        bot.shown.way = Way(named, of)
+        if bot.shown.monitor is not None:
+            bot.shown.monitor.stages.rest()
+        bot.shown.way = Way(_named(bot), of)
         bot.shown.way.begin()
     return bot.shown.way
+
+
+def _named(bot: Bot) -> dict[str, Hub]:
+    hubs = bot._hubs
+    return {
+        "frames": hubs.frames, "to_venue": hubs.to_venue, "to_risk": hubs.to_risk,
+        "views": hubs.views, "to_strategy": hubs.to_strategy,
+    }  # fmt: skip
+
+
+def monitor(bot: Bot) -> Monitor:
+    """Count for monitors from here on what nobody else needs; the same while the run goes on.
+
+    Nothing that is decided depends on it. Connections are followed as well (`follow_links`).
+    """
+    bot.follow_links()
+    if bot.shown.monitor is None:
+        bot.shown.monitor = Monitor(partial(_named, bot))
+    return bot.shown.monitor
 
 
 def untrace(bot: Bot) -> None:

@@ -37,13 +37,14 @@ class Links:
         self.lost_at: int | None = None
         self.attempts = 0
         self._note = note
+        self.followers: list[Callable[[ConnectionState], None]] = []  # of each transition
         self._lost: ConnectionState | None = None
         self._standing = Connections()
         self._frames: Subject[Frame] = Subject()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what can be packed: not who follows."""
-        return {name: part for name, part in vars(self).items() if name != "_frames"}
+        return vars(self) | {"_frames": None, "followers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what was packed; nobody follows yet."""
@@ -73,6 +74,8 @@ class Links:
 
     def _turned(self, turn: ConnectionState) -> None:
         self.history.append(turn)
+        for follow in self.followers:
+            follow(turn)
         if turn.link:
             self.attempts += turn.state == "connecting" and self.lost_at is not None
             return

@@ -5,9 +5,11 @@ No layer reads a clock, so the app does: around each frame, and nowhere else.
 
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final
+
+import msgspec
 
 # Six significant bits a bucket: a percentile is right to 3 %, at any length of run. A list of them
 # takes half the time of a dictionary, with every frame.
@@ -17,6 +19,22 @@ _BITS_OF_ALL: Final = 62  # 146 years
 # What durations are shown at, wherever they are.
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 DRAW_MS: Final = 250.0  # between two pictures of a screen on which nothing happens
+
+
+class Durations(msgspec.Struct, frozen=True, gc=False):
+    """A histogram as it was at one moment; `up_to` reads its buckets."""
+
+    count: int
+    total_ns: int
+    buckets: tuple[int, ...]
+
+    def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
+        """Return how many durations are certainly no longer than each bound, in nanoseconds.
+
+        Those of a bucket that a bound parts are not counted: 3 % of its length at most.
+        """
+        counts = [0, *accumulate(self.buckets)]
+        return [counts[_bucket(bound + 1)] for bound in bounds_ns]
 
 
 class LatencyHistogram:
@@ -40,6 +58,10 @@ class LatencyHistogram:
         else:
             self._buckets[duration_ns] += 1
 
+    def durations(self) -> Durations:
+        """Copy what is counted so far, in a few microseconds."""
+        return Durations(self.count, self.total_ns, tuple(self._buckets))
+
     def percentile(self, share: float) -> int | None:
         """Return the duration below which `share` of all lie; None before the first."""
         return self.percentiles({"": share}).get("")
@@ -53,6 +75,12 @@ class LatencyHistogram:
         buckets = ((name, bisect_left(up_to, max(share * self.count, 1)))
                    for name, share in shares.items())  # fmt: skip
         return {name: _duration(bucket) for name, bucket in buckets}
+
+
+def _bucket(duration_ns: int) -> int:
+    """Return in which bucket a duration is counted."""
+    shift = duration_ns.bit_length() - _BITS
+    return (shift << _BITS - 1) + (duration_ns >> shift) if shift > 0 else duration_ns
 
 
 def _duration(bucket: int) -> int:

@@ -23,6 +23,7 @@ from bot.run.curve import Curve
 from bot.run.feeds import Feeds
 from bot.run.links import Links
 from bot.run.marks import Marks
+from bot.run.monitor import Monitor
 from bot.run.way import Way
 
 _SECOND_NS = 1_000_000_000
@@ -56,10 +57,13 @@ class Shown:
         self.feeds = Feeds()  # counted where somebody looks
         # What goes beside the run: recorder, database, logs.
         self.beside: Sequence[Beside] = ()
+        self.log = ""  # the path of the log, "" without one
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
         self.way: Way | None = None
+        # What monitors alone look at, where one may.
+        self.monitor: Monitor | None = None
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
@@ -80,7 +84,7 @@ class Shown:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
-        return vars(self) | {"_watch": None, "way": None}
+        return vars(self) | {"_watch": None, "way": None, "monitor": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""
@@ -90,6 +94,8 @@ class Shown:
             self.last_loss = frame
         if self.way is not None:
             self.way.settle()
+        if self.monitor is not None:
+            self.monitor.take(frame, followed=self.way is not None)
         if self.links is None:
             return  # nobody looks: what follows is for a screen alone
         self.feeds.take(frame)

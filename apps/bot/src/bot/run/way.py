@@ -13,30 +13,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-from dydx_conn import AccountUpdate, CancelRequest, ConnError, Frame, OrderRequest, contents
+from dydx_conn import AccountUpdate, ConnError, Frame, contents
 from dydx_data import DataState, MarketView
 from dydx_risk import Risk
 from dydx_signals import Scorer
-from dydx_strategy import Decision
 
 from bot.run.journal import Journal, JournalEntry
 from bot.run.meters import LatencyHistogram, Meters
+from bot.run.stages import OF_HUB, Hubbed, stopwatch
 
 # In the order of the way; the last is what is none of the others': reading, hops, the journal.
 STAGES: Final = (
     "decoding", "data", "venue", "risk", "signals", "strategy", "verdict", "order", "account",
     "the rest",
 )  # fmt: skip
-# What a hub stands for, but for values that are of another stage.
-_OF_HUB: Final = {
-    "frames": "data", "to_venue": "venue", "to_risk": "risk", "views": "signals",
-    "to_strategy": "strategy",
-}  # fmt: skip
-_OF_VALUE: Final[Mapping[type, str]] = {
-    Decision: "verdict", OrderRequest: "order", CancelRequest: "order", AccountUpdate: "account",
-}  # fmt: skip
 _LATER: Final = 40  # entries of later frames that are shown of a decision
 
 
@@ -97,12 +89,6 @@ class Journey:
         return found
 
 
-class Hubbed(Protocol):
-    """A place where a stream begins: what is called with each value."""
-
-    on_next: Callable[[Any], None]
-
-
 class Looked(NamedTuple):
     """The layers' states that facts are taken of."""
 
@@ -143,7 +129,7 @@ class Way:
         """Put the stopwatches around the hubs."""
         for name, hub in self._hubs.items():
             self._plain[name] = hub.on_next
-            hub.on_next = self._timed(_OF_HUB[name], hub.on_next)
+            hub.on_next = stopwatch(OF_HUB[name], hub.on_next, self._inner, self._took)
         self._hubs["frames"].on_next = self._begun(self._hubs["frames"].on_next)
         self._of.journal.listeners.append(self._note)
 
@@ -181,23 +167,9 @@ class Way:
 
         return begin
 
-    def _timed(self, of_hub: str, on_next: Callable[[Any], None]) -> Callable[[Any], None]:
-        inner, clock = self._inner, time.perf_counter_ns
-
-        def timed(value: Any) -> None:
-            stage, begun = _OF_VALUE.get(type(value), of_hub), clock()
-            inner.append(0)
-            try:
-                on_next(value)
-            finally:
-                took, within = clock() - begun, inner.pop()
-                if inner:
-                    inner[-1] += took
-                if self.newest is not None and self.newest.after is None:
-                    span = Span(stage, begun - self._started, took - within)
-                    self.newest.spans.append(span)
-
-        return timed
+    def _took(self, stage: str, begun_ns: int, took_ns: int) -> None:
+        if self.newest is not None and self.newest.after is None:
+            self.newest.spans.append(Span(stage, begun_ns - self._started, took_ns))
 
     def _note(self, made: JournalEntry | AccountUpdate) -> None:
         if not isinstance(made, JournalEntry):

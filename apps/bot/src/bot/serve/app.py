@@ -12,13 +12,15 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 
 from bot import __version__
-from bot.serve import login, status, view
+from bot.serve import chain, errors, health, login, metrics, status, view
 from bot.serve.gate import Gate, is_free
 from bot.serve.problems import PROBLEMS, handle_problems
 from bot.serve.served import Served
 from bot.serve.sessions import Sessions
 
-PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (status.routes, view.routes)
+PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (
+    status.routes, view.routes, health.routes, chain.routes, metrics.routes, errors.routes,
+)  # fmt: skip
 
 
 def app_of(
