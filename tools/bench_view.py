@@ -104,10 +104,10 @@ def looked_at(
 def served(bot: Bot, inbox: Inbox, desk: Desk) -> Iterator[tuple[int, str]]:
     """Serve a run on loopback; yields the port, and the token that may look."""
     with tempfile.TemporaryDirectory() as place, socket.socket() as listener:
-        paths = {f"{kind}_token": str(Path(place, kind)) for kind in ("read", "trading")}
-        for path in paths.values():
+        read, trading = (str(Path(place, kind)) for kind in ("read", "trading"))
+        for path in (read, trading):
             made(Path(path))
-        settings = ApiSettings(address="127.0.0.1:0", **paths)
+        settings = ApiSettings(address="127.0.0.1:0", read_token=read, trading_token=trading)
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         run = Served(
@@ -115,7 +115,7 @@ def served(bot: Bot, inbox: Inbox, desk: Desk) -> Iterator[tuple[int, str]]:
             tokens=Tokens(settings),
         )  # fmt: skip
         with serving(run, listener):
-            token = Path(paths["read_token"]).read_text(encoding="ascii").strip()
+            token = Path(read).read_text(encoding="ascii").strip()
             yield listener.getsockname()[1], token
 
 

@@ -122,7 +122,9 @@ class Looks:
         if (way := bot.shown.way) is not None:
             was_ours, way.elsewhere = way.elsewhere, True  # no other view ends it
         try:
-            return {view: self._snapshot(bot, *view, typed) for view in views}
+            # Those that begin it come last, for the same reason.
+            ordered = sorted(views, key=lambda view: view[0] in _TRACED)
+            return {view: self._snapshot(bot, *view, typed) for view in ordered}
         finally:
             bot.shown.ticker = typed
             if (way := bot.shown.way) is not None:
