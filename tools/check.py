@@ -121,6 +121,9 @@ LONG = {
     "orders": "bot trade killed fifteen times on the local venue, and what stood: eight minutes",
     "edits": "five thousand edits of the settings of runs at full speed: five minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
+    "prometheus": "Prometheus scrapes bot paper for half a minute, and what it got",
+    "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
+    "executable": "one executable is built, and tried in an empty root: four minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
@@ -146,6 +149,9 @@ def long_checks() -> dict[str, list[Command]]:
         "orders": [[*tool, "tools/killed_trade.py"]],
         "edits": [["env", "TEST_EDIT_SEEDS=50", *pytest, *_EDITS]],
         "calibration": [[*tool, "tools/calibration.py"]],
+        "prometheus": [[*tool, "tools/scraped.py"]],
+        "elsewhere": [[*tool, "tools/elsewhere.py"]],
+        "executable": [[*tool, "tools/executable.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -19,11 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from leaks import look_out
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # The first of these ends uv's own options: what follows belongs to the command.
 COMMANDS = ("--", "pytest", "py.test", "python", "python3")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no secret come out of any test."""
+    look_out(config)
 
 
 @pytest.hookimpl(tryfirst=True)

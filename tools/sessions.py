@@ -25,6 +25,7 @@ from dydx_conn import (
     Subaccount,
     market_parameters,
 )
+from leaks import look_out
 
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "recordings"
 
@@ -103,8 +104,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     What a property comes to is chance, and no coverage, but in a file of the mark `traced`: a few
     are quick, and reach what no other test does. A file that sweeps through sizes has pytest-cov's
     own mark, `no_cover`. Where a run notes which test reaches which line, it wants to know it of
-    these as well.
+    these as well. No secret may come out of any of them (leaks).
     """
+    look_out(config)
     # What was imported stays, and what a replay makes is soon gone: to walk both less often takes
     # a tenth off all tests.
     gc.freeze()

@@ -23,7 +23,8 @@ import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.live.handle import request, running
+from bot.live.handle import request
+from bot.run.handles import running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,
@@ -40,6 +41,7 @@ from dydx_conn import (
     perpetual_market,
     rest_contents,
 )
+from leaks import plant
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
 from servers import venue_process
@@ -69,7 +71,7 @@ NAMES = (
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 180 if "harsh" in HABITS else 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
-HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(NAMES, 0x41)}
+HEX = {name: plant(f"{number:02x}" * 32) for number, name in enumerate(NAMES, 0x41)}
 
 # Buys 1,000 USDC of a market once, when it and the account have been known for a while; what was
 # denied or did not fill is tried again.

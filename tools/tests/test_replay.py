@@ -21,6 +21,7 @@ import replay
 import tls  # of tools/venue
 import websockets.exceptions
 import websockets.sync.client
+import websockets.sync.connection
 from dydx_conn import (
     Frame,
     Header,
@@ -142,7 +143,7 @@ class Served:
         return found.group(1)
 
 
-def received_until_close(connection: websockets.sync.client.ClientConnection) -> list[str]:
+def received_until_close(connection: websockets.sync.connection.Connection) -> list[str]:
     """Receive to the end."""
     received: list[str] = []
     with contextlib.suppress(websockets.exceptions.ConnectionClosed):

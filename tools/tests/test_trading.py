@@ -47,6 +47,7 @@ from dydx_v4_client.network import LOCAL, make_insecure
 from dydx_v4_client.node.authenticators import Authenticator, AuthenticatorType
 from dydx_v4_client.node.client import NodeClient
 from dydx_v4_client.wallet import Wallet
+from leaks import plant
 from pydantic import SecretStr
 from servers import venue_process
 
@@ -70,7 +71,7 @@ class Session:
     """A funded key, its trader, and one stream in which both speak: frames and order states."""
 
     def __init__(self, network: Network, seed: int, **options: Any) -> None:
-        self.network, self.keys = network, Keys(SecretStr(f"{seed:02x}" * 32))
+        self.network, self.keys = network, Keys(SecretStr(plant(f"{seed:02x}" * 32)))
         self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
         self.inbox, self.accounts = Inbox(), Accounts()
         self.states: list[OrderState] = []
@@ -193,7 +194,7 @@ def fund(network: Network, keys: Keys, number: int = 0, usdc: float = 50_000) ->
 def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Session]:
     """Open a session with a key of the test's own."""
     seed = 1 + sum(map(ord, request.node.name)) % 200
-    fund(network, Keys(SecretStr(f"{seed:02x}" * 32)))
+    fund(network, Keys(SecretStr(plant(f"{seed:02x}" * 32))))
     wait_for_makers(network)
     with Session(network, seed) as opened:
         yield opened
@@ -358,7 +359,7 @@ def test_two_traders_of_one_account_find_the_right_sequence(
 
 def test_nonces_stand_in_for_sequences(network: Network) -> None:
     """The chain's time in milliseconds, from a clock that is the chain's."""
-    fund(network, Keys(SecretStr("e0" * 32)))
+    fund(network, Keys(SecretStr(plant("e0" * 32))))
     with Session(network, 0xE0, nonces=True) as session:
         queued = [session.send(session.long(n)) for n in range(2)]
         for each in queued:
@@ -413,7 +414,7 @@ def test_too_many_stateful_orders_in_a_block_are_refused(session: Session) -> No
 
 def test_collateral_and_worth_are_judged_by_the_node(network: Network) -> None:
     """3007 for what cannot be paid, 10001 for one order more than fifty dollars allow."""
-    fund(network, Keys(SecretStr("e1" * 32)), usdc=50)
+    fund(network, Keys(SecretStr(plant("e1" * 32))), usdc=50)
     with Session(network, 0xE1) as session:
         big = msgspec.structs.replace(session.long(1, away=1.0), quantums=10**12)
         poor = session.settled(session.send(big).ids[0], lambda state: state.final)
@@ -443,7 +444,7 @@ def test_an_isolated_child_trades_beside_its_parent(session: Session, network: N
 
 def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network) -> None:
     """It places; to cancel it was not permitted: accountplus 101 or what holds it."""
-    owner, friend = Keys(SecretStr("e2" * 32)), Keys(SecretStr("e3" * 32))
+    owner, friend = Keys(SecretStr(plant("e2" * 32))), Keys(SecretStr(plant("e3" * 32)))
     fund(network, owner)
     public = friend.wallet(0, 0).public_key.key
     may = [
@@ -451,7 +452,7 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
         Authenticator.message_filter("/dydxprotocol.clob.MsgPlaceOrder"),
     ]
     composed = Authenticator.compose(AuthenticatorType.AllOf, may)
-    id = asyncio.run(permit(network, SecretStr("e2" * 32), composed))
+    id = asyncio.run(permit(network, SecretStr(plant("e2" * 32)), composed))
 
     us = Subaccount(owner.address, 0)
     with Session(network, 0xE3, subaccount=us, authenticators=[id]) as session:
@@ -500,7 +501,7 @@ async def permit(network: Network, secret: SecretStr, authenticator: Authenticat
 
 def test_the_audit_of_a_session_holds_no_secret(network: Network, tmp_path: Path) -> None:
     """Everything requested and answered, and no key."""
-    fund(network, Keys(SecretStr("e4" * 32)))
+    fund(network, Keys(SecretStr(plant("e4" * 32))))
     with (
         AuditLog(tmp_path / "audit.jsonl") as audit,
         Session(network, 0xE4, audit=audit) as session,

@@ -15,6 +15,7 @@ from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
+from leaks import look_at
 from servers import postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
@@ -39,6 +40,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name in ("STATE", "DATA", "CONFIG"):
             monkeypatch.setenv(f"XDG_{name}_HOME", f"{folder}/{name.lower()}")
         yield
+        look_at([Path(folder)])
 
 
 @pytest.fixture(scope="session")

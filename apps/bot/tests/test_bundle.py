@@ -33,6 +33,7 @@ from bot.checks.trail import Row, first_difference
 from bot.database.tables import engine_of, runs, upgrade, writing
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from dydx_strategy import StrategyError
+from leaks import as_input
 
 MNEMONIC = "abandon " * 11 + "about"
 STRATEGY = """
@@ -177,7 +178,7 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_wanted(made: Path, 
 
 def test_a_secret_in_a_frame_ends_the_making(bot: Bot, tmp_path: Path) -> None:
     """Somebody gave their mnemonic in a note: it is in the recording."""
-    recording = beginning(tmp_path / "spilt.jsonl.zst", act=MNEMONIC)
+    recording = beginning(as_input(tmp_path / "spilt.jsonl.zst"), act=MNEMONIC)
 
     code, out, error = bot("bundle", "F3", str(recording))
 
@@ -204,7 +205,7 @@ def test_the_password_of_an_address_is_left_out(made: Path, bot: Bot, tmp_path: 
     """Who may call the indexer is nobody else's business."""
     source = Recording(made.parent / "short.jsonl.zst")
     header = msgspec.structs.replace(source.header, rest="https://me:hunter2@example.org/v4?key=1")
-    path = tmp_path / "own.jsonl.zst"
+    path = as_input(tmp_path / "own.jsonl.zst")
     writer = RecordingWriter(path, header)
     for frame in source:
         writer.write_frame(frame)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from bot.__main__ import main
 from bot.config.command import schema_of, template, written
-from bot.config.settings import LATER, PATHS, SECRETS, load, opened
+from bot.config.settings import PATHS, SECRETS, load, opened
 from pydantic import SecretStr
 
 
@@ -160,7 +160,6 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
     leverage = found["$defs"]["Policy"]["properties"]["max_leverage"]
     assert leverage["description"] == "gross notional of the account, in equities"
     assert (leverage["exclusiveMinimum"], leverage["maximum"]) == (0, 50)
-    assert {*LATER}.isdisjoint(found["properties"])
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import bot.live.handle
+import bot.run.handles
 import pytest
 from bot.__main__ import main
 from bot.live.handle import (
     chosen,
-    directories,
     flatten_run,
     request,
-    running,
     within_reach,
 )
 from bot.report.report import away
 from bot.report.status import starting, status_lines, status_of
 from bot.run.composition import Bot, Options
+from bot.run.handles import directories, running
 from dydx_conn import ConnError, Inbox, replay
 
 STATUS: dict[str, Any] = {"acts": 0, "gate": {"state": "ACTIVE"}}
@@ -244,7 +244,7 @@ def test_one_of_several_has_to_be_named() -> None:
             deaf.bind(str(other))
             deaf.listen()
             with pytest.MonkeyPatch.context() as hurried:
-                hurried.setattr(bot.live.handle, "_PATIENCE_S", 0.3)
+                hurried.setattr(bot.run.handles, "_PATIENCE_S", 0.3)
                 with pytest.raises(ConnError) as refused:
                     chosen(None)
             assert chosen(1) == other

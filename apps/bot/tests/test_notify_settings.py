@@ -80,4 +80,4 @@ def test_a_time_of_day_is_minutes_after_midnight() -> None:
 def test_nothing_changes_after_it_is_made() -> None:
     """It crosses over to other threads."""
     with pytest.raises(ValidationError):
-        NotifySettings(urls=SecretStr("")).enabled = False  # type: ignore[misc]
+        NotifySettings(urls=SecretStr("")).enabled = False

@@ -15,11 +15,12 @@ from bip_utils import Bip39MnemonicGenerator, Bip39WordsNum
 from bot.__main__ import main
 from bot.outlet import Outlet, behind, guarded, uncaught
 from dydx_conn import ChainTip, Frame, Header, Recording, RecordingWriter, find_recording
+from leaks import as_input, plant
 from msgspec.structs import replace
 from reactivex import from_iterable
 
 # Made anew for each run of the tests: it holds nothing, and nobody knows it.
-MNEMONIC = str(Bip39MnemonicGenerator().FromWordsNumber(Bip39WordsNum.WORDS_NUM_24))
+MNEMONIC = plant(str(Bip39MnemonicGenerator().FromWordsNumber(Bip39WordsNum.WORDS_NUM_24)))
 HEX = "4b" * 32
 ESCAPES = "\x1b]0;owned\x07\x9b31m\u202e"
 
@@ -136,7 +137,7 @@ def test_an_argument_acts_upon_no_terminal(capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Record what a venue may send: names that are escape sequences, and a key."""
-    path, evil = tmp_path / "hostile.jsonl.zst", f"EVIL{ESCAPES}\nrun hash     none-USD"
+    path, evil = as_input(tmp_path / "hostile.jsonl.zst"), f"EVIL{ESCAPES}\nrun hash     none-USD"
     header = Header(network="local", rest="", ws="", client="", source=f"{ESCAPES} {MNEMONIC}")
     writer = RecordingWriter(path, header)
     for frame in Recording(find_recording("quickstart")):

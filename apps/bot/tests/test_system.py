@@ -52,3 +52,13 @@ def test_what_is_not_counted_is_no_number(monkeypatch: pytest.MonkeyPatch) -> No
 def test_only_the_signals_of_the_system_are_taken() -> None:
     """By their numbers."""
     assert system.by_number({"SIGTERM": "ends", "SIGNEVER": "is none"}) == {signal.SIGTERM: "ends"}
+
+
+def test_the_bot_starts_itself_once_more_without_a_python_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In an executable what is typed follows its own name; there is no `-m` to hand it to."""
+    assert system.own_command() == [sys.executable, "-m", "bot"]
+
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert system.own_command() == [sys.executable]

@@ -22,12 +22,13 @@ from dydx_conn import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from leaks import plant
 from pydantic import SecretStr
 
 # Vectors of BIP-39, known to everyone and holding nothing.
 WORDS = [*["legal", "winner", "thank", "year", "wave", "sausage"] * 2]
-MNEMONIC = " ".join([*WORDS[:11], "yellow"])
-LONG = " ".join(["letter", "advice", "cage", "absurd", "amount", "doctor"] * 4)
+MNEMONIC = plant(" ".join([*WORDS[:11], "yellow"]))
+LONG = plant(" ".join(["letter", "advice", "cage", "absurd", "amount", "doctor"] * 4))
 HEX = "9f" * 32
 ADDRESS = "dydx19rl4cm2hmr8afy4kldpxz3fka4jguq0adp24um"
 SIGNATURE = base64.b64encode(bytes(range(64))).decode()

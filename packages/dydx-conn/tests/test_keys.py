@@ -43,6 +43,7 @@ from dydx_conn import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaks import plant
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 from v4_proto.cosmos.base.tendermint.v1beta1 import query_pb2, query_pb2_grpc
 from v4_proto.dydxprotocol.perpetuals import query_pb2_grpc as perpetuals_grpc
@@ -56,7 +57,7 @@ from v4_proto.dydxprotocol.subaccounts.subaccount_pb2 import Subaccount as Held
 
 # Vectors of BIP-39, known to everyone and holding nothing.
 MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
-LONG = " ".join(["abandon"] * 23 + ["art"])
+LONG = plant(" ".join(["abandon"] * 23 + ["art"]))
 # Its account on every chain of coin type 118, without prefix and checksum.
 ACCOUNT = "19rl4cm2hmr8afy4kldpxz3fka4jguq0a"
 HEX = "4b" * 32

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from bot.options import (
     ACCOUNT,
+    API,
     CHOICES,
     CONFIG,
     DATABASE,
@@ -24,12 +25,14 @@ from bot.options import (
     LOG,
     NETWORK,
     NO_MOUSE,
+    NOTIFY,
     OF_RUNS,
     PAGES,
     PAPER,
     PROFILE,
     RECORD,
     RECORDING,
+    REPORT_HTML,
     RUN,
     RUNNING,
     SECONDS,
@@ -51,6 +54,7 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    json_file,
     new_file,
     positive,
     rank,
@@ -249,6 +253,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="with --api: go on answering at the end, until Ctrl-C",
             ),
             DATABASE,
+            REPORT_HTML,
             *LOG,
             *RUN,
         ),
@@ -363,6 +368,7 @@ COMMANDS: Final[dict[str, Command]] = {
             CONFIG,
             PROFILE,
             NO_MOUSE,
+            NOTIFY,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,
@@ -411,7 +417,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.live.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *LOG, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, REPORT_HTML, *LOG, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
         "account as it was, also after a crash, and pays the funding of the hours between.",
@@ -433,6 +439,7 @@ COMMANDS: Final[dict[str, Command]] = {
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
             DATABASE,
+            REPORT_HTML,
             *LOG,
             *RUN,
         ),
@@ -620,6 +627,49 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
         (
             ("bot why F3", "the third fill of the bundled recording"),
             ("bot why d7 account --profile reckless", "of another run: choose as it did"),
+        ),
+    ),
+    "report": Command(
+        BACK,
+        "write a page about a run: curves, trades, and why",
+        "bot.checks.reported:report",
+        (
+            RECORDING,
+            option(
+                "--run",
+                type=whole,
+                metavar="N",
+                help="of a run that the database has, in place of a recording",
+            ),
+            DATABASE,
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="where the page is written (default: report-NAME.html here, a new file)",
+            ),
+            option(
+                "--json",
+                nargs="?",
+                const="-",
+                type=json_file,
+                metavar="FILE",
+                help="print the same as JSON, or write it to a file, and no page but by --html",
+            ),
+            option("--schema", action="store_true", help="print the JSON Schema of that"),
+            *CHOICES,
+        ),
+        "One file that opens without a network: equity, drawdown, exposure and distance to "
+        "liquidation, candles with fills, a table of trades that sorts, each order and fill with "
+        "why, back to the text of the wire, verdicts by reason, costs, latency by stage, quality "
+        "of the data, settings with their origins, versions. A recording is played again, with "
+        "the same choices as the run; of a run in the database there is what it stores, and what "
+        "is missing is named. A page needs bot[web].",
+        (
+            ("bot report", "the bundled recording"),
+            ("bot report sixty --html sixty.html", "another one"),
+            ("bot report --run 3", "the third run of the database"),
+            ("bot report quickstart --json | jq .trades", "for a program"),
         ),
     ),
     "bundle": Command(
@@ -938,6 +988,31 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot restore night.bak --check", "is it whole, and what is in it?"),
         ),
     ),
+    "audit": Command(
+        MACHINE,
+        "run the trading logic scenario by scenario, with evidence",
+        "bot.checks.audit:audit",
+        (
+            option(
+                "--out",
+                type=new_file,
+                metavar="FILE",
+                help="write it to a file as well: .md or .html, with all evidence",
+            ),
+            option("--verbose", action="store_true", help="print what was seen, and the tests"),
+            JSON,
+        ),
+        "Orders, time in force, stops, fees, profit over partial fills, funding, margin, the guard "
+        "in a fall, networks, bad answers: each is run now, by the layers that trade, on small "
+        "inputs whose results are known. Nothing leaves this machine; no key is read. Each row "
+        "names the tests that prove the same at length.",
+        (
+            ("bot audit", "a line each"),
+            ("bot audit --verbose", "with inputs, results and tests"),
+            ("bot audit --out audit.html", "for people, to keep"),
+        ),
+        "exit codes: 0 all as expected, 1 something is not",
+    ),
     "doctor": Command(
         MACHINE,
         "check this machine and a network before a run",
@@ -947,12 +1022,15 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             *NETWORK,
             KEYS,
             DATABASE,
+            *LOG[:2],
+            *API,
             option("--offline", action="store_true", help="look at this machine alone"),
             JSON,
         ),
         "The network is received as a run receives it: what works here works in a run. Each check"
         " has its outcome, what was seen, and what to do about it; the exit code is 1 if one "
-        "failed. With --keys FILE it is looked at who may read that file.",
+        "failed. With --keys FILE it is looked at who may read that file; the log, the API and its "
+        "tokens, and where notices go are those of the settings, or as typed.",
         (
             ("bot doctor", "what --environment picks: the testnet"),
             ("bot doctor --offline", "this machine alone: disk, clock, database, permissions"),
@@ -989,6 +1067,50 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
             ("bot config check", "its exit code is 1 if anything is wrong"),
             ("bot config show policy", "what counts, and where it comes from"),
             ("bot config schema bot.schema.json", "for an editor"),
+        ),
+    ),
+    "notify": Command(
+        MACHINE,
+        "where notices go, what waits, and a test",
+        "bot.notify.command:notify",
+        (
+            option(
+                "act",
+                nargs="?",
+                default="show",
+                choices=("show", "test", "flush"),
+                help="show (default): each sink, what it gets, how much waits; test: send one and "
+                "report what came of it; flush: send what waits, with what was held back",
+            ),
+            option("sink", nargs="?", metavar="SINK", help="this one alone"),
+            CONFIG,
+            JSON,
+        ),
+        "A live run, and whoever watches accounts, notifies people of what matters: the guard, "
+        "a distance to liquidation, the gate, connections, orders, the strategy, a day's summary. "
+        "Sinks are addresses of apprise (Telegram, Discord, e-mail, webhooks and a hundred more) "
+        "in notify of bot.yaml; one with a token is in a variable (url_env), in a file that only "
+        "you may read (url_file), or encrypted: bot config seal notify.urls, a line each as "
+        "phone=tgram://TOKEN/CHAT. What no sink takes waits on the disk, over any number of runs.",
+        (
+            ("bot notify", "where notices go, and what waits"),
+            ("bot notify test phone", "its exit code is 1 if it was not taken"),
+            ("bot replay --notify", "what the crash of the bundled recording would have sent"),
+        ),
+    ),
+    "licences": Command(
+        MACHINE,
+        "list what the bot is made of, and under which licences",
+        "bot.checks.licences:licences",
+        (
+            option("name", nargs="?", help="a part: what its licence says in full"),
+            JSON,
+        ),
+        "Python, every distribution that the bot requires and, in an executable, the libraries of "
+        "the system that are within.",
+        (
+            ("bot licences", "a line a part"),
+            ("bot licences rich", "the text of one"),
         ),
     ),
     "completion": Command(
@@ -1042,7 +1164,9 @@ def parser() -> Parser:
         epilog=EPILOG,
         formatter_class=Shape,
     )
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    top.add_argument(
+        "--version", action=Version, nargs=0, help="print version and commit, and exit"
+    )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bot")
     for name, row in COMMANDS.items():
         command = commands.add_parser(

@@ -227,6 +227,12 @@ DATABASE: Final = option(
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
+REPORT_HTML: Final = option(
+    "--report-html",
+    type=new_file,
+    metavar="FILE",
+    help="write a page about the run when it ends (needs bot[web]); bot report has more",
+)
 LOG: Final = (
     option(
         "--log",
@@ -262,6 +268,11 @@ NO_MOUSE: Final = option(
     action="store_true",
     help="leave the mouse to the terminal: it selects text, as everywhere else",
 )
+NOTIFY: Final = option(
+    "--notify",
+    action=argparse.BooleanOptionalAction,
+    help="send notices to the sinks of bot.yaml (default: a live run does, a replay does not)",
+)
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, even on a terminal"),
     NO_MOUSE,
@@ -281,6 +292,7 @@ RUN: Final = (
         help="print the long report at the end: counts, samples with their ids, limits, speed",
     ),
     option("--json", action="store_true", help="print the report as JSON, nothing else"),
+    NOTIFY,
     option(
         "--detectors",
         action=argparse.BooleanOptionalAction,

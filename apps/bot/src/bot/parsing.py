@@ -136,13 +136,13 @@ class Shape(argparse.HelpFormatter):
 
 
 class Version(argparse.Action):
-    """Print the version; looked up only when it is wanted."""
+    """Print version and commit; looked up only when they are wanted."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print and exit."""
-        from bot import __version__
+        from bot.version import described
 
-        print(f"bot {__version__}")
+        print(described())
         parser.exit()
 
 
@@ -283,6 +283,18 @@ def new_file(text: str) -> str:
     if not os.access(text if os.path.exists(text) else folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"expected a file to write, got {text}: no permission")
     return text
+
+
+def json_file(text: str) -> str:
+    """Read the path of a file of JSON that is to be written, or "-" for none.
+
+    What has another suffix is none: it may be the name of a recording.
+    """
+    if text == "-":
+        return text
+    if not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"expected a file that ends in .json, got {text!r}")
+    return new_file(text)
 
 
 class Tickers(argparse.Action):

@@ -2,6 +2,7 @@
 
     resource (Unix) ──► memory_mb, peak_mb, file_limits
     fcntl (Unix) ──► lock: a file taken for as long as this process has it open
+    sys ──► own_command: how this program is started once more
 
 Recordings are played everywhere; a run that others must not join wants a system that locks files.
 """
@@ -63,6 +64,13 @@ def raise_file_limit(soft: int) -> None:
     """Let so many files be open, as `file_limits` allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def own_command() -> list[str]:
+    """Return what starts this bot once more, before what is typed: an executable has no Python."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable]
+    return [sys.executable, "-m", "bot"]
 
 
 def by_number(handlers: Mapping[str, T]) -> dict[int, T]:

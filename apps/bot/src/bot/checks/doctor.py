@@ -6,13 +6,14 @@ network is received as a run receives it, so that what works here works in a run
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from bot.checks.machine import machine
+from bot.checks.services import secret_files, services, written_to
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import ConfigError
 from bot.config.environment import Check, Validation, validate
@@ -27,8 +28,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """
     here = []
     configuration, loaded = configured(arguments)
-    url, secrets = ("", []) if loaded is None else _stored(loaded)
-    for check in (configuration, *machine(url, secrets)):
+    for check in (configuration, *_of_here(loaded)):
         here.append(check)
         if not arguments.json:
             _print([check])
@@ -58,13 +58,22 @@ def configured(arguments: argparse.Namespace) -> tuple[Check, Loaded | None]:
     return Check("configuration", "ok", seen), loaded
 
 
+def _of_here(loaded: Loaded | None) -> Iterator[Check]:
+    if loaded is None:
+        yield from machine()
+        return
+    url, secrets = _stored(loaded)
+    yield from machine(url, secrets, written_to(loaded.settings))
+    yield from services(loaded.settings)
+
+
 def _stored(loaded: Loaded) -> tuple[str, list[Path]]:
     """Return where runs are written down, and the files that nobody else may read."""
     where, settings = loaded.settings.account.keys, loaded.settings
     files = [] if where.startswith(_NO_FILES) else [Path(where)]
     # No file of settings holds a secret in the clear: only what is encrypted could be guessed at.
     files += [loaded.path] if loaded.path is not None and loaded.sealed else []
-    return settings.database.url.get_secret_value(), files
+    return settings.database.url.get_secret_value(), [*files, *secret_files(settings)]
 
 
 _NO_FILES: Final = ("env", "keyring:")

@@ -29,15 +29,20 @@ from bot.system import file_limits
 # === All of it ===
 
 
-def machine(url: str = "", secrets: Sequence[Path] = ()) -> Iterator[Check]:
-    """Look at what is here; `url` is the database's, `secrets` are files that only we may read."""
+def machine(
+    url: str = "", secrets: Sequence[Path] = (), chosen: Mapping[str, Path] = {}
+) -> Iterator[Check]:
+    """Look at what is here; `url` is the database's, `secrets` are files that only we may read.
+
+    `chosen` are the directories that somebody chose to write to, by what is written there.
+    """
     steps = Steps()
     yield from _python()
     yield from _terminal()
     yield from _files()
     places = _places(url)
     yield from _permissions(places, secrets)
-    yield from _disk(places)
+    yield from _disk({**places, **chosen})
     yield from _database(url)
     yield _unwritten()
     yield from _ntp()

@@ -14,7 +14,6 @@ import difflib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -32,6 +31,7 @@ from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.progress import Progress
 from bot.run.composition import Options
+from bot.system import own_command
 
 _SECOND: Final = 1_000_000_000
 # A position whose market is in trouble for as long should be on its way out.
@@ -307,7 +307,7 @@ def others(arguments: argparse.Namespace) -> Iterator[Callable[[], list[str]]]:
     # Of a recording's settings nothing is typed: a file would go in their place.
     same = [] if loaded.is_recorded else ["--config", str(loaded.path or NONE)]
     typed = [
-        sys.executable, "-m", "bot", "replay", arguments.recording, "--json",
+        *own_command(), "replay", arguments.recording, "--json",
         *(["--state", arguments.state] if arguments.state else []), *typed_again(arguments), *same,
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:

@@ -161,10 +161,10 @@ _EVENTS: Final = {
 }
 # Byte code is written under a passing name: mine.cpython-311.pyc.140244…
 _CODE: Final = re.compile(r"\.(py|pyc(\.\d+)?|so|pyd|pth)\Z")
-# Python itself, its libraries, and what describes the machine.
+# Python itself (an executable has it within), its libraries, and what describes the machine.
 _OWN: Final = (
-    sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), "/proc", "/sys", "/dev", "/etc",
-    "/usr/share/zoneinfo", "/usr/lib",
+    sys.executable, sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), "/proc", "/sys",
+    "/dev", "/etc", "/usr/share/zoneinfo", "/usr/lib",
 )  # fmt: skip
 _noting: list[list[str]] = []
 _hooked: list[bool] = []

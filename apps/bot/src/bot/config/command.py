@@ -32,7 +32,6 @@ from bot.config.environment import objection
 from bot.config.passphrase import new_passphrase, passphrase
 from bot.config.place import FILE, PREFIX
 from bot.config.settings import (
-    LATER,
     PATHS,
     SECRETS,
     SECTIONS,
@@ -194,8 +193,6 @@ def schema_of() -> dict[str, Any]:
     """Return the JSON Schema of a file of settings."""
     found = Settings.model_json_schema()
     found["title"] = "Settings of the dYdX bot"
-    for name in LATER:
-        del found["properties"][name]
     found["properties"][SEALED] = {
         "type": "object",
         "description": "secrets that `bot config seal` has encrypted",
@@ -264,8 +261,6 @@ def _lines(model: type[BaseModel], values: BaseModel | None, before: str) -> Ite
     for name, field in model.model_fields.items():
         path, value = before + name, getattr(values, name, field.get_default())
         section = model_of(field.annotation)
-        if path in LATER:
-            continue
         if after and section is None:
             yield ""
         after = section is not None

@@ -194,10 +194,6 @@ class DatabaseSettings(Section):
 _PASSWORD: Final = re.compile(r"(://[^/\s@:]*:)[^/\s]*(?=@)|([?&]\w*password=)[^&\s]*")
 
 
-class Later(Section):
-    """Settings of a later version: none has any effect yet, and none is accepted."""
-
-
 class Settings(BaseSettings):
     """Everything that can be chosen about a run, and stays so from one to the next."""
 
@@ -324,7 +320,6 @@ def _sections(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, t
 
 PATHS: Final[Mapping[str, FieldInfo]] = dict(_leaves(Settings))
 SECTIONS: Final[Mapping[str, type[BaseModel]]] = dict(_sections(Settings))
-LATER: Final = tuple(path for path, model in SECTIONS.items() if model is Later)
 
 
 def value_of(settings: Settings, path: str) -> Any:
@@ -444,8 +439,6 @@ def _kind(value: Any) -> str:
 def unknown(section: str, name: str) -> str:
     """Return in words that a section has no such name, and which may be meant."""
     whole = f"{section}.{name}".removeprefix(".")
-    if section in LATER:
-        return f"expected nothing in {section}, which has no settings in this version, got {name}"
     siblings = [*SECTIONS[section].model_fields]
     nearest = near(name, siblings)
     if not nearest:  # right, but in another place
@@ -597,7 +590,7 @@ _DIGITS: Final = 8
 _LINE: Final = 67  # behind what it is called, in 80 columns
 _BESIDE: Final = {
     "environment", "network", "endpoints", "account", "record", "audit", "database", "api",
-    "log", "notify", *LATER,
+    "log", "notify",
 }  # fmt: skip
 
 

@@ -51,8 +51,8 @@ from bot.database.tables import (
 )
 from bot.history.reading import NothingYetError, chosen_url, reading
 from bot.history.when import iso, moment, utc
-from bot.live.handle import running
 from bot.run.acts import state_directory
+from bot.run.handles import running
 from bot.system import lock
 
 _DATABASE: Final = "database/bot.db"

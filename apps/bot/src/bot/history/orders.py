@@ -7,7 +7,8 @@ bot history O3 ──► its changes, its fills, the verdict and the decision th
 import argparse
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ from bot.history.reading import (
 )
 from bot.history.when import TypedError, chosen, iso, span, span_words, utc
 from bot.outlet import as_lines
+
+Row = Mapping[Any, Any]  # of the database, or made as one
 
 # What an order may be (dydx_conn, Lifecycle); that none is so yet is no mistake.
 STATUSES: Final = (
@@ -93,7 +96,7 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
         "since": iso(wanted.since), "until": iso(wanted.until),
     }  # fmt: skip
     lines = _lines(page, wanted, arguments, where, empty_words(connection))
-    rows = [_fields(row) for row in page.rows]
+    rows = [order_fields(row) for row in page.rows]
     return Listing(schema="bot.history/1", fields=FIELDS, rows=rows, lines=[*lines], about=about)
 
 
@@ -122,7 +125,7 @@ def _names(connection: Connection, what: str, typed: str | None) -> tuple[str, .
     return tuple(chosen(f"a {what}", part, known) for part in typed.split(","))
 
 
-def _fields(row: RowMapping) -> dict[str, Any]:
+def order_fields(row: Row) -> dict[str, Any]:
     """Return what a program gets of an order."""
     named = {"run": row["run_id"], "verdict": row["verdict_id"]}
     times = {name: iso(row[name]) for name in ("created", "updated")}
@@ -185,7 +188,54 @@ def _filters(arguments: argparse.Namespace) -> str:
 
 
 def _one(connection: Connection, arguments: argparse.Namespace) -> int:
-    order = _found(connection, arguments)
+    found = detail_of(connection, _found(connection, arguments))
+    if arguments.csv:
+        print(as_csv(FILL_FIELDS, [fill_fields(fill) for fill in found.fills]), end="")
+    elif arguments.json:
+        print(as_json("bot.order/1", found.fields()))
+    else:
+        print(as_lines(_words(found)))
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """All that is stored about one order, and what led to it; `run` is None while it goes on."""
+
+    order: Row
+    run: Row | None
+    changes: Sequence[Row]
+    fills: Sequence[Row]
+    verdict: Row | None
+    decision: Row | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a program gets of it."""
+        average = _average(self.fills)
+        return {
+            "order": order_fields(self.order),
+            "changes": [
+                {"at": iso(row["at"]), **{name: row[name] for name in _CHANGED}}
+                for row in self.changes
+            ],
+            "fills": [fill_fields(fill) for fill in self.fills],
+            "average_price": None if average is None else f"{average:f}",
+            "fees_usdc": usdc(_fees(self.fills)),
+            "verdict": _cause(self.verdict),
+            "decision": _cause(self.decision),
+        }
+
+
+_CHANGED: Final = ("status", "filled", "reason")
+_CAUSE: Final = ("id", "ticker", "words")
+
+
+def _cause(row: Row | None) -> dict[str, Any] | None:
+    return None if row is None else {name: row[name] for name in _CAUSE}
+
+
+def detail_of(connection: Connection, order: RowMapping) -> Detail:
+    """Return all that the database has about an order."""
     run = require_run(connection, order["run_id"])
     same = tuple_(*(fills.c[name] for name in _ACCOUNT))
     filled = _rows(
@@ -203,13 +253,9 @@ def _one(connection: Connection, arguments: argparse.Namespace) -> int:
     )
     verdict = _of_run(connection, verdicts, run, order["verdict_id"])
     decision = _of_run(connection, decisions, run, verdict["decision_id"] if verdict else "")
-    if arguments.csv:
-        print(as_csv(FILL_FIELDS, [fill_fields(fill) for fill in filled]), end="")
-    elif arguments.json:
-        print(as_json("bot.order/1", _detail(order, changes, filled, verdict, decision)))
-    else:
-        print(as_lines(_words(order, run, changes, filled, verdict, decision)))
-    return 0
+    return Detail(
+        order=order, run=run, changes=changes, fills=filled, verdict=verdict, decision=decision
+    )
 
 
 _ACCOUNT: Final = ("chain_id", "account", "ledger")
@@ -275,7 +321,7 @@ FILL_FIELDS: Final = (
 )  # fmt: skip
 
 
-def fill_fields(fill: RowMapping) -> dict[str, Any]:
+def fill_fields(fill: Row) -> dict[str, Any]:
     """Return what a program gets of a fill."""
     shown = {
         "at": iso(fill["at"]),
@@ -285,50 +331,20 @@ def fill_fields(fill: RowMapping) -> dict[str, Any]:
     return {name: shown[name] if name in shown else fill[name] for name in FILL_FIELDS}
 
 
-def _average(filled: Iterable[RowMapping]) -> Decimal | None:
+def _average(filled: Iterable[Row]) -> Decimal | None:
     """Return the price that fills had on average, None without fills."""
     sized = [(Decimal(fill["size"]), Decimal(fill["price"])) for fill in filled]
     whole = sum((size for size, _ in sized), Decimal(0))
     return sum((size * price for size, price in sized), Decimal(0)) / whole if whole else None
 
 
-def _detail(
-    order: RowMapping,
-    changes: Sequence[RowMapping],
-    filled: Sequence[RowMapping],
-    verdict: RowMapping | None,
-    decision: RowMapping | None,
-) -> dict[str, Any]:
-    average = _average(filled)
-    return {
-        "order": _fields(order),
-        "changes": [
-            {"at": iso(row["at"]), **{name: row[name] for name in ("status", "filled", "reason")}}
-            for row in changes
-        ],
-        "fills": [fill_fields(fill) for fill in filled],
-        "average_price": None if average is None else f"{average:f}",
-        "fees_usdc": usdc(_fees(filled)),
-        "verdict": None if verdict is None else {name: verdict[name] for name in _CAUSE},
-        "decision": None if decision is None else {name: decision[name] for name in _CAUSE},
-    }
-
-
-_CAUSE: Final = ("id", "ticker", "words")
-
-
-def _fees(filled: Iterable[RowMapping]) -> int:
+def _fees(filled: Iterable[Row]) -> int:
     return sum(fill["fee"] or 0 for fill in filled)  # integers
 
 
-def _words(
-    order: RowMapping,
-    run: RowMapping,
-    changes: Sequence[RowMapping],
-    filled: Sequence[RowMapping],
-    verdict: RowMapping | None,
-    decision: RowMapping | None,
-) -> Iterator[str]:
+def _words(found: Detail) -> Iterator[str]:
+    order, filled, changes = found.order, found.fills, found.changes
+    verdict, decision, run = found.verdict, found.decision, found.run or {}
     yield from labelled("order", f"{order['id'] or 'without a number'} of {run_words(run)}")
     yield from labelled("venue's id", order["order_id"])
     yield from labelled("account", f"{order['account']} on {order['chain_id'] or run['network']}")
@@ -375,7 +391,7 @@ def _part(size: str, whole: str) -> str:
         return ""
 
 
-def _filled_words(order: RowMapping, filled: Sequence[RowMapping]) -> str:
+def _filled_words(order: Row, filled: Sequence[Row]) -> str:
     average = _average(filled)
     if average is None:
         return "nothing filled"
@@ -384,7 +400,7 @@ def _filled_words(order: RowMapping, filled: Sequence[RowMapping]) -> str:
     return f"{whole} at {average:,.10g} on average, fees {money(_fees(filled))} USDC"
 
 
-def _why(order: RowMapping, run: RowMapping) -> str:
+def _why(order: Row, run: Row) -> str:
     if run["recording"]:
         return f"bot why {order['id']} {run['recording']} (with the choices of the run)"
     return "no recording of that run: start one with --record, and bot why walks to the wire"

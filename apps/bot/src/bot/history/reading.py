@@ -6,7 +6,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
@@ -173,6 +173,6 @@ def money(quantums: int | None, *, sign: bool = False) -> str:
     return format(Decimal(quantums).scaleb(-6), f"{'+' if sign else ''},.{digits}f")
 
 
-def run_words(run: RowMapping) -> str:
+def run_words(run: Mapping[Any, Any]) -> str:
     """Put in words which run it is."""
     return f"run {run['id']} ({run['mode']} on {run['network'] or run['chain_id']})"

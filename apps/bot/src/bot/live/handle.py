@@ -31,14 +31,14 @@ from dydx_conn import ConnError, Inbox
 from bot.config.changes import UNWATCHED, Reply, change_words
 from bot.outlet import as_lines
 from bot.report.status import STARTING, status_lines
-from bot.run.acts import act, is_ours, private, state_directory
+from bot.run.acts import act, private
+from bot.run.handles import called, directories, running
 from bot.system import IS_UNIX
 
 # Ticks come every second: a run that has not answered for so long does not take frames.
 _ANSWER_S: Final = 3.0
 _TALK_S: Final = 2.0
 _REFUSED_S: Final = 0.2
-_PATIENCE_S: Final = 5.0  # of a caller: longer than a run takes to reply that it cannot
 _LONGEST: Final = 4_096
 
 
@@ -146,14 +146,6 @@ def within_reach(inbox: Inbox, starting: dict[str, Any]) -> Iterator[Handle]:
         yield handle
 
 
-def directories() -> list[Path]:
-    """Return where handles are, the best place first."""
-    given = os.environ.get("XDG_RUNTIME_DIR", "")
-    runtime = Path(given) if given.startswith("/") else Path(f"/run/user/{os.getuid()}")
-    found = [runtime / "dydx-bot"] if runtime.is_dir() else []
-    return [*found, state_directory() / "run"]
-
-
 def _listen(stack: contextlib.ExitStack) -> socket.socket:
     troubles: list[str] = []
     for directory in directories() if IS_UNIX else []:
@@ -176,42 +168,10 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket:
 # Which bots run on this machine, and one request to one of them.
 
 
-def running() -> dict[int, Path]:
-    """Return the handles of the bots that run, by their process's number."""
-    found: dict[int, Path] = {}
-    for directory in filter(is_ours, directories()):
-        for path in sorted(directory.glob("*.sock")):
-            if path.stem.isdecimal() and _is_there(path):
-                found.setdefault(int(path.stem), path)
-    return found
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        with _called(path):
-            return True
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)  # what a killed run left behind
-        return False
-    except OSError:
-        return False
-
-
-def _called(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.settimeout(_PATIENCE_S)
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
 def request(path: Path, what: str, why: str = "") -> dict[str, Any]:
     """Send a run one request; return its reply, `ConnError` if there is none or it refuses."""
     try:
-        with _called(path) as connection:
+        with called(path) as connection:
             connection.sendall(json.dumps({"what": what, "why": why}).encode() + b"\n")
             reply: dict[str, Any] = msgspec.json.decode(_line(connection), type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:

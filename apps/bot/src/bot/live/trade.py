@@ -39,7 +39,7 @@ from reactivex import Observable, operators
 from bot.config.configured import account_settings, environment_of, loaded_of, opened_of
 from bot.config.environment import EnvironmentSettings, RefusalError, enter, validate
 from bot.database.rows import written_down
-from bot.live.handle import Handle, flatten_run, running, within_reach
+from bot.live.handle import Handle, flatten_run, within_reach
 from bot.live.keys import has_key, keys_of
 from bot.live.reach import listened
 from bot.live.reconcile import reconcile
@@ -63,6 +63,7 @@ from bot.run.acts import act
 from bot.run.budget import LIVE
 from bot.run.claim import Claim, ClaimedError, claimed
 from bot.run.composition import Bot, Options
+from bot.run.handles import running
 from bot.run.wire import WireVenue, range_words
 from bot.screen.leave import Leave, command_words
 

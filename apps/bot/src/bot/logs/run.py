@@ -9,6 +9,7 @@ unless one is typed. Nothing here decides: the run's hash is the same with it an
 """
 
 import argparse
+import logging
 import os
 import platform
 import re
@@ -23,7 +24,7 @@ from dydx_conn import AccountUpdate, ConnectionState, ConnError, Frame, Inbox, N
 
 from bot import __version__
 from bot.config.configured import loaded_of
-from bot.config.log import LogSettings
+from bot.config.log import LEVELS, LogSettings
 from bot.config.place import NONE
 from bot.logs.aside import followed
 from bot.logs.errors import Repeated
@@ -37,7 +38,8 @@ from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
 
 _SECOND_NS: Final = 1_000_000_000
-_LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_NUMBERS: Final = logging.getLevelNamesMapping()
+_LEVELS: Final[Mapping[str, int]] = {name: _NUMBERS[name.upper()] for name in LEVELS}
 
 # === Where ===
 

@@ -205,8 +205,9 @@ def loggers(run: str, human: TextIO | None) -> tuple[Logger, Logger]:
     as_json = structlog.processors.JSONRenderer(serializer=_json)
     if human is None:
         return logger(_ordered, as_json, run=run), None
+    colors = not human.closed and human.isatty()
     in_columns = structlog.dev.ConsoleRenderer(
-        colors=human.isatty(), timestamp_key="ts", sort_keys=False, pad_event_to=18
+        colors=colors, timestamp_key="ts", sort_keys=False, pad_event_to=18
     )
     return logger(_ordered, as_json, run=run), logger(in_columns)
 

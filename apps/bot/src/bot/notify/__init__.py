@@ -1,1 +1,4 @@
-"""Notices: what a person away from the screen is to know, and how it gets there."""
+"""Notices to people: what happened in a run, to where it was configured, and never in its way.
+
+run ──► Notice ──► throttle ──► Message ──► spool, a file each ──► sink (apprise)
+"""

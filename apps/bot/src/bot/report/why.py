@@ -10,21 +10,28 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dydx_conn import Frame, Recording
 from dydx_panels import worded, wording
 from dydx_risk import PositionFigures, percent_text
 
-from bot.run.journal import Journal, JournalEntry
+from bot.run.journal import JournalEntry
 
 _WIDTH = 100
 WIRE: Final = 600  # letters that are shown of a frame
 _IN = " " * 5
 
 
+class Journaled(Protocol):
+    """What has entries by their ids: a journal, or what was copied of one."""
+
+    def find(self, id_: str, /) -> JournalEntry | None:
+        """Return an entry by its id, in any case."""
+
+
 def chain(
-    entry: JournalEntry, journal: Journal, recording: Path | None, width: int = _WIDTH
+    entry: JournalEntry, journal: Journaled, recording: Path | None, width: int = _WIDTH
 ) -> list[str]:
     """Return lines from an entry to its causes, the wire's own text last.
 
@@ -52,7 +59,7 @@ def chain(
     return lines
 
 
-def _links(entry: JournalEntry, journal: Journal) -> Iterable[JournalEntry]:
+def _links(entry: JournalEntry, journal: Journaled) -> Iterable[JournalEntry]:
     link: JournalEntry | None = entry
     while link is not None:
         yield link

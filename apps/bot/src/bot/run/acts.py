@@ -3,10 +3,10 @@
     key, command, restart … ──► Inbox ──► Frame(kind="act") ──► the composition
     halt, resume ──► Standstill: a file ──► the next run's first frame
 
-Whoever acts puts a frame in and does nothing else: `link` is who (key, command, restart,
-strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, reload, note …), `text`
-why. A pause, of entries, ends with its run. A network's frames and its acts come out of one inbox;
-`among` lets acts in between the frames of a recording.
+Whoever acts puts a frame in and does nothing else: `link` is who (key, command, api, restart,
+strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, cancel, reload, note
+…), `text` why. A pause, of entries, ends with its run. A network's frames and its acts come out of
+one inbox; `among` lets acts in between the frames of a recording.
 """
 
 import contextlib
@@ -29,9 +29,12 @@ from bot.system import IS_UNIX, NO_LINK
 _LONGEST: Final = 300
 
 
-def act(inbox: Inbox, who: str, what: str, why: str) -> None:
-    """Put an act in; it takes effect when its turn among the frames comes."""
-    inbox.put("act", one_line(why), what, link=who)
+def act(inbox: Inbox, who: str, what: str, why: str, number: int = 0) -> None:
+    """Put an act in; it takes effect when its turn among the frames comes.
+
+    By a `number`, which decides nothing, whoever put it finds out what came of it.
+    """
+    inbox.put("act", one_line(why), what, message_id=number, link=who)
 
 
 def one_line(why: str) -> str:

@@ -25,7 +25,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import dydx_strategy
 import msgspec
 from dydx_conn import Frame, Recording
 from dydx_signals import Scored
@@ -215,9 +214,13 @@ def _insist(overrun: Overrun, frame: FrameType | None) -> None:
         return trace
 
     sys.settrace(trace)
-    while frame is not None and frame.f_code.co_filename != dydx_strategy.__file__:
+    while frame is not None and frame.f_code.co_filename != _LAYER:
         frame.f_trace = trace
         frame = frame.f_back
+
+
+# As its code has it: in an executable that is not where the file stands.
+_LAYER: Final = Decider.step.__code__.co_filename
 
 
 # === Recorded stops ===

@@ -34,6 +34,7 @@ from dydx_conn import (
     ConnError,
     Frame,
     OrderRequest,
+    OrderState,
     Stranger,
     Subaccount,
     fold,
@@ -170,6 +171,9 @@ class Venue(Protocol):
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
+
+    def cancel(self, states: Iterable[OrderState]) -> list[Frame]:
+        """Take these orders off the books; return the account frames that this caused."""
 
     def figures(self) -> Any:
         """Return what the account did and what it is worth, as `dydx_paper.AccountFigures`."""
@@ -626,6 +630,18 @@ def _flatten(bot: Bot, act: Frame, id_: str) -> None:
         bot._hubs.to_risk.on_next(leave)
 
 
+def _cancel(bot: Bot, _: Frame, __: str) -> None:
+    # All but what leaves a position by itself: it would be unguarded, until that is placed again.
+    bot._account_frames.extend(bot.venue.cancel(open_orders(bot)))
+
+
+def open_orders(bot: Bot) -> list[OrderState]:
+    """Return the orders that may still fill, whoever placed them, but the stops of what is held."""
+    stays = bot.risk.account.brackets
+    open_ = bot.venue.accounts.orders.open()
+    return [state for state in open_ if not (state.leaving or state.id in stays)]
+
+
 def _reload(bot: Bot, act: Frame, id_: str) -> None:
     # All of it is read and validated before any of it is set.
     was = bot.options
@@ -655,6 +671,7 @@ _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "pause": _pause,
     "unpause": _unpause,
     "flatten": _flatten,
+    "cancel": _cancel,
     RELOAD: _reload,
     "note": _note,
 }

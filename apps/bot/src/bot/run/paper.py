@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from dydx_conn import Accounts, AccountUpdate, ConnError, Frame, Stranger, Subaccount
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    ConnError,
+    Frame,
+    OrderState,
+    Stranger,
+    Subaccount,
+)
 from dydx_paper import PaperVenue
 from dydx_risk import Risk
 
@@ -44,6 +52,11 @@ class Paper(PaperVenue):
 
     def learn(self, update: AccountUpdate) -> None:
         """Know it already: its own ledger holds more."""
+
+    def cancel(self, states: Iterable[OrderState]) -> list[Frame]:
+        """Take these orders off the books, each by a cancel of its own."""
+        named = (state.named for state in states if state.named is not None)
+        return [frame for cancel in named for frame in self.step(cancel)]
 
     def strangers(self) -> Iterable[Stranger]:
         """Return none: nobody else has a paper account."""

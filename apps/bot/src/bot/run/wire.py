@@ -10,7 +10,7 @@ there the orders go nowhere, because their fate is in the recording already.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -215,10 +215,10 @@ class WireVenue:
         self.closing = True
         self.cancel(states)
 
-    def cancel(self, states: list[OrderState]) -> None:
-        """Send the cancels of these orders."""
+    def cancel(self, states: Iterable[OrderState]) -> list[Frame]:
+        """Send the cancels of these orders; frames will report what came of it."""
         if self.trader is None:
-            return
+            return []
         ends = {
             "good_til_block": self.trader.good_til_block(),
             "good_til_block_time": self.trader.good_til_block_time(),
@@ -227,6 +227,7 @@ class WireVenue:
             number = int(id_.rpartition("/")[2])
             for request in requests:
                 self._noted(self.trader.submit(request, number))
+        return []
 
     def _noted(self, answer: Queued | NotQueued) -> None:
         if isinstance(answer, NotQueued):

@@ -12,15 +12,38 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 
 from bot import __version__
-from bot.serve import chain, errors, health, login, metrics, status, view
+from bot.serve import (
+    acts,
+    chain,
+    config,
+    errors,
+    health,
+    login,
+    metrics,
+    money,
+    orders,
+    status,
+    view,
+    why,
+)
 from bot.serve.gate import Gate, is_free
 from bot.serve.problems import PROBLEMS, handle_problems
 from bot.serve.served import Served
 from bot.serve.sessions import Sessions
 
 PARTS: Final[tuple[Callable[[Served], APIRouter], ...]] = (
-    status.routes, view.routes, health.routes, chain.routes, metrics.routes, errors.routes,
-)  # fmt: skip
+    status.routes,
+    orders.routes,
+    money.routes,
+    why.routes,
+    config.routes,
+    acts.routes,
+    health.routes,
+    chain.routes,
+    metrics.routes,
+    errors.routes,
+    view.routes,
+)
 
 
 def app_of(

@@ -43,10 +43,10 @@ def response(problem: ProblemError) -> JSONResponse:
     return JSONResponse(content, status_code=problem.status, headers=problem.headers)
 
 
-def words(text: str) -> str:
+def words(text: str, longest: int = _LONGEST) -> str:
     """Return a text as one line without what looks like a secret, not too long."""
-    found = printable(redact(" ".join(text.split())))
-    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}…"
+    found = printable(redact(text))
+    return found if len(found) <= longest else f"{found[:longest]}…"
 
 
 def _declared(*statuses: int) -> dict[int | str, dict[str, Any]]:

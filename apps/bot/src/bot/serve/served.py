@@ -9,11 +9,12 @@ frame, unless nobody put it lately.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from dydx_conn import Inbox, Network
+from starlette.concurrency import run_in_threadpool
 
 from bot.config.api import ApiSettings
 from bot.config.changes import Reply
@@ -23,6 +24,7 @@ from bot.run.desk import PATIENCE_S, Desk, DeskError
 from bot.serve.tokens import Tokens
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Mode = Literal["REPLAY", "PAPER", "TRADE", "WATCH"]
 
 
@@ -32,7 +34,8 @@ class Served:
 
     `name` is its source in words, `net` its network, None for a recording. `config` is what it
     began with. `recording` is where its frames are or go, `database` the URL of where it is written
-    down, "" for nowhere. `reload` reads the settings again on behalf of whom it is given.
+    down, "" for nowhere. `reload` reads the settings again on behalf of whom it is given. `disk` is
+    for `aside`.
     """
 
     desk: Desk
@@ -46,6 +49,7 @@ class Served:
     recording: Path | None = None
     database: str = ""
     reload: Callable[[str], Reply] | None = None
+    disk: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
 async def answered(served: Served, question: Callable[[Bot], T], wait_s: float = PATIENCE_S) -> T:
@@ -73,3 +77,9 @@ async def newest(served: Served, question: Callable[[Bot], T]) -> T:
     """Return an answer that is at most a quarter of a second old; of a function of a module."""
     known = served.desk.known(question)
     return known if known is not None else await answered(served, served.desk.repeated(question))
+
+
+async def aside(served: Served, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what waits for a disk on a thread beside the server's: two at a time, for all callers."""
+    async with served.disk:
+        return await run_in_threadpool(work, *args, **kwargs)

@@ -47,10 +47,11 @@ def listening(settings: ApiSettings) -> Iterator[socket.socket]:
     _require_tls(settings)
     host, port = host_and_port(settings.address)
     try:
-        family, kind, _, _, where = socket.getaddrinfo(
+        family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        server = socket.socket(family, kind)
+        # With its protocol asyncio knows that small answers are not to wait for more (Nagle).
+        server = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ApiError(_no_address(settings, error)) from None
     with server:
@@ -139,11 +140,8 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
 
     from bot.serve.app import app_of
 
-    # It would print on the screen of the dashboard; what matters of it is a trouble of the run.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.addHandler(logging.NullHandler())
-        logger.propagate = False
+    # It would print on the dashboard: what it reports is for the log of the run alone.
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
     settings = served.settings
     tls: dict[str, Any] = {}
     if settings.certificate:

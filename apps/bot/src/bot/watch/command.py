@@ -34,12 +34,13 @@ from bot.config.environment import look_at
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
-from bot.run.beside import begun, noting
+from bot.run.beside import begun, noting, warned
 from bot.run.composition import Options
 from bot.watch.account import NO_KEY, require_known
 from bot.watch.address import Target, parent_of, target
 from bot.watch.group import Group, Standing
 from bot.watch.node import Node
+from bot.watch.notices import notices_of
 from bot.watch.past import Past, past
 from bot.watch.reading import INDEXER_ONLY, Reading, read
 from bot.watch.rows import Changes, report_json, report_lines
@@ -65,12 +66,13 @@ def watch(arguments: argparse.Namespace) -> int:
         if each.is_empty:
             group.notes[each.whose] = f"nothing was ever deposited here, on {net.name}"
     tickers, keys, inbox = tickers_of(arguments, readings), channels(readings), Inbox()
+    notices = notices_of(arguments, group, net.name)
     run = f"watch {' '.join(map(str, targets))}"
     with (
         recorder(_path(arguments.record), net, run) as record,
         Node(net, inbox, lambda: [*group.bots]),
         Pasts(net, [each.whose for each in readings if not each.isolated], past) as pasts,
-        begun(record, inbox),
+        begun(beside := [*record, *notices], inbox),
     ):
         first = next(iter(group.bots.values()))
 
@@ -80,11 +82,11 @@ def watch(arguments: argparse.Namespace) -> int:
                 net, tickers, also=keys, history=history_of(first, tickers), pace=bounded,
                 inbox=inbox,
             )  # fmt: skip
-            return frames.pipe(operators.do_action(noting(record)))
+            return frames.pipe(operators.do_action(noting(beside)))
 
         conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings))
     _require_frames(group, net)
-    return report(arguments, net, group, pasts.found)
+    return max(report(arguments, net, group, pasts.found), *map(warned, notices), 0)
 
 
 def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
@@ -101,13 +103,17 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         speed = arguments.speed or (20.0 if on_dashboard(arguments) else None)
         bounded = until(arguments.seconds, pace)
-        return play(recording, speed=speed, pace=lambda frame: goes_on(frame) and bounded(frame))
+        frames = play(recording, speed=speed, pace=lambda one: goes_on(one) and bounded(one))
+        return frames.pipe(operators.do_action(noting(notices)))
 
     def goes_on(frame: Frame) -> bool:
         return frame.mono <= end or frame.kind == "http"
 
     name, first = Path(arguments.recording).name, next(iter(group.bots))
-    conduct(arguments, group, source, name, NoPasts(), Inbox(), first)
+    # A recording notifies nobody unless that is what is to be seen.
+    notices = notices_of(arguments, group, net.name, goes_on=False) if arguments.notify else []
+    with begun(notices, inbox := Inbox()):
+        conduct(arguments, group, source, name, NoPasts(), inbox, first)
     lost = [f"expected an account of {name}, got {t}" for t in targets if not group.has_met(t)]
     if len(lost) == len(targets):
         raise ConnError(f"{lost[0]}: no frame that was played is of it")

@@ -1,0 +1,72 @@
+"""What the bot is made of: from the metadata of what is installed, and what is not part of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bot.__main__ import main
+from bot.checks import licences
+from bot.checks.licences import distributions, parts
+
+
+def test_a_part_is_what_the_bot_requires_and_what_that_requires() -> None:
+    """All extras are, too; what tests and checks need is not."""
+    found = set(distributions())
+
+    assert {"bot", "dydx-conn", "dydx-v4-client", "grpcio", "fastapi", "plotly", "apprise"} <= found
+    assert found.isdisjoint({"pytest", "mypy", "hypothesis", "schemathesis", "mitmproxy"})
+
+
+def test_an_extra_of_another_is_part_only_where_it_is_required() -> None:
+    """Of pydantic-settings its `yaml` is, of httpx its `http2` is not."""
+    found = set(distributions())
+
+    assert "pyyaml" in found
+    assert "h2" not in found
+
+
+def test_every_part_has_a_version_and_the_word_for_its_licence() -> None:
+    """One of which nothing is known says so."""
+    assert [part for part in parts() if not part.version or not part.licence] == []
+
+
+def test_the_text_of_a_part_is_printed_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """However it is spelled; without a name all are listed, a line each."""
+    assert main(["licences", "Rich"]) == 0
+    one = capsys.readouterr().out
+    assert main(["licences"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+
+    assert "Permission is hereby granted" in one
+    assert len(listed) == len(list(parts()))
+    assert one.splitlines()[0].split()[0] == "rich"
+
+
+def test_a_name_that_is_no_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error is one line and a 2."""
+    code = main(["licences", "pytest"])
+
+    assert code == 2
+    assert "expected the name of a part (bot licences lists them), got 'pytest'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_an_executable_has_within_is_listed_with_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The libraries of the system it was built on are no distributions, and Python's text is."""
+    (tmp_path / "licences").mkdir()
+    (tmp_path / "licences" / "Python.txt").write_text("PSF, in full")
+    (tmp_path / "licences" / "libssl3_3.0.17.txt").write_text("Apache, in full")
+    monkeypatch.setattr(licences, "PACKAGE", tmp_path)
+
+    assert main(["licences", "libssl3", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "name": "libssl3", "version": "3.0.17", "licence": "see its text",
+            "texts": ["Apache, in full"],
+        }
+    ]  # fmt: skip
+    assert next(parts()).texts == ("PSF, in full",)
