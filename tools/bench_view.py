@@ -73,9 +73,12 @@ def delays(mono: Sequence[tuple[int, int]], arrivals: Sequence[Sequence[Any]]) -
 
 
 def looked_at(
-    frames: Sequence[Frame], viewers: int
+    frames: Sequence[Frame], viewers: int, program: str = __file__
 ) -> tuple[float, list[tuple[int, int]], list[list[Any]]]:
-    """Play frames while so many look; return CPU seconds, when each came, and what arrived."""
+    """Play frames while so many look; return CPU seconds, when each came, and what arrived.
+
+    They look in another `program`, with a port, a token and their number as its words.
+    """
     bot, inbox, desk = Bot(Options()), Inbox(), Desk()
     desk.begin(bot)
     inbox.attend = desk.attend
@@ -90,7 +93,7 @@ def looked_at(
         return True
 
     with served(bot, inbox, desk) as (port, token):
-        looking = looked(port, token, viewers) if viewers else None
+        looking = looked(program, port, token, viewers) if viewers else None
         feeder = threading.Thread(target=feed, args=(frames, SPEED, inbox), daemon=True)
         feeder.start()
         bot.run(from_generator(lambda: taken(inbox, pace, len(frames))))
@@ -119,11 +122,10 @@ def served(bot: Bot, inbox: Inbox, desk: Desk) -> Iterator[tuple[int, str]]:
             yield listener.getsockname()[1], token
 
 
-def looked(port: int, token: str, viewers: int) -> "subprocess.Popen[bytes]":
+def looked(program: str, port: int, token: str, viewers: int) -> "subprocess.Popen[bytes]":
     """Begin so many viewers in a process of their own; it reports once it reads a line."""
-    command = [sys.executable, __file__, str(port), token, str(viewers)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    return process
+    command = [sys.executable, program, str(port), token, str(viewers)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 # --- the other process ---
