@@ -63,9 +63,9 @@ def within(frames: Sequence[Frame], seconds: float) -> Sequence[Frame]:
 
 def delays(mono: Sequence[tuple[int, int]], arrivals: Sequence[Sequence[Any]]) -> Iterator[float]:
     """Yield how long each frame took to each viewer, in ns, once it had settled."""
-    begins = mono[0][1] + int(_SETTLED_S * 1e9)
     for viewer in arrivals:
         seqs = [seq for _, seq in viewer]
+        begins = viewer[0][0] + int(_SETTLED_S * 1e9) if viewer else 0
         for seq, at in mono:
             place = bisect_left(seqs, seq)
             if at >= begins and place < len(viewer):

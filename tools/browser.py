@@ -81,8 +81,7 @@ def running(home: Path) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        assert process.stderr is not None
-        lines = iter(process.stderr.readline, "")
+        lines = iter(process.stderr.readline, "") if process.stderr else iter(())
         url = next(found[1] for line in lines if (found := ANSWERS.search(line)))
         token = (home / "dydx-bot" / "api-read.token").read_text(encoding="ascii").strip()
         yield process, url, token
@@ -137,10 +136,13 @@ def held(
     """Yield what is wrong with a page of one size."""
     page, wrong = opened(browser, size, url, token)
     yield from stood(page, "live", "live")
-    page.wait_for_selector("#charts .plot svg", timeout=PATIENCE_MS)
     ended(url, token)
-    page.wait_for_timeout(1_500)
+    page.wait_for_selector('[data-chart="candles"]', state="attached", timeout=PATIENCE_MS)
+    page.wait_for_timeout(500)
     page.screenshot(path=into / f"{name}.png")
+    for chart in page.query_selector_all("[data-chart]"):
+        chart.scroll_into_view_if_needed()
+        chart.wait_for_selector(".plot svg", timeout=PATIENCE_MS)
     page.screenshot(path=into / f"{name}-whole.png", full_page=True)
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > size[0]:

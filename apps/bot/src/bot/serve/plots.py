@@ -18,7 +18,7 @@ from dydx_panels import CandlesPart, EquityPart, Snapshot
 from bot.serve.looks import Seen
 
 AGE_S: Final = 10.0
-_FEW, _FEW_S = 30, 2.0  # points of a curve that has just begun, and how soon it is drawn again
+_FEW, _FEW_S = 30, 5.0  # points of a curve that has just begun, and how soon it is drawn again
 _Parts = tuple[EquityPart, CandlesPart]
 
 
