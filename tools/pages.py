@@ -85,8 +85,8 @@ def opened(
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark")
     failed: list[str] = []
     page.on("pageerror", lambda error: failed.append(f"expected no error, got {error}"))
-    page.on("console", lambda said: failed.append(f"expected no warning, got {said.text}")
-            if said.type in ("error", "warning") else None)  # fmt: skip
+    page.on("console", lambda word: failed.append(f"expected no warning, got {word.text}")
+            if word.type in ("error", "warning") else None)  # fmt: skip
     page.on("request", lambda one: failed.append(f"expected no request, got {one.url[:80]}")
             if one.url != file.as_uri() and not one.url.startswith(("data:", "blob:"))
             else None)  # fmt: skip
