@@ -39,6 +39,7 @@ from bot.pages.sums import (
     instant,
     matched,
     named_lines,
+    performance_by,
     performance_of,
     reasons_of,
     trade_of,
@@ -78,7 +79,7 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     shown = {entry.id: _entry(entry) for entry in entries}
     fills = _fills(gathered, entries)
     positions = matched(gathered.positions.values(), gathered.grouping.made_by)
-    policy, loaded = bot.options.policy, bot.options.config
+    policy, loaded, wrong = bot.options.policy, bot.options.config, wrong_lines(did)
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
         made_by=did["made_by"] or "",
@@ -88,10 +89,11 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         guarded=bot.options.guard, run_hash=did["run_hash"],
         versions=versions(), commit=commit_of(), frames=did["frames"],
         tickers=tuple(did["markets"]),
-        wrong=tuple(wrong_lines(did)), missing=tuple(_missing(bot, source)),
+        wrong=tuple(wrong), missing=tuple(_missing(bot, source)),
         left_out=tuple(_left_out(gathered, bot, fills)),
-        summary=named_lines(line for line in brief_lines(did) if line not in wrong_lines(did)),
-        performance=performance_of(bot.shown.performance()),
+        summary=named_lines(line for line in brief_lines(did) if line not in wrong),
+        performance=performance_of(bot.shown.performance())
+        or performance_by(gathered.positions.values()),
         settings=_settings(loaded), settings_hash=None if loaded is None else loaded.hash,
         curve=equity_of(bot), levels=_levels(bot), most_leverage=policy.max_leverage,
         trades=tuple(trade_of(row, made) for row, made in reversed(positions[-ROWS:])),
@@ -289,7 +291,7 @@ def _errors(bot: Bot, gathered: Gathered) -> tuple[Trouble, ...]:
 
 def _missing(bot: Bot, source: Source) -> Iterator[str]:
     if not isinstance(bot.venue, PaperVenue):
-        yield "performance: it is computed of paper accounts, whose ledger has every trade"
+        yield "Sharpe, Sortino, turnover: the worth of a real account is not marked by the hour"
     if source.recording is None:
         yield "the text of the wire: the run was not played from a recording"
     if bot.shown.way is None:
