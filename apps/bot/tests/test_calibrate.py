@@ -302,7 +302,9 @@ def test_a_page_holds_a_curve_for_each_signal(
     page = tmp_path / "x.html"
 
     assert main(["calibrate", str(minutes), "--horizon", "5", "--html", str(page)]) == 0
-    assert all(f"{name} 5 s" in page.read_text("utf-8") for name in ("momentum", "funding"))
+    text = page.read_text("utf-8")
+    assert all(f'data-chart="moves {name}"' in text for name in ("momentum", "funding"))
+    assert text.count('"name":"5 s"') >= 2
     assert "5 s later" in capsys.readouterr().out
 
 

@@ -32,6 +32,7 @@ from bot.options import (
     PROFILE,
     RECORD,
     RECORDING,
+    REPORT_HTML,
     RUN,
     RUNNING,
     SECONDS,
@@ -53,6 +54,7 @@ from bot.parsing import (
     count,
     examples_of,
     horizons,
+    json_file,
     new_file,
     positive,
     rank,
@@ -251,6 +253,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="with --api: go on answering at the end, until Ctrl-C",
             ),
             DATABASE,
+            REPORT_HTML,
             *LOG,
             *RUN,
         ),
@@ -414,7 +417,7 @@ COMMANDS: Final[dict[str, Command]] = {
         TRADE,
         "live frames, paper orders, no keys",
         "bot.live.commands:paper",
-        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, *LOG, *RUN),
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *PAPER, DATABASE, REPORT_HTML, *LOG, *RUN),
         "Frames come from the network and orders go to a paper account: nothing is signed, and no"
         " key is needed. It runs until Ctrl-C, or for --seconds; the next run goes on with the "
         "account as it was, also after a crash, and pays the funding of the hours between.",
@@ -436,6 +439,7 @@ COMMANDS: Final[dict[str, Command]] = {
             RECORD,
             option("--flatten", action="store_true", help="close all positions when the run ends"),
             DATABASE,
+            REPORT_HTML,
             *LOG,
             *RUN,
         ),
@@ -623,6 +627,49 @@ to look at a run that was started with --api 127.0.0.1:8710, and to halt it:
         (
             ("bot why F3", "the third fill of the bundled recording"),
             ("bot why d7 account --profile reckless", "of another run: choose as it did"),
+        ),
+    ),
+    "report": Command(
+        BACK,
+        "write a page about a run: curves, trades, and why",
+        "bot.checks.reported:report",
+        (
+            RECORDING,
+            option(
+                "--run",
+                type=whole,
+                metavar="N",
+                help="of a run that the database has, in place of a recording",
+            ),
+            DATABASE,
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="where the page is written (default: report-NAME.html here, a new file)",
+            ),
+            option(
+                "--json",
+                nargs="?",
+                const="-",
+                type=json_file,
+                metavar="FILE",
+                help="print the same as JSON, or write it to a file, and no page but by --html",
+            ),
+            option("--schema", action="store_true", help="print the JSON Schema of that"),
+            *CHOICES,
+        ),
+        "One file that opens without a network: equity, drawdown, exposure and distance to "
+        "liquidation, candles with fills, a table of trades that sorts, each order and fill with "
+        "why, back to the text of the wire, verdicts by reason, costs, latency by stage, quality "
+        "of the data, settings with their origins, versions. A recording is played again, with "
+        "the same choices as the run; of a run in the database there is what it stores, and what "
+        "is missing is named. A page needs bot[web].",
+        (
+            ("bot report", "the bundled recording"),
+            ("bot report sixty --html sixty.html", "another one"),
+            ("bot report --run 3", "the third run of the database"),
+            ("bot report quickstart --json | jq .trades", "for a program"),
         ),
     ),
     "bundle": Command(

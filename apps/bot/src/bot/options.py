@@ -227,6 +227,12 @@ DATABASE: Final = option(
     help="where the run is written down: a file or postgresql+psycopg://USER@HOST/NAME; none for "
     "nowhere (default: dydx-bot/bot.db in your data directory)",
 )
+REPORT_HTML: Final = option(
+    "--report-html",
+    type=new_file,
+    metavar="FILE",
+    help="write a page about the run when it ends (needs bot[web]); bot report has more",
+)
 LOG: Final = (
     option(
         "--log",

@@ -285,6 +285,18 @@ def new_file(text: str) -> str:
     return text
 
 
+def json_file(text: str) -> str:
+    """Read the path of a file of JSON that is to be written, or "-" for none.
+
+    What has another suffix is none: it may be the name of a recording.
+    """
+    if text == "-":
+        return text
+    if not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"expected a file that ends in .json, got {text!r}")
+    return new_file(text)
+
+
 class Tickers(argparse.Action):
     """Tickers with commas between: each once, and the option once."""
 

@@ -207,9 +207,9 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Measure the scores on recordings, print it, and write maps and plots."""
     maps = read_maps(Path(arguments.map)) if arguments.map else None
     if arguments.html:
-        from bot.checks.plots import require_plotly
+        from bot.pages.style import require_plotly
 
-        require_plotly()  # refused before the run, not after it
+        require_plotly("--html")  # refused before the run, not after it
     horizons: tuple[float, ...] = arguments.horizon
     every_s = arguments.every or horizons[0] / 2
     recordings = recordings_of(arguments.recordings)
@@ -267,9 +267,10 @@ def _show(
         written = msgspec.json.format(msgspec.json.encode(maps), indent=1)
         Path(arguments.save).write_bytes(written)
     if arguments.html:
-        from bot.checks.plots import write_html
+        from bot.pages.calibrated import calibrated_page
 
-        write_html(found, head_lines(report), Path(arguments.html))
+        page = calibrated_page(found, head_lines(report))
+        Path(arguments.html).write_text(page, encoding="utf-8")
     if arguments.json:
         print(json.dumps(report, indent=2))
         return

@@ -32,6 +32,7 @@ from bot.live.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    reporting_of,
     run_plain,
     run_to_end,
     tickers_of,
@@ -105,11 +106,13 @@ def replay(arguments: argparse.Namespace) -> int:
         held = pace if speed or not arguments.speed else held_until_due(arguments.speed, pace)
         return play(recording, pace=held).pipe(among(inbox), beside_each)
 
+    reporting = reporting_of(arguments, bot)
     logs = replay_logged(arguments, bot, recording.header.network, human=speed is None)
-    bot.shown.beside = beside = [*logs, *replay_written_down(arguments, bot, recording)]
+    beside = [*reporting, *logs, *replay_written_down(arguments, bot, recording)]
     if arguments.notify:  # a recording notifies nobody unless that is what is to be seen
         network = recording.header.network or "recording"
         beside += notices_of(arguments, bot, mode="REPLAY", network=network)
+    bot.shown.beside = beside
     beside_each = operators.do_action(noting(beside)) if beside else _as_they_come
     with listened(arguments), begun(beside, inbox):
         if speed or arguments.speed or is_reached(arguments):
@@ -127,6 +130,8 @@ def replay(arguments: argparse.Namespace) -> int:
             complete = run_plain(arguments, bot, at_once, mode="REPLAY")
     report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments)
+    for each in reporting:
+        each.write(name, "replay", recording.header.network, recording, complete=complete)
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)

@@ -44,13 +44,14 @@ from bot.report.brief import print_report
 from bot.report.report import report_of
 from bot.report.status import starting, status_of
 from bot.run.acts import Standstill
-from bot.run.beside import Beside, begun, noting
+from bot.run.beside import Beside, begun, noting, warned
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
 from bot.run.desk import Desk
 from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
+    from bot.pages.reporting import Reporting
     from bot.screen.leave import Leave
     from bot.screen.screen import Screen
     from bot.screen.travel import Travel
@@ -181,7 +182,8 @@ def lived(
     Whatever goes wrong `beside` it (bot.live.troubles) it goes on, and is a 1.
     """
     days = Days(bot.scorer, lambda: bot.journal.hash, Path(arguments.state or days_file(net)))
-    beside = [Standstill(net, bot.venue.subaccount), days, *beside]
+    reporting = reporting_of(arguments, bot)
+    beside = [Standstill(net, bot.venue.subaccount), days, *reporting, *beside]
     beside += notices_of(arguments, bot, mode=mode, network=net.name)
     check, note, terminal = require_tickers(tickers, net), noting(beside), Terminal()
     bot.shown.beside = beside
@@ -216,7 +218,18 @@ def lived(
     # To whom, without a terminal? The exit code has it still.
     with contextlib.suppress(*[OSError] if terminal.trouble else []):
         print_report(report_of(bot, name=name), arguments)
-    return ended(bot) or int(bool(bot.shown.troubles))
+    for each in reporting:
+        each.write(name, mode, net.name)
+    return max(ended(bot), int(bool(bot.shown.troubles)), *map(warned, reporting), 0)
+
+
+def reporting_of(arguments: argparse.Namespace, bot: Bot) -> "list[Reporting]":
+    """Return what writes a page about a run, where that is wanted; refused where nothing draws."""
+    if not getattr(arguments, "report_html", None):
+        return []
+    from bot.pages.reporting import Reporting
+
+    return [Reporting(bot, Path(arguments.report_html))]
 
 
 def notices_of(

@@ -11,6 +11,7 @@ measured, and what is unknown is a hole. Nothing here reads a run: who has one m
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from dydx_panels import COLOURS, CandlesPart, EquityPart, FillMark
@@ -72,7 +73,10 @@ def exposure(part: EquityPart, most: float | None = None) -> "Figure":
     trace = _line(instants(part.at), times, "leverage", ACCENT, 3)
     trace |= {"fill": "tozeroy", "fillcolor": tinted(ACCENT, 0.25)}
     shapes = [] if most is None else [level(most, "limit", WATCH)]
-    return figure_of([trace], "leverage", shapes=shapes, **_over_time(".2f", "x", least=0.0))
+    top = 1.15 * max([*times, most or 0.0, 1.0])  # the name of the limit stands above it
+    return figure_of(
+        [trace], "leverage", shapes=shapes, **_over_time(".2f", "x", least=0.0, most=top)
+    )
 
 
 def distance(part: EquityPart, levels: Mapping[str, float] | None = None) -> "Figure":
@@ -87,8 +91,8 @@ def distance(part: EquityPart, levels: Mapping[str, float] | None = None) -> "Fi
     away = [None if one is None else 100 * min(max(one, 0.0), top) for one in part.distance]
     trace = _line(instants(part.at), away, "distance", GOOD, 3)
     drawn = [
-        level(100 * value, f"{words} {100 * value:g} %", DANGER if value <= act else WATCH)
-        for words, value in found.items()
+        level(100 * value, f"{words} {100 * value:g} %", DANGER if value <= act else WATCH, at=n)
+        for n, (words, value) in enumerate(found.items())
     ]
     if part.act_below is not None:
         drawn.insert(0, _zone(0.0, 100 * act))
@@ -162,16 +166,14 @@ def candles(
     """Draw a market's candles over their volume, with our fills and what is `held` now.
 
     `liquidation` are event times and the prices at which the position would have been liquidated,
-    None where none would. `focus` is from when to when (ns) it is shown at first. A candle that is
-    not whole is grey.
+    None where none would. `focus` is from when to when (ns) it is shown. A candle that lacks trades
+    says so.
     """
-    rows = [row for row in part.rows if min(row.prices) > 0]
+    since, until = focus or (0, 2**63)
+    rows = [row for row in part.rows if min(row.prices) > 0 and since <= row.started_at < until]
     at = instants([row.started_at for row in rows])
-    traces = [_candles(rows, at), _volumes(rows, at), *_fills(part.fills)]
-    if liquidation:
-        prices = [price for _, price in liquidation]
-        traces.append(_line(instants([at for at, _ in liquidation]), prices,
-                            "liquidation price", DANGER, 6))  # fmt: skip
+    period = {"xperiod": _period_ms(at), "xperiodalignment": "middle"}
+    traces = [_candles(rows, at) | period, _volumes(rows, at) | period, *_fills(part.fills)]
     marks = [] if held is None else [
         level(float(price), words, colour)
         for price, words, colour in ((held.entry_price, "entry", ACCENT),
@@ -179,12 +181,16 @@ def candles(
         if price and price > 0
     ]  # fmt: skip
     shown = {} if focus is None else {"range": instants(focus), "autorange": False}
-    dearest = _reach(rows, part.fills, [price for _, price in liquidation])
+    prices = [price for _, price in liquidation]
+    ends, seen = _reach(rows, part.fills, prices)
+    if seen:
+        moments = instants([at for at, _ in liquidation])
+        traces.append(_line(moments, prices, "liquidation price", DANGER, 6))
     return figure_of(
         traces, f"{plain(part.ticker)}, {plain(part.resolution)}", shapes=marks, height=420,
+        annotations=[] if seen else _far_away(prices),
         xaxis=time_axis(rangeslider={"visible": False}, anchor="y2", **shown),
-        yaxis=axis(side="right", domain=[0.2, 1.0], hoverformat=",.8~g", tickformat=",~r",
-                   **dearest),
+        yaxis=axis(side="right", domain=[0.2, 1.0], hoverformat=",.8~g", tickformat=",~r", **ends),
         yaxis2=axis(side="right", domain=[0.0, 0.15], showgrid=False, nticks=3,
                     rangemode="tozero", tickformat="~s"),
         hovermode="closest",
@@ -193,16 +199,38 @@ def candles(
 
 def _reach(
     rows: Sequence[Any], fills: Sequence[FillMark], liquidation: Sequence[float | None]
-) -> dict[str, Any]:
-    """Return which prices are shown: a price of liquidation as far as candles stay tall enough."""
+) -> tuple[dict[str, Any], bool]:
+    """Return which prices are shown, and whether one of liquidation is among them.
+
+    It is as far as candles stay tall enough to be read: no farther away than they are tall.
+    """
     ends = [end for row in rows for end in row.prices[1:3]] + [fill.price for fill in fills]
     if not ends:
-        return {}
+        return {}, bool(liquidation)
     low, high = min(ends), max(ends)
     tall = max(high - low, high * 1e-4)
     near = [p for p in liquidation if p is not None and low - tall <= p <= high + tall]
     low, high = min([low, *near]), max([high, *near])
-    return {"range": [low - 0.04 * tall, high + 0.04 * tall]}
+    return {"range": [low - 0.04 * tall, high + 0.04 * tall]}, bool(near)
+
+
+def _far_away(liquidation: Sequence[float | None]) -> list[dict[str, Any]]:
+    """Return in words at which prices it was, where the chart does not reach them."""
+    known = [price for price in liquidation if price is not None]
+    if not known:
+        return []
+    low, high = min(known), max(known)
+    words = f"{low:,.6g}" if low == high else f"{low:,.6g} to {high:,.6g}"
+    return [{
+        "text": f"liquidated at {words}: beyond this scale", "showarrow": False,
+        "xref": "paper", "yref": "paper", "x": 1, "y": 1.01, "xanchor": "right",
+        "yanchor": "bottom", "font": {"size": 12, "color": DANGER},
+    }]  # fmt: skip
+
+
+def _period_ms(at: Sequence[int]) -> int:
+    """Return how long a candle is: of those that follow on each other the least."""
+    return min((later - one for one, later in pairwise(at) if later > one), default=60_000)
 
 
 def _candles(rows: Sequence[Any], at: list[int]) -> Trace:

@@ -9,7 +9,7 @@ around it chooses. Its texts may come from a venue; `plain` lets no markup of th
 
 import html
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,21 +96,20 @@ def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
     return [None if value is None else round(value, digits) for value in values]
 
 
-def level(value: float, words: str, colour: str, *, axis_id: str = "y") -> dict[str, Any]:
-    """Return a line across a chart at a value with its name, as a shape of a layout."""
+def level(value: float, words: str, colour: str, *, at: int = 0) -> dict[str, Any]:
+    """Return a line across a chart at a value with its name, as a shape of a layout.
+
+    `at` counts lines that may lie close to each other: their names stand side by side.
+    """
     return {
-        "type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": axis_id,
+        "type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y",
         "y0": value, "y1": value, "line": {"color": colour, "width": 1, "dash": "dash"},
         "label": {
-            "text": plain(words), "textposition": "start", "yanchor": "bottom",
+            "text": plain(words), "textposition": ("start", "end", "middle")[at % 3],
+            "yanchor": "bottom",
             "font": {"size": 11, "color": colour},
         },
     }  # fmt: skip
-
-
-def levels(found: Mapping[str, tuple[float, str]]) -> list[dict[str, Any]]:
-    """Return lines across a chart by their names: each a value and a colour."""
-    return [level(value, words, colour) for words, (value, colour) in found.items()]
 
 
 def tinted(colour: str, opacity: float) -> str:

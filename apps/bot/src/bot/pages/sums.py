@@ -17,7 +17,7 @@ from dydx_paper import Performance
 
 from bot.pages.shape import Fill, MarketSum, Money, Named, Reason, Time, Trade, exact, money
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

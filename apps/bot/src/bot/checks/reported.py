@@ -1,0 +1,103 @@
+"""`bot report`: one page about a run, or the same as JSON.
+
+    recording ─► played again, gathered ──┐
+    --run N of the database ─► its rows ──┴──► Report ──► page, JSON
+
+What is written is one file that needs nothing else; of a stored run it has what was stored, and
+names what is missing.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from dydx_conn import ConnError, find_recording
+from dydx_conn import replay as play
+from reactivex import operators
+
+from bot.live.commands import bot_for
+from bot.live.runs import ended, run_to_end
+from bot.pages.gathered import Gathered
+from bot.pages.of_run import Source, report_of_run
+from bot.pages.shape import Report, as_json, schema
+from bot.pages.style import require_plotly
+from bot.run.budget import Foreseen
+from bot.run.composition import trace
+
+_MOST: Final = 1_000  # pages of one name in one place
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write a page about a run, print or write JSON of it."""
+    if arguments.schema:
+        print(json.dumps(schema(), indent=1))
+        return 0
+    wants_page = arguments.html or arguments.json is None
+    if wants_page:
+        require_plotly("bot report")  # refused before the run, not after it
+    found, code = _stored(arguments) if arguments.run is not None else _replayed(arguments)
+    if arguments.json is not None:
+        _write_json(found, arguments.json)
+    if wants_page:
+        from bot.pages.report_page import report_page
+
+        path = _write_page(report_page(found), arguments.html, found)
+        print(_written(path, found), file=sys.stderr if arguments.json == "-" else sys.stdout)
+    return code
+
+
+def _replayed(arguments: argparse.Namespace) -> tuple[Report, int]:
+    recording = Foreseen(find_recording(arguments.recording))
+    bot = bot_for(arguments, recording)
+    gathered = Gathered(bot)
+    gathered.follow()
+    trace(bot).looks = False  # a stopwatch alone: nobody looks at what a frame changes
+    complete = run_to_end(bot, play(recording).pipe(operators.do_action(gathered.note)))
+    gathered.end()
+    network = recording.header.network
+    source = Source(arguments.recording, "replay", network, recording, complete)
+    return report_of_run(bot, gathered, source), ended(bot)
+
+
+def _stored(arguments: argparse.Namespace) -> tuple[Report, int]:
+    from bot.history.reading import chosen_url, reading, require_run
+    from bot.pages.stored import report_of_stored
+
+    with reading(chosen_url(arguments)) as connection:
+        run = require_run(connection, arguments.run)
+        return report_of_stored(connection, run), 0
+
+
+def _write_json(found: Report, where: str) -> None:
+    text = as_json(found)
+    if where == "-":
+        print(text.decode())
+    else:
+        Path(where).write_bytes(text + b"\n")
+
+
+def _write_page(page: str, where: str | None, found: Report) -> Path:
+    """Write a page where it was typed, else to a new file of the working directory."""
+    if where is not None:
+        Path(where).write_text(page, encoding="utf-8")
+        return Path(where)
+    stem = _NO_NAME.sub("-", Path(found.source).name.removesuffix(".jsonl.zst")).strip("-.")
+    for number in range(1, _MOST):
+        path = Path(f"report-{stem or found.mode}{f'-{number}' if number > 1 else ''}.html")
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(page)
+        except FileExistsError:
+            continue
+        return path
+    raise ConnError(f"expected a free name such as {path}, got {_MOST - 1} reports already")
+
+
+def _written(path: Path, found: Report) -> str:
+    size = path.stat().st_size / 1e6
+    what = f"{len(found.trades):,} trades, {len(found.fills):,} fills, {len(found.entries):,} whys"
+    return f"{path}: {what}, {size:.1f} MB; it opens without a network"
