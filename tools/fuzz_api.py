@@ -64,11 +64,12 @@ def _tried(operation: Any, mode: Any, url: str, headers: dict[str, str], example
 
 
 @contextlib.contextmanager
-def served(*options: str) -> Iterator[tuple[str, str]]:
-    """Start a replay that stays; yields where it answers, and the trading token."""
+def served(*options: str, stays: bool = True) -> Iterator[tuple[str, str]]:
+    """Start a replay, which `stays` at its end; yields where it answers, and the trading token."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         environment = os.environ | {"XDG_STATE_HOME": place, "DYDX_CONFIG": "none"}
-        command = [sys.executable, "-m", "bot", "replay", "--plain", "--quiet", "--stay"]
+        command = [sys.executable, "-m", "bot", "replay", "--plain", "--quiet"]
+        command += ["--stay"] * stays
         with subprocess.Popen(
             [*command, "--api", "127.0.0.1:0", *options], env=environment, stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL, text=True,
