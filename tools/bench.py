@@ -35,7 +35,7 @@ from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
 from bench_screen import screen
-from bench_view import view
+from bench_view import view as in_browsers
 from bot.system import memory_mb
 from dydx_conn import Frame
 
@@ -520,7 +520,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "paper": paper,
     "dashboard": dashboard,
     "screen": lambda _: screen("account"),
-    "view": view,
+    "view": in_browsers,
     "start": start,
     "database": database,
     "live": live,

@@ -53,7 +53,7 @@ def bot() -> Bot:
 def client(bot: Bot, tmp_path: Path) -> Iterator[TestClient]:
     """Return a browser that has the token that may look."""
     with browser(bot, tmp_path) as client:
-        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read').read_text().strip()}"
+        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read.token').read_text().strip()}"
         yield client
 
 
@@ -480,7 +480,7 @@ def test_a_poll_of_a_run_that_never_drew_has_no_panels(
     monkeypatch.setattr(viewer, "FIRST_S", 0.01)
     monkeypatch.setattr(Painter, "_paint", lambda _: None)
     with browser(bot, tmp_path) as client:
-        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read').read_text().strip()}"
+        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read.token').read_text().strip()}"
         message = client.get("/view").json()
 
     assert (message["version"], message["rows"]) == (0, {})

@@ -208,9 +208,17 @@ async function poll() {
   show();
 }
 
+const MEANT = {
+  live: "what the bot draws is here within a tenth of a second",
+  polling: "something between lets no WebSocket through: the page requests once a second",
+  stale: "the bot answers, and takes no frames, or old ones",
+  lost: "nobody answers: is the bot running? The page goes on trying",
+};
+
 function show() {
   const [state, words] = standing();
   if (status_.textContent !== words) status_.textContent = words;
+  status_.title = MEANT[state] || "";
   status_.dataset.state = state;
   screen_.classList.toggle("lost", state === "lost");
 }
