@@ -143,6 +143,7 @@ def held(
     for chart in page.query_selector_all("[data-chart]"):
         chart.scroll_into_view_if_needed()
         chart.wait_for_selector(".plot svg", timeout=PATIENCE_MS)
+    page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=into / f"{name}-whole.png", full_page=True)
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > size[0]:

@@ -51,10 +51,13 @@ function want(change) {
   view = { ...view, ...change };
   Object.assign(view, fit());
   version = 0;
+  if (change.panel !== undefined) window.scrollTo(0, 0);
   const words = new URLSearchParams({ panel: view.panel, market: view.market });
   history.replaceState(null, "", view.panel || view.market ? `#${words}` : location.pathname);
   for (const button of document.querySelectorAll("[data-key]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.panel === view.panel));
+    const pressed = button.dataset.panel === view.panel;
+    button.setAttribute("aria-pressed", String(pressed));
+    if (pressed) button.scrollIntoView({ block: "nearest", inline: "center" });
   }
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(view));
   else if (by !== "") poll();
@@ -220,7 +223,7 @@ function show() {
   if (status_.textContent !== words) status_.textContent = words;
   status_.title = MEANT[state] || "";
   status_.dataset.state = state;
-  screen_.classList.toggle("lost", state === "lost");
+  document.body.classList.toggle("lost", state === "lost");
 }
 
 function standing() {
