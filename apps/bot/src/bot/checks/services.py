@@ -26,6 +26,10 @@ def services(settings: Settings) -> Iterator[Check]:
     """Look at what a run would write its log to, listen at, and send notices to."""
     yield _log(settings)
     yield from _api(settings)
+    if settings.notify.sinks:  # apprise takes a second to load
+        from bot.notify.command import check_sinks
+
+        yield from check_sinks(settings.notify)
 
 
 def written_to(settings: Settings) -> dict[str, Path]:
