@@ -117,12 +117,14 @@ class Sink:
             service_of(self._work[0]())
         except SinkError as error:
             self._wrongs["address"] = f"{error}: notices wait in {self.spool.path}"
+        except Exception as error:  # noqa: BLE001 - of whatever service; who sends learns of it
+            self._outage.go_on(type(error).__name__)
         try:
             while True:
                 self._wake.wait(self._pause())
                 self._wake.clear()
                 with self.spool.held() as ours:
-                    while ours and self._step():
+                    while ours and self._goes_on():
                         pass
                 self._judge()
                 # At the end there is one more try; what fails now is left to the next run.
@@ -131,6 +133,14 @@ class Sink:
                     return
         finally:
             self.spool.close()
+
+    def _goes_on(self) -> bool:
+        """Send one message, whatever the disk does meanwhile; False if none is to be sent now."""
+        try:
+            return self._step()
+        except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+            self._fail(f"{type(error).__name__}: {error}")
+            return False
 
     def _pause(self) -> float:
         now, due = time.monotonic(), self._outage.due
