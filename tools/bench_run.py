@@ -1,11 +1,13 @@
 """Run the bot itself on the local venue, bare and with all that stands beside a run, and compare.
 
-    venue (TLS, a process) ──► bot paper (a process): bare │ whole  ──► rows
+    venue (TLS, a process) ──► bot paper (a process): bare │ whole │ watched  ──► rows
 
-`bare` has no file of settings and no database; `whole` reads, watches and reloads a file, and
-writes all that happens to a database. Both decide the same; one runs after the other, since
-together they would share the cores that they are to measure. CPU and memory are the kernel's own
-counts, from when the start is over; latencies are those of the bot's report, start included.
+`bare` has no file of settings, no database and no log; `whole` reads, watches and reloads a file,
+writes all that happens to a database and a log. `watched` is recorded and answers over HTTP as
+well: /metrics and /health every five seconds and an open page (onlookers), and its notices go to a
+webhook. All of them decide the same; one runs after the other, since together they would share the
+cores that they are to measure. CPU and memory are the kernel's own counts, from when the start is
+over; latencies are those of the bot's report, start included.
 """
 
 import json
@@ -18,9 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from onlookers import Onlookers, webhook
+from scraped import free_port
+
 Row = tuple[str, str, str, str]
 
-_NOTHING: Final = ("--config", "none", "--database", "none")
+_NOTHING: Final = ("--config", "none", "--database", "none", "--log", "none")
 # The file of settings at first, and what it is changed to while the bot runs.
 _EDITS: Final = tuple(f"policy:\n  max_leverage: {1.5 + n / 10:.1f}\n" for n in range(5))
 
@@ -38,7 +43,13 @@ def run(
             trust = {"SSL_CERT_FILE": venue.authority}
             bare = measured([*where, *_NOTHING], trust, (), seconds, warm_s)
             whole = measured(where, trust, _EDITS, seconds, warm_s)
+            with webhook() as (address, notices):
+                sinks = f"notify:\n  sinks:\n    - name: here\n      url: {address}\n"
+                edits = [text + sinks for text in _EDITS]
+                watched = measured(where, trust, edits, seconds, warm_s, port=free_port())
         yield from rows(f"bot paper, {count} markets, {seconds:.0f} s", whole, bare)
+        yield from rows("the same, watched, beside the same unwatched", watched, whole)
+        yield from looks(watched, len(notices))
 
 
 def measured(
@@ -47,8 +58,12 @@ def measured(
     edits: Sequence[str],
     seconds: float,
     warm_s: float,
+    port: int = 0,
 ) -> dict[str, Any]:
-    """Run one bot to its end, its file edited meanwhile; return its report and what it used."""
+    """Run one bot to its end, its file edited meanwhile; return its report and what it used.
+
+    With a `port` it is recorded and answers there, and is looked at.
+    """
     import psutil
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -61,11 +76,16 @@ def measured(
             file.write_text(edits[0])
         command = [sys.executable, "-m", "bot", "paper", "--network", "local", "--json", *typed]
         command += ["--seconds", str(warm_s + seconds)]
-        with subprocess.Popen(
+        onlookers = Onlookers(port, Path(at["XDG_STATE_HOME"], "dydx-bot", "api-read.token"))
+        if port:
+            command += ["--api", f"127.0.0.1:{port}", "--record", "run.jsonl.zst"]
+        with open(Path(folder, "words"), "w+") as words, subprocess.Popen(
             command, cwd=folder, env=os.environ | environment | at, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # where its settings are, and that no node was given
+            stderr=words,  # where its settings are, and that no node was given
         ) as process:  # fmt: skip
             bot = psutil.Process(process.pid)
+            if port:
+                onlookers.begin()
             time.sleep(warm_s)
             began, before = time.monotonic(), sum(bot.cpu_times()[:2])
             for text in edits[1:]:
@@ -74,11 +94,23 @@ def measured(
             time.sleep(max(began + 0.9 * seconds - time.monotonic(), 0))
             cpu_s, memory = sum(bot.cpu_times()[:2]) - before, bot.memory_info().rss
             took_s = time.monotonic() - began
-            report = json.loads(process.communicate(timeout=60 + seconds)[0])
+            onlookers.end()
+            printed = process.communicate(timeout=60 + seconds)[0]
+            words.seek(0)
+            report = parsed(printed, words.read())
         stored = sum(each.stat().st_size for each in Path(at["XDG_DATA_HOME"]).rglob("*.db*"))
+    seen = {"looks": onlookers.took, "drawn": onlookers.drawn, "failed": onlookers.failed}
     used = {"cpu": cpu_s / took_s, "memory_mb": memory / 2**20, "stored": stored}
     reloads = sum(act["words"].startswith("reload") for act in report["samples"]["acts"])
-    return {"machine": report["machine"], "reloads": reloads, **used}
+    return {"machine": report["machine"], "reloads": reloads, **used, **seen}
+
+
+def parsed(text: bytes, words: str) -> dict[str, Any]:
+    """Read a report; a bot that made none ends it all, with its own words."""
+    if not text:
+        raise SystemExit(f"expected a report of the bot, got none: {words[-2000:]}")
+    report: dict[str, Any] = json.loads(text)
+    return report
 
 
 def rows(label: str, whole: Mapping[str, Any], bare: Mapping[str, Any]) -> Iterator[Row]:
@@ -99,3 +131,17 @@ def rows(label: str, whole: Mapping[str, Any], bare: Mapping[str, Any]) -> Itera
         )
     yield row("  reloads", lambda run: str(run["reloads"]))
     yield row("  database, with its log", lambda run: f"{run['stored'] / 1e6:.2f} MB")
+
+
+def looks(watched: Mapping[str, Any], notices: int) -> Iterator[Row]:
+    """Write what those who looked got."""
+    for path, took in watched["looks"].items():
+        slowest = f"{1e3 * max(took):.0f} ms at most"
+        yield (
+            f"  {path}, {len(took)} times",
+            f"{1e3 * sorted(took)[len(took) // 2]:.0f} ms",
+            slowest,
+            "",
+        )
+    yield "  messages to an open page", str(watched["drawn"]), "", ""
+    yield "  notices, looks that failed", f"{notices}, {watched['failed']}", "", ""

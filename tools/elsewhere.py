@@ -54,7 +54,7 @@ use = "reversion"
 # What is bundled, by name: the id, then how the run was chosen.
 BUNDLES: Final[dict[str, list[str]]] = {
     "crash": ["F39", "quickstart"],
-    "liquidated": ["F20", "quickstart", "--profile", "reckless", "--no-guard"],
+    "liquidated": ["F22", "quickstart", "--profile", "reckless", "--no-guard"],
     "own": ["F1", "quickstart", "--strategy", "contrarian.py"],
     "several": ["V9", "sixty", "--strategy", "mix.toml"],
 }

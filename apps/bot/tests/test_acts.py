@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bot.report.why import chain
 from bot.run.acts import Halted, Standstill, act, among, private
-from bot.run.composition import Bot, Options, raised
+from bot.run.composition import Bot, Options, open_orders, raised
 from dydx_conn import (
     NETWORKS,
     ConnError,
@@ -173,6 +173,48 @@ def test_flatten_halts_and_closes_each_position(frames: list[Frame]) -> None:
     assert all((entry.at - frames[0].at) / 1e9 < CRASH_S for entry in entered)
     assert {row.ticker for row in flat.risk.positions()} == set()
     assert [line for line in chain(leaving[0], flat.journal, None) if line.startswith("A1")]
+
+
+# === All orders off the books ===
+
+# An order that nobody fills: far behind the best price.
+RESTING = """
+from dydx_strategy import Decision
+
+
+class Resting:
+    name = "resting"
+
+    def __init__(self):
+        self.due = 0
+
+    def step(self, scored, held):
+        self.due = self.due or scored.at + 12 * 10**9
+        if scored.at < self.due or scored.ticker != "SOL-USD":
+            return []
+        self.due = 2**63
+        how = {"entry": "make", "entry_offset_bps": 150.0, "patience_s": 600.0}
+        return [Decision.of(scored, 500.0, "a test", **how)]
+
+
+strategy = Resting
+"""
+
+
+def test_all_open_orders_leave_by_an_act(frames: list[Frame], tmp_path: Path) -> None:
+    """What was recorded of it replays to the same bytes, and nothing is halted."""
+    path = tmp_path / "resting.py"
+    path.write_text(RESTING)
+    options = Options(strategy=str(path))
+    plain = played(frames[:1_500], options)
+    recorded = with_acts(frames[:1_500], cancel=20.0)
+    once, again = played(recorded, options), played(recorded, options)
+
+    assert [state.status for state in open_orders(plain)] == ["OPEN"]
+    assert open_orders(once) == []
+    assert [e.value.status for e in once.journal.of_kind("order")][-1] == "CANCELLED"
+    assert once.risk.standing.state == "ACTIVE"
+    assert once.journal.hash == again.journal.hash != plain.journal.hash
 
 
 # === A strategy that raises ===

@@ -87,6 +87,15 @@ def beginning(path: Path, seconds: float = 20.0, act: str = "") -> Path:
     return path
 
 
+def as_recorded(made: Path, path: Path, **header: str) -> None:
+    """Write the recording of a bundle again, with other words in its header."""
+    source = Recording(made.parent / "short.jsonl.zst")
+    writer = RecordingWriter(path, msgspec.structs.replace(source.header, **header))
+    for frame in source:
+        writer.write_frame(frame)
+    writer.close()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle about the third fill of the bundled recording."""
@@ -201,15 +210,22 @@ def test_a_secret_in_a_strategy_ends_the_making(made: Path, bot: Bot) -> None:
     assert "abandon" not in error
 
 
+def test_what_a_run_left_for_the_next_is_no_secret(made: Path, bot: Bot) -> None:
+    """It names the hash of that run; as a file it is in the bundle, and read from there."""
+    short = str(made.parent / "short.jsonl.zst")
+    assert bot("replay", short, "--save-state", "day.json", "--quiet")[0] == 0
+
+    assert bot("bundle", "D1", short, "--state", "day.json")[0] == 0
+
+    Path("day.json").unlink()
+    assert bot("bundle", "check", "bundle-D1.tar.zst")[0] == 0
+    assert unpacked(Path("bundle-D1.tar.zst"))["state.json"].startswith(b'{"source":')
+
+
 def test_the_password_of_an_address_is_left_out(made: Path, bot: Bot, tmp_path: Path) -> None:
     """Who may call the indexer is nobody else's business."""
-    source = Recording(made.parent / "short.jsonl.zst")
-    header = msgspec.structs.replace(source.header, rest="https://me:hunter2@example.org/v4?key=1")
     path = as_input(tmp_path / "own.jsonl.zst")
-    writer = RecordingWriter(path, header)
-    for frame in source:
-        writer.write_frame(frame)
-    writer.close()
+    as_recorded(made, path, rest="https://me:hunter2@example.org/v4?key=1")
 
     assert bot("bundle", "F3", str(path))[0] == 0
 
@@ -514,7 +530,8 @@ def test_a_run_of_the_database_is_bundled_by_its_number(made: Path, bot: Bot) ->
     engine = engine_of("runs.db")
     upgrade(engine)
     usual = {"mode": "paper", "chain_id": "", "account": "a", "state": "", "config": {}}
-    named = [str(short), "", str(made.parent / "s{time}.jsonl.zst"), "gone.jsonl.zst"]
+    named = [str(short), "", str(made.parent / "sh{time}t.jsonl.zst"), "gone.jsonl.zst"]
+    named += [str(made.parent / "reckless.jsonl.zst")]
     with writing(engine).begin() as connection:
         for number, name in enumerate(named, 1):
             found = {"id": number, "began": number, "recording": name}
@@ -528,9 +545,14 @@ def test_a_run_of_the_database_is_bundled_by_its_number(made: Path, bot: Bot) ->
     assert bundle(1)[0] == 0
     assert Path("bundle-F3.tar.zst").read_bytes() == made.read_bytes()
     assert "which has none" in bundle(2)[2]
+    settings = json.dumps({"profile": "reckless"})
+    as_recorded(made, made.parent / "reckless.jsonl.zst", settings=settings)
+    assert bundle(5)[0] == 0
+    recorded = json.loads(unpacked(Path("bundle-F3.tar.zst"))[MANIFEST])
+    assert recorded["settings"]["profile"] == "reckless"
     assert bundle(3)[0] == 0
     assert "got no file" in bundle(4)[2]
-    assert "expected a run of" in bundle(5)[2]
+    assert "expected a run of" in bundle(6)[2]
     assert "got both" in bundle(1, "sixty")[2]
     none = ("--run", "1", "--database", "no.db", "--force")
     assert "expected a database" in bot("bundle", "F3", *none)[2]

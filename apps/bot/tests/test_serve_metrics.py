@@ -14,6 +14,7 @@ from bot.config.api import ApiSettings
 from bot.run.composition import Bot, Options, monitor
 from bot.run.desk import Desk, DeskError
 from bot.serve import chain, errors, health, metrics
+from bot.serve.app import app_of
 from bot.serve.figures import Connection, RunFigures, Sink, figures_of
 from bot.serve.sample import Process, Seen
 from bot.serve.series import SERIES
@@ -21,8 +22,11 @@ from bot.serve.served import Served
 from bot.serve.tokens import Tokens
 from dydx_conn import (
     ChainTip,
+    EndpointMetrics,
     Frame,
+    GroupMetrics,
     Inbox,
+    Metrics,
     Network,
     NetworkError,
     WireWriter,
@@ -82,7 +86,9 @@ class Client:
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> Response:
         async def gotten() -> Response:
-            async with AsyncClient(transport=ASGITransport(self.app), base_url="http://bot") as one:
+            async with AsyncClient(
+                transport=ASGITransport(self.app), base_url="http://localhost"
+            ) as one:
                 return await one.get(path, headers=headers)
 
         return asyncio.run(gotten())
@@ -175,12 +181,12 @@ def test_what_the_venue_never_had_is_another(run: RunFigures) -> None:
 
 def test_what_is_beside_a_run_is_counted_as_it_grows_or_stands(run: RunFigures) -> None:
     """A database that is behind shows what waits."""
-    sinks = (Sink(name="database", well=False, counts=(("written", 7), ("waiting", 2))),)
+    sinks = (Sink(name="database", well=False, counts=(("phone sent", 7), ("waiting", 2))),)
     found = samples(
         metrics.exposition(Seen(msgspec.structs.replace(run, sinks=sinks), PROCESS))[0].decode()
     )
 
-    assert found["sink_items_total", ("database", "written")] == 7
+    assert found["sink_items_total", ("database", "phone sent")] == 7
     assert found["sink_items", ("database", "waiting")] == 2
     assert found["sink_trouble", ("database",)] == 1
 
@@ -511,3 +517,131 @@ def test_a_run_without_errors_has_an_empty_page() -> None:
 def test_a_page_that_cannot_be_is_refused(query: str) -> None:
     """With what is wrong about it."""
     assert errors_client(erring(1)).get(f"/errors?{query}").status_code == 422
+
+
+# === REST, and what goes beside a run ===
+
+REST = Metrics(
+    endpoints={
+        "/v4/height": EndpointMetrics(
+            requested=5, answered=3, stale=1, errors={"ServerError": 2}, samples={}, per_minute=1.0,
+            errors_per_minute=1.0, p50_ms=20.0, p99_ms=80.0, max_ms=90.0, circuit="open",
+            retry_in_s=4.0, good_age_s=9.0, retried=2,
+        )
+    },
+    groups={
+        "default": GroupMetrics(
+            limit=100, left=97, flying=1, queued=2, wait_s=0.5, waits=4, waited_s=1.5, limited=3
+        )
+    },
+    errors={"ServerError": 2}, skew_s=None, skew_within_s=0.0,
+)  # fmt: skip
+
+
+def test_rest_is_counted_by_class_endpoint_and_limit(run: RunFigures) -> None:
+    """What was requested, what failed, what waits, and what it took."""
+    changed = msgspec.structs.replace(
+        run, rest=REST, answers=((("/v4/height", 503), 2),), pings=(("c1", 0.05),),
+        faults=((("ServerError", "/v4/height"), 2),),
+    )  # fmt: skip
+    found = samples(metrics.exposition(Seen(changed, PROCESS))[0].decode())
+
+    assert found["rest_requests_total", ("/v4/height",)] == 5
+    assert found["rest_errors_total", ("ServerError", "/v4/height")] == 2
+    assert found["errors_total", ("ServerError", "/v4/height")] == 2
+    assert found["rest_answers_total", ("/v4/height", "503")] == 2
+    assert found["rest_latency_seconds", ("/v4/height", "0.99")] == 0.08
+    assert found["rest_circuit_open", ("/v4/height",)] == 1
+    assert found["rate_limit_left", ("default",)] == 97
+    assert found["rate_limited_total", ("default",)] == 3
+    assert found["ping_seconds", ("c1",)] == 0.05
+
+
+def test_limits_and_circuits_are_in_the_health(run: RunFigures) -> None:
+    """What waits, how often it was a 429, and what gets no requests."""
+    found = judged(run, rest=REST, rest_wait_s=0.5)
+
+    assert found.limits is not None
+    assert (found.limits.left, found.limits.queued, found.limits.limited) == (
+        {"default": 97}, 2, 3,
+    )  # fmt: skip
+    assert found.reasons == ["limits: /v4/height fails: tried again in 4 s"]
+
+
+def test_a_market_without_a_book_is_a_reason(run: RunFigures) -> None:
+    """Many of them are named together."""
+    first = msgspec.structs.replace(
+        run.markets[0], book_known=False, lags_ns=(5_000_000, 7_000_000)
+    )
+    rows = tuple(msgspec.structs.replace(first, ticker=f"T{number}-USD") for number in range(10))
+
+    found = judged(run, markets=rows)
+
+    named = ", ".join(f"T{number}-USD" for number in range(8))
+    assert found.reasons == [f"data: no book: {named} and 2 more"]
+    assert found.data is not None
+    assert found.data.markets[0].lag_p99_ms == 7.0
+
+
+class Wrote:
+    """Something beside a run that counts what it wrote."""
+
+    name, trouble = "database", "expected a database that follows, got one that is behind"
+
+    def figures(self) -> dict[str, int]:
+        return {"written": 9, "lost": 1}
+
+    def begin(self, inbox: Inbox) -> None: ...
+
+    def note(self, frame: Frame) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def test_what_goes_beside_a_run_is_looked_at_by_name() -> None:
+    """So is what is wrong around it; of REST what the edge measures, where there is one."""
+    bot = Bot(Options(strategy="none"))
+    bot.shown.beside, bot.shown.troubles["terminal"] = [Wrote()], "it is closed"
+    bot.shown.feeds.vitals = Inbox().vitals
+    bot.shown.feeds.vitals.ponged("c1", 0.25)
+    bot.shown.feeds.vitals.rest = REST
+
+    found = figures_of(bot)
+
+    assert [(sink.name, sink.well) for sink in found.sinks] == [
+        ("database", False), ("terminal", False),
+    ]  # fmt: skip
+    assert found.sinks[0].counts == (("written", 9), ("lost", 1))
+    assert (found.pings, found.rest, found.rest_wait_s) == ((("c1", 0.25),), REST, 0.0)
+    assert (found.connection.state, found.monitored) == ("", False)
+
+
+def test_a_run_that_nobody_follows_has_no_state_of_its_links() -> None:
+    """Unknown is no sample."""
+    seen = Seen(figures_of(Bot(Options(strategy="none"))), PROCESS)
+    names = {name for name, _ in samples(metrics.exposition(seen)[0].decode())}
+
+    assert not names & {"connection_state", "connection_lost_seconds", "connection_attempts"}
+    assert not names & {"block_height", "block_age_seconds", "rest_requests_total"}
+
+
+def test_a_run_that_does_not_answer_is_an_unreachable_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Although its node is there."""
+    monkeypatch.setattr(metrics.Looked, "figures", _unanswered)
+    client, _ = network_client(live_bot(), tip_of("dydx-testnet-4"))
+
+    assert client.get("/health/network").json()["details"] == ["the run does not answer"]
+
+
+def test_metrics_need_a_token_and_health_needs_none(played: Bot) -> None:
+    """A monitor without one learns how the run is, and no more."""
+    of = served(played, recording=find_recording("quickstart"))
+    of.tokens.require()
+    client = Client()
+    client.app = app_of(of)
+
+    codes = {path: client.get(path).status_code for path in ("/health", "/metrics", "/errors")}
+
+    assert codes == {"/health": 200, "/metrics": 401, "/errors": 401}

@@ -90,7 +90,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     seconds = sum(one.ms for one in outcomes) / 1e3
     how = f"{failed} FAILED" if failed else "all as expected"
     return (
-        f"{len(outcomes)} scenarios, {checks} things seen, {how}; {tests} tests prove the same; "
+        f"{len(outcomes)} scenarios, {checks} things seen, {how}; {tests} tests are named; "
         f"{seconds:.1f} s"
     )
 

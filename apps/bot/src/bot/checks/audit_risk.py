@@ -29,6 +29,9 @@ def _reason(entry: Any) -> str:
     return "approved" if entry.kind == "approved" else str(entry.value.reason)
 
 
+# So that no other rule stands before the one that is looked at.
+_LOOSE: Final[dict[str, Any]] = {"act_below": 0.005, "restore_to": 0.008}
+
 # === Entry and exit ===
 
 
@@ -80,6 +83,8 @@ def _limits() -> Iterator[Seen]:
 )
 def _unknown() -> Iterator[Seen]:
     cut = Stage()
+    first = cut.bot.journal.of_kind("gate")[0]
+    yield Seen("as the account becomes known", "gate REDUCING → ACTIVE", first.words)
     cut.lose()
     cut.script.wanted[ETH] = (5_000.0, {})
     cut.oracle("2000", ETH)
@@ -146,11 +151,14 @@ def _day() -> Iterator[Seen]:
     yield Seen("1 BTC, 50,001 to 47,000: 3 % of 100,000 lost, 2 % allowed", False, _active(stage))
     yield Seen("an entry", "denied", stage.want(ETH, 5_000.0).kind)
     yield Seen("an exit", "approved", stage.want(BTC, 0.0).kind)
+    stage.block(86_400)
+    yield Seen("the next day: an entry", "approved", stage.want(ETH, 5_000.0).kind)
 
 
 @ENTRIES.shows(
     "one order on its way",
-    "two decisions never share the same collateral, and no market has two orders in flight",
+    "no market has two orders in flight, and of two markets none counts on the other's collateral",
+    "strategy/pace::while_an_order_is_in_flight_nothing_is_added",
     "risk/risk::one_order_in_flight_per_market",
     "risk/risk::two_orders_do_not_share_collateral",
     "risk/gate::whatever_of_the_orders_in_flight_fills_the_account_is_collateralised",
@@ -165,6 +173,12 @@ def _in_flight() -> Iterator[Seen]:
     yield Seen("9,000 a moment later", "hold", second.action)
     yield Seen("why", "an order for +5,000 USDC is in flight", second.reasons[0])
     yield Seen("orders sent", 1, stage.bot.journal.counts["approved"])
+    both = Stage(deposit=1_000, policy=Policy(max_leverage=5.0, keep_above=0.01, **_LOOSE))
+    for ticker in (BTC, ETH):
+        both.script.wanted[ticker] = (4_500.0, {})
+        both.touch(ticker)
+    kinds = [e.kind for e in both.bot.journal.entries if e.kind in ("approved", "denied")]
+    yield Seen("1,000 USDC, 5x: 4,500 of each of two markets", ["approved", "denied"], kinds)
 
 
 # === Liquidation ===

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from dydx_conn import (
+    Accounts,
     ChainTip,
     ConnectionState,
     Frame,
     Network,
+    Subaccount,
     WireWriter,
     market_fields,
     network,
@@ -23,11 +25,11 @@ from dydx_conn import (
 from dydx_conn import Connections as Links
 
 from bot.checks.scenarios import Group, Seen
-from bot.checks.stage import BTC, ETH, Stage
+from bot.checks.stage import BTC, ETH, Stage, usdc
 from bot.config.environment import EnvironmentSettings, confirmations, judge, objection
 
 NETWORKS: Final = Group("Networks and confirmations")
-LINKS: Final = Group("WebSocket and recovery")
+LINKS: Final = Group("Data and recovery")
 PROMISES: Final = Group("Repeatable and silent")
 
 # === Networks ===
@@ -178,6 +180,50 @@ def _lost() -> Iterator[Seen]:
     yield Seen("the book is known", False, stage.data.views[BTC].book.mid_price is not None)
     stage.book()
     yield Seen("after a snapshot: fills", 1, len(stage.fills()))
+
+
+@LINKS.shows(
+    "what is reported twice",
+    "a fill, an order or a balance that comes again, late or by another way, changes nothing",
+    "conn/accounts::a_close_that_is_reported_twice_counts_once",
+    "conn/lifecycle::no_frames_make_a_fill_smaller_or_bring_an_order_back",
+    "paper/history::a_fill_reported_twice_is_booked_once",
+)
+def _twice() -> Iterator[Seen]:
+    wire, who = WireWriter(), Subaccount("dydx1audit", 0)
+    wire.height = 10
+    frames = [wire.account(who, 100_000)]
+    wire.height = 11
+    row = {"id": "f1", "side": "BUY", "size": "1", "price": "50000", "ticker": BTC, "orderId": "o1"}
+    frames += [wire.account_update(who, fills=[row])] * 3
+    accounts = Accounts([who])
+    updates = [update for frame in frames for update in accounts.step(frame)]
+    taken = [len(update.fills) for update in updates]
+    yield Seen("100,000 USDC, buy 1 at 50,000, the frame three times: fills", 1, sum(taken))
+    yield Seen("USDC left", "50000 USDC", usdc(updates[-1].collateral or 0))
+    yield Seen("held", ["1"], [f"{p.size}" for update in updates for p in update.positions])
+
+
+@LINKS.shows(
+    "scores keep to their scale",
+    "0 to 100 whatever comes, and none at all where nothing is known",
+    "signals/sessions::scores_are_on_the_scale_and_name_a_frame_that_has_been",
+    "signals/signals::a_crash_of_any_depth_stays_on_the_scale",
+    "signals/signals::a_signal_is_absent_until_it_can_be_computed",
+    "signals/sessions::no_score_knows_the_rest_of_the_session",
+)
+def _scores() -> Iterator[Seen]:
+    stage = Stage()
+    momentum = [score.signal for score in stage.bot.scorer.scores(BTC)]
+    yield Seen("momentum in the first second", False, "momentum" in momentum)
+    values: list[float] = []
+    for n in range(120):
+        stage.market_at(50_000 - 400 * n)
+        values += [score.value for score in stage.bot.scorer.scores(BTC)]
+    yield Seen("in a fall to 2,400: scores seen", True, len(values) > 100)
+    yield Seen("all from 0 to 100", True, all(0.0 <= value <= 100.0 for value in values))
+    low = {score.signal: score.value for score in stage.bot.scorer.scores(BTC)}["momentum"]
+    yield Seen("momentum at its end, below 20", True, low < 20.0)
 
 
 # === Promises ===

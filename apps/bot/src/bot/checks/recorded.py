@@ -29,7 +29,8 @@ def recording_of(arguments: argparse.Namespace) -> Path:
 
     from bot.database.tables import engine_of, explained, file_of, runs, shown
 
-    url = database_of(arguments)
+    # Of what was typed the database alone: the run's own settings are in its recording.
+    url = database_of(argparse.Namespace(config=arguments.config, database=arguments.database))
     path = file_of(url) if url else None
     if not url or (path is not None and not path.exists()):
         raise BundleError(f"expected a database with runs, got {path or 'none'}: --database")

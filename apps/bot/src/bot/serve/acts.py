@@ -21,7 +21,7 @@ from bot.report.why import clock
 from bot.run.acts import act
 from bot.run.composition import Bot, open_orders
 from bot.run.desk import DeskError
-from bot.serve.problems import CONFLICT, ProblemError
+from bot.serve.problems import CONFLICT, ProblemError, parted
 from bot.serve.served import Served, answered
 from bot.serve.status import Gate, Held
 
@@ -125,7 +125,7 @@ def _words(request: Request, reason: Why | None) -> str:
 
 
 def _refused(reply: Reply) -> ProblemError:
-    expected, _, got = reply.refused.removeprefix("expected ").partition(", got ")
+    expected, got = parted(reply.refused)
     return ProblemError(409, expected, f"{got or 'others'}: nothing changes")
 
 

@@ -1,6 +1,6 @@
 """What went wrong, as a caller gets it: what was expected and what it was, and nothing secret.
 
-    HTTPException, RequestValidationError, DeskError, a bug ──► Problem, JSON ──► 4xx, 5xx
+    HTTPException, RequestValidationError, ConnError, a bug ──► Problem, JSON ──► 4xx, 5xx
 
 `PROBLEMS` declares the answers that any route may give; what is a route's own stands at the route.
 """
@@ -14,8 +14,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-
-from bot.run.desk import DeskError
 
 _LONGEST: Final = 300
 
@@ -41,6 +39,12 @@ def response(problem: ProblemError) -> JSONResponse:
     """Return a problem as an answer; a text of the caller's is cut, and redacted."""
     content = {"expected": words(problem.expected), "got": words(problem.got)}
     return JSONResponse(content, status_code=problem.status, headers=problem.headers)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Part words such as "expected this, got that" into both; the latter is "" where it is none."""
+    expected, _, got = text.removeprefix("expected ").partition(", got ")
+    return expected, got
 
 
 def words(text: str, longest: int = _LONGEST) -> str:
@@ -86,8 +90,7 @@ def handle_problems(app: FastAPI, failed: Callable[[str], None]) -> None:
     app.add_exception_handler(ProblemError, _of_problem)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_parameters)
-    app.add_exception_handler(DeskError, _of_desk)
-    app.add_exception_handler(ConnError, _of_layer)
+    app.add_exception_handler(ConnError, _of_layer)  # the desk, the database
     app.add_exception_handler(Exception, of_bug)
 
 
@@ -118,15 +121,7 @@ async def _of_parameters(_: Request, error: Exception) -> JSONResponse:
     return response(ProblemError(422, expected.removeprefix("expected "), repr(found.get("input"))))
 
 
-async def _of_desk(_: Request, error: Exception) -> JSONResponse:
-    return _apart(503, error)
-
-
 async def _of_layer(_: Request, error: Exception) -> JSONResponse:
-    return _apart(409, error)
-
-
-def _apart(status: int, error: Exception) -> JSONResponse:
     """Part the words of an error, which are "expected …, got …", into a problem."""
-    expected, _, got = str(error).removeprefix("expected ").partition(", got ")
-    return response(ProblemError(status, expected, got or "no answer"))
+    expected, got = parted(str(error))
+    return response(ProblemError(503, expected, got or "no answer"))

@@ -59,7 +59,9 @@ class Remembered(NamedTuple):
         """Return the fills, the newest first; with an id those of that order, oldest first."""
         wanted = (e for e in self.entries if e.kind == "fill" and order in ("", e.parent))
         rows = [self._of_run(fill_row(entry)) for entry in wanted]
-        return rows if order else rows[::-1]
+        if order:
+            return rows
+        return sorted(rows, key=lambda row: (row["at"], row["fill_id"]), reverse=True)
 
     def cause(self, id_: str, *kinds: str) -> Row | None:
         """Return a verdict or a decision that led to something."""

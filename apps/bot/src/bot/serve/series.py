@@ -22,8 +22,8 @@ BOUNDS_S: Final = (
     1.0,
 )  # fmt: skip
 _BOUNDS_NS: Final = tuple(round(bound * 1e9) for bound in BOUNDS_S)
-# What a sink counts that only grows; all else that it counts stands at a moment.
-GROWS: Final = {"written", "lost", "sent", "dropped"}
+# What a sink counts that only grows, by its last word; all else that it counts stands at a moment.
+GROWS: Final = {"written", "lost", "sent", "dropped", "failed"}
 
 # === Process ===
 
@@ -36,7 +36,7 @@ def _counts(*, grows: bool) -> Callable[[Seen], Iterator[Sample]]:
     def samples(seen: Seen) -> Iterator[Sample]:
         for sink in seen.run.sinks:
             for what, count in sink.counts:
-                if (what in GROWS) == grows:
+                if (what.split(" ")[-1] in GROWS) == grows:
                     yield (sink.name, what), count
 
     return samples
