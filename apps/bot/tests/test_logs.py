@@ -343,7 +343,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
     """A replay does not wait for it, nothing is lost that fits, and the log says what was."""
     disk = Disk()
     monkeypatch.setattr("bot.logs.file.os.write", disk)
-    monkeypatch.setattr(writer, "_RETRY_S", (0.01,))
+    monkeypatch.setattr(writer, "_RETRY_S", [0.01] * 9)
     monkeypatch.setattr(writer, "MOST", 5)
     log = begun(waits=True)
     log.put_run(line(n=0))
@@ -371,7 +371,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
 def test_a_log_that_stays_full_ends_within_its_time(
     begun: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits then is counted, and said."""
+    """What waits then is counted."""
     monkeypatch.setattr("bot.logs.file.os.write", Disk())
     log = begun()
     log.put(line())
