@@ -527,8 +527,8 @@ def test_a_run_of_the_database_is_bundled_by_its_number(made: Path, bot: Bot) ->
     named += [str(made.parent / "reckless.jsonl.zst")]
     with writing(engine).begin() as connection:
         for number, name in enumerate(named, 1):
-            found = {"id": number, "began": number, "recording": name}
-            connection.execute(runs.insert(), usual | found)
+            row_ = {"id": number, "began": number, "recording": name}
+            connection.execute(runs.insert(), usual | row_)
     engine.dispose()
 
     def found(number: int, database: str = "runs.db", recording: str | None = None) -> Path:
