@@ -107,7 +107,7 @@ def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str]) -> No
 # What is neither one of some words nor a file, by its metavar, or by its name where it has none.
 FREE = {
     *("N", "N,N", "S", "S,S,…", "X", "SHARE", "USDC", "IDS", "COLSxROWS"),
-    *("URL", "HOST:PORT", "TEXT", "TIME", "OWNER/N", "ADDRESS[/N]", "NAME", "COLUMN"),
+    *("URL", "HOST:PORT", "TEXT", "TIME", "SINK", "OWNER/N", "ADDRESS[/N]", "NAME", "COLUMN"),
     *("address", "id", "order", "position", "name", "run"),
 }
 

@@ -39,6 +39,7 @@ from dydx_conn import (
 from dydx_conn import Status as OrderStatus
 from leaks import plant
 from reactivex import from_iterable
+from runbook import is_in, pages
 
 MNEMONIC = plant("legal winner thank year wave sausage worth useful legal winner thank yellow")
 HEX = plant("5a" * 32)
@@ -355,6 +356,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
     log.close()
 
     assert trouble == f"expected to write the log {path}, got No space left on device"
+    assert any(is_in(words, trouble) for words in pages()["Lost disk"].shows)
     assert log.trouble == ""
     found: list[tuple[str, Any]]
     found = [(row["event"], row.get("n", row.get("count"))) for row in rows(path)]
@@ -474,6 +476,25 @@ def test_a_trouble_has_one_line_though_it_is_printed_as_well(
         ("warning", "before it"), ("run_began", None), ("message", "a message in two parts"),
         ("trouble", "no room"), ("run_ended", None),
     ]  # fmt: skip
+
+
+def test_a_run_that_ends_by_a_bug_has_it_in_its_last_line(
+    tmp_path: Path, some: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an error: whoever looks for those finds why the bot is gone."""
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("bot.run.journal.Journal._filled", failing)
+    path = tmp_path / "bot.jsonl"
+
+    with pytest.raises(RuntimeError):
+        ran(path, some)
+
+    last = rows(path)[-1]
+    assert (last["event"], last["level"]) == ("run_ended", "error")
+    assert last["error"] == "RuntimeError: a bug"
 
 
 def test_what_a_library_reports_goes_into_the_log_alone(

@@ -24,7 +24,7 @@ from reactivex import operators
 
 AT = 1_796_040_000 * 10**9
 PATIENCE_S = 10.0
-HEADING = Heading(mode="PAPER", network="testnet", account="dydx1…/0")
+HEADING = Heading(mode="PAPER", network="testnet", account="dydx1paper/0")
 HERE = "json://127.0.0.1:1/"
 
 
@@ -78,10 +78,7 @@ def test_a_run_with_a_sink_that_hangs_decides_the_same_and_loses_nothing(
     of_run = Run(run, "PAPER", "dydx1paper/0")
     run.follow_links()
     chosen = settings("takes", "hangs", messages=5)
-    notices = Notices(
-        chosen, HEADING, sinks(takes=takes, hangs=hangs), of_run.looks, begins=of_run.begins,
-        ends=of_run.ends,
-    )  # fmt: skip
+    notices = Notices(chosen, HEADING, sinks(takes=takes, hangs=hangs), of_run)
     run.journal.listeners.append(notices.listen)
     notices.begin(Inbox())
     run.run(replay(find_recording("quickstart")).pipe(operators.do_action(notices.note)))
@@ -104,16 +101,27 @@ def test_a_run_with_a_sink_that_hangs_decides_the_same_and_loses_nothing(
     hangs.goes.set()
 
 
-def looking(*looks: Look) -> Callable[[int], Sequence[Look]]:
-    """Return what looks the same each time."""
-    return lambda _: looks
+class Nothing:
+    """What is watched, of which nothing is to be noticed."""
+
+    def looks(self, at: int) -> Sequence[Look]:
+        """Return nothing."""
+        return ()
+
+    def begins(self, at: int) -> Sequence[Notice]:
+        """Return nothing."""
+        return ()
+
+    def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+        """Return nothing."""
+        return ()
 
 
 def test_a_storm_gives_few_messages_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though more comes than the queue takes: that is counted by kind."""
     monkeypatch.setattr(bot.notify.notices, "MOST", 50)
     taker = Taker()
-    notices = Notices(settings("phone", messages=4), HEADING, sinks(phone=taker), looking())
+    notices = Notices(settings("phone", messages=4), HEADING, sinks(phone=taker), Nothing())
     for n in range(5_000):  # before its thread takes any
         notices.put(notice(f"M{n % 7}", kind="order" if n % 2 else "guard"))
     notices.begin(Inbox())
@@ -132,7 +140,7 @@ def test_a_sink_gets_its_kinds_and_what_is_grave_enough() -> None:
         )
     )
     guard, grave = Taker(), Taker()
-    notices = Notices(chosen, HEADING, sinks(guard=guard, grave=grave), looking())
+    notices = Notices(chosen, HEADING, sinks(guard=guard, grave=grave), Nothing())
     notices.begin(Inbox())
     for one in (
         notice("a", kind="guard"), notice("b", level="critical"),
@@ -150,12 +158,12 @@ def test_what_one_run_holds_back_the_next_one_sends() -> None:
     chosen = settings("phone", messages=1)
     first, second, played = Taker(), Taker(), Taker()
     for taker, words in ((first, ("a", "b")), (second, ("c",))):
-        notices = Notices(chosen, HEADING, sinks(phone=taker), looking())
+        notices = Notices(chosen, HEADING, sinks(phone=taker), Nothing())
         notices.begin(Inbox())
         for subject in words:
             notices.put(notice(subject))
         notices.end()
-    replayed = Notices(chosen, HEADING, sinks(phone=played), looking(), goes_on=False)
+    replayed = Notices(chosen, HEADING, sinks(phone=played), Nothing(), goes_on=False)
     replayed.begin(Inbox())
     replayed.put(notice("d"))
     replayed.put(notice("e"))
@@ -169,19 +177,19 @@ def test_what_one_run_holds_back_the_next_one_sends() -> None:
 
 def test_it_looks_once_a_second_and_never_stops_a_run() -> None:
     """Whatever it raises is trouble, and no more."""
-    looks = list[int]()
 
-    def look(at: int) -> Sequence[Look]:
-        looks.append(at)
-        if len(looks) == 3:
-            raise ValueError("no figures")
-        return (Look(at=at, distance=0.05),)
+    class Failing(Nothing):
+        def looks(self, at: int) -> Sequence[Look]:
+            looks.append(at)
+            if len(looks) == 3:
+                raise ValueError("no figures")
+            return (Look(at=at, account=HEADING.account, distance=0.05),)
 
-    def ends(at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
-        raise ZeroDivisionError
+        def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+            raise ZeroDivisionError
 
-    taker = Taker()
-    notices = Notices(settings("phone"), HEADING, sinks(phone=taker), look, ends=ends)
+    looks, taker = list[int](), Taker()
+    notices = Notices(settings("phone"), HEADING, sinks(phone=taker), Failing())
     notices.begin(Inbox())
     for n in range(3):
         notices.note(frame(n))
@@ -206,7 +214,7 @@ def test_what_is_held_back_and_cannot_be_stored_is_trouble(
 
     monkeypatch.setattr(Spool, "leave", no_space)
     taker = Taker()
-    notices = Notices(settings("phone"), HEADING, sinks(phone=taker), looking())
+    notices = Notices(settings("phone"), HEADING, sinks(phone=taker), Nothing())
     notices.begin(Inbox())
     notices.put(notice("a"))
     notices.end()
@@ -217,7 +225,7 @@ def test_what_is_held_back_and_cannot_be_stored_is_trouble(
 
 def test_one_that_never_began_ends_too() -> None:
     """As where a run is refused."""
-    notices = Notices(settings("phone"), HEADING, sinks(phone=Taker()), looking())
+    notices = Notices(settings("phone"), HEADING, sinks(phone=Taker()), Nothing())
     notices.end()
 
     assert notices.trouble == ""

@@ -1,12 +1,10 @@
 """Sinks on the loopback: that takes, refuses, fails for a while, hangs, and comes back."""
 
 import itertools
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +17,16 @@ from bot.notify.sink import Sink
 from bot.notify.spool import Spool
 from dydx_conn import ConnError
 from pydantic import SecretStr
+from webhook import Hook, listening
 
 PATIENCE_S = 10.0
-
-
-class Hook:
-    """A webhook: what it got, and what it answers; it `hangs` until it is let go."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.answers: Iterator[int] = itertools.repeat(200)
-        self.hangs = threading.Event()
-        self.hangs.set()
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                hook.hangs.wait(PATIENCE_S)
-                status = next(hook.answers)
-                if status == 200:
-                    hook.got.append(json.loads(body))
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Print nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://127.0.0.1:{self.server.server_port}/"
-
-    @property
-    def titles(self) -> list[str]:
-        """Return what it got so far."""
-        return [one["title"] for one in self.got]
 
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     """Return a webhook on a port of its own."""
-    made = Hook()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    made.hangs.set()
-    made.server.shutdown()
-    made.server.server_close()
+    with listening(Hook()) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +106,7 @@ def test_what_nobody_takes_is_sent_by_the_next_run(hook: Hook) -> None:
 
 def test_a_sink_that_hangs_holds_up_nobody_and_loses_nothing(hook: Hook) -> None:
     """Putting takes no time; there is one attempt, and it counts once it is taken."""
-    hook.hangs.clear()
+    hook.goes.clear()
     before = threading.active_count()
     with running(hook.url, timeout_s=0.02) as sink:
         for n in range(3):
@@ -152,7 +114,7 @@ def test_a_sink_that_hangs_holds_up_nobody_and_loses_nothing(hook: Hook) -> None
         until(lambda: sink.failing == "no answer within 0.02 s")
         assert sink.waiting == 3
         assert threading.active_count() <= before + 3  # sink, attempt, and the server's own
-        hook.hangs.set()
+        hook.goes.set()
         until(lambda: sink.sent == 3)
 
     assert hook.titles == ["0", "1", "2"]
@@ -160,7 +122,7 @@ def test_a_sink_that_hangs_holds_up_nobody_and_loses_nothing(hook: Hook) -> None
 
 def test_a_run_ends_soon_though_a_sink_hangs(hook: Hook) -> None:
     """What was not taken is left to the next one."""
-    hook.hangs.clear()
+    hook.goes.clear()
     with running(hook.url, ends_s=0.05) as sink:
         sink.put(message("late"))
         until(lambda: sink._attempt is not None)
@@ -223,7 +185,7 @@ def test_a_sink_that_fails_for_long_is_trouble(monkeypatch: pytest.MonkeyPatch) 
         sink.put(message())
         until(lambda: "1 wait in" in sink.trouble)
 
-    assert "damaged, set aside as" in sink.trouble
+    assert "1 damaged or refused, set aside as" in sink.trouble
     assert "expected hook to take notices, got for 0 s: " in sink.trouble
 
 
@@ -242,6 +204,24 @@ def test_an_address_that_is_none_is_trouble_at_once(hook: Hook) -> None:
     sink.close()
 
     assert hook.titles == ["x"]
+
+
+def test_a_message_that_is_never_taken_holds_up_no_other(hook: Hook) -> None:
+    """It is set aside and named once another one is taken; where none is, all of them wait."""
+    hook.answers = itertools.repeat(500)
+    with running(hook.url) as sink:
+        for n in range(3):
+            sink.put(message(str(n)))
+        until(lambda: sink.failed > 20)
+        assert sink.waiting == 3
+        # From here on all but the oldest are taken, as it is with one that is too long.
+        hook.refuses = "0"
+        hook.answers = itertools.repeat(200)
+        until(lambda: sink.sent == 2)
+
+    assert hook.titles == ["1", "2"]
+    assert [path.suffix for path in sink.spool.aside] == [".refused"]
+    assert "1 damaged or refused, set aside as" in sink.trouble
 
 
 def test_another_process_may_be_the_one_that_sends(hook: Hook) -> None:
@@ -356,7 +336,7 @@ def test_without_apprise_it_is_named_and_how_to_get_it(monkeypatch: pytest.Monke
         service_of("json://127.0.0.1/")
 
 
-def test_a_failed_delivery_prints_nothing_and_says_why(
+def test_a_failed_delivery_prints_nothing_and_returns_why(
     hook: Hook, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Apprise logs addresses: they are nobody else's."""

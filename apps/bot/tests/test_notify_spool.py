@@ -45,7 +45,7 @@ def test_what_is_not_written_to_its_end_is_no_message() -> None:
     (spool.path / "notes.txt").write_text("mine")
 
     assert titles(spool) == ["whole"]
-    assert spool.damaged == []
+    assert spool.aside == []
 
 
 def test_a_damaged_file_is_set_aside_and_named() -> None:
@@ -56,8 +56,8 @@ def test_a_damaged_file_is_set_aside_and_named() -> None:
     first.write_bytes(b'{"at": "yesterday"}')
 
     assert titles(spool) == ["second"]
-    assert spool.damaged == [Path(f"{first}.damaged")]
-    assert spool.damaged[0].read_bytes() == b'{"at": "yesterday"}'
+    assert spool.aside == [Path(f"{first}.damaged")]
+    assert spool.aside[0].read_bytes() == b'{"at": "yesterday"}'
 
 
 def test_too_many_are_taken_together_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_what_was_held_back_is_for_the_next_run() -> None:
     found = spool.take()
 
     assert (found.at, found.sent, found.waiting) == (9, (5, 5, 5), 12)
-    assert [path.name for path in spool.damaged] == ["flow.999998.1.damaged"]
+    assert [path.name for path in spool.aside] == ["flow.999998.1.damaged"]
     assert spool.take() == Flow()
 
 

@@ -129,3 +129,15 @@ def test_the_doctor_fails_where_a_start_would_be_refused(
     assert (code, checks["log"]["outcome"]) == (1, "failed")
     assert checks["permissions"]["hint"] == f"chmod 600 {key}"
     assert "the log" in checks["disk"]["seen"]
+
+
+def test_each_sink_of_notices_is_looked_at() -> None:
+    """Nothing is sent; one whose address is not there fails."""
+    assert found()["notices"].outcome == "ok"
+
+    sinks = [{"name": "phone", "url_file": "/none"}, {"name": "hook", "url": "json://127.0.0.1:9/"}]
+    checks = found(notify__sinks=sinks)
+
+    assert {name: checks[name].outcome for name in checks if name.startswith("sink")} == {
+        "sink phone": "failed", "sink hook": "ok",
+    }  # fmt: skip

@@ -1987,7 +1987,11 @@ class DataState:
 
     def counts(self) -> dict[str, int]:
         """Return all troubles by kind, those of markets and those of none."""
-        return dict(sum((x.quality.counts for x in self.views.values()), self.quality.counts))
+        counts = Counter(self.quality.counts)
+        for view in self.views.values():
+            if view.quality.counts:
+                counts.update(view.quality.counts)
+        return dict(counts)
 
     def _view(self, ticker: str, seq: int) -> MarketView | None:
         """Return the ticker's view, made on first sight; None for one that is not wanted."""

@@ -4822,7 +4822,8 @@ class _PositionRow(NamedTuple):
 
 
 def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
-    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    held = {row.ticker for row in snapshot.positions}
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets if row.ticker in held}
     safety = snapshot.safety
     margin, act, doubt = safety.margin, safety.act_below, bool(safety.doubt)
     costs = {row.ticker: row for row in snapshot.held}

@@ -17,6 +17,7 @@ from bot.config.environment import Check
 from bot.config.place import NONE
 from bot.config.settings import Settings
 from bot.logs.run import logs_directory
+from bot.notify.command import check_sinks
 from bot.run.acts import is_ours
 
 _MEGA: Final = 1_000_000
@@ -26,6 +27,7 @@ def services(settings: Settings) -> Iterator[Check]:
     """Look at what a run would write its log to, listen at, and send notices to."""
     yield _log(settings)
     yield from _api(settings)
+    yield from check_sinks(settings.notify)
 
 
 def written_to(settings: Settings) -> dict[str, Path]:

@@ -10,7 +10,7 @@ Every line has `ts` (event time, UTC: of a replay the recording's), `wall` (when
 
     run_began           version, commit, python, mode, network, chain, account, tickers, config,
                         config_hash, pid
-    run_ended           frames, fills, acts, run_hash, stopped
+    run_ended           frames, fills, acts, run_hash, error (what ended it, or its strategy)
     connection          link ("" for all together), was, state, reason
     decision            action, target_usdc, previous_usdc
     verdict_approved, verdict_denied, verdict_reduce, verdict_bracket, verdict_withdraw

@@ -87,8 +87,10 @@ class LogFile:
             if self._rest:
                 self._rest = self._line  # its beginning is in another file
             # Of whoever was killed in the middle of a line.
-            if found.st_size and os.pread(file, 1, found.st_size - 1) != b"\n":
-                os.write(file, b"\n")
+            if found.st_size:
+                os.lseek(file, -1, os.SEEK_END)
+                if os.read(file, 1) != b"\n":
+                    os.write(file, b"\n")
         except (OSError, ConnError):
             os.close(file)
             raise
@@ -109,6 +111,7 @@ class LogFile:
         self._open()
 
     def _rotate(self) -> None:
+        self.close()  # some systems rename no file that is open
         numbered = [self.path.with_name(f"{self.path.name}.{n}") for n in range(self._backups + 1)]
         numbered[0] = self.path
         for older, newer in zip(numbered[:0:-1], numbered[-2::-1], strict=True):
@@ -116,7 +119,6 @@ class LogFile:
                 newer.replace(older)
         if not self._backups:
             self.path.unlink()
-        self.close()
         self._open()
 
 

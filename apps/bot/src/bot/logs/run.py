@@ -28,7 +28,7 @@ from bot.config.log import LEVELS, LogSettings
 from bot.config.place import NONE
 from bot.logs.aside import followed
 from bot.logs.errors import Repeated
-from bot.logs.events import DEBUG, EVENTS, Line, connection_line
+from bot.logs.events import DEBUG, ERROR, Line, connection_line
 from bot.logs.file import LogFile
 from bot.logs.writer import LogWriter
 from bot.outlet import behind
@@ -36,6 +36,7 @@ from bot.run.acts import private, state_directory
 from bot.run.beside import Beside
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
+from bot.version import commit_of
 
 _SECOND_NS: Final = 1_000_000_000
 _NUMBERS: Final = logging.getLevelNamesMapping()
@@ -180,17 +181,20 @@ class Logs:
         for line in self._errors.rest(last):
             self.writer.put(line)
         self._look(last)
-        stopped = {} if bot.stopped is None else {"stopped": str(bot.stopped)}
-        counts = bot.journal.counts
-        self._put(
-            "run_ended", last, frames=bot.data.frames, fills=counts["fill"], acts=counts["act"],
-            run_hash=bot.journal.hash, **stopped,
-        )  # fmt: skip
+        counts, error = bot.journal.counts, bot.failure or bot.stopped
+        fields: dict[str, Any] = {
+            "frames": bot.data.frames, "fills": counts["fill"], "acts": counts["act"],
+            "run_hash": bot.journal.hash,
+        }  # fmt: skip
+        if error is not None:
+            fields["error"] = f"{type(error).__name__}: {error}"
+        self._put("run_ended", last, level=0 if error is None else ERROR, **fields)
         self._ends.close()
 
     def _beginning(self) -> dict[str, Any]:
         options = self._bot.options
         known: dict[str, Any] = {"version": __version__, "python": platform.python_version()}
+        known |= {"commit": commit} if (commit := commit_of()) else {}
         known |= {**self._run, "pid": os.getpid()}
         if options.config is not None:
             known |= {"config": options.config.file, "config_hash": options.config.hash}
@@ -219,6 +223,6 @@ class Logs:
     def _turned(self, turn: ConnectionState) -> None:
         self.writer.put_run(connection_line(turn, time.time_ns()))
 
-    def _put(self, event: str, at: int, **fields: Any) -> None:
-        line = Line(event=event, at=at, wall=time.time_ns(), level=EVENTS[event], fields=fields)
+    def _put(self, event: str, at: int, *, level: int = 0, **fields: Any) -> None:
+        line = Line(event=event, at=at, wall=time.time_ns(), level=level, fields=fields)
         self.writer.put(line)

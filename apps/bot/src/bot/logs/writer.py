@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -219,7 +220,7 @@ def _redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappin
 def redacted(name: str, value: Any) -> Any:
     """Return the value of a field, each text a line without secrets, and not too long."""
     if isinstance(value, str):
-        return printable(_without_secrets(name, value[: 10 * _LONGEST]))[:_LONGEST]
+        return _short(name, value) if len(value) <= _SHORT else _clean(name, value)
     if isinstance(value, Mapping):
         return {redacted("", str(key)): redacted(str(key), part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -227,11 +228,17 @@ def redacted(name: str, value: Any) -> Any:
     return value
 
 
-def _without_secrets(name: str, text: str) -> str:
+def _clean(name: str, text: str) -> str:
+    text = text[: 10 * _LONGEST]
     # Beside its name: what is called a hash is none, and what is called a password is one.
     before = f"{name}="
     found = redact(before + text)
-    return found.removeprefix(before) if found.startswith(before) else redact(text)
+    found = found.removeprefix(before) if found.startswith(before) else redact(text)
+    return printable(found)[:_LONGEST]
+
+
+_SHORT: Final = 24  # of what comes again and again: tickers, sides, states
+_short = lru_cache(maxsize=4_096)(_clean)
 
 
 def _ordered(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

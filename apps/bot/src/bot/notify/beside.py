@@ -51,10 +51,8 @@ def notices_of(bot: Bot, settings: NotifySettings, *, mode: str, network: str) -
     bot.follow_links()
     account = short(str(bot.venue.subaccount))
     of_run = Run(bot, mode, account)
-    notices = Notices(
-        settings, Heading(mode=mode, network=network, account=account), sinks, of_run.looks,
-        goes_on=mode != "REPLAY", begins=of_run.begins, ends=of_run.ends,
-    )  # fmt: skip
+    heading = Heading(mode=mode, network=network, account=account)
+    notices = Notices(settings, heading, sinks, of_run, goes_on=mode != "REPLAY")
     bot.journal.listeners.append(notices.listen)
     return [notices]
 
@@ -137,7 +135,12 @@ def _faults(bot: Bot) -> int:
 
 def _held(bot: Bot) -> str:
     rows = positions_of(bot)
-    return ", ".join(f"{row['ticker']} {row['size']} ({away(row['distance'])})" for row in rows)
+    # Once the connections are closed, as at the end of a run, a distance is not known.
+    return ", ".join(
+        f"{row['ticker']} {row['size']}"
+        + (f" ({away(row['distance'])})" if row["distance"] is not None else "")
+        for row in rows
+    )
 
 
 def lost_of(links: Links | None, at: int, began: int) -> tuple[float, str] | None:
@@ -164,6 +167,6 @@ def figures_of(bot: Bot) -> Figures:
         fills=counts["fill"],
         guard=counts["reduce"],
         rejected=counts["order REJECTED"],
-        losses=bot.shown.kinds["close"],
+        losses=(counts["link"] + 1) // 2,  # of each a line when it is lost, and when it is back
         faults=_faults(bot),
     )

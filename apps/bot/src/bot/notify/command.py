@@ -70,14 +70,14 @@ def _show(sink: SinkSettings, settings: NotifySettings) -> dict[str, Any]:
     """Return where a sink is, what it gets, and what waits."""
     spool = Spool(sink.name)
     waiting, held = spool.waiting(), spool.held_back()
-    damaged = [path.name for path in spool.path.glob("*.damaged")]
+    aside = [path.name for path in spool.path.glob("*.*ed")]
     what = "all kinds" if {*sink.kinds} >= {*CHOSEN} else ", ".join(sink.kinds)
     grave = "" if sink.level == "all" else f", {sink.level} or graver"
     more = [f"{what}{grave}; {_waits(len(waiting), held)}"]
-    more += [f"damaged, set aside in {spool.path}: {', '.join(damaged)}"] if damaged else []
+    more += [f"set aside in {spool.path}: {', '.join(aside)}"] if aside else []
     return {
         "sink": sink.name, "words": _place(sink), "error": "", "more": more,
-        "waiting": len(waiting), "held_back": held, "damaged": damaged,
+        "waiting": len(waiting), "held_back": held, "aside": aside,
     }  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def _place(sink: SinkSettings) -> str:
 
 def _waits(count: int, held: int) -> str:
     held_back = f", {held:,} events held back" if held else ""
-    return f"{count:,} messages wait{held_back}" if count or held else "nothing waits"
+    messages = "1 message waits" if count == 1 else f"{count:,} messages wait"
+    return f"{messages}{held_back}" if count or held else "nothing waits"
 
 
 # === Test ===
@@ -168,5 +169,5 @@ def _checked(sink: SinkSettings, settings: NotifySettings) -> Check:
             return Check(name, "ok", f"its address is not looked at: {_place(sink)}", _HINT)
         return Check(name, "failed", str(error), _HINT)
     seen = f"{hidden(found)}; {shows['more'][0]}"
-    waits = shows["waiting"] or shows["held_back"] or shows["damaged"]
+    waits = shows["waiting"] or shows["held_back"] or shows["aside"]
     return Check(name, "warning" if waits else "ok", seen, "bot notify flush" if waits else "")

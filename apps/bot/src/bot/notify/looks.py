@@ -203,12 +203,12 @@ def summary_of(state: Seen, look: Look, *, title: str = "summary") -> Notice:
         f"PnL {_changed(now.profit, was.profit, sign=True)}",
         f"fees {_changed(now.fees, was.fees)}",
         f"funding {_changed(now.funding, was.funding)}",
-        f"{now.fills - was.fills:,} fills",
+        _counted(now.fills - was.fills, "fill"),
         f"closest to liquidation {percent_text(state.closest)}",
         f"guard acted {_times(now.guard - was.guard)}",
-        f"{now.rejected - was.rejected:,} orders rejected",
+        f"{_counted(now.rejected - was.rejected, 'order')} rejected",
         f"connections lost {_times(now.losses - was.losses)}",
-        f"{now.faults - was.faults:,} faults in what was received",
+        f"{_counted(now.faults - was.faults, 'fault')} in what was received",
     ]
     return Notice(
         kind="summary", subject=f"{look.account} {look.at}", at=look.at, level="info",
@@ -226,6 +226,10 @@ def usdc(quantums: int | None, *, sign: bool = False) -> str:
 
 def _changed(now: int | None, was: int | None, *, sign: bool = False) -> str:
     return usdc(None if now is None or was is None else now - was, sign=sign)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _times(count: int) -> str:

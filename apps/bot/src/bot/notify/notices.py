@@ -12,8 +12,8 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol
 
 from dydx_conn import AccountUpdate, ConnError, Frame, Inbox
 from msgspec.structs import replace
@@ -33,12 +33,24 @@ MOST: Final = 10_000  # notices in the queue, above which they are counted by ki
 _SECOND_NS: Final = 1_000_000_000
 
 
+class Watched(Protocol):
+    """What is watched; each is called on the run's thread, with an event time (ns, UTC)."""
+
+    def looks(self, at: int) -> Sequence[Look]:
+        """Return how its accounts stand."""
+
+    def begins(self, at: int) -> Sequence[Notice]:
+        """Return what is noticed as it begins."""
+
+    def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+        """Return what is noticed as it ends, of what was `seen` of each account."""
+
+
 class Notices:
-    """Notices of one run, as `Beside`; `looks` returns how its accounts stand at an event time.
+    """Notices `of` one run, as `Beside`.
 
     It `goes_on` with what earlier runs held back, and leaves its own to the next one; a replay
-    does not, and sends all of it in the end. `begins` and `ends` return what is noticed when it
-    begins and ends.
+    does not, and sends all of it in the end.
     """
 
     name = "notices"
@@ -48,15 +60,13 @@ class Notices:
         settings: NotifySettings,
         heading: Heading,
         sinks: Mapping[str, Sink],
-        looks: Callable[[int], Sequence[Look]],
+        of: Watched,
         *,
         goes_on: bool = True,
-        begins: Callable[[int], Sequence[Notice]] = lambda _: (),
-        ends: Callable[[int, Mapping[str, Seen]], Sequence[Notice]] = lambda *_: (),
     ) -> None:
         self.trouble = ""
         self._settings, self._heading = settings, heading
-        self._looks, self._begins, self._ends = looks, begins, ends
+        self._of = of
         self._queue: deque[Notice | Look] = deque()
         self._over, self._goes_on = Overflow(), goes_on
         self._due = self._at = 0
@@ -108,8 +118,8 @@ class Notices:
         self._due, self._at = frame.mono + _SECOND_NS, frame.at
         with self._guarded():
             if begins:
-                self._queue.extend(self._begins(frame.at))
-            self._queue.extend(self._looks(frame.at))
+                self._queue.extend(self._of.begins(frame.at))
+            self._queue.extend(self._of.looks(frame.at))
 
     def end(self) -> None:
         """Send what waits, for some seconds at most; the rest is for the next run."""
@@ -118,7 +128,7 @@ class Notices:
         by = time.monotonic() + END_S
         if self._at:
             with self._guarded():
-                self._queue.extend(self._ends(self._at, dict(self._seen)))
+                self._queue.extend(self._of.ends(self._at, dict(self._seen)))
         self._stopping.set()
         self._thread.join(END_S)
         for gate in self._gates:

@@ -95,7 +95,7 @@ def service_of(address: str) -> Any:
 def deliver(address: str, message: Message) -> str:
     """Send a message; return "" if it was taken, else why it was not. It may take for ever."""
     service = service_of(address)
-    body = message.body
+    body = message.body or message.title  # none takes nothing
     if message.omitted:
         body += f"\n{message.omitted:,} notices before it were too many to be stored"
     with _listening() as logged:

@@ -22,7 +22,31 @@ from bot.notify.spool import MOST, Spool
 
 RETRY_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 _LOOK_S: Final = 1.0  # how often it looks for what other runs have left
+_TRIES: Final = 8  # of the oldest, before the one behind it is tried as well
 _TROUBLE_S: Final = 60.0  # a sink that works again by then was no trouble
+
+
+class _Outage:
+    """A time in which nothing is taken: since when, how often it was tried, why, and when next.
+
+    `stuck` is the oldest message once it alone may be what is not taken.
+    """
+
+    def __init__(self) -> None:
+        self.since, self.tries, self.why, self.due = 0.0, 0, "", 0.0
+        self.stuck: Path | None = None
+
+    def go_on(self, why: str) -> None:
+        """Note that it was tried once more."""
+        now = time.monotonic()
+        self.since = self.since or now
+        self.due = now + RETRY_S[min(self.tries, len(RETRY_S) - 1)]
+        self.tries, self.why = self.tries + 1, why
+
+    @property
+    def lasted_s(self) -> float:
+        """Return for how long nothing was taken."""
+        return time.monotonic() - self.since
 
 
 class Sink:
@@ -40,9 +64,8 @@ class Sink:
         self._work = address, deliver, timeout_s
         self._memory: deque[Message] = deque()  # what the disk does not take
         self._attempt: tuple[Attempt, Path | None] | None = None
-        self._failing: tuple[float, int, str] | None = None  # since when, how often, and why
-        self._due, self._ends = 0.0, float("inf")
-        self._disk = self._wrong = ""
+        self._outage, self._ends = _Outage(), float("inf")
+        self._wrongs: dict[str, str] = {}  # what is wrong for longer than an attempt, by what it is
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._live, name=f"sink {name}", daemon=True)
 
@@ -54,9 +77,10 @@ class Sink:
         """Let a message be sent soon, behind all others; it never raises."""
         try:
             self.spool.add(message)
-            self._disk = ""
+            self._wrongs.pop("disk", None)
         except (OSError, ConnError) as error:
-            self._disk = f"expected to store notices in {self.spool.path}, got {error}"
+            what = f"expected to store notices in {self.spool.path}, got {error}"
+            self._wrongs["disk"] = what
             if len(self._memory) < MOST:
                 self._memory.append(message)
             else:
@@ -80,7 +104,7 @@ class Sink:
         self._judge()
         if self._memory:
             count = sum(message.count for message in self._memory)
-            self.trouble = f"{self._disk}: {count} are lost"
+            self.trouble = f"{self._wrongs.get('disk', '')}: {count} are lost"
 
     # --- the thread
 
@@ -89,7 +113,7 @@ class Sink:
         try:
             service_of(self._work[0]())
         except SinkError as error:
-            self._wrong = f"{error}: notices wait in {self.spool.path}"
+            self._wrongs["address"] = f"{error}: notices wait in {self.spool.path}"
         try:
             while True:
                 self._wake.wait(self._pause())
@@ -99,15 +123,15 @@ class Sink:
                         pass
                 self._judge()
                 # At the end there is one more try; what fails now is left to the next run.
-                done = not ours or self._failing or not self.waiting or self._is_late()
+                done = not ours or self.failing or not self.waiting or self._is_late()
                 if self._ends < float("inf") and done:
                     return
         finally:
             self.spool.close()
 
     def _pause(self) -> float:
-        now = time.monotonic()
-        pause = min(_LOOK_S, self._due - now) if self._due > now else _LOOK_S
+        now, due = time.monotonic(), self._outage.due
+        pause = min(_LOOK_S, due - now) if due > now else _LOOK_S
         return max(0.0, min(pause, self._ends - now))
 
     def _is_late(self) -> bool:
@@ -119,9 +143,9 @@ class Sink:
         if self._is_late():
             return False
         if self._attempt is None:
-            if time.monotonic() < self._due and self._ends == float("inf"):
+            if time.monotonic() < self._outage.due and self._ends == float("inf"):
                 return False
-            found = self.spool.oldest()
+            found = self._next()
             if found is None and not self._memory:
                 return False
             path, message = (None, self._memory[0]) if found is None else found
@@ -142,39 +166,47 @@ class Sink:
         self._take(path)
         return True
 
+    def _next(self) -> tuple[Path, Message] | None:
+        """Return the oldest; where it alone may be what is not taken, the one behind it as well."""
+        found, outage = self.spool.oldest(), self._outage
+        if found is None or outage.tries < _TRIES:
+            return found
+        outage.stuck = found[0]
+        behind = self.spool.oldest(but=outage.stuck) if outage.tries % 2 else None
+        return behind or found
+
     def _take(self, path: Path | None) -> None:
+        stuck = self._outage.stuck
+        if stuck is not None and path != stuck:
+            self.spool.refuse(stuck)
         if path is None:
             self._memory.popleft()
         else:
             self.spool.remove(path)
         self.sent += 1
-        self._failing, self._due, self._wrong = None, 0.0, ""
+        self._outage = _Outage()
+        self._wrongs.pop("address", None)
 
     def _fail(self, why: str, *, hangs: bool = False) -> None:
-        now = time.monotonic()
-        since, tries, was = self._failing or (now, 0, "")
-        if not (hangs and was == why):  # the same attempt still
+        if not (hangs and self.failing == why):  # the same attempt still
             self.failed += 1
-        self._failing = since, tries + 1, why
-        self._due = now + RETRY_S[min(tries, len(RETRY_S) - 1)]
+        self._outage.go_on(why)
 
     def _judge(self) -> None:
         """Put in words what is wrong by now."""
-        found = [*filter(None, [self._disk, self._wrong])]
-        if self.spool.damaged:
-            aside = f"{len(self.spool.damaged)} damaged, set aside as {self.spool.damaged[0]}"
-            found.append(f"expected notices in {self.spool.path}, got {aside}")
+        found, outage = [*self._wrongs.values()], self._outage
+        if aside := self.spool.aside:
+            what = f"{len(aside)} damaged or refused, set aside as {aside[0].name}"
+            found.append(f"expected notices to be sent in {self.spool.path}, got {what}")
         if self.lost:
             found.append(f"{self.lost} notices are lost")
-        if self._failing is not None and not self._wrong:
-            since, _, why = self._failing
-            seconds = time.monotonic() - since
-            if seconds >= _TROUBLE_S:
-                what = f"expected {self.name} to take notices, got for {seconds:.0f} s: {why}"
-                found.append(f"{what}: {self.waiting} wait in {self.spool.path}")
+        late = outage.why and outage.lasted_s >= _TROUBLE_S
+        if late and "address" not in self._wrongs:
+            what = f"expected {self.name} to take notices, got for {outage.lasted_s:.0f} s: "
+            found.append(f"{what}{outage.why}: {self.waiting} wait in {self.spool.path}")
         self.trouble = "; ".join(found)
 
     @property
     def failing(self) -> str:
         """Return why the newest attempt failed, "" if it did not."""
-        return "" if self._failing is None else self._failing[2]
+        return self._outage.why

@@ -30,6 +30,7 @@ from bot.system import NO_LINK, lock
 MOST: Final = 500
 _MESSAGE: Final = ".json"
 _DAMAGED: Final = ".damaged"
+_REFUSED: Final = ".refused"
 _FLOW: Final = "flow"
 
 
@@ -46,11 +47,11 @@ def spooled() -> list[str]:
 
 
 class Spool:
-    """The messages of one sink; `damaged` names the files that could not be read."""
+    """The messages of one sink; `aside` names the files that could not be read, or not be sent."""
 
     def __init__(self, sink: str) -> None:
         self.path = directory() / sink
-        self.damaged: list[Path] = []
+        self.aside: list[Path] = []
         self._number, self._lock = 0, -1
         self._taking, self._on_its_way = threading.Lock(), self.path
 
@@ -72,14 +73,18 @@ class Spool:
         except OSError:
             return []
 
-    def oldest(self) -> tuple[Path, Message] | None:
-        """Return the message that is sent next; what cannot be read is set aside."""
+    def oldest(self, but: Path | None = None) -> tuple[Path, Message] | None:
+        """Return the message that is sent next, `but` one; what cannot be read is set aside."""
         with self._taking:
             for path in self.waiting():
-                if (message := self._read(path)) is not None:
+                if path != but and (message := self._read(path)) is not None:
                     self._on_its_way = path
                     return path, message
         return None
+
+    def refuse(self, path: Path) -> None:
+        """Set a message aside that the service does not take, though it takes others."""
+        self._set_aside(path, _REFUSED)
 
     def remove(self, path: Path) -> None:
         """Remove a message that was sent."""
@@ -165,11 +170,11 @@ class Spool:
             self._set_aside(path)
             return None
 
-    def _set_aside(self, path: Path) -> None:
-        aside = path.with_name(path.name + _DAMAGED)
+    def _set_aside(self, path: Path, suffix: str = _DAMAGED) -> None:
+        aside = path.with_name(path.name + suffix)
         with contextlib.suppress(OSError):
             path.replace(aside)
-        self.damaged.append(aside)
+        self.aside.append(aside)
 
     def _bound(self) -> None:
         """Take the oldest together where there are too many; not what is on its way."""

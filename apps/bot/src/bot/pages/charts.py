@@ -222,8 +222,8 @@ def _far_away(liquidation: Sequence[float | None]) -> list[dict[str, Any]]:
     low, high = min(known), max(known)
     words = f"{low:,.6g}" if low == high else f"{low:,.6g} to {high:,.6g}"
     return [{
-        "text": f"liquidated at {words}: beyond this scale", "showarrow": False,
-        "xref": "paper", "yref": "paper", "x": 1, "y": 1.01, "xanchor": "right",
+        "text": f"liquidation price {words}: beyond this scale", "showarrow": False,
+        "xref": "paper", "yref": "paper", "x": 0, "y": 0.2, "xanchor": "left",
         "yanchor": "bottom", "font": {"size": 12, "color": DANGER},
     }]  # fmt: skip
 
@@ -255,12 +255,14 @@ def _volumes(rows: Sequence[Any], at: list[int]) -> Trace:
     }  # fmt: skip
 
 
+# What leaves a position has the one colour that no candle has.
 _SIGNS: Final = {
     ("BUY", False): ("bought", "triangle-up", UP),
     ("SELL", False): ("sold", "triangle-down", DOWN),
-    ("BUY", True): ("bought to get out", "triangle-up-open", UP),
-    ("SELL", True): ("sold to get out", "triangle-down-open", DOWN),
+    ("BUY", True): ("bought to get out", "triangle-up", WATCH),
+    ("SELL", True): ("sold to get out", "triangle-down", WATCH),
 }
+_EDGE: Final = {"color": "#0b0f13", "width": 1}
 
 
 def _fills(fills: Sequence[FillMark]) -> list[Trace]:
@@ -274,9 +276,7 @@ def _fills(fills: Sequence[FillMark]) -> list[Trace]:
             "x": instants([fill.at for fill in those]), "y": [fill.price for fill in those],
             "text": [f"{words} {fill.size:,.10g} at {fill.price:,.10g}" for fill in those],
             "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": symbol, "size": 11, "color": colour,
-                       "line": {"color": "#000000" if "open" not in symbol else colour,
-                                "width": 1 if "open" not in symbol else 2}},
+            "marker": {"symbol": symbol, "size": 11, "color": colour, "line": _EDGE},
         })  # fmt: skip
     return traces
 

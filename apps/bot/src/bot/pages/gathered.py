@@ -10,6 +10,7 @@ what was let go is counted. Nothing is decided by it, and a frame costs two comp
 
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from dydx_conn import AccountUpdate, Frame, printable, redact
@@ -17,6 +18,7 @@ from dydx_panels import QualityRow
 from dydx_paper import PaperVenue
 
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings
+from bot.pages.sums import Grouping
 from bot.run.composition import Bot
 from bot.run.faults import error_of
 from bot.run.journal import JournalEntry
@@ -79,9 +81,7 @@ class Gathered:
         self.errors: Counter[tuple[str, str]] = Counter()
         self.samples: dict[tuple[str, str], str] = {}
         self.lines: dict[str, Line] = {}
-        # By which fills each position came to be: a list for each, oldest first, by market.
-        self.made_by: dict[str, list[list[str]]] = {}
-        self.exits: set[str] = set()
+        self.grouping = Grouping()
         self.began_at = 0
         self.quality: tuple[QualityRow, ...] = ()  # the worst market first
         self._bot, self._most, self._due = bot, most, 0
@@ -103,7 +103,8 @@ class Gathered:
                 self._row(table, row)
             return
         if event.kind == "fill":
-            self._filled(event)
+            fill = event.value
+            self.grouping.take(event.id, event.ticker, fill.held or Decimal(0), fill.signed)
         self.entries.pop(event.id, None)  # of an order the newest state, in its place
         self.entries[event.id] = event
         if len(self.entries) > self._most:
@@ -134,18 +135,6 @@ class Gathered:
             self.positions[row["position_id"]] = row
         elif table == "funding_payments" and len(self.payments) < self._most:
             self.payments.append(row)
-
-    def _filled(self, entry: JournalEntry) -> None:
-        fill, made = entry.value, self.made_by.setdefault(entry.ticker, [])
-        before = fill.held or 0
-        after = before + fill.signed
-        if before * fill.signed < 0:
-            self.exits.add(entry.id)
-        if not made or not before:
-            made.append([])
-        made[-1].append(entry.id)
-        if before * after < 0:  # it has turned: the same fill ends one, and begins another
-            made.append([entry.id])
 
     def _fault(self, frame: Frame) -> None:
         found = error_of(frame)

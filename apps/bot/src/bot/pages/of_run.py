@@ -43,7 +43,7 @@ from bot.pages.sums import (
     reasons_of,
     trade_of,
 )
-from bot.pages.versions import commit, versions
+from bot.pages.versions import versions
 from bot.report.brief import brief_lines, wrong_lines
 from bot.report.report import report_of
 from bot.report.why import WIRE, details, frames_behind, frames_of, held_words, wire_head
@@ -52,6 +52,7 @@ from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import LatencyHistogram
 from bot.screen.closeup import candles_of
 from bot.screen.snapshot import equity_of
+from bot.version import commit_of
 
 MARKETS: Final = 12  # whose candles are drawn
 ROWS: Final = 2_000  # of a table, the newest
@@ -76,7 +77,7 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     kinds = _Kinds(entries)
     shown = {entry.id: _entry(entry) for entry in entries}
     fills = _fills(gathered, entries)
-    positions = matched(gathered.positions.values(), gathered.made_by)
+    positions = matched(gathered.positions.values(), gathered.grouping.made_by)
     policy, loaded = bot.options.policy, bot.options.config
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
@@ -84,8 +85,9 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         began=instant(gathered.began_at) if gathered.began_at else None,
         ended=instant(bot.data.at) if bot.data.at else None,
         complete=source.complete, profile=bot.options.profile, strategy=bot.options.strategy,
-        guarded=bot.options.guard, run_hash=did["run_hash"], versions=versions(), commit=commit(),
-        frames=did["frames"], tickers=tuple(did["markets"]),
+        guarded=bot.options.guard, run_hash=did["run_hash"],
+        versions=versions(), commit=commit_of(), frames=did["frames"],
+        tickers=tuple(did["markets"]),
         wrong=tuple(wrong_lines(did)), missing=tuple(_missing(bot, source)),
         left_out=tuple(_left_out(gathered, bot, fills)),
         summary=named_lines(line for line in brief_lines(did) if line not in wrong_lines(did)),
@@ -135,7 +137,7 @@ def _clean(text: str) -> str:
 
 def _fills(gathered: Gathered, entries: Iterable[JournalEntry]) -> list[Fill]:
     return [
-        fill_of(fill_row(entry), entry.parent, is_exit=entry.id in gathered.exits)
+        fill_of(fill_row(entry), entry.parent, is_exit=entry.id in gathered.grouping.exits)
         for entry in entries
         if entry.kind == "fill"
     ]
@@ -292,7 +294,7 @@ def _missing(bot: Bot, source: Source) -> Iterator[str]:
         yield "the text of the wire: the run was not played from a recording"
     if bot.shown.way is None:
         yield "latency by stage: bot report RECORDING measures it"
-    if commit() is None:
+    if commit_of() is None:
         yield "the commit: this bot was not built from a checkout that names one"
     if bot.options.config is None:
         yield "the settings' origins"

@@ -15,6 +15,7 @@
     Plotly.newPlot(div, figure.data, figure.layout, { displayModeBar: false, responsive: true });
   }
   var all = Array.prototype.slice.call(document.querySelectorAll(".chart"));
+  all.slice(0, 6).forEach(draw); // what is at the top, at once
   if ("IntersectionObserver" in window) {
     var seen = new IntersectionObserver(function (found) {
       found.forEach(function (one) { if (one.isIntersecting) { draw(one.target); } });

@@ -59,16 +59,17 @@ def page(
 
 def policy(scripts: Iterable[str]) -> str:
     """Return what a page may load, as a Content-Security-Policy: these scripts, and no host."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
-        for one in scripts
-        if one
-    )
+    hashes = " ".join(f"'sha256-{_digest(one)}'" for one in scripts if one)
     # plotly sets styles, and makes a picture of a chart where somebody saves one.
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+@cache
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def island(name: str, value: Any) -> str:

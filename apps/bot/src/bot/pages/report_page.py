@@ -157,7 +157,7 @@ def _trend(value: float) -> str:
 def _curves(report: Report) -> str:
     if not report.curve.at:
         return ""
-    every = f"a point stands for {report.curve.every_s:g} s"
+    every = f"a point stands for {report.curve.every_s:.4g} s"
     return side_by_side(
         chart("equity", "Equity", f"USDC, {every}"),
         chart(

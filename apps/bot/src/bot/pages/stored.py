@@ -8,6 +8,7 @@ run of months costs what one of an hour does.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -26,13 +27,23 @@ from bot.database.tables import (
     states,
     verdicts,
 )
-from bot.pages.shape import Cost, Entry, Fill, Named, Payment, Report, Setting, Trade, Trouble
+from bot.pages.shape import Cost, Entry, Fill, Named, Payment, Report, Setting, Trouble
 from bot.pages.shape import exact as usdc
-from bot.pages.sums import by_market, fill_of, instant, reasons_of, total, trade_of
+from bot.pages.sums import (
+    Grouping,
+    by_market,
+    fill_of,
+    instant,
+    matched,
+    reasons_of,
+    total,
+    trade_of,
+)
 from bot.report.why import details
 from bot.run.curve import MOST as POINTS
 
 ROWS: Final = 2_000  # of a table, the newest
+_SECOND_NS: Final = 1_000_000_000
 
 _MISSING: Final = (
     "candles, data quality and latency: they are of the run itself; bot report RECORDING has them",
@@ -49,7 +60,8 @@ def report_of_stored(connection: Connection, run: RowMapping) -> Report:
     entries = {entry.id: entry for entry in _entries(rows)}
     config: Mapping[str, Any] = run["config"] or {}
     policy: Mapping[str, Any] = config.get("policy") or {}
-    made = _fills(rows)
+    made, grouping = _fills(rows)
+    trades = matched(rows.positions, grouping.made_by)
     return Report(
         source=run["name"] or f"run {run['id']}", mode=run["mode"],
         network=run["network"] or run["chain_id"], account=run["account"], made_by="",
@@ -62,7 +74,8 @@ def report_of_stored(connection: Connection, run: RowMapping) -> Report:
         summary=tuple(_summary(run, rows)), settings=tuple(_settings("", config)),
         settings_hash=run["config_hash"] or None, curve=_curve(connection, run, policy),
         levels=_levels(config, policy), most_leverage=policy.get("max_leverage"),
-        trades=tuple(_trades(rows, made)), fills=made, by_market=by_market(rows.positions),
+        trades=tuple(trade_of(*each) for each in reversed(trades)), fills=made,
+        by_market=by_market(rows.positions),
         reasons=reasons_of((v["kind"], v["reason"], v["id"]) for v in reversed(rows.verdicts)),
         decisions=_ids(rows.decisions), verdicts=_ids(rows.verdicts),
         guard=_ids(row for row in rows.verdicts if row["kind"] == "reduce"),
@@ -154,27 +167,18 @@ def _clean(text: str) -> str:
     return printable(redact(text))
 
 
-def _fills(rows: _Rows) -> tuple[Fill, ...]:
+def _fills(rows: _Rows) -> tuple[tuple[Fill, ...], Grouping]:
+    """Return the fills, newest first, and which position each is of: by what they add up to."""
     named = {row["order_id"]: row["id"] for row in rows.orders}
-    held: dict[str, float] = {}  # since the oldest that is there
-    found = []
+    grouping, held, found = Grouping(), dict[str, Decimal](), list[Fill]()
     for row in reversed(rows.fills):
-        before, size = held.get(row["ticker"], 0.0), float(row["size"])
-        held[row["ticker"]] = after = before + (size if row["side"] == "BUY" else -size)
-        is_exit = abs(after) < abs(before)
-        found.append(fill_of(row, named.get(row["order_id"], ""), is_exit=is_exit))
-    return tuple(reversed(found))
-
-
-def _trades(rows: _Rows, made: Sequence[Fill]) -> Iterator[Trade]:
-    for row in rows.positions:
-        until = row["closed"] or 2**63
-        mine = (fill for fill in reversed(made) if fill.ticker == row["ticker"])
-        ids = [fill.id for fill in mine if row["opened"] - _NEAR_NS <= fill.at_ns <= until]
-        yield trade_of(row, ids)
-
-
-_NEAR_NS: Final = 3_000_000_000  # a fill is received after the block that it is of, or before
+        ticker, size = row["ticker"], Decimal(row["size"])
+        before, change = held.get(ticker, Decimal(0)), size if row["side"] == "BUY" else -size
+        grouping.take(row["id"], ticker, before, change)
+        held[ticker] = before + change
+        order = named.get(row["order_id"], "")
+        found.append(fill_of(row, order, is_exit=row["id"] in grouping.exits))
+    return tuple(reversed(found)), grouping
 
 
 # === How it stood ===
@@ -187,7 +191,7 @@ def _curve(connection: Connection, run: RowMapping, policy: Mapping[str, Any]) -
     low, high = connection.execute(select(func.min(at), func.max(at)).where(mine)).one()
     if low is None:
         return EquityPart()
-    width = max((high - low) // POINTS + 1, 1)
+    width = max((high - low) // POINTS + 1, _SECOND_NS)
     part = (at - low) // width
     grouped = connection.execute(
         select(func.max(at), func.min(of.equity), func.max(of.equity), func.max(of.drawdown),

@@ -10,6 +10,7 @@ run that is over. Everything here is pure.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from dydx_panels import wording
@@ -96,6 +97,25 @@ def by_market(rows: Iterable[Row]) -> tuple[MarketSum, ...]:
     )  # fmt: skip
 
 
+class Grouping:
+    """By which fills each position came to be, as they come, a list for each, by market."""
+
+    def __init__(self) -> None:
+        self.made_by: dict[str, list[list[str]]] = {}
+        self.exits: set[str] = set()
+
+    def take(self, id_: str, ticker: str, before: Decimal, change: Decimal) -> None:
+        """Take a fill: what was held before it, and what it added, in signed base units."""
+        made, after = self.made_by.setdefault(ticker, []), before + change
+        if before * change < 0:
+            self.exits.add(id_)
+        if not made or not before:
+            made.append([])
+        made[-1].append(id_)
+        if before * after < 0:  # it has turned: the same fill ends one, and begins another
+            made.append([id_])
+
+
 # === Verdicts ===
 
 
@@ -142,7 +162,10 @@ _FIGURES: Final[Mapping[str, tuple[Callable[[float | None], str | None], str]]] 
     "sharpe": (_plain, "fewer than 24 hourly returns"),
     "sortino": (_plain, "fewer than 24 hourly returns, or none below 0"),
     "exposure": (_share, "no time passed"),
-    "turnover": (lambda value: None if value is None else f"{value:,.1f} times", "no equity known"),
+    "turnover": (
+        lambda value: None if value is None else f"{value:,.1f} times",
+        "no hourly point yet",
+    ),
     "volume": (_usdc, ""),
 }
 

@@ -1,4 +1,4 @@
-"""What a report was made with: the versions of the bot's distributions and what draws, the commit.
+"""What a report was made with: the versions of the bot's distributions and what draws.
 
 installed metadata ──► versions
 """
@@ -22,8 +22,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def commit() -> str | None:
-    """Return the commit that the bot is of, None where it is not known."""
-    return None

@@ -378,16 +378,21 @@ class MarketRows:
     """The newest row of each market, for whoever copies many times a second.
 
     Scores are made when they are read, which of sixty markets is most of a snapshot: a row is made
-    again once a frame of its market came, and after a second, for what changes by time alone.
+    again once a frame of its market came, if it is among the first, of which `fresh` fit on a
+    screen; any other, and for what changes by time alone, once a second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fresh: int = 12) -> None:
+        self.fresh = fresh
         self._known: dict[str, tuple[int, int, MarketRow]] = {}
+        self._places: dict[str, int] = {}
 
     def of(self, bot: Bot, view: MarketView) -> MarketRow:
         """Return the row of a market."""
         known, at = self._known.get(view.ticker), bot.data.at
-        if known is not None and known[0] == view.seq and 0 <= at - known[1] < _AGE_NS:
+        place = self._places.setdefault(view.ticker, len(self._places))
+        is_recent = known is not None and 0 <= at - known[1] < _AGE_NS
+        if known is not None and is_recent and (known[0] == view.seq or place >= self.fresh):
             return known[2]
         row = _market(bot, view)
         self._known[view.ticker] = view.seq, at, row

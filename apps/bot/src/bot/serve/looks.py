@@ -22,6 +22,7 @@ COLUMNS: Final = (40, 240)
 ROWS: Final = (20, 120)
 _LONGEST: Final = 40  # letters of a ticker
 _TRACED: Final = frozenset(["way", "speed"])
+_FIRST, _ALL = 12, 120  # markets that fit on the whole screen, and on that of their panel
 _IDLE_NS: Final = 1_000_000_000
 _Key = tuple[str, str]  # a panel, and a market
 
@@ -121,7 +122,9 @@ class Looks:
         if (way := bot.shown.way) is not None:
             was_ours, way.elsewhere = way.elsewhere, True  # no other view ends it
         try:
-            return {view: self._snapshot(bot, *view, typed) for view in views}
+            # Those that begin it come last, for the same reason.
+            ordered = sorted(views, key=lambda view: view[0] in _TRACED)
+            return {view: self._snapshot(bot, *view, typed) for view in ordered}
         finally:
             bot.shown.ticker = typed
             if (way := bot.shown.way) is not None:
@@ -131,6 +134,7 @@ class Looks:
 
     def _snapshot(self, bot: Bot, panel: str, market: str, typed: str) -> Snapshot:
         bot.shown.ticker = market or typed
+        self._rows.fresh = _ALL if panel == "markets" else _FIRST
         return snapshot_of(
             bot, mode=self._mode, name=self._name, speed=None, panel=panel, rows=self._rows
         )

@@ -2,9 +2,9 @@
 
     Desk.ask(Looks.seen) ──► Snapshot ──► dydx_panels.placed ──► Sheet ──► Watched ──► browsers
             ▲                                                              (the server's loop)
-            └── again after 70 ms, at once when the account changed, within a share of a core
+            └── again after 80 ms, at once when the account changed, within a share of a core
 
-A frame is in a browser within 100 ms: the painter looks fourteen times a second, and only where a
+A frame is in a browser within 100 ms: the painter looks twelve times a second, and only where a
 frame came since. What that costs, on the run's thread and on its own, is measured each time; once
 it is more than `SHARE` of a core the painter looks less often, but a change of the account is drawn
 at once all the same. While nobody looks it sleeps, and the run does nothing for it.
@@ -28,9 +28,9 @@ from bot.serve.looks import Looks, Seen, Wanted
 from bot.serve.plots import Plots
 from bot.serve.sheet import Sheet
 
-PACE_S: Final = 0.07
+PACE_S: Final = 0.08
 SOON_S: Final = 0.04  # what became of the account is drawn not sooner after the drawing before
-SHARE: Final = 0.04  # of a core, that all browsers together may take of drawing
+SHARE: Final = 0.035  # of a core, that all browsers together may take of drawing
 LONGEST_S: Final = 1.0
 _IDLE_S: Final = 0.02
 INTEREST_S: Final = 10.0  # how long after the last poll a view is drawn still
@@ -45,7 +45,7 @@ class Watched:
     def __init__(self, wanted: Wanted) -> None:
         self.wanted, self.sheet = wanted, Sheet(name=wanted.name)
         self.seen_s = time.monotonic()
-        self.wakes: list[Callable[[], None]] = []  # who is to know of a newer sheet
+        self.viewers = 0  # on a WebSocket; nobody else looks for longer than once
         self.memo: dict[object, object] = {}
         self._sent: tuple[int, dict[int, str]] = 0, {}
 
@@ -59,27 +59,22 @@ class Watched:
             made[since] = sheet.changes(since)
         return sheet.version, made[since]
 
-    def publish(self, sheet: Sheet) -> None:
-        """Take a newer sheet, and wake whoever waits for it."""
-        self.sheet = sheet
-        for wake in [*self.wakes]:
-            wake()
-
 
 def _interest(view: Watched) -> tuple[bool, float]:
-    return bool(view.wakes), view.seen_s
+    return view.viewers > 0, view.seen_s
 
 
 class Painter:
     """Draws the views of one run while somebody looks; made when a server begins, closed with it.
 
-    Its thread begins with the first look. `wakes` of a view are called on it: they only hand over
-    to the server's loop.
+    Its thread begins with the first look. `wakes` are called on it once there are newer sheets:
+    they only hand over to a server's loop.
     """
 
     def __init__(self, desk: Desk, mode: str, name: str) -> None:
         self._desk, self._looks = desk, Looks(mode, name)
         self._plots = Plots()
+        self.wakes: list[Callable[[], None]] = []
         self._views: dict[Wanted, Watched] = {}
         self._lock = threading.Lock()
         self._woken, self._closed = threading.Event(), threading.Event()
@@ -88,6 +83,8 @@ class Painter:
         self._thread: threading.Thread | None = None
         self._interval_s, self._drawn_s = PACE_S, 0.0
         self._spent_s = 0.0
+        # The account's curve begins with the run, whoever looks at it later.
+        desk.put(lambda bot: bot.follow_links(), lambda _: None)
 
     # --- any thread ---
 
@@ -124,8 +121,9 @@ class Painter:
             if not views:
                 self._rest()
                 continue
-            wait_s = self._interval_s if self._draw(views) else _IDLE_S
-            if self._woken.wait(wait_s):
+            began_s = time.monotonic()
+            due_s = began_s + (self._interval_s if self._draw(views) else _IDLE_S)
+            if self._woken.wait(max(due_s - time.monotonic(), 0.001)):
                 self._woken.clear()
                 self._closed.wait(max(self._drawn_s + SOON_S - time.monotonic(), 0.0))
 
@@ -134,7 +132,7 @@ class Painter:
         since = time.monotonic() - INTEREST_S
         with self._lock:
             for view in [*self._views.values()]:
-                if view.seen_s < since and not view.wakes:
+                if view.seen_s < since and not view.viewers:
                     del self._views[view.wanted]
             return [*self._views.values()]
 
@@ -174,6 +172,7 @@ class Painter:
             return False
         for view in views:
             self._publish(view, seen)
+        self._wake()
         self._plots.take(seen)
         spent_s = seen.took_ns / 1e9 + time.thread_time() - began
         self._spent_s += (spent_s - self._spent_s) / 4  # a mean over the last few
@@ -190,15 +189,18 @@ class Painter:
         charts = self._plots.of(wanted.market)
         if charts != sheet.charts[1]:
             sheet = replace(sheet, charts=(version, charts))
-        view.publish(
-            sheet.drawn(
-                version, bands, seen.markets, seq=seen.seq, mono=seen.mono,
-                age_s=snapshot.header.data_age_s,
-            )
+        view.sheet = sheet.drawn(
+            version, bands, seen.markets, seq=seen.seq, mono=seen.mono,
+            age_s=snapshot.header.data_age_s,
         )  # fmt: skip
+
+    def _wake(self) -> None:
+        for wake in [*self.wakes]:
+            wake()
 
     def _stall(self, views: list[Watched], why: str) -> None:
         """Say in every view why nothing newer comes, and try again in a second."""
         self._interval_s = LONGEST_S
         for view in views:
-            view.publish(replace(view.sheet, version=next(self._versions), trouble=why))
+            view.sheet = replace(view.sheet, version=next(self._versions), trouble=why)
+        self._wake()

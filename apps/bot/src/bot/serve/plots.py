@@ -2,9 +2,9 @@
 
     Seen ──► Plots.take ──► thread: bot.pages.charts ──► Plots.of(market) ──► a Sheet
 
-A figure takes some ten milliseconds, and a hundred points of it change in a minute: it is drawn at
-most every ten seconds, only if what it shows changed, on a thread that ends with it. Without plotly
-(`bot[web]`) there are none, and the page has its panels.
+A figure takes some ten milliseconds, and shows minutes and hours: it is drawn at most every ten
+seconds, sooner while there is hardly anything in it, and only if what it shows changed, on a thread
+that ends with it. Without plotly (`bot[web]`) there are none, and the page has its panels.
 """
 
 import threading
@@ -18,6 +18,7 @@ from dydx_panels import CandlesPart, EquityPart, Snapshot
 from bot.serve.looks import Seen
 
 AGE_S: Final = 10.0
+_FEW, _FEW_S = 30, 5.0  # points of a curve that has just begun, and how soon it is drawn again
 _Parts = tuple[EquityPart, CandlesPart]
 
 
@@ -42,7 +43,8 @@ class Plots:
         busy = self._thread is not None and self._thread.is_alive()
         if not self._can or busy or (now < self._due_s and not is_new):
             return
-        self._due_s = now + AGE_S
+        begins = any(len(one.equity.at) < _FEW for one in shown.values())
+        self._due_s = now + (_FEW_S if begins else AGE_S)
         changed = {
             market: one for market, one in shown.items() if self._drawn.get(market) != _parts(one)
         }

@@ -150,7 +150,9 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False,
         proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=60,
-        timeout_graceful_shutdown=_GRACE_S, ws_max_size=4_096, **tls,
+        timeout_graceful_shutdown=_GRACE_S, ws_max_size=4_096,
+        # To compress what is sent to each browser by itself costs more than all else of it.
+        ws="websockets-sansio", ws_per_message_deflate=False, **tls,
     )  # fmt: skip
     return uvicorn.Server(config)
 

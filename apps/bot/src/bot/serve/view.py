@@ -8,6 +8,7 @@ The gate stands before all of it (serve/gate.py): a WebSocket is accepted only w
 only from a page of this host. Nothing that a browser sends here changes a run.
 """
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from dydx_panels import KEYS
@@ -19,7 +20,7 @@ from bot.serve.looks import COLUMNS, ROWS, Wanted
 from bot.serve.painter import Painter
 from bot.serve.problems import ProblemError
 from bot.serve.served import Served
-from bot.serve.viewer import Viewer, polled
+from bot.serve.viewer import Viewer, Waking, polled
 
 _TICKER: Final = r"^[A-Za-z0-9,./:_-]{0,40}$"
 _SHOWN: Final[dict[str, Any]] = {
@@ -47,6 +48,12 @@ def routes(served: Served) -> APIRouter:
     """Return the routes of the page, of its files, and of what it shows."""
     router = APIRouter(tags=["view"])
     painter = Painter(served.desk, served.mode, served.name)
+    loops: dict[asyncio.AbstractEventLoop, Waking] = {}
+
+    def waking() -> Waking:
+        """Return what wakes the browsers of this loop: a server has one, a test several."""
+        loop = asyncio.get_running_loop()
+        return loops.setdefault(loop, Waking(painter, loop))
 
     @router.get("/", include_in_schema=False)
     def root(request: Request) -> Response:
@@ -74,7 +81,7 @@ def routes(served: Served) -> APIRouter:
     ) -> Response:
         """Return the panels of a view, as on a terminal: rows of HTML newer than a version."""
         wanted = Wanted.of({"panel": panel, "market": market, "columns": columns, "rows": rows})
-        text = await polled(painter, wanted, since)
+        text = await polled(painter, wanted, since, waking())
         headers = {**HEADERS, "Cache-Control": "no-store"}
         return Response(text, media_type="application/json", headers=headers)
 
@@ -82,6 +89,6 @@ def routes(served: Served) -> APIRouter:
     async def live(socket: WebSocket) -> None:
         """Send what is newer, as soon as it is drawn."""
         await socket.accept()
-        await Viewer(painter, socket).serve()
+        await Viewer(painter, socket, waking()).serve()
 
     return router

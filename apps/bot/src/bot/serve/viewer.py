@@ -21,23 +21,55 @@ FIRST_S: Final = 3.0  # how long a poll waits for the first drawing of a view
 _LONGEST: Final = 1_000  # letters of what a page wants
 
 
+class Waking:
+    """Wakes all browsers of one loop at once: a call across threads costs, and one is enough."""
+
+    def __init__(self, painter: Painter, loop: asyncio.AbstractEventLoop) -> None:
+        self._painter, self._loop = painter, loop
+        self._waiting: set[asyncio.Event] = set()
+
+    def add(self, changed: asyncio.Event) -> None:
+        """Set an event whenever something was drawn."""
+        if not self._waiting:
+            self._painter.wakes.append(self._hand_over)
+        self._waiting.add(changed)
+
+    def remove(self, changed: asyncio.Event) -> None:
+        """Set it no more."""
+        self._waiting.discard(changed)
+        if not self._waiting and self._hand_over in self._painter.wakes:
+            self._painter.wakes.remove(self._hand_over)
+
+    def _hand_over(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            pass  # the server is closed: nobody waits any more
+
+    def _wake(self) -> None:
+        for changed in self._waiting:
+            changed.set()
+
+
 class Viewer:
     """One open page; what it wants may change, and it never waits for another one."""
 
-    def __init__(self, painter: Painter, socket: WebSocket) -> None:
-        self._painter, self._socket = painter, socket
-        self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+    def __init__(self, painter: Painter, socket: WebSocket, waking: Waking) -> None:
+        self._painter, self._socket, self._waking = painter, socket, waking
+        self._changed = asyncio.Event()
         self._view: Watched | None = None
         self._since = 0
 
     async def serve(self) -> None:
         """Serve until the page goes away."""
+        self._waking.add(self._changed)
         sending = asyncio.create_task(self._send())
         try:
             async for text in self._socket.iter_text():
                 await self._take(text)
         finally:
             sending.cancel()
+            self._waking.remove(self._changed)
             self._leave()
 
     async def _take(self, text: str) -> None:
@@ -52,19 +84,13 @@ class Viewer:
         self._leave()
         self._since = since if isinstance(since, int) else 0
         self._view = self._painter.look(wanted)
-        self._view.wakes.append(self._wake)
+        self._view.viewers += 1
         self._changed.set()
 
     def _leave(self) -> None:
-        if self._view is not None and self._wake in self._view.wakes:
-            self._view.wakes.remove(self._wake)
-
-    def _wake(self) -> None:
-        """Hand over to the loop; called on the painter's thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._changed.set)
-        except RuntimeError:
-            pass  # the server is closed: nobody waits any more
+        if self._view is not None:
+            self._view.viewers -= 1
+            self._view = None
 
     async def _send(self) -> None:
         while True:
@@ -77,20 +103,17 @@ class Viewer:
             await self._socket.send_text(text)
 
 
-async def polled(painter: Painter, wanted: Wanted, since: int) -> str:
+async def polled(painter: Painter, wanted: Wanted, since: int, waking: Waking) -> str:
     """Return what of a view is newer than a version; waits for its first drawing."""
-    view = painter.look(wanted)
-    if not view.sheet.version:
-        drawn, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(drawn.set)
-
-        view.wakes.append(wake)
-        try:
-            await asyncio.wait_for(drawn.wait(), FIRST_S)
-        except TimeoutError:
-            pass  # and the answer says so: it has no panels
-        finally:
-            view.wakes.remove(wake)
+    view, drawn = painter.look(wanted), asyncio.Event()
+    waking.add(drawn)
+    try:
+        async with asyncio.timeout(FIRST_S):
+            while not view.sheet.version:
+                await drawn.wait()
+                drawn.clear()
+    except TimeoutError:
+        pass  # and the answer says so: it has no panels
+    finally:
+        waking.remove(drawn)
     return view.changes(since)[1]

@@ -39,10 +39,8 @@ def notices_of(
     accounts = [short(str(whose)) for whose in group.bots]
     account = accounts[0] if len(accounts) == 1 else f"{len(accounts)} accounts"
     watched = Watched(group)
-    notices = Notices(
-        settings, Heading(mode="WATCH", network=network, account=account), sinks, watched.looks,
-        goes_on=goes_on, begins=watched.begins, ends=watched.ends,
-    )  # fmt: skip
+    heading = Heading(mode="WATCH", network=network, account=account)
+    notices = Notices(settings, heading, sinks, watched, goes_on=goes_on)
     watched.put = notices.put
     return [notices]
 
@@ -83,7 +81,7 @@ class Watched:
                 equity=standing.margin.net_collateral if known else None,
                 profit=self._group.profit(whose),
                 fills=bot.journal.counts["fill"],
-                losses=bot.shown.kinds["close"],
+                losses=(bot.journal.counts["link"] + 1) // 2,
             ),
         )
 

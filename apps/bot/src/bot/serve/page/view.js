@@ -122,34 +122,51 @@ function loaded() {
   return plotly;
 }
 
-async function draw(figures) {
-  const names = Object.keys(figures), charts = page("charts");
-  if (!names.length) return;
-  try {
-    const library = await loaded();
-    charts.hidden = false;
-    for (const name of names) {
-      const { data, layout } = figures[name];
-      const narrow = window.innerWidth < NARROW;
-      const shown = { ...layout, ...(narrow ? { dragmode: false } : {}) };
-      const config = { responsive: true, displayModeBar: false, displaylogo: false };
-      await library.react(plotOf(charts, name, layout), data, shown, config);
-    }
-  } catch (error) {
-    plotly = null; // it is tried again with the next figures
+// A chart takes the page tens of milliseconds: it is drawn when somebody looks at it, and only if
+// it is another one than before.
+const due = {};
+const watching = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    target.dataset.seen = isIntersecting ? "1" : "";
+    if (isIntersecting) plot(target);
+  }
+}, { rootMargin: "120px" });
+
+function draw(figures) {
+  for (const [name, figure] of Object.entries(figures)) {
+    const frame = frameOf(name);
+    frame.firstChild.textContent = (figure.layout.meta && figure.layout.meta.title) || name;
+    due[name] = figure;
+    if (frame.dataset.seen) plot(frame);
   }
 }
 
-function plotOf(charts, name, layout) {
-  let figure = charts.querySelector(`[data-chart="${name}"]`);
-  if (!figure) {
-    figure = element("figure", "");
-    figure.dataset.chart = name;
-    figure.append(document.createElement("figcaption"), element("div", "plot"));
-    charts.append(figure);
+function frameOf(name) {
+  const charts = page("charts");
+  let frame = charts.querySelector(`[data-chart="${name}"]`);
+  if (!frame) {
+    frame = element("figure", "");
+    frame.dataset.chart = name;
+    frame.append(document.createElement("figcaption"), element("div", "plot"));
+    charts.append(frame);
+    charts.hidden = false;
+    watching.observe(frame);
   }
-  figure.firstChild.textContent = (layout.meta && layout.meta.title) || name;
-  return figure.lastChild;
+  return frame;
+}
+
+async function plot(frame) {
+  const name = frame.dataset.chart, figure = due[name];
+  if (!figure) return;
+  delete due[name];
+  const drag = window.innerWidth < NARROW ? { dragmode: false } : {};
+  const config = { responsive: true, displayModeBar: false, displaylogo: false };
+  try {
+    const library = await loaded();
+    await library.react(frame.lastChild, figure.data, { ...figure.layout, ...drag }, config);
+  } catch (error) {
+    plotly = null; // it is tried again with the next figures
+  }
 }
 
 // --- the connection ---
