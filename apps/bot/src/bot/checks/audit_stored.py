@@ -63,7 +63,7 @@ def _goes_on() -> Iterator[Seen]:
     yield Seen("held", _held(stage), _held(again))
     newer = again.order("BUY", "0.1", "50100").client_id
     used = [order.client_id for order in stage.venue.state.ledger.orders]
-    yield Seen("a client id that none had before", False, newer in used)
+    yield Seen("its next client id is one that was used", False, newer in used)
 
 
 def _held(stage: Stage) -> list[str]:
