@@ -142,6 +142,17 @@ def test_it_holds_frames_journal_reasons_settings_and_versions(made: Path, tmp_p
     assert manifest["machine"]["distributions"]["bot"]
 
 
+def test_an_act_is_bundled_as_anything_else(bot: Bot, tmp_path: Path) -> None:
+    """Who did what, and why; and what it led to."""
+    recording = beginning(tmp_path / "acted.jsonl.zst", act="a headline")
+
+    assert bot("bundle", "a1", str(recording), "--after", "1")[0] == 0
+
+    manifest = json.loads(unpacked(Path("bundle-A1.tar.zst"))[MANIFEST])
+    assert manifest["entry"]["value"] == {"who": "key", "what": "note", "why": "a headline"}
+    assert bot("bundle", "check", "bundle-A1.tar.zst")[0] == 0
+
+
 def test_an_id_that_is_none_is_refused_with_the_nearest(made: Path, bot: Bot) -> None:
     """A number too high, a letter that names nothing, and what is no id at all."""
     short = str(made.parent / "short.jsonl.zst")
