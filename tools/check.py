@@ -253,6 +253,8 @@ def compiled_once() -> Iterator[Mapping[str, str]]:
     # Nobody's own settings are checked.
     given = {name: text for name, text in os.environ.items() if not name.startswith("DYDX__")}
     given["DYDX_CONFIG"] = "none"
+    # It is called by its functions here; its plug-in takes each of some twenty runs half a second.
+    given["PYTEST_ADDOPTS"] = f"{given.get('PYTEST_ADDOPTS', '')} -p no:schemathesis".strip()
     if not given.pop("PYTHONDONTWRITEBYTECODE", ""):
         yield given
         return
