@@ -214,6 +214,46 @@ def test_a_page_needs_plotly_before_the_run(
     assert "expected plotly to be installed for bot report" in capsys.readouterr().err
 
 
+def test_no_secret_of_the_settings_is_in_a_report() -> None:
+    """A password of an address or of a database is a row of stars, its origin is shown."""
+    from bot.config.settings import load
+    from bot.pages.of_run import settings_of
+
+    secret = "hunter22"
+    typed = {
+        "endpoints.rest": ("--rest", f"https://me:{secret}@x.example"),
+        "database.url": ("--database", f"postgresql://me:{secret}@x.example/bot"),
+    }
+    found = {one.path: one for one in settings_of(load(typed, environment={}))}
+
+    assert not any(secret in one.value for one in found.values())
+    assert found["database.url"].origin == "--database"
+    assert found["policy.act_below"].value == "0.1"
+
+
+def test_a_long_run_is_cut_and_says_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables have the newest rows, chains what those need, and what is missing is counted."""
+    from bot.pages import of_run
+    from bot.pages.gathered import Gathered
+    from bot.run.composition import Bot, Options
+    from dydx_conn import load_recorded_stream
+
+    monkeypatch.setattr(of_run, "ROWS", 2)
+    monkeypatch.setattr(of_run, "MARKETS", 1)
+    bot = Bot(Options())
+    gathered = Gathered(bot)
+    gathered.follow()
+    bot.run(load_recorded_stream("account"))
+    gathered.end()
+    report = of_run.report_of_run(bot, gathered, of_run.Source("x", "replay", "local"))
+
+    assert len(report.decisions) == len(report.fills) == 2
+    assert {"3 of 5 fills, the oldest", "4 of 6 decisions, the oldest"} <= {*report.left_out}
+    assert any(words.startswith("the candles of 2 of 3 markets") for words in report.left_out)
+    assert {*report.decisions} < {*report.entries}
+    assert all(entry.parent in ("", *report.entries) for entry in report.entries.values())
+
+
 # === Beside a run, and from the database ===
 
 

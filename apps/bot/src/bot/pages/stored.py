@@ -43,7 +43,7 @@ from bot.pages.sums import (
 from bot.report.why import details
 from bot.run.curve import MOST as POINTS
 
-ROWS: Final = 2_000  # of a table, the newest
+ROWS: Final = 1_000  # of a table, the newest
 _SECOND_NS: Final = 1_000_000_000
 
 _MISSING: Final = (
