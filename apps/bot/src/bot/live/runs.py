@@ -303,7 +303,7 @@ def conduct(
             if panel:
                 arguments.quiet = True
             if is_reached(arguments):
-                inbox.attend = attend
+                inbox.attend, bot.shown.speed = attend, getattr(arguments, "speed", None)
             complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
             if mode == "REPLAY" and complete:
                 stay(arguments, answer)
