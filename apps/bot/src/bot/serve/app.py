@@ -9,7 +9,7 @@ OpenAPI hold for all of them, so that no route has to think of a token.
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from bot import __version__
 from bot.serve import (
@@ -27,7 +27,7 @@ from bot.serve import (
     why,
 )
 from bot.serve.gate import Gate, is_free
-from bot.serve.problems import PROBLEMS, handle_problems
+from bot.serve.problems import PROBLEMS, handle_problems, require_known
 from bot.serve.served import Served
 from bot.serve.sessions import Sessions
 
@@ -53,7 +53,7 @@ def app_of(
     app = FastAPI(
         title="dYdX bot", version=__version__, docs_url=None, redoc_url=None,
         description="A running bot: how it stands, what it did and why, and acts upon it.",
-        responses=PROBLEMS,
+        responses=PROBLEMS, dependencies=[Depends(require_known)],
     )  # fmt: skip
     sessions = Sessions(served.tokens, port)
     handle_problems(app, failed)

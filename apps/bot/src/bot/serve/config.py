@@ -34,6 +34,8 @@ def _config_of(bot: Bot) -> Loaded | None:
 def routes(served: Served) -> APIRouter:
     """Return the route of the settings."""
     router = APIRouter(tags=["run"])
+    # The newest, and what it was made of: it changes with a reload alone.
+    made: list[tuple[Loaded, Config]] = []
 
     @router.get("/config")
     async def config() -> Config:
@@ -41,9 +43,13 @@ def routes(served: Served) -> APIRouter:
         loaded = await answered(served, _config_of) or served.config
         if loaded is None:
             return Config(file="no file", hash="", changed=[], settings={})
-        return Config(
-            file=loaded.file, hash=loaded.hash, changed=loaded.changed, settings=_settings(loaded)
-        )
+        if not made or made[0][0] is not loaded:
+            settings = _settings(loaded)
+            now = Config(
+                file=loaded.file, hash=loaded.hash, changed=loaded.changed, settings=settings
+            )
+            made[:] = [(loaded, now)]
+        return made[0][1]
 
     return router
 

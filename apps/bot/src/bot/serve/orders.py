@@ -4,13 +4,14 @@ a database ──► stored: all runs of the account ──┐
 none ──► remembered: this run's newest ──────────┴─► Orders, Order, Fills
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from bot.history.orders import Detail, fill_fields, order_fields
 from bot.serve import stored
@@ -22,6 +23,17 @@ Status = Literal[
     "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED", "LEFT"
 ]
 Ticker = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+
+
+def _require_text(value: Any) -> Any:
+    # Pydantic would take a number for seconds since 1970, or for milliseconds, by its size.
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError(f"expected a time such as 2026-11-30T07:15:00Z, got {value[:40]!r}")
+    return value
+
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+Time = Annotated[datetime, BeforeValidator(_require_text)]
 _LAST_NS: Final = 2**63 - 1
 _ID: Final = r"^[0-9A-Za-z-]{1,64}$"
 
@@ -124,8 +136,8 @@ class Narrowed:
     def __init__(
         self,
         ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
-        since: Annotated[datetime | None, Query(alias="from", description="from then on")] = None,
-        until: Annotated[datetime | None, Query(alias="to", description="before then")] = None,
+        since: Annotated[Time | None, Query(alias="from", description="from then on")] = None,
+        until: Annotated[Time | None, Query(alias="to", description="before then")] = None,
         page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
         limit: Annotated[int, Query(ge=1, le=500, description="rows a page")] = 50,
     ) -> None:

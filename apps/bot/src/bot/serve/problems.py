@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from dydx_conn import ConnError, printable, redact
 from fastapi import FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 _LONGEST: Final = 300
 
@@ -75,6 +78,25 @@ _MEANT: Final = {
 PROBLEMS: Final = _declared(400, 401, 403, 413, 421, 422, 429, 500, 503)
 NOT_FOUND: Final = _declared(404)
 CONFLICT: Final = _declared(409, 415)
+
+
+# === Parameters ===
+
+
+def require_known(request: HTTPConnection) -> None:  # a WebSocket comes here, too
+    """Refuse a parameter that a route does not have: a filter that is misspelt would be none."""
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute):
+        known = _names(route.dependant)
+        for name in request.query_params:
+            if name not in known:
+                listed = f"one of {', '.join(sorted(known))}" if known else "no parameter"
+                raise ProblemError(422, listed, repr(name))
+
+
+def _names(dependant: Dependant) -> set[str]:
+    found = {field.alias for field in dependant.query_params}
+    return found.union(*map(_names, dependant.dependencies))
 
 
 # === Handlers ===

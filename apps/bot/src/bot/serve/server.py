@@ -154,7 +154,30 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
         # To compress what is sent to each browser by itself costs more than all else of it.
         ws="websockets-sansio", ws_per_message_deflate=False, **tls,
     )  # fmt: skip
+    config.load()
+    asyncio.run(_warm(config.loaded_app))
     return uvicorn.Server(config)
+
+
+async def _warm(app: Any) -> None:
+    """Answer once before the run begins: what is loaded and made at the first request is by then.
+
+    It would take a twentieth of a second from the first frames.
+    """
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: Any) -> None:
+        pass
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+        "scheme": "http", "path": "/login", "raw_path": b"/login", "query_string": b"",
+        "root_path": "", "headers": [(b"host", b"localhost")], "client": None,
+        "server": ("localhost", 0),
+    }  # fmt: skip
+    await app(scope, receive, send)
 
 
 def _run(served: Served, server: "uvicorn.Server", listener: socket.socket) -> None:

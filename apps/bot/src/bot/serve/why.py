@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
@@ -59,8 +59,12 @@ def routes(served: Served) -> APIRouter:
             str,
             InPath(pattern=r"^[DVGOFALdvgofal][0-9]{1,12}$", description="D7, V3, O3, F2, A1 …"),
         ],
+        wire: Annotated[bool, Query(description="with the frames' own text")] = True,
     ) -> Because:
-        """Return the way from a decision, or from what followed from it, back to the wire."""
+        """Return the way from a decision, or from what followed from it, back to the wire.
+
+        The frames are read from the recording, from its beginning: without them it is quick.
+        """
         known = await newest(served, entries_of)
         journal = _Journal({entry.id: entry for entry in known.entries})
         entry = journal.find(id)
@@ -68,7 +72,8 @@ def routes(served: Served) -> APIRouter:
             newest_ = ", ".join({each.kind: each.id for each in known.entries}.values())
             got = f"{id}; the newest are {newest_ or 'none'}"
             raise ProblemError(404, "an id of this run's newest", got)
-        text = await aside(served, _text, entry, journal, served.recording)
+        recording = served.recording if wire else None
+        text = await aside(served, _text, entry, journal, recording)
         return Because(links=[_link(each) for each in _links(entry, journal.find)], text=text)
 
     return router

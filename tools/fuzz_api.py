@@ -1,0 +1,109 @@
+"""Fuzz the HTTP API of a run by its own description: schemathesis finds nothing.
+
+    bot replay --api … --stay ──► /openapi.json ──► cases, right and wrong ──► every check of theirs
+
+Run as a script it starts a run of its own: `--examples` cases of each operation and mode.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from hypothesis import HealthCheck, Phase, given, settings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis import GenerationMode
+
+ROOT = Path(__file__).resolve().parents[1]
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+
+
+def fuzz(url: str, token: str, examples: int, described: dict[str, Any] | None = None) -> list[str]:
+    """Send cases of each operation; return what is wrong, "" operations that hold are left out."""
+    headers = {"Authorization": f"Bearer {token}"}
+    if described is None:
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=headers)
+    else:
+        schema = schemathesis.openapi.from_dict(described)
+    found = []
+    for result in schema.get_all_operations():
+        operation: Any = cast(Any, result).ok()
+        for mode in MODES:
+            if words := _tried(operation, mode, url, headers, examples):
+                found.append(f"{operation.label} ({mode.value}): {words}")
+    return found
+
+
+def _tried(operation: Any, mode: Any, url: str, headers: dict[str, str], examples: int) -> str:
+    @settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def tries(case: Any) -> None:
+        case.call_and_validate(base_url=url, headers=headers)
+
+    try:
+        tries()
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - what a check raises is found
+        if "Unsatisfiable" in type(error).__name__:
+            return ""  # there is no wrong case of what takes nothing
+        return str(error)
+    return ""
+
+
+@contextlib.contextmanager
+def served(*options: str, stays: bool = True) -> Iterator[tuple[str, str]]:
+    """Start a replay, which `stays` at its end; yields where it answers, and the trading token."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+        environment = os.environ | {"XDG_STATE_HOME": place, "DYDX_CONFIG": "none"}
+        command = [sys.executable, "-m", "bot", "replay", "--plain", "--quiet"]
+        command += ["--stay"] * stays
+        with subprocess.Popen(
+            [*command, "--api", "127.0.0.1:0", *options], env=environment, stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, text=True,
+        ) as process:  # fmt: skip
+            try:
+                yield _url_of(process), _token_in(Path(place))
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=60)
+
+
+def _url_of(process: "subprocess.Popen[str]") -> str:
+    for line in process.stderr or ():
+        if (found := re.search(r"answers at (\S+)", line)) is not None:
+            return found[1]
+    raise SystemExit("expected a run that answers, got one that ended")
+
+
+def _token_in(place: Path) -> str:
+    return (place / "dydx-bot" / "api-trading.token").read_text().strip()
+
+
+def main() -> int:
+    """Fuzz a run of the bundled recording; 1 if anything is found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=150, help="cases of each operation")
+    arguments = parser.parse_args()
+    with served("quickstart", "--speed", "5") as (url, token):
+        found = fuzz(url, token, arguments.examples)
+    for words in found:
+        print(words)
+    print(f"fuzz: {len(found)} findings")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
