@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,13 @@ from reactivex import Observable, operators
 
 from bot.config.configured import environment_of, loaded_of
 from bot.config.environment import look_at
+from bot.live.reach import is_reached, listened, reached
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
 from bot.run.beside import begun, noting, warned
 from bot.run.composition import Options
+from bot.run.desk import Desk
 from bot.watch.account import NO_KEY, require_known
 from bot.watch.address import Target, parent_of, target
 from bot.watch.group import Group, Standing
@@ -69,6 +72,7 @@ def watch(arguments: argparse.Namespace) -> int:
     notices = notices_of(arguments, group, net.name)
     run = f"watch {' '.join(map(str, targets))}"
     with (
+        listened(arguments),
         recorder(_path(arguments.record), net, run) as record,
         Node(net, inbox, lambda: [*group.bots]),
         Pasts(net, [each.whose for each in readings if not each.isolated], past) as pasts,
@@ -84,7 +88,7 @@ def watch(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
             return frames.pipe(operators.do_action(noting(beside)))
 
-        conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings))
+        conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings), net)
     _require_frames(group, net)
     return max(report(arguments, net, group, pasts.found), *map(warned, notices), 0)
 
@@ -112,7 +116,7 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
     name, first = Path(arguments.recording).name, next(iter(group.bots))
     # A recording notifies nobody unless that is what is to be seen.
     notices = notices_of(arguments, group, net.name, goes_on=False) if arguments.notify else []
-    with begun(notices, inbox := Inbox()):
+    with listened(arguments), begun(notices, inbox := Inbox()):
         conduct(arguments, group, source, name, NoPasts(), inbox, first)
     lost = [f"expected an account of {name}, got {t}" for t in targets if not group.has_met(t)]
     if len(lost) == len(targets):
@@ -248,23 +252,49 @@ class Pasts(NoPasts):
 
 def conduct(
     arguments: argparse.Namespace, group: Group, source: Source, name: str, pasts: NoPasts,
-    inbox: Inbox, first: Subaccount,
+    inbox: Inbox, first: Subaccount, net: Network | None = None,
 ) -> None:  # fmt: skip
     """Watch a source, on a dashboard if somebody looks, until it ends or somebody ends it.
 
-    The dashboard shows the account `first`, until another one is chosen.
+    The dashboard shows the account `first`, until another one is chosen; over HTTP it is that one.
     """
-    if not on_dashboard(arguments):
+    desk, shown = Desk(), on_dashboard(arguments)
+    desk.begin(group.bots[first])
+    with (
+        reached(
+            arguments, group.bots[first], inbox, desk, mode="WATCH", name=name, net=net,
+            recording=None, prints=not shown,
+        ),
+        contextlib.suppress(KeyboardInterrupt),
+    ):  # fmt: skip
+        if shown:
+            _on_dashboard(arguments, group, source, name, pasts, inbox, first, desk)
+            return
         _printing(arguments, group)
-        with contextlib.suppress(KeyboardInterrupt):
-            group.run(source(lambda _: True))
-        return
+        if is_reached(arguments):
+            inbox.attend = desk.attend
+        group.run(source(partial(_attended, desk)))
+
+
+def _attended(desk: Desk, _: Frame) -> bool:
+    desk.answer()
+    return True
+
+
+def _on_dashboard(
+    arguments: argparse.Namespace, group: Group, source: Source, name: str, pasts: NoPasts,
+    inbox: Inbox, first: Subaccount, desk: Desk,
+) -> None:  # fmt: skip
     from bot.watch.screen import WatchScreen
 
     screen = WatchScreen(
-        group, first, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
-    )
+        group, first, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse,
+        idle=desk.answer,
+    )  # fmt: skip
     with screen, contextlib.suppress(KeyboardInterrupt):
+        if is_reached(arguments):
+            desk.wake = screen.look
+            inbox.attend = lambda: min(screen.attend(), desk.attend())
         group.run(source(screen.pace))
         screen.stay()
 
