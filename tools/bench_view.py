@@ -35,7 +35,7 @@ VIEWERS: Final = 10
 SIZE: Final = {"columns": 176, "rows": 54}
 SPEED: Final = 1.0
 MOST_S: Final = 30.0
-_SETTLED_S: Final = 5.0  # the first drawing, and the import of plotly, are no part of it
+_SETTLED_S: Final = 8.0  # the first drawing, and the import of plotly, are no part of it
 
 
 def view(recording: str) -> Iterator[tuple[str, str, str, str]]:

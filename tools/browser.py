@@ -39,7 +39,7 @@ SAME: Final = frozenset(["safety", "positions", "candles", "book", "decisions", 
 FAST: Final = "200"
 ANSWERS: Final = re.compile(r"answers at (http://\S+)")
 PATIENCE_MS: Final = 20_000
-_MISSING: Final = 77
+SKIPPED: Final = 77
 
 
 def main(words: list[str]) -> int:
@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     options = parser.parse_args(words)
     if (chromium := program()) is None:
         print("expected chromium and playwright (the group browser), got none: nothing was held")
-        return _MISSING
+        return SKIPPED
     with tempfile.TemporaryDirectory() as home:
         into = Path(options.into or home)
         into.mkdir(parents=True, exist_ok=True)
@@ -143,6 +143,7 @@ def held(
     for chart in page.query_selector_all("[data-chart]"):
         chart.scroll_into_view_if_needed()
         chart.wait_for_selector(".plot svg", timeout=PATIENCE_MS)
+    page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=into / f"{name}-whole.png", full_page=True)
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > size[0]:

@@ -123,6 +123,8 @@ LONG = {
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "api": "a run's HTTP interface, fuzzed by its own description: five minutes",
     "prometheus": "Prometheus scrapes bot paper for half a minute, and what it got",
+    "browser": "headless Chromium looks at a run, on a desk and in a hand: two minutes",
+    "pages": "headless Chromium opens a report: its charts, tables and whys, also on paper",
     "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
     "executable": "one executable is built, and tried in an empty root: four minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
@@ -152,6 +154,8 @@ def long_checks() -> dict[str, list[Command]]:
         "calibration": [[*tool, "tools/calibration.py"]],
         "api": [[*tool, "tools/fuzz_api.py"]],
         "prometheus": [[*tool, "tools/scraped.py"]],
+        "browser": [[*tool, "tools/browser.py"]],
+        "pages": [[*tool, "tools/pages.py"]],
         "elsewhere": [[*tool, "tools/elsewhere.py"]],
         "executable": [[*tool, "tools/executable.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
@@ -251,6 +255,8 @@ def compiled_once() -> Iterator[Mapping[str, str]]:
     # Nobody's own settings are checked.
     given = {name: text for name, text in os.environ.items() if not name.startswith("DYDX__")}
     given["DYDX_CONFIG"] = "none"
+    # It is called by its functions here; its plug-in takes each of some twenty runs half a second.
+    given["PYTEST_ADDOPTS"] = f"{given.get('PYTEST_ADDOPTS', '')} -p no:schemathesis".strip()
     if not given.pop("PYTHONDONTWRITEBYTECODE", ""):
         yield given
         return

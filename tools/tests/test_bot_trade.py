@@ -252,6 +252,10 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     events = {line["event"] for line in words(audit)}
     assert {"trading", "node sent", "node broadcast", "socket open", "rest", "ended"} <= events
     assert HEX["fills"] not in audit.read_text()
+    happened = [line["event"] for line in words(Path(lived["log"]))]
+    assert happened[-1] == "run_ended"
+    known = {"run_began", "connection", "verdict_approved", "order_placed", "order_filled", "fill"}
+    assert known <= {*happened}
 
 
 def test_a_trade_that_is_flattened_leaves_nothing_behind(

@@ -1,5 +1,6 @@
 """A bundle: what one id needs to come out the same elsewhere, and nothing that is secret."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -29,6 +30,7 @@ from bot.checks.parcel import (
     packed,
     unpacked,
 )
+from bot.checks.recorded import source_of
 from bot.checks.trail import Row, first_difference
 from bot.database.tables import engine_of, runs, upgrade, writing
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
@@ -70,7 +72,7 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return typed
 
 
-def beginning(path: Path, seconds: float = 20.0, act: str = "") -> Path:
+def beginning(path: Path, seconds: float = 16.0, act: str = "") -> Path:
     """Write the first seconds of the bundled recording, and maybe an act in the midst of them."""
     source = Recording(find_recording("quickstart"))
     writer = RecordingWriter(path, source.header)
@@ -122,15 +124,6 @@ def test_a_bundle_comes_out_the_same_on_another_machine(made: Path, tmp_path: Pa
     assert done.stdout.count("holds") == 5
 
 
-def test_the_same_choices_make_the_same_bytes(made: Path, bot: Bot) -> None:
-    """Nothing of the moment or the folder is in it."""
-    code, out, _ = bot("bundle", "F3", str(made.parent / "short.jsonl.zst"))
-
-    assert code == 0
-    assert "run hash" in out
-    assert Path("bundle-F3.tar.zst").read_bytes() == made.read_bytes()
-
-
 def test_it_holds_frames_journal_reasons_settings_and_versions(made: Path, tmp_path: Path) -> None:
     """The frames up to a little after the id, every entry, the wire's text, what is installed."""
     members = unpacked(made)
@@ -147,6 +140,17 @@ def test_it_holds_frames_journal_reasons_settings_and_versions(made: Path, tmp_p
     assert "FILLED" in members[WHY].decode()
     assert manifest["settings"]["profile"] == "steady"
     assert manifest["machine"]["distributions"]["bot"]
+
+
+def test_an_act_is_bundled_as_anything_else(bot: Bot, tmp_path: Path) -> None:
+    """Who did what, and why; and what it led to."""
+    recording = beginning(tmp_path / "acted.jsonl.zst", act="a headline")
+
+    assert bot("bundle", "a1", str(recording), "--after", "1")[0] == 0
+
+    manifest = json.loads(unpacked(Path("bundle-A1.tar.zst"))[MANIFEST])
+    assert manifest["entry"]["value"] == {"who": "key", "what": "note", "why": "a headline"}
+    assert bot("bundle", "check", "bundle-A1.tar.zst")[0] == 0
 
 
 def test_an_id_that_is_none_is_refused_with_the_nearest(made: Path, bot: Bot) -> None:
@@ -169,8 +173,8 @@ def test_a_run_without_entries_has_no_ids(bot: Bot, tmp_path: Path) -> None:
     assert "got D1: it has none" in error or "the newest are" in error
 
 
-def test_a_file_that_is_there_is_replaced_only_where_that_is_wanted(made: Path, bot: Bot) -> None:
-    """`--force` replaces it."""
+def test_the_same_choices_make_the_same_bytes(made: Path, bot: Bot) -> None:
+    """Nothing of the moment or the folder is in it; `--force` replaces a file that is there."""
     out, short = Path("mine.tar.zst"), str(made.parent / "short.jsonl.zst")
     out.write_text("mine")
 
@@ -534,25 +538,26 @@ def test_a_run_of_the_database_is_bundled_by_its_number(made: Path, bot: Bot) ->
     named += [str(made.parent / "reckless.jsonl.zst")]
     with writing(engine).begin() as connection:
         for number, name in enumerate(named, 1):
-            found = {"id": number, "began": number, "recording": name}
-            connection.execute(runs.insert(), usual | found)
+            row_ = {"id": number, "began": number, "recording": name}
+            connection.execute(runs.insert(), usual | row_)
     engine.dispose()
 
-    def bundle(number: int, *words: str) -> tuple[int, str, str]:
-        stored = ("--run", str(number), "--database", "runs.db", "--force")
-        return bot("bundle", "F3", *words, *stored)
+    def found(number: int, database: str = "runs.db", recording: str | None = None) -> Path:
+        typed = {"run": number, "database": database, "recording": recording, "config": None}
+        return source_of(argparse.Namespace(**typed))
 
-    assert bundle(1)[0] == 0
-    assert Path("bundle-F3.tar.zst").read_bytes() == made.read_bytes()
-    assert "which has none" in bundle(2)[2]
-    settings = json.dumps({"profile": "reckless"})
-    as_recorded(made, made.parent / "reckless.jsonl.zst", settings=settings)
-    assert bundle(5)[0] == 0
-    recorded = json.loads(unpacked(Path("bundle-F3.tar.zst"))[MANIFEST])
+    def refused(number: int, **more: str) -> str:
+        with pytest.raises(BundleError) as caught:
+            found(number, **more)
+        return str(caught.value)
+
+    assert found(1) == found(3) == short
+    assert "which has none" in refused(2)
+    assert "got no file" in refused(4)
+    assert "expected a run of" in refused(6)
+    assert "got both" in refused(1, recording="sixty")
+    assert "expected a database" in refused(1, database="no.db")
+    as_recorded(made, made.parent / "reckless.jsonl.zst", settings='{"profile": "reckless"}')
+    assert bot("bundle", "D1", "--run", "5", "--database", "runs.db")[0] == 0
+    recorded = json.loads(unpacked(Path("bundle-D1.tar.zst"))[MANIFEST])
     assert recorded["settings"]["profile"] == "reckless"
-    assert bundle(3)[0] == 0
-    assert "got no file" in bundle(4)[2]
-    assert "expected a run of" in bundle(6)[2]
-    assert "got both" in bundle(1, "sixty")[2]
-    none = ("--run", "1", "--database", "no.db", "--force")
-    assert "expected a database" in bot("bundle", "F3", *none)[2]

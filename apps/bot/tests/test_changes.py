@@ -239,6 +239,7 @@ def test_every_setting_may_change_or_needs_a_restart() -> None:
     fixed = {path.partition(".")[0] for path in PATHS if not may_change(path)}
 
     assert live == {"profile", "policy", "strategies", "log"}
+    assert {path for path in PATHS if path.startswith("log.") and may_change(path)} == {"log.level"}
     assert fixed - {"policy", "log"} == {*Settings.model_fields} - live
 
 

@@ -143,7 +143,7 @@ def test_a_latency_that_is_not_known_is_no_bar() -> None:
     """A stage without a percentile has none, whatever others have."""
     found = charts.latencies({"data": {"p50": 1.0, "p99": 2.0}, "risk": {"p50": 3.0}}).to_dict()
 
-    assert [trace["x"] for trace in found["data"]] == [[3.0, 1.0], [None, 2.0]]
+    assert [trace["x"] for trace in found["data"]] == [[1.0, 3.0], [2.0, None]]
 
 
 def test_no_figure_names_a_host() -> None:

@@ -27,6 +27,7 @@ from dydx_panels import panel as panel_of
 from msgspec.structs import replace as with_fields
 from reactivex import Observable, from_iterable
 from rich.console import Console
+from webhook import Hook, listening
 
 
 def test_a_run_in_a_pipe_is_a_plain_report(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,6 +320,28 @@ def test_paper_trades_live_frames_and_records_them(
     assert sum(1 for _ in recording) == 500
     assert recording.complete
     assert replayed == lived
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_people_are_notified_of_a_live_run_and_it_replays_to_the_same_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default where a sink is configured, and not with --no-notify, nor of its recording."""
+    recorded, paper = tmp_path / "run.jsonl.zst", ["paper", "--network", "local", "--json"]
+    with listening(Hook()) as hook:
+        sinks = [{"name": "hook", "url": hook.url}]
+        monkeypatch.setenv("DYDX__NOTIFY__SINKS", json.dumps(sinks))
+        monkeypatch.setattr("bot.notify.notices.END_S", 9.0)  # apprise may load for long
+        assert main([*paper, "--record", str(recorded)]) == 0
+        lived = json.loads(capsys.readouterr().out)["run_hash"]
+        sent = [*hook.titles]
+        assert main([*paper, "--no-notify"]) == 0
+        capsys.readouterr()
+        assert main(["replay", str(recorded), "--json"]) == 0
+
+    assert sent == ["PAPER local: run began", "PAPER local: run ended"]
+    assert hook.titles == sent
+    assert json.loads(capsys.readouterr().out)["run_hash"] == lived
 
 
 @pytest.mark.usefixtures("live_frames")

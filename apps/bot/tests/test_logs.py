@@ -34,7 +34,9 @@ from dydx_conn import (
     Inbox,
     OrderState,
     Recording,
+    Subaccount,
     find_recording,
+    redact,
 )
 from dydx_conn import Status as OrderStatus
 from leaks import plant
@@ -341,7 +343,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
     """A replay does not wait for it, nothing is lost that fits, and the log says what was."""
     disk = Disk()
     monkeypatch.setattr("bot.logs.file.os.write", disk)
-    monkeypatch.setattr(writer, "_RETRY_S", (0.01,))
+    monkeypatch.setattr(writer, "_RETRY_S", [0.01] * 9)
     monkeypatch.setattr(writer, "MOST", 5)
     log = begun(waits=True)
     log.put_run(line(n=0))
@@ -369,7 +371,7 @@ def test_a_full_disk_is_a_trouble_until_there_is_room(
 def test_a_log_that_stays_full_ends_within_its_time(
     begun: Callable[..., LogWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits then is counted, and said."""
+    """What waits then is counted."""
     monkeypatch.setattr("bot.logs.file.os.write", Disk())
     log = begun()
     log.put(line())
@@ -538,9 +540,19 @@ def test_where_none_was_chosen_an_account_has_one_in_the_state_directory() -> No
         log.begin(Inbox())
         log.end()
 
-    assert path.name == "paper-local-dydx1paper-0.jsonl"
+    assert path.name == "paper.local.dydx1paper.0.jsonl"
     assert oct(path.parent.stat().st_mode)[-3:] == "700"
     assert [row["event"] for row in rows(path)] == ["run_began", "run_ended"] * 2
+
+
+def test_the_path_of_a_log_is_printed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address of a real account in it, it is not taken for a secret."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/somebody/.local/state")
+    account = Subaccount("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78", 128_000)
+
+    path = str(default_log("trade", NETWORKS["mainnet"], account))
+
+    assert redact(path) == path
 
 
 def test_a_log_that_nobody_chose_and_cannot_be_is_a_trouble_and_one_that_was_is_refused(

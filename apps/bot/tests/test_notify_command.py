@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from bot.__main__ import main
+from bot.checks.services import services
 from bot.config.notify import NotifySettings, SinkSettings
+from bot.config.settings import load
 from bot.notify.command import check_sinks
 from bot.notify.notice import Held, Message, Notice
 from bot.notify.spool import Spool
@@ -135,6 +137,16 @@ def test_that_notices_are_switched_off_is_reported(
 
     assert main(["notify", "show", "hook"]) == 0
     assert capsys.readouterr().out.endswith("switched off: notify.enabled is false\n")
+
+
+def test_a_doctor_has_a_check_of_each_sink(hook: Hook) -> None:
+    """Beside the log and the API; without sinks there is none."""
+    found = {check.name: check.outcome for check in services(load().settings)}
+    without = [check.name for check in services(load(environment={}).settings)]
+
+    assert found["sink hook"] == "ok"
+    assert found["sink phone"] == "failed"  # its variable is not set
+    assert [name for name in without if name.startswith("sink")] == []
 
 
 def test_the_doctor_looks_at_each_sink_and_sends_nothing(

@@ -7,6 +7,7 @@ from typing import Any
 
 import bot.notify.notices
 import pytest
+from bot.__main__ import main
 from bot.config.notify import NotifySettings, SinkSettings
 from bot.config.settings import load
 from bot.live.runs import notices_of as of_arguments
@@ -229,6 +230,39 @@ def test_one_that_never_began_ends_too() -> None:
     notices.end()
 
     assert notices.trouble == ""
+
+
+def test_a_run_that_stands_still_is_noticed_and_so_is_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever holds it up, the thread of notices does not wait for it."""
+    monkeypatch.setattr(bot.notify.notices, "STILL_S", 0.0)
+    monkeypatch.setattr(bot.notify.notices, "EVERY_S", 0.005)
+    taker, tick = Taker(), threading.Event()
+    notices = Notices(settings("phone"), HEADING, sinks(phone=taker), Nothing())
+    notices.begin(Inbox())
+    notices.note(frame(0))
+    for _ in range(2_000):
+        if taker.got:
+            break
+        tick.wait(0.005)
+    notices.note(frame(1))
+    for _ in range(2_000):
+        if len(taker.got) > 1:
+            break
+        tick.wait(0.005)
+    notices.end()
+
+    assert [one.title for one in taker.got][:2] == [
+        "PAPER testnet: the run stands still for 0 s", "PAPER testnet: the run goes on again",
+    ]  # fmt: skip
+    assert taker.got[0].body.startswith("no frame is taken: nothing enters, and nobody guards")
+
+
+def test_to_notify_without_sinks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever types --notify expects that somebody is."""
+    assert main(["replay", "--notify"]) == 2
+    assert main(["watch", "dydx1x", "--recording", "account", "--notify"]) == 2
 
 
 def test_nobody_is_notified_where_nobody_is_to_be() -> None:

@@ -224,6 +224,50 @@ def test_a_message_that_is_never_taken_holds_up_no_other(hook: Hook) -> None:
     assert "1 damaged or refused, set aside as" in sink.trouble
 
 
+def test_what_goes_wrong_on_the_disk_stops_no_sink(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read is tried again; what was sent and cannot be removed is sent once."""
+    reads = iter([PermissionError("no"), ValueError("odd")])
+    oldest, unlink = Spool.oldest, Path.unlink
+
+    def failing(spool: Spool, **given: Any) -> Any:
+        if (error := next(reads, None)) is not None:
+            raise error
+        return oldest(spool, **given)
+
+    def fixed(path: Path, **given: Any) -> None:
+        if path.suffix == ".json" and not path.name.startswith("."):
+            raise PermissionError
+        unlink(path, **given)
+
+    monkeypatch.setattr(Spool, "oldest", failing)
+    monkeypatch.setattr(Path, "unlink", fixed)
+    with running(hook.url) as sink:
+        sink.put(message("a"))
+        sink.put(message("b"))
+        until(lambda: sink.sent == 2)
+        until(lambda: sink.waits == 0)
+
+    assert hook.titles == ["a", "b"]
+    assert sink.failed == 2
+
+
+def test_a_service_that_cannot_be_made_is_no_end(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: messages are sent once it can."""
+
+    def odd(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bot.notify.sink, "service_of", odd)
+    with running(hook.url) as sink:
+        sink.put(message("a"))
+
+    assert hook.titles == ["a"]
+
+
 def test_another_process_may_be_the_one_that_sends(hook: Hook) -> None:
     """Then messages are left to it."""
     other = Spool("hook")

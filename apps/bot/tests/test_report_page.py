@@ -263,7 +263,7 @@ def test_a_stored_run_can_be_walked_back(made: Made) -> None:
 
 
 def test_a_run_that_is_not_there_is_refused(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which there are is said."""
+    """It is named which there are."""
     assert main(["report", "--run", "9", "--database", str(made.database), "--json"]) == 2
 
     assert "expected a run from 1 to 1, got 9" in capsys.readouterr().err

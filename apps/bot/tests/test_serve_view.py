@@ -53,7 +53,7 @@ def bot() -> Bot:
 def client(bot: Bot, tmp_path: Path) -> Iterator[TestClient]:
     """Return a browser that has the token that may look."""
     with browser(bot, tmp_path) as client:
-        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read').read_text().strip()}"
+        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read.token').read_text().strip()}"
         yield client
 
 
@@ -62,7 +62,9 @@ def browser(bot: Bot, place: Path) -> TestClient:
     desk = Desk()
     desk.begin(bot)
     desk.wake = desk.answer
-    settings = ApiSettings(read_token=str(place / "read"), trading_token=str(place / "trading"))
+    settings = ApiSettings(
+        read_token=str(place / "read.token"), trading_token=str(place / "trading.token")
+    )
     served = Served(
         desk=desk, inbox=Inbox(), mode="REPLAY", name="quickstart", settings=settings,
         tokens=Tokens(settings),
@@ -248,7 +250,7 @@ def test_nothing_is_shown_without_a_token(bot: Bot, tmp_path: Path) -> None:
 def test_a_browser_that_logged_in_sees_it(bot: Bot, tmp_path: Path) -> None:
     """The cookie opens the page and the socket, the latter from its own page alone."""
     with browser(bot, tmp_path) as client:
-        token = (tmp_path / "read").read_text().strip()
+        token = (tmp_path / "read.token").read_text().strip()
         client.post("/login", data={"token": token}, headers={"Origin": HOST})
         page = client.get("/")
         with client.websocket_connect(LIVE, headers={"Origin": HOST}) as socket:
@@ -478,7 +480,7 @@ def test_a_poll_of_a_run_that_never_drew_has_no_panels(
     monkeypatch.setattr(viewer, "FIRST_S", 0.01)
     monkeypatch.setattr(Painter, "_paint", lambda _: None)
     with browser(bot, tmp_path) as client:
-        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read').read_text().strip()}"
+        client.headers["Authorization"] = f"Bearer {(tmp_path / 'read.token').read_text().strip()}"
         message = client.get("/view").json()
 
     assert (message["version"], message["rows"]) == (0, {})

@@ -4,17 +4,19 @@ import base64
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from dydx_conn import (
+    NETWORKS,
     AuditLog,
     CancelRequest,
     ConnError,
     Frame,
+    Header,
     Keys,
     is_secret,
     printable,
@@ -116,6 +118,25 @@ def test_keys_signatures_and_transactions_go(text: str) -> None:
     assert "[redacted]" in clean
     for leak in (HEX, HEX.upper(), SIGNATURE, "hunter2", "hunter two", "abc", "CgEB", "\\x80\\x81"):
         assert leak not in clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (
+            "expected wss://me:hunter2@host:1/v4?a=b, got",
+            "expected wss://me:***@host:1/v4?a=b, got",
+        ),
+        ("postgresql://:hunter2@db", "postgresql://:***@db"),
+        ("https://host:443/v4/@me", "https://host:443/v4/@me"),
+        ("https://me@host:443", "https://me@host:443"),
+        ("Authorization: Bearer a.b-c_d~e/f+g0123456=", "Authorization: Bearer [redacted]"),
+        ("a bearer of bad news", "a bearer of bad news"),
+    ],
+)
+def test_passwords_of_addresses_and_tokens_of_headers_go(text: str, clean: str) -> None:
+    """What else stands there stays: it says where something was wrong."""
+    assert redact(text) == clean
 
 
 @pytest.mark.parametrize("place", range(12))
@@ -398,3 +419,15 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         **{"who": "key", "what": "halt", "why": "a headline"},
     }
     assert [line["status"] for line in lines(path)[5:]] == [200, 0]
+
+
+def test_a_recording_names_its_network_without_a_password() -> None:
+    """Where the address of an indexer has one, it is its owner's alone."""
+    network = replace(
+        NETWORKS["testnet"], rest="https://me:hunter2@host/", ws="wss://me:hunter2@host/v4/ws"
+    )
+
+    header = Header.of(network)
+
+    assert (header.rest, header.ws) == ("https://me:***@host/", "wss://me:***@host/v4/ws")
+    assert "hunter2" not in repr(header)

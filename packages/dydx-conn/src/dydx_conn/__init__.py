@@ -2552,16 +2552,25 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         settings: str = "",
         client: str = "dydx-v4-client",
     ) -> "Header":
-        """Make the header of a recording of a network that begins now."""
+        """Make the header of a recording of a network that begins now; no password is in it."""
         source = network.source or f"{network.name}, chain {network.chain_id}"
         known = NETWORKS.get(network.name, network)
         moved = (known.rest, known.ws) != (network.rest, network.ws)
         if moved and not is_loopback(known.rest) and network.source == known.source:
-            source += f", by way of {network.rest}"  # which may be anything
+            source += f", by way of {_without_password(network.rest)}"  # which may be anything
         return cls(
-            network=network.name, rest=network.rest, ws=network.ws, client=client,
-            source=source, run=run, settings=settings, ns=time.time_ns(),
+            network=network.name, rest=_without_password(network.rest),
+            ws=_without_password(network.ws), client=client, source=source, run=run,
+            settings=settings, ns=time.time_ns(),
         )  # fmt: skip
+
+
+def _without_password(text: str) -> str:
+    """Return a text whose addresses (https://me:…@host) have no password any more."""
+    return _LOGIN.sub(r"\1***", text)
+
+
+_LOGIN: Final = re.compile(r"""(://[^\s/@:'"]*:)[^\s/@'"]+(?=@)""")
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
@@ -7765,6 +7774,7 @@ _SECRET_FIELDS: Final = re.compile(
     rf"""((?:{_SECRETS})(?:\\?["'])?\s*[:=]\s*)(?:(\\?["']).*?\2|(?<==)[^\s"'\\]+)""",
     re.IGNORECASE | re.DOTALL,
 )
+_BEARER: Final = re.compile(r"\b(bearer\s+)[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
 _DIGITS: Final = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?[0-9a-fA-F]{64,}(?![0-9A-Za-z])")
 # The hash of a transaction looks like a private key, and is as public as the chain.
 _HASH: Final = re.compile(r"(?:tx_?|transaction_?)?hash\W{1,5}$", re.IGNORECASE)
@@ -7779,11 +7789,12 @@ def redact(text: str) -> str:
     """Return the text without what looks like a secret, or like a signed transaction.
 
     That is: twelve words of the BIP-39 list in a row, one of which may be mistyped, 64 hexadecimal
-    digits that are not called a hash, long base64, the bytes of Python, and the value of whatever
-    is named as a secret.
+    digits that are not called a hash, long base64, the bytes of Python, the password of an address,
+    the token of a header, and the value of whatever is named as a secret.
     """
     text = _without_mnemonics(text)  # first: a name takes no more than one bare word with it
-    text = _SECRET_FIELDS.sub(rf"\1{_GONE}", text)
+    text = _SECRET_FIELDS.sub(rf"\1{_GONE}", _without_password(text))
+    text = _BEARER.sub(rf"\1{_GONE}", text)
     text = _DIGITS.sub(_unless_hash, text)
     text = _BASE64.sub(_GONE, text)
     return _BYTES.sub(_GONE, text)

@@ -28,13 +28,14 @@ from bot.checks.audit_exits import COSTS, EXITS
 from bot.checks.audit_money import FUNDING, PROFITS
 from bot.checks.audit_orders import IN_FORCE, ORDERS
 from bot.checks.audit_risk import ENTRIES, LIQUIDATION
+from bot.checks.audit_stored import STORED
 from bot.checks.audit_venue import LINKS, NETWORKS, PROMISES
 from bot.checks.scenarios import Group, Outcome, Scenario, carried_out
 from bot.outlet import as_lines, clean
 
 GROUPS: Final[Sequence[Group]] = (
     NETWORKS, ENTRIES, ORDERS, IN_FORCE, EXITS, COSTS, PROFITS, FUNDING, LIQUIDATION, ERRORS,
-    LINKS, PROMISES,
+    LINKS, STORED, PROMISES,
 )  # fmt: skip
 _WIDTH: Final = 100
 _NAME: Final = 33

@@ -7,7 +7,7 @@
 Nothing stands for anything here: the venue is the paper one, gate and guard are those of every run.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -31,6 +31,7 @@ from dydx_strategy import Decision, Holdings
 
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
+from bot.run.resume import ACCOUNT, Left
 
 BTC: Final = "BTC-USD"
 ETH: Final = "ETH-USD"
@@ -58,16 +59,24 @@ class Scripted:
 
 
 class Stage:
-    """Two markets with books, and one paper account; `policy` is that of the gate."""
+    """Two markets with books, and one paper account; `policy` is that of the gate.
+
+    The account begins with what another run `left`, where there is that.
+    """
 
     def __init__(
-        self, *, deposit: int = 100_000, guard: bool = True, policy: Policy | None = None
-    ) -> None:
+        self, *, deposit: int = 100_000, guard: bool = True, policy: Policy | None = None,
+        left: Left | None = None,
+    ) -> None:  # fmt: skip
         self.data, self.script = DataState(), Scripted()
         options = Options(deposit=deposit, guard=guard, policy=policy or Policy(), strict=True)
         self.bot = Bot(options, data=self.data, strategy=lambda: self.script)
         self.height, self.second, self.client = 1_000, 10, 0
+        self.note: Callable[[Frame], object] = lambda _: None  # who takes each frame, too
         self._wire = WireWriter()
+        if left is not None:
+            self._see("event", "state", left.text, link=ACCOUNT, id=f"{left.run}/audit")
+            self.client = self.bot.risk.next_client_id
         self._see("message", "connected")
         self._see("block", self.height, self._time, snapshot=True)
         eth = market_fields(ETH, price="2000", nextFundingRate="-0.00002")
@@ -110,6 +119,10 @@ class Stage:
     def change(self, ticker: str = BTC, **fields: str) -> None:
         """Change what the venue reports of a market."""
         self._see("trading", ticker, **fields)
+
+    def refuse(self, path: str, status: int, msg: str) -> None:
+        """Answer a request over HTTP with a refusal."""
+        self._see("answer", path, {"errors": [{"msg": msg}]}, status)
 
     def lose(self) -> None:
         """Lose the connection."""
@@ -209,6 +222,7 @@ class Stage:
         frame: Frame = getattr(wire, what)(*args, **more)
         wire.seq = frame.seq
         self.bot.shown.last_frames.append(frame)
+        self.note(frame)
         for view in step(self.data, frame):
             self.bot.see(view)
         self.bot.settle(frame)

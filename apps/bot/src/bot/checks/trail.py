@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import AccountUpdate
+from dydx_conn import AccountUpdate, Frame
 
 from bot.report.why import clock
 from bot.run.journal import Journal, JournalEntry
@@ -45,6 +45,9 @@ class Trail:
 
     def _note(self, entry: JournalEntry | AccountUpdate) -> None:
         if isinstance(entry, JournalEntry):
+            if isinstance(act := entry.value, Frame):  # of which the rest is how it was carried
+                deed = {"who": act.link, "what": act.type, "why": act.text}
+                entry = msgspec.structs.replace(entry, value=deed)
             self.entries.append(entry)
             self.sums.append(hashlib.sha256(encode(entry)).hexdigest()[:_DIGITS])
 

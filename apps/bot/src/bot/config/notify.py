@@ -113,31 +113,46 @@ class NotifySettings(Section):
     enabled: bool = Field(
         default=True, description="send notices of live runs and of what is watched"
     )
-    sinks: tuple[SinkSettings, ...] = Field(default=(), description="where notices go")
+    sinks: tuple[SinkSettings, ...] = Field(
+        default=(),
+        description="where notices go: of each its name, its address (url, url_env or url_file), "
+        "and maybe its kinds and its level (warning, critical)",
+    )
     urls: SecretStr = Field(
         default=SecretStr(""),
         description="addresses of sinks, to be sealed: a line each, as phone=tgram://…",
     )
     distance_below: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(0.25, 0.15, 0.10),
-        description="distances to liquidation; the lowest of them is critical",
+        description="distances to liquidation that are noticed; the lowest of them is critical",
     )
-    disconnected_s: float = Field(default=30.0, ge=1, description="of a connection that is lost")
-    lag_s: float = Field(default=5.0, gt=0, description="how long frames wait for their turn")
-    wait_s: float = Field(default=10.0, gt=0, description="how long a rate limit makes one wait")
+    disconnected_s: float = Field(
+        default=30.0, ge=1, description="seconds of a lost connection that are noticed"
+    )
+    lag_s: float = Field(
+        default=5.0, gt=0, description="seconds of waiting frames that are noticed"
+    )
+    wait_s: float = Field(
+        default=10.0, gt=0, description="seconds of waiting for a rate limit that are noticed"
+    )
     repeat_s: float = Field(
-        default=300.0, ge=0, description="within it the same again is counted, and not sent"
+        default=300.0, ge=0, description="seconds in which the same again is counted, and not sent"
     )
-    messages: int = Field(default=10, ge=1, le=1_000, description="most of them to a sink")
-    minutes: float = Field(default=10.0, gt=0, le=1_440, description="within so many minutes")
+    messages: int = Field(
+        default=10, ge=1, le=1_000, description="most messages to a sink within `minutes`"
+    )
+    minutes: float = Field(
+        default=10.0,
+        gt=0,
+        le=1_440,
+        description="of `messages`; what is more is counted in the next",
+    )
     quiet: str = Field(
         default="", description="hours in which only what is critical is sent, as 22:00-07:00"
     )
-    timezone: str = Field(default="UTC", description="of quiet hours and of the summary")
-    summary_at: str = Field(
-        default="08:00", description="when a summary of the day is sent; empty for never"
-    )
-    timeout_s: float = Field(default=20.0, gt=0, le=300, description="how long a sink may take")
+    timezone: str = Field(default="UTC", description="where quiet hours and the summary are")
+    summary_at: str = Field(default="08:00", description="time of day of a summary; empty for none")
+    timeout_s: float = Field(default=20.0, gt=0, le=300, description="seconds that a sink may take")
 
     @field_serializer("urls")
     def _without_addresses(self, urls: SecretStr) -> str:

@@ -232,11 +232,19 @@ def reporting_of(arguments: argparse.Namespace, bot: Bot) -> "list[Reporting]":
     return [Reporting(bot, Path(arguments.report_html))]
 
 
+NO_SINKS: Final = (
+    "expected sinks in notify of bot.yaml for --notify, got none: bot notify --help shows how (a "
+    "recording has settings of its own: --config FILE goes before them)"
+)
+
+
 def notices_of(
     arguments: argparse.Namespace, bot: Bot, *, mode: str, network: str
 ) -> Sequence[Beside]:
     """Return what notifies people of a run; nothing is loaded where nobody is to be notified."""
     if not loaded_of(arguments).settings.notify.sinks:
+        if getattr(arguments, "notify", None):
+            raise ConnError(NO_SINKS)
         return []
     from bot.notify.beside import notified
 
@@ -295,7 +303,7 @@ def conduct(
             if panel:
                 arguments.quiet = True
             if is_reached(arguments):
-                inbox.attend = attend
+                inbox.attend, bot.shown.speed = attend, getattr(arguments, "speed", None)
             complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
             if mode == "REPLAY" and complete:
                 stay(arguments, answer)

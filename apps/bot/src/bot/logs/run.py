@@ -116,7 +116,8 @@ def logs_directory() -> Path:
 
 def default_log(mode: str, net: Network, account: Subaccount) -> Path:
     """Return the log of an account on a network, in which one run comes after the other."""
-    name = f"{mode}-{net.name}-{account.owner}-{account.number}"
+    # By dots: eighty letters without one would be taken for a secret, and the path is printed.
+    name = f"{mode}.{net.name}.{account.owner}.{account.number}"
     return logs_directory() / f"{re.sub(r'[^a-zA-Z0-9_.-]', '_', name)}.jsonl"
 
 

@@ -1,6 +1,6 @@
 """The one thread that writes a log: lines are made, redacted and appended beside the run.
 
-    put ──► at most 10,000 in memory ──► every fifth of a second: structlog ──► file, stderr
+    put ──► at most 10,000 in memory ──► every fifth of a second: rendering ──► file, stderr
 
 `put` neither renders nor waits, but in a replay, which waits for the log. What does not fit is
 counted and has a line of its own; where the file cannot be written the thread tries again until it
@@ -10,28 +10,34 @@ can, and `trouble` says so meanwhile. Every text passes `redact`, whatever it is
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
-from functools import lru_cache
 from typing import Any, Final, TextIO
 
-import msgspec
-from dydx_conn import printable, redact
-
-from bot.logs.events import Line, entry_line, written
+from bot.logs.events import Line, entry_line
 from bot.logs.file import LogFile
+from bot.logs.rendering import Rendering
 from bot.run.journal import JournalEntry
 
 MOST: Final = 10_000  # things in memory, above which they are counted alone
 _BATCH: Final = 500
 _EVERY_S: Final = 0.2  # what is lost by a kill -9 is no older
 _RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LAST: Final = len(_RETRY_S) - 1
 _END_S: Final = 5.0
-_LONGEST: Final = 2_000  # characters of one text
 _NEVER: Final = float("inf")
-_PRINTED: Final = ("warning", "message")  # what stands on stderr already
 
 Thing = Line | tuple[JournalEntry, int]  # what a line is made of; an entry, and when it was noted
-Logger = Any  # of structlog, whose loggers have the methods that they are made with
+
+
+class _Outage:
+    """A time in which nothing can be written: why, how often it failed, when it is tried again."""
+
+    def __init__(self) -> None:
+        self.why, self.failures, self.until = "", 0, 0.0
+
+    def begin(self, why: str) -> None:
+        """Note that it failed, once more or for the first time."""
+        self.why, self.until = why, time.monotonic() + _RETRY_S[min(self.failures, _LAST)]
+        self.failures += 1
 
 
 class LogWriter:
@@ -51,13 +57,11 @@ class LogWriter:
     ) -> None:
         self.trouble, self.level = "", level
         self.written = self.dropped = 0
-        self._file, self._human, self._run, self._waits = file, human, run, waits
+        self._file, self._waits, self._rendering = file, waits, Rendering(run, human)
         self._waiting: deque[Thing] = deque()
         self._lines: list[bytes] = []  # made, and not in the file yet
         self._wake, self._room = threading.Event(), threading.Event()
-        self._reported, self._failures, self._until, self._ends = 0, 0, 0.0, _NEVER
-        self._why = ""
-        self._loggers: tuple[Logger, Logger] | None = None
+        self._reported, self._outage, self._ends = 0, _Outage(), _NEVER
         self._thread = threading.Thread(target=self._live, name="log", daemon=True)
 
     def start(self) -> None:
@@ -73,7 +77,7 @@ class LogWriter:
 
     def put_run(self, thing: Thing) -> None:
         """Let a line of the run be written: a replay waits for room, as long as lines are taken."""
-        while self._waits and len(self._waiting) >= MOST and not self._failures:
+        while self._waits and len(self._waiting) >= MOST and not self._outage.failures:
             self._room.clear()
             self._wake.set()
             if not self._thread.is_alive():
@@ -106,7 +110,7 @@ class LogWriter:
                 self._wake.wait(_EVERY_S)
                 self._wake.clear()
                 self._turn()
-                if self._failures and time.monotonic() > self._ends:
+                if self._outage.failures and time.monotonic() > self._ends:
                     break
         finally:
             if self._file is not None:
@@ -115,14 +119,14 @@ class LogWriter:
     def _turn(self) -> None:
         """Write what waits, some at a time, unless the file is not to be tried again yet."""
         ends = self._ends < _NEVER
-        while (self._waiting or self._lines) and (ends or time.monotonic() >= self._until):
+        while (self._waiting or self._lines) and (ends or time.monotonic() >= self._outage.until):
             if not self._lines:
                 self._make()
             if not self._append():
                 return
 
     def _make(self) -> None:
-        """Make the next lines; what was dropped before them is said first."""
+        """Make the next lines; what was dropped before them comes first."""
         if self.dropped != self._reported:
             count, self._reported = self.dropped - self._reported, self.dropped
             self._render(_now("lines_dropped", count=count))
@@ -146,105 +150,27 @@ class LogWriter:
         self.written += done
         self._lines = self._lines[done:]
         if self._file.error:
-            self._why = self._file.error
-            self._until = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
-            self._failures += 1
+            self._outage.begin(self._file.error)
             self._room.set()  # a replay does not wait for a disk
             self.trouble = self._words()
             return False
-        if self._failures:
-            self._failures, self.trouble = 0, ""
+        if self._outage.failures:
+            self._outage.failures, self.trouble = 0, ""
             self._render(_now("log_resumed", words=self._words()))
         return True
 
     def _words(self) -> str:
         path = "stderr" if self._file is None else self._file.path
-        return f"expected to write the log {path}, got {self._why or 'no time for it'}"
+        return f"expected to write the log {path}, got {self._outage.why or 'no time for it'}"
 
     def _render(self, line: Line) -> None:
-        if (severity := line.severity) < self.level:
+        if line.severity < self.level:
             return
-        if self._loggers is None:
-            self._loggers = loggers(self._run, self._human)
-        for_file, for_people = self._loggers
-        fields = {"ts": written(line.at), "wall": written(line.wall), **line.fields}
+        text = self._rendering.line(line)
         if self._file is not None:
-            self._lines.append(for_file.log(severity, line.event, **fields) + b"\n")
-        if self._human is not None and line.event not in _PRINTED:
-            del fields["wall"]
-            self._print(for_people.log(severity, line.event, **fields))
-
-    def _print(self, text: str) -> None:
-        try:
-            print(text, file=self._human, flush=True)
-        except (OSError, ValueError):
-            self._human = None  # nobody reads it any more
+            self._lines.append(text)
 
 
 def _now(event: str, **fields: Any) -> Line:
     now = time.time_ns()
     return Line(event=event, at=now, wall=now, fields=fields)
-
-
-# === structlog ===
-# What makes an event a line: its level, its fields in order, redacted, as JSON or in columns.
-
-_FIRST: Final = ("ts", "wall", "level", "event", "run")
-
-
-def loggers(run: str, human: TextIO | None) -> tuple[Logger, Logger]:
-    """Return what makes lines of JSON, as bytes, and lines for people, as text."""
-    import structlog
-
-    lowest = structlog.make_filtering_bound_logger(0)  # what is not wanted does not come so far
-
-    def logger(*processors: Callable[..., Any], **known: str) -> Logger:
-        steps = [structlog.processors.add_log_level, _redacted, *processors]
-        made = structlog.wrap_logger(structlog.ReturnLogger(), steps, wrapper_class=lowest)
-        return made.bind(**known)
-
-    as_json = structlog.processors.JSONRenderer(serializer=_json)
-    if human is None:
-        return logger(_ordered, as_json, run=run), None
-    colors = not human.closed and human.isatty()
-    in_columns = structlog.dev.ConsoleRenderer(
-        colors=colors, timestamp_key="ts", sort_keys=False, pad_event_to=18
-    )
-    return logger(_ordered, as_json, run=run), logger(in_columns)
-
-
-def _redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: redacted(name, value) for name, value in event.items()}
-
-
-def redacted(name: str, value: Any) -> Any:
-    """Return the value of a field, each text a line without secrets, and not too long."""
-    if isinstance(value, str):
-        return _short(name, value) if len(value) <= _SHORT else _clean(name, value)
-    if isinstance(value, Mapping):
-        return {redacted("", str(key)): redacted(str(key), part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(name, part) for part in value]
-    return value
-
-
-def _clean(name: str, text: str) -> str:
-    text = text[: 10 * _LONGEST]
-    # Beside its name: what is called a hash is none, and what is called a password is one.
-    before = f"{name}="
-    found = redact(before + text)
-    found = found.removeprefix(before) if found.startswith(before) else redact(text)
-    return printable(found)[:_LONGEST]
-
-
-_SHORT: Final = 24  # of what comes again and again: tickers, sides, states
-_short = lru_cache(maxsize=4_096)(_clean)
-
-
-def _ordered(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    first = {name: event[name] for name in _FIRST if name in event}
-    return {**first, **{name: value for name, value in event.items() if name not in first}}
-
-
-def _json(event: Mapping[str, Any], **_: Any) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)

@@ -22,13 +22,14 @@ from bot.config.notify import Kind, NotifySettings, SinkSettings
 from bot.notify import looks, throttle
 from bot.notify.entries import noticed
 from bot.notify.looks import Look, Seen
-from bot.notify.notice import LEAST, LEVELS, Heading, Notice
+from bot.notify.notice import LEAST, LEVELS, Heading, Level, Notice
 from bot.notify.sink import Sink
 from bot.notify.throttle import Flow, Limits, Tick
 from bot.run.journal import JournalEntry
 
 EVERY_S: Final = 0.2  # how long a notice waits for its turn at most
 END_S: Final = 3.0  # how long the end of a run waits for sinks
+STILL_S: Final = 60.0  # without a frame, though one comes every second
 MOST: Final = 10_000  # notices in the queue, above which they are counted by kind
 _SECOND_NS: Final = 1_000_000_000
 
@@ -85,7 +86,7 @@ class Notices:
         for gate in self._gates:
             sink = gate.sink
             counts |= {
-                f"{sink.name} sent": sink.sent, f"{sink.name} waiting": sink.waiting,
+                f"{sink.name} sent": sink.sent, f"{sink.name} waiting": sink.waits,
                 f"{sink.name} held back": gate.flow.waiting, f"{sink.name} failed": sink.failed,
             }  # fmt: skip
         return counts
@@ -150,9 +151,12 @@ class Notices:
     def _live(self) -> None:
         for gate in self._gates if self._goes_on else ():
             gate.go_on()
+        still = Standstill()
         while True:
             stops = self._stopping.wait(EVERY_S)
             with self._guarded():
+                if self._goes_on and not stops:
+                    self._queue.extend(still.noticed(self._at))
                 self._turn()
             self._judge()
             if stops and not self._queue:
@@ -191,6 +195,33 @@ class Notices:
     def _judge(self) -> None:
         found = [self._broken, *(gate.trouble or gate.sink.trouble for gate in self._gates)]
         self.trouble = "; ".join(filter(None, found))
+
+
+class Standstill:
+    """Notices that a run on live frames takes none any more: it has a tick every second."""
+
+    def __init__(self) -> None:
+        self._at, self._since, self._noticed = 0, time.monotonic(), False
+
+    def noticed(self, at: int) -> list[Notice]:
+        """Return what is to be noticed while the newest look was at this event time (ns, UTC)."""
+        now = time.monotonic()
+        if at != self._at:
+            back, self._at, self._since, self._noticed = self._noticed, at, now, False
+            return [_standing(at, "info", "the run goes on again")] if back else []
+        if self._noticed or not at or now - self._since < STILL_S:
+            return []
+        self._noticed = True
+        title = f"the run stands still for {now - self._since:.0f} s"
+        return [_standing(time.time_ns(), "critical", title)]
+
+
+def _standing(at: int, level: Level, title: str) -> Notice:
+    words = "no frame is taken: nothing enters, and nobody guards what is held"
+    return Notice(
+        kind="trouble", subject=f"standstill {level}", at=at, level=level, title=title,
+        words=words if level == "critical" else "",
+    )  # fmt: skip
 
 
 class Overflow:

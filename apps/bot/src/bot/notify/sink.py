@@ -52,14 +52,16 @@ class _Outage:
 class Sink:
     """Sends the messages of one sink; `trouble` is what is wrong with it, "" if nothing is.
 
-    `address` returns where to, or raises `SinkError`; `sent` and `failed` count attempts.
+    `address` returns where to, or raises `SinkError`.
     """
 
     def __init__(
         self, name: str, address: Callable[[], str], *, timeout_s: float, deliver: Deliver = deliver
     ) -> None:
         self.name, self.spool = name, Spool(name)
-        self.sent = self.failed = self.lost = 0
+        # How many messages were sent, how many attempts failed, how many messages wait, as counted
+        # last, and how many events are lost.
+        self.sent = self.failed = self.waits = self.lost = 0
         self.trouble = ""
         self._work = address, deliver, timeout_s
         self._memory: deque[Message] = deque()  # what the disk does not take
@@ -78,6 +80,7 @@ class Sink:
         try:
             self.spool.add(message)
             self._wrongs.pop("disk", None)
+            self.waits += 1
         except (OSError, ConnError) as error:
             what = f"expected to store notices in {self.spool.path}, got {error}"
             self._wrongs["disk"] = what
@@ -114,12 +117,14 @@ class Sink:
             service_of(self._work[0]())
         except SinkError as error:
             self._wrongs["address"] = f"{error}: notices wait in {self.spool.path}"
+        except Exception as error:  # noqa: BLE001 - of whatever service; who sends learns of it
+            self._outage.go_on(type(error).__name__)
         try:
             while True:
                 self._wake.wait(self._pause())
                 self._wake.clear()
                 with self.spool.held() as ours:
-                    while ours and self._step():
+                    while ours and self._goes_on():
                         pass
                 self._judge()
                 # At the end there is one more try; what fails now is left to the next run.
@@ -128,6 +133,14 @@ class Sink:
                     return
         finally:
             self.spool.close()
+
+    def _goes_on(self) -> bool:
+        """Send one message, whatever the disk does meanwhile; False if none is to be sent now."""
+        try:
+            return self._step()
+        except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+            self._fail(f"{type(error).__name__}: {error}")
+            return False
 
     def _pause(self) -> float:
         now, due = time.monotonic(), self._outage.due
@@ -193,7 +206,8 @@ class Sink:
         self._outage.go_on(why)
 
     def _judge(self) -> None:
-        """Put in words what is wrong by now."""
+        """Put in words what is wrong by now, and count what waits."""
+        self.waits = self.waiting
         found, outage = [*self._wrongs.values()], self._outage
         if aside := self.spool.aside:
             what = f"{len(aside)} damaged or refused, set aside as {aside[0].name}"

@@ -53,6 +53,7 @@ class Spool:
         self.path = directory() / sink
         self.aside: list[Path] = []
         self._number, self._lock = 0, -1
+        self._sent = set[Path]()
         self._taking, self._on_its_way = threading.Lock(), self.path
 
     def add(self, message: Message) -> Path:
@@ -62,14 +63,15 @@ class Spool:
         # Numbers go on within a process, times from one to the next.
         name = f"{time.time_ns():020d}-{os.getpid()}-{self._number:06d}{_MESSAGE}"
         self._write(self.path / name, msgspec.json.encode(message))
-        self._bound()
+        with contextlib.suppress(OSError):  # it is stored, and more than there should be
+            self._bound()
         return self.path / name
 
     def waiting(self) -> list[Path]:
         """Return the files that wait, the oldest first."""
         try:
             # What begins with a point is not written to its end yet.
-            return sorted(self.path.glob(f"[!.]*{_MESSAGE}"))
+            return sorted({*self.path.glob(f"[!.]*{_MESSAGE}")} - self._sent)
         except OSError:
             return []
 
@@ -87,8 +89,11 @@ class Spool:
         self._set_aside(path, _REFUSED)
 
     def remove(self, path: Path) -> None:
-        """Remove a message that was sent."""
-        path.unlink(missing_ok=True)
+        """Remove a message that was sent; where the disk does not, it is not sent again by us."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            self._sent.add(path)
 
     # --- what was held back
 

@@ -312,13 +312,12 @@ def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "Figure"
 
 def latencies(by_stage: Mapping[str, Mapping[str, float]]) -> "Figure":
     """Draw what frames take by stage: µs by the name of a percentile (p50, p99 …), a bar each."""
-    stages = [*by_stage][::-1]
-    names = [plain(stage) for stage in stages]
+    names = [plain(stage) for stage in by_stage]
     shares = list(dict.fromkeys(share for found in by_stage.values() for share in found))
     traces = [
         {
             "type": "bar", "orientation": "h", "name": share, "y": names,
-            "x": [by_stage[stage].get(share) for stage in stages],
+            "x": [found.get(share) for found in by_stage.values()],
             "marker": {"color": SERIES[n % len(SERIES)]},
             "hovertemplate": f"%{{y}} {plain(share)} %{{x:,.1f}} µs<extra></extra>",
         }
@@ -327,6 +326,6 @@ def latencies(by_stage: Mapping[str, Mapping[str, float]]) -> "Figure":
     return figure_of(
         traces, "latency, µs", height=max(60 + 16 * len(names) * max(len(shares), 1), 160),
         hovermode="closest", barmode="group", showlegend=True,
-        xaxis=axis(type="log", ticksuffix=" µs", tickformat=",~g"),
-        yaxis=axis(side="left", showgrid=False, type="category"),
+        xaxis=axis(type="log", ticksuffix=" µs", tickformat=",~g", dtick=1),
+        yaxis=axis(side="left", showgrid=False, type="category", autorange="reversed"),
     )  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _LEAST_NS: Final = 600_000_000_000  # of candles before a run
+_BARS: Final = ("p50", "p99", "max")  # of a stage's latency; the table has all
 _OPEN: Final = 3  # charts of candles that are shown without a click
 
 
@@ -63,7 +64,10 @@ def figures_of(report: Report) -> dict[str, "Figure"]:
     if paid := {x.kind: float(x.paid) for x in report.costs if x.paid is not None}:
         found["costs"] = charts.costs(paid)
     if report.latency:
-        found["latency"] = charts.latencies({one.stage: one.us for one in report.latency})
+        found["latency"] = charts.latencies({
+            one.stage: {name: us for name, us in one.us.items() if name in _BARS}
+            for one in report.latency
+        })  # fmt: skip
     return found
 
 
@@ -160,9 +164,7 @@ def _curves(report: Report) -> str:
     every = f"a point stands for {report.curve.every_s:.4g} s"
     return side_by_side(
         chart("equity", "Equity", f"USDC, {every}"),
-        chart(
-            "distance", "Distance to liquidation", "closest within a point, by the chain's rules"
-        ),
+        chart("distance", "Distance to liquidation", "closest within a point; far is at the top"),
         chart("drawdown", "Drawdown", "below the peak, transfers aside"),
         chart("exposure", "Exposure", "gross notional, in equities"),
     )

@@ -16,15 +16,19 @@ from bot.pages.page import Column, table, whys
 from bot.pages.shape import Entry, Fill, Latency, Money, Report, Setting, Trade
 
 UNKNOWN: Final = "?"
+_CENT: Final = Decimal("0.01")
 
 
 def signed(amount: Money | None) -> str:
-    """Show money to the cent with its sign.
+    """Show money to the cent with its sign, to the quantum where it is less than one.
 
-    >>> signed("-1234.567000")
-    '-1,234.57'
+    >>> signed("-1234.567000"), signed("0.001800")
+    ('-1,234.57', '+0.001800')
     """
-    return UNKNOWN if amount is None else f"{Decimal(amount):+z,.2f}"
+    if amount is None:
+        return UNKNOWN
+    number = Decimal(amount)
+    return f"{number:+,.6f}" if 0 < abs(number) < _CENT else f"{number:+z,.2f}"
 
 
 def trend(amount: Money | None) -> str:

@@ -67,6 +67,9 @@ class Shown:
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
+        # Of a recording: how fast it is played and where it is, as a dashboard has it.
+        self.speed: float | None = None
+        self.timeline: Any = None
         self.carried = ""  # with what of an earlier run this one goes on, in words
         # Who decides, in a run that has an opinion.
         self.strategy: Strategy | None = None
@@ -84,7 +87,7 @@ class Shown:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
-        return vars(self) | {"_watch": None, "way": None, "monitor": None}
+        return vars(self) | {"_watch": None, "way": None, "timeline": None, "monitor": None}
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""

@@ -258,6 +258,7 @@ class Screen:
             return self.actions.frozen
         speed, panel = self.player.speed, self.choices.view.panel
         timeline = None if self._travel is None else self._travel.timeline
+        self.bot.shown.speed, self.bot.shown.timeline = speed, timeline
         return snapshot_of(
             self.bot, mode=self.mode, name=self.name, speed=speed, panel=panel, timeline=timeline
         )

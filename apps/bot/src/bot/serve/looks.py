@@ -136,5 +136,6 @@ class Looks:
         bot.shown.ticker = market or typed
         self._rows.fresh = _ALL if panel == "markets" else _FIRST
         return snapshot_of(
-            bot, mode=self._mode, name=self._name, speed=None, panel=panel, rows=self._rows
-        )
+            bot, mode=self._mode, name=self._name, speed=bot.shown.speed, panel=panel,
+            timeline=bot.shown.timeline, rows=self._rows,
+        )  # fmt: skip

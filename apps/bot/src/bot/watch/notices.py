@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from dydx_conn import AccountUpdate, Subaccount
+from dydx_conn import AccountUpdate, ConnError, Subaccount
 from msgspec.structs import replace
 
 from bot.config.configured import loaded_of
+from bot.live.runs import NO_SINKS
 from bot.notify.beside import lost_of, open_settings, sinks_of
 from bot.notify.entries import noticed
 from bot.notify.looks import Figures, Look, Seen
@@ -32,6 +33,8 @@ def notices_of(
 ) -> list[Notices]:
     """Return what notifies people of watched accounts as it is configured: one, or none."""
     if not loaded_of(arguments).settings.notify.sinks:
+        if getattr(arguments, "notify", None):
+            raise ConnError(NO_SINKS)
         return []
     settings = open_settings(arguments)
     if not (sinks := sinks_of(settings)):

@@ -51,10 +51,13 @@ function want(change) {
   view = { ...view, ...change };
   Object.assign(view, fit());
   version = 0;
+  if (change.panel !== undefined) window.scrollTo(0, 0);
   const words = new URLSearchParams({ panel: view.panel, market: view.market });
   history.replaceState(null, "", view.panel || view.market ? `#${words}` : location.pathname);
   for (const button of document.querySelectorAll("[data-key]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.panel === view.panel));
+    const pressed = button.dataset.panel === view.panel;
+    button.setAttribute("aria-pressed", String(pressed));
+    if (pressed) button.scrollIntoView({ block: "nearest", inline: "center" });
   }
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(view));
   else if (by !== "") poll();
@@ -208,11 +211,19 @@ async function poll() {
   show();
 }
 
+const MEANT = {
+  live: "what the bot draws is here within a tenth of a second",
+  polling: "something between lets no WebSocket through: the page requests once a second",
+  stale: "the bot answers, and takes no frames, or old ones",
+  lost: "nobody answers: is the bot running? The page goes on trying",
+};
+
 function show() {
   const [state, words] = standing();
   if (status_.textContent !== words) status_.textContent = words;
+  status_.title = MEANT[state] || "";
   status_.dataset.state = state;
-  screen_.classList.toggle("lost", state === "lost");
+  document.body.classList.toggle("lost", state === "lost");
 }
 
 function standing() {
