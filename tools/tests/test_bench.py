@@ -18,7 +18,7 @@ from bench import (
 )
 from bench_layers import Stopwatch, detectors, engines, layers
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
-from bench_run import rows
+from bench_run import looks, parsed, rows
 from dydx_conn import find_recording
 
 
@@ -136,6 +136,25 @@ def test_rows_are_printed_beside_their_floor(
 
     assert main(["margin"]) == 0
     assert "a figure" in capsys.readouterr().out
+
+
+def test_what_onlookers_got_is_reported() -> None:
+    """How often, how long it took, and what did not come."""
+    watched = {"looks": {"/metrics": [0.02, 0.01, 0.04]}, "drawn": 9, "failed": 1}
+
+    found = {figure.strip(): (got, more) for figure, got, more, _ in looks(watched, 3)}
+
+    assert found == {
+        "/metrics, 3 times": ("20 ms", "40 ms at most"),
+        "messages to an open page": ("9", ""),
+        "notices, looks that failed": ("3, 1", ""),
+    }
+
+
+def test_a_bot_that_reports_nothing_ends_it_with_its_words() -> None:
+    """Whoever measures sees why."""
+    with pytest.raises(SystemExit, match="expected a venue, got none"):
+        parsed(b"", "bot: expected a venue, got none")
 
 
 # === Live ===

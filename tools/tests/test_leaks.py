@@ -55,6 +55,7 @@ def test_files_are_looked_at_whatever_they_are(tmp_path: Path) -> None:
     database.close()
     kinds["d.yaml"].write_text(KEY)
     as_input(kinds["e.db"]).write_text(KEY)
+    (tmp_path / "token").write_text(f"{KEY}\n")
 
     found = [
         words.removeprefix(f"expected no secret in {tmp_path}/") for words in leaks_in(tmp_path)
@@ -106,7 +107,7 @@ def test_fits(tmp_path):
 
 
 def test_writes(tmp_path):
-    (tmp_path / "run.jsonl").write_text(KEY)
+    (tmp_path / "run.jsonl").write_text(f"token {KEY}")
 '''
 
 

@@ -11,7 +11,7 @@ from bot.__main__ import main
 from bot.checks import audit
 from bot.checks.audit_exits import COSTS
 from bot.checks.audit_orders import IN_FORCE
-from bot.checks.scenarios import Group, Outcome, Seen, carried_out, shown, where
+from bot.checks.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
 
 ROOT = Path(__file__).parents[3]
 Run = Callable[..., tuple[int, str, str]]
@@ -116,6 +116,8 @@ def test_figures_are_shown_as_people_read_them() -> None:
     assert [shown(value) for value in (True, 12_345, [1, "x"], [], None)] == [
         "yes", "12,345", "1, x", "none", "None",
     ]  # fmt: skip
+    assert Seen("it", has("a"), "cab").words == "it: cab"
+    assert Seen("it", above(3), 2.5).words == "it: expected more than 3, got 2.5"
     assert where("paper/venue::x") == "packages/dydx-paper/tests/test_venue.py::test_x"
     assert where("tools/crash::x") == "tools/tests/test_crash.py::test_x"
 

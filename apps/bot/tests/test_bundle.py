@@ -140,6 +140,8 @@ def test_it_holds_frames_journal_reasons_settings_and_versions(made: Path, tmp_p
     assert "FILLED" in members[WHY].decode()
     assert manifest["settings"]["profile"] == "steady"
     assert manifest["machine"]["distributions"]["bot"]
+    assert {"bot", "dydx-conn", "msgspec", "reactivex"} <= {*manifest["machine"]["needed"]}
+    assert "pytest" not in manifest["machine"]["needed"]
 
 
 def test_an_act_is_bundled_as_anything_else(bot: Bot, tmp_path: Path) -> None:
@@ -509,12 +511,25 @@ def test_the_first_difference_is_worded() -> None:
     assert first_difference([], [row()]).startswith("expected nothing more")
 
 
+def test_frames_that_a_recording_has_lost_are_lost_here_too(made: Path, bot: Bot) -> None:
+    """The numbers of the others stand: decisions name them."""
+    content = bytearray((made.parent / "short.jsonl.zst").read_bytes())
+    content[20_000] ^= 255
+    Path("damaged.jsonl.zst").write_bytes(content)
+
+    code, out, _ = bot("bundle", "G1", "damaged.jsonl.zst", "--after", "30")
+
+    assert (code, "\ndamage       at 1 places" in out) == (0, True)
+    assert bot("bundle", "check", "bundle-G1.tar.zst")[0] == 0
+
+
 def test_what_is_installed_otherwise_is_named() -> None:
     """Python, the system, and the first distributions that differ."""
     here = Machine(python="CPython 3.11.7", platform="Linux", distributions={"bot": "1"})
     then = Machine(
         python="CPython 3.12.1", platform="Linux",
-        distributions={"bot": "1", **{f"d{n}": "2" for n in range(9)}},
+        distributions={"bot": "1", **{f"d{n}": "2" for n in range(9)}, "beside": "7"},
+        needed=["bot", *(f"d{n}" for n in range(9))],
     )  # fmt: skip
 
     found = differences(then, here)

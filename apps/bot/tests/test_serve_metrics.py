@@ -41,7 +41,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from reactivex import from_iterable
 
 PROCESS = Process(
-    version="1.2.3", mode="paper", network="testnet", started=1.0, memory_bytes=1e8, peak_bytes=None,
+    version="1.2.3", revision="abc", mode="paper", network="testnet", started=1.0, memory_bytes=1e8, peak_bytes=None,
     cpu_s=2.5, threads=9, disk_free_bytes=1e9,
 )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_all_that_a_run_did_is_scraped(run: RunFigures) -> None:
     assert found["equity_usdc", ()] == pytest.approx((run.account.money.equity or 0) / 1e6)
     assert found["market_stale", ("BTC-USD",)] == 0
     assert found["connection_state", ("live",)] == 1
-    assert found["build_info", ("paper", "testnet", "1.2.3")] == 1
+    assert found["build_info", ("paper", "testnet", "abc", "1.2.3")] == 1
     assert found["memory_bytes", ()] == 1e8
 
 

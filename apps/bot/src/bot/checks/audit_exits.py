@@ -20,7 +20,7 @@ from dydx_conn import (
     take_profit,
 )
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, above
 from bot.checks.stage import ASKS, BIDS, BTC, LONG_TERM_END, USDC, Stage, usdc
 
 EXITS: Final = Group("Stop loss, take profit, cancel all")
@@ -64,7 +64,7 @@ def _profit() -> Iterator[Seen]:
     stage.touch()
     yield Seen("oracle 51,100", "FILLED", _status(stage, order))
     yield Seen("held", "0", stage.size())
-    yield Seen("won", True, stage.money.realized_pnl > 0)
+    yield Seen("won, in quantums of USDC", above(0), stage.money.realized_pnl)
 
 
 @EXITS.shows(

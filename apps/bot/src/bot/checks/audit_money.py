@@ -10,7 +10,7 @@ from typing import Final
 
 from dydx_risk import funding_index_delta, funding_payment, funding_settlement_ppm
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, above
 from bot.checks.stage import BTC, USDC, Stage, usdc
 
 PROFITS: Final = Group("Profit and loss")
@@ -156,7 +156,7 @@ def _conserved() -> Iterator[Seen]:
 def _hourly() -> Iterator[Seen]:
     # 80 ppm in eight hours at 50,000: 10 ppm of 50,000 are 0.5 USDC an hour for 1 BTC (10^10).
     delta = funding_index_delta(80, 3_600, 50_000, 0, -10)
-    yield Seen("index, 80 ppm per 8 h, an hour", True, delta > 0)
+    yield Seen("index, 80 ppm per 8 h, an hour", above(0), delta)
     one = funding_payment(funding_settlement_ppm(10**10, delta, 0))
     yield Seen("long 1 BTC pays", "0.5 USDC", usdc(one))
     short = funding_payment(funding_settlement_ppm(-(10**10), delta, 0))

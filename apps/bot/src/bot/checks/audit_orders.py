@@ -22,7 +22,7 @@ from dydx_conn import (
     order_id,
 )
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, has
 from bot.checks.stage import BTC, ETH, LONG_TERM_END, Stage, later
 
 ORDERS: Final = Group("Order lifecycle and history")
@@ -68,7 +68,7 @@ def _node() -> Iterator[Seen]:
     yield Seen("sent", "PENDING", _by_node().status)
     refused = _by_node(code_of("ErrPostOnlyWouldCrossMakerOrder"))
     yield Seen("the node refuses with code 2003", "REJECTED", refused.status)
-    yield Seen("reason", True, "would have traded at once" in refused.reason)
+    yield Seen("reason", has("would have traded at once"), refused.reason)
     yield Seen("no answer came", "UNRESOLVED", _by_node(error="DEADLINE_EXCEEDED").status)
     yield Seen("the indexer then shows it", "OPEN", _by_node(error="x", row="OPEN").status)
 
@@ -111,7 +111,7 @@ def _removed() -> Iterator[Seen]:
     reason = "clob 2001: ErrReduceOnlyWouldIncreasePositionSize"
     yield Seen("reduce-only, nothing held", reason, stage.state(nothing).reason)
     poor = stage.trade("BUY", "1", "50100")
-    yield Seen("1 BTC with 1,000 USDC", True, "UNDERCOLLATERALIZED" in stage.state(poor).reason)
+    yield Seen("1 BTC with 1,000 USDC", has("UNDERCOLLATERALIZED"), stage.state(poor).reason)
     yield Seen("fills", 0, len(stage.fills()))
 
 
@@ -187,7 +187,7 @@ def _at_once() -> Iterator[Seen]:
     yield Seen("1.5 wanted, 1 offered: bought", "1", stage.size())
     yield Seen("the rest", "CANCELLED", _status(stage, order))
     reason = stage.state(order).reason
-    yield Seen("reason", True, "IMMEDIATE_OR_CANCEL" in reason)
+    yield Seen("reason", has("IMMEDIATE_OR_CANCEL"), reason)
     nothing = stage.trade("BUY", "1", "49000")
     yield Seen("too low a price: filled", "0", f"{stage.state(nothing).filled}")
     stage.levels(asks=[(48_000, 5)])
@@ -204,7 +204,7 @@ def _post_only() -> Iterator[Seen]:
     stage = Stage()
     crossing = stage.trade("BUY", "1", "50001", time_in_force="POST_ONLY")
     yield Seen("at the ask: filled", "0", f"{stage.state(crossing).filled}")
-    yield Seen("reason", True, "POST_ONLY" in stage.state(crossing).reason)
+    yield Seen("reason", has("POST_ONLY"), stage.state(crossing).reason)
     resting = stage.trade("BUY", "1", "49999", time_in_force="POST_ONLY")
     yield Seen("at the bid", "OPEN", _status(stage, resting))
 

@@ -17,7 +17,7 @@ from dydx_risk import (
     total_margin,
 )
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, That, above, has
 from bot.checks.stage import BTC, ETH, USDC, Stage, usdc
 
 ENTRIES: Final = Group("Entry and exit")
@@ -50,8 +50,9 @@ def _approved() -> Iterator[Seen]:
     yield Seen("held", "2.5", stage.size(ETH))
     verdict = entry.value
     after, before = verdict.after, verdict.before
-    yield Seen("free collateral shrinks", True, after.free_collateral < before.free_collateral)
-    yield Seen("its reason is in words", True, "free collateral" in entry.words)
+    freed = before.free_collateral - after.free_collateral
+    yield Seen("free collateral that it takes, in quantums of USDC", above(0), freed)
+    yield Seen("in words", has("free collateral"), entry.words)
 
 
 @ENTRIES.shows(
@@ -70,7 +71,7 @@ def _limits() -> Iterator[Seen]:
     yield Seen("a second market where one is allowed", "denied", second.kind)
     yield Seen("why", "positions would be 2.00, limit 1.00", second.words)
     lever = Stage(policy=Policy(max_leverage=0.01)).want(ETH, 50_000.0)
-    yield Seen("beyond the leverage", True, lever.kind == "denied" and "leverage" in lever.words)
+    yield Seen("beyond the leverage", has("leverage would be"), f"{lever.kind}: {lever.words}")
 
 
 @ENTRIES.shows(
@@ -239,10 +240,11 @@ def _price() -> Iterator[Seen]:
 def _guard() -> Iterator[Seen]:
     guarded, alone = _fallen(guard=True), _fallen(guard=False)
     yield Seen("10x long, a fall of 12 % in steps: liquidations", 0, guarded.money.liquidations)
-    yield Seen("without the guard: liquidated", True, alone.money.liquidations > 0)
-    yield Seen("the guard acted", True, guarded.bot.journal.counts["reduce"] > 0)
+    yield Seen("without the guard", above(0), alone.money.liquidations)
+    yield Seen("orders of the guard", above(0), guarded.bot.journal.counts["reduce"])
     saved, lost = guarded.money.equity or 0, alone.money.equity or 0
-    yield Seen("more is left with it", True, saved > lost)
+    more = That("more with it", lambda _: saved > lost)
+    yield Seen("left without it, and with it", more, [usdc(lost), usdc(saved)])
 
 
 @LIQUIDATION.shows(
@@ -258,10 +260,10 @@ def _taken() -> Iterator[Seen]:
     stage.book([(48_400, 5)], [(48_600, 1)])
     stage.oracle(48_400)
     stage.touch()
-    yield Seen("1 BTC with 3,000 USDC, oracle 48,400: fills", True, stage.money.liquidations > 0)
+    yield Seen("1 BTC with 3,000 USDC, oracle 48,400: fills", above(0), stage.money.liquidations)
     liquidated = [fill for fill in stage.fills() if "LIQUIDATED" in fill.words]
     yield Seen("each is marked", stage.money.liquidations, len(liquidated))
-    yield Seen("paid to the fund", True, stage.money.insurance_paid > 0)
+    yield Seen("quantums of USDC paid to the fund", above(0), stage.money.insurance_paid)
     yield Seen("no taker fee of it", "25.0005 USDC", usdc(stage.money.fees_paid))
 
 

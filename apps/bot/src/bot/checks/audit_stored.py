@@ -11,7 +11,7 @@ from typing import Any, Final
 from dydx_conn import Inbox
 from sqlalchemy import Connection, Table, func, select
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, above
 from bot.checks.stage import BTC, ETH, Stage, usdc
 from bot.database.remains import left_of
 from bot.database.rows import Database, config_of, run_row
@@ -102,7 +102,7 @@ def _read(connection: Connection, stage: Stage) -> Iterator[Seen]:
     yield Seen("fees", usdc(money.fees_paid), usdc(paid))
     statuses = [status for (status,) in connection.execute(select(orders.c.status))]
     yield Seen("orders that are filled, and not", (3, 1), _counted(statuses))
-    yield Seen("errors of REST", True, _count(connection, errors) > 0)
+    yield Seen("errors of REST", above(0), _count(connection, errors))
     newest = select(equity_points.c.equity).order_by(equity_points.c.at.desc()).limit(1)
     equity = connection.execute(newest).scalar()
     yield Seen("equity", usdc(money.equity or 0), usdc(equity or 0))

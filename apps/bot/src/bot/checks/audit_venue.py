@@ -24,11 +24,13 @@ from dydx_conn import (
 )
 from dydx_conn import Connections as Links
 
-from bot.checks.scenarios import Group, Seen
+from bot.checks.scenarios import Group, Seen, That, above
 from bot.checks.stage import BTC, ETH, Stage, usdc
 from bot.config.environment import EnvironmentSettings, confirmations, judge, objection
 
 NETWORKS: Final = Group("Networks and confirmations")
+_ON_SCALE: Final = That("0 to 100", lambda got: 0.0 <= got[0] <= got[1] <= 100.0)
+_FALLING: Final = That("below 20", lambda got: got < 20.0)
 LINKS: Final = Group("Data and recovery")
 PROMISES: Final = Group("Repeatable and silent")
 
@@ -220,10 +222,10 @@ def _scores() -> Iterator[Seen]:
     for n in range(120):
         stage.market_at(50_000 - 400 * n)
         values += [score.value for score in stage.bot.scorer.scores(BTC)]
-    yield Seen("in a fall to 2,400: scores seen", True, len(values) > 100)
-    yield Seen("all from 0 to 100", True, all(0.0 <= value <= 100.0 for value in values))
+    yield Seen("in a fall to 2,400: scores seen", above(100), len(values))
+    yield Seen("the least and the most of them", _ON_SCALE, (min(values), max(values)))
     low = {score.signal: score.value for score in stage.bot.scorer.scores(BTC)}["momentum"]
-    yield Seen("momentum at its end, below 20", True, low < 20.0)
+    yield Seen("momentum at its end", _FALLING, low)
 
 
 # === Promises ===
@@ -276,7 +278,7 @@ def _secrets() -> Iterator[Seen]:
     for what, (text, secret) in hidden.items():
         yield Seen(f"{what} is still there", False, secret in redact(text))
     public = f'"hash": "{"AB" * 32}"'
-    yield Seen("the hash of a transaction is public, and stays", public, redact(public))
+    yield Seen("the hash of a transaction is public, and stays", True, redact(public) == public)
 
 
 # === Underneath ===

@@ -83,6 +83,8 @@ def _words(manifest: Manifest, out: Path, size: int, members: Mapping[str, bytes
         f"frames       {manifest.frames:,} of {manifest.source}, to #{manifest.seq}: "
         f"{manifest.after_s:g} s after it"
     )
+    if manifest.damage:
+        yield f"damage       at {manifest.damage} places the recording has lost frames: so has this"
     entries = len(members[JOURNAL].splitlines())
     yield f"journal      {entries:,} entries in {JOURNAL}, the way to the wire in {WHY}"
     for name in manifest.code:
@@ -119,6 +121,7 @@ def _members(
     require_no_secret(JOURNAL, members[JOURNAL].decode())
     manifest = Manifest(
         id=name, entry=row, source=source.name, made_by=header.source, frames=cut.frames,
+        damage=len(recording.damage),
         seq=cut.last, after_s=arguments.after, run_hash=bot.journal.hash,
         settings=json.loads(settings or "{}"),
         code=[name for name in members if "/" in name], machine=Machine.here(),

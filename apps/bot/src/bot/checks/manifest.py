@@ -5,9 +5,10 @@ run, machine ──► Manifest ──► JSON ──► read_manifest ──►
 
 import hashlib
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from typing import Any, Final
 
 import msgspec
@@ -20,21 +21,26 @@ _SHOWN: Final = 6  # distributions whose versions differ, by name
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Which programs a run was made by: of Python, of the system, of each distribution."""
+    """Which programs a run was made by: of Python, of the system, of each distribution.
+
+    `needed` are the distributions that the bot stands on; the others are only installed beside it.
+    """
 
     python: str
     platform: str
     distributions: dict[str, str]
+    needed: list[str] = []
 
     @classmethod
     @cache
     def here(cls) -> "Machine":
         """Return what is installed here; that takes a while, and does not change."""
-        found = {one["Name"].lower(): one["Version"] for one in _metadata()}
+        found = {_named(one["Name"]): one["Version"] for one in _metadata()}
         return cls(
             python=f"{platform.python_implementation()} {platform.python_version()}",
             platform=f"{platform.system()} {platform.machine()}, {'-'.join(platform.libc_ver())}",
             distributions=dict(sorted(found.items())),
+            needed=sorted(_needed("bot") & found.keys()),
         )
 
 
@@ -45,6 +51,27 @@ def _metadata() -> Iterator[Any]:
             yield found
 
 
+def _needed(name: str) -> set[str]:
+    """Return what a distribution stands on, extras left out, and what that stands on."""
+    found, open_ = {name}, [name]
+    while open_:
+        try:
+            wanted = requires(open_.pop()) or []
+        except PackageNotFoundError:  # for another system, or only bundled with it
+            continue
+        names = {_named(_NAME.split(one, maxsplit=1)[0]) for one in wanted if "extra ==" not in one}
+        open_ += names - found
+        found |= names
+    return found
+
+
+_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def _named(text: str) -> str:
+    return re.sub(r"[-_.]+", "-", text).lower()
+
+
 class Member(msgspec.Struct, frozen=True):
     """A file of the bundle and the SHA-256 of what is in it."""
 
@@ -53,7 +80,10 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle is about; `seq` is the last of its frames, `code` are files of the user's."""
+    """What a bundle is about; `seq` is the last of its frames, `code` are files of the user's.
+
+    `damage` counts the places at which frames were missing from the recording: they are here too.
+    """
 
     version: int = VERSION
     id: str
@@ -61,6 +91,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     made_by: str
     frames: int
+    damage: int
     seq: int
     after_s: float
     run_hash: str
@@ -111,11 +142,11 @@ def differences(then: Machine, now: Machine) -> list[str]:
         )
         if was != is_
     ]  # fmt: skip
-    # What is installed beside the bot takes no part; what it had and is not here may.
+    # What is installed beside the bot takes no part in a run.
     others = [
         f"{name} {was} there, {now.distributions.get(name, 'none')} here"
-        for name, was in then.distributions.items()
-        if now.distributions.get(name) != was
+        for name in then.needed
+        if now.distributions.get(name) != (was := then.distributions.get(name, "none"))
     ]
     more = [f"and {len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
     return [*found, *others[:_SHOWN], *more]

@@ -141,6 +141,6 @@ def _entries(expected: Sequence[Row], got: Sequence[Row]) -> Finding:
 def _versions(manifest: Manifest) -> Finding:
     """Return what is installed otherwise: that alone is nothing wrong, but may be why."""
     found = differences(manifest.machine, Machine.here())
-    count = len(manifest.machine.distributions)
-    same = f"Python, system and all {count} distributions are the same"
+    count = len(manifest.machine.needed)
+    same = f"Python, system and the {count} distributions that it stands on are the same"
     return Finding("versions", "holds", "; ".join(found) if found else same)

@@ -15,6 +15,26 @@ import msgspec
 PACKAGES: Final = ("conn", "data", "signals", "strategy", "risk", "paper", "panels")
 
 
+class That(NamedTuple):
+    """What is expected of a figure or a text where that is no single value."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def has(text: str) -> That:
+    """Expect a text within another."""
+    return That(f"…{text}…", lambda got: text in str(got))
+
+
+def above(least: float) -> That:
+    """Expect more than a number."""
+    return That(f"more than {least:,}", lambda got: got > least)
+
+
 class Seen(NamedTuple):
     """One thing of a scenario: what it is, what was expected of it and what it was."""
 
@@ -25,6 +45,8 @@ class Seen(NamedTuple):
     @property
     def holds(self) -> bool:
         """Return whether it was as expected."""
+        if isinstance(self.expected, That):
+            return self.expected.holds(self.got)
         return bool(self.expected == self.got)
 
     @property
@@ -40,9 +62,9 @@ def shown(value: Any) -> str:
     """Return a value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and not isinstance(value, That):
         return ", ".join(map(shown, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value) or "nothing"
+    return f"{value:,}" if isinstance(value, int | float) else str(value) or "nothing"
 
 
 Run = Callable[[], Iterable[Seen]]

@@ -30,6 +30,7 @@ from bot.serve.sample import Process, Seen, Series
 from bot.serve.series import PREFIX, SERIES, bars
 from bot.serve.served import Served, answered
 from bot.system import memory_mb, peak_mb
+from bot.version import commit_of
 
 _AGE_NS = 1_000_000_000
 
@@ -58,6 +59,7 @@ def process_of(served: Served, run: RunFigures) -> Process:
     peak = peak_mb()
     return Process(
         version=__version__,
+        revision=_revision(),
         mode=served.mode.lower(),
         network="" if served.net is None else served.net.name,
         started=time.time() - (time.monotonic_ns() - run.started_ns) / 1e9,
@@ -67,6 +69,11 @@ def process_of(served: Served, run: RunFigures) -> Process:
         threads=threading.active_count(),
         disk_free_bytes=free_bytes(served.recording),
     )
+
+
+@lru_cache(maxsize=1)
+def _revision() -> str:
+    return commit_of() or ""
 
 
 def free_bytes(recording: Path | None) -> float | None:

@@ -16,6 +16,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """The process at one moment; None is unknown. `started` is wall time, in seconds."""
 
     version: str
+    revision: str  # the commit, "" where it is not known
     mode: str
     network: str
     started: float

@@ -48,12 +48,12 @@ def _of(name: str) -> Callable[[Seen], Iterable[Sample]]:
 
 def _build(seen: Seen) -> Iterable[Sample]:
     process = seen.process
-    return [((process.version, process.mode, process.network), 1.0)]
+    return [((process.version, process.revision, process.mode, process.network), 1.0)]
 
 
 _PROCESS: Final = (
-    Series("build_info", "gauge", "1, with what runs here.", ("version", "mode", "network"),
-           _build),
+    Series("build_info", "gauge", "1, with what runs here.",
+           ("version", "revision", "mode", "network"), _build),
     Series("start_time_seconds", "gauge", "When the run began, in unix time.", (), _of("started")),
     Series("memory_bytes", "gauge", "Memory that the process holds.", (), _of("memory_bytes")),
     Series("memory_peak_bytes", "gauge", "The most it ever held.", (), _of("peak_bytes")),
