@@ -54,8 +54,8 @@ def test_what_was_done_replays_to_the_same_bytes(reached: Reached, tmp_path: Pat
     """The recording of it has the act, with its number, and the hash is the same."""
     taken = [*first_minute()]
     client = reached.client()
-    for path in ("/halt", "/resume", "/cancel-all", "/flatten"):
-        client.post(path, json={"why": "a test"})
+    for act in ("/halt", "/resume", "/cancel-all", "/flatten"):
+        client.post(act, json={"why": "a test"})
     acts_ = [entry.value for entry in reached.bot.journal.of_kind("act")]
     path = tmp_path / "acts.jsonl.zst"
     writer = RecordingWriter(path, Header.of(NETWORKS["local"]))

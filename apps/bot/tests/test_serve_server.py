@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from dydx_conn import ConnError
+from fastapi import FastAPI
 from reached import Reached, reached_run
 
 
@@ -228,6 +229,7 @@ def test_a_bug_of_ours_is_a_500_without_its_words(
     reached = reached_run(tmp_path)
     troubles: list[str] = []
     app = module._server_of(reached.served, 8710).config.app
+    assert isinstance(app, FastAPI)
     monkeypatch.setattr("bot.serve.money.Pnl", None)
     monkeypatch.setattr(module, "trouble", lambda _, words: troubles.append(words))
     answer = reached._replace(app=app).client().get("/pnl")

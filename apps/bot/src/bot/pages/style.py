@@ -34,7 +34,8 @@ MS: Final = 1_000_000  # nanoseconds
 def require_plotly(wanted: str) -> None:
     """Refuse where there is nothing to draw with, and name how to get it; `wanted` needs it."""
     if importlib.util.find_spec("plotly") is None:
-        raise ConnError(f"expected plotly to be installed for {wanted}, got none: install bot[web]")
+        what = f"expected plotly to be installed for {wanted}, got none"
+        raise ConnError(f"{what}: install bot[web], as uv run --extra web bot … does")
 
 
 @cache

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 _LONGEST: Final = 300
 
@@ -82,7 +83,7 @@ CONFLICT: Final = _declared(409, 415)
 # === Parameters ===
 
 
-def require_known(request: Request) -> None:
+def require_known(request: HTTPConnection) -> None:  # a WebSocket comes here, too
     """Refuse a parameter that a route does not have: a filter that is misspelt would be none."""
     route = request.scope.get("route")
     if isinstance(route, APIRoute):
