@@ -23,8 +23,8 @@ from typing import Final, TextIO
 from dydx_conn import AccountUpdate, printable, redact
 from dydx_panels import wording
 
-from bot.report.why import clock
 from bot.run.journal import VERDICTS, Journal, JournalEntry
+from bot.times import clock
 
 _KINDS: Final = frozenset(["decision", *VERDICTS, "fill", "gate", "act", "link"])
 _WAITING: Final = 1_000

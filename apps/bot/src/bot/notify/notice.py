@@ -6,13 +6,13 @@ Words are those of the panels. What the venue or a strategy sends may hold anyth
 and printable before it leaves.
 """
 
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
 from dydx_conn import printable, redact
 
 from bot.config.notify import Kind
+from bot.times import utc
 
 Level = Literal["info", "warning", "critical"]
 LEVELS: Final[tuple[Level, ...]] = ("info", "warning", "critical")
@@ -92,7 +92,7 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
     if rest := others[_LISTED:]:
         lines.append(f"- and {_times(sum(one.count for one in rest))} of {len(rest)} other kinds")
     where = f"{heading.mode} {heading.network}".strip()
-    lines += ["", f"{heading.account or 'no account'}, {where}, {clock(newest.at)}"]
+    lines += ["", f"{heading.account or 'no account'}, {where}, {utc(newest.at)} UTC"]
     together = (lead, *others)
     return Message(
         at=at,
@@ -105,23 +105,18 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
 
 def _more(held: Held) -> list[str]:
     more = held.count - 1
-    return [f"… and {more:,} more like it, since {clock(held.since)}"] if more else []
+    return [f"… and {more:,} more like it, since {utc(held.since)} UTC"] if more else []
 
 
 def _line(held: Held) -> str:
     newest = held.newest
     words = f": {newest.words}" if newest.words else ""
-    line = f"- {newest.title} ({_times(held.count)}, at {clock(newest.at)}){words}"
+    line = f"- {newest.title} ({_times(held.count)}, at {utc(newest.at)} UTC){words}"
     return clean(line, _LINE)
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
-
-
-def clock(at: int) -> str:
-    """Word an event time in UTC, to the second."""
-    return f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def clean(text: str, most: int) -> str:

@@ -37,7 +37,6 @@ from bot.pages.shape import (
 from bot.pages.sums import (
     by_market,
     fill_of,
-    instant,
     matched,
     named_lines,
     performance_by,
@@ -54,6 +53,7 @@ from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import LatencyHistogram
 from bot.screen.closeup import candles_of
 from bot.screen.snapshot import equity_of
+from bot.times import iso
 from bot.version import commit_of
 
 MARKETS: Final = 12  # whose candles are drawn
@@ -84,8 +84,8 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
         made_by=did["made_by"] or "",
-        began=instant(gathered.began_at) if gathered.began_at else None,
-        ended=instant(bot.data.at) if bot.data.at else None,
+        began=iso(gathered.began_at) if gathered.began_at else None,
+        ended=iso(bot.data.at) if bot.data.at else None,
         complete=source.complete, profile=bot.options.profile, strategy=bot.options.strategy,
         guarded=bot.options.guard, run_hash=did["run_hash"],
         versions=versions(), commit=commit_of(), frames=did["frames"],
@@ -153,7 +153,7 @@ def _shown(gathered: Gathered, kinds: _Kinds) -> dict[str, Entry]:
 def _entry(entry: JournalEntry) -> Entry:
     lines = (*details(entry.value), *map(held_words, entry.held))
     return Entry(
-        id=entry.id, kind=entry.kind, at=instant(entry.at), seq=entry.seq, ticker=entry.ticker,
+        id=entry.id, kind=entry.kind, at=iso(entry.at), seq=entry.seq, ticker=entry.ticker,
         words=_clean(entry.words), parent=entry.parent, details=tuple(map(_clean, lines)),
         frames=tuple(frames_behind([entry])),
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _wire(recording: Recording | None, entries: Iterable[Entry]) -> dict[int, Wi
 def _funding(gathered: Gathered) -> tuple[Payment, ...]:
     newest = sorted(gathered.payments, key=lambda row: -row["at"])[:ROWS]
     return tuple(
-        Payment(at=instant(row["at"]), ticker=row["ticker"], size=row["size"],
+        Payment(at=iso(row["at"]), ticker=row["ticker"], size=row["size"],
                 received=exact(row["quote"]))
         for row in newest
     )  # fmt: skip

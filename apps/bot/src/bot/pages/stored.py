@@ -33,7 +33,6 @@ from bot.pages.sums import (
     Grouping,
     by_market,
     fill_of,
-    instant,
     matched,
     performance_by,
     reasons_of,
@@ -42,6 +41,7 @@ from bot.pages.sums import (
 )
 from bot.report.why import details
 from bot.run.curve import MOST as POINTS
+from bot.times import iso
 
 ROWS: Final = 1_000  # of a table, the newest
 _SECOND_NS: Final = 1_000_000_000
@@ -66,7 +66,7 @@ def report_of_stored(connection: Connection, run: RowMapping) -> Report:
     return Report(
         source=run["name"] or f"run {run['id']}", mode=run["mode"],
         network=run["network"] or run["chain_id"], account=run["account"], made_by="",
-        began=instant(run["began"]), ended=instant(run["ended"]) if run["ended"] else None,
+        began=iso(run["began"]), ended=iso(run["ended"]) if run["ended"] else None,
         complete=run["ended"] is not None, profile=str(config.get("profile", "")),
         strategy=str(config.get("strategy", "")), guarded=config.get("guard"),
         run_hash=run["run_hash"], versions={"bot": run["version"]}, commit=None, frames=None,
@@ -134,7 +134,7 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
             cause = row[parent] if parent else ""
             at, seq = row.get("at", row.get("updated")), row.get("seq", 0)
             yield Entry(
-                id=row["id"], kind=kind or row["kind"], at=instant(at), seq=seq,
+                id=row["id"], kind=kind or row["kind"], at=iso(at), seq=seq,
                 ticker=row["ticker"], words=_clean(row["words"]), parent=named.get(cause, cause),
                 details=_details(row.get("data")), frames=(seq,) if seq else (),
             )  # fmt: skip
@@ -143,7 +143,7 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
         if (kind := row["what"]) in counts:
             counts[kind] += 1
             yield Entry(
-                id=f"{kind[0].upper()}{counts[kind]}", kind=kind, at=instant(row["at"]),
+                id=f"{kind[0].upper()}{counts[kind]}", kind=kind, at=iso(row["at"]),
                 seq=row["seq"], ticker="", words=_clean(row["words"]), frames=(row["seq"],),
             )  # fmt: skip
 
@@ -266,9 +266,7 @@ def _costs(rows: _Rows) -> Iterator[Cost]:
 def _funding(rows: _Rows) -> Iterator[Payment]:
     for row in rows.payments:
         received = usdc(row["quote"] or 0)
-        yield Payment(
-            at=instant(row["at"]), ticker=row["ticker"], size=row["size"], received=received
-        )
+        yield Payment(at=iso(row["at"]), ticker=row["ticker"], size=row["size"], received=received)
 
 
 def _errors(connection: Connection, run_id: int, rows: _Rows) -> Iterator[Trouble]:

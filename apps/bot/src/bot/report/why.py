@@ -8,7 +8,6 @@ chain names are read from the recording.
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +16,7 @@ from dydx_panels import worded, wording
 from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import JournalEntry
+from bot.times import clock
 
 _WIDTH = 100
 WIRE: Final = 600  # letters that are shown of a frame
@@ -138,11 +138,6 @@ def wire_head(frame: Frame) -> str:
     """Name a frame in one line."""
     named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
     return f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
-
-
-def clock(at: int) -> str:
-    """Show an event time as people read it, in UTC to the millisecond."""
-    return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> list[str]:

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
-from bot.report.why import chain, clock, details
+from bot.report.why import chain, details
 from bot.run.journal import JournalEntry
 from bot.serve.problems import NOT_FOUND, ProblemError, words
 from bot.serve.remembered import entries_of
 from bot.serve.served import Served, aside, newest
+from bot.times import iso
 
 _LONGEST: Final = 200  # links of a chain: none is as long, and none goes round
 
@@ -98,6 +99,6 @@ def _links(entry: JournalEntry, find: Callable[[str], JournalEntry | None]) -> l
 def _link(entry: JournalEntry) -> Link:
     figures = [words(line) for line in details(entry.value)]
     return Link(
-        id=entry.id, kind=entry.kind, at=clock(entry.at), ticker=entry.ticker,
+        id=entry.id, kind=entry.kind, at=iso(entry.at), ticker=entry.ticker,
         words=words(entry.words, 2_000), figures=figures, seq=entry.seq,
     )  # fmt: skip
