@@ -9,9 +9,9 @@ and printable before it leaves.
 from typing import Final, Literal
 
 import msgspec
-from dydx_conn import printable, redact
 
 from bot.config.notify import Kind
+from bot.outlet import one_line
 from bot.times import utc
 
 Level = Literal["info", "warning", "critical"]
@@ -86,7 +86,7 @@ class Held(msgspec.Struct, frozen=True):
 def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Message:
     """Put in words what happened, and what was held back before it."""
     newest = lead.newest
-    lines = [clean(newest.words, _WORDS), *_more(lead)]
+    lines = [one_line(newest.words, _WORDS), *_more(lead)]
     if others:
         lines += ["", "held back meanwhile:", *map(_line, others[:_LISTED])]
     if rest := others[_LISTED:]:
@@ -97,7 +97,7 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
     return Message(
         at=at,
         level=max((one.newest.level for one in together), key=LEVELS.index),
-        title=clean(f"{where}: {newest.title}", _TITLE),
+        title=one_line(f"{where}: {newest.title}", _TITLE),
         body="\n".join(lines).strip(),
         count=sum(one.count for one in together),
     )
@@ -112,17 +112,11 @@ def _line(held: Held) -> str:
     newest = held.newest
     words = f": {newest.words}" if newest.words else ""
     line = f"- {newest.title} ({_times(held.count)}, at {utc(newest.at)} UTC){words}"
-    return clean(line, _LINE)
+    return one_line(line, _LINE)
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
-
-
-def clean(text: str, most: int) -> str:
-    """Return a text as it may leave this machine: no secret, one line, not too long."""
-    text = printable(redact(text))
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def short(account: str) -> str:

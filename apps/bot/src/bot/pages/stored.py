@@ -12,7 +12,6 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, Final
 
-from dydx_conn import printable, redact
 from dydx_panels import EquityPart
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select
 
@@ -27,6 +26,7 @@ from bot.database.tables import (
     states,
     verdicts,
 )
+from bot.outlet import one_line
 from bot.pages.shape import Cost, Entry, Fill, Named, Payment, Report, Setting, Trouble
 from bot.pages.shape import exact as usdc
 from bot.pages.sums import (
@@ -135,7 +135,7 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
             at, seq = row.get("at", row.get("updated")), row.get("seq", 0)
             yield Entry(
                 id=row["id"], kind=kind or row["kind"], at=iso(at), seq=seq,
-                ticker=row["ticker"], words=_clean(row["words"]), parent=named.get(cause, cause),
+                ticker=row["ticker"], words=one_line(row["words"]), parent=named.get(cause, cause),
                 details=_details(row.get("data")), frames=(seq,) if seq else (),
             )  # fmt: skip
     counts = {"gate": 0, "act": 0}
@@ -144,7 +144,7 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
             counts[kind] += 1
             yield Entry(
                 id=f"{kind[0].upper()}{counts[kind]}", kind=kind, at=iso(row["at"]),
-                seq=row["seq"], ticker="", words=_clean(row["words"]), frames=(row["seq"],),
+                seq=row["seq"], ticker="", words=one_line(row["words"]), frames=(row["seq"],),
             )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _details(data: Any) -> tuple[str, ...]:
     if not isinstance(data, dict):
         return ()
     try:
-        return tuple(map(_clean, details(_named(data))))
+        return tuple(map(one_line, details(_named(data))))
     except (AttributeError, TypeError, ValueError, LookupError):
         return ()
 
@@ -163,10 +163,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, dict):
         return SimpleNamespace(**{str(name): _named(each) for name, each in value.items()})
     return [_named(each) for each in value] if isinstance(value, list) else value
-
-
-def _clean(text: str) -> str:
-    return printable(redact(text))
 
 
 def _fills(rows: _Rows) -> tuple[tuple[Fill, ...], Grouping]:
@@ -242,7 +238,7 @@ def _wrong(run: RowMapping, rows: _Rows) -> Iterator[str]:
     if run["ended"] is None:
         yield "this run has not ended, or was killed: its last rows may be missing"
     troubles = {row["state"]: row["words"] for row in rows.states if row["what"] == "trouble"}
-    yield from (f"{who}: {_clean(words)}" for who, words in troubles.items() if words)
+    yield from (f"{who}: {one_line(words)}" for who, words in troubles.items() if words)
 
 
 def _settings(path: str, value: Any) -> Iterator[Setting]:
@@ -250,7 +246,7 @@ def _settings(path: str, value: Any) -> Iterator[Setting]:
         for name, each in value.items():
             yield from _settings(f"{path}.{name}" if path else str(name), each)
         return
-    shown = _clean(json.dumps(value, ensure_ascii=False))
+    shown = one_line(json.dumps(value, ensure_ascii=False))
     yield Setting(path=path, value=shown, origin=None)
 
 
@@ -277,4 +273,4 @@ def _errors(connection: Connection, run_id: int, rows: _Rows) -> Iterator[Troubl
         .order_by(count.desc()).limit(ROWS)
     )  # fmt: skip
     for kind, endpoint, times, sample in connection.execute(query):
-        yield Trouble(kind=kind, endpoint=endpoint, count=int(times), sample=_clean(sample))
+        yield Trouble(kind=kind, endpoint=endpoint, count=int(times), sample=one_line(sample))

@@ -38,7 +38,7 @@ def chain(
     Texts are broken at `width`, for whoever does not break them. Without a recording (a live run)
     the frames are named by number alone.
     """
-    links = list(_links(entry, journal))
+    links = links_of(entry, journal)
     lines: list[str] = []
     for link in links:
         about = " · ".join(
@@ -59,11 +59,15 @@ def chain(
     return lines
 
 
-def _links(entry: JournalEntry, journal: Journaled) -> Iterable[JournalEntry]:
-    link: JournalEntry | None = entry
-    while link is not None:
-        yield link
-        link = journal.find(link.parent) if link.parent else None
+def links_of(entry: JournalEntry, journal: Journaled) -> list[JournalEntry]:
+    """Return the way from an entry to its first cause, itself first."""
+    links, link = list[JournalEntry](), entry
+    while True:
+        links.append(link)
+        parent = journal.find(link.parent) if link.parent else None
+        if parent is None:
+            return links
+        link = parent
 
 
 def details(value: Any) -> list[str]:
