@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 from bot.pages.gathered import Gathered, Line
-from bot.pages.sums import Grouping, by_market, instant, matched, reasons_of, trade_of
+from bot.pages.sums import (
+    Grouping,
+    by_market,
+    instant,
+    matched,
+    performance_by,
+    reasons_of,
+    trade_of,
+)
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
 from dydx_conn import AccountFill, Frame
@@ -175,6 +183,20 @@ def test_reasons_are_counted_and_the_most_frequent_is_first() -> None:
     assert [(one.kind, one.count, one.newest) for one in found] == [
         ("denied", 2, "V3"), ("approved", 1, "V2"),
     ]  # fmt: skip
+
+
+def test_performance_is_of_the_positions_that_ended_and_are_known() -> None:
+    """Half are won; what is open or unknown counts for nothing, and what does not exist says why."""
+    rows = [row("A", 1, 2), row("A", 1, 2, realized=-2_000_000), row("A", 1, None),
+            row("A", 1, 2, fees=None)]  # fmt: skip
+    found = {one.name: one.words for one in performance_by(rows)}
+    nothing = {one.name: one.words for one in performance_by([])}
+
+    assert found == {
+        "trades": "2", "won": "50.0 %", "profit factor": "1.00", "average win": "3.50 USDC",
+        "average loss": "3.50 USDC",
+    }  # fmt: skip
+    assert nothing["won"] == "unknown: no trade has ended"
 
 
 def test_a_grouping_begins_empty() -> None:

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from bot.__main__ import main
 from bot.checks import reported
+from bot.history.reading import reading, require_run
+from bot.pages import stored
 from bot.pages.report_page import report_page
 from bot.pages.shape import (
     Cost,
@@ -214,6 +216,46 @@ def test_a_page_needs_plotly_before_the_run(
     )
 
 
+def test_no_secret_of_the_settings_is_in_a_report() -> None:
+    """A password of an address or of a database is a row of stars, its origin is shown."""
+    from bot.config.settings import load
+    from bot.pages.of_run import settings_of
+
+    secret = "hunter22"
+    typed = {
+        "endpoints.rest": ("--rest", f"https://me:{secret}@x.example"),
+        "database.url": ("--database", f"postgresql://me:{secret}@x.example/bot"),
+    }
+    found = {one.path: one for one in settings_of(load(typed, environment={}))}
+
+    assert not any(secret in one.value for one in found.values())
+    assert found["database.url"].origin == "--database"
+    assert found["policy.act_below"].value == "0.1"
+
+
+def test_a_long_run_is_cut_and_says_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables have the newest rows, chains what those need, and what is missing is counted."""
+    from bot.pages import of_run
+    from bot.pages.gathered import Gathered
+    from bot.run.composition import Bot, Options
+    from dydx_conn import load_recorded_stream
+
+    monkeypatch.setattr(of_run, "ROWS", 2)
+    monkeypatch.setattr(of_run, "MARKETS", 1)
+    bot = Bot(Options())
+    gathered = Gathered(bot)
+    gathered.follow()
+    bot.run(load_recorded_stream("account"))
+    gathered.end()
+    report = of_run.report_of_run(bot, gathered, of_run.Source("x", "replay", "local"))
+
+    assert len(report.decisions) == len(report.fills) == 2
+    assert {"3 of 5 fills, the oldest", "4 of 6 decisions, the oldest"} <= {*report.left_out}
+    assert any(words.startswith("the candles of 2 of 3 markets") for words in report.left_out)
+    assert {*report.decisions} < {*report.entries}
+    assert all(entry.parent in ("", *report.entries) for entry in report.entries.values())
+
+
 # === Beside a run, and from the database ===
 
 
@@ -242,15 +284,15 @@ def test_a_page_that_cannot_be_written_is_a_warning(
 
 def test_a_stored_run_is_the_same_report_as_far_as_it_is_stored(made: Made) -> None:
     """Trades, fills, verdicts and hash are those of the replay; what is missing is named."""
-    stored = msgspec.json.decode(made.stored_json.read_bytes(), type=Report)
+    found = msgspec.json.decode(made.stored_json.read_bytes(), type=Report)
     replayed = made.report
 
-    assert stored.run_hash == replayed.run_hash
-    assert [x.net for x in stored.trades] == [x.net for x in replayed.trades]
-    assert [x.id for x in stored.fills] == [x.id for x in replayed.fills]
-    assert stored.reasons == replayed.reasons
-    assert stored.curve.equity[-1] == pytest.approx(replayed.curve.equity[-1])
-    assert any("candles" in words for words in stored.missing)
+    assert found.run_hash == replayed.run_hash
+    assert [x.net for x in found.trades] == [x.net for x in replayed.trades]
+    assert [x.id for x in found.fills] == [x.id for x in replayed.fills]
+    assert found.reasons == replayed.reasons
+    assert found.curve.equity[-1] == pytest.approx(replayed.curve.equity[-1])
+    assert any("candles" in words for words in found.missing)
 
 
 def test_a_stored_run_can_be_walked_back(made: Made) -> None:
@@ -269,6 +311,26 @@ def test_a_run_that_is_not_there_is_refused(made: Made, capsys: pytest.CaptureFi
     assert main(["report", "--run", "9", "--database", str(made.database), "--json"]) == 2
 
     assert "expected a run from 1 to 1, got 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_a_large_run_the_newest_rows_are_read_and_the_rest_is_named(
+    made: Made, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each table as many as are shown, of the curve as many points, on every database."""
+    url = str(made.database) if kind == "sqlite" else request.getfixturevalue("postgresql")()
+    if kind == "postgresql":
+        beside = ["--journal", "--database", url, "--quiet", "--plain", "--config", "none"]
+        assert main(["replay", "account", *beside]) == 0
+    monkeypatch.setattr(stored, "ROWS", 2)
+    monkeypatch.setattr(stored, "POINTS", 10)
+    with reading(url) as connection:
+        report = stored.report_of_stored(connection, require_run(connection, 1))
+
+    assert len(report.fills) == len(report.decisions) == 2
+    assert "3 of 5 fills, the oldest" in report.left_out
+    assert 2 < len(report.curve.at) <= 11
+    assert min(report.curve.low) <= report.curve.equity[-1] <= max(report.curve.high)
 
 
 # === Hostile text ===

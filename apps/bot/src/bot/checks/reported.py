@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, find_recording
+from dydx_conn import ConnError, Frame, find_recording
 from dydx_conn import replay as play
 from reactivex import operators
 
@@ -24,9 +24,11 @@ from bot.pages.gathered import Gathered
 from bot.pages.of_run import Source, report_of_run
 from bot.pages.shape import Report, as_json, schema
 from bot.pages.style import require_plotly
+from bot.progress import Progress
 from bot.run.budget import Foreseen
 from bot.run.composition import trace
 
+_STEP: Final = 500  # frames between two looks at how far it is
 _MOST: Final = 1_000  # pages of one name in one place
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -56,7 +58,17 @@ def _replayed(arguments: argparse.Namespace) -> tuple[Report, int]:
     gathered = Gathered(bot)
     gathered.follow()
     trace(bot).looks = False  # a stopwatch alone: nobody looks at what a frame changes
-    complete = run_to_end(bot, play(recording).pipe(operators.do_action(gathered.note)))
+    with Progress("frames", 0) as progress:
+        # To read the frames takes a twentieth of the time that it takes to play them.
+        frames = sum(1 for _ in recording) if progress.is_shown else 0
+        progress.begin(recording.path.name, frames)
+
+        def noted(frame: Frame) -> None:
+            gathered.note(frame)
+            if not frame.seq % _STEP:
+                progress.at(frame.seq)
+
+        complete = run_to_end(bot, play(recording).pipe(operators.do_action(noted)))
     gathered.end()
     network = recording.header.network
     source = Source(arguments.recording, "replay", network, recording, complete)

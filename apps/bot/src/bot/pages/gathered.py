@@ -24,7 +24,7 @@ from bot.run.faults import error_of
 from bot.run.journal import JournalEntry
 from bot.screen.quality import worst_first
 
-MOST: Final = 20_000  # entries
+MOST: Final = 10_000  # entries
 POINTS: Final = 600  # of a line
 _SECOND_NS: Final = 1_000_000_000
 _SAMPLE: Final = 200

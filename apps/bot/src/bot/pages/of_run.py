@@ -7,7 +7,7 @@ without one, as of a run on a network that is not recorded, they are named by nu
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,7 @@ from bot.pages.shape import (
     Fill,
     Latency,
     Market,
+    Named,
     Payment,
     Quality,
     Report,
@@ -39,6 +40,7 @@ from bot.pages.sums import (
     instant,
     matched,
     named_lines,
+    performance_by,
     performance_of,
     reasons_of,
     trade_of,
@@ -55,8 +57,8 @@ from bot.screen.snapshot import equity_of
 from bot.version import commit_of
 
 MARKETS: Final = 12  # whose candles are drawn
-ROWS: Final = 2_000  # of a table, the newest
-_LETTERS: Final = 3_000_000  # of the wire, in all
+ROWS: Final = 1_000  # of a table, the newest
+_LETTERS: Final = 2_000_000  # of the wire, in all
 
 
 class Source(NamedTuple):
@@ -75,10 +77,10 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     did = report_of(bot, name=name, recording=recording, complete=source.complete)
     entries = [*gathered.entries.values()]
     kinds = _Kinds(entries)
-    shown = {entry.id: _entry(entry) for entry in entries}
     fills = _fills(gathered, entries)
+    shown = _shown(gathered, kinds)
     positions = matched(gathered.positions.values(), gathered.grouping.made_by)
-    policy, loaded = bot.options.policy, bot.options.config
+    policy, loaded, wrong = bot.options.policy, bot.options.config, wrong_lines(did)
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
         made_by=did["made_by"] or "",
@@ -88,11 +90,12 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         guarded=bot.options.guard, run_hash=did["run_hash"],
         versions=versions(), commit=commit_of(), frames=did["frames"],
         tickers=tuple(did["markets"]),
-        wrong=tuple(wrong_lines(did)), missing=tuple(_missing(bot, source)),
+        wrong=tuple(wrong), missing=tuple(_missing(bot, source)),
         left_out=tuple(_left_out(gathered, bot, fills)),
-        summary=named_lines(line for line in brief_lines(did) if line not in wrong_lines(did)),
-        performance=performance_of(bot.shown.performance()),
-        settings=_settings(loaded), settings_hash=None if loaded is None else loaded.hash,
+        summary=_summary(did, wrong),
+        performance=performance_of(bot.shown.performance())
+        or performance_by(gathered.positions.values()),
+        settings=settings_of(loaded), settings_hash=None if loaded is None else loaded.hash,
         curve=equity_of(bot), levels=_levels(bot), most_leverage=policy.max_leverage,
         trades=tuple(trade_of(row, made) for row, made in reversed(positions[-ROWS:])),
         fills=tuple(reversed(fills[-ROWS:])), by_market=by_market(row for row, _ in positions),
@@ -104,6 +107,17 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         costs=_costs(bot), funding=_funding(gathered), latency=_latency(bot),
         quality=_quality(gathered), errors=_errors(bot, gathered),
     )  # fmt: skip
+
+
+def _summary(did: Mapping[str, Any], wrong: Sequence[str]) -> tuple[Named, ...]:
+    """Return the lines that every run ends with, and one for each of several strategies."""
+    lines = named_lines(line for line in brief_lines(did) if line not in wrong)
+    shares = (
+        Named(name=_clean(row["title"]),
+              words=f"{row['pnl']:+,.2f} USDC, {row['fees']:,.2f} of fees, {row['state']}")
+        for row in did["strategies"]
+    )  # fmt: skip
+    return (*lines, *shares)
 
 
 class _Kinds:
@@ -120,6 +134,20 @@ class _Kinds:
 
 
 # === What happened ===
+
+
+def _shown(gathered: Gathered, kinds: _Kinds) -> dict[str, Entry]:
+    """Return the entries that a table shows, and those that led to them."""
+    wanted = dict.fromkeys(kinds.ids("decision") + kinds.ids(*VERDICTS) + kinds.ids("reduce"))
+    wanted |= dict.fromkeys(kinds.ids("fill") + kinds.ids("act") + kinds.ids("gate"))
+    waiting = [*wanted]
+    while waiting:
+        entry = gathered.entries.get(waiting.pop())
+        if entry is not None and entry.parent and entry.parent not in wanted:
+            wanted[entry.parent] = None
+            waiting.append(entry.parent)
+    found = (gathered.entries[id_] for id_ in wanted if id_ in gathered.entries)
+    return {entry.id: _entry(entry) for entry in found}
 
 
 def _entry(entry: JournalEntry) -> Entry:
@@ -187,10 +215,11 @@ def _levels(bot: Bot) -> dict[str, float]:
     }
 
 
-def _settings(loaded: Loaded | None) -> tuple[Setting, ...]:
+def settings_of(loaded: Loaded | None) -> tuple[Setting, ...]:
+    """Return every setting with its origin; of a secret what may be seen."""
     if loaded is None:
         return ()
-    values = loaded.settings.model_dump(mode="json")  # of a secret what may be seen
+    values = loaded.settings.model_dump(mode="json")
     return tuple(
         Setting(path=path, value=_clean(json.dumps(_below(values, path), ensure_ascii=False)),
                 origin=_clean(origin))
@@ -289,7 +318,7 @@ def _errors(bot: Bot, gathered: Gathered) -> tuple[Trouble, ...]:
 
 def _missing(bot: Bot, source: Source) -> Iterator[str]:
     if not isinstance(bot.venue, PaperVenue):
-        yield "performance: it is computed of paper accounts, whose ledger has every trade"
+        yield "Sharpe, Sortino, turnover: the worth of a real account is not marked by the hour"
     if source.recording is None:
         yield "the text of the wire: the run was not played from a recording"
     if bot.shown.way is None:
@@ -301,6 +330,11 @@ def _missing(bot: Bot, source: Source) -> Iterator[str]:
 
 
 def _left_out(gathered: Gathered, bot: Bot, fills: Sequence[Fill]) -> Iterator[str]:
+    counts = bot.journal.counts
+    for what, count in {"decisions": counts["target"] + counts["hold"],
+                        "verdicts": sum(counts[kind] for kind in VERDICTS)}.items():  # fmt: skip
+        if count > ROWS:
+            yield f"{count - ROWS:,} of {count:,} {what}, the oldest"
     if gathered.dropped:
         yield f"{gathered.dropped:,} entries of the journal, the oldest"
     tables = {"fills": len(fills), "positions": len(gathered.positions)}

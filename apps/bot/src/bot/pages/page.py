@@ -9,7 +9,6 @@ which no tag can end: what a venue wrote is shown letter by letter.
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -74,15 +73,10 @@ def _digest(script: str) -> str:
 
 def island(name: str, value: Any) -> str:
     """Return a value as JSON within a page: no tag can begin or end in it."""
-    text = msgspec.json.encode(value, enc_hook=_listed).decode()
+    text = msgspec.json.encode(value).decode()
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return f'<script type="application/json" id="{escaped(name)}">{text}</script>'
-
-
-def _listed(value: Any) -> Any:
-    """Return a value of a figure as JSON has it: plotly makes tuples and arrays of some."""
-    return json.loads(json.dumps(value, default=list))
 
 
 # === Parts ===

@@ -35,6 +35,7 @@ from bot.pages.sums import (
     fill_of,
     instant,
     matched,
+    performance_by,
     reasons_of,
     total,
     trade_of,
@@ -42,13 +43,13 @@ from bot.pages.sums import (
 from bot.report.why import details
 from bot.run.curve import MOST as POINTS
 
-ROWS: Final = 2_000  # of a table, the newest
+ROWS: Final = 1_000  # of a table, the newest
 _SECOND_NS: Final = 1_000_000_000
 
 _MISSING: Final = (
     "candles, data quality and latency: they are of the run itself; bot report RECORDING has them",
     "the text of the wire: bot report RECORDING has it",
-    "win rate, profit factor and the like: bot pnl sums up what is stored",
+    "Sharpe, Sortino, turnover: bot report RECORDING has them of a paper account",
     "where each setting came from: what it was is stored",
     "the versions of all distributions but the bot's own, and the commit",
 )
@@ -71,7 +72,8 @@ def report_of_stored(connection: Connection, run: RowMapping) -> Report:
         run_hash=run["run_hash"], versions={"bot": run["version"]}, commit=None, frames=None,
         tickers=tuple(sorted({row["ticker"] for row in rows.positions})),
         wrong=tuple(_wrong(run, rows)), missing=_MISSING, left_out=tuple(rows.left_out),
-        summary=tuple(_summary(run, rows)), settings=tuple(_settings("", config)),
+        summary=tuple(_summary(run, rows)),
+        performance=performance_by(rows.positions), settings=tuple(_settings("", config)),
         settings_hash=run["config_hash"] or None, curve=_curve(connection, run, policy),
         levels=_levels(config, policy), most_leverage=policy.get("max_leverage"),
         trades=tuple(trade_of(*each) for each in reversed(trades)), fills=made,

@@ -182,6 +182,28 @@ def performance_of(did: Performance | None) -> tuple[Named, ...]:
     return tuple(rows)
 
 
+def performance_by(rows: Iterable[Row]) -> tuple[Named, ...]:
+    """Put in words how an account did by its positions alone: those that have ended, and are known.
+
+    What needs the worth of the account hour by hour is a paper ledger's (`performance_of`).
+    """
+    ended = [row for row in rows if row["closed"] is not None and row["fees"] is not None]
+    nets = [row["realized"] + row["funding"] - row["fees"] for row in ended
+            if row["realized"] is not None and row["funding"] is not None]  # fmt: skip
+    won, lost = [net for net in nets if net > 0], [-net for net in nets if net < 0]
+    figures: tuple[tuple[str, str | None], ...] = (
+        ("win_rate", _share(len(won) / len(nets)) if nets else None),
+        ("profit_factor", _plain(sum(won) / sum(lost)) if lost else None),
+        ("average_win", _usdc(sum(won) / len(won)) if won else None),
+        ("average_loss", _usdc(sum(lost) / len(lost)) if lost else None),
+    )
+    rows_ = [Named(name="trades", words=f"{len(nets):,}")]
+    for name, words in figures:
+        unknown = f"unknown: {_FIGURES[name][1]}"
+        rows_.append(Named(name=wording(name), words=words or unknown))
+    return tuple(rows_)
+
+
 def total(amounts: Iterable[int | None]) -> Money:
     """Return the exact sum of quote quantums, those that are known."""
     return exact(sum(amount or 0 for amount in amounts))  # integers
