@@ -161,9 +161,11 @@ def test_plotly_is_that_of_the_installed_package() -> None:
 
 def test_without_plotly_it_is_named_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named, and what wanted it."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("bot.system.find_spec", lambda _: None)
 
-    with pytest.raises(ConnError, match=r"installed for --html, got none: install bot\[web\]"):
+    with pytest.raises(
+        ConnError, match="installed for --html, got no plotly: uv sync --all-extras"
+    ):
         require_plotly("--html")
 
 

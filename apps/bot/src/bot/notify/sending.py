@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from bot.config.notify import SinkSettings, hidden, pairs_of
 from bot.notify.notice import Message
 from bot.outlet import one_line
-from bot.system import IS_UNIX, NO_LINK, NO_WAIT
+from bot.system import IS_UNIX, NO_LINK, NO_WAIT, absent
 
 Deliver = Callable[[str, Message], str]
 
@@ -74,16 +74,15 @@ def _in_file(name: str, path: Path) -> str:
 
 # === Delivery ===
 
-_MISSING: Final = "expected apprise to be installed, got none: install bot[notify]"
 _KINDS: Final = {"info": "info", "warning": "warning", "critical": "failure"}
 
 
 def service_of(address: str) -> Any:
     """Return what apprise has for an address; `SinkError` if it has nothing."""
-    try:
-        import apprise
-    except ImportError:
-        raise SinkError(_MISSING) from None
+    if words := absent("notify", "notices"):
+        raise SinkError(words)
+    import apprise
+
     with _listening():
         found = apprise.Apprise.instantiate(address, suppress_exceptions=True)
     if found is None:

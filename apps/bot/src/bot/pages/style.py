@@ -8,13 +8,14 @@ around it chooses. Its texts may come from a venue; `plain` lets no markup of th
 """
 
 import html
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from dydx_conn import ConnError, printable
 from dydx_panels import COLOURS
+
+from bot.system import absent
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,9 +34,8 @@ MS: Final = 1_000_000  # nanoseconds
 
 def require_plotly(wanted: str) -> None:
     """Refuse where there is nothing to draw with, and name how to get it; `wanted` needs it."""
-    if importlib.util.find_spec("plotly") is None:
-        what = f"expected plotly to be installed for {wanted}, got none"
-        raise ConnError(f"{what}: install bot[web], as uv run --extra web bot … does")
+    if words := absent("web", wanted):
+        raise ConnError(words)
 
 
 @cache
