@@ -185,9 +185,11 @@ def stood(page: "Page", state: str, words: str) -> Iterator[str]:
 def moves(page: "Page") -> Iterator[str]:
     """Yield what is wrong with a page that polls: what it shows has to go on."""
     before = page.evaluate("newest.version")
-    page.wait_for_timeout(3_000)
-    if not page.evaluate("newest.version") > before:
-        yield f"expected what is polled to go on, got version {before} for 3 s"
+    goes_on = "before => newest.version > before"
+    try:
+        page.wait_for_function(goes_on, arg=before, timeout=PATIENCE_MS)
+    except Exception as error:  # noqa: BLE001 - the driver's own errors, in its words
+        yield f"expected what is polled to go on, got version {before}: {error}"
 
 
 def lettered(page: "Page") -> Iterator[str]:

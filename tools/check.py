@@ -54,6 +54,10 @@ TEST_LENIENCE = [
 # Each takes about as long as all others of its lane together.
 LONGEST = ("bot", "venue")
 
+# What waits for nothing but the processor gives way: the longest would end last, with a core idle.
+YIELDING = ("types", "dydx-data", "dydx-signals", "dydx-strategy", "dydx-risk", "dydx-paper")
+NICE = 5
+
 # The tools' tests that take long, by what they run; the check "tools" runs the others.
 OF_TOOLS = {
     "venue": ["test_venue*.py", "test_trading.py", "test_bot_trade.py"],
@@ -225,7 +229,8 @@ def run_all(checks: dict[str, list[Command]]) -> int:
     outcomes: dict[str, CheckOutcome] = {}
     with compiled_once() as environment, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = {
-            pool.submit(run_check, commands, environment): name for name, commands in checks.items()
+            pool.submit(run_check, yielding(name, commands), environment): name
+            for name, commands in checks.items()
         }
         try:
             for number, done in enumerate(as_completed(running), 1):
@@ -262,6 +267,12 @@ def compiled_once() -> Iterator[Mapping[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         yield given | {"PYTHONPYCACHEPREFIX": folder}
+
+
+def yielding(name: str, commands: Sequence[Command]) -> list[Command]:
+    """Return commands that leave the processor to the longest checks first, if these are some."""
+    nice = shutil.which("nice") if name in YIELDING else None
+    return [[nice, "-n", str(NICE), *command] if nice else command for command in commands]
 
 
 def run_check(commands: Sequence[Command], environment: Mapping[str, str]) -> CheckOutcome:

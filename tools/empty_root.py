@@ -21,10 +21,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -303,6 +305,40 @@ def a_page_of_charts_is_written(root: EmptyRoot) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
+def a_notice_is_received(root: EmptyRoot) -> str:
+    """By a webhook on the loopback: plug-ins are found, and so is a time zone."""
+    received: list[bytes] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        url = f"json://127.0.0.1:{server.server_port}/"
+        settings = f"notify:\n  timezone: Europe/Zurich\n  sinks:\n  - name: hook\n    url: {url}\n"
+        file = root.write("bot.yaml", settings)
+        try:
+            _ended(root.run("notify", "test"))
+        finally:
+            file.unlink()
+            server.shutdown()
+    if not received:
+        raise TrialError("expected a notice, got none")
+    return f"{len(received[0])} bytes by a webhook"
+
+
+def a_run_is_reported_on_a_page(root: EmptyRoot) -> str:
+    """Of a recording: curves, trades and why."""
+    _ended(root.run("report", "account", "--html", "report.html"))
+    return f"{(root.path / 'report.html').stat().st_size / 2**20:.1f} MiB"
+
+
 def the_dashboard_is_drawn(root: EmptyRoot) -> str:
     """On a terminal; and how soon."""
     started = time.monotonic()
@@ -333,6 +369,8 @@ TRIALS: Final[dict[str, Callable[[EmptyRoot], str]]] = {
     "settings": the_file_of_settings_beside_it_counts,
     "paper": paper_trades_on_a_network,
     "charts": a_page_of_charts_is_written,
+    "report": a_run_is_reported_on_a_page,
+    "notice": a_notice_is_received,
     "dashboard": the_dashboard_is_drawn,
 }
 

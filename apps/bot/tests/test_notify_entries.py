@@ -81,6 +81,7 @@ def test_a_run_that_begins_to_trade_is_no_notice_of_its_own() -> None:
     assert noticed(entry("gate", gate("ACTIVE"), id_="G1")) is None
 
 
+@pytest.mark.replays
 def test_the_guard_and_liquidations_are_noticed_as_they_come_in_a_run(
     crashed: Callable[..., Any],
 ) -> None:

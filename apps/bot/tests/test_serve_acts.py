@@ -54,18 +54,18 @@ def test_what_was_done_replays_to_the_same_bytes(reached: Reached, tmp_path: Pat
     """The recording of it has the act, with its number, and the hash is the same."""
     taken = [*first_minute()]
     client = reached.client()
-    for path in ("/halt", "/resume", "/cancel-all", "/flatten"):
-        client.post(path, json={"why": "a test"})
+    for act in ("/halt", "/resume", "/cancel-all", "/flatten"):
+        client.post(act, json={"why": "a test"})
     acts_ = [entry.value for entry in reached.bot.journal.of_kind("act")]
-    path = tmp_path / "acts.jsonl.zst"
-    writer = RecordingWriter(path, Header.of(NETWORKS["local"]))
+    recording = tmp_path / "acts.jsonl.zst"
+    writer = RecordingWriter(recording, Header.of(NETWORKS["local"]))
     for frame in [*taken, *acts_]:
         writer.write_frame(frame)
     writer.close()
     again = Bot(Options.of("reckless"))
-    again.run(replay(path))
+    again.run(replay(recording))
 
-    assert [frame.message_id for frame in Recording(path)][-4:] != [0, 0, 0, 0]
+    assert [frame.message_id for frame in Recording(recording)][-4:] != [0, 0, 0, 0]
     assert again.journal.hash == reached.bot.journal.hash
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import Any
 
 import pytest
 from bot.serve.gate import LONGEST
@@ -195,7 +196,7 @@ def test_a_websocket_needs_a_token_and_our_own_page(
     async def receive() -> dict[str, str]:
         return {"type": "websocket.connect"}
 
-    async def send(message: dict[str, str]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         messages.append(message["type"])
 
     asyncio.run(reached.client().app(scope, receive, send))

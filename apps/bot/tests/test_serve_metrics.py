@@ -345,7 +345,7 @@ def test_a_run_that_does_not_answer_is_down(played: Bot, monkeypatch: pytest.Mon
     """A monitor gets the 503 it can use, and why."""
     of = served(played)
     of.desk.wake = lambda: None
-    monkeypatch.setattr(metrics.Looked, "figures", _unanswered)
+    monkeypatch.setattr(health, "monitored", _unanswered)
 
     answer = Client(health.routes(of)).get("/health")
 
@@ -629,7 +629,7 @@ def test_a_run_that_does_not_answer_is_an_unreachable_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Although its node is there."""
-    monkeypatch.setattr(metrics.Looked, "figures", _unanswered)
+    monkeypatch.setattr(chain, "monitored", _unanswered)
     client, _ = network_client(live_bot(), tip_of("dydx-testnet-4"))
 
     assert client.get("/health/network").json()["details"] == ["the run does not answer"]

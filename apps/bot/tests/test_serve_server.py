@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from dydx_conn import ConnError
+from fastapi import FastAPI
 from reached import Reached, reached_run
 
 
@@ -228,6 +229,7 @@ def test_a_bug_of_ours_is_a_500_without_its_words(
     reached = reached_run(tmp_path)
     troubles: list[str] = []
     app = module._server_of(reached.served, 8710).config.app
+    assert isinstance(app, FastAPI)
     monkeypatch.setattr("bot.serve.money.Pnl", None)
     monkeypatch.setattr(module, "trouble", lambda _, words: troubles.append(words))
     answer = reached._replace(app=app).client().get("/pnl")
@@ -328,3 +330,30 @@ def test_a_recording_stays_where_somebody_chose_so(monkeypatch: pytest.MonkeyPat
         stay(argparse.Namespace(**chosen), attend)
 
     assert len(attended) == 3
+
+
+def test_an_account_that_is_watched_is_reached(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is looked at, and nothing is done to it."""
+    port, found = free_port(), list[tuple[int, int, str]]()
+
+    def look(client: httpx.Client) -> None:
+        token = read(place / "dydx-bot" / "api-trading.token")
+        client.headers["Authorization"] = f"Bearer {token}"
+        for _ in range(10_000):  # until the account is known
+            status = client.get("/status").json()
+            if status["equity_usdc"] is not None:
+                break
+        act = client.post("/halt")
+        found.append((client.get("/positions").status_code, act.status_code, status["mode"]))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = looking(port, place, look)
+    whose = "dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78"
+    typed = ["watch", whose, "--recording", "account", "--quiet", "--speed", "20"]
+    assert main([*typed, "--api", f"127.0.0.1:{port}"]) == 0
+    thread.join(10.0)
+
+    assert found == [(200, 409, "WATCH")]
+    assert "answers at" in capsys.readouterr().err

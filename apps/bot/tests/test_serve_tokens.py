@@ -12,7 +12,7 @@ from bot.serve.tokens import TokenError, Tokens, default_file, made, read
 def tokens(tmp_path: Path) -> Tokens:
     """Return two tokens of files that were made just now."""
     settings = ApiSettings(
-        read_token=str(tmp_path / "read"), trading_token=str(tmp_path / "trading")
+        read_token=str(tmp_path / "read.token"), trading_token=str(tmp_path / "trading.token")
     )
     found = Tokens(settings)
     found.require()
@@ -21,32 +21,34 @@ def tokens(tmp_path: Path) -> Tokens:
 
 def test_missing_tokens_are_made_at_the_start(tmp_path: Path) -> None:
     """Once, and for their owner alone."""
-    settings = ApiSettings(read_token=str(tmp_path / "r"), trading_token=str(tmp_path / "t"))
+    settings = ApiSettings(
+        read_token=str(tmp_path / "r.token"), trading_token=str(tmp_path / "t.token")
+    )
 
-    assert Tokens(settings).require() == [str(tmp_path / "t"), str(tmp_path / "r")]
+    assert Tokens(settings).require() == [str(tmp_path / "t.token"), str(tmp_path / "r.token")]
     assert Tokens(settings).require() == []
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "rt"] == [0o600, 0o600]
+    assert [(tmp_path / f"{name}.token").stat().st_mode & 0o777 for name in "rt"] == [0o600, 0o600]
 
 
 def test_each_token_has_its_own_rights(tokens: Tokens, tmp_path: Path) -> None:
     """And what is none has none."""
-    sent = [read(tmp_path / "read"), read(tmp_path / "trading"), "x" * 43, "", "ä" * 43]
+    sent = [read(tmp_path / "read.token"), read(tmp_path / "trading.token"), "x" * 43, "", "ä" * 43]
 
     assert [tokens.kind_of(each) for each in sent] == ["read", "trading", None, None, None]
 
 
 def test_a_new_token_counts_at_once(tokens: Tokens, tmp_path: Path) -> None:
     """What had the one before is refused."""
-    before = read(tmp_path / "trading")
-    made(tmp_path / "trading")
+    before = read(tmp_path / "trading.token")
+    made(tmp_path / "trading.token")
 
     assert tokens.kind_of(before) is None
-    assert tokens.kind_of(read(tmp_path / "trading")) == "trading"
+    assert tokens.kind_of(read(tmp_path / "trading.token")) == "trading"
 
 
 def test_a_file_that_others_may_read_is_no_token(tokens: Tokens, tmp_path: Path) -> None:
     """From the moment on at which it is such a one; whoever runs the bot learns of it."""
-    path, lost = tmp_path / "read", list[str]()
+    path, lost = tmp_path / "read.token", list[str]()
     token = read(path)
     tokens.lost = lost.append
     path.chmod(0o644)
@@ -60,7 +62,7 @@ def test_a_file_that_others_may_read_is_no_token(tokens: Tokens, tmp_path: Path)
 @pytest.mark.parametrize("content", ["", "short", "with blanks " * 9, "\x00" * 50, "x" * 2_000])
 def test_what_is_no_token_is_refused(content: str, tmp_path: Path) -> None:
     """Too short to be safe, more than one word, or no text; it is not repeated."""
-    path = tmp_path / "token"
+    path = tmp_path / "a.token"
     path.write_text(content)
     path.chmod(0o600)
 
@@ -72,12 +74,12 @@ def test_what_is_no_token_is_refused(content: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["directory", "link", "nothing"])
 def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
     """A link leads where somebody else may choose."""
-    path = tmp_path / "token"
+    path = tmp_path / "a.token"
     if kind == "directory":
         path.mkdir()
     elif kind == "link":
-        made(tmp_path / "elsewhere")
-        path.symlink_to(tmp_path / "elsewhere")
+        made(tmp_path / "elsewhere.token")
+        path.symlink_to(tmp_path / "elsewhere.token")
 
     with pytest.raises((TokenError, OSError)):
         read(path)

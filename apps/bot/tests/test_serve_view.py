@@ -408,6 +408,18 @@ def test_a_run_that_stands_still_says_so() -> None:
     assert sheet.trouble == "expected an answer within 3 s, got none: no frames come"
 
 
+def test_a_panel_that_cannot_be_drawn_says_so(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The painter goes on: the next drawing may succeed."""
+    desk = Desk()
+    desk.begin(bot)
+    desk.wake = desk.answer
+    monkeypatch.setattr(painter, "placed", lambda *_, **__: 1 / 0)
+
+    sheet = waited(Wanted(), Painter(desk, "PAPER", "here"))
+
+    assert sheet.trouble == "expected a drawing, got ZeroDivisionError"
+
+
 def test_what_became_of_the_account_is_drawn_at_once(bot: Bot) -> None:
     """The painter listens while somebody looks, and no longer."""
     desk = Desk()

@@ -369,6 +369,7 @@ COMMANDS: Final[dict[str, Command]] = {
             PROFILE,
             NO_MOUSE,
             NOTIFY,
+            *API,
             option("--plain", action="store_true", help="no dashboard, even on a terminal"),
             option("--quiet", action="store_true", help="no line for each change"),
             JSON,

@@ -12,7 +12,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -34,12 +34,17 @@ _CLASS: Final = "License :: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A part of the bot; `licence` is as its authors name it, and `texts` what they say in full."""
+    """A part of the bot; `licence` is as its authors name it, and the files say it in full."""
 
     name: str
     version: str
     licence: str
-    texts: tuple[str, ...] = field(repr=False)
+    files: tuple[Path, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """Return what its authors say in full, read when somebody wants to know it."""
+        return [file.read_text(encoding="utf-8", errors="replace") for file in self.files]
 
 
 def licences(arguments: argparse.Namespace) -> int:
@@ -72,15 +77,16 @@ def _row(part: Part, *, whole: bool) -> dict[str, object]:
 def parts() -> Iterator[Part]:
     """Yield Python, each distribution by name, and what an executable has within besides."""
     yield Part(
-        name="Python", version=platform.python_version(), licence="PSF-2.0", texts=_within("Python")
+        name="Python", version=platform.python_version(), licence="PSF-2.0", files=_within("Python")
     )
     for name, found in distributions().items():
-        texts = tuple(_texts(found))
-        yield Part(name=name, version=found.version, licence=_licence(found), texts=texts)
+        files = tuple(_files(found))
+        words = "see its text" if files else "not declared"
+        yield Part(name=name, version=found.version, licence=_licence(found) or words, files=files)
     for file in sorted((PACKAGE / WITHIN).glob("*.txt")):
         if file.stem != "Python":
             name, _, version = file.stem.partition("_")
-            yield Part(name=name, version=version, licence="see its text", texts=_within(file.stem))
+            yield Part(name=name, version=version, licence="see its text", files=_within(file.stem))
 
 
 def distributions(name: str = "bot") -> dict[str, Distribution]:
@@ -122,7 +128,7 @@ def _same(name: str) -> str:
 
 
 def _licence(found: Distribution) -> str:
-    """Return the licence as it is declared: an expression, a class of PyPI's, or a line of text."""
+    """Return the licence that is declared: an expression, a class of PyPI's, a line, or nothing."""
     table = found.metadata
     if expression := table.get_all("License-Expression"):
         return str(expression[0])
@@ -132,17 +138,17 @@ def _licence(found: Distribution) -> str:
         if text.startswith(_CLASS) and text != f"{_CLASS}OSI Approved"
     ]
     line = "".join(table.get_all("License") or ()).strip().partition("\n")[0]
-    return ", ".join(classes) or line or ("see its text" if [*_texts(found)] else "not declared")
+    return ", ".join(classes) or line
 
 
-def _texts(found: Distribution) -> Iterator[str]:
+def _files(found: Distribution) -> Iterator[Path]:
     for file in found.files or ():
         if ".dist-info" in str(file) and _TEXT.search(str(file)):
             path = Path(str(found.locate_file(file)))
             if path.is_file():
-                yield path.read_text(encoding="utf-8", errors="replace")
+                yield path
 
 
-def _within(name: str) -> tuple[str, ...]:
+def _within(name: str) -> tuple[Path, ...]:
     file = PACKAGE / WITHIN / f"{name}.txt"
-    return (file.read_text(encoding="utf-8", errors="replace"),) if file.is_file() else ()
+    return (file,) if file.is_file() else ()

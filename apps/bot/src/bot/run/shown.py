@@ -8,7 +8,7 @@ Nothing here is read by a layer: a run without it decides the same.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dydx_conn import AccountUpdate, Frame
@@ -70,6 +70,8 @@ class Shown:
         # Of a recording: how fast it is played and where it is, as a dashboard has it.
         self.speed: float | None = None
         self.timeline: Any = None
+        # What another screen adds to a snapshot of this run: the accounts that are watched beside.
+        self.dressed: Callable[[Any], Any] | None = None
         self.carried = ""  # with what of an earlier run this one goes on, in words
         # Who decides, in a run that has an opinion.
         self.strategy: Strategy | None = None
@@ -87,7 +89,8 @@ class Shown:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what can be packed; who looks, and how long ago, is of no moment of the run."""
-        return vars(self) | {"_watch": None, "way": None, "timeline": None, "monitor": None}
+        elsewhere = ("_watch", "way", "timeline", "dressed", "monitor")
+        return vars(self) | dict.fromkeys(elsewhere)
 
     def take(self, frame: Frame) -> None:
         """Count a frame that the layers are done with."""

@@ -6,6 +6,7 @@ Called a few times a second, between frames, so nothing moves while it copies. T
 values go in as they are; what goes on changing is copied.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby, islice
@@ -71,7 +72,8 @@ def snapshot_of(
     shown = _shown_market(bot)
     row_of = _market if rows is None else rows.of
     written = _written(bot.journal, bot.journal.written)
-    safety, speed_part = _safety(bot, written.guarded), _speed(bot)
+    safety = _safety(bot, written.guarded)
+    speed_part = _speed(bot) if rows is None else rows.speed(bot)
     return Snapshot(
         triggers=_triggers(bot),
         header=_header(bot, mode, name, speed, dict(speed_part.latency_us).get("p99")),
@@ -384,8 +386,16 @@ class MarketRows:
 
     def __init__(self, fresh: int = 12) -> None:
         self.fresh = fresh
+        self._speed: tuple[int, SpeedPart] | None = None
         self._known: dict[str, tuple[int, int, MarketRow]] = {}
         self._places: dict[str, int] = {}
+
+    def speed(self, bot: Bot) -> SpeedPart:
+        """Return what frames take, a second old at most."""
+        now = time.monotonic_ns()
+        if self._speed is None or now - self._speed[0] >= _AGE_NS:
+            self._speed = now, _speed(bot)
+        return self._speed[1]
 
     def of(self, bot: Bot, view: MarketView) -> MarketRow:
         """Return the row of a market."""

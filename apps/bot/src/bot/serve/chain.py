@@ -24,8 +24,7 @@ from bot.config.environment import network_type
 from bot.run.desk import DeskError
 from bot.serve.errors import utc
 from bot.serve.figures import Connection
-from bot.serve.metrics import Looked
-from bot.serve.served import Served
+from bot.serve.served import Served, monitored
 
 Status = Literal["ok", "recording", "unreachable", "mismatch"]
 
@@ -131,7 +130,7 @@ def recorded_network(path: Path | None) -> str:
 
 def routes(served: Served, request: Callable[[Network], ChainTip] | None = None) -> APIRouter:
     """Return the route of the network; `request` returns a node's newest block."""
-    router, looked = APIRouter(tags=["monitoring"]), Looked(served)
+    router = APIRouter(tags=["monitoring"])
     node = None if served.net is None else Node(served.net, request or _request)
     recorded = recorded_health(recorded_network(served.recording)) if node is None else None
 
@@ -145,7 +144,7 @@ def routes(served: Served, request: Callable[[Network], ChainTip] | None = None)
         if recorded is not None or node is None or served.net is None:
             found = recorded or recorded_health("unknown")
         else:
-            found = network_health(served.net, await node.checked(), await _link(looked))
+            found = network_health(served.net, await node.checked(), await _link(served))
         return JSONResponse(found.model_dump(), CODES[found.status])
 
     return router
@@ -155,8 +154,8 @@ def _request(net: Network) -> ChainTip:
     return chain_tip(net, deadline_s=_PATIENCE_S)
 
 
-async def _link(looked: Looked) -> Connection | None:
+async def _link(served: Served) -> Connection | None:
     try:
-        return (await looked.figures()).connection
+        return (await monitored(served)).connection
     except DeskError:
         return None

@@ -1,7 +1,7 @@
 """The figures of a run as monitors read them: copied between two frames, written out elsewhere.
 
     Bot ──► figures_of (the run's thread) ──► RunFigures, frozen ──► /metrics, /health
-                                       looked: one answer serves a second
+                        (served.monitored: one answer serves a second)
 
 Nothing is computed here that can be computed later: what the run's thread does is copy, for about
 a millisecond at 250 markets, at most once a second however many monitors there are. Money is in

@@ -21,9 +21,9 @@ from bot.run.desk import DeskError
 from bot.run.links import WORDS
 from bot.serve.errors import utc
 from bot.serve.figures import RunFigures
-from bot.serve.metrics import Looked, process_of
+from bot.serve.metrics import process_of
 from bot.serve.sample import Process
-from bot.serve.served import Mode, Served
+from bot.serve.served import Mode, Served, monitored
 
 State = Literal["ok", "degraded", "down"]
 
@@ -293,13 +293,13 @@ def routes(served: Served, now_ns: Callable[[], int] = time.monotonic_ns) -> API
     """Return the route of the health."""
     from bot import __version__
 
-    router, looked = APIRouter(tags=["monitoring"]), Looked(served)
+    router = APIRouter(tags=["monitoring"])
 
     @router.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """Return how the run is; 503 where it is down. It needs no token, and names no money."""
         try:
-            run = await looked.figures()
+            run = await monitored(served)
         except DeskError:
             found = silent(served.mode, __version__)
         else:

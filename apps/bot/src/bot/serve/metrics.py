@@ -1,6 +1,6 @@
 """What Prometheus scrapes: every series of a run, in its text format or as OpenMetrics.
 
-    GET /metrics ──► Looked (figures at most a second old) ──► SERIES ──► text, on a thread apart
+    GET /metrics ──► figures, at most a second old ──► SERIES ──► text, on a thread apart
 
 The figures are copied by the run's own thread in about a millisecond, at most once a second however
 many scrape; all else happens on threads of the server. A run that does not answer is a 503, by
@@ -25,33 +25,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from bot import __version__
-from bot.serve.figures import RunFigures, figures_of
+from bot.serve.figures import RunFigures
 from bot.serve.sample import Process, Seen, Series
 from bot.serve.series import PREFIX, SERIES, bars
-from bot.serve.served import Served, answered
+from bot.serve.served import Served, monitored
 from bot.system import memory_mb, peak_mb
 from bot.version import commit_of
-
-_AGE_NS = 1_000_000_000
-
-
-class Looked:
-    """The newest figures of a run: one look of the run's thread serves all monitors of a second."""
-
-    def __init__(self, served: Served) -> None:
-        self._served = served
-        self._known: RunFigures | None = None
-        self._at = 0
-        self._looking = asyncio.Lock()
-
-    async def figures(self) -> RunFigures:
-        """Return figures that are at most a second old; `DeskError` if the run does not answer."""
-        async with self._looking:  # who comes meanwhile gets the same
-            if self._known is None or time.monotonic_ns() - self._at >= _AGE_NS:
-                self._known = None
-                self._known = await answered(self._served, figures_of)
-                self._at = time.monotonic_ns()
-            return self._known
 
 
 def process_of(served: Served, run: RunFigures) -> Process:
@@ -131,7 +110,7 @@ def exposition(seen: Seen, accept: str = "") -> tuple[bytes, str]:
 
 def routes(served: Served) -> APIRouter:
     """Return the route of the metrics."""
-    router, looked = APIRouter(tags=["monitoring"]), Looked(served)
+    router = APIRouter(tags=["monitoring"])
 
     @router.get(
         "/metrics",
@@ -141,7 +120,7 @@ def routes(served: Served) -> APIRouter:
     )  # fmt: skip
     async def metrics(request: Request) -> Response:
         """Return all series of the run for Prometheus: latency, wire, REST, orders, account."""
-        run = await looked.figures()
+        run = await monitored(served)
         accept = request.headers.get("accept", "")
         # Thousands of lines take some milliseconds, in which others are served.
         text, content_type = await asyncio.to_thread(

@@ -30,7 +30,7 @@ from bot.serve.sheet import Sheet
 
 PACE_S: Final = 0.08
 SOON_S: Final = 0.04  # what became of the account is drawn not sooner after the drawing before
-SHARE: Final = 0.035  # of a core, that all browsers together may take of drawing
+SHARE: Final = 0.045  # of a core, that all browsers together may take of drawing
 LONGEST_S: Final = 1.0
 _IDLE_S: Final = 0.02
 INTEREST_S: Final = 10.0  # how long after the last poll a view is drawn still
@@ -164,14 +164,17 @@ class Painter:
 
         try:
             seen = self._desk.ask(seen_by)
+            self._drawn_s = time.monotonic()
+            if seen is None:
+                return False
+            for view in views:
+                self._publish(view, seen)
         except DeskError as error:
             self._stall(views, str(error))
             return True
-        self._drawn_s = time.monotonic()
-        if seen is None:
-            return False
-        for view in views:
-            self._publish(view, seen)
+        except Exception as error:  # noqa: BLE001 - a panel that cannot be drawn ends no other
+            self._stall(views, f"expected a drawing, got {type(error).__name__}")
+            return True
         self._wake()
         self._plots.take(seen)
         spent_s = seen.took_ns / 1e9 + time.thread_time() - began

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 _LONGEST: Final = 300
 
@@ -82,12 +83,12 @@ CONFLICT: Final = _declared(409, 415)
 # === Parameters ===
 
 
-def require_known(request: Request) -> None:
+async def require_known(connection: HTTPConnection) -> None:
     """Refuse a parameter that a route does not have: a filter that is misspelt would be none."""
-    route = request.scope.get("route")
+    route = connection.scope.get("route")
     if isinstance(route, APIRoute):
         known = _names(route.dependant)
-        for name in request.query_params:
+        for name in connection.query_params:
             if name not in known:
                 listed = f"one of {', '.join(sorted(known))}" if known else "no parameter"
                 raise ProblemError(422, listed, repr(name))

@@ -2,16 +2,19 @@
 
     conduct ──► Served ──► routes(served) ──► APIRouter      serve/status.py, orders.py, acts.py …
 
-A route puts a question to the run with `answered`; what it gets is a frozen value. One question,
-a function of a module, serves many: `newest` is at most a quarter of a second old and waits for no
-frame, unless nobody put it lately.
+A route puts a question to the run in one of three ways, and gets a frozen value:
+
+    answered     a question of its own, between the next two frames
+    newest       a function of a module: at most a quarter of a second old, made again by itself
+    monitored    the figures of all monitors, at most a second old: they are many, and cost the most
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 from dydx_conn import Inbox, Network
 from starlette.concurrency import run_in_threadpool
@@ -21,11 +24,22 @@ from bot.config.changes import Reply
 from bot.config.settings import Loaded
 from bot.run.composition import Bot
 from bot.run.desk import PATIENCE_S, Desk, DeskError
+from bot.serve.figures import RunFigures, figures_of
 from bot.serve.tokens import Tokens
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Mode = Literal["REPLAY", "PAPER", "TRADE", "WATCH"]
+_AGE_NS: Final = 1_000_000_000
+
+
+class Figures:
+    """The figures of a run as they were copied last, and when (monotonic ns)."""
+
+    def __init__(self) -> None:
+        self.newest: RunFigures | None = None
+        self.at = 0
+        self.copying = asyncio.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +49,7 @@ class Served:
     `name` is its source in words, `net` its network, None for a recording. `config` is what it
     began with. `recording` is where its frames are or go, `database` the URL of where it is written
     down, "" for nowhere. `reload` reads the settings again on behalf of whom it is given. `disk` is
-    for `aside`.
+    for `aside`, `figures` for `monitored`.
     """
 
     desk: Desk
@@ -50,6 +64,7 @@ class Served:
     database: str = ""
     reload: Callable[[str], Reply] | None = None
     disk: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    figures: Figures = field(default_factory=Figures)
 
 
 async def answered(served: Served, question: Callable[[Bot], T], wait_s: float = PATIENCE_S) -> T:
@@ -77,6 +92,17 @@ async def newest(served: Served, question: Callable[[Bot], T]) -> T:
     """Return an answer that is at most a quarter of a second old; of a function of a module."""
     known = served.desk.known(question)
     return known if known is not None else await answered(served, served.desk.repeated(question))
+
+
+async def monitored(served: Served) -> RunFigures:
+    """Return figures that are at most a second old; `DeskError` if the run does not answer."""
+    figures = served.figures
+    async with figures.copying:  # who comes meanwhile gets the same
+        if figures.newest is None or time.monotonic_ns() - figures.at >= _AGE_NS:
+            figures.newest = None
+            figures.newest = await answered(served, figures_of)
+            figures.at = time.monotonic_ns()
+        return figures.newest
 
 
 async def aside(served: Served, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,13 @@ from reactivex import Observable, operators
 
 from bot.config.configured import environment_of, loaded_of
 from bot.config.environment import look_at
+from bot.live.reach import held_until_due, is_reached, listened, reached
 from bot.live.runs import history_of, on_dashboard, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
 from bot.run.beside import begun, noting, warned
-from bot.run.composition import Options
+from bot.run.composition import Bot, Options
+from bot.run.desk import Desk
 from bot.watch.account import NO_KEY, require_known
 from bot.watch.address import Target, parent_of, target
 from bot.watch.group import Group, Standing
@@ -55,8 +58,13 @@ Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 def watch(arguments: argparse.Namespace) -> int:
     """Watch accounts until stopped, and report; 1 where the chain was never read."""
     targets = [*dict.fromkeys(target(text) for text in arguments.whose)]
-    if arguments.recording:
-        return _recorded(arguments, targets)
+    with listened(arguments):
+        if arguments.recording:
+            return _recorded(arguments, targets)
+        return _watch(arguments, targets)
+
+
+def _watch(arguments: argparse.Namespace, targets: list[Target]) -> int:
     net = look_at(environment_of(arguments))
     readings = read(net, targets)
     for words in missing(net, targets, readings):
@@ -84,7 +92,7 @@ def watch(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
             return frames.pipe(operators.do_action(noting(beside)))
 
-        conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings))
+        conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings), net)
     _require_frames(group, net)
     return max(report(arguments, net, group, pasts.found), *map(warned, notices), 0)
 
@@ -103,6 +111,9 @@ def _recorded(arguments: argparse.Namespace, targets: list[Target]) -> int:
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         speed = arguments.speed or (20.0 if on_dashboard(arguments) else None)
         bounded = until(arguments.seconds, pace)
+        if speed is not None and is_reached(arguments) and not on_dashboard(arguments):
+            # Whoever looks from elsewhere is answered while no frame is due, too.
+            bounded, speed = held_until_due(speed, bounded), None
         frames = play(recording, speed=speed, pace=lambda one: goes_on(one) and bounded(one))
         return frames.pipe(operators.do_action(noting(notices)))
 
@@ -248,23 +259,53 @@ class Pasts(NoPasts):
 
 def conduct(
     arguments: argparse.Namespace, group: Group, source: Source, name: str, pasts: NoPasts,
-    inbox: Inbox, first: Subaccount,
+    inbox: Inbox, first: Subaccount, net: Network | None = None,
 ) -> None:  # fmt: skip
     """Watch a source, on a dashboard if somebody looks, until it ends or somebody ends it.
 
-    The dashboard shows the account `first`, until another one is chosen.
+    The dashboard shows the account `first`, until another one is chosen; so does a browser.
     """
-    if not on_dashboard(arguments):
+    desk, shown = Desk(), on_dashboard(arguments)
+
+    def show(bot: Bot) -> None:
+        if is_reached(arguments):
+            from bot.watch.screen import watched
+
+            bot.shown.dressed = partial(watched, group, bot, name, lambda: pasts.found)
+            desk.begin(bot)
+
+    def goes_on(_: Frame) -> bool:
+        desk.answer()
+        return True
+
+    show(bot := group.bots[first])
+    with reached(
+        arguments, bot, inbox, desk, mode="WATCH", name=name, net=net, recording=None,
+        prints=not shown,
+    ):  # fmt: skip
+        if shown:
+            _on_dashboard(arguments, group, source, name, pasts, inbox, bot, desk, show)
+            return
         _printing(arguments, group)
+        inbox.attend = desk.attend if is_reached(arguments) else None
         with contextlib.suppress(KeyboardInterrupt):
-            group.run(source(lambda _: True))
-        return
+            group.run(source(goes_on))
+
+
+def _on_dashboard(
+    arguments: argparse.Namespace, group: Group, source: Source, name: str, pasts: NoPasts,
+    inbox: Inbox, bot: Bot, desk: Desk, show: Callable[[Bot], None],
+) -> None:  # fmt: skip
     from bot.watch.screen import WatchScreen
 
     screen = WatchScreen(
-        group, first, lambda: pasts.found, name=name, inbox=inbox, mouse=not arguments.no_mouse
-    )
+        group, bot.venue.subaccount, lambda: pasts.found, shows=show, name=name, inbox=inbox,
+        mouse=not arguments.no_mouse, idle=desk.answer,
+    )  # fmt: skip
     with screen, contextlib.suppress(KeyboardInterrupt):
+        if is_reached(arguments):
+            desk.wake = screen.look
+            inbox.attend = lambda: min(screen.attend(), desk.attend())
         group.run(source(screen.pace))
         screen.stay()
 

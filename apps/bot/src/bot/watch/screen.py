@@ -23,13 +23,36 @@ _PANEL: Final = "accounts"
 _STEPS: Final[Mapping[Key, int]] = {"tab": 1, "back-tab": -1}
 
 
+def watched(
+    group: Group, bot: Bot, name: str, pasts: Callable[[], Pasts], shown: Snapshot
+) -> Snapshot:
+    """Return a snapshot of one account as that of a group: a row for each, and nothing to send."""
+    whose = bot.venue.subaccount
+    block = group.block(whose)
+    at = "indexer only" if block is None else f"chain at {block}"
+    # Nothing is sent, so what may be sent is nothing to read.
+    tape = tuple(row for row in shown.tape if row.kind != "gate")
+    return replace(
+        shown, accounts=account_rows(group, bot, pasts()), tape=tape, gate=None,
+        safety=replace(shown.safety, advice=True),
+        header=replace(shown.header, source=f"{name} {short(whose)} {at}"),
+    )  # fmt: skip
+
+
 class WatchScreen(Screen):
     """A dashboard of several accounts, of which one is chosen for all panels but their own."""
 
     def __init__(
-        self, group: Group, chosen: Subaccount, pasts: Callable[[], Pasts], **how: Any
+        self,
+        group: Group,
+        chosen: Subaccount,
+        pasts: Callable[[], Pasts],
+        *,
+        shows: Callable[[Bot], object] = lambda bot: None,
+        **how: Any,
     ) -> None:
-        self._group, self._pasts = group, pasts
+        """Show the account that is `chosen`; `shows` is called where another one is."""
+        self._group, self._pasts, self._chosen = group, pasts, shows
         super().__init__(group.bots[chosen], mode="WATCH", **how)
         self.actions.opens[_PANEL] = self._open
 
@@ -38,24 +61,13 @@ class WatchScreen(Screen):
         shown = super().snapshot()
         if shown is self.actions.frozen:
             return shown
-        rows = account_rows(self._group, self.bot, self._pasts())
-        # Nothing is sent, so what may be sent is nothing to read.
-        tape = tuple(row for row in shown.tape if row.kind != "gate")
-        return replace(
-            shown, accounts=rows, tape=tape, safety=replace(shown.safety, advice=True), gate=None,
-            header=replace(shown.header, source=f"{self.name} {self._named()}"),
-        )  # fmt: skip
-
-    def _named(self) -> str:
-        whose = self.bot.venue.subaccount
-        block = self._group.block(whose)
-        at = "indexer only" if block is None else f"chain at {block}"
-        return f"{short(whose)} {at}"
+        return watched(self._group, self.bot, self.name, self._pasts, shown)
 
     def choose(self, bot: Bot) -> None:
         """Show another account."""
         self.show(bot)
         bot.follow_links()
+        self._chosen(bot)
 
     def _answer(self, key: Key) -> None:
         busy = self.choices.overlaid or self.choices.view.filtering or self.questions.text
