@@ -50,7 +50,7 @@ PROCESS = Process(
 def played() -> Bot:
     """Return a run that traded while it was monitored."""
     bot = Bot(Options())
-    monitor(bot)
+    monitor(bot).is_read = True
     bot.run(replay("quickstart", pace=lambda frame: frame.seq < 2_500))
     return bot
 

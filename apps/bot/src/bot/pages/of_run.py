@@ -206,7 +206,7 @@ def _levels(bot: Bot) -> dict[str, float]:
     if not bot.risk.guard:
         return {}
     return {
-        "nothing is left below": policy.act_below,
+        "all closed below": policy.act_below,
         "defended": policy.restore_to,
         "no entry below": policy.keep_above,
     }

@@ -216,7 +216,7 @@ def _curve(connection: Connection, run: RowMapping, policy: Mapping[str, Any]) -
 def _levels(config: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, float]:
     if not config.get("guard"):
         return {}
-    names = {"nothing is left below": "act_below", "defended": "restore_to",
+    names = {"all closed below": "act_below", "defended": "restore_to",
              "no entry below": "keep_above"}  # fmt: skip
     return {words: policy[name] for words, name in names.items() if policy.get(name)}
 

@@ -145,16 +145,23 @@ _FIGURES: Final[Mapping[str, tuple[Callable[[float | None], str | None], str]]] 
     "profit_factor": (_plain, "no trade was lost"),
     "average_win": (_usdc, "no trade was won"),
     "average_loss": (_usdc, "no trade was lost"),
-    "max_drawdown_ratio": (_share, "fewer than two hourly points; the curve has it"),
+    "max_drawdown_ratio": (_share, "fewer than two hourly points"),
     "sharpe": (_plain, "fewer than 24 hourly returns"),
-    "sortino": (_plain, "fewer than 24 hourly returns, or none below 0"),
-    "exposure": (_share, "no time passed"),
+    "sortino": (_plain, "fewer than 24 hourly returns, or none lost"),
+    "exposure": (
+        lambda share: f"{_share(share)} from first to last event" if share is not None else None,
+        "no time passed",
+    ),
     "turnover": (
         lambda value: None if value is None else f"{value:,.1f} times",
         "no hourly point yet",
     ),
     "volume": (_usdc, ""),
 }
+
+
+# What a row of the terminal has beside its figure, and a line of its own has not.
+_TITLES: Final = {"max_drawdown_ratio": "drawdown by the hour"}
 
 
 def performance_of(did: Performance | None) -> tuple[Named, ...]:
@@ -165,7 +172,8 @@ def performance_of(did: Performance | None) -> tuple[Named, ...]:
     for name, (word, without) in _FIGURES.items():
         words = word(getattr(did, name))
         unknown = f"unknown: {without}" if without else "unknown"
-        rows.append(Named(name=wording(name), words=unknown if words is None else words))
+        title = _TITLES.get(name, wording(name))
+        rows.append(Named(name=title, words=unknown if words is None else words))
     return tuple(rows)
 
 
