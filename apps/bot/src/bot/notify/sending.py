@@ -21,7 +21,8 @@ from dydx_conn import ConnError
 from pydantic import SecretStr
 
 from bot.config.notify import SinkSettings, hidden, pairs_of
-from bot.notify.notice import Message, clean
+from bot.notify.notice import Message
+from bot.outlet import one_line
 from bot.system import IS_UNIX, NO_LINK, NO_WAIT, absent
 
 Deliver = Callable[[str, Message], str]
@@ -111,7 +112,7 @@ def without(address: str, text: str) -> str:
     parts = {part for part in re.split(r"[/:@?&=,]+", address) if len(part) > 3}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "***")
-    return clean(text, 200)
+    return one_line(text, 200)
 
 
 _LOGGER: Final = "apprise"
