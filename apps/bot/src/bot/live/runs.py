@@ -306,6 +306,7 @@ def conduct(
                 inbox.attend, bot.shown.speed = attend, getattr(arguments, "speed", None)
             complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
             if mode == "REPLAY" and complete:
+                bot.shown.ended = True
                 stay(arguments, answer)
             return complete
         with dashboard_of(tours=tours)(
@@ -318,6 +319,7 @@ def conduct(
                 desk.wake = screen.look
                 inbox.attend = lambda: min(screen.attend(), desk.attend())
             if run_to_end(bot, source(screen.pace)):
+                screen.bot.shown.ended = mode == "REPLAY"
                 screen.stay()
         return screen.finished
 

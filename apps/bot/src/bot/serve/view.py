@@ -25,7 +25,7 @@ from bot.serve.viewer import Viewer, Waking, polled
 _TICKER: Final = r"^[A-Za-z0-9,./:_-]{0,40}$"
 _SHOWN: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["view", "version", "seq", "rows", "trouble"],
+    "required": ["view", "version", "seq", "rows", "trouble", "ended"],
     "properties": {
         "view": {"type": "string", "description": "the view that was wanted"},
         "version": {"type": "integer", "description": "what to send as `since` next time"},
@@ -33,6 +33,7 @@ _SHOWN: Final[dict[str, Any]] = {
         "mono": {"type": "integer", "description": "when that was received, monotonic ns"},
         "age_s": {"type": ["number", "null"], "description": "age of the newest market data"},
         "trouble": {"type": "string", "description": "why nothing newer comes; empty if it does"},
+        "ended": {"type": "boolean", "description": "the recording was played to its end"},
         "bands": {"type": "array", "description": "panels side by side, where they changed places"},
         "markets": {"type": "array", "items": {"type": "string"}},
         "rows": {"type": "object", "description": "rows of HTML by number, by number of panel"},
