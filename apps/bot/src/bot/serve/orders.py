@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, BeforeValidator, Field
@@ -132,20 +133,14 @@ class Whole(BaseModel):
 # === What is wanted ===
 
 
-class Narrowed:
-    """Which rows of which page: what all pages have in common."""
+class Narrowed(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of which page: what all pages have in common; times in ns since 1970."""
 
-    def __init__(
-        self,
-        ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
-        since: Annotated[Time | None, Query(alias="from", description="from then on")] = None,
-        until: Annotated[Time | None, Query(alias="to", description="before then")] = None,
-        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-        limit: Annotated[int, Query(ge=1, le=500, description="rows a page")] = 50,
-    ) -> None:
-        self.tickers = tuple(dict.fromkeys(ticker))
-        self.since, self.until = _ns(since), _ns(until)
-        self.page, self.limit = page, limit
+    tickers: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    page: int = 1
+    limit: int = 50
 
     def stored(self, served: Served, account: str, statuses: Sequence[str] = ()) -> Wanted:
         """Return what the database is searched for."""
@@ -172,6 +167,20 @@ class Narrowed:
         return {"page": self.page, "pages": pages, "total": total}
 
 
+async def _narrowed(
+    ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
+    since: Annotated[Time | None, Query(alias="from", description="from then on")] = None,
+    until: Annotated[Time | None, Query(alias="to", description="before then")] = None,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    limit: Annotated[int, Query(ge=1, le=500, description="rows a page")] = 50,
+) -> Narrowed:
+    # A coroutine, as FastAPI would call all else on another thread, with every request.
+    return Narrowed(
+        tickers=tuple(dict.fromkeys(ticker)), since=_ns(since), until=_ns(until), page=page,
+        limit=limit,
+    )  # fmt: skip
+
+
 def _ns(at: datetime | None) -> int | None:
     """Return a time in ns since 1970, within what can be stored; without an offset it is UTC."""
     if at is None:
@@ -191,7 +200,7 @@ def routes(served: Served) -> APIRouter:
 
     @router.get("/orders")
     async def orders(
-        wanted: Annotated[Narrowed, Depends()],
+        wanted: Annotated[Narrowed, Depends(_narrowed)],
         status: Annotated[list[Status], Query(max_length=8, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
     ) -> Orders:
         """Return a page of orders, the newest first: all runs' of this account, if stored."""
@@ -230,7 +239,7 @@ def _add_order(router: APIRouter, served: Served) -> None:
 
 def _add_fills(router: APIRouter, served: Served) -> None:
     @router.get("/fills")
-    async def fills(wanted: Annotated[Narrowed, Depends()]) -> Fills:
+    async def fills(wanted: Annotated[Narrowed, Depends(_narrowed)]) -> Fills:
         """Return a page of fills, the newest first: all runs' of this account, if stored."""
         known = await newest(served, entries_of)
         which = wanted.stored(served, known.account)
