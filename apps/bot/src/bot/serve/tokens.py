@@ -57,6 +57,8 @@ def made(path: Path) -> None:
             out.write(f"{secrets.token_urlsafe(_BYTES)}\n")
         beside.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
         what = f"expected to write a token into {path}"
         raise TokenError(f"{what}, got {error.strerror or error}") from None
 
@@ -115,8 +117,9 @@ class Tokens:
         new = [each.path for each in self._known.values() if not _is_there(each.path)]
         for path in new:
             made(path)
-        for each in self._known.values():
-            read(each.path)
+        if len({read(each.path) for each in self._known.values()}) < len(self._known):
+            paths = " and ".join(str(each.path) for each in self._known.values())
+            raise TokenError(f"expected two tokens in {paths}, got the same twice")
         return [str(path) for path in new]
 
     def kind_of(self, sent: str) -> Kind | None:
@@ -126,7 +129,7 @@ class Tokens:
             token = each.now(self.lost)
             # Both are compared, whatever the first one gives: how long it takes says nothing.
             if hmac.compare_digest(token.encode(), sent.encode()) and token:
-                found = found or kind
+                found = kind  # of a token that is both the lesser one, which comes last
         return found
 
 
