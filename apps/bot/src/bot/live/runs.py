@@ -318,7 +318,9 @@ def conduct(
                 desk.wake = screen.look
                 inbox.attend = lambda: min(screen.attend(), desk.attend())
             if run_to_end(bot, source(screen.pace)):
-                screen.stay()
+                # Whoever looks at the last picture may leave it by Ctrl-C, too.
+                with contextlib.suppress(KeyboardInterrupt):
+                    screen.stay()
         return screen.finished
 
 
