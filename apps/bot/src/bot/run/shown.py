@@ -71,6 +71,7 @@ class Shown:
         # Of a recording: how fast it is played and where it is, as a dashboard has it.
         self.speed: float | None = None
         self.timeline: Any = None
+        self.ended = False  # a recording was played to its end, and the run goes on answering
         # What another screen adds to a snapshot of this run: the accounts that are watched beside.
         self.dressed: Callable[[Any], Any] | None = None
         self.carried = ""  # with what of an earlier run this one goes on, in words
