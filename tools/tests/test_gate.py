@@ -1,7 +1,7 @@
 """A member's gate, reached from the root: tried in a workspace of two small members.
 
 The miniature borrows this environment (nothing is installed, nothing is downloaded), this
-workspace's tools/conftest.py, and the real uv.
+workspace's tools/conftest.py (and leaks.py, which it has), and the real uv.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import check
 import conftest
+import leaks
 import pytest
 
 ROOT_CONFIG = """
@@ -20,6 +21,7 @@ members = ["packages/*"]
 
 [tool.pytest.ini_options]
 testpaths = ["tools"]
+pythonpath = ["tools"]
 addopts = "--import-mode=importlib"
 """
 
@@ -48,7 +50,8 @@ def workspace(tmp_path: Path) -> Path:
     """Make a workspace whose member `whole` is covered and whose member `half` is not."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    shutil.copy(conftest.__file__, tools)
+    for module in (conftest, leaks):
+        shutil.copy(str(module.__file__), tools)
     (tmp_path / "pyproject.toml").write_text(ROOT_CONFIG)
     (tools / "test_tools.py").write_text("def test_of_the_tools(): pass\n")
     for name, inputs in {"whole": (-1, 1), "half": (1,)}.items():

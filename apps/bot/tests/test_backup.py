@@ -14,8 +14,8 @@ from bot.__main__ import main
 from bot.config import sealed
 from bot.database.tables import TABLES, default_url, engine_of, metadata, upgrade, writing
 from bot.history import backup
-from bot.history.when import utc
 from bot.run.acts import state_directory
+from bot.times import utc
 from dydx_conn import ConnError
 from pydantic import SecretStr
 from stored import NOON, ROWS

@@ -56,21 +56,45 @@ def test_a_curve_without_a_point_is_an_empty_chart() -> None:
 
 def test_a_distance_is_a_hole_where_nothing_is_held() -> None:
     """What is far is at the top, four times the highest level; flat is a hole, not zero."""
-    found = charts.distance(CURVE, {"nothing is left below": 0.06, "defended": 0.1}).to_dict()
+    found = charts.distance(CURVE, {"all closed below": 0.06, "defended": 0.1}).to_dict()
 
     assert found["data"][0]["y"] == [40.0, None, 4.0]
-    assert [shape["label"]["text"] for shape in found["layout"]["shapes"][1:]] == [
-        "nothing is left below 6 %",
+    assert found["data"][0]["customdata"] == [50.0, None, 4.0]
+    assert [trace["name"] for trace in found["data"][1:]] == [
+        "all closed below 6 %",
         "defended 10 %",
     ]
 
 
-def test_a_drawdown_hangs_below_zero_with_its_limit() -> None:
-    """It is drawn in percent below the peak, and the limit as a line."""
-    found = charts.drawdown(CURVE).to_dict()
+@pytest.mark.parametrize(
+    ("distances", "highest"),
+    [((0.97, 1.2, 4.0), 0.97 * 1.25), ((0.97, 0.98), 0.98), ((0.03, 0.9), 0.24), ((None,), 0.24)],
+)
+def test_the_closest_distance_is_always_within_the_scale(
+    distances: tuple[float | None, ...], highest: float
+) -> None:
+    """A run that was never near is drawn where it was, not cut at the scale of one that was."""
+    part = EquityPart(at=tuple(range(len(distances))), distance=distances, act_below=0.06)
+    found = charts.distance(part).to_dict()
 
-    assert found["data"][0]["y"] == [0.0, 0.0, -25.0]
-    assert found["layout"]["shapes"][0]["y0"] == -20.0
+    assert found["layout"]["yaxis"]["range"] == [0.0, pytest.approx(104 * highest)]
+
+
+def test_charts_of_one_run_have_one_axis_of_time() -> None:
+    """Also where there is nothing to draw at first: below each other they are in line."""
+    draws = (charts.equity, charts.drawdown, charts.exposure, charts.distance)
+    found = [draw(CURVE).to_dict()["layout"] for draw in draws]
+
+    assert {tuple(one["xaxis"]["range"]) for one in found} == {(1_000, 3_000)}
+    assert len({one["margin"]["r"] for one in found}) == 1
+
+
+def test_a_drawdown_hangs_below_zero_with_its_limit() -> None:
+    """It is drawn in percent below the peak, and the limit as a line that the legend names."""
+    found = charts.drawdown(CURVE).to_dict()["data"]
+
+    assert found[0]["y"] == [0.0, 0.0, -25.0]
+    assert (found[1]["name"], found[1]["y"]) == ("entries stop -20 %", [-20.0, -20.0])
 
 
 def test_exposure_is_zero_where_nothing_is_held() -> None:
@@ -161,9 +185,11 @@ def test_plotly_is_that_of_the_installed_package() -> None:
 
 def test_without_plotly_it_is_named_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named, and what wanted it."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("bot.system.find_spec", lambda _: None)
 
-    with pytest.raises(ConnError, match=r"installed for --html, got none: install bot\[web\]"):
+    with pytest.raises(
+        ConnError, match="installed for --html, got no plotly: uv sync --all-extras"
+    ):
         require_plotly("--html")
 
 

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bot.__main__ import COMMANDS, main, parser
+from bot.__main__ import main
+from bot.commands import COMMANDS, parser
 from bot.completion import script
 from bot.config.profiles import PROFILES
 

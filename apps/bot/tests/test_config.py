@@ -9,7 +9,7 @@ from unittest.mock import ANY
 
 import msgspec
 import pytest
-from bot.__main__ import parser
+from bot.commands import parser
 from bot.config.configured import environment_of, loaded_of, typed_again
 from bot.config.document import ConfigError
 from bot.config.paper import FeeSettings, PaperSettings

@@ -11,7 +11,7 @@ import dydx_signals
 import dydx_strategy
 import msgspec
 import pytest
-from bot.__main__ import parser
+from bot.commands import parser
 from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection

@@ -8,7 +8,6 @@ from bot.pages.gathered import Gathered, Line
 from bot.pages.sums import (
     Grouping,
     by_market,
-    instant,
     matched,
     performance_by,
     reasons_of,
@@ -160,7 +159,7 @@ def test_a_trade_with_an_unknown_part_has_no_net() -> None:
     """Nothing is added up that is not known."""
     known, unknown = trade_of(row("A", 1, 2)), trade_of(row("A", 1, None, unrealized=None))
 
-    assert (known.net, known.closed) == ("3.500000", "1970-01-01T00:00:00.000Z")
+    assert (known.net, known.closed) == ("3.500000", "1970-01-01T00:00:00.000000Z")
     assert (unknown.net, unknown.unrealized, unknown.closed) == (None, None, None)
 
 
@@ -202,8 +201,3 @@ def test_performance_is_of_the_positions_that_ended_and_are_known() -> None:
 def test_a_grouping_begins_empty() -> None:
     """Before the first fill there is no position."""
     assert Grouping().made_by == {}
-
-
-def test_a_time_is_shown_to_the_millisecond() -> None:
-    """ISO 8601, in UTC; what is finer is cut, never rounded up."""
-    assert instant(1_999_999_999) == "1970-01-01T00:00:01.999Z"

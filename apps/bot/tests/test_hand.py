@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
-from bot.__main__ import parser
+from bot.commands import parser
 from bot.live.runs import options_of
 from bot.report.report import report_lines, report_of
 from bot.report.status import status_lines, status_of

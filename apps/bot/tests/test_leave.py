@@ -8,7 +8,7 @@ from typing import Any
 
 import bot.screen.leave
 import pytest
-from bot.__main__ import parser
+from bot.commands import parser
 from bot.live.commands import closed_first, leaving_paper
 from bot.live.runs import asks
 from bot.run.composition import Bot, Options

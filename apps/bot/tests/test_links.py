@@ -43,7 +43,6 @@ def followed(frames: Iterable[Frame]) -> tuple[Links, list[str]]:
         noted.append(words)
 
     links = Links(note)
-    links.begin()
     for one in frames:
         links.take(one)
     return links, noted

@@ -547,7 +547,7 @@ def test_where_none_was_chosen_an_account_has_one_in_the_state_directory() -> No
 
 def test_the_path_of_a_log_is_printed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the address of a real account in it, it is not taken for a secret."""
-    monkeypatch.setenv("XDG_STATE_HOME", "/home/somebody/.local/state")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/somebody/.local/state")
     account = Subaccount("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78", 128_000)
 
     path = str(default_log("trade", NETWORKS["mainnet"], account))

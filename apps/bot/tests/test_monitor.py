@@ -15,7 +15,7 @@ def played(*, monitored: bool, traced: bool = False, until: int = UNTIL) -> Bot:
     """Play the first frames, with a monitor or without."""
     bot = Bot(Options())
     if monitored:
-        monitor(bot)
+        monitor(bot).is_read = True
     if traced:
         trace(bot)
     bot.run(replay("quickstart", pace=lambda frame: frame.seq < until))
@@ -39,12 +39,22 @@ def test_monitoring_changes_nothing(looked: Bot) -> None:
     assert looked.journal.hash == played(monitored=False).journal.hash
 
 
-def test_one_frame_in_seventeen_is_measured(looked: Bot) -> None:
+def test_one_frame_in_53_is_measured(looked: Bot) -> None:
     """Each of them reaches the data, and fewer come to a decision."""
     counts = stages(looked)
 
     assert counts["data"] == (UNTIL - 1) // EVERY - ((UNTIL - 1) % EVERY == 0)
     assert 0 < counts["strategy"] <= counts["data"]
+
+
+def test_nothing_is_measured_before_somebody_reads_it() -> None:
+    """A stopwatch around every layer would be a load that nobody has anything of."""
+    bot = Bot(Options())
+    monitor(bot)
+
+    bot.run(replay("quickstart", pace=lambda frame: frame.seq < 200))
+
+    assert set(stages(bot).values()) == {0}
 
 
 def test_who_follows_all_frames_is_not_measured_with_them() -> None:
@@ -59,7 +69,7 @@ def test_who_follows_all_frames_is_not_measured_with_them() -> None:
 def test_a_monitor_goes_on_when_nobody_follows_any_more() -> None:
     """It gives its stopwatches back to whoever follows, and takes them again."""
     bot, seen = Bot(Options()), []
-    monitor(bot)
+    monitor(bot).is_read = True
 
     def pace(frame: Frame) -> bool:
         if frame.seq == 3 * EVERY + 1:

@@ -376,7 +376,7 @@ def test_without_apprise_it_is_named_and_how_to_get_it(monkeypatch: pytest.Monke
     """It is an extra."""
     monkeypatch.setitem(__import__("sys").modules, "apprise", None)
 
-    with pytest.raises(SinkError, match=r"install bot\[notify\]"):
+    with pytest.raises(SinkError, match=r"expected bot\[notify\] to be installed"):
         service_of("json://127.0.0.1/")
 
 

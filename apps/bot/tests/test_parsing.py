@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from bot.__main__ import main, parser
+from bot.__main__ import main
+from bot.commands import parser
 
 
 @pytest.mark.parametrize(

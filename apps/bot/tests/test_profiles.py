@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bot.__main__ import COMMANDS, main
+from bot.__main__ import main
+from bot.commands import COMMANDS
 from bot.config.profiles import POLICY, PROFILES, STEADY, STRATEGY, read_profile
 from bot.report.report import report_lines, report_of
 from bot.run.composition import Bot, Options

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.__main__ import COMMANDS, main
+from bot.__main__ import main
+from bot.commands import COMMANDS
 from bot.database.tables import TABLES, engine_of, upgrade, writing
 from bot.history import failures, holdings, profits
 from stored import ACCOUNT, NOON, ROWS, SECOND

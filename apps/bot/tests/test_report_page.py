@@ -208,10 +208,12 @@ def test_a_page_needs_plotly_before_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is played where nothing could be drawn; JSON needs none."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("bot.system.find_spec", lambda _: None)
 
     assert main(["report"]) == 2
-    assert "expected plotly to be installed for bot report" in capsys.readouterr().err
+    assert (
+        "expected bot[web] to be installed for bot report, got no plotly" in capsys.readouterr().err
+    )
 
 
 def test_no_secret_of_the_settings_is_in_a_report() -> None:

@@ -16,7 +16,8 @@ import bot.live.trade
 import dydx_conn
 import msgspec
 import pytest
-from bot.__main__ import main, parser
+from bot.__main__ import main
+from bot.commands import parser
 from bot.config.environment import EnvironmentSettings, RefusalError
 from bot.live.reconcile import HeldAt, LastRun, Movement, OpenOrder, Reported, compare
 from bot.live.troubles import Recorder, Troubles

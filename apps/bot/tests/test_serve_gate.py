@@ -191,6 +191,18 @@ def test_a_page_without_tls_is_none_of_a_host_with_it() -> None:
     assert [is_ours(page, host, "ws") for page in pages] == [True, True, True, False]
 
 
+def test_a_page_gets_the_form_again_with_what_was_wrong(reached: Reached) -> None:
+    """Whoever pastes half a token is not left with JSON."""
+    client = reached.client("", fresh=True)
+    answer = client.post("/login", data={"token": "x"}, headers={"Accept": "text/html"})
+
+    assert answer.status_code == 401
+    assert (
+        '<p role="alert">expected a token of this bot in the form, got another one' in answer.text
+    )
+    assert '<form method="post" action="/login">' in answer.text
+
+
 @pytest.mark.parametrize("sent", [{}, {b"origin": b"http://evil.org"}, {b"host": b"evil.org"}])
 def test_a_websocket_needs_a_token_and_our_own_page(
     sent: dict[bytes, bytes], reached: Reached

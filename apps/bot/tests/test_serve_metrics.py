@@ -50,7 +50,7 @@ PROCESS = Process(
 def played() -> Bot:
     """Return a run that traded while it was monitored."""
     bot = Bot(Options())
-    monitor(bot)
+    monitor(bot).is_read = True
     bot.run(replay("quickstart", pace=lambda frame: frame.seq < 2_500))
     return bot
 
@@ -499,10 +499,10 @@ def test_errors_come_by_pages_newest_first() -> None:
     first, last = (client.get(f"/errors?page={page}&limit=2").json() for page in (1, 3))
 
     assert [row["minute"] for row in first["rows"]] == [
-        "1970-01-01T00:04:00.000Z", "1970-01-01T00:03:00.000Z",
+        "1970-01-01T00:04:00.000000Z", "1970-01-01T00:03:00.000000Z",
     ]  # fmt: skip
     assert (first["rows"][0]["error"], first["rows"][0]["count"]) == ("ServerError", 1)
-    assert [row["minute"] for row in last["rows"]] == ["1970-01-01T00:00:00.000Z"]
+    assert [row["minute"] for row in last["rows"]] == ["1970-01-01T00:00:00.000000Z"]
     assert (first["pages"], first["total"], first["errors"], first["forgotten"]) == (3, 5, 5, 0)
     assert "0123456789abcdef" not in json.dumps(first)
 

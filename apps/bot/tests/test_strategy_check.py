@@ -5,10 +5,11 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
-from bot.__main__ import main, parser
+from bot.__main__ import main
 from bot.checks.findings import exit_code
 from bot.checks.strategy import checked, others, see
 from bot.checks.witness import loaded
+from bot.commands import parser
 from bot.config.settings import load
 from bot.live.commands import options_as_recorded
 from bot.run.composition import Options

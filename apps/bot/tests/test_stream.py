@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from bot.__main__ import main, parser
+from bot.__main__ import main
+from bot.commands import parser
 from bot.live.runs import run_plain
 from bot.live.stream import Stream, line, streaming
 from bot.run.composition import Bot, Options

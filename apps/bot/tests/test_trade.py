@@ -20,7 +20,8 @@ import bot.live.trade
 import msgspec
 import pytest
 import reactivex
-from bot.__main__ import main, parser
+from bot.__main__ import main
+from bot.commands import parser
 from bot.config.configured import loaded_of
 from bot.config.environment import Check, EnvironmentSettings, RefusalError, Validation
 from bot.config.settings import AccountSettings

@@ -18,7 +18,7 @@ from dydx_conn import NETWORKS, RecordingError, find_recording
 from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
-from bot.__main__ import parser
+from bot.commands import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
 from bot.config.settings import SECTIONS

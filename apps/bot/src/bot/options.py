@@ -1,4 +1,4 @@
-"""Every option once, with its help; commands share them (`COMMANDS` in bot.__main__).
+"""Every option once, with its help; commands share them (bot.commands).
 
 Only argparse is imported here, and bot.parsing: this is read for every word that is typed.
 """

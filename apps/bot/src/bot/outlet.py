@@ -27,6 +27,12 @@ def clean(text: str) -> str:
     return "\n".join(map(printable, redact(text).split("\n")))
 
 
+def one_line(text: str, most: int = 0) -> str:
+    """Return a text as one line without secrets, of `most` letters at most, 0 for any number."""
+    text = printable(redact(text))
+    return text if not most or len(text) <= most else f"{text[: most - 1]}…"
+
+
 def as_lines(lines: Iterable[str]) -> str:
     """Join lines for printing: a line break within one makes no other of it."""
     return "\n".join(map(printable, lines))

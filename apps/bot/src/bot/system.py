@@ -3,6 +3,7 @@
     resource (Unix) ──► memory_mb, peak_mb, file_limits
     fcntl (Unix) ──► lock: a file taken for as long as this process has it open
     sys ──► own_command: how this program is started once more
+    importlib ──► absent: which extra is not installed, and what installs it
 
 Recordings are played everywhere; a run that others must not join wants a system that locks files.
 """
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Final, TypeVar
 
 from dydx_conn import ConnError
@@ -71,6 +73,23 @@ def own_command() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable]
     return [sys.executable, "-m", "bot"]
+
+
+# What each extra of the bot brings, by the names that are imported.
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "api": ("fastapi", "starlette", "uvicorn", "websockets", "prometheus_client"),
+    "web": ("plotly",),
+    "notify": ("apprise",),
+}
+
+
+def absent(extra: str, wanted: str) -> str:
+    """Return what is not installed of an extra that `wanted` needs, and what installs it; or ""."""
+    lost = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if not lost:
+        return ""
+    got = f"expected bot[{extra}] to be installed for {wanted}, got no {lost[0]}"
+    return f"{got}: uv sync --all-extras (or pip install 'bot[{extra}]')"
 
 
 def by_number(handlers: Mapping[str, T]) -> dict[int, T]:

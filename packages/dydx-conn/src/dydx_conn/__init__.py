@@ -3508,6 +3508,7 @@ _NO_BLOCK_NS: Final = 10 * _SECOND
 _LAG_NS: Final = 30 * _SECOND
 _LASTING_NS: Final = 5 * _SECOND  # a connection that held for so long was no failed attempt
 _ATTEMPTS: Final = 5
+_NEWS: Final = frozenset({"channel_data", "channel_batch_data"})  # what answers no request
 _CLOCK: Final = ("", "clock")  # whose ticks are the time's; a link's own is a new attempt
 
 _Event = tuple[str, str, str]  # a link, what happened to it, and why
@@ -3536,6 +3537,12 @@ class Connections:
     def step(self, frame: Frame) -> list[ConnectionState]:
         """Fold one frame; return the transitions it makes, that of all together last."""
         self._last = frame
+        if frame.type in _NEWS and frame.channel != "v4_block_height":
+            # Nearly every frame: where its link is live, it says only that it still is.
+            link = self.links.get(frame.link)
+            if link is not None and link.state == "live" and frame.kind == "ws":
+                link.received = frame.mono
+                return []
         what = _EVENTS.get(frame.kind)
         named = frame.link or frame.kind in ("gap", "tick")
         return self._turn(frame, what(self, frame)) if what and named else []

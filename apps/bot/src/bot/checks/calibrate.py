@@ -31,7 +31,7 @@ from bot.live.runs import until
 from bot.outlet import as_lines, behind
 from bot.progress import Progress
 from bot.report.report import made_words
-from bot.report.why import clock
+from bot.times import clock
 
 _SECOND: Final = 1_000_000_000
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import AccountUpdate, Frame
 
-from bot.report.why import clock
 from bot.run.journal import Journal, JournalEntry
+from bot.times import clock
 
 _DIGITS: Final = 16  # of a sum: these are compared one by one, and made by nobody's ill will
 _WORDS: Final = 160

@@ -63,6 +63,7 @@ class PaperHoldings:
         self._venue = venue  # whose ledger is another one once it goes on where a run stopped
         self._open: dict[str, LedgerPosition] = {}
         self._markets: dict[str, PerpetualMarket] = {}
+        self._most: dict[str, int] = {}
         self._paid_until = 0
         self._known = False
 
@@ -89,10 +90,15 @@ class PaperHoldings:
         ledger = self._venue.ledger
         holdings = ledger.holdings
         ended = [each for each in self._open.values() if each.ended is not None]
+        most: dict[str, int] = {}
         for holding in (*ended, *holdings.values()):
             self._markets[holding.market.ticker] = holding.market
-            yield "positions", _paper_row(ledger.standing(holding), holding, at)
-        self._open = dict(holdings)
+            record = ledger.standing(holding)
+            # Of a short the venue's own number, and so the ledger's, is the least that was held.
+            seen = self._most.get(record.id, 0), record.indexed.peak, record.quantums
+            most[record.id] = max(seen, key=abs)
+            yield "positions", _paper_row(record, holding, at, most[record.id])
+        self._open, self._most = dict(holdings), most
 
     @property
     def _ids(self) -> list[str]:
@@ -109,7 +115,7 @@ class PaperHoldings:
         return {"ticker": paid.ticker, "at": at, "size": size, "rate": None, "quote": paid.credited}
 
 
-def _paper_row(record: PositionRecord, holding: LedgerPosition, at: int) -> Row:
+def _paper_row(record: PositionRecord, holding: LedgerPosition, at: int, peak: int) -> Row:
     market, sums = holding.market, record.indexed
     entry = holding.cost / holding.quantums if holding.quantums else None
     # Quote quantums a quantum, of which the exponent makes USDC a base unit.
@@ -121,7 +127,7 @@ def _paper_row(record: PositionRecord, holding: LedgerPosition, at: int) -> Row:
         "side": "LONG" if record.is_long else "SHORT",
         "status": record.status,
         "size": text(market.size(record.quantums)),
-        "max_size": text(market.size(sums.peak)),
+        "max_size": text(market.size(peak)),
         "entry_price": text(sums.entry if average is None else average),
         "exit_price": text(sums.exit),
         "realized": record.realized - record.net_funding,

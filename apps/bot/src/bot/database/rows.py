@@ -30,8 +30,6 @@ from dydx_conn import (
     TransferFields,
     event_id,
     instant,
-    printable,
-    redact,
 )
 from dydx_paper import PaperVenue
 
@@ -43,6 +41,7 @@ from bot.database.error_rows import Errors
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
 from bot.database.spill import process
 from bot.database.writer import Writer
+from bot.outlet import one_line
 from bot.run.acts import default_database
 from bot.run.beside import Beside
 from bot.run.composition import Bot
@@ -92,7 +91,7 @@ def gate_row(entry: JournalEntry) -> Row:
 def act_row(entry: JournalEntry) -> Row:
     """Return what a person or a watchdog did."""
     act = entry.value
-    return state_row(entry.seq, entry.at, "act", act.link, act.type, clean(entry.words))
+    return state_row(entry.seq, entry.at, "act", act.link, act.type, one_line(entry.words))
 
 
 def state_row(seq: int, at: int, what: str, was: str, state: str, words: str) -> Row:
@@ -161,11 +160,6 @@ def transfer_row(moved: TransferFields, at: int) -> Row:
     }  # fmt: skip
 
 
-def clean(words: str) -> str:
-    """Return what somebody wrote as one line without secrets."""
-    return printable(redact(words))
-
-
 _ENTRIES: Final[Mapping[str, tuple[str, Callable[[JournalEntry], Row]]]] = {
     "decision": ("decisions", decision_row),
     "gate": ("states", gate_row),
@@ -214,7 +208,7 @@ def config_row(entry: JournalEntry) -> Row:
     return {
         "at": entry.at, "who": act.link, "accepted": accepted,
         "changes": changes_of(act.text) if accepted else None,
-        "words": "" if accepted else clean(act.text),
+        "words": "" if accepted else one_line(act.text),
     }  # fmt: skip
 
 
@@ -407,14 +401,14 @@ class Database:
         for who, words in bot.shown.troubles.items():
             if self._troubles.get(who) != words:
                 self._troubles[who] = words
-                put("states", state_row(frame.seq, at, "trouble", "", who, clean(words)))
+                put("states", state_row(frame.seq, at, "trouble", "", who, one_line(words)))
 
     def _connection(self, frame: Frame) -> None:
         state = _CONNECTIONS[frame.kind]
         was = self._links.get(frame.link, "")
         self._links[frame.link] = state
         if was != state:
-            words = clean(f"{frame.link} {state}: {frame.reason or frame.text}")
+            words = one_line(f"{frame.link} {state}: {frame.reason or frame.text}")
             row = state_row(frame.seq, frame.at, "connection", was, state, words)
             self.writer.put("states", row)
 

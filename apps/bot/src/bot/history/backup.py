@@ -50,10 +50,11 @@ from bot.database.tables import (
     writing,
 )
 from bot.history.reading import NothingYetError, chosen_url, reading
-from bot.history.when import iso, moment, utc
+from bot.history.when import moment
 from bot.run.acts import state_directory
 from bot.run.handles import running
 from bot.system import lock
+from bot.times import iso, utc
 
 _DATABASE: Final = "database/bot.db"
 _STATE: Final = "state/"

@@ -21,7 +21,8 @@ from bot.history.reading import (
     reading,
     require_run,
 )
-from bot.history.when import chosen, iso, span, span_words
+from bot.history.when import chosen, span, span_words
+from bot.times import iso
 
 FIELDS: Final = ("group", "class", "endpoint", "count", "first", "last", "sample")
 _MINUTE_NS: Final = 60_000_000_000

@@ -35,8 +35,9 @@ from bot.history.reading import (
     require_run,
     usdc,
 )
-from bot.history.when import TypedError, chosen, iso, span, span_words, utc
+from bot.history.when import TypedError, chosen, span, span_words
 from bot.outlet import as_lines
+from bot.times import iso, utc
 
 FIELDS: Final = (
     "position_id", "run", "chain_id", "account", "ticker", "side", "status", "size", "max_size",

@@ -39,8 +39,9 @@ from bot.history.reading import (
     run_words,
     usdc,
 )
-from bot.history.when import TypedError, chosen, iso, span, span_words, utc
+from bot.history.when import TypedError, chosen, span, span_words
 from bot.outlet import as_lines
+from bot.times import iso, utc
 
 Row = Mapping[Any, Any]  # of the database, or made as one
 

@@ -41,7 +41,8 @@ from bot.history.reading import (
     require_run,
     usdc,
 )
-from bot.history.when import chosen, iso, span, span_words, utc
+from bot.history.when import chosen, span, span_words
+from bot.times import iso, utc
 
 _DAY_NS: Final = 86_400_000_000_000
 _SUMS: Final = ("realized", "unrealized", "funding", "fees", "transfers")

@@ -12,6 +12,8 @@ from typing import Final
 
 from dydx_conn import ConnError
 
+from bot.times import utc
+
 _EXPECTED: Final = (
     "expected a date or time of UTC such as 2026-11-30 or 2026-11-30T07:15, today, yesterday, or "
     "how long ago, such as 45s, 30m, 2h, 3d or 1w"
@@ -76,20 +78,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def _ns(at: datetime) -> int:
     # By integers: a float of seconds has no nanoseconds.
     return (at - _EPOCH) // timedelta(microseconds=1) * 1_000
-
-
-def utc(at: int, *, year: bool = True) -> str:
-    """Show a time as people read it, in UTC, to the second."""
-    text = (_EPOCH + timedelta(microseconds=at // 1_000)).strftime("%Y-%m-%d %H:%M:%S")
-    return text if year else text[5:]
-
-
-def iso(at: int | None) -> str | None:
-    """Show a time for a program: ISO 8601, UTC, to the microsecond."""
-    if at is None:
-        return None
-    found = _EPOCH + timedelta(microseconds=at // 1_000)
-    return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def chosen(what: str, text: str, known: Iterable[str]) -> str:

@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from dydx_conn import Frame, Inbox, Network
+from dydx_conn import ConnError, Frame, Inbox, Network
 
 from bot.config.changes import Reply
 from bot.config.configured import loaded_of
 from bot.database.rows import database_of
 from bot.run.composition import Bot, monitor
 from bot.run.desk import Desk
+from bot.system import absent
 
 _LOOK_S: Final = 0.002  # how often whoever holds frames looks at what waits
 
@@ -33,6 +34,8 @@ def listened(arguments: argparse.Namespace) -> Iterator[None]:
     if not settings.address:
         yield
         return
+    if words := absent("api", "--api"):
+        raise ConnError(words)
     from bot.serve.server import listening
 
     with listening(settings) as server:

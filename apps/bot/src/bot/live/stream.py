@@ -20,11 +20,12 @@ from math import inf
 from queue import Empty, Full, Queue
 from typing import Final, TextIO
 
-from dydx_conn import AccountUpdate, printable, redact
+from dydx_conn import AccountUpdate
 from dydx_panels import wording
 
-from bot.report.why import clock
+from bot.outlet import one_line
 from bot.run.journal import VERDICTS, Journal, JournalEntry
+from bot.times import clock
 
 _KINDS: Final = frozenset(["decision", *VERDICTS, "fill", "gate", "act", "link"])
 _WAITING: Final = 1_000
@@ -156,6 +157,6 @@ def line(entry: JournalEntry, width: int = 80) -> str:
         side = getattr(getattr(entry.value, "order", None), "side", "")
         words = f"{wording(entry.kind, side)}: {words}"
     # What the venue sends may break a line; it is cut as it will be printed.
-    ticker, words = printable(redact(entry.ticker)), printable(redact(words))
+    ticker, words = one_line(entry.ticker), one_line(words)
     text = f"{clock(entry.at)[11:19]} {entry.id:<5} {ticker:<10} {words}"
     return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"

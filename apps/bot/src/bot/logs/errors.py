@@ -12,10 +12,10 @@ from typing import Final
 
 from dydx_conn import Frame
 
-from bot.logs.events import Line, written
-from bot.run.faults import error_of
+from bot.logs.events import Line
+from bot.run.faults import MINUTE_NS, OTHERS, error_of
+from bot.times import iso
 
-_MINUTE_NS: Final = 60_000_000_000
 _MOST: Final = 200  # classes and endpoints of a minute; beyond them endpoints are counted together
 
 
@@ -33,7 +33,7 @@ class Repeated:
             return
         kind, endpoint, sample = found
         if (kind, endpoint) not in self._counts and len(self._counts) >= _MOST:
-            endpoint = "others"
+            endpoint = OTHERS
         yield from self.over(frame.at)
         is_first = (kind, endpoint) not in self._counts
         self._counts[kind, endpoint] = 0 if is_first else self._counts[kind, endpoint] + 1
@@ -44,7 +44,7 @@ class Repeated:
 
     def over(self, at: int) -> Iterator[Line]:
         """Yield how many more came in the minute before, once it is over."""
-        minute = at - at % _MINUTE_NS
+        minute = at - at % MINUTE_NS
         if minute == self._minute:
             return
         yield from self.rest(at)
@@ -58,6 +58,6 @@ class Repeated:
             if count:
                 fields = {
                     "class": kind, "endpoint": endpoint, "count": count,
-                    "minute": written(self._minute), "sample": self._samples[kind, endpoint],
+                    "minute": iso(self._minute), "sample": self._samples[kind, endpoint],
                 }  # fmt: skip
                 yield Line(event="errors", at=at, wall=time.time_ns(), fields=fields)

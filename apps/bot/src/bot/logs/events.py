@@ -36,7 +36,6 @@ known is left out.
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -91,11 +90,6 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def severity(self) -> int:
         """Return its level, as a number of `logging`."""
         return self.level or EVENTS[self.event]
-
-
-def written(at: int) -> str:
-    """Return a time (ns, UTC) as lines have it: ISO 8601 to the microsecond."""
-    return f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 1000:06d}Z"
 
 
 # === Journal ===

@@ -14,7 +14,8 @@ from typing import Any, Final, TextIO
 import msgspec
 from dydx_conn import printable, redact
 
-from bot.logs.events import Line, written
+from bot.logs.events import Line
+from bot.times import iso
 
 _LONGEST: Final = 2_000  # characters of one text
 _PRINTED: Final = ("warning", "message")  # what stands on stderr already
@@ -34,7 +35,7 @@ class Rendering:
         if self._loggers is None:
             self._loggers = loggers(self._run, self._human)
         for_file, for_people = self._loggers
-        fields = {"ts": written(line.at), "wall": written(line.wall), **line.fields}
+        fields = {"ts": iso(line.at), "wall": iso(line.wall), **line.fields}
         text: bytes = for_file.log(line.severity, line.event, **fields)
         if self._human is not None and line.event not in _PRINTED:
             del fields["wall"]

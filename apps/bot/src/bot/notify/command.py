@@ -19,11 +19,12 @@ from bot.config.document import near, shown
 from bot.config.environment import Check
 from bot.config.notify import CHOSEN, NotifySettings, SinkSettings, hidden
 from bot.notify.beside import address, needs_opening
-from bot.notify.notice import Heading, Message, clock
+from bot.notify.notice import Heading, Message
 from bot.notify.sending import Attempt, SinkError, address_of, deliver, service_of
 from bot.notify.spool import Spool
 from bot.notify.throttle import flushed
 from bot.outlet import as_lines
+from bot.times import utc
 
 _NONE: Final = (
     "expected sinks in notify of bot.yaml, got none: bot config init writes a file that shows how, "
@@ -101,7 +102,7 @@ def _waits(count: int, held: int) -> str:
 def _test(sink: SinkSettings, settings: NotifySettings) -> dict[str, Any]:
     """Send a message, past all limits, and report what came of it."""
     now = time.time_ns()
-    body = f"Sent by `bot notify test` at {clock(now)}: notices of a run arrive here."
+    body = f"Sent by `bot notify test` at {utc(now)} UTC: notices of a run arrive here."
     message = Message(at=now, level="info", title="dydx bot: a test", body=body)
     began = time.monotonic()
     error = _sent(sink, settings, message)

@@ -15,7 +15,8 @@ import msgspec
 from dydx_risk import percent_text
 
 from bot.config.notify import Kind, NotifySettings, minutes_of
-from bot.notify.notice import Level, Notice, clock
+from bot.notify.notice import Level, Notice
+from bot.times import utc
 
 _CLEARLY: Final = 1.1  # times a distance, to have left it
 _HALF: Final = 0.5  # of a lag or a wait, to be over
@@ -212,7 +213,7 @@ def summary_of(state: Seen, look: Look, *, title: str = "summary") -> Notice:
     ]
     return Notice(
         kind="summary", subject=f"{look.account} {look.at}", at=look.at, level="info",
-        title=f"{title} since {clock(since)}", words=", ".join(lines),
+        title=f"{title} since {utc(since)} UTC", words=", ".join(lines),
     )  # fmt: skip
 
 

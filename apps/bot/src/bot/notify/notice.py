@@ -6,13 +6,13 @@ Words are those of the panels. What the venue or a strategy sends may hold anyth
 and printable before it leaves.
 """
 
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
-from dydx_conn import printable, redact
 
 from bot.config.notify import Kind
+from bot.outlet import one_line
+from bot.times import utc
 
 Level = Literal["info", "warning", "critical"]
 LEVELS: Final[tuple[Level, ...]] = ("info", "warning", "critical")
@@ -86,18 +86,18 @@ class Held(msgspec.Struct, frozen=True):
 def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Message:
     """Put in words what happened, and what was held back before it."""
     newest = lead.newest
-    lines = [clean(newest.words, _WORDS), *_more(lead)]
+    lines = [one_line(newest.words, _WORDS), *_more(lead)]
     if others:
         lines += ["", "held back meanwhile:", *map(_line, others[:_LISTED])]
     if rest := others[_LISTED:]:
         lines.append(f"- and {_times(sum(one.count for one in rest))} of {len(rest)} other kinds")
     where = f"{heading.mode} {heading.network}".strip()
-    lines += ["", f"{heading.account or 'no account'}, {where}, {clock(newest.at)}"]
+    lines += ["", f"{heading.account or 'no account'}, {where}, {utc(newest.at)} UTC"]
     together = (lead, *others)
     return Message(
         at=at,
         level=max((one.newest.level for one in together), key=LEVELS.index),
-        title=clean(f"{where}: {newest.title}", _TITLE),
+        title=one_line(f"{where}: {newest.title}", _TITLE),
         body="\n".join(lines).strip(),
         count=sum(one.count for one in together),
     )
@@ -105,29 +105,18 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
 
 def _more(held: Held) -> list[str]:
     more = held.count - 1
-    return [f"… and {more:,} more like it, since {clock(held.since)}"] if more else []
+    return [f"… and {more:,} more like it, since {utc(held.since)} UTC"] if more else []
 
 
 def _line(held: Held) -> str:
     newest = held.newest
     words = f": {newest.words}" if newest.words else ""
-    line = f"- {newest.title} ({_times(held.count)}, at {clock(newest.at)}){words}"
-    return clean(line, _LINE)
+    line = f"- {newest.title} ({_times(held.count)}, at {utc(newest.at)} UTC){words}"
+    return one_line(line, _LINE)
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
-
-
-def clock(at: int) -> str:
-    """Word an event time in UTC, to the second."""
-    return f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def clean(text: str, most: int) -> str:
-    """Return a text as it may leave this machine: no secret, one line, not too long."""
-    text = printable(redact(text))
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def short(account: str) -> str:

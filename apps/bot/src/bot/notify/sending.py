@@ -21,8 +21,9 @@ from dydx_conn import ConnError
 from pydantic import SecretStr
 
 from bot.config.notify import SinkSettings, hidden, pairs_of
-from bot.notify.notice import Message, clean
-from bot.system import IS_UNIX, NO_LINK, NO_WAIT
+from bot.notify.notice import Message
+from bot.outlet import one_line
+from bot.system import IS_UNIX, NO_LINK, NO_WAIT, absent
 
 Deliver = Callable[[str, Message], str]
 
@@ -73,16 +74,15 @@ def _in_file(name: str, path: Path) -> str:
 
 # === Delivery ===
 
-_MISSING: Final = "expected apprise to be installed, got none: install bot[notify]"
 _KINDS: Final = {"info": "info", "warning": "warning", "critical": "failure"}
 
 
 def service_of(address: str) -> Any:
     """Return what apprise has for an address; `SinkError` if it has nothing."""
-    try:
-        import apprise
-    except ImportError:
-        raise SinkError(_MISSING) from None
+    if words := absent("notify", "notices"):
+        raise SinkError(words)
+    import apprise
+
     with _listening():
         found = apprise.Apprise.instantiate(address, suppress_exceptions=True)
     if found is None:
@@ -112,7 +112,7 @@ def without(address: str, text: str) -> str:
     parts = {part for part in re.split(r"[/:@?&=,]+", address) if len(part) > 3}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "***")
-    return clean(text, 200)
+    return one_line(text, 200)
 
 
 _LOGGER: Final = "apprise"

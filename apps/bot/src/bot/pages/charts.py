@@ -18,6 +18,7 @@ from dydx_panels import COLOURS, CandlesPart, EquityPart, FillMark
 from dydx_risk import PositionFigures
 
 from bot.pages.style import (
+    MARGIN,
     SERIES,
     Trace,
     axis,
@@ -40,9 +41,14 @@ WATCH: Final = COLOURS["watch"]
 ACCENT: Final = COLOURS["accent"]
 GOOD: Final = COLOURS["good"]
 
-# Beyond so many times the level at which the guard acts a distance is drawn at the top.
+# A distance is drawn at the top beyond so many times the highest level of the guard, unless it was
+# never closer: then beyond so many times the closest.
 _FAR: Final = 4.0
+_ROOM: Final = 1.25
 _ACT: Final = 0.06
+# So much of their own height is left free at candles for a price of liquidation.
+_NEAR: Final = 0.5
+_LABELS: Final = 58  # pixels for those of an axis of values: charts below each other are in line
 
 # === The account ===
 
@@ -52,54 +58,64 @@ def equity(part: EquityPart) -> "Figure":
     at, colour = instants(part.at), _of_result(part)
     traces = [*_band(at, part.low, part.high, colour), _line(at, part.equity, "equity", colour)]
     if paid := _paid_in(part):
-        dashed = {"color": ACCENT, "width": 1, "dash": "dash"}
-        traces.append(_line(at, paid, part.since, ACCENT) | {"line": dashed | {"shape": "hv"}})
-    return figure_of(traces, "equity, USDC", **_over_time(",.2f"))
+        dashed = {"color": ACCENT, "width": 1, "dash": "dash", "shape": "hv"}
+        traces.append(_line(at, paid, part.since, ACCENT) | {"line": dashed})
+    return figure_of(traces, "equity, USDC", **_over_time(at, ",.2f"))
 
 
 def drawdown(part: EquityPart) -> "Figure":
     """Draw how far the account was below its peak, in percent of it, and the limit if there is."""
-    below = [-100 * fall for fall in part.fall]
-    trace = _line(instants(part.at), below, "below the peak", DOWN, 3)
-    trace |= {"fill": "tozeroy", "fillcolor": tinted(DOWN, 0.25)}
+    at, below = instants(part.at), [-100 * fall for fall in part.fall]
+    trace = _filled(_line(at, below, "below the peak", DOWN, 3), DOWN)
     most = part.most_fall
-    shapes = [] if most is None else [level(-100 * most, "entries stop", DANGER)]
-    return figure_of([trace], "drawdown, %", shapes=shapes, **_over_time(".2f", " %", most=0.0))
+    limit = [] if most is None else [_across(at, -100 * most, f"entries stop {-100 * most:g} %")]
+    axes = _over_time(at, ".2f", " %", most=0.0)
+    return figure_of([trace, *limit], "drawdown, %", **axes)
 
 
 def exposure(part: EquityPart, most: float | None = None) -> "Figure":
     """Draw how many times its equity the account held at most; `most` is the limit of it."""
+    at = instants(part.at)
     times = [0.0 if leverage is None else leverage for leverage in part.leverage]
-    trace = _line(instants(part.at), times, "leverage", ACCENT, 3)
-    trace |= {"fill": "tozeroy", "fillcolor": tinted(ACCENT, 0.25)}
-    shapes = [] if most is None else [level(most, "limit", WATCH)]
-    top = 1.15 * max([*times, most or 0.0, 1.0])  # the name of the limit stands above it
-    return figure_of(
-        [trace], "leverage", shapes=shapes, **_over_time(".2f", "x", least=0.0, most=top)
-    )
+    trace = _filled(_line(at, times, "leverage", ACCENT, 3), ACCENT)
+    limit = [] if most is None else [_across(at, most, f"limit {most:g}x", WATCH)]
+    top = 1.08 * max([*times, most or 0.0, 1.0])
+    axes = _over_time(at, ".2f", "x", least=0.0, most=top)
+    return figure_of([trace, *limit], "leverage", **axes)
 
 
 def distance(part: EquityPart, levels: Mapping[str, float] | None = None) -> "Figure":
     """Draw how far liquidation was, in percent, closest within each point.
 
     `levels` are those of the guard by their names, as shares; without them it is drawn where the
-    guard leaves nothing. What is farther than four times that is at the top; flat is a hole.
+    guard leaves nothing. What is farther than the scale is at its top, and has its own number where
+    somebody points at it; flat is a hole. The closest is always within the scale.
     """
-    act = part.act_below or _ACT
+    act, at = part.act_below or _ACT, instants(part.at)
     found = dict(levels or ({} if part.act_below is None else {"guard acts": part.act_below}))
-    top = _FAR * max([act, *found.values()])
+    top = _scale(part.distance, max([act, *found.values()]))
     away = [None if one is None else 100 * min(max(one, 0.0), top) for one in part.distance]
-    trace = _line(instants(part.at), away, "distance", GOOD, 3)
-    drawn = [
-        level(100 * value, f"{words} {100 * value:g} %", DANGER if value <= act else WATCH, at=n)
-        for n, (words, value) in enumerate(found.items())
-    ]
-    if part.act_below is not None:
-        drawn.insert(0, _zone(0.0, 100 * act))
-    return figure_of(
-        [trace], "distance to liquidation, %", shapes=drawn,
-        **_over_time(".2f", " %", least=0.0, most=105 * top),
-    )  # fmt: skip
+    real = [None if one is None else 100 * one for one in part.distance]
+    trace = _line(at, away, "distance", GOOD, 3)
+    trace |= {"customdata": rounded(real, 2), "hovertemplate": "%{customdata:,.2f} %"}
+    trace["showlegend"] = False
+    dashes = ("dash", "dot", "dashdot")
+    lines = [
+        _across(at, 100 * share, f"{words} {100 * share:g} %", DANGER if share <= act else WATCH,
+                dashes[n % len(dashes)])
+        for n, (words, share) in enumerate(found.items())
+    ]  # fmt: skip
+    zone = [] if part.act_below is None else [_zone(0.0, 100 * act)]
+    axes = _over_time(at, ".2f", " %", least=0.0, most=104 * top)
+    return figure_of([trace, *lines], "distance to liquidation, %", shapes=zone, **axes)
+
+
+def _scale(distances: Sequence[float | None], level: float) -> float:
+    """Return up to which distance it is drawn, as a share."""
+    known = [one for one in distances if one is not None]
+    if not known:
+        return _FAR * level
+    return min(max(*known, 1.5 * level), max(_FAR * level, _ROOM * min(known)))
 
 
 def _of_result(part: EquityPart) -> str:
@@ -134,6 +150,24 @@ def _line(
     }  # fmt: skip
 
 
+def _filled(trace: Trace, colour: str) -> Trace:
+    """Return a line with the area to zero; a chart that has it alone is named by its heading."""
+    return trace | {
+        "fill": "tozeroy", "fillcolor": tinted(colour, 0.25), "showlegend": False,
+    }  # fmt: skip
+
+
+def _across(
+    at: list[int], value: float, words: str, colour: str = DANGER, dash: str = "dash"
+) -> Trace:
+    """Return a line across a chart at a value, which its legend names: no text lies on the data."""
+    return {
+        "type": "scatter", "mode": "lines", "name": plain(words), "hoverinfo": "skip",
+        "x": [at[0], at[-1]] if at else [], "y": [round(value, 6)] * 2 if at else [],
+        "line": {"color": colour, "width": 1, "dash": dash},
+    }  # fmt: skip
+
+
 def _zone(low: float, high: float) -> dict[str, Any]:
     return {
         "type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": low, "y1": high,
@@ -142,16 +176,24 @@ def _zone(low: float, high: float) -> dict[str, Any]:
 
 
 def _over_time(
-    form: str, unit: str = "", least: float | None = None, most: float | None = None
+    at: list[int],
+    form: str,
+    unit: str = "",
+    least: float | None = None,
+    most: float | None = None,
 ) -> dict[str, Any]:
-    """Return the axes of a chart over time; `least` and `most` are where its values end."""
+    """Return the axes of a chart over time; `least` and `most` are where its values end.
+
+    Charts of one run have one axis of time, also where there is nothing to draw.
+    """
     bounds: dict[str, Any] = {}
     if least is not None and most is not None:
         bounds = {"range": [least, most]}
     elif least is not None or most is not None:
         bounds = {"rangemode": "tozero"}
     of_values = axis(side="right", hoverformat=form, tickformat=",~r", ticksuffix=unit, **bounds)
-    return {"xaxis": time_axis(), "yaxis": of_values}
+    span = {"range": [at[0], at[-1]]} if len(at) > 1 else {}
+    return {"xaxis": time_axis(**span), "yaxis": of_values, "margin": MARGIN | {"r": _LABELS}}
 
 
 # === Markets ===
@@ -202,14 +244,15 @@ def _reach(
 ) -> tuple[dict[str, Any], bool]:
     """Return which prices are shown, and whether one of liquidation is among them.
 
-    It is as far as candles stay tall enough to be read: no farther away than they are tall.
+    It is as far as candles stay tall enough to be read: no farther than half as they are tall.
     """
     ends = [end for row in rows for end in row.prices[1:3]] + [fill.price for fill in fills]
     if not ends:
         return {}, bool(liquidation)
     low, high = min(ends), max(ends)
     tall = max(high - low, high * 1e-4)
-    near = [p for p in liquidation if p is not None and low - tall <= p <= high + tall]
+    room = _NEAR * tall
+    near = [p for p in liquidation if p is not None and low - room <= p <= high + room]
     low, high = min([low, *near]), max([high, *near])
     return {"range": [low - 0.04 * tall, high + 0.04 * tall]}, bool(near)
 
@@ -324,7 +367,7 @@ def latencies(by_stage: Mapping[str, Mapping[str, float]]) -> "Figure":
         for n, share in enumerate(shares)
     ]  # fmt: skip
     return figure_of(
-        traces, "latency, µs", height=max(60 + 16 * len(names) * max(len(shares), 1), 160),
+        traces, "latency, µs", height=max(60 + 11 * len(names) * max(len(shares), 1), 160),
         hovermode="closest", barmode="group", showlegend=True,
         xaxis=axis(type="log", ticksuffix=" µs", tickformat=",~g", dtick=1),
         yaxis=axis(side="left", showgrid=False, type="category", autorange="reversed"),

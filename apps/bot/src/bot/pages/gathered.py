@@ -13,21 +13,20 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from dydx_conn import AccountUpdate, Frame, printable, redact
+from dydx_conn import AccountUpdate, Frame
 from dydx_panels import QualityRow
 from dydx_paper import PaperVenue
 
 from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings
 from bot.pages.sums import Grouping
 from bot.run.composition import Bot
-from bot.run.faults import error_of
+from bot.run.faults import OTHERS, error_of, sample_of
 from bot.run.journal import JournalEntry
 from bot.screen.quality import worst_first
 
 MOST: Final = 10_000  # entries
 POINTS: Final = 600  # of a line
 _SECOND_NS: Final = 1_000_000_000
-_SAMPLE: Final = 200
 
 Prices = tuple[tuple[int, float | None], ...]
 
@@ -142,9 +141,9 @@ class Gathered:
             return
         kind, endpoint, sample = found
         if len(self.errors) >= self._most:
-            endpoint = "others"
+            endpoint = OTHERS
         self.errors[kind, endpoint] += 1
-        self.samples[kind, endpoint] = printable(redact(sample[: 10 * _SAMPLE]))[:_SAMPLE]
+        self.samples[kind, endpoint] = sample_of(sample)
 
     def _look(self) -> None:
         risk, at = self._bot.risk, self._bot.data.at

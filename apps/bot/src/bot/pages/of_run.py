@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
-from dydx_conn import Recording, printable, redact
+from dydx_conn import Recording
 from dydx_data import RESOLUTIONS
 from dydx_paper import PaperVenue, execution_figures
 
 from bot.config.settings import Loaded
 from bot.database.rows import fill_row
+from bot.outlet import one_line
 from bot.pages.gathered import Gathered
 from bot.pages.shape import (
     Candle,
@@ -37,7 +38,6 @@ from bot.pages.shape import (
 from bot.pages.sums import (
     by_market,
     fill_of,
-    instant,
     matched,
     named_lines,
     performance_by,
@@ -54,6 +54,7 @@ from bot.run.journal import VERDICTS, JournalEntry
 from bot.run.meters import LatencyHistogram
 from bot.screen.closeup import candles_of
 from bot.screen.snapshot import equity_of
+from bot.times import iso
 from bot.version import commit_of
 
 MARKETS: Final = 12  # whose candles are drawn
@@ -84,8 +85,8 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
     return Report(
         source=name, mode=source.mode, network=source.network, account=str(bot.venue.subaccount),
         made_by=did["made_by"] or "",
-        began=instant(gathered.began_at) if gathered.began_at else None,
-        ended=instant(bot.data.at) if bot.data.at else None,
+        began=iso(gathered.began_at) if gathered.began_at else None,
+        ended=iso(bot.data.at) if bot.data.at else None,
         complete=source.complete, profile=bot.options.profile, strategy=bot.options.strategy,
         guarded=bot.options.guard, run_hash=did["run_hash"],
         versions=versions(), commit=commit_of(), frames=did["frames"],
@@ -113,7 +114,7 @@ def _summary(did: Mapping[str, Any], wrong: Sequence[str]) -> tuple[Named, ...]:
     """Return the lines that every run ends with, and one for each of several strategies."""
     lines = named_lines(line for line in brief_lines(did) if line not in wrong)
     shares = (
-        Named(name=_clean(row["title"]),
+        Named(name=one_line(row["title"]),
               words=f"{row['pnl']:+,.2f} USDC, {row['fees']:,.2f} of fees, {row['state']}")
         for row in did["strategies"]
     )  # fmt: skip
@@ -153,14 +154,10 @@ def _shown(gathered: Gathered, kinds: _Kinds) -> dict[str, Entry]:
 def _entry(entry: JournalEntry) -> Entry:
     lines = (*details(entry.value), *map(held_words, entry.held))
     return Entry(
-        id=entry.id, kind=entry.kind, at=instant(entry.at), seq=entry.seq, ticker=entry.ticker,
-        words=_clean(entry.words), parent=entry.parent, details=tuple(map(_clean, lines)),
+        id=entry.id, kind=entry.kind, at=iso(entry.at), seq=entry.seq, ticker=entry.ticker,
+        words=one_line(entry.words), parent=entry.parent, details=tuple(map(one_line, lines)),
         frames=tuple(frames_behind([entry])),
     )  # fmt: skip
-
-
-def _clean(text: str) -> str:
-    return printable(redact(text))
 
 
 def _fills(gathered: Gathered, entries: Iterable[JournalEntry]) -> list[Fill]:
@@ -184,10 +181,10 @@ def _wire(recording: Recording | None, entries: Iterable[Entry]) -> dict[int, Wi
     found: dict[int, Wire] = {}
     room = _LETTERS
     for frame in frames_of(recording.path, seqs):
-        text = _clean(frame.text[: WIRE if room > 0 else 0])
+        text = one_line(frame.text[: WIRE if room > 0 else 0])
         room -= len(text)
         found[frame.seq] = Wire(
-            seq=frame.seq, head=_clean(wire_head(frame)), text=text, letters=len(frame.text)
+            seq=frame.seq, head=one_line(wire_head(frame)), text=text, letters=len(frame.text)
         )
     return found
 
@@ -195,7 +192,7 @@ def _wire(recording: Recording | None, entries: Iterable[Entry]) -> dict[int, Wi
 def _funding(gathered: Gathered) -> tuple[Payment, ...]:
     newest = sorted(gathered.payments, key=lambda row: -row["at"])[:ROWS]
     return tuple(
-        Payment(at=instant(row["at"]), ticker=row["ticker"], size=row["size"],
+        Payment(at=iso(row["at"]), ticker=row["ticker"], size=row["size"],
                 received=exact(row["quote"]))
         for row in newest
     )  # fmt: skip
@@ -209,7 +206,7 @@ def _levels(bot: Bot) -> dict[str, float]:
     if not bot.risk.guard:
         return {}
     return {
-        "nothing is left below": policy.act_below,
+        "all closed below": policy.act_below,
         "defended": policy.restore_to,
         "no entry below": policy.keep_above,
     }
@@ -221,8 +218,8 @@ def settings_of(loaded: Loaded | None) -> tuple[Setting, ...]:
         return ()
     values = loaded.settings.model_dump(mode="json")
     return tuple(
-        Setting(path=path, value=_clean(json.dumps(_below(values, path), ensure_ascii=False)),
-                origin=_clean(origin))
+        Setting(path=path, value=one_line(json.dumps(_below(values, path), ensure_ascii=False)),
+                origin=one_line(origin))
         for path, origin in loaded.origins.items()
     )  # fmt: skip
 
@@ -290,7 +287,7 @@ def _latency(bot: Bot) -> tuple[Latency, ...]:
 
 def _quality(gathered: Gathered) -> tuple[Quality, ...]:
     return tuple(
-        Quality(ticker=row.ticker, why=_clean(row.why), known=row.known, complete=row.complete,
+        Quality(ticker=row.ticker, why=one_line(row.why), known=row.known, complete=row.complete,
                 lag_p99_ms=row.lag_p99_ms, troubles=dict(row.counts))
         for row in gathered.quality
     )  # fmt: skip
@@ -298,15 +295,15 @@ def _quality(gathered: Gathered) -> tuple[Quality, ...]:
 
 def _errors(bot: Bot, gathered: Gathered) -> tuple[Trouble, ...]:
     around = [
-        Trouble(kind="around the run", endpoint=who, count=1, sample=_clean(words))
+        Trouble(kind="around the run", endpoint=who, count=1, sample=one_line(words))
         for who, words in bot.shown.troubles.items()
     ]
     refused = [
-        Trouble(kind="order refused", endpoint="venue", count=count, sample=_clean(words))
+        Trouble(kind="order refused", endpoint="venue", count=count, sample=one_line(words))
         for words, count in bot.venue.refusals.most_common()
     ]
     of_wire = [
-        Trouble(kind=kind, endpoint=_clean(endpoint), count=count,
+        Trouble(kind=kind, endpoint=one_line(endpoint), count=count,
                 sample=gathered.samples.get((kind, endpoint), ""))
         for (kind, endpoint), count in gathered.errors.most_common(ROWS)
     ]  # fmt: skip

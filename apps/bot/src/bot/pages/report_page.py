@@ -38,7 +38,8 @@ def report_page(report: Report) -> str:
     found = [(part, part.inner(report)) for part in _PARTS]
     links = "".join(f'<a href="#{part.name}">{part.title}</a>' for part, inner in found if inner)
     body = [
-        f"<header>{_head(report)}</header><nav><div>{links}</div></nav><main>",
+        f'<header>{_head(report)}</header><nav aria-label="parts"><div>{links}</div></nav>',
+        f'<main class="{"" if _days(report) > 1 else "one-day"}">',
         *(section(p.name, p.title, inner, small=p.small(report)) for p, inner in found if inner),
         f"</main><footer>{_foot(report)}</footer>",
     ]
@@ -118,6 +119,12 @@ def _span(report: Report) -> str:
     return f"{began[:10]} {began[11:19]} to {last} UTC"
 
 
+def _days(report: Report) -> int:
+    """Return on how many days anything is that a table shows."""
+    ends = [report.began, report.ended, *(trade.opened for trade in report.trades)]
+    return len({end[:10] for end in ends if end is not None}) or 2
+
+
 def _foot(report: Report) -> str:
     commit = f", commit {report.commit}" if report.commit else ""
     bot = f"bot {report.versions.get('bot', '')}{commit}"
@@ -129,7 +136,7 @@ def _foot(report: Report) -> str:
 
 def _summary(report: Report) -> str:
     return tiles(_tiles(report)) + side_by_side(
-        pairs((one.name, one.words) for one in report.summary),
+        pairs((one.name, one.words) for one in report.summary if one.name != "run hash"),
         pairs((one.name, one.words) for one in report.performance),
     )
 

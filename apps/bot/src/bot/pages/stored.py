@@ -12,7 +12,6 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, Final
 
-from dydx_conn import printable, redact
 from dydx_panels import EquityPart
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select
 
@@ -27,13 +26,13 @@ from bot.database.tables import (
     states,
     verdicts,
 )
+from bot.outlet import one_line
 from bot.pages.shape import Cost, Entry, Fill, Named, Payment, Report, Setting, Trouble
 from bot.pages.shape import exact as usdc
 from bot.pages.sums import (
     Grouping,
     by_market,
     fill_of,
-    instant,
     matched,
     performance_by,
     reasons_of,
@@ -42,6 +41,7 @@ from bot.pages.sums import (
 )
 from bot.report.why import details
 from bot.run.curve import MOST as POINTS
+from bot.times import iso
 
 ROWS: Final = 1_000  # of a table, the newest
 _SECOND_NS: Final = 1_000_000_000
@@ -66,7 +66,7 @@ def report_of_stored(connection: Connection, run: RowMapping) -> Report:
     return Report(
         source=run["name"] or f"run {run['id']}", mode=run["mode"],
         network=run["network"] or run["chain_id"], account=run["account"], made_by="",
-        began=instant(run["began"]), ended=instant(run["ended"]) if run["ended"] else None,
+        began=iso(run["began"]), ended=iso(run["ended"]) if run["ended"] else None,
         complete=run["ended"] is not None, profile=str(config.get("profile", "")),
         strategy=str(config.get("strategy", "")), guarded=config.get("guard"),
         run_hash=run["run_hash"], versions={"bot": run["version"]}, commit=None, frames=None,
@@ -134,8 +134,8 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
             cause = row[parent] if parent else ""
             at, seq = row.get("at", row.get("updated")), row.get("seq", 0)
             yield Entry(
-                id=row["id"], kind=kind or row["kind"], at=instant(at), seq=seq,
-                ticker=row["ticker"], words=_clean(row["words"]), parent=named.get(cause, cause),
+                id=row["id"], kind=kind or row["kind"], at=iso(at), seq=seq,
+                ticker=row["ticker"], words=one_line(row["words"]), parent=named.get(cause, cause),
                 details=_details(row.get("data")), frames=(seq,) if seq else (),
             )  # fmt: skip
     counts = {"gate": 0, "act": 0}
@@ -143,8 +143,8 @@ def _entries(rows: _Rows) -> Iterator[Entry]:
         if (kind := row["what"]) in counts:
             counts[kind] += 1
             yield Entry(
-                id=f"{kind[0].upper()}{counts[kind]}", kind=kind, at=instant(row["at"]),
-                seq=row["seq"], ticker="", words=_clean(row["words"]), frames=(row["seq"],),
+                id=f"{kind[0].upper()}{counts[kind]}", kind=kind, at=iso(row["at"]),
+                seq=row["seq"], ticker="", words=one_line(row["words"]), frames=(row["seq"],),
             )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _details(data: Any) -> tuple[str, ...]:
     if not isinstance(data, dict):
         return ()
     try:
-        return tuple(map(_clean, details(_named(data))))
+        return tuple(map(one_line, details(_named(data))))
     except (AttributeError, TypeError, ValueError, LookupError):
         return ()
 
@@ -163,10 +163,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, dict):
         return SimpleNamespace(**{str(name): _named(each) for name, each in value.items()})
     return [_named(each) for each in value] if isinstance(value, list) else value
-
-
-def _clean(text: str) -> str:
-    return printable(redact(text))
 
 
 def _fills(rows: _Rows) -> tuple[tuple[Fill, ...], Grouping]:
@@ -220,7 +216,7 @@ def _curve(connection: Connection, run: RowMapping, policy: Mapping[str, Any]) -
 def _levels(config: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, float]:
     if not config.get("guard"):
         return {}
-    names = {"nothing is left below": "act_below", "defended": "restore_to",
+    names = {"all closed below": "act_below", "defended": "restore_to",
              "no entry below": "keep_above"}  # fmt: skip
     return {words: policy[name] for words, name in names.items() if policy.get(name)}
 
@@ -242,7 +238,7 @@ def _wrong(run: RowMapping, rows: _Rows) -> Iterator[str]:
     if run["ended"] is None:
         yield "this run has not ended, or was killed: its last rows may be missing"
     troubles = {row["state"]: row["words"] for row in rows.states if row["what"] == "trouble"}
-    yield from (f"{who}: {_clean(words)}" for who, words in troubles.items() if words)
+    yield from (f"{who}: {one_line(words)}" for who, words in troubles.items() if words)
 
 
 def _settings(path: str, value: Any) -> Iterator[Setting]:
@@ -250,7 +246,7 @@ def _settings(path: str, value: Any) -> Iterator[Setting]:
         for name, each in value.items():
             yield from _settings(f"{path}.{name}" if path else str(name), each)
         return
-    shown = _clean(json.dumps(value, ensure_ascii=False))
+    shown = one_line(json.dumps(value, ensure_ascii=False))
     yield Setting(path=path, value=shown, origin=None)
 
 
@@ -266,9 +262,7 @@ def _costs(rows: _Rows) -> Iterator[Cost]:
 def _funding(rows: _Rows) -> Iterator[Payment]:
     for row in rows.payments:
         received = usdc(row["quote"] or 0)
-        yield Payment(
-            at=instant(row["at"]), ticker=row["ticker"], size=row["size"], received=received
-        )
+        yield Payment(at=iso(row["at"]), ticker=row["ticker"], size=row["size"], received=received)
 
 
 def _errors(connection: Connection, run_id: int, rows: _Rows) -> Iterator[Trouble]:
@@ -279,4 +273,4 @@ def _errors(connection: Connection, run_id: int, rows: _Rows) -> Iterator[Troubl
         .order_by(count.desc()).limit(ROWS)
     )  # fmt: skip
     for kind, endpoint, times, sample in connection.execute(query):
-        yield Trouble(kind=kind, endpoint=endpoint, count=int(times), sample=_clean(sample))
+        yield Trouble(kind=kind, endpoint=endpoint, count=int(times), sample=one_line(sample))

@@ -8,13 +8,14 @@ around it chooses. Its texts may come from a venue; `plain` lets no markup of th
 """
 
 import html
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from dydx_conn import ConnError, printable
 from dydx_panels import COLOURS
+
+from bot.system import absent
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,14 +29,15 @@ CLEAR: Final = "rgba(0, 0, 0, 0)"
 SERIES: Final = tuple(COLOURS[name] for name in ("up", "watch", "good", "down", "accent", "dim"))
 FONT: Final = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 HEIGHT: Final = 280  # pixels
+MARGIN: Final = {"l": 8, "r": 8, "t": 8, "b": 8}
+_LEGEND: Final = 30  # pixels above a chart
 MS: Final = 1_000_000  # nanoseconds
 
 
 def require_plotly(wanted: str) -> None:
     """Refuse where there is nothing to draw with, and name how to get it; `wanted` needs it."""
-    if importlib.util.find_spec("plotly") is None:
-        what = f"expected plotly to be installed for {wanted}, got none"
-        raise ConnError(f"{what}: install bot[web], as uv run --extra web bot … does")
+    if words := absent("web", wanted):
+        raise ConnError(words)
 
 
 @cache
@@ -54,19 +56,22 @@ def figure_of(traces: Sequence[Trace], title: str = "", **layout: Any) -> "Figur
     """
     from plotly.graph_objects import Figure
 
+    named = layout.pop("showlegend", len(traces) > 1)
+    margin = layout.pop("margin", MARGIN) | ({"t": _LEGEND} if named else {})
     style: dict[str, Any] = {
         "template": {}, "height": HEIGHT, "autosize": True, "meta": {"title": title},
+        # What somebody has zoomed into stays so when newer data come.
+        "uirevision": title, "margin": margin, "showlegend": named,
         "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "colorway": list(SERIES),
         "font": {"family": FONT, "size": 12, "color": GREY},
-        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
-        "showlegend": len(traces) > 1, "hovermode": "x unified",
+        "hovermode": "x unified",
         "hoverlabel": {
             "bgcolor": "#11161b", "bordercolor": COLOURS["faint"],
             "font": {"color": COLOURS["key"]},
         },
         "legend": {
             "orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom",
-            "bgcolor": CLEAR,
+            "bgcolor": CLEAR, "font": {"size": 11}, "itemwidth": 30,
         },
         "xaxis": axis(), "yaxis": axis(side="right"),
         "dragmode": "zoom", "barcornerradius": 2,
@@ -97,17 +102,13 @@ def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
     return [None if value is None else round(value, digits) for value in values]
 
 
-def level(value: float, words: str, colour: str, *, at: int = 0) -> dict[str, Any]:
-    """Return a line across a chart at a value with its name, as a shape of a layout.
-
-    `at` counts lines that may lie close to each other: their names stand side by side.
-    """
+def level(value: float, words: str, colour: str) -> dict[str, Any]:
+    """Return a line across a chart at a value with its name, as a shape of a layout."""
     return {
         "type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y",
         "y0": value, "y1": value, "line": {"color": colour, "width": 1, "dash": "dash"},
         "label": {
-            "text": plain(words), "textposition": ("start", "end", "middle")[at % 3],
-            "yanchor": "bottom",
+            "text": plain(words), "textposition": "start", "yanchor": "bottom",
             "font": {"size": 11, "color": colour},
         },
     }  # fmt: skip

@@ -9,29 +9,16 @@ run that is over. Everything here is pure.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from dydx_panels import wording
 from dydx_paper import Performance
 
-from bot.pages.shape import Fill, MarketSum, Money, Named, Reason, Time, Trade, exact, money
+from bot.pages.shape import Fill, MarketSum, Money, Named, Reason, Trade, exact, money
+from bot.times import iso
 
 Row = Mapping[Any, Any]
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def instant(at: int) -> Time:
-    """Return a time in ns as ISO 8601, UTC, to the millisecond.
-
-    >>> instant(1_500_000_000)
-    '1970-01-01T00:00:01.500Z'
-    """
-    found = _EPOCH + timedelta(milliseconds=at // 1_000_000)
-    return f"{found:%Y-%m-%dT%H:%M:%S}.{found.microsecond // 1_000:03}Z"
-
 
 # === Trades ===
 
@@ -39,7 +26,7 @@ def instant(at: int) -> Time:
 def fill_of(row: Row, order: str = "", *, is_exit: bool = False) -> Fill:
     """Return a fill; `order` is the id that the run gave its order."""
     return Fill(
-        id=row["id"], at=instant(row["at"]), at_ns=row["at"], ticker=row["ticker"],
+        id=row["id"], at=iso(row["at"]), at_ns=row["at"], ticker=row["ticker"],
         side=row["side"], size=row["size"], price=row["price"], usdc=exact(row["quote"] or 0),
         fee=exact(row["fee"] or 0), liquidity=row["liquidity"], type=row["type"], order=order,
         is_exit=is_exit,
@@ -55,8 +42,8 @@ def trade_of(row: Row, fills: Sequence[str] = ()) -> Trade:
         ticker=row["ticker"], side=row["side"], status=row["status"], size=row["max_size"],
         entry=row["entry_price"], exit=row["exit_price"], realized=money(parts[0]),
         unrealized=money(parts[1]), funding=money(parts[2]), fees=money(parts[3]),
-        net=money(net), opened=instant(row["opened"]),
-        closed=None if row["closed"] is None else instant(row["closed"]), fills=tuple(fills),
+        net=money(net), opened=iso(row["opened"]),
+        closed=None if row["closed"] is None else iso(row["closed"]), fills=tuple(fills),
     )  # fmt: skip
 
 
@@ -158,16 +145,23 @@ _FIGURES: Final[Mapping[str, tuple[Callable[[float | None], str | None], str]]] 
     "profit_factor": (_plain, "no trade was lost"),
     "average_win": (_usdc, "no trade was won"),
     "average_loss": (_usdc, "no trade was lost"),
-    "max_drawdown_ratio": (_share, "fewer than two hourly points; the curve has it"),
+    "max_drawdown_ratio": (_share, "fewer than two hourly points"),
     "sharpe": (_plain, "fewer than 24 hourly returns"),
-    "sortino": (_plain, "fewer than 24 hourly returns, or none below 0"),
-    "exposure": (_share, "no time passed"),
+    "sortino": (_plain, "fewer than 24 hourly returns, or none lost"),
+    "exposure": (
+        lambda share: f"{_share(share)} from first to last event" if share is not None else None,
+        "no time passed",
+    ),
     "turnover": (
         lambda value: None if value is None else f"{value:,.1f} times",
         "no hourly point yet",
     ),
     "volume": (_usdc, ""),
 }
+
+
+# What a row of the terminal has beside its figure, and a line of its own has not.
+_TITLES: Final = {"max_drawdown_ratio": "drawdown by the hour"}
 
 
 def performance_of(did: Performance | None) -> tuple[Named, ...]:
@@ -178,7 +172,8 @@ def performance_of(did: Performance | None) -> tuple[Named, ...]:
     for name, (word, without) in _FIGURES.items():
         words = word(getattr(did, name))
         unknown = f"unknown: {without}" if without else "unknown"
-        rows.append(Named(name=wording(name), words=unknown if words is None else words))
+        title = _TITLES.get(name, wording(name))
+        rows.append(Named(name=title, words=unknown if words is None else words))
     return tuple(rows)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from dydx_panels import wording
 
-from bot.pages.page import Column, table, whys
-from bot.pages.shape import Entry, Fill, Latency, Money, Report, Setting, Trade
+from bot.pages.page import Column, escaped, table, whys
+from bot.pages.shape import Entry, Fill, Latency, Money, Report, Setting, Time, Trade
 
 UNKNOWN: Final = "?"
 _CENT: Final = Decimal("0.01")
@@ -22,18 +22,23 @@ _CENT: Final = Decimal("0.01")
 def signed(amount: Money | None) -> str:
     """Show money to the cent with its sign, to the quantum where it is less than one.
 
-    >>> signed("-1234.567000"), signed("0.001800")
-    ('-1,234.57', '+0.001800')
+    >>> signed("-1234.567000"), signed("0.001800"), signed("0.000000")
+    ('-1,234.57', '+0.001800', '0.00')
     """
     if amount is None:
         return UNKNOWN
     number = Decimal(amount)
-    return f"{number:+,.6f}" if 0 < abs(number) < _CENT else f"{number:+z,.2f}"
+    if not number:
+        return "0.00"
+    return f"{number:+,.6f}" if abs(number) < _CENT else f"{number:+,.2f}"
 
 
 def trend(amount: Money | None) -> str:
-    """Return the style of money that came or went; "" for neither."""
-    return "" if not amount or not Decimal(amount) else "up" if Decimal(amount) > 0 else "down"
+    """Return the style of money that came or went, or did neither; "" for what is not known."""
+    if amount is None:
+        return ""
+    number = Decimal(amount)
+    return "dim" if not number else "up" if number > 0 else "down"
 
 
 def _figure(text: str) -> str:
@@ -62,12 +67,16 @@ def _text(title: str, name: str, kind: str = "t") -> Column:
     return Column(title, lambda row: wording(str(getattr(row, name))), kind)
 
 
+def _moment(at: Time) -> str:
+    """Return a time as HTML; a page of one day does not show the day, which its head has."""
+    return f'<span class="day">{escaped(at[5:10])} </span>{escaped(at[11:19])}'
+
+
 def _time(title: str, name: str) -> Column:
     def show(row: Any) -> str:
-        at = getattr(row, name)
-        return "open" if at is None else f"{at[5:10]} {at[11:19]}"
+        return _moment(getattr(row, name))
 
-    return Column(title, show, "t", lambda row: getattr(row, name))
+    return Column(title, lambda _: "", "t", lambda row: getattr(row, name), html=show)
 
 
 _SIDES: Final = {"LONG": "up", "BUY": "up", "SHORT": "down", "SELL": "down"}
@@ -95,18 +104,21 @@ def trades(report: Report) -> str:
         return whys(names[:_WHYS]) + (f"and {len(names) - _WHYS} more" * (len(names) > _WHYS))
 
     why = Column("why", lambda _: "", "o", lambda row: len(orders(row)), html=shown)
-    return table((*_TRADES, why), report.trades, "nothing was traded")
+    is_open = any(trade.closed is None for trade in report.trades)
+    known = (column for column in _TRADES if is_open or column.title != _OPEN)
+    return table((*known, why), report.trades, "nothing was traded")
 
 
 _WHYS: Final = 24
+_OPEN: Final = "unrealized"  # of what is open alone
 
 
 def _ended(row: Trade) -> str:
-    """Return when it ended, and how if it was not closed; how it stands if it has not ended."""
-    status = row.status.lower()
+    """Return as HTML when it ended, and how if it was not closed; how it stands if it has not."""
+    status = escaped(row.status.lower())
     if row.closed is None:
         return status
-    at = f"{row.closed[5:10]} {row.closed[11:19]}"
+    at = _moment(row.closed)
     return at if status == "closed" else f"{at} {status}"
 
 
@@ -116,13 +128,13 @@ def _status(row: Trade) -> str:
 
 _TRADES: Final = (
     _TICKER, _SIDE, _number("size at most", "size"), _number("entry", "entry"),
-    _number("exit", "exit"), _money("realized", "realized"), _money("unrealized", "unrealized"),
+    _number("exit", "exit"), _money("realized", "realized"), _money(_OPEN, _OPEN),
     _money("funding", "funding"), Column(
         "fees", lambda row: UNKNOWN if row.fees is None else f"{Decimal(row.fees):z,.2f}", "n",
         lambda row: row.fees,
     ),
     _money("net", "net"), _time("opened", "opened"),
-    Column("closed", _ended, "t", lambda row: row.closed or "", style=_status),
+    Column("closed", lambda _: "", "t", lambda row: row.closed or "", _ended, _status),
 )  # fmt: skip
 
 

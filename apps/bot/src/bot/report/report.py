@@ -16,11 +16,11 @@ from dydx_strategy import Allocator
 
 from bot.config.profiles import limits_text
 from bot.config.settings import NO_FILE, deciding, settings_words
-from bot.report.why import clock
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
 from bot.run.wire import WireVenue
 from bot.system import memory_mb
+from bot.times import clock
 
 SHOWN: Final = 12
 _HALTS: Final = ("HALTED", "FOREIGN")

@@ -8,8 +8,8 @@ import os
 from typing import Any, Final
 
 from bot.report.report import away, gate_of, positions_of
-from bot.report.why import clock
 from bot.run.composition import Bot
+from bot.times import clock
 
 STARTING: Final = "STARTING"  # the state of a gate that is not there yet
 

@@ -8,7 +8,6 @@ chain names are read from the recording.
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +16,7 @@ from dydx_panels import worded, wording
 from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import JournalEntry
+from bot.times import clock
 
 _WIDTH = 100
 WIRE: Final = 600  # letters that are shown of a frame
@@ -38,7 +38,7 @@ def chain(
     Texts are broken at `width`, for whoever does not break them. Without a recording (a live run)
     the frames are named by number alone.
     """
-    links = list(_links(entry, journal))
+    links = links_of(entry, journal)
     lines: list[str] = []
     for link in links:
         about = " · ".join(
@@ -59,11 +59,15 @@ def chain(
     return lines
 
 
-def _links(entry: JournalEntry, journal: Journaled) -> Iterable[JournalEntry]:
-    link: JournalEntry | None = entry
-    while link is not None:
-        yield link
-        link = journal.find(link.parent) if link.parent else None
+def links_of(entry: JournalEntry, journal: Journaled) -> list[JournalEntry]:
+    """Return the way from an entry to its first cause, itself first."""
+    links, link = list[JournalEntry](), entry
+    while True:
+        links.append(link)
+        parent = journal.find(link.parent) if link.parent else None
+        if parent is None:
+            return links
+        link = parent
 
 
 def details(value: Any) -> list[str]:
@@ -138,11 +142,6 @@ def wire_head(frame: Frame) -> str:
     """Name a frame in one line."""
     named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
     return f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
-
-
-def clock(at: int) -> str:
-    """Show an event time as people read it, in UTC to the millisecond."""
-    return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> list[str]:

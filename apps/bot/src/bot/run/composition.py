@@ -400,7 +400,6 @@ class Bot:
         """Note from here on when connections are lost and come back, for whoever is to know."""
         if self.shown.links is None:
             self.shown.links = Links(self.journal.linked)
-            self._subscriptions.add(self.shown.links.begin())
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
@@ -416,7 +415,6 @@ class Bot:
         if made := [partial(_itself, one) for one in self._detectors]:
             streams[-1] = streams[-1][0], self._see_and_detect
             streams.append((hubs.to_detectors.pipe(detections(made)), self.shown.detect))
-        joined = [] if self.shown.links is None else [self.shown.links.begin()]
         if self._due is not None:
             curves = hubs.to_curves.pipe(every(CURVE_S, self._due))
             streams.append((curves, self.shown.draw))
@@ -429,8 +427,7 @@ class Bot:
                 ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
             ]
         return CompositeDisposable(
-            joined
-            + [stream.subscribe(sink, self._fail) for stream, sink in streams]
+            [stream.subscribe(sink, self._fail) for stream, sink in streams]
             + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
         )
 

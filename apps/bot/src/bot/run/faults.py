@@ -26,9 +26,9 @@ from dydx_conn import (
     ServerError,
     Unreachable,
     meaning,
-    printable,
-    redact,
 )
+
+from bot.outlet import one_line
 
 MINUTE_NS: Final = 60_000_000_000
 OTHERS: Final = "others"  # the endpoint of what is counted together
@@ -110,7 +110,7 @@ class Faults:
 
 def sample_of(text: str) -> str:
     """Return a text as it may be shown: without secrets, in print, and not too long."""
-    return printable(redact(text[:_SHOWN]))[:_LONGEST]
+    return one_line(text[:_SHOWN], _LONGEST)
 
 
 def error_of(frame: Frame) -> tuple[str, str, str] | None:

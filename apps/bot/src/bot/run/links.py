@@ -1,6 +1,6 @@
 """How the connections stand, for whoever looks: folded from the frames of a run.
 
-    frame ─► Links.take ─► connection_states ─► state of each link ─► history, a line of the tape
+    frame ─► Links.take ─► Connections.step ─► state of each link ─► history, a line of the tape
 
 Nothing is decided by it, and no hash covers it: a recording gives the same states as its run.
 """
@@ -10,9 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from dydx_conn import Connections, ConnectionState, Frame, connection_states
-from reactivex.abc import DisposableBase
-from reactivex.subject import Subject
+from dydx_conn import Connections, ConnectionState, Frame
 
 # What a person reads for a state of a link.
 WORDS: Final = {
@@ -40,19 +38,10 @@ class Links:
         self.followers: list[Callable[[ConnectionState], None]] = []  # of each transition
         self._lost: ConnectionState | None = None
         self._standing = Connections()
-        self._frames: Subject[Frame] = Subject()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what can be packed: not who follows."""
-        return vars(self) | {"_frames": None, "followers": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what was packed; nobody follows yet."""
-        self.__dict__.update(state, _frames=Subject())
-
-    def begin(self) -> DisposableBase:
-        """Follow the frames from here on."""
-        return self._frames.pipe(connection_states(self._standing)).subscribe(self._turned)
+        return vars(self) | {"followers": []}
 
     def words(self, at: int) -> str:
         """Return the state as a person reads it: for how long it is lost, and what is done."""
@@ -70,7 +59,9 @@ class Links:
             # A run that ends closes its connections itself: then no frame comes after that.
             self._note(self._lost, f"link {_lost_words(self._lost)}")
             self._lost = None
-        self._frames.on_next(frame)
+        # Called as it is: a stream around it takes three times as long, with every frame.
+        for turn in self._standing.step(frame):
+            self._turned(turn)
 
     def _turned(self, turn: ConnectionState) -> None:
         self.history.append(turn)

@@ -1,6 +1,6 @@
 """How long each layer takes, of a few frames: what a monitor may look at for months.
 
-    hubs of a run ──► a stopwatch around each, for one frame in seventeen ──► a histogram a stage
+    hubs of a run ──► a stopwatch around each, for one frame in 53 ──► a histogram a stage
 
 A stopwatch around every call of every frame would cost a few microseconds of each
 (bot.run.way, which does so while somebody looks). What repeats in the wire, as ticks do, repeats
@@ -25,7 +25,7 @@ OF_VALUE: Final[Mapping[type, str]] = {
     Decision: "verdict", OrderRequest: "order", CancelRequest: "order", AccountUpdate: "account",
 }  # fmt: skip
 MEASURED: Final = ("data", "venue", "risk", "signals", "strategy", "verdict", "order", "account")
-EVERY: Final = 17
+EVERY: Final = 53
 
 
 class Hubbed(Protocol):

@@ -17,13 +17,13 @@ from starlette.concurrency import run_in_threadpool
 
 from bot.config.changes import Reply
 from bot.report.report import gate_of, positions_of
-from bot.report.why import clock
 from bot.run.acts import act
 from bot.run.composition import Bot, open_orders
 from bot.run.desk import DeskError
 from bot.serve.problems import CONFLICT, ProblemError, parted
 from bot.serve.served import Served, answered
 from bot.serve.status import Gate, Held
+from bot.times import iso
 
 WHO: Final = "api"
 _EFFECT_S: Final = 5.0
@@ -148,5 +148,5 @@ def _found(bot: Bot, number: int) -> _Effect | None:
     for entry in itertools.islice(reversed(bot.journal.entries), _NEWEST):
         if entry.kind == "act" and entry.value.link == WHO and entry.value.message_id == number:
             held, orders = positions_of(bot), len(open_orders(bot))
-            return _Effect(entry.id, clock(entry.at), entry.words, gate_of(bot), held, orders)
+            return _Effect(entry.id, iso(entry.at), entry.words, gate_of(bot), held, orders)
     return None

@@ -22,9 +22,9 @@ from pydantic import BaseModel, Field
 
 from bot.config.environment import network_type
 from bot.run.desk import DeskError
-from bot.serve.errors import utc
 from bot.serve.figures import Connection
 from bot.serve.served import Served, monitored
+from bot.times import iso
 
 Status = Literal["ok", "recording", "unreachable", "mismatch"]
 
@@ -104,7 +104,7 @@ def network_health(net: Network, checked: Checked, link: Connection | None) -> N
         status=status, network=net.name, network_type=network_type(net), chain_id=net.chain_id,
         chain_id_reported=None if isinstance(tip, str) else tip.chain_id,
         height=None if isinstance(tip, str) else tip.height,
-        checked_at=utc(checked.at), link=state or "unknown", details=details,
+        checked_at=iso(checked.at), link=state or "unknown", details=details,
     )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from bot.config.settings import PATHS, SECRETS, Loaded, value_of
+from bot.outlet import one_line
 from bot.run.composition import Bot
-from bot.serve.problems import words
 from bot.serve.served import Served, answered
 
 
@@ -73,4 +73,4 @@ def _shown(path: str, value: Any, loaded: Loaded) -> Any:
     if path in SECRETS:
         secret = value_of(loaded.settings, path)
         return "**********" if secret is not None and secret.get_secret_value() else ""
-    return words(value) if isinstance(value, str) else value
+    return one_line(value, 2_000) if isinstance(value, str) else value

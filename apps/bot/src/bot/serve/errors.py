@@ -6,7 +6,6 @@ It is of this run, and remembers two thousand rows; `bot errors` has those of al
 database.
 """
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Final
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, Field
 from bot.run.composition import Bot
 from bot.run.faults import Fault, sample_of
 from bot.serve.served import Served, answered
+from bot.times import iso
 
 _MOST: Final = 100
 
@@ -71,15 +71,9 @@ def page_of(seen: Found, page: int, limit: int) -> ErrorPage:
 
 def _row(fault: Fault) -> ErrorRow:
     return ErrorRow(
-        minute=utc(fault.minute), error=fault.kind, endpoint=fault.endpoint, count=fault.count,
-        last=utc(fault.last), sample=sample_of(fault.text),
+        minute=iso(fault.minute), error=fault.kind, endpoint=fault.endpoint, count=fault.count,
+        last=iso(fault.last), sample=sample_of(fault.text),
     )  # fmt: skip
-
-
-def utc(at_ns: int) -> str:
-    """Return a time in nanoseconds as ISO 8601, to the millisecond."""
-    text = datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def routes(served: Served) -> APIRouter:

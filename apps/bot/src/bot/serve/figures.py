@@ -129,6 +129,8 @@ def figures_of(bot: Bot) -> RunFigures:
     data, shown, vitals = bot.data, bot.shown, bot.shown.feeds.vitals
     done, watched, monitor = bot.venue.figures(), shown.watched, bot.shown.monitor
     bot.meters.sample()
+    if monitor is not None:
+        monitor.is_read = True
     return RunFigures(
         at=data.at,
         started_ns=bot.meters.started_ns,

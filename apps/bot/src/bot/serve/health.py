@@ -19,11 +19,11 @@ from pydantic import BaseModel, Field
 
 from bot.run.desk import DeskError
 from bot.run.links import WORDS
-from bot.serve.errors import utc
 from bot.serve.figures import RunFigures
 from bot.serve.metrics import process_of
 from bot.serve.sample import Process
 from bot.serve.served import Mode, Served, monitored
+from bot.times import iso
 
 State = Literal["ok", "degraded", "down"]
 
@@ -214,7 +214,7 @@ def health_of(run: RunFigures, process: Process, mode: Mode, uptime_s: float) ->
     ranked = sorted(parts, key=lambda part: _GRAVEST.index(part.state))
     return Health(
         status=status, reasons=[words for part in ranked for words in part.reasons],
-        mode=mode, version=process.version, at=utc(run.at) if run.at else None,
+        mode=mode, version=process.version, at=iso(run.at or None),
         connection=connection, data=data, trading=trading, system=system, limits=limits,
     )  # fmt: skip
 
@@ -224,7 +224,7 @@ def _connection(run: RunFigures, mode: Mode, up_s: float) -> ConnectionHealth:
     lost_at, kinds = run.connection.lost_at, dict(run.frames)
     return ConnectionHealth(
         state=state, reasons=reasons, link=run.connection.state or "unknown",
-        since=None if lost_at is None else utc(lost_at), attempts=run.connection.attempts,
+        since=iso(lost_at), attempts=run.connection.attempts,
         disconnects=kinds.get("close", 0), gaps=kinds.get("gap", 0), late_s=run.late_ns / 1e9,
     )  # fmt: skip
 

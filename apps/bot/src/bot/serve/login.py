@@ -3,6 +3,7 @@
 GET /login ──► a form ──► POST /login ──► 303 to the page, with the cookie
 """
 
+from html import escape
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -20,18 +21,29 @@ _FORM: Final = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>bot</title>
+<title>log in - dYdX bot</title>
 <style>
-body { background: #111; color: #ddd; font: 16px monospace }
-form { margin: 4em auto; max-width: 30em; padding: 0 1em }
-input, button { box-sizing: border-box; font: inherit; margin: .5em 0; padding: .5em; width: 100% }
+body { background: #0c0f12; color: #c8ccd0; font: 15px/1.5 ui-sans-serif, system-ui, sans-serif }
+form { border: 1px solid #2a323a; border-radius: 6px; margin: 12vh auto 0; max-width: 26em;
+  padding: 1.2em 1.4em 1.4em }
+h1 { font-size: 1.2em; margin: 0 0 .8em }
+p { color: #8c8c8c; margin: .4em 0 1.1em }
+p[role] { color: #ff5548 }
+code { color: #7fb8d8; font-family: ui-monospace, "DejaVu Sans Mono", monospace }
+input, button { border-radius: 4px; box-sizing: border-box; font: inherit; padding: .5em;
+  width: 100% }
+input { background: #14191e; border: 1px solid #2a323a; color: inherit; margin-top: .3em }
+button { background: #7fb8d8; border: 0; color: #0c0f12; cursor: pointer; font-weight: 600 }
+:focus-visible { outline: 2px solid #7fb8d8; outline-offset: 2px }
 </style>
 </head>
 <body>
 <form method="post" action="/login">
-<label for="token">The token: it is in the file that <code>bot token read</code> prints</label>
+<h1>dYdX bot</h1>
+{note}<label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<button>Look</button>
+<p>It is in the file that <code>bot token read</code> prints, on the machine of the bot.</p>
+<button>Log in</button>
 </form>
 </body>
 </html>
@@ -52,21 +64,30 @@ def routes(served: Served, sessions: Sessions) -> APIRouter:
     @router.get(LOGIN)
     async def form() -> HTMLResponse:
         """Show the form."""
-        return HTMLResponse(_FORM, headers=_HEADERS)
+        return _form()
 
     @router.post(LOGIN)
     async def log_in(request: Request) -> Response:
-        """Give a cookie for a token."""
-        sent = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
-        cookie = sessions.begin(sent.strip())
-        if cookie is None:
-            raise ProblemError(401, "a token of this bot in the form", "another one")
+        """Give a cookie for a token; a page gets the form again for a wrong one."""
+        try:
+            cookie = await _cookie(request)
+        except ProblemError as problem:
+            if "text/html" in request.headers.get("accept", ""):
+                return _form(problem)
+            raise
         answer = RedirectResponse("/", 303, headers={"Cache-Control": "no-store"})
         answer.set_cookie(
             sessions.cookie, cookie, max_age=LASTS_S, path="/", httponly=True, samesite="strict",
             secure=bool(served.settings.certificate),
         )  # fmt: skip
         return answer
+
+    async def _cookie(request: Request) -> str:
+        sent = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0]
+        cookie = sessions.begin(sent.strip())
+        if cookie is None:
+            raise ProblemError(401, "a token of this bot in the form", "another one")
+        return cookie
 
     @router.post(LOGOUT)
     async def log_out(request: Request) -> Response:
@@ -77,3 +98,10 @@ def routes(served: Served, sessions: Sessions) -> APIRouter:
         return answer
 
     return router
+
+
+def _form(problem: ProblemError | None = None) -> HTMLResponse:
+    """Return the form, with what was wrong before."""
+    note = f'<p role="alert">{escape(str(problem))}</p>\n' if problem else ""
+    status, more = (problem.status, problem.headers) if problem else (200, {})
+    return HTMLResponse(_FORM.replace("{note}", note), status, {**_HEADERS, **more})

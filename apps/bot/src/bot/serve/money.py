@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from bot.report.report import away
-from bot.report.why import clock
 from bot.run.composition import Bot
 from bot.serve.served import Served, newest
+from bot.times import iso
 
 Sort = Literal["distance", "notional", "ticker", "unrealized"]
 
@@ -74,7 +74,7 @@ def positions_now(bot: Bot) -> dict[str, Any]:
     margin, alarm = bot.risk.margin, bot.risk.alarm
     known = alarm != "unknown"
     return {
-        "at": clock(bot.data.at), "account": str(bot.venue.subaccount), "alarm": alarm,
+        "at": iso(bot.data.at), "account": str(bot.venue.subaccount), "alarm": alarm,
         "equity_usdc": margin.net_collateral / 1e6 if known else None,
         "distance_to_liquidation": _finite(margin.distance) if known else None,
         "rows": [_row(row) for row in bot.risk.positions()],
@@ -98,7 +98,7 @@ def pnl_now(bot: Bot) -> dict[str, Any]:
     """Return what the account did and what it is worth, as plain data."""
     money, falls = bot.venue.figures(), bot.risk.falls
     return {
-        "at": clock(bot.data.at), "deposit_usdc": float(bot.options.deposit),
+        "at": iso(bot.data.at), "deposit_usdc": float(bot.options.deposit),
         "equity_usdc": _usdc(money.equity), "profit_usdc": _usdc(money.profit),
         "realized_usdc": _usdc(money.realized_pnl), "unrealized_usdc": _usdc(money.unrealized_pnl),
         "fees_usdc": _usdc(money.fees_paid), "funding_usdc": _usdc(money.funding_paid),

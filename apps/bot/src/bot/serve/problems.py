@@ -8,7 +8,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from dydx_conn import ConnError, printable, redact
+from dydx_conn import ConnError
 from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+
+from bot.outlet import one_line
 
 _LONGEST: Final = 300
 
@@ -40,7 +42,8 @@ class ProblemError(Exception):
 
 def response(problem: ProblemError) -> JSONResponse:
     """Return a problem as an answer; a text of the caller's is cut, and redacted."""
-    content = {"expected": words(problem.expected), "got": words(problem.got)}
+    parts = {"expected": problem.expected, "got": problem.got}
+    content = {name: one_line(text, _LONGEST) for name, text in parts.items()}
     return JSONResponse(content, status_code=problem.status, headers=problem.headers)
 
 
@@ -48,12 +51,6 @@ def parted(text: str) -> tuple[str, str]:
     """Part words such as "expected this, got that" into both; the latter is "" where it is none."""
     expected, _, got = text.removeprefix("expected ").partition(", got ")
     return expected, got
-
-
-def words(text: str, longest: int = _LONGEST) -> str:
-    """Return a text as one line without what looks like a secret, not too long."""
-    found = printable(redact(text))
-    return found if len(found) <= longest else f"{found[:longest]}…"
 
 
 def _declared(*statuses: int) -> dict[int | str, dict[str, Any]]:

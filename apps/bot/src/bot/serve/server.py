@@ -25,7 +25,6 @@ from bot.serve.served import Served
 if TYPE_CHECKING:
     import uvicorn
 
-_EXTRA: Final = "expected the extra bot[api] for --api, got none: pip install 'bot[api]'"
 _SWITCH_S: Final = 0.000_5  # how long a thread may hold the interpreter while another one waits
 _GRACE_S: Final = 1
 _JOIN_S: Final = 5.0
@@ -43,7 +42,6 @@ class ApiError(ConnError):
 @contextlib.contextmanager
 def listening(settings: ApiSettings) -> Iterator[socket.socket]:
     """Take the address, before the run begins; `ApiError` if it cannot be, or may not be."""
-    _require_extra()
     _require_tls(settings)
     from bot.serve.connections import Listener
 
@@ -69,14 +67,6 @@ def listening(settings: ApiSettings) -> Iterator[socket.socket]:
 def _no_address(settings: ApiSettings, error: OSError) -> str:
     what = f"expected an address of this machine that is free, got {settings.address}"
     return f"{what}: {error.strerror or error}"
-
-
-def _require_extra() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        raise ApiError(_EXTRA) from None
 
 
 def _require_tls(settings: ApiSettings) -> None:

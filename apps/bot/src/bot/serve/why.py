@@ -3,21 +3,22 @@
 D7, V3, O3, F2, A1 ──► the newest entries ──► chain ──► links, and the frames they name
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
-from bot.report.why import chain, clock, details
+from bot.outlet import one_line
+from bot.report.why import Journaled, chain, details, links_of
 from bot.run.journal import JournalEntry
-from bot.serve.problems import NOT_FOUND, ProblemError, words
+from bot.serve.problems import NOT_FOUND, ProblemError
 from bot.serve.remembered import entries_of
 from bot.serve.served import Served, aside, newest
+from bot.times import iso
 
-_LONGEST: Final = 200  # links of a chain: none is as long, and none goes round
+_MOST: Final = 10_000  # letters of a line
 
 
 class Link(BaseModel):
@@ -39,16 +40,6 @@ class Because(BaseModel):
     text: list[str] = Field(description="as `bot why` prints it, the frames' own text last")
 
 
-class _Journal(NamedTuple):
-    """What is remembered, as `chain` reads a journal."""
-
-    by_id: dict[str, JournalEntry]
-
-    def find(self, id_: str) -> JournalEntry | None:
-        """Return an entry by its id."""
-        return self.by_id.get(id_.upper())
-
-
 def routes(served: Served) -> APIRouter:
     """Return the route of why."""
     router = APIRouter(tags=["run"])
@@ -66,38 +57,26 @@ def routes(served: Served) -> APIRouter:
         The frames are read from the recording, from its beginning: without them it is quick.
         """
         known = await newest(served, entries_of)
-        journal = _Journal({entry.id: entry for entry in known.entries})
-        entry = journal.find(id)
+        entry = known.find(id)
         if entry is None:
             newest_ = ", ".join({each.kind: each.id for each in known.entries}.values())
             got = f"{id}; the newest are {newest_ or 'none'}"
             raise ProblemError(404, "an id of this run's newest", got)
         recording = served.recording if wire else None
-        text = await aside(served, _text, entry, journal, recording)
-        return Because(links=[_link(each) for each in _links(entry, journal.find)], text=text)
+        text = await aside(served, _text, entry, known, recording)
+        return Because(links=[_link(each) for each in links_of(entry, known)], text=text)
 
     return router
 
 
-def _text(entry: JournalEntry, journal: Any, recording: Path | None) -> list[str]:
+def _text(entry: JournalEntry, journal: Journaled, recording: Path | None) -> list[str]:
     there = recording if recording is not None and recording.exists() else None
-    return [words(line, 10_000) for line in chain(entry, journal, there)]
-
-
-def _links(entry: JournalEntry, find: Callable[[str], JournalEntry | None]) -> list[JournalEntry]:
-    found, link = list[JournalEntry](), entry
-    while len(found) < _LONGEST:
-        found.append(link)
-        parent = find(link.parent) if link.parent else None
-        if parent is None:
-            break
-        link = parent
-    return found
+    return [one_line(line, _MOST) for line in chain(entry, journal, there)]
 
 
 def _link(entry: JournalEntry) -> Link:
-    figures = [words(line) for line in details(entry.value)]
+    figures = [one_line(line, _MOST) for line in details(entry.value)]
     return Link(
-        id=entry.id, kind=entry.kind, at=clock(entry.at), ticker=entry.ticker,
-        words=words(entry.words, 2_000), figures=figures, seq=entry.seq,
+        id=entry.id, kind=entry.kind, at=iso(entry.at), ticker=entry.ticker,
+        words=one_line(entry.words, _MOST), figures=figures, seq=entry.seq,
     )  # fmt: skip

@@ -14,8 +14,8 @@ from dydx_conn import PARENTS, Network, Subaccount
 from dydx_panels import AccountRow
 from dydx_risk import MarginFigures, due, percent_text, sign_text
 
-from bot.report.why import clock
 from bot.run.composition import Bot
+from bot.times import clock
 from bot.watch.account import NO_KEY, past_json, past_lines
 from bot.watch.group import Group, Standing
 from bot.watch.past import Past

@@ -1,0 +1,135 @@
+"""Commands that write a strategy or signals of one's own, and judge them."""
+
+from typing import Final
+
+from bot.commands.command import Command
+from bot.options import (
+    ACCOUNT,
+    JSON,
+    RECORDING,
+    option,
+)
+from bot.parsing import (
+    count,
+    horizons,
+    new_file,
+    positive,
+    share,
+    whole,
+)
+
+COMMANDS: Final[dict[str, Command]] = {
+    "signals": Command(
+        "check signals of your own, or the bot's, by what they declare",
+        "bot.checks.conformance:signals",
+        (
+            option("act", choices=("check",), help="check: try all that a signal has to hold"),
+            option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
+        ),
+        "Each signal is fed what it declares to read, and more: it has to stay between 0 and 100,"
+        " to be the same on the same frames, and to know when it knows nothing.",
+        (
+            ("bot signals check", "the bot's own"),
+            ("bot signals check mine.py", "those of a file: it is run"),
+        ),
+    ),
+    "calibrate": Command(
+        "measure what each score was worth on recordings",
+        "bot.checks.calibrate:calibrate",
+        (
+            option(
+                "recordings",
+                nargs="*",
+                default=["quickstart"],
+                metavar="RECORDING",
+                help="names or paths of recordings (default: quickstart)",
+            ),
+            option(
+                "--horizon",
+                type=horizons,
+                default=(10.0, 60.0, 300.0),
+                metavar="S,S,…",
+                help="how long after a score the mid is looked at (default: 10,60,300)",
+            ),
+            option(
+                "--every",
+                type=positive,
+                metavar="S",
+                help="time between two samples of a market (default: half the shortest horizon)",
+            ),
+            option(
+                "--fit",
+                type=share,
+                default=0.5,
+                metavar="SHARE",
+                help="share of the samples that maps are fitted on; the rest judges them "
+                "(default: 0.5)",
+            ),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            option("--save", type=new_file, metavar="FILE", help="write the isotonic maps as JSON"),
+            option("--map", metavar="FILE", help="judge maps that --save wrote, fit none"),
+            option(
+                "--html",
+                type=new_file,
+                metavar="FILE",
+                help="write plots to a page (needs bot[web])",
+            ),
+            JSON,
+        ),
+        "For each signal and horizon: how often the mid went up after a score and how far net of "
+        "half the spread, the rank correlation with a 95 % interval, all of it and by the state of "
+        "the market, and what an isotonic map that was fitted before a time is worth after it.",
+        (
+            ("bot calibrate", "the bundled recording"),
+            ("bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60", ""),
+            ("bot calibrate mon.jsonl.zst --save maps.json", "then, on another day:"),
+            ("bot calibrate tue.jsonl.zst --map maps.json --html tue.html", ""),
+        ),
+    ),
+    "prove": Command(
+        "prove that a strategy does not see the future",
+        "bot.checks.prove:prove",
+        (
+            option("strategy", help="a strategy by name, or a Python file: it is run"),
+            RECORDING,
+            option(
+                "--cuts", type=count, default=4, metavar="N", help="cut it so often (default: 4)"
+            ),
+            option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "The recording is played whole, and again up to random cuts, where nothing or another day "
+        "follows: up to the cut the strategy must decide the same. Reported are also views that it "
+        "reads after their frame, files that it opens and what it remembers beside itself.",
+        (
+            ("bot prove rank", "the bundled recording"),
+            ("bot prove mine.py sixty --cuts 10", "your own, on another one"),
+        ),
+        "exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it "
+        "cannot be run",
+    ),
+    "strategy": Command(
+        "check how a strategy of your own behaves",
+        "bot.checks.strategy:strategy",
+        (
+            option("act", choices=("check",), help="check: run it, and say what does not hold"),
+            option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *ACCOUNT,
+        ),
+        "It is run on a recording, twice, in two other processes, and with trouble put in where it "
+        "holds something. It should decide the same again, read what is scored, stay within the "
+        "limits of the profile, enter nothing that is stale or unknown, leave what is in trouble, "
+        "not turn round all the time and be quick.",
+        (
+            ("bot strategy check mine.py", "the bundled recording"),
+            ("bot strategy check mine.py sixty --profile reckless", ""),
+            ("bot prove mine.py", "does it see the future?"),
+        ),
+        "exit codes: 0 all of it holds, 1 something does not, or was not seen, 2 it cannot be run",
+    ),
+}
