@@ -282,7 +282,8 @@ def conduct(
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
         stack.enter_context(_reloaded(arguments, bot, inbox, silent=bool(panel)))
-        desk, of_handle, shown = Desk(), handle.answer, on_dashboard(arguments)
+        desk = Desk(gives_way=mode == "REPLAY")
+        of_handle, shown = handle.answer, on_dashboard(arguments)
         desk.begin(bot)
 
         def answer() -> None:
@@ -306,6 +307,7 @@ def conduct(
                 inbox.attend, bot.shown.speed = attend, getattr(arguments, "speed", None)
             complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
             if mode == "REPLAY" and complete:
+                bot.shown.ended = True
                 stay(arguments, answer)
             return complete
         with dashboard_of(tours=tours)(
@@ -318,6 +320,7 @@ def conduct(
                 desk.wake = screen.look
                 inbox.attend = lambda: min(screen.attend(), desk.attend())
             if run_to_end(bot, source(screen.pace)):
+                screen.bot.shown.ended = mode == "REPLAY"
                 screen.stay()
         return screen.finished
 

@@ -22,7 +22,13 @@
     }, { rootMargin: "600px" });
     all.forEach(function (div) { seen.observe(div); });
   } else { all.forEach(draw); }
-  window.addEventListener("beforeprint", function () { all.forEach(draw); });
+  // Paper is laid out after this, and a chart does not follow: it gets a width that fits A4 and
+  // Letter, so that nothing has to be shrunk.
+  function fit(size) {
+    all.forEach(function (div) { draw(div); Plotly.relayout(div, size); });
+  }
+  window.addEventListener("beforeprint", function () { fit({ width: 650, autosize: false }); });
+  window.addEventListener("afterprint", function () { fit({ width: null, autosize: true }); });
 
   function node(name, text, className) {
     var made = document.createElement(name);

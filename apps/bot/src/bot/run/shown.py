@@ -58,6 +58,7 @@ class Shown:
         # What goes beside the run: recorder, database, logs.
         self.beside: Sequence[Beside] = ()
         self.log = ""  # the path of the log, "" without one
+        self.url = ""  # where it answers over HTTP, "" for nowhere
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.
@@ -70,6 +71,7 @@ class Shown:
         # Of a recording: how fast it is played and where it is, as a dashboard has it.
         self.speed: float | None = None
         self.timeline: Any = None
+        self.ended = False  # a recording was played to its end, and the run goes on answering
         # What another screen adds to a snapshot of this run: the accounts that are watched beside.
         self.dressed: Callable[[Any], Any] | None = None
         self.carried = ""  # with what of an earlier run this one goes on, in words

@@ -76,7 +76,11 @@ class Gate:
         except ProblemError as problem:
             await _refuse(problem, scope, headers, receive, send)
             return
-        await self._app(scope, receive, send)
+        if scope["type"] == "websocket":  # which lasts
+            await self._app(scope, receive, send)
+            return
+        with self._served.desk.guest():
+            await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         host = self._require_host(scope, headers)

@@ -74,13 +74,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The snapshots of some views, by (panel, market), at one frame.
 
     `seq` is the newest frame and `mono` when it was received, by the clock of monotonic_ns of
-    whoever received it: in a replay that of the recording. `took_ns` is what the run paid for it.
+    whoever received it: in a replay that of the recording. `ended` is a recording that was played
+    to its end. `took_ns` is what the run paid for it.
     """
 
     snapshots: Mapping[_Key, Snapshot]
     seq: int
     mono: int
     markets: tuple[str, ...]
+    ended: bool
     took_ns: int
 
 
@@ -113,6 +115,7 @@ class Looks:
             seq=0 if newest is None else newest.seq,
             mono=0 if newest is None else newest.mono,
             markets=tuple(view.ticker for view in bot.shown.watched),
+            ended=bot.shown.ended,
             took_ns=time.perf_counter_ns() - began,
         )
 

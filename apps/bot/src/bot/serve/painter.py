@@ -197,7 +197,7 @@ class Painter:
             sheet = replace(sheet, charts=(version, charts))
         view.sheet = sheet.drawn(
             version, bands, seen.markets, seq=seen.seq, mono=seen.mono,
-            age_s=snapshot.header.data_age_s,
+            age_s=snapshot.header.data_age_s, ended=seen.ended,
         )  # fmt: skip
 
     def _wake(self) -> None:

@@ -123,6 +123,7 @@ def serving(served: Served, server: socket.socket) -> Iterator[str]:
     try:
         yield url_of(served.settings, server)
     finally:
+        served.desk.end()
         uvicorn_server.should_exit = True
         thread.join(_JOIN_S)
         sys.setswitchinterval(usual)
@@ -164,8 +165,13 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
 async def _warm(app: Any) -> None:
     """Answer once before the run begins: what is loaded and made at the first request is by then.
 
-    It would take a twentieth of a second from the first frames.
+    It would take a tenth of a second from the first frames, and the first chart a whole one.
     """
+    from starlette.concurrency import run_in_threadpool
+
+    from bot.serve.plots import load
+
+    await run_in_threadpool(load)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}

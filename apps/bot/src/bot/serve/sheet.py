@@ -30,7 +30,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` is that of the view, `seq` and `mono` are of the newest frame in it; `charts` is a
     version and a JSON object of figures by name, and `markets` those that can be chosen. `trouble`
-    is why nothing newer comes.
+    is why nothing newer comes; of a recording that has `ended` nothing newer is there.
     """
 
     name: str = ""
@@ -44,6 +44,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[str, ...] = ()
     charts: tuple[int, msgspec.Raw] = (0, msgspec.Raw(b"{}"))
     trouble: str = ""
+    ended: bool = False
 
     def drawn(
         self, version: int, bands: Sequence[Sequence[Placed]], markets: tuple[str, ...], **more: Any
@@ -70,7 +71,7 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
         since = since if 0 < since <= self.version else 0  # of another process than this one
         message: dict[str, Any] = {
             "view": self.name, "version": self.version, "seq": self.seq, "mono": self.mono,
-            "age_s": self.age_s, "trouble": self.trouble,
+            "age_s": self.age_s, "trouble": self.trouble, "ended": self.ended,
         }  # fmt: skip
         if self.laid > since:
             message["bands"] = [[self._laid(number) for number in band] for band in self.bands]

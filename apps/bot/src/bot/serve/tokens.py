@@ -11,7 +11,6 @@ import contextlib
 import hmac
 import os
 import secrets
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -20,7 +19,7 @@ from dydx_conn import ConnError
 
 from bot.config.api import ApiSettings
 from bot.run.acts import private, state_directory
-from bot.system import IS_UNIX, NO_LINK, NO_WAIT
+from bot.system import NO_LINK, secret_of
 
 Kind = Literal["read", "trading"]
 KINDS: Final[tuple[Kind, ...]] = ("trading", "read")
@@ -67,27 +66,17 @@ def made(path: Path) -> None:
 def read(path: Path) -> str:
     """Return the token in a file; `TokenError` if it could be anybody's, or is none."""
     try:
-        file = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT)
+        text = secret_of(path, _MOST + 1)
     except OSError as error:
         words = f"expected a token in {path}, got {error.strerror or error}"
         raise TokenError(f"{words}: bot token makes one") from None
-    with open(file, "rb") as source:
-        _require_ours(path, os.fstat(file))
-        text = source.read(_MOST + 1)
+    except ConnError as error:
+        raise TokenError(str(error)) from None
     token = text.strip().decode("ascii", "replace")
     if not (_LEAST <= len(token) <= _MOST and token.isprintable() and len(token.split()) == 1):
         what = f"expected {_LEAST} to {_MOST} letters and digits in {path}"
         raise TokenError(f"{what}, got {len(text)} bytes that are no such token")
     return token
-
-
-def _require_ours(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise TokenError(f"expected a file in {path}, got something else")
-    if IS_UNIX and (found.st_mode & 0o077 or found.st_uid != os.getuid()):
-        got = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
-        what = f"expected {path} to be readable by you alone (chmod 600)"
-        raise TokenError(f"{what}, got {got}")
 
 
 class _Known:

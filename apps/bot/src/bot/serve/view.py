@@ -25,7 +25,7 @@ from bot.serve.viewer import Viewer, Waking, polled
 _TICKER: Final = r"^[A-Za-z0-9,./:_-]{0,40}$"
 _SHOWN: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["view", "version", "seq", "rows", "trouble"],
+    "required": ["view", "version", "seq", "rows", "trouble", "ended"],
     "properties": {
         "view": {"type": "string", "description": "the view that was wanted"},
         "version": {"type": "integer", "description": "what to send as `since` next time"},
@@ -33,6 +33,7 @@ _SHOWN: Final[dict[str, Any]] = {
         "mono": {"type": "integer", "description": "when that was received, monotonic ns"},
         "age_s": {"type": ["number", "null"], "description": "age of the newest market data"},
         "trouble": {"type": "string", "description": "why nothing newer comes; empty if it does"},
+        "ended": {"type": "boolean", "description": "the recording was played to its end"},
         "bands": {"type": "array", "description": "panels side by side, where they changed places"},
         "markets": {"type": "array", "items": {"type": "string"}},
         "rows": {"type": "object", "description": "rows of HTML by number, by number of panel"},
@@ -56,14 +57,15 @@ def routes(served: Served) -> APIRouter:
         return loops.setdefault(loop, Waking(painter, loop))
 
     @router.get("/", include_in_schema=False)
-    def root(request: Request) -> Response:
+    async def root(request: Request) -> Response:
         """Return the page."""
         return sent(page(), request)
 
     @router.get("/page/{name}", include_in_schema=False)
-    def part(name: str, request: Request) -> Response:
+    async def part(name: str, request: Request) -> Response:
         """Return a file of the page."""
-        if (found := asset(name)) is None:
+        # The first time it is read, and compressed for a tenth of a second: others are served then.
+        if (found := await asyncio.to_thread(asset, name)) is None:
             raise ProblemError(404, "a file of the page", name[:40])
         return sent(found, request)
 

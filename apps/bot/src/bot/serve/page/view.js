@@ -9,6 +9,8 @@
 "use strict";
 
 const BASE_PX = 13, NARROW_PX = 12, NARROW = 700, LINE = 1.17;
+const LEAST_ROWS = 8, EMPTY = /^[\s│┃|]*$/;
+const GOES = 1012; // what a socket is closed with by a bot that stops
 const POLL_MS = 1000, FIRST_MS = 500, LONGEST_MS = 15000, SILENT_MS = 3500, STALE_S = 10;
 
 const page = (id) => document.getElementById(id);
@@ -16,7 +18,7 @@ const screen_ = page("screen"), status_ = page("status"), market = page("market"
 
 let view = { panel: "", market: "", ...chosen() };
 let version = 0, blocks = [], socket = null, fails = 0, polling = 0, reconnecting = 0;
-let newest = null, answeredAt = 0, lostAt = 0, by = "";
+let newest = null, answeredAt = 0, lostAt = 0, stopped = false, by = "";
 
 // --- what is wanted ---
 
@@ -69,6 +71,7 @@ function take(message, way) {
   if (message.view !== named(view)) return; // of what was wanted before
   answeredAt = performance.now();
   lostAt = 0;
+  stopped = false;
   by = way;
   newest = message;
   if (message.bands) lay(message.bands, message.markets);
@@ -80,6 +83,7 @@ function take(message, way) {
       if (row) row.innerHTML = html;
     }
   }
+  if (view.panel) trim();
   if (message.charts) draw(message.charts);
   show();
   document.dispatchEvent(new CustomEvent("drawn", { detail: message }));
@@ -92,6 +96,8 @@ function lay(bands, markets) {
     line.append(...band.map((one) => {
       const block = element("pre", "block");
       block.dataset.panel = one.panel;
+      block.setAttribute("role", "region");
+      block.setAttribute("aria-label", one.panel);
       block.style.width = `${one.columns}ch`;
       block.append(...Array.from({ length: one.rows }, () => document.createElement("div")));
       blocks[one.block] = block;
@@ -102,6 +108,19 @@ function lay(bands, markets) {
   const known = [...market.options].map((option) => option.value);
   for (const ticker of markets) if (!known.includes(ticker)) market.add(new Option(ticker, ticker));
   market.value = view.market;
+}
+
+// A panel alone is as tall as the window, as on a terminal. What it does not need of that is left
+// out, so that charts follow; it grows with what it has, and shrinks only for another view.
+function trim() {
+  const rows = [...blocks.at(-1).children], last = rows.length - 1;
+  let need = last - 1;
+  while (need > LEAST_ROWS && EMPTY.test(rows[need].textContent)) need -= 1;
+  for (let at = need + 1; at < last; at += 1) rows[at].hidden = !rows[at].dataset.needed;
+  for (let at = 0; at <= need; at += 1) {
+    rows[at].dataset.needed = "1";
+    rows[at].hidden = false;
+  }
 }
 
 function element(name, style) {
@@ -138,7 +157,10 @@ const watching = new IntersectionObserver((seen) => {
 function draw(figures) {
   for (const [name, figure] of Object.entries(figures)) {
     const frame = frameOf(name);
-    frame.firstChild.textContent = (figure.layout.meta && figure.layout.meta.title) || name;
+    const title = (figure.layout.meta && figure.layout.meta.title) || name;
+    frame.firstChild.textContent = title;
+    frame.lastChild.setAttribute("aria-label", title);
+    frame.lastChild.style.minHeight = `${figure.layout.height}px`; // nothing moves once it is drawn
     due[name] = figure;
     if (frame.dataset.seen) plot(frame);
   }
@@ -150,7 +172,9 @@ function frameOf(name) {
   if (!frame) {
     frame = element("figure", "");
     frame.dataset.chart = name;
-    frame.append(document.createElement("figcaption"), element("div", "plot"));
+    const plot = element("div", "plot");
+    plot.setAttribute("role", "img");
+    frame.append(document.createElement("figcaption"), plot);
     charts.append(frame);
     charts.hidden = false;
     watching.observe(frame);
@@ -186,8 +210,9 @@ function connect() {
     polling = 0;
     take(JSON.parse(event.data), "live");
   };
-  made.onclose = () => {
+  made.onclose = ({ code }) => {
     if (made !== socket) return;
+    stopped ||= code === GOES;
     const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** fails++) * (0.75 + Math.random() / 2);
     reconnecting = setTimeout(connect, wait);
     if (!polling) poll();
@@ -212,23 +237,27 @@ async function poll() {
 }
 
 const MEANT = {
+  ended: "the recording was played to its end: this is how it stood there",
   live: "what the bot draws is here within a tenth of a second",
   polling: "something between lets no WebSocket through: the page requests once a second",
   stale: "the bot answers, and takes no frames, or old ones",
-  lost: "nobody answers: is the bot running? The page goes on trying",
+  lost: "nobody answers: is the bot running? What is shown is old; the page goes on trying",
 };
 
 function show() {
   const [state, words] = standing();
   if (status_.textContent !== words) status_.textContent = words;
+  document.title = state === "live" ? "bot" : `${words} · bot`;
   status_.title = MEANT[state] || "";
   status_.dataset.state = state;
   document.body.classList.toggle("lost", state === "lost");
 }
 
 function standing() {
-  if (by === "lost") return ["lost", `lost since ${new Date(lostAt).toLocaleTimeString()}`];
+  const since = new Date(lostAt).toLocaleTimeString();
+  if (by === "lost") return ["lost", stopped ? `bot stopped ${since}` : `lost since ${since}`];
   if (!newest) return ["begins", "connecting"];
+  if (newest.ended) return ["ended", "ended"];
   if (newest.trouble) return ["stale", `stale: ${newest.trouble}`];
   const silent = performance.now() - answeredAt;
   if (silent > SILENT_MS) return ["stale", `stale: nothing for ${Math.round(silent / 1000)} s`];
@@ -244,10 +273,16 @@ document.addEventListener("keydown", (event) => {
   if (button) want({ panel: button.dataset.panel });
 });
 
-document.querySelector("nav").addEventListener("click", (event) => {
+const nav = document.querySelector("nav");
+nav.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) want({ panel: button.dataset.panel });
 });
+nav.addEventListener("wheel", (event) => { // a wheel turns one way alone
+  if (event.deltaX || nav.scrollWidth <= nav.clientWidth) return;
+  event.preventDefault();
+  nav.scrollLeft += event.deltaY;
+}, { passive: false });
 
 screen_.addEventListener("click", (event) => {
   const block = event.target.closest(".block");
