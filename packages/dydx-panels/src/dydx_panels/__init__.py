@@ -3765,7 +3765,7 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
     largest = max((level.size for level in asks + bids), default=0.0) or 1.0
 
     def row(level: Level, style: str) -> _Row:
-        bar = _gauge(level.size / largest, max(width - 26, 4)).replace("░", " ")
+        bar = _gauge(level.size / largest, width - 26).replace("░", " ") if width > 27 else ""
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
