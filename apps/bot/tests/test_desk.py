@@ -79,3 +79,77 @@ def test_before_a_run_has_begun_nothing_is_answered() -> None:
     desk.answer()
     with pytest.raises(DeskError):
         desk.ask(counts, wait_s=0.01)
+
+
+def test_a_run_that_is_over_refuses_at_once(desk: Desk) -> None:
+    """Whoever waits learns so, and whoever comes later; nobody waits until time is up."""
+    found: list[object] = []
+    desk.put(counts, found.append)
+
+    desk.end()
+    desk.put(counts, found.append)
+
+    assert [str(each) for each in found] == [
+        "expected a run that goes on, got one that is over"
+    ] * 2
+
+
+@pytest.fixture
+def playing(bot: Bot) -> Desk:
+    """Make the desk of a recording."""
+    desk = Desk(gives_way=True)
+    desk.begin(bot)
+    return desk
+
+
+def test_a_recording_gives_way_to_who_is_answered(playing: Desk) -> None:
+    """What a guest puts is answered before the next frame, and his going lets it play on."""
+    found, here, may_go = list[object](), threading.Event(), threading.Event()
+
+    def visit() -> None:
+        with playing.guest():
+            here.set()
+            may_go.wait(5.0)
+            found.append(playing.ask(counts))
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    here.wait(5.0)
+    may_go.set()
+    while thread.is_alive():
+        playing.answer()
+
+    assert found == [0]
+
+
+def test_a_recording_waits_for_nobody_for_long(
+    playing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest who stays has it wait a moment, and then not again at once."""
+    now, waited = [100.0], list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("bot.run.desk.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(playing._turned, "wait", wait)
+    with playing.guest():
+        playing.answer()
+        playing.answer()
+
+    assert waited == [pytest.approx(0.01)]
+
+
+def test_without_a_guest_a_recording_does_not_wait(
+    playing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has been answered is none any more."""
+    waited = list[float]()
+    monkeypatch.setattr(playing._turned, "wait", waited.append)
+
+    with playing.guest():
+        pass
+    playing.answer()
+
+    assert waited == []

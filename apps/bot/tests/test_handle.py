@@ -268,6 +268,7 @@ def halfway() -> Bot:
 def test_a_status_is_plain_data_and_words() -> None:
     """Mode, gate with its reasons, account, distance, positions."""
     held = halfway()
+    held.shown.url = "http://127.0.0.1:8710"
     found = json.loads(json.dumps(status_of(held, "PAPER", "local A-USD")))
 
     words = "\n".join(status_lines(found))
@@ -280,6 +281,7 @@ def test_a_status_is_plain_data_and_words() -> None:
     assert "gate         ACTIVE" in words
     assert f"distance     {away(found['distance_to_liquidation'])}\n" in words
     assert words.count("\nposition ") == len(found["positions"])
+    assert "\nanswers at   http://127.0.0.1:8710" in words
 
 
 def test_an_unknown_account_is_not_reported_safe() -> None:

@@ -47,7 +47,7 @@ def test_it_lists_where_notices_go_and_what_waits(
     Spool("dead").add(Message(at=1, level="info", title="", body="")).write_text("{")
     Spool("dead").oldest()
 
-    assert main(["notify"]) == 0
+    assert main(["notify"]) == 1  # the variable of one is not set
 
     assert capsys.readouterr().out.splitlines() == [
         f"hook         {hook.url}",
@@ -56,7 +56,7 @@ def test_it_lists_where_notices_go_and_what_waits(
         "             all kinds, critical or graver; nothing waits",
         f"             set aside in {Spool('dead').path}: "
         f"{next(Spool('dead').path.glob('*.damaged')).name}",
-        "phone        address in the variable PHONE_URL",
+        "phone        expected the address of phone in PHONE_URL, got nothing",
         "             guard, liquidation; nothing waits",
     ]
     assert hook.got == []

@@ -322,9 +322,9 @@ def written(text: bytes) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (readable, "readable by you alone, got mode 644: chmod 600"),
+        (readable, "readable by you alone (chmod 600), got mode 644"),
         (Path.mkdir, "expected the address of phone in"),
-        (lambda path: os.mkfifo(path, 0o600), "expected the address of phone in a file, got"),
+        (lambda path: os.mkfifo(path, 0o600), "expected a file in"),
         (lambda path: path.symlink_to("/dev/null"), "expected the address of phone in"),
         (lambda path: None, "got No such file or directory"),
         (written(b"\xff\xfe"), "got no text"),

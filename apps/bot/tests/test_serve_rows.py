@@ -165,7 +165,7 @@ def test_settings_have_their_origins_and_no_secret(tmp_path: Path) -> None:
     settings = answer.json()["settings"]
 
     assert "hunter2" not in answer.text
-    assert settings["database.url"]["value"] == "**********"
+    assert settings["database.url"]["value"] == "postgresql://me:***@host/bot"
     assert settings["policy.max_leverage"] == {
         "value": 1.5, "origin": "DYDX__POLICY__MAX_LEVERAGE",
     }  # fmt: skip

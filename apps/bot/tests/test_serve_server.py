@@ -135,6 +135,20 @@ def test_a_certificate_that_is_none_is_refused(
         pass
 
 
+def test_a_key_with_a_passphrase_is_refused(tls: dict[str, str], tmp_path: Path) -> None:
+    """Nobody is there to type it, and a prompt would hold up the run."""
+    path, key = tmp_path / "key.pem", serialization.load_pem_private_key(
+        Path(tls["key"]).read_bytes(), None
+    )  # fmt: skip
+    path.write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    ))  # fmt: skip
+    settings = at("127.0.0.1:0", **tls | {"key": str(path)})
+    with pytest.raises(ApiError, match="the key without a passphrase"), listening(settings):
+        pass
+
+
 def test_without_the_extra_it_says_how_to_get_it() -> None:
     """Not a traceback; in a process of its own, which has imported none of it before."""
     program = (

@@ -37,6 +37,31 @@ def test_each_token_has_its_own_rights(tokens: Tokens, tmp_path: Path) -> None:
     assert [tokens.kind_of(each) for each in sent] == ["read", "trading", None, None, None]
 
 
+def test_one_token_for_both_is_refused(tokens: Tokens, tmp_path: Path) -> None:
+    """Whoever may look could act; where it comes to be so later he may look."""
+    token = read(tmp_path / "trading.token")
+    (tmp_path / "read.token").write_text(token)
+
+    assert tokens.kind_of(token) == "read"
+    with pytest.raises(TokenError, match=r"expected two tokens in .*, got the same twice"):
+        tokens.require()
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a half of a token beside the one that was there."""
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(TokenError, match="No space left on device"):
+        made(tmp_path / "a.token")
+
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_new_token_counts_at_once(tokens: Tokens, tmp_path: Path) -> None:
     """What had the one before is refused."""
     before = read(tmp_path / "trading.token")

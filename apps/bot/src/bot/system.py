@@ -2,6 +2,7 @@
 
     resource (Unix) ──► memory_mb, peak_mb, file_limits
     fcntl (Unix) ──► lock: a file taken for as long as this process has it open
+    a file of its owner alone ──► secret_of: what is in it, or why it is not safe there
     sys ──► own_command: how this program is started once more
     importlib ──► absent: which extra is not installed, and what installs it
 
@@ -12,9 +13,11 @@ import math
 import mmap
 import os
 import signal
+import stat
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final, TypeVar
 
 from dydx_conn import ConnError
@@ -66,6 +69,21 @@ def raise_file_limit(soft: int) -> None:
     """Let so many files be open, as `file_limits` allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def secret_of(path: Path, most: int) -> bytes:
+    """Return so many bytes at most of a file that nobody else may read, as a token's must be.
+
+    `ConnError` where others may read it, or it is no file; `OSError` where it cannot be opened.
+    """
+    with open(os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ConnError(f"expected a file in {path}, got something else")
+        if IS_UNIX and (found.st_mode & 0o077 or found.st_uid != os.getuid()):
+            got = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
+            raise ConnError(f"expected {path} to be readable by you alone (chmod 600), got {got}")
+        return file.read(most)
 
 
 def own_command() -> list[str]:

@@ -57,10 +57,8 @@ def show(arguments: argparse.Namespace) -> int:
     loaded = loaded_of(arguments)
     paths = _named(arguments.name)
     if arguments.json:
-        values = {
-            path: {"value": plain_value(loaded, path), "from": loaded.origins[path]}
-            for path in paths
-        }
+        plain = loaded.plain()
+        values = {path: {"value": plain[path], "from": loaded.origins[path]} for path in paths}
         print(json.dumps({"hash": loaded.hash, "settings": values}, indent=2))
         return 0
     listed = paths
@@ -73,8 +71,9 @@ def show(arguments: argparse.Namespace) -> int:
 
 def _table(loaded: Loaded, paths: list[str]) -> Iterator[str]:
     """Yield settings by their sections: name, value, and where it comes from."""
+    values = _shown_values(loaded)
     if len(paths) == 1 and paths[0] in PATHS:  # all of it, however long
-        yield f"{paths[0]}: {_shown_value(loaded, paths[0])}"
+        yield f"{paths[0]}: {values[paths[0]]}"
         yield f"from {loaded.origins[paths[0]]}"
         return
     width = shutil.get_terminal_size().columns
@@ -82,14 +81,14 @@ def _table(loaded: Loaded, paths: list[str]) -> Iterator[str]:
     for path in paths:
         sections.setdefault(path.rpartition(".")[0], []).append(path)
     names = min(max((len(path.rpartition(".")[2]) for path in paths), default=0), _NAME) + 2
-    values = max((len(_shown_value(loaded, path)) for path in paths), default=0)
-    most = min(values, max(_LEAST, width - names - _ORIGIN - 4))
+    longest = max((len(values[path]) for path in paths), default=0)
+    most = min(longest, max(_LEAST, width - names - _ORIGIN - 4))
     for section, below in sections.items():
         yield from [section] if section else []
         for path in below:
             name = "  " * bool(section) + path.rpartition(".")[2]
             room = max(_LEAST, most - max(0, len(name) - names))
-            line = f"{name:<{names}}  {_ending(_shown_value(loaded, path), room):<{room}}  "
+            line = f"{name:<{names}}  {_ending(values[path], room):<{room}}  "
             yield line + _beginning(loaded.origins[path], max(_LEAST, width - len(line)))
 
 
@@ -122,17 +121,10 @@ def _named(name: str | None) -> list[str]:
     return found
 
 
-def _shown_value(loaded: Loaded, path: str) -> str:
-    closed = path in loaded.sealed and path not in loaded.secrets
-    return "(encrypted)" if closed else written(plain_value(loaded, path))
-
-
-def plain_value(loaded: Loaded, path: str) -> Any:
-    """Return a value as a file would have it; of a secret what may be seen."""
-    value: Any = loaded.settings.model_dump(mode="json")
-    for name in path.split("."):
-        value = None if value is None else value[name]
-    return value
+def _shown_values(loaded: Loaded) -> dict[str, str]:
+    closed = loaded.sealed.keys() - loaded.secrets.keys()
+    values = {path: written(value) for path, value in loaded.plain().items()}
+    return values | dict.fromkeys(closed, "(encrypted)")
 
 
 def written(value: Any) -> str:

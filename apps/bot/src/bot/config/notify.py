@@ -74,7 +74,9 @@ class SinkSettings(Section):
     )
     url_env: str = Field(default="", description="or the variable that has it")
     url_file: str = Field(default="", description="or a file that has it, which only you may read")
-    kinds: tuple[Kind, ...] = Field(default=CHOSEN, description="which kinds it gets")
+    kinds: tuple[Kind, ...] = Field(
+        default=CHOSEN, description=f"which kinds it gets, of {', '.join(CHOSEN)}"
+    )
     level: Level = Field(default="all", description="how grave they are at least")
 
     @field_validator("name")
@@ -116,7 +118,7 @@ class NotifySettings(Section):
     sinks: tuple[SinkSettings, ...] = Field(
         default=(),
         description="where notices go: of each its name, its address (url, url_env or url_file), "
-        "and maybe its kinds and its level (warning, critical)",
+        f"and maybe its level (warning, critical) and its kinds, of {', '.join(CHOSEN)}",
     )
     urls: SecretStr = Field(
         default=SecretStr(""),

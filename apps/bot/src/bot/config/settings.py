@@ -17,6 +17,7 @@ import re
 import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
@@ -330,6 +331,10 @@ def value_of(settings: Settings, path: str) -> Any:
     return value
 
 
+def _below(values: Any, name: str) -> Any:
+    return None if values is None else values[name]
+
+
 # === Layers ===
 # Where values come from: each a mapping of paths to what was given there, and exactly where.
 
@@ -532,6 +537,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         was = {path: given.value for path, given in self.sealed.items()}
         same = [path for path, given in now.sealed.items() if was.get(path) == given.value]
         return _with(now, {path: self.secrets[path] for path in same if path in self.secrets})
+
+    def plain(self) -> dict[str, Any]:
+        """Return every value by its path as a file would have it; of a secret what may be seen."""
+        values = self.settings.model_dump(mode="json")
+        return {path: reduce(_below, path.split("."), values) for path in PATHS}
 
     @property
     def changed(self) -> list[str]:

@@ -79,6 +79,7 @@ def reached(
         reload=partial(_reload, bot),
     )  # fmt: skip
     with serving(served, arguments.listener) as url:
+        bot.shown.url = url
         if prints:
             print(f"bot: answers at {url}", file=sys.stderr)
         yield

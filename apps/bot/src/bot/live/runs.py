@@ -282,7 +282,8 @@ def conduct(
             handle = stack.enter_context(within_reach(inbox, starting(mode, name, account)))
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
         stack.enter_context(_reloaded(arguments, bot, inbox, silent=bool(panel)))
-        desk, of_handle, shown = Desk(), handle.answer, on_dashboard(arguments)
+        desk = Desk(gives_way=mode == "REPLAY")
+        of_handle, shown = handle.answer, on_dashboard(arguments)
         desk.begin(bot)
 
         def answer() -> None:

@@ -77,7 +77,7 @@ def _show(sink: SinkSettings, settings: NotifySettings) -> dict[str, Any]:
     more = [f"{what}{grave}; {_waits(len(waiting), held)}"]
     more += [f"set aside in {spool.path}: {', '.join(aside)}"] if aside else []
     return {
-        "sink": sink.name, "words": _place(sink), "error": "", "more": more,
+        "sink": sink.name, "words": _place(sink), "error": _lost(sink, settings), "more": more,
         "waiting": len(waiting), "held_back": held, "aside": aside,
     }  # fmt: skip
 
@@ -88,6 +88,22 @@ def _place(sink: SinkSettings) -> str:
     if sink.url_env:
         return f"address in the variable {sink.url_env}"
     return f"address in {sink.url_file}" if sink.url_file else "address in notify.urls"
+
+
+def _lost(sink: SinkSettings, settings: NotifySettings) -> str:
+    """Return why a sink has no address, "" if it has one."""
+    try:
+        if not _sealed(sink, settings):
+            address_of(sink, settings.urls)
+    except SinkError as error:
+        return str(error)
+    return ""
+
+
+def _sealed(sink: SinkSettings, settings: NotifySettings) -> bool:
+    """Return whether an address is not opened: to look needs no passphrase, to send does."""
+    placed = sink.url or sink.url_env or sink.url_file
+    return not placed and not settings.urls.get_secret_value()
 
 
 def _waits(count: int, held: int) -> str:
@@ -160,14 +176,12 @@ def check_sinks(settings: NotifySettings) -> list[Check]:
 
 def _checked(sink: SinkSettings, settings: NotifySettings) -> Check:
     name, shows = f"sink {sink.name}", _show(sink, settings)
+    if _sealed(sink, settings):
+        return Check(name, "ok", f"its address is not looked at: {_place(sink)}", _HINT)
     try:
         found = address_of(sink, settings.urls)
         service_of(found)
     except SinkError as error:
-        sealed = not (sink.url or sink.url_env or sink.url_file)
-        # A doctor needs no passphrase: what is sealed is opened by whoever sends.
-        if sealed and not settings.urls.get_secret_value():
-            return Check(name, "ok", f"its address is not looked at: {_place(sink)}", _HINT)
         return Check(name, "failed", str(error), _HINT)
     seen = f"{hidden(found)}; {shows['more'][0]}"
     waits = shows["waiting"] or shows["held_back"] or shows["aside"]

@@ -9,7 +9,6 @@ service answers is cut, redacted, and rid of the parts of the address.
 import logging
 import os
 import re
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from pydantic import SecretStr
 from bot.config.notify import SinkSettings, hidden, pairs_of
 from bot.notify.notice import Message
 from bot.outlet import one_line
-from bot.system import IS_UNIX, NO_LINK, NO_WAIT, absent
+from bot.system import absent, secret_of
 
 Deliver = Callable[[str, Message], str]
 
@@ -56,18 +55,13 @@ def address_of(sink: SinkSettings, urls: SecretStr) -> str:
 
 def _in_file(name: str, path: Path) -> str:
     try:
-        with open(os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT), encoding="utf-8") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise SinkError(f"expected the address of {name} in a file, got {path}")
-            if IS_UNIX and found.st_mode & 0o077:
-                mode = f"mode {found.st_mode & 0o777:o}: chmod 600 {path}"
-                raise SinkError(f"expected {path} to be readable by you alone, got {mode}")
-            text = file.read(_LONGEST).strip()
+        text = secret_of(path, _LONGEST).decode().strip()
+    except ConnError as error:
+        raise SinkError(str(error)) from None
     except (OSError, UnicodeError) as error:
         what = getattr(error, "strerror", None) or "no text"
         raise SinkError(f"expected the address of {name} in {path}, got {what}") from None
-    if not text or len(text.split()) != 1:
+    if len(text.split()) != 1:
         raise SinkError(f"expected one address in {path}, got {len(text.split())}")
     return text
 

@@ -216,18 +216,11 @@ def settings_of(loaded: Loaded | None) -> tuple[Setting, ...]:
     """Return every setting with its origin; of a secret what may be seen."""
     if loaded is None:
         return ()
-    values = loaded.settings.model_dump(mode="json")
     return tuple(
-        Setting(path=path, value=one_line(json.dumps(_below(values, path), ensure_ascii=False)),
-                origin=one_line(origin))
-        for path, origin in loaded.origins.items()
+        Setting(path=path, value=one_line(json.dumps(value, ensure_ascii=False)),
+                origin=one_line(loaded.origins[path]))
+        for path, value in loaded.plain().items()
     )  # fmt: skip
-
-
-def _below(values: Any, path: str) -> Any:
-    for name in path.split("."):
-        values = None if values is None else values.get(name)
-    return values
 
 
 def _markets(bot: Bot, gathered: Gathered, fills: Sequence[Fill]) -> tuple[Market, ...]:

@@ -50,6 +50,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "acts": bot.journal.counts["act"],
         "troubles": dict(bot.shown.troubles),
         "log": bot.shown.log,
+        "url": bot.shown.url,
     }
 
 
@@ -70,6 +71,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
         *([f"log          {found['log']}"] if found.get("log") else []),
+        *([f"answers at   {found['url']}"] if found.get("url") else []),
         *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),
         *(f"by hand      {ticker}: somebody else trades there" for ticker in found["by_hand"]),
     ]

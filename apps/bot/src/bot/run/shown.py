@@ -58,6 +58,7 @@ class Shown:
         # What goes beside the run: recorder, database, logs.
         self.beside: Sequence[Beside] = ()
         self.log = ""  # the path of the log, "" without one
+        self.url = ""  # where it answers over HTTP, "" for nowhere
         # How the connections stand, where somebody looks (`Bot.follow_links`).
         self.links: Links | None = None
         # The way of the frames through the layers, while somebody looks at it.

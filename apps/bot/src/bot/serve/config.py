@@ -1,14 +1,16 @@
 """By which settings the run goes, and where each comes from; no secret is among them."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from bot.config.settings import PATHS, SECRETS, Loaded, value_of
+from bot.config.settings import Loaded
 from bot.outlet import one_line
 from bot.run.composition import Bot
 from bot.serve.served import Served, answered
+
+_LONGEST: Final = 2_000  # letters of a value
 
 
 class Setting(BaseModel):
@@ -55,22 +57,11 @@ def routes(served: Served) -> APIRouter:
 
 
 def _settings(loaded: Loaded) -> dict[str, Setting]:
-    plain = loaded.settings.model_dump(mode="json")
     return {
-        path: Setting(value=_shown(path, _at(plain, path), loaded), origin=loaded.origins[path])
-        for path in PATHS
+        path: Setting(value=_shown(value), origin=loaded.origins[path])
+        for path, value in loaded.plain().items()
     }
 
 
-def _at(plain: Any, path: str) -> Any:
-    for name in path.split("."):
-        plain = plain.get(name) if isinstance(plain, dict) else None
-    return plain
-
-
-def _shown(path: str, value: Any, loaded: Loaded) -> Any:
-    """Return a value that may be shown: of a secret whether there is one, of a text no key."""
-    if path in SECRETS:
-        secret = value_of(loaded.settings, path)
-        return "**********" if secret is not None and secret.get_secret_value() else ""
-    return one_line(value, 2_000) if isinstance(value, str) else value
+def _shown(value: Any) -> Any:
+    return one_line(value, _LONGEST) if isinstance(value, str) else value

@@ -5,20 +5,23 @@ none ──► remembered: this run's newest ──────────┴�
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, BeforeValidator, Field
 
 from bot.history.orders import Detail, fill_fields, order_fields
+from bot.history.pages import Wanted, page_of
 from bot.serve import stored
 from bot.serve.problems import NOT_FOUND, ProblemError
 from bot.serve.remembered import DECISION, VERDICT, Remembered, entries_of
 from bot.serve.served import Served, aside, newest
 
+T = TypeVar("T")
 Status = Literal[
     "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED", "LEFT"
 ]
@@ -130,27 +133,21 @@ class Whole(BaseModel):
 # === What is wanted ===
 
 
-class Narrowed:
-    """Which rows of which page: what all pages have in common."""
+class Narrowed(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of which page: what all pages have in common; times in ns since 1970."""
 
-    def __init__(
-        self,
-        ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
-        since: Annotated[Time | None, Query(alias="from", description="from then on")] = None,
-        until: Annotated[Time | None, Query(alias="to", description="before then")] = None,
-        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-        limit: Annotated[int, Query(ge=1, le=500, description="rows a page")] = 50,
-    ) -> None:
-        self.tickers = tuple(dict.fromkeys(ticker))
-        self.since, self.until = _ns(since), _ns(until)
-        self.page, self.limit = page, limit
+    tickers: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    page: int = 1
+    limit: int = 50
 
-    def choice(self, served: Served, account: str, statuses: Sequence[str] = ()) -> stored.Choice:
+    def stored(self, served: Served, account: str, statuses: Sequence[str] = ()) -> Wanted:
         """Return what the database is searched for."""
         chain_id = "" if served.net is None else served.net.chain_id
-        return stored.Choice(
-            account=account, chain_id=chain_id, tickers=self.tickers, statuses=tuple(statuses),
-            since=self.since, until=self.until,
+        return Wanted(
+            accounts=(account,), chain_ids=(chain_id,), tickers=self.tickers,
+            statuses=tuple(statuses), since=self.since, until=self.until,
         )  # fmt: skip
 
     def of(self, rows: list[dict[str, Any]], time: str) -> tuple[list[dict[str, Any]], int]:
@@ -168,6 +165,20 @@ class Narrowed:
         """Return which page it is, and how many there are."""
         pages = max(1, -(-total // self.limit))
         return {"page": self.page, "pages": pages, "total": total}
+
+
+async def _narrowed(
+    ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
+    since: Annotated[Time | None, Query(alias="from", description="from then on")] = None,
+    until: Annotated[Time | None, Query(alias="to", description="before then")] = None,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    limit: Annotated[int, Query(ge=1, le=500, description="rows a page")] = 50,
+) -> Narrowed:
+    # A coroutine, as FastAPI would call all else on another thread, with every request.
+    return Narrowed(
+        tickers=tuple(dict.fromkeys(ticker)), since=_ns(since), until=_ns(until), page=page,
+        limit=limit,
+    )  # fmt: skip
 
 
 def _ns(at: datetime | None) -> int | None:
@@ -189,18 +200,15 @@ def routes(served: Served) -> APIRouter:
 
     @router.get("/orders")
     async def orders(
-        wanted: Annotated[Narrowed, Depends()],
+        wanted: Annotated[Narrowed, Depends(_narrowed)],
         status: Annotated[list[Status], Query(max_length=8, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
     ) -> Orders:
         """Return a page of orders, the newest first: all runs' of this account, if stored."""
         known = await newest(served, entries_of)
-        if served.database:
-            choice = wanted.choice(served, known.account, status)
-            where = served.database, choice, wanted.page, wanted.limit
-            page = await aside(served, stored.orders_page, *where)
-            if page is not None:
-                rows = [_order(row) for row in page.rows]
-                return Orders(rows=rows, **wanted.about(page.total))
+        which = wanted.stored(served, known.account, status)
+        page = await _stored(served, page_of, which, wanted.page, wanted.limit)
+        if page is not None:
+            return Orders(rows=[_order(row) for row in page.rows], **wanted.about(page.total))
         remembered = [row for row in known.orders() if not status or row["status"] in status]
         found, total = wanted.of(remembered, "created")
         return Orders(rows=[_order(row) for row in found], **wanted.about(total))
@@ -218,12 +226,11 @@ def _add_order(router: APIRouter, served: Served) -> None:
         """Return all about one order: its changes, its fills, its verdict and its decision."""
         known = await newest(served, entries_of)
         row = known.order(id)
-        if served.database:
-            choice = Narrowed().choice(served, known.account)
-            named = id if row is None else row["order_id"]
-            detail = await aside(served, stored.order_detail, served.database, choice, named)
-            if detail is not None:
-                return Whole(**detail.fields())
+        named = id if row is None else row["order_id"]
+        which = Narrowed().stored(served, known.account)
+        detail = await _stored(served, stored.order_detail, which, named)
+        if detail is not None:
+            return Whole(**detail.fields())
         if row is None:
             expected = "an order such as O3, or the venue's id of one"
             raise ProblemError(404, expected, f"{id}, which none has")
@@ -232,18 +239,23 @@ def _add_order(router: APIRouter, served: Served) -> None:
 
 def _add_fills(router: APIRouter, served: Served) -> None:
     @router.get("/fills")
-    async def fills(wanted: Annotated[Narrowed, Depends()]) -> Fills:
+    async def fills(wanted: Annotated[Narrowed, Depends(_narrowed)]) -> Fills:
         """Return a page of fills, the newest first: all runs' of this account, if stored."""
         known = await newest(served, entries_of)
-        if served.database:
-            choice = wanted.choice(served, known.account)
-            where = served.database, choice, wanted.page, wanted.limit
-            page = await aside(served, stored.fills_page, *where)
-            if page is not None:
-                rows = [Fill(**fill_fields(row)) for row in page.rows]
-                return Fills(rows=rows, **wanted.about(page.total))
+        which = wanted.stored(served, known.account)
+        page = await _stored(served, stored.fills_page, which, wanted.page, wanted.limit)
+        if page is not None:
+            rows = [Fill(**fill_fields(row)) for row in page.rows]
+            return Fills(rows=rows, **wanted.about(page.total))
         found, total = wanted.of(known.fills(), "at")
         return Fills(rows=[Fill(**fill_fields(row)) for row in found], **wanted.about(total))
+
+
+async def _stored(served: Served, look: Callable[..., T | None], *args: Any) -> T | None:
+    """Return what the database has; None where there is none, or nothing yet."""
+    if not served.database:
+        return None
+    return await aside(served, stored.looked_up, served.database, look, *args)
 
 
 def _order(row: Mapping[Any, Any]) -> Order:

@@ -34,6 +34,7 @@ SHARE: Final = 0.045  # of a core, that all browsers together may take of drawin
 LONGEST_S: Final = 1.0
 _IDLE_S: Final = 0.02
 INTEREST_S: Final = 10.0  # how long after the last poll a view is drawn still
+_MEMO: Final = 32  # messages of one drawing, by what their readers have
 _MOST: Final = 32  # views at a time; the one that was looked at longest ago makes room
 # What of the journal is drawn at once; an account's update comes before its entries.
 _URGENT: Final = frozenset(["reduce", "gate", "act"])
@@ -56,6 +57,8 @@ class Watched:
             self._sent = sheet.version, {}
         made = self._sent[1]
         if since not in made:
+            if len(made) >= _MEMO:
+                made.clear()  # of whoever polls with numbers of his own
             made[since] = sheet.changes(since)
         return sheet.version, made[since]
 

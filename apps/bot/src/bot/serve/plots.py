@@ -60,6 +60,14 @@ class Plots:
             self._drawn[market] = _parts(snapshot)
 
 
+def load() -> None:
+    """Load what draws, before a run begins: that takes a second, and each frame would feel it."""
+    if find_spec("plotly") is not None:
+        from bot.pages import charts
+
+        charts.equity(EquityPart()).to_json()
+
+
 _NONE: Final = msgspec.Raw(b"{}")
 
 

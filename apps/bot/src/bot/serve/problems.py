@@ -68,11 +68,10 @@ _MEANT: Final = {
     415: "a body that is no JSON",
     421: "called by a name that is not ours",
     422: "a parameter or a body that is not as described",
-    429: "too many wrong tokens: later",
     500: "a mistake of the bot's",
     503: "the run does not answer, or not in time",
 }
-PROBLEMS: Final = _declared(400, 401, 403, 413, 421, 422, 429, 500, 503)
+PROBLEMS: Final = _declared(400, 401, 403, 413, 421, 422, 500, 503)
 NOT_FOUND: Final = _declared(404)
 CONFLICT: Final = _declared(409, 415)
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _SWITCH_S: Final = 0.000_5  # how long a thread may hold the interpreter while another one waits
 _GRACE_S: Final = 1
 _JOIN_S: Final = 5.0
-_CONNECTIONS: Final = 256
 _BACKLOG: Final = 64
+_LONGEST_HEAD: Final = 16_384  # bytes of the headers of a request
 
 
 class ApiError(ConnError):
@@ -43,13 +43,15 @@ class ApiError(ConnError):
 def listening(settings: ApiSettings) -> Iterator[socket.socket]:
     """Take the address, before the run begins; `ApiError` if it cannot be, or may not be."""
     _require_tls(settings)
+    from bot.serve.connections import Listener
+
     host, port = host_and_port(settings.address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         # With its protocol asyncio knows that small answers are not to wait for more (Nagle).
-        server = socket.socket(family, kind, protocol)
+        server = Listener(family, kind, protocol)
     except OSError as error:
         raise ApiError(_no_address(settings, error)) from None
     with server:
@@ -80,10 +82,18 @@ def _require_tls(settings: ApiSettings) -> None:
         if not Path(path).is_file():
             raise ApiError(f"expected a file of PEM as api.{name}, got {path or 'none'}")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as error:
+        _tls_of(settings)
+    except (OSError, ValueError) as error:
         what = f"expected a certificate and its key in {settings.certificate} and {settings.key}"
-        raise ApiError(f"{what}, got {error}") from None
+        raise ApiError(f"{what} (PEM, the key without a passphrase), got {error}") from None
+
+
+def _tls_of(settings: ApiSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Without an empty passphrase OpenSSL would wait for one on the terminal.
+    context.load_cert_chain(settings.certificate, settings.key, password="")
+    return context
 
 
 def is_loopback(host: str) -> bool:
@@ -113,6 +123,7 @@ def serving(served: Served, server: socket.socket) -> Iterator[str]:
     try:
         yield url_of(served.settings, server)
     finally:
+        served.desk.end()
         uvicorn_server.should_exit = True
         thread.join(_JOIN_S)
         sys.setswitchinterval(usual)
@@ -129,18 +140,20 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
     import uvicorn
 
     from bot.serve.app import app_of
+    from bot.serve.connections import Connection
 
-    # It would print on the dashboard: what it reports is for the log of the run alone.
-    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+    # They would print on the dashboard: what they report is for the log of the run alone.
+    for name in ("uvicorn", "asyncio"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     settings = served.settings
     tls: dict[str, Any] = {}
     if settings.certificate:
-        tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}
+        tls["ssl_context_factory"] = lambda *_: _tls_of(settings)
     app = app_of(served, port, lambda words: trouble(served, words))
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False,
-        proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=60,
-        timeout_graceful_shutdown=_GRACE_S, ws_max_size=4_096,
+        proxy_headers=False, http=Connection, h11_max_incomplete_event_size=_LONGEST_HEAD,
+        timeout_keep_alive=60, timeout_graceful_shutdown=_GRACE_S, ws_max_size=4_096,
         # To compress what is sent to each browser by itself costs more than all else of it.
         ws="websockets-sansio", ws_per_message_deflate=False, **tls,
     )  # fmt: skip
@@ -152,8 +165,13 @@ def _server_of(served: Served, port: int) -> "uvicorn.Server":
 async def _warm(app: Any) -> None:
     """Answer once before the run begins: what is loaded and made at the first request is by then.
 
-    It would take a twentieth of a second from the first frames.
+    It would take a tenth of a second from the first frames, and the first chart a whole one.
     """
+    from starlette.concurrency import run_in_threadpool
+
+    from bot.serve.plots import load
+
+    await run_in_threadpool(load)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}

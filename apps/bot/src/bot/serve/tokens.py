@@ -11,7 +11,6 @@ import contextlib
 import hmac
 import os
 import secrets
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -20,7 +19,7 @@ from dydx_conn import ConnError
 
 from bot.config.api import ApiSettings
 from bot.run.acts import private, state_directory
-from bot.system import IS_UNIX, NO_LINK, NO_WAIT
+from bot.system import NO_LINK, secret_of
 
 Kind = Literal["read", "trading"]
 KINDS: Final[tuple[Kind, ...]] = ("trading", "read")
@@ -58,6 +57,8 @@ def made(path: Path) -> None:
             out.write(f"{secrets.token_urlsafe(_BYTES)}\n")
         beside.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
         what = f"expected to write a token into {path}"
         raise TokenError(f"{what}, got {error.strerror or error}") from None
 
@@ -65,27 +66,17 @@ def made(path: Path) -> None:
 def read(path: Path) -> str:
     """Return the token in a file; `TokenError` if it could be anybody's, or is none."""
     try:
-        file = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT)
+        text = secret_of(path, _MOST + 1)
     except OSError as error:
         words = f"expected a token in {path}, got {error.strerror or error}"
         raise TokenError(f"{words}: bot token makes one") from None
-    with open(file, "rb") as source:
-        _require_ours(path, os.fstat(file))
-        text = source.read(_MOST + 1)
+    except ConnError as error:
+        raise TokenError(str(error)) from None
     token = text.strip().decode("ascii", "replace")
     if not (_LEAST <= len(token) <= _MOST and token.isprintable() and len(token.split()) == 1):
         what = f"expected {_LEAST} to {_MOST} letters and digits in {path}"
         raise TokenError(f"{what}, got {len(text)} bytes that are no such token")
     return token
-
-
-def _require_ours(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise TokenError(f"expected a file in {path}, got something else")
-    if IS_UNIX and (found.st_mode & 0o077 or found.st_uid != os.getuid()):
-        got = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
-        what = f"expected {path} to be readable by you alone (chmod 600)"
-        raise TokenError(f"{what}, got {got}")
 
 
 class _Known:
@@ -126,8 +117,9 @@ class Tokens:
         new = [each.path for each in self._known.values() if not _is_there(each.path)]
         for path in new:
             made(path)
-        for each in self._known.values():
-            read(each.path)
+        if len({read(each.path) for each in self._known.values()}) < len(self._known):
+            paths = " and ".join(str(each.path) for each in self._known.values())
+            raise TokenError(f"expected two tokens in {paths}, got the same twice")
         return [str(path) for path in new]
 
     def kind_of(self, sent: str) -> Kind | None:
@@ -137,7 +129,7 @@ class Tokens:
             token = each.now(self.lost)
             # Both are compared, whatever the first one gives: how long it takes says nothing.
             if hmac.compare_digest(token.encode(), sent.encode()) and token:
-                found = found or kind
+                found = kind  # of a token that is both the lesser one, which comes last
         return found
 
 

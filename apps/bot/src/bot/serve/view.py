@@ -57,14 +57,15 @@ def routes(served: Served) -> APIRouter:
         return loops.setdefault(loop, Waking(painter, loop))
 
     @router.get("/", include_in_schema=False)
-    def root(request: Request) -> Response:
+    async def root(request: Request) -> Response:
         """Return the page."""
         return sent(page(), request)
 
     @router.get("/page/{name}", include_in_schema=False)
-    def part(name: str, request: Request) -> Response:
+    async def part(name: str, request: Request) -> Response:
         """Return a file of the page."""
-        if (found := asset(name)) is None:
+        # The first time it is read, and compressed for a tenth of a second: others are served then.
+        if (found := await asyncio.to_thread(asset, name)) is None:
             raise ProblemError(404, "a file of the page", name[:40])
         return sent(found, request)
 

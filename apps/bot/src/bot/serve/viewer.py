@@ -67,10 +67,13 @@ class Viewer:
         try:
             async for text in self._socket.iter_text():
                 await self._take(text)
+        except KeyError:
+            await self._socket.close(1003)  # bytes, where a view is text
         finally:
             sending.cancel()
             self._waking.remove(self._changed)
             self._leave()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _take(self, text: str) -> None:
         try:
