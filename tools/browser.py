@@ -5,11 +5,13 @@
 
 It logs in by the form, waits until the page is live and has its charts, and holds: the panels have
 the letters that a terminal has; nothing fails in the page, and nothing is loaded from another host;
-a socket that is cut leaves it polling, and a run that ends leaves it lost, and says since when; a
+at the end of a recording it says so; a panel alone is no taller than it needs; a socket that is cut
+leaves it polling, a bot that is stopped and one that is lost are shown as such, and since when; a
 frame of sixty markets is on the page within 100 ms. Exit code 77 where there is no Chromium.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from answering import answering
+from answering import Answering, answering
 from bench_view import delays, looked_at, within
 from bot.run.composition import Bot, Options
 from bot.screen.snapshot import snapshot_of
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 # What is the same on every machine, at the end of a recording.
 SAME: Final = frozenset(["safety", "positions", "candles", "book", "decisions", "tape"])
-FAST: Final = "200"
+FAST, SLOW = "200", "5"
 
 
 def main(words: list[str]) -> int:
@@ -59,20 +61,28 @@ def looked_on(chromium: str, home: Path, into: Path) -> Iterator[str]:
     """Yield what is wrong with the page of a run, in words."""
     from playwright.sync_api import sync_playwright
 
-    words = ["replay", "quickstart", "--speed", FAST, "--stay", "--quiet"]
     environment = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}
-    with answering(words, environment) as run, sync_playwright() as driver:
-        url, token = run.url, run.token()
+
+    def running(speed: str) -> contextlib.AbstractContextManager[Answering]:
+        words = ["replay", "quickstart", "--speed", speed, "--stay", "--quiet"]
+        return answering(words, environment)
+
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, size in SIZES.items():
-            yield from held(browser, name, size, url, token, into)
-        page, _ = opened(browser, (1400, 900), url, token, cut=True)
-        yield from stood(page, "polling", "polling")
-        yield from moves(page)
-        run.process.send_signal(signal.SIGINT)
-        run.process.wait(20)
-        yield from stood(page, "lost", "lost since ")
-        page.screenshot(path=into / "lost.png")
+        with running(FAST) as run:
+            for name, size in SIZES.items():
+                yield from held(browser, name, size, run.url, run.token(), into)
+        with running(SLOW) as run:
+            live, _ = opened(browser, SIZES["desk"], run.url, run.token())
+            page, _ = opened(browser, SIZES["desk"], run.url, run.token(), cut=True)
+            yield from stood(live, "live", "live")
+            yield from stood(page, "polling", "polling")
+            yield from moves(page)
+            run.process.send_signal(signal.SIGINT)
+            run.process.wait(20)
+            yield from stood(page, "lost", "lost since ")
+            yield from stood(live, "lost", "bot stopped ")
+            page.screenshot(path=into / "lost.png")
         browser.close()
 
 
@@ -103,8 +113,8 @@ def held(
 ) -> Iterator[str]:
     """Yield what is wrong with a page of one size."""
     page, wrong = opened(browser, size, url, token)
-    yield from stood(page, "live", "live")
     ended(url, token)
+    yield from stood(page, "ended", "ended")
     page.wait_for_selector('[data-chart="candles"]', state="attached", timeout=PATIENCE_MS)
     page.wait_for_timeout(500)
     page.screenshot(path=into / f"{name}.png")
@@ -118,6 +128,11 @@ def held(
         yield f"{name}: expected a page of {size[0]} pixels, got {wide}"
     yield from (f"{name}: {words}" for words in lettered(page))
     yield from (f"{name}: {words}" for words in wrong)
+    page.keyboard.press("2")
+    page.wait_for_selector('.block[data-panel="positions"]:only-child', timeout=PATIENCE_MS)
+    high = page.locator('.block[data-panel="positions"]').bounding_box()
+    if high is None or high["height"] > size[1] / 3:
+        yield f"{name}: expected no taller panel than one without positions needs, got {high}"
     page.keyboard.press("t")
     page.wait_for_selector('.block[data-panel="tape"]:only-child', timeout=PATIENCE_MS)
     page.screenshot(path=into / f"{name}-tape.png")
