@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import bot.notify.beside
+import bot.notify.sink
 import pytest
 from bot.__main__ import main
 from bot.config.notify import NotifySettings
@@ -47,6 +48,8 @@ def test_people_are_notified_of_a_watched_account(
             super().__init__(*given, deliver=take, **named)
 
     monkeypatch.setattr(bot.notify.beside, "Sink", Taking)
+    # To load apprise may take longer than the end of a run waits for a sink.
+    monkeypatch.setattr(bot.notify.sink, "service_of", lambda _: None)
     monkeypatch.setenv("DYDX__NOTIFY__SINKS", HOOK)
     monkeypatch.setenv("DYDX__NOTIFY__DISTANCE_BELOW", "[0.6]")
     typed = ["watch", OWNER, "--recording", "account", "--quiet"]
