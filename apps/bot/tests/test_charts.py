@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from bot.pages import charts
+from bot.pages import bars, charts
 from bot.pages.style import plain, plotly_js, require_plotly, rounded, tinted
 from dydx_conn import ConnError
 from dydx_panels import COLOURS, CandleRow, CandlesPart, EquityPart, FillMark
@@ -148,8 +148,8 @@ def test_no_text_of_a_venue_is_markup() -> None:
     """A ticker with tags in it is drawn letter by letter."""
     hostile = '<a href="https://x.example">BTC</a>'
     found = [
-        charts.profits({hostile: 1.0}), charts.costs({hostile: 1.0}),
-        charts.latencies({hostile: {"p50": 1.0}}), charts.candles(CandlesPart(ticker=hostile)),
+        bars.profits({hostile: 1.0}), bars.costs({hostile: 1.0}),
+        bars.latencies({hostile: {"p50": 1.0}}), charts.candles(CandlesPart(ticker=hostile)),
     ]  # fmt: skip
 
     assert not any("<a" in json.loads(json.dumps(one.to_dict()["data"], default=str)).__str__()
@@ -158,14 +158,14 @@ def test_no_text_of_a_venue_is_markup() -> None:
 
 def test_costs_are_negative_and_what_was_received_is_not() -> None:
     """As everywhere, money that went is below zero."""
-    found = charts.costs({"fees": 2.0, "funding": -1.0}).to_dict()["data"][0]
+    found = bars.costs({"fees": 2.0, "funding": -1.0}).to_dict()["data"][0]
 
     assert dict(zip(found["y"], found["x"], strict=True)) == {"fees": -2.0, "funding": 1.0}
 
 
 def test_a_latency_that_is_not_known_is_no_bar() -> None:
     """A stage without a percentile has none, whatever others have."""
-    found = charts.latencies({"data": {"p50": 1.0, "p99": 2.0}, "risk": {"p50": 3.0}}).to_dict()
+    found = bars.latencies({"data": {"p50": 1.0, "p99": 2.0}, "risk": {"p50": 3.0}}).to_dict()
 
     assert [trace["x"] for trace in found["data"]] == [[1.0, 3.0], [2.0, None]]
 

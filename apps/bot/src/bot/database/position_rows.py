@@ -40,6 +40,15 @@ class Holdings(Protocol):
         """Return the rows of what is open, at its present value."""
 
 
+def holdings_of(
+    venue: Any, account: str, positions: Callable[[], Iterable[PositionFigures]]
+) -> Holdings:
+    """Return the holdings of an account: a paper ledger's own, or as the wire reports them."""
+    if isinstance(venue, PaperVenue):
+        return PaperHoldings(venue)
+    return WireHoldings(account, positions)
+
+
 def text(number: Decimal | None) -> str:
     """Write a number as the venue does, "" for none."""
     if number is None:

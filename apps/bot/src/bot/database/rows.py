@@ -31,14 +31,13 @@ from dydx_conn import (
     event_id,
     instant,
 )
-from dydx_paper import PaperVenue
 
 from bot import __version__
 from bot.config.changes import RELOAD, changes_of, is_of_settings
 from bot.config.configured import loaded_of, opened_of
 from bot.config.place import NONE
 from bot.database.error_rows import Errors
-from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings, quote, text
+from bot.database.position_rows import holdings_of, quote, text
 from bot.database.spill import process
 from bot.database.writer import Writer
 from bot.outlet import one_line
@@ -309,11 +308,8 @@ class Database:
         self._troubles: dict[str, str] = {}
         self._links: dict[str, str] = {}
         self._collateral = ""
-        self._holdings: Holdings = (
-            PaperHoldings(bot.venue)
-            if isinstance(bot.venue, PaperVenue)
-            else WireHoldings(str(bot.venue.subaccount), bot.risk.positions)
-        )
+        account = str(bot.venue.subaccount)
+        self._holdings = holdings_of(bot.venue, account, bot.risk.positions)
 
     @property
     def trouble(self) -> str:

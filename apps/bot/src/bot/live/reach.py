@@ -20,6 +20,7 @@ from dydx_conn import ConnError, Frame, Inbox, Network
 from bot.config.changes import Reply
 from bot.config.configured import loaded_of
 from bot.database.rows import database_of
+from bot.live.handle import Handle
 from bot.run.composition import Bot, monitor
 from bot.run.desk import Desk
 from bot.system import absent
@@ -43,6 +44,23 @@ def listened(arguments: argparse.Namespace) -> Iterator[None]:
     with listening(settings) as server:
         arguments.listener = server
         yield
+
+
+class Answers:
+    """What is answered between two frames of a run: its handle, and its desk."""
+
+    def __init__(self, handle: Handle, desk: Desk) -> None:
+        self.desk, self._handle = desk, handle
+
+    def answer(self) -> None:
+        """Answer what waits."""
+        self._handle.answer()
+        self.desk.answer()
+
+    def attend(self) -> float:
+        """Answer while no frame comes; return in how many seconds to do so again (`Inbox`)."""
+        self._handle.answer()
+        return self.desk.attend()
 
 
 def is_reached(arguments: argparse.Namespace) -> bool:

@@ -36,7 +36,7 @@ from reactivex import Observable, operators
 from bot.config.configured import loaded_of
 from bot.config.place import CONFIG
 from bot.live.handle import Handle, within_reach
-from bot.live.reach import is_reached, reached, stay
+from bot.live.reach import Answers, is_reached, reached, stay
 from bot.live.reload import Reloader, place_of
 from bot.live.stream import streaming
 from bot.live.troubles import Terminal, Troubles, recorder
@@ -283,17 +283,8 @@ def conduct(
         handle.begin(partial(status_of, bot, mode, name), lambda: bot.reload("command"))
         stack.enter_context(_reloaded(arguments, bot, inbox, silent=bool(panel)))
         desk = Desk(gives_way=mode == "REPLAY")
-        of_handle, shown = handle.answer, on_dashboard(arguments)
         desk.begin(bot)
-
-        def answer() -> None:
-            of_handle()
-            desk.answer()
-
-        def attend() -> float:
-            of_handle()
-            return desk.attend()
-
+        answers, shown = Answers(handle, desk), on_dashboard(arguments)
         stack.enter_context(
             reached(
                 arguments, bot, inbox, desk, mode=mode, name=name, net=net, recording=recording,
@@ -303,18 +294,12 @@ def conduct(
         if not shown:
             if panel:
                 arguments.quiet = True
-            if is_reached(arguments):
-                inbox.attend, bot.shown.speed = attend, getattr(arguments, "speed", None)
-            complete = run_plain(arguments, bot, source, mode=mode, idle=answer, lost=lost)
-            if mode == "REPLAY" and complete:
-                bot.shown.ended = True
-                stay(arguments, answer)
-            return complete
+            return _unseen(arguments, bot, source, inbox, answers, mode=mode, lost=lost)
         with dashboard_of(tours=tours)(
-            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer,
-            leave=leave, lost=lost, panel=panel, mouse=not getattr(arguments, "no_mouse", False),
+            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox,
+            idle=answers.answer, leave=leave, lost=lost, panel=panel, travel=travel,
+            mouse=not getattr(arguments, "no_mouse", False),
             bell=not getattr(arguments, "no_bell", False),
-            travel=travel,
         ) as screen:  # fmt: skip
             if is_reached(arguments):
                 desk.wake = screen.look
@@ -325,6 +310,26 @@ def conduct(
                 with contextlib.suppress(KeyboardInterrupt):
                     screen.stay()
         return screen.finished
+
+
+def _unseen(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    source: Source,
+    inbox: Inbox,
+    answers: Answers,
+    *,
+    mode: str,
+    lost: Callable[[str], None] | None,
+) -> bool:
+    """Run a source without a dashboard, and answer on at its end where somebody chose so."""
+    if is_reached(arguments):
+        inbox.attend, bot.shown.speed = answers.attend, getattr(arguments, "speed", None)
+    complete = run_plain(arguments, bot, source, mode=mode, idle=answers.answer, lost=lost)
+    if mode == "REPLAY" and complete:
+        bot.shown.ended = True
+        stay(arguments, answers.answer)
+    return complete
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import msgspec
 from dydx_risk import percent_text
 
 from bot.config.notify import Kind, NotifySettings, minutes_of
-from bot.notify.notice import Level, Notice
+from bot.notify.notice import Level, Notice, times
 from bot.times import utc
 
 _CLEARLY: Final = 1.1  # times a distance, to have left it
@@ -206,9 +206,9 @@ def summary_of(state: Seen, look: Look, *, title: str = "summary") -> Notice:
         f"funding {_changed(now.funding, was.funding)}",
         _counted(now.fills - was.fills, "fill"),
         f"closest to liquidation {percent_text(state.closest)}",
-        f"guard acted {_times(now.guard - was.guard)}",
+        f"guard acted {times(now.guard - was.guard)}",
         f"{_counted(now.rejected - was.rejected, 'order')} rejected",
-        f"connections lost {_times(now.losses - was.losses)}",
+        f"connections lost {times(now.losses - was.losses)}",
         f"{_counted(now.faults - was.faults, 'fault')} in what was received",
     ]
     return Notice(
@@ -231,10 +231,6 @@ def _changed(now: int | None, was: int | None, *, sign: bool = False) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
 
 
 def next_at(time_of_day: str, zone: str, at: int) -> int:

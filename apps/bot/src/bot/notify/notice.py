@@ -90,7 +90,7 @@ def message_of(heading: Heading, lead: Held, others: list[Held], at: int) -> Mes
     if others:
         lines += ["", "held back meanwhile:", *map(_line, others[:_LISTED])]
     if rest := others[_LISTED:]:
-        lines.append(f"- and {_times(sum(one.count for one in rest))} of {len(rest)} other kinds")
+        lines.append(f"- and {times(sum(one.count for one in rest))} of {len(rest)} other kinds")
     where = f"{heading.mode} {heading.network}".strip()
     lines += ["", f"{heading.account or 'no account'}, {where}, {utc(newest.at)} UTC"]
     together = (lead, *others)
@@ -111,11 +111,12 @@ def _more(held: Held) -> list[str]:
 def _line(held: Held) -> str:
     newest = held.newest
     words = f": {newest.words}" if newest.words else ""
-    line = f"- {newest.title} ({_times(held.count)}, at {utc(newest.at)} UTC){words}"
+    line = f"- {newest.title} ({times(held.count)}, at {utc(newest.at)} UTC){words}"
     return one_line(line, _LINE)
 
 
-def _times(count: int) -> str:
+def times(count: int) -> str:
+    """Word how often something was."""
     return "once" if count == 1 else f"{count:,} times"
 
 

@@ -245,11 +245,7 @@ class Overflow:
         with self._lock:
             newest, self._newest = self._newest, {}
             counts, self._counts = self._counts, Counter()
-        return [_counted(notice, counts[kind]) for kind, notice in newest.items()]
-
-
-def _counted(notice: Notice, count: int) -> Notice:
-    return replace(notice, count=count)
+        return [replace(notice, count=counts[kind]) for kind, notice in newest.items()]
 
 
 class Gate:

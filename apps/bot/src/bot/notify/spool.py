@@ -39,13 +39,6 @@ def directory() -> Path:
     return state_directory() / "notices"
 
 
-def spooled() -> list[str]:
-    """Return the names of sinks that anything was ever stored for."""
-    with contextlib.suppress(OSError):
-        return sorted(path.name for path in directory().iterdir() if path.is_dir())
-    return []
-
-
 class Spool:
     """The messages of one sink; `aside` names the files that could not be read, or not be sent."""
 

@@ -2,7 +2,6 @@
 
     EquityPart  ──► equity, drawdown, exposure, distance
     CandlesPart ──► candles, with fills, what is held and where it is liquidated
-    sums        ──► profits, costs, latencies
 
 Every function takes frozen values and returns a figure; `figure.to_json()` is what a browser wants.
 Money is USDC, times are event time in ns, sizes are base units, shares are fractions as everywhere
@@ -19,7 +18,6 @@ from dydx_risk import PositionFigures
 
 from bot.pages.style import (
     MARGIN,
-    SERIES,
     Trace,
     axis,
     figure_of,
@@ -324,53 +322,3 @@ def _fills(fills: Sequence[FillMark]) -> list[Trace]:
             "marker": {"symbol": symbol, "size": 11, "color": colour, "line": _EDGE},
         })  # fmt: skip
     return traces
-
-
-# === Sums ===
-
-
-def profits(by_market: Mapping[str, float]) -> "Figure":
-    """Draw what each market won or lost, USDC, the best first."""
-    rows = sorted(by_market.items(), key=lambda row: row[1])
-    return _bars([name for name, _ in rows], [value for _, value in rows], "profit, USDC")
-
-
-def costs(by_kind: Mapping[str, float]) -> "Figure":
-    """Draw what was paid by kind, USDC; what is negative was received."""
-    rows = [*by_kind.items()][::-1]
-    return _bars([name for name, _ in rows], [-value for _, value in rows], "costs, USDC")
-
-
-def _bars(names: Sequence[str], values: Sequence[float], title: str) -> "Figure":
-    trace = {
-        "type": "bar", "orientation": "h", "y": [plain(name) for name in names],
-        "x": rounded(values, 6), "text": [f"{value:+,.2f}" for value in values],
-        "textposition": "auto", "hovertemplate": "%{y} %{x:+,.6f} USDC<extra></extra>",
-        "marker": {"color": [UP if value >= 0 else DOWN for value in values]},
-    }  # fmt: skip
-    return figure_of(
-        [trace], title, height=max(70 + 30 * len(names), 130), hovermode="closest",
-        xaxis=axis(zeroline=True, tickformat=",~g"),
-        yaxis=axis(side="left", showgrid=False, type="category"),
-    )  # fmt: skip
-
-
-def latencies(by_stage: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """Draw what frames take by stage: µs by the name of a percentile (p50, p99 …), a bar each."""
-    names = [plain(stage) for stage in by_stage]
-    shares = list(dict.fromkeys(share for found in by_stage.values() for share in found))
-    traces = [
-        {
-            "type": "bar", "orientation": "h", "name": share, "y": names,
-            "x": [found.get(share) for found in by_stage.values()],
-            "marker": {"color": SERIES[n % len(SERIES)]},
-            "hovertemplate": f"%{{y}} {plain(share)} %{{x:,.1f}} µs<extra></extra>",
-        }
-        for n, share in enumerate(shares)
-    ]  # fmt: skip
-    return figure_of(
-        traces, "latency, µs", height=max(60 + 11 * len(names) * max(len(shares), 1), 160),
-        hovermode="closest", barmode="group", showlegend=True,
-        xaxis=axis(type="log", ticksuffix=" µs", tickformat=",~g", dtick=1),
-        yaxis=axis(side="left", showgrid=False, type="category", autorange="reversed"),
-    )  # fmt: skip

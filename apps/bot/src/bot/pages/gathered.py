@@ -15,9 +15,8 @@ from typing import Any, Final
 
 from dydx_conn import AccountUpdate, Frame
 from dydx_panels import QualityRow
-from dydx_paper import PaperVenue
 
-from bot.database.position_rows import Holdings, PaperHoldings, WireHoldings
+from bot.database.position_rows import holdings_of
 from bot.pages.sums import Grouping
 from bot.run.composition import Bot
 from bot.run.faults import OTHERS, error_of, sample_of
@@ -84,11 +83,8 @@ class Gathered:
         self.began_at = 0
         self.quality: tuple[QualityRow, ...] = ()  # the worst market first
         self._bot, self._most, self._due = bot, most, 0
-        self._holdings: Holdings = (
-            PaperHoldings(bot.venue)
-            if isinstance(bot.venue, PaperVenue)
-            else WireHoldings(str(bot.venue.subaccount), bot.risk.positions)
-        )
+        account = str(bot.venue.subaccount)
+        self._holdings = holdings_of(bot.venue, account, bot.risk.positions)
 
     def follow(self) -> None:
         """Gather from here on: the run has not begun."""

@@ -36,6 +36,7 @@ from bot.pages.shape import (
     exact,
 )
 from bot.pages.sums import (
+    LEVELS,
     by_market,
     fill_of,
     matched,
@@ -205,11 +206,7 @@ def _levels(bot: Bot) -> dict[str, float]:
     policy = bot.options.policy
     if not bot.risk.guard:
         return {}
-    return {
-        "all closed below": policy.act_below,
-        "defended": policy.restore_to,
-        "no entry below": policy.keep_above,
-    }
+    return {words: getattr(policy, name) for words, name in LEVELS.items()}
 
 
 def settings_of(loaded: Loaded | None) -> tuple[Setting, ...]:

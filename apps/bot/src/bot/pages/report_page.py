@@ -12,7 +12,7 @@ from dydx_panels import CandleRow, CandlesPart, FillMark
 from dydx_risk import percent_text
 from msgspec.structs import astuple
 
-from bot.pages import charts, tables
+from bot.pages import bars, charts, tables
 from bot.pages.page import chart, escaped, folded, page, pairs, section, side_by_side, tiles
 from bot.pages.shape import Market, Report
 
@@ -61,11 +61,11 @@ def figures_of(report: Report) -> dict[str, "Figure"]:
             "distance": charts.distance(curve, report.levels),
         }  # fmt: skip
     if report.by_market:
-        found["profits"] = charts.profits({x.ticker: float(x.net) for x in report.by_market})
+        found["profits"] = bars.profits({x.ticker: float(x.net) for x in report.by_market})
     if paid := {x.kind: float(x.paid) for x in report.costs if x.paid is not None}:
-        found["costs"] = charts.costs(paid)
+        found["costs"] = bars.costs(paid)
     if report.latency:
-        found["latency"] = charts.latencies({
+        found["latency"] = bars.latencies({
             one.stage: {name: us for name, us in one.us.items() if name in _BARS}
             for one in report.latency
         })  # fmt: skip

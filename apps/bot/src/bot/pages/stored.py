@@ -30,6 +30,7 @@ from bot.outlet import one_line
 from bot.pages.shape import Cost, Entry, Fill, Named, Payment, Report, Setting, Trouble
 from bot.pages.shape import exact as usdc
 from bot.pages.sums import (
+    LEVELS,
     Grouping,
     by_market,
     fill_of,
@@ -216,9 +217,7 @@ def _curve(connection: Connection, run: RowMapping, policy: Mapping[str, Any]) -
 def _levels(config: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, float]:
     if not config.get("guard"):
         return {}
-    names = {"all closed below": "act_below", "defended": "restore_to",
-             "no entry below": "keep_above"}  # fmt: skip
-    return {words: policy[name] for words, name in names.items() if policy.get(name)}
+    return {words: policy[name] for words, name in LEVELS.items() if policy.get(name)}
 
 
 def _summary(run: RowMapping, rows: _Rows) -> Iterator[Named]:

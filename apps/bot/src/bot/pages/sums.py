@@ -20,6 +20,11 @@ from bot.times import iso
 
 Row = Mapping[Any, Any]
 
+# The guard's levels by the names they have in a chart, and in the policy.
+LEVELS: Final = {
+    "all closed below": "act_below", "defended": "restore_to", "no entry below": "keep_above",
+}  # fmt: skip
+
 # === Trades ===
 
 

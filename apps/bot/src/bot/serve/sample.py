@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from bot.run.meters import Durations
 from bot.serve.figures import RunFigures
 
 
@@ -35,7 +34,6 @@ class Seen(NamedTuple):
 
 
 Sample = tuple[tuple[str, ...], float | None]
-Bars = tuple[tuple[str, ...], Durations]
 
 
 class Series(NamedTuple):
