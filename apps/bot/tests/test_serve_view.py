@@ -232,6 +232,30 @@ def test_a_socket_may_want_another_view(client: TestClient) -> None:
     assert all("xpected" in words or "JSON" in words or "truncated" in words for words in refused)
 
 
+def test_bytes_where_a_view_is_text_end_the_socket(client: TestClient) -> None:
+    """And nothing else."""
+    with client.websocket_connect(LIVE, headers={"Origin": HOST}) as socket:
+        socket.send_bytes(b"\xff")
+        with pytest.raises(WebSocketDisconnect) as end:
+            socket.receive_json()
+
+    assert end.value.code == 1003
+
+
+def test_a_socket_ends_with_its_session(bot: Bot, tmp_path: Path) -> None:
+    """At /logout, or when the token's file has another one: with the next thing to be shown."""
+    with browser(bot, tmp_path) as client:
+        token = (tmp_path / "read.token").read_text().strip()
+        client.post("/login", data={"token": token}, headers={"Origin": HOST})
+        with client.websocket_connect(LIVE, headers={"Origin": HOST}) as socket:
+            client.post("/logout", headers={"Origin": HOST}, follow_redirects=False)
+            socket.send_json({})
+            with pytest.raises(WebSocketDisconnect) as end:
+                socket.receive_json()
+
+    assert end.value.code == 1008
+
+
 def test_a_page_that_comes_back_is_sent_what_it_missed(client: TestClient) -> None:
     """With its version it is not sent all, and with one of another process it is."""
     first = client.get("/view").json()
@@ -474,6 +498,29 @@ def test_only_so_many_views_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing.close()
 
     assert [wanted.panel for wanted in drawing._views] == ["book", "orders"]
+
+
+def test_many_views_hold_up_no_frame_for_long(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds no time between two frames comes first between the next two."""
+    monkeypatch.setattr(looks, "_TURN_NS", 0)
+    seen, views = Looks("PAPER", "here"), frozenset([("", ""), ("book", ""), ("way", "")])
+
+    answers = [seen.seen(bot, views) for _ in range(4)]
+    seen.leave(bot)
+
+    drawn = [[*one.snapshots] for one in answers if one is not None]
+    assert [len(each) for each in drawn] == [1] * 4
+    assert {*drawn[0], *drawn[1], *drawn[2]} == views
+    assert drawn[3] == drawn[0]
+
+
+def test_a_poll_with_a_number_of_its_own_is_not_remembered_for_ever() -> None:
+    """Though nothing newer is drawn meanwhile."""
+    view = painter.Watched(Wanted())
+    for since in range(100):
+        view.changes(since)
+
+    assert len(view._sent[1]) <= painter._MEMO
 
 
 def test_nobody_looks_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

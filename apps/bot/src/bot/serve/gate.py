@@ -88,8 +88,11 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and not looks and not is_ours(origin, host, scope.get("scheme", "")):
             raise ProblemError(403, f"a request of a page of {host}", f"one of {origin}")
-        kind, by_cookie = self._kind(scope, headers)
-        if by_cookie and not looks and origin is None:
+        kind, sent = self._kind(headers), headers.get("authorization")
+        if kind is None and sent is not None:
+            challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            raise ProblemError(401, "a token of this bot", "another one", challenge)
+        if kind is not None and sent is None and not looks and origin is None:
             raise ProblemError(403, "an Origin beside a cookie", "none")
         free = is_free(scope["path"])
         if kind is None and not free:
@@ -101,6 +104,8 @@ class Gate:
             raise ProblemError(403, "the trading token", "the token that may look alone")
         state = scope.setdefault("state", {})
         state["kind"], state["caller"] = kind, _caller(scope, kind)
+        # For what stays open for hours: a session ends, and a token is replaced.
+        state["is_known"] = lambda: self._kind(headers) is not None
 
     def _require_host(self, scope: Scope, headers: Headers) -> str:
         """Return by which name and port we were called; it must be one of ours."""
@@ -112,17 +117,13 @@ class Gate:
             raise ProblemError(421, "a Host of ours (the setting api.hosts adds names)", host)
         return host.lower()
 
-    def _kind(self, scope: Scope, headers: Headers) -> tuple[Kind | None, bool]:
-        """Return what the caller may do, and whether a cookie showed it."""
+    def _kind(self, headers: Headers) -> Kind | None:
+        """Return what the caller may do, by the header or, where there is none, by the cookie."""
         sent = headers.get("authorization")
         if sent is None:
-            kind = self._sessions.kind_of(_cookie(headers, self._sessions.cookie))
-            return kind, kind is not None
+            return self._sessions.kind_of(_cookie(headers, self._sessions.cookie))
         token = sent[len(_BEARER) :].strip() if _is_bearer(sent) else ""
-        if (kind := self._served.tokens.kind_of(token)) is None:
-            challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            raise ProblemError(401, "a token of this bot", "another one", challenge)
-        return kind, False
+        return self._served.tokens.kind_of(token)
 
 
 def _is_bearer(sent: str) -> bool:

@@ -24,6 +24,7 @@ _LONGEST: Final = 40  # letters of a ticker
 _TRACED: Final = frozenset(["way", "speed"])
 _FIRST, _ALL = 12, 120  # markets that fit on the whole screen, and on that of their panel
 _IDLE_NS: Final = 1_000_000_000
+_TURN_NS: Final = 8_000_000  # that frames wait at most for all views of a moment
 _Key = tuple[str, str]  # a panel, and a market
 
 
@@ -92,6 +93,7 @@ class Looks:
         self._mode, self._name = mode, name
         self._rows = MarketRows()
         self._newest, self._views, self._at = -1, frozenset[_Key](), 0
+        self._drawn: dict[_Key, int] = {}  # when each was drawn last
 
     def seen(self, bot: Bot, views: frozenset[_Key], *, at_once: bool = False) -> Seen | None:
         """Return what stands, on the run's thread between two frames; None if it is as it was.
@@ -105,9 +107,10 @@ class Looks:
         is_same = bot.data.frames == self._newest and views <= self._views
         if is_same and not at_once and began - self._at < _IDLE_NS:
             return None
-        self._newest, self._views, self._at = bot.data.frames, views, began
+        self._newest, self._at = bot.data.frames, began
         newest = bot.shown.last_frames[-1] if bot.shown.last_frames else None
         snapshots = self._snapshots(bot, views)
+        self._views = frozenset(snapshots)  # what found no time is drawn as soon as may be
         return Seen(
             snapshots=snapshots,
             seq=0 if newest is None else newest.seq,
@@ -126,15 +129,25 @@ class Looks:
         if (way := bot.shown.way) is not None:
             was_ours, way.elsewhere = way.elsewhere, True  # no other view ends it
         try:
-            # Those that begin it come last, for the same reason.
-            ordered = sorted(views, key=lambda view: view[0] in _TRACED)
-            return {view: self._snapshot(bot, *view, typed) for view in ordered}
+            return self._in_turn(bot, views, typed)
         finally:
             bot.shown.ticker = typed
             if (way := bot.shown.way) is not None:
                 way.elsewhere = any(panel in _TRACED for panel, _ in views)
                 if was_ours and not way.elsewhere:
                     untrace(bot)
+
+    def _in_turn(self, bot: Bot, views: frozenset[_Key], typed: str) -> dict[_Key, Snapshot]:
+        """Return as many as there is time for; the others come first the next time."""
+        made, began = dict[_Key, Snapshot](), time.perf_counter_ns()
+        self._drawn = {view: self._drawn.get(view, 0) for view in views}
+        for view in sorted(views, key=lambda view: (self._drawn[view], view[0] in _TRACED)):
+            if made and time.perf_counter_ns() - began >= _TURN_NS:
+                break
+            made[view], self._drawn[view] = self._snapshot(bot, *view, typed), time.monotonic_ns()
+            if (way := bot.shown.way) is not None:
+                way.elsewhere = True  # once a view began it no other one ends it
+        return made
 
     def _snapshot(self, bot: Bot, panel: str, market: str, typed: str) -> Snapshot:
         bot.shown.ticker = market or typed

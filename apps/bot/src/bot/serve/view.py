@@ -91,6 +91,6 @@ def routes(served: Served) -> APIRouter:
     async def live(socket: WebSocket) -> None:
         """Send what is newer, as soon as it is drawn."""
         await socket.accept()
-        await Viewer(painter, socket, waking()).serve()
+        await Viewer(painter, socket, waking(), socket.state.is_known).serve()
 
     return router

@@ -8,6 +8,7 @@ what it missed meanwhile is in its next message, as it stands then.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -52,10 +53,16 @@ class Waking:
 
 
 class Viewer:
-    """One open page; what it wants may change, and it never waits for another one."""
+    """One open page; what it wants may change, and it never waits for another one.
 
-    def __init__(self, painter: Painter, socket: WebSocket, waking: Waking) -> None:
+    It is closed once it `is_known` no more: its session has ended, or the token's file another one.
+    """
+
+    def __init__(
+        self, painter: Painter, socket: WebSocket, waking: Waking, is_known: Callable[[], bool]
+    ) -> None:
         self._painter, self._socket, self._waking = painter, socket, waking
+        self._is_known = is_known
         self._changed = asyncio.Event()
         self._view: Watched | None = None
         self._since = 0
@@ -102,6 +109,9 @@ class Viewer:
             view = self._view
             if view is None or not view.sheet.version or view.sheet.version == self._since:
                 continue
+            if not self._is_known():
+                await self._socket.close(1008, "expected a token")
+                return
             self._since, text = view.changes(self._since)
             await self._socket.send_text(text)
 
