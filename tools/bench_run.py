@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from onlookers import Onlookers, webhook
-from scraped import free_port
+from answering import free_port
+from onlookers import Onlookers
+from webhook import Hook, listening
 
 Row = tuple[str, str, str, str]
 
@@ -43,13 +44,13 @@ def run(
             trust = {"SSL_CERT_FILE": venue.authority}
             bare = measured([*where, *_NOTHING], trust, (), seconds, warm_s)
             whole = measured(where, trust, _EDITS, seconds, warm_s)
-            with webhook() as (address, notices):
-                sinks = f"notify:\n  sinks:\n    - name: here\n      url: {address}\n"
+            with listening(Hook()) as hook:
+                sinks = f"notify:\n  sinks:\n    - name: here\n      url: {hook.url}\n"
                 edits = [text + sinks for text in _EDITS]
                 watched = measured(where, trust, edits, seconds, warm_s, port=free_port())
         yield from rows(f"bot paper, {count} markets, {seconds:.0f} s", whole, bare)
         yield from rows("the same, watched, beside the same unwatched", watched, whole)
-        yield from looks(watched, len(notices))
+        yield from looks(watched, len(hook.got))
 
 
 def measured(

@@ -5,7 +5,8 @@
 
 It logs in by the form, waits until the page is live and has its charts, and holds: the panels have
 the letters that a terminal has; nothing fails in the page, and nothing is loaded from another host;
-a socket that is cut leaves it polling, and a run that ends leaves it lost, and says since when; a
+at the end of a recording it says so; a panel alone is no taller than it needs; a socket that is cut
+leaves it polling, a bot that is stopped and one that is lost are shown as such, and since when; a
 frame of sixty markets is on the page within 100 ms. Exit code 77 where there is no Chromium.
 """
 
@@ -13,10 +14,7 @@ import argparse
 import contextlib
 import json
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,22 +22,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from answering import Answering, answering
 from bench_view import delays, looked_at, within
 from bot.run.composition import Bot, Options
 from bot.screen.snapshot import snapshot_of
+from chromium import MISSING, PATIENCE_MS, SIZES, SKIPPED, program
 from dydx_conn import collect, load_recorded_stream, replay
 from dydx_panels import View, placed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SIZES: Final = {"desk": (1400, 900), "hand": (390, 844), "small": (360, 740)}
 # What is the same on every machine, at the end of a recording.
 SAME: Final = frozenset(["safety", "positions", "candles", "book", "decisions", "tape"])
-FAST: Final = "200"
-ANSWERS: Final = re.compile(r"answers at (http://\S+)")
-PATIENCE_MS: Final = 20_000
-SKIPPED: Final = 77
+FAST, SLOW = "200", "5"
 
 
 def main(words: list[str]) -> int:
@@ -48,7 +44,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--into", metavar="DIR", help="where the pictures go; else nowhere")
     options = parser.parse_args(words)
     if (chromium := program()) is None:
-        print("expected chromium and playwright (the group browser), got none: nothing was held")
+        print(MISSING)
         return SKIPPED
     with tempfile.TemporaryDirectory() as home:
         into = Path(options.into or home)
@@ -58,53 +54,35 @@ def main(words: list[str]) -> int:
     return int(bool(wrong))
 
 
-def program() -> str | None:
-    """Return where Chromium is, None without it or without what drives it."""
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        return None
-    return shutil.which("chromium") or shutil.which("chromium-browser")
-
-
 # === A run that is looked at ===
-
-
-@contextlib.contextmanager
-def running(home: Path) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
-    """Play a recording that goes on answering; yields its process, its address and a token."""
-    command = [sys.executable, "-m", "bot", "replay", "quickstart", "--speed", FAST, "--stay",
-               "--quiet", "--api", "127.0.0.1:0"]  # fmt: skip
-    environment = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}
-    process = subprocess.Popen(
-        command, cwd=home, env=environment, text=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        lines = iter(process.stderr.readline, "") if process.stderr else iter(())
-        url = next(found[1] for line in lines if (found := ANSWERS.search(line)))
-        token = (home / "dydx-bot" / "api-read.token").read_text(encoding="ascii").strip()
-        yield process, url, token
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
 
 
 def looked_on(chromium: str, home: Path, into: Path) -> Iterator[str]:
     """Yield what is wrong with the page of a run, in words."""
     from playwright.sync_api import sync_playwright
 
-    with running(home) as (process, url, token), sync_playwright() as driver:
+    environment = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}
+
+    def running(speed: str) -> contextlib.AbstractContextManager[Answering]:
+        words = ["replay", "quickstart", "--speed", speed, "--stay", "--quiet"]
+        return answering(words, environment)
+
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, size in SIZES.items():
-            yield from held(browser, name, size, url, token, into)
-        page, _ = opened(browser, (1400, 900), url, token, cut=True)
-        yield from stood(page, "polling", "polling")
-        yield from moves(page)
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-        yield from stood(page, "lost", "lost since ")
-        page.screenshot(path=into / "lost.png")
+        with running(FAST) as run:
+            for name, size in SIZES.items():
+                yield from held(browser, name, size, run.url, run.token(), into)
+        with running(SLOW) as run:
+            live, _ = opened(browser, SIZES["desk"], run.url, run.token())
+            page, _ = opened(browser, SIZES["desk"], run.url, run.token(), cut=True)
+            yield from stood(live, "live", "live")
+            yield from stood(page, "polling", "polling")
+            yield from moves(page)
+            run.process.send_signal(signal.SIGINT)
+            run.process.wait(20)
+            yield from stood(page, "lost", "lost since ")
+            yield from stood(live, "lost", "bot stopped ")
+            page.screenshot(path=into / "lost.png")
         browser.close()
 
 
@@ -135,8 +113,8 @@ def held(
 ) -> Iterator[str]:
     """Yield what is wrong with a page of one size."""
     page, wrong = opened(browser, size, url, token)
-    yield from stood(page, "live", "live")
     ended(url, token)
+    yield from stood(page, "ended", "ended")
     page.wait_for_selector('[data-chart="candles"]', state="attached", timeout=PATIENCE_MS)
     page.wait_for_timeout(500)
     page.screenshot(path=into / f"{name}.png")
@@ -150,6 +128,11 @@ def held(
         yield f"{name}: expected a page of {size[0]} pixels, got {wide}"
     yield from (f"{name}: {words}" for words in lettered(page))
     yield from (f"{name}: {words}" for words in wrong)
+    page.keyboard.press("2")
+    page.wait_for_selector('.block[data-panel="positions"]:only-child', timeout=PATIENCE_MS)
+    high = page.locator('.block[data-panel="positions"]').bounding_box()
+    if high is None or high["height"] > size[1] / 3:
+        yield f"{name}: expected no taller panel than one without positions needs, got {high}"
     page.keyboard.press("t")
     page.wait_for_selector('.block[data-panel="tape"]:only-child', timeout=PATIENCE_MS)
     page.screenshot(path=into / f"{name}-tape.png")

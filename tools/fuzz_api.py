@@ -8,16 +8,13 @@ Run as a script it starts a run of its own: `--examples` cases of each operation
 import argparse
 import contextlib
 import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from answering import answering
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
 with warnings.catch_warnings():
@@ -81,28 +78,9 @@ def served(*options: str, stays: bool = True) -> Iterator[tuple[str, str]]:
     """Start a replay, which `stays` at its end; yields where it answers, and the trading token."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         environment = os.environ | {"XDG_STATE_HOME": place, "DYDX_CONFIG": "none"}
-        command = [sys.executable, "-m", "bot", "replay", "--plain", "--quiet"]
-        command += ["--stay"] * stays
-        with subprocess.Popen(
-            [*command, "--api", "127.0.0.1:0", *options], env=environment, stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, text=True,
-        ) as process:  # fmt: skip
-            try:
-                yield _url_of(process), _token_in(Path(place))
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.communicate(timeout=60)
-
-
-def _url_of(process: "subprocess.Popen[str]") -> str:
-    for line in process.stderr or ():
-        if (found := re.search(r"answers at (\S+)", line)) is not None:
-            return found[1]
-    raise SystemExit("expected a run that answers, got one that ended")
-
-
-def _token_in(place: Path) -> str:
-    return (place / "dydx-bot" / "api-trading.token").read_text().strip()
+        words = ["replay", "--plain", "--quiet", *["--stay"] * stays, *options]
+        with answering(words, environment) as run:
+            yield run.url, run.token("trading")
 
 
 def main() -> int:

@@ -1,16 +1,13 @@
 """All that looks at a running bot at once, for whoever measures what that costs it.
 
 Onlookers ──► /metrics and /health every 5 s, a page that is open (a WebSocket)
-webhook   ◄── its notices
 """
 
 import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -85,28 +82,3 @@ class Onlookers:
                         with contextlib.suppress(TimeoutError):
                             socket.recv(timeout=_PAUSE_S)
                             self.drawn += 1
-
-
-@contextlib.contextmanager
-def webhook() -> Iterator[tuple[str, list[bytes]]]:
-    """Listen for notices on loopback; yields the address as apprise has it, and what came."""
-    came: list[bytes] = []
-
-    class Taker(BaseHTTPRequestHandler):
-        """Takes what is posted."""
-
-        def do_POST(self) -> None:
-            came.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Taker) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"json://127.0.0.1:{server.server_port}/", came
-        finally:
-            server.shutdown()
-            thread.join(5)

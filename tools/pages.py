@@ -12,7 +12,6 @@ where there is no Chromium.
 import argparse
 import contextlib
 import io
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.__main__ import main as bot
+from chromium import MISSING, PATIENCE_MS, SIZES, SKIPPED, program
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SIZES: Final = {"desk": (1300, 900), "hand": (390, 844), "small": (360, 740)}
-SKIPPED: Final = 77
-PATIENCE_MS: Final = 20_000
 REPORT: Final = ("quickstart", "--profile", "reckless", "--config", "none")
 
 
@@ -36,7 +33,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--into", metavar="DIR", help="where the pictures go; else nowhere")
     options = parser.parse_args(words)
     if (chromium := program()) is None:
-        print("expected chromium and playwright (the group browser), got none: nothing was held")
+        print(MISSING)
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
         into = Path(options.into or folder)
@@ -47,15 +44,6 @@ def main(words: list[str]) -> int:
         wrong = [*looked_at(chromium, page, into)] if code == 0 else [f"bot report returned {code}"]
     print("\n".join(wrong or ["the page is what it should be"]))
     return int(bool(wrong))
-
-
-def program() -> str | None:
-    """Return where Chromium is, None without it or without what drives it."""
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        return None
-    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def looked_at(chromium: str, file: Path, into: Path) -> Iterator[str]:

@@ -15,8 +15,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from answering import answering, ended, free_port
 from bot.serve.series import PREFIX, SERIES
 from killed import places, venue
 
@@ -107,23 +106,13 @@ def fetched(request: str | urllib.request.Request) -> tuple[int, str]:
 @contextlib.contextmanager
 def running_bot(folder: Path, typed: Sequence[str]) -> Iterator[Bot]:
     """Run `bot paper` until its API answers; it is ended however it goes."""
-    command = [
-        sys.executable, "-m", "bot", "paper", "--network", "local", *typed, "--plain", "--quiet",
+    words = [
+        "paper", "--network", "local", *typed, "--plain", "--quiet",
         "--tickers", TICKERS, "--account", "scraped", "--profile", "reckless",
-        "--database", f"sqlite:///{folder}/bot.db", "--api", "127.0.0.1:0",
+        "--database", f"sqlite:///{folder}/bot.db",
     ]  # fmt: skip
-    environment = os.environ | places(folder)
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    with ended(process):
-        url = ""
-        for line in process.stderr or ():
-            print(line, end="", file=sys.stderr)
-            if "answers at " in line:
-                url = line.split("answers at ")[1].strip()
-                break
-        if not url:
-            raise SystemExit("expected a bot that answers, got none: no proof")
-        found = Bot(url, folder / "state" / "dydx-bot" / "api-read.token")
+    with answering(words, os.environ | places(folder)) as run:
+        found = Bot(run.url, run.token_file())
         waits(lambda: found.get("/health")[0] == 200, "a bot in health")
         yield found
 
@@ -144,20 +133,6 @@ def prometheus(folder: Path) -> Iterator[str]:
         yield url
 
 
-@contextlib.contextmanager
-def ended(process: "subprocess.Popen[Any]") -> Iterator[None]:
-    """End a process by Ctrl-C, however this goes."""
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def waits(done: Any, what: str) -> None:
     """Wait until something is so, for a bounded time."""
     ends = time.monotonic() + PATIENCE_S
@@ -165,13 +140,6 @@ def waits(done: Any, what: str) -> None:
         if time.monotonic() > ends:
             raise SystemExit(f"expected {what} within {PATIENCE_S:g} s, got none: no proof")
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    """Return a port that is free by now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 # === What is compared ===

@@ -43,6 +43,16 @@ def test_a_key_is_found_whole_and_a_mnemonic_by_three_of_its_words(
     assert secrets_in(text.encode()) == found
 
 
+@pytest.mark.parametrize("long", [14, 15, 16, 23])
+def test_a_secret_is_found_wherever_it_stands(long: int) -> None:
+    """Of long ones eight bytes at a time are looked at: some are whole, whatever stands before."""
+    token = plant("Ab3-xY7_Kq9zLm2WvT5uJ8n"[:long])
+
+    found = [secrets_in(b" " * before + token.encode() + b"\n") for before in range(20)]
+
+    assert found == [["Ab3-…"]] * 20
+
+
 def test_files_are_looked_at_whatever_they_are(tmp_path: Path) -> None:
     """A log, a recording that was cut off, a database; what is given to the bot is none."""
     kinds = {name: tmp_path / name for name in ("a.jsonl", "b.jsonl.zst", "c.db", "d.yaml", "e.db")}

@@ -593,6 +593,22 @@ def test_a_watched_paper_run_leaves_its_report(
     assert capsys.readouterr().out.startswith("equity ")
 
 
+@pytest.mark.usefixtures("dashboard", "live_frames")
+def test_a_run_that_is_over_is_left_by_ctrl_c_with_its_report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `--seconds`, when its last picture stays."""
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bot.screen.screen.Screen.pace", lambda _, frame: frame.seq < 100)
+    monkeypatch.setattr("bot.screen.screen.Screen.stay", interrupted)
+
+    assert main(["paper", "--network", "local"]) == 0
+    assert capsys.readouterr().out.startswith("equity ")
+
+
 def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     """A pipe, a file or `--plain` gets the plain report."""
     from bot.live.runs import on_dashboard

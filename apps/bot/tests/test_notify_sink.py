@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ def until(holds: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(url: str, timeout_s: float = 5.0, ends_s: float = 9.0) -> Iterator[Sink]:
+def running(url: str, timeout_s: float = 20.0, ends_s: float = 60.0) -> Iterator[Sink]:
     """Start a sink, and end it soon."""
     sink = Sink("hook", lambda: url, timeout_s=timeout_s)
     sink.start()
@@ -378,6 +380,17 @@ def test_without_apprise_it_is_named_and_how_to_get_it(monkeypatch: pytest.Monke
 
     with pytest.raises(SinkError, match=r"expected bot\[notify\] to be installed"):
         service_of("json://127.0.0.1/")
+
+
+def test_what_apprise_needs_loads_without_a_word_whatever_other_threads_do_about_warnings() -> None:
+    """What is silenced meanwhile may be lost: another thread puts back the filters it found."""
+    code = (
+        "import warnings; warnings.simplefilter = lambda *_, **__: None\n"
+        "from bot.notify import sending; sending._forgo_socks(); import requests"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_failed_delivery_prints_nothing_and_returns_why(

@@ -191,15 +191,19 @@ def test_what_ends_in_no_json_is_no_file_for_it(capsys: pytest.CaptureFixture[st
 def test_a_page_without_a_name_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is called by its recording, and by the first number that is free."""
+    """It is called by its recording or its run, and by the first number that is free."""
     monkeypatch.chdir(tmp_path)
-    with mock.patch.object(reported, "_replayed") as replayed:
-        replayed.return_value = (_report("../my run.jsonl.zst"), 0)
-        assert [main(["report"]), main(["report"])] == [0, 0]
+    found = _report("../my run.jsonl.zst"), 0
+    with (
+        mock.patch.object(reported, "_replayed", return_value=found),
+        mock.patch.object(reported, "_stored", return_value=found),
+    ):
+        assert [main(["report", *run]) for run in ([], [], ["--run", "7"])] == [0, 0, 0]
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "report-my-run-2.html",
         "report-my-run.html",
+        "report-run-7.html",
     ]
     assert "report-my-run.html: 1 trades" in capsys.readouterr().out
 

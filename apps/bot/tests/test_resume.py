@@ -155,7 +155,7 @@ def test_a_run_goes_on_to_the_quantum_where_another_was_killed(
     assert killed.bot.risk.memory.opened == left.memory.opened
 
     again = stored(url, frames[:5_500], left)
-    assert again.bot.shown.notice == again.bot.shown.carried
+    assert again.bot.shown.notice == f"the account {again.bot.shown.carried}"
     assert again.bot.shown.carried.startswith("goes on from run 1, which was killed ")
     assert " ago, with equity " in again.bot.shown.carried
     assert again.ledger.tally.fills > left.venue.ledger.tally.fills

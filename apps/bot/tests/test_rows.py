@@ -34,6 +34,7 @@ from dydx_conn import (
     Subaccount,
     TransferFields,
     find_recording,
+    replay,
 )
 from dydx_paper import FundingRecord, PaperVenue, Stamp
 from dydx_risk import PositionFigures
@@ -538,3 +539,20 @@ def test_a_clock_that_is_set_back_stops_no_row(monkeypatch: pytest.MonkeyPatch) 
         database.note(with_fields(http("502", "/v4/height"), mono=second * 10**9, at=at))
 
     assert 5 == made.count("errors")
+
+
+def test_the_most_of_a_short_position_is_what_was_held_at_most() -> None:
+    """Filled in two parts, it is their sum: the venue's own number is that of the first."""
+    bot = Bot(Options.of("reckless"))
+    found, most = PaperHoldings(bot.venue), dict[str, Decimal]()  # type: ignore[arg-type]
+
+    def take(event: object) -> None:
+        if isinstance(event, AccountUpdate):
+            for table, row in found.take(event):
+                if table == "positions" and row["side"] == "SHORT":
+                    most[row["position_id"]] = Decimal(row["max_size"])
+
+    bot.journal.listeners.append(take)
+    bot.run(replay("quickstart").pipe(ops.take(2_000)))
+
+    assert sorted(most.values()) == [Decimal("-53.1"), Decimal("-0.1404")]

@@ -170,6 +170,7 @@ def test_without_the_extra_it_says_how_to_get_it() -> None:
         (["--api", "8710"], "expected HOST:PORT such as 127.0.0.1:8710, got '8710'"),
         (["--api", "0.0.0.0:0"], "beyond loopback, got none for 0.0.0.0"),
         (["--api", "127.0.0.1:0", "--api-key", "/nowhere"], "expected a file of PEM as"),
+        (["--stay"], "expected --api HOST:PORT beside --stay, got none"),
     ],
 )
 def test_what_was_typed_wrong_is_a_two(

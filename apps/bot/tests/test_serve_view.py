@@ -154,6 +154,25 @@ def test_the_rows_are_those_of_the_terminal(
     assert message["trouble"] == ""
 
 
+def test_a_recording_that_was_played_to_its_end_says_so(client: TestClient, bot: Bot) -> None:
+    """What is shown then is neither live nor old: it is how it stood at the end."""
+    before = client.get("/view").json()["ended"]
+    bot.shown.ended = True
+    after = client.get("/view", params={"panel": "positions"}).json()["ended"]
+
+    assert (before, after) == (False, True)
+
+
+def test_a_page_has_words_for_every_state_of_its_indicator() -> None:
+    """And each has its look."""
+    script, style = (files.asset(name) for name in ("view.js", "view.css"))
+    assert script is not None
+    assert style is not None
+    for state in ("live", "polling", "stale", "lost", "ended"):
+        assert f"  {state}: " in script.plain.decode()
+        assert f'#status[data-state="{state}"]' in style.plain.decode()
+
+
 def test_a_panel_alone_of_a_chosen_market(client: TestClient, bot: Bot) -> None:
     """What one browser chooses is its own: the terminal's market stays."""
     message = client.get("/view", params={"panel": "book", "market": "BTC-USD"}).json()

@@ -20,6 +20,7 @@ from bot.database.spill import process
 from bot.database.store import Store
 from bot.database.tables import TABLES, engine_of
 from bot.database.writer import Writer
+from dydx_conn import redact
 
 BEGAN = itertools.count(1)
 
@@ -640,6 +641,7 @@ def test_where_neither_takes_a_row_it_is_counted_as_lost(
 KILLED = """
 import sys, time
 from bot.database.writer import Writer
+from dydx_conn import redact
 from bot.database.spill import process
 from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
@@ -686,6 +688,7 @@ def _seqs(file: str) -> list[int]:
 FULL = """
 import resource, sys
 from bot.database.writer import Writer
+from dydx_conn import redact
 from bot.database.spill import process
 from bot.database.store import Store
 made = Writer(sys.argv[1], {"began": 1, "chain_id": "c", "account": "a/0", "process": process()})
@@ -730,3 +733,11 @@ def test_half_a_character_of_somebody_else_waits_in_the_file_as_any(file: str) -
         assert [*left.rows()] == [[odd]]
     first.remove()
     assert (waiting(), first.rows, second.rows) == ([], 0, 0)
+
+
+def test_the_path_of_what_waits_can_be_printed() -> None:
+    """A long name without a dot would be taken for a secret, and nobody would find the file."""
+    run = {"began": 1_796_053_663_537_254_331, "process": "host-1234 987654 1234567"}
+    name = spill.Spill("sqlite:////home/somebody/history.db", run).path.name
+
+    assert redact(f"/home/somebody/.local/state/dydx-bot/unwritten/{name}").endswith(name)

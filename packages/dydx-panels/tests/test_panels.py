@@ -1299,3 +1299,19 @@ def test_a_flat_account_has_no_empty_row_of_its_last_distances(full: Snapshot) -
 
     assert "last minutes" in drawn("safety", full, View(panel="safety"), 120, 40)
     assert "last minutes" not in drawn("safety", flat, View(panel="safety"), 120, 40)
+
+
+def test_how_far_liquidation_is_stays_on_a_narrow_screen(full: Snapshot) -> None:
+    """As narrow as a phone in a hand: what was won gives way first, and no distance is cut."""
+    text = drawn("positions", full, width=50)
+    titles = next(row for row in text.splitlines() if "TICKER" in row)
+
+    assert "DISTANCE" in titles
+    assert "…" not in titles
+
+
+def test_bars_of_a_narrow_book_are_as_wide_as_there_is_room(full: Snapshot) -> None:
+    """None is cut, and where there is none the sizes stand alone."""
+    for width in (30, 31, 32, 40):
+        rows = drawn("book", full, width=width).splitlines()
+        assert not any("…" in row for row in rows if "mid" not in row)

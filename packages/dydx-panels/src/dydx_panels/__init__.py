@@ -3765,7 +3765,7 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
     largest = max((level.size for level in asks + bids), default=0.0) or 1.0
 
     def row(level: Level, style: str) -> _Row:
-        bar = _gauge(level.size / largest, max(width - 26, 4)).replace("░", " ")
+        bar = _gauge(level.size / largest, width - 26).replace("░", " ") if width > 27 else ""
         size = f"{_figure(level.size, size_digits):>11} "
         return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
@@ -4878,6 +4878,7 @@ def _returned(held: _PositionRow) -> _Cell:
 
 
 def _position_columns(snapshot: Snapshot) -> list[_Column]:
+    # How far liquidation is stays to the last, also on a phone.
     # Of a market whose tick is small the last digits are those that move: none is cut.
     rows = _position_rows(snapshot)
     prices = [(held, x) for held in rows for x in (held.row.entry_price, held.row.oracle_price)]
@@ -4887,21 +4888,21 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         _Column("side", 5, lambda held: _side(held.row.size), 0, True),
         _Column("size", 11, lambda held: (_figure(abs(held.row.size), held.digits[1]), ""),
                 value=lambda held: abs(held.row.size)),
-        _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 3),
-        _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 2),
-        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 4),
-        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 5),
-        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl),
+        _Column("entry_price", wide, lambda held: _price(held, held.row.entry_price), 4),
+        _Column("oracle_price", wide, lambda held: _price(held, held.row.oracle_price), 3),
+        _Column("notional", 10, lambda held: (_figure(_notional(held.row), 0), ""), 5),
+        _Column("leverage", 8, lambda held: (_figure(held.row.leverage, 2, unit=_TIMES), ""), 6),
+        _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl), 1,
                 value=attrgetter("row.unrealized_pnl")),
-        _Column("returned", 8, _returned, 9),
-        _Column("liquidation_price", wide, _liquidation, 1),
+        _Column("returned", 8, _returned, 10),
+        _Column("liquidation_price", wide, _liquidation, 2),
         _Column("distance", 8, _away, value=attrgetter("away")),
-        _Column("", 10, _away_bar, 6),
+        _Column("", 10, _away_bar, 7),
         # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 7),
-        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 11),
-        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 10),
-        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 8),
+        _Column("funding_usdc_1h", 14, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 8),
+        _Column("funding so far", 14, lambda held: _signed(_usdc(held.costs.funding), 4), 12),
+        _Column("fees", 9, lambda held: _signed(_usdc(held.costs.fees)), 11),
+        _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 9),
     ]  # fmt: skip
 
 

@@ -47,7 +47,9 @@ def report(arguments: argparse.Namespace) -> int:
     if wants_page:
         from bot.pages.report_page import report_page
 
-        path = _write_page(report_page(found), arguments.html, found)
+        # What a run of the network is called says nothing of which one it was.
+        stem = f"run-{arguments.run}" if arguments.run is not None else _stem(found.source)
+        path = _write_page(report_page(found), arguments.html, stem or found.mode)
         print(_written(path, found), file=sys.stderr if arguments.json == "-" else sys.stdout)
     return code
 
@@ -92,14 +94,17 @@ def _write_json(found: Report, where: str) -> None:
         Path(where).write_bytes(text + b"\n")
 
 
-def _write_page(page: str, where: str | None, found: Report) -> Path:
+def _stem(source: str) -> str:
+    return _NO_NAME.sub("-", Path(source).name.removesuffix(".jsonl.zst")).strip("-.")
+
+
+def _write_page(page: str, where: str | None, stem: str) -> Path:
     """Write a page where it was typed, else to a new file of the working directory."""
     if where is not None:
         Path(where).write_text(page, encoding="utf-8")
         return Path(where)
-    stem = _NO_NAME.sub("-", Path(found.source).name.removesuffix(".jsonl.zst")).strip("-.")
     for number in range(1, _MOST):
-        path = Path(f"report-{stem or found.mode}{f'-{number}' if number > 1 else ''}.html")
+        path = Path(f"report-{stem}{f'-{number}' if number > 1 else ''}.html")
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(page)
@@ -111,5 +116,7 @@ def _write_page(page: str, where: str | None, found: Report) -> Path:
 
 def _written(path: Path, found: Report) -> str:
     size = path.stat().st_size / 1e6
-    what = f"{len(found.trades):,} trades, {len(found.fills):,} fills, {len(found.entries):,} whys"
+    what = (
+        f"{len(found.trades):,} trades, {len(found.fills):,} fills, {len(found.entries):,} reasons"
+    )
     return f"{path}: {what}, {size:.1f} MB; it opens without a network"

@@ -42,7 +42,8 @@ class Spill:
     """The file of one run; it is made with the first row. `rows` are in it by now."""
 
     def __init__(self, database: str, run: Mapping[str, Any], suffix: str = _SUFFIX) -> None:
-        name = re.sub(r"\W+", "-", f"{run.get('began')} {run.get('process')}").strip("-")
+        # By dots: eighty letters without one would be taken for a secret, and the path is printed.
+        name = re.sub(r"[\W_]+", ".", f"{run.get('began')} {run.get('process')}").strip(".")
         self.path = directory() / f"{_prefix(database)}{name}{suffix}"
         self.rows = 0
         self._run, self._file = dict(run), -1

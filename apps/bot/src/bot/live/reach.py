@@ -32,6 +32,8 @@ def listened(arguments: argparse.Namespace) -> Iterator[None]:
     """Take the address at which a run is to be reached, if it is; before anything of it begins."""
     settings = loaded_of(arguments).settings.api
     if not settings.address:
+        if getattr(arguments, "stay", False):
+            raise ConnError("expected --api HOST:PORT beside --stay, got none: nobody could look")
         yield
         return
     if words := absent("api", "--api"):

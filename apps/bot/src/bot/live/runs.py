@@ -321,7 +321,9 @@ def conduct(
                 inbox.attend = lambda: min(screen.attend(), desk.attend())
             if run_to_end(bot, source(screen.pace)):
                 screen.bot.shown.ended = mode == "REPLAY"
-                screen.stay()
+                # Whoever looks at the last picture may leave it by Ctrl-C, too.
+                with contextlib.suppress(KeyboardInterrupt):
+                    screen.stay()
         return screen.finished
 
 

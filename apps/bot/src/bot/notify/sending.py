@@ -9,10 +9,12 @@ service answers is cut, redacted, and rid of the parts of the address.
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,6 +77,7 @@ def service_of(address: str) -> Any:
     """Return what apprise has for an address; `SinkError` if it has nothing."""
     if words := absent("notify", "notices"):
         raise SinkError(words)
+    _forgo_socks()
     import apprise
 
     with _listening():
@@ -84,6 +87,13 @@ def service_of(address: str) -> Any:
             f"expected an address that apprise knows (its wiki lists them), got {hidden(address)}"
         )
     return found
+
+
+def _forgo_socks() -> None:
+    # Without PySocks urllib3 warns of it when it is loaded. What requests does against that is lost
+    # where another thread is in `catch_warnings` meanwhile, as FastAPI is when a run begins.
+    if find_spec("socks") is None:
+        sys.modules.setdefault("urllib3.contrib.socks", None)  # type: ignore[arg-type]
 
 
 def deliver(address: str, message: Message) -> str:

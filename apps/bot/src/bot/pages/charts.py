@@ -193,7 +193,9 @@ def _over_time(
         bounds = {"rangemode": "tozero"}
     of_values = axis(side="right", hoverformat=form, tickformat=",~r", ticksuffix=unit, **bounds)
     span = {"range": [at[0], at[-1]]} if len(at) > 1 else {}
-    return {"xaxis": time_axis(**span), "yaxis": of_values, "margin": MARGIN | {"r": _LABELS}}
+    # Few enough that none has to be turned, also on a phone.
+    of_time = time_axis(nticks=6, tickangle=0, **span)
+    return {"xaxis": of_time, "yaxis": of_values, "margin": MARGIN | {"r": _LABELS}}
 
 
 # === Markets ===

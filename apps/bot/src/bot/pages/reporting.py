@@ -3,6 +3,7 @@
 begin ──► note of each frame, entries ──► Gathered ──► end ──► write ──► FILE
 """
 
+import sys
 from pathlib import Path
 
 from dydx_conn import Inbox, Recording
@@ -47,6 +48,7 @@ class Reporting:
         try:
             page = report_page(report_of_run(self._bot, self._gathered, source))
             self._path.write_text(page, encoding="utf-8")
+            print(f"bot: wrote {self._path}", file=sys.stderr)
         except OSError as error:
             what = error.strerror or str(error)
             self.trouble = f"expected to write the report to {self._path}, got {what.lower()}"

@@ -346,7 +346,8 @@ class Bot:
         """Begin with what another run left; `SignalError` or `ConnError` if it is not that."""
         if state.link == ACCOUNT:
             left = carry_on(state, self.venue, self.risk)
-            self.shown.carried = self.shown.notice = left.words(state.at)
+            self.shown.carried = left.words(state.at)
+            self.shown.notice = f"the account {self.shown.carried}"
             if isinstance(self.shown.strategy, Allocator):
                 self.shown.strategy.recall(left.parts)
         else:

@@ -103,6 +103,7 @@ class Looks:
         began = time.perf_counter_ns()
         if not bot.follows:
             bot.follow()
+        bot.meters.sample()  # rates and CPU, where no terminal takes them
         is_same = bot.data.frames == self._newest and views <= self._views
         if is_same and not at_once and began - self._at < _IDLE_NS:
             return None

@@ -2,9 +2,9 @@
 
     Desk.ask(Looks.seen) ──► Snapshot ──► dydx_panels.placed ──► Sheet ──► Watched ──► browsers
             ▲                                                              (the server's loop)
-            └── again after 80 ms, at once when the account changed, within a share of a core
+            └── again after 70 ms, at once when the account changed, within a share of a core
 
-A frame is in a browser within 100 ms: the painter looks twelve times a second, and only where a
+A frame is in a browser within 100 ms: the painter looks fourteen times a second, and only where a
 frame came since. What that costs, on the run's thread and on its own, is measured each time; once
 it is more than `SHARE` of a core the painter looks less often, but a change of the account is drawn
 at once all the same. While nobody looks it sleeps, and the run does nothing for it.
@@ -28,7 +28,7 @@ from bot.serve.looks import Looks, Seen, Wanted
 from bot.serve.plots import Plots
 from bot.serve.sheet import Sheet
 
-PACE_S: Final = 0.08
+PACE_S: Final = 0.07
 SOON_S: Final = 0.04  # what became of the account is drawn not sooner after the drawing before
 SHARE: Final = 0.045  # of a core, that all browsers together may take of drawing
 LONGEST_S: Final = 1.0
