@@ -65,7 +65,7 @@ def delays(mono: Sequence[tuple[int, int]], arrivals: Sequence[Sequence[Any]]) -
     """Yield how long each frame took to each viewer, in ns, once it had settled."""
     for viewer in arrivals:
         seqs = [seq for _, seq in viewer]
-        begins = viewer[0][0] + int(_SETTLED_S * 1e9) if viewer else 0
+        begins = max(viewer[0][0], mono[0][1]) + int(_SETTLED_S * 1e9) if viewer else 0
         for seq, at in mono:
             place = bisect_left(seqs, seq)
             if at >= begins and place < len(viewer):
@@ -94,6 +94,8 @@ def looked_at(
 
     with served(bot, inbox, desk) as (port, token):
         looking = looked(program, port, token, viewers) if viewers else None
+        if looking is not None:
+            ready(looking, desk)
         feeder = threading.Thread(target=feed, args=(frames, SPEED, inbox), daemon=True)
         feeder.start()
         bot.run(from_generator(lambda: taken(inbox, pace, len(frames))))
@@ -125,7 +127,16 @@ def served(bot: Bot, inbox: Inbox, desk: Desk) -> Iterator[tuple[int, str]]:
 def looked(program: str, port: int, token: str, viewers: int) -> "subprocess.Popen[bytes]":
     """Begin so many viewers in a process of their own; it reports once it reads a line."""
     command = [sys.executable, program, str(port), token, str(viewers)]
+    # It prints a line once all look, and what arrived once it reads one.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def ready(looking: "subprocess.Popen[bytes]", desk: Desk) -> None:
+    """Answer until all look, however slow the machine is: a run that has not begun goes on."""
+    waiting = threading.Thread(target=looking.stdout.readline if looking.stdout else int)
+    waiting.start()
+    while waiting.is_alive():
+        time.sleep(desk.attend())
 
 
 # --- the other process ---
@@ -150,6 +161,9 @@ async def watch_all(port: int, token: str, viewers: int) -> list[list[tuple[int,
     """Look with so many until a line comes."""
     ends, found = asyncio.Event(), [list[tuple[int, int]]() for _ in range(viewers)]
     watching = [asyncio.create_task(watch(port, token, ends, one)) for one in found]
+    while not all(found):
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     ends.set()
     await asyncio.gather(*watching, return_exceptions=True)

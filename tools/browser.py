@@ -225,6 +225,7 @@ def watched(port: str, token: str) -> list[Any]:
         url = f"http://127.0.0.1:{port}"
         page, _ = opened(browser, SIZES["desk"], url, token)
         page.evaluate(_NOTE)
+        print("ready", flush=True)
         sys.stdin.readline()
         apart_ns = time.time_ns() - time.monotonic_ns()
         drawn = page.evaluate("window.drawn")

@@ -124,6 +124,7 @@ LONG = {
     "recovery": "bot paper killed fifty times, and what came back: ten minutes",
     "orders": "bot trade killed fifteen times on the local venue, and what stood: eight minutes",
     "edits": "five thousand edits of the settings of runs at full speed: five minutes",
+    "settings": "two thousand files and variables of settings, right and wrong: three minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "api": "a run's HTTP interface, fuzzed by its own description: five minutes",
     "prometheus": "Prometheus scrapes bot paper for half a minute, and what it got",
@@ -141,6 +142,12 @@ _EDITS = [
 ]  # fmt: skip
 
 
+_SETTINGS = [
+    "apps/bot/tests/test_config_fuzz.py", "-c", "apps/bot/pyproject.toml", "--rootdir", "apps/bot",
+    "--no-cov",
+]  # fmt: skip
+
+
 def long_checks() -> dict[str, list[Command]]:
     """Name the proofs that take minutes, which run only when they are named."""
     tool = [sys.executable]
@@ -155,6 +162,7 @@ def long_checks() -> dict[str, list[Command]]:
         "recovery": [[*tool, "tools/killed.py"]],
         "orders": [[*tool, "tools/killed_trade.py"]],
         "edits": [["env", "TEST_EDIT_SEEDS=50", *pytest, *_EDITS]],
+        "settings": [["env", "TEST_CONFIG_CASES=2000", *pytest, *_SETTINGS]],
         "calibration": [[*tool, "tools/calibration.py"]],
         "api": [[*tool, "tools/fuzz_api.py"]],
         "prometheus": [[*tool, "tools/scraped.py"]],

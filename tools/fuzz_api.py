@@ -88,7 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=150, help="cases of each operation")
     arguments = parser.parse_args()
-    with served("quickstart", "--speed", "5") as (url, token):
+    with served("quickstart", "--speed", "2") as (url, token):
         found = fuzz(url, token, arguments.examples)
     for words in found:
         print(words)

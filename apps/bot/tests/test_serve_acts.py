@@ -90,6 +90,15 @@ def test_a_run_that_only_watches_is_not_acted_upon(tmp_path: Path) -> None:
     assert answers[0].json() == {"expected": "a run that trades", "got": "one that only watches"}
 
 
+def test_a_recording_at_its_end_is_not_acted_upon(reached: Reached) -> None:
+    """It is looked at, and no frame comes behind which an act could take effect."""
+    reached.bot.shown.ended = True
+    client = reached.client()
+
+    assert client.post("/halt").json()["got"] == "a recording that is at its end"
+    assert client.get("/status").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("reply", "code", "expected"),
     [

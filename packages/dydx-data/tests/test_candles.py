@@ -429,6 +429,18 @@ def test_what_a_candle_has_is_not_counted_twice(first: str) -> None:
     assert world.rows() == [(100, 110, 90, 102, 2, 3)]
 
 
+def test_a_candle_that_is_ahead_of_its_socket_counts_no_trade_twice() -> None:
+    """A node of the venue's that answers may have a block that the socket's has not."""
+    world = World()
+    world.at(5)
+    world.sent(minute(0, 102))
+    world.trades(*(trade(at, 102) for at in (5.6, 2, 1)), snapshot=True)
+    before = world.rows()
+    world.trades(trade(6.5, 101))
+
+    assert (before, world.rows()) == ([(100, 110, 90, 102, 2, 3)], [(100, 110, 90, 101, 3, 4)])
+
+
 def test_a_candle_with_as_many_trades_shows_that_none_is_missing() -> None:
     """What a snapshot may have missed is in the venue's own count."""
     world = World()

@@ -1114,7 +1114,10 @@ class Candles:
         else:
             self._add_late(start, bar)
         sent = self._sent
-        if sent is not None and sent.candle.started_at == start and at_ns > sent.received_ns:
+        if sent is None or sent.candle.started_at != start:
+            return
+        # It may have what came with a block that the socket had not shown by then.
+        if at_ns > sent.received_ns + _SECOND:
             sent.bar.merge(bar)
 
     def put(self, candle: Candle, received_ns: int, *, final: bool) -> None:

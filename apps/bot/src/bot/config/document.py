@@ -39,10 +39,25 @@ class ConfigError(ConnError):
     """Settings that cannot be meant; the message is a line for each fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(sorted({*faults}, key=_in_order))
+        self.faults = tuple(sorted(map(_without_addresses, {*faults}), key=_in_order))
         lines = [f"{fault.where}: {fault.words}" for fault in self.faults]
         head = f"expected a configuration without faults, got {len(lines)}:"
         super().__init__("\n".join([head, *lines] if len(lines) > 1 else lines))
+
+
+# An address of a service that notifies has its token where it likes, and may be in a wrong place.
+_SERVICE: Final = re.compile(
+    r"\b(?!(?:https?|wss?|(?:sqlite|postgresql)(?:\+\w+)?)://)([a-z][a-z0-9.+-]*)://\S+",
+    re.IGNORECASE,
+)
+_LONG_PATH: Final = re.compile(r"\b(https?://[^/\s]+)/\S{24,}", re.IGNORECASE)
+
+
+def _without_addresses(fault: Fault) -> Fault:
+    """Return a fault that repeats of an address what cannot be its token."""
+    expected, but, got = fault.words.partition(", got ")
+    got = _LONG_PATH.sub(r"\1/***", _SERVICE.sub(r"\1://***", got))
+    return Fault(fault.where, f"{expected}{but}{got}")
 
 
 def _in_order(fault: Fault) -> list[tuple[int, str]]:

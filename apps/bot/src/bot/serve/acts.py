@@ -91,7 +91,7 @@ def routes(served: Served) -> APIRouter:
     @router.post("/reload")
     async def reload(request: Request, reason: _Reason = None) -> Reloaded:
         """Read the settings again, and let what changed take effect."""
-        _require_trading_run(served)
+        await _require_trading_run(served)
         if served.reload is None:
             raise ProblemError(409, "a run that goes by a file of settings", "none")
         act(served.inbox, WHO, "note", f"reload: {_words(request, reason)}")
@@ -105,7 +105,7 @@ def routes(served: Served) -> APIRouter:
 
 def _acting(served: Served, what: str) -> Callable[..., Any]:
     async def acting(request: Request, reason: _Reason = None) -> Acted:
-        _require_trading_run(served)
+        await _require_trading_run(served)
         number = next(_NUMBERS)
         act(served.inbox, WHO, what, _words(request, reason), number)
         effect = await _effect(served, number)
@@ -114,9 +114,16 @@ def _acting(served: Served, what: str) -> Callable[..., Any]:
     return acting
 
 
-def _require_trading_run(served: Served) -> None:
+def _is_over(bot: Bot) -> bool:
+    return bot.shown.ended
+
+
+async def _require_trading_run(served: Served) -> None:
     if served.mode == "WATCH":
         raise ProblemError(409, "a run that trades", "one that only watches")
+    # Of a network there is always a next frame: no act waits for an answer before it is put in.
+    if served.mode == "REPLAY" and await answered(served, _is_over):
+        raise ProblemError(409, "a run that goes on", "a recording that is at its end")
 
 
 def _words(request: Request, reason: Why | None) -> str:

@@ -247,7 +247,8 @@ const MEANT = {
 function show() {
   const [state, words] = standing();
   if (status_.textContent !== words) status_.textContent = words;
-  document.title = state === "live" ? "bot" : `${words} · bot`;
+  const title = state === "live" ? "bot" : `${words} · bot`;
+  if (document.title !== title) document.title = title;
   status_.title = MEANT[state] || "";
   status_.dataset.state = state;
   document.body.classList.toggle("lost", state === "lost");
