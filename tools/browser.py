@@ -74,8 +74,8 @@ def looked_on(chromium: str, home: Path, into: Path) -> Iterator[str]:
                 yield from held(browser, name, size, run.url, run.token(), into)
         with running(SLOW) as run:
             live, _ = opened(browser, SIZES["desk"], run.url, run.token())
-            page, _ = opened(browser, SIZES["desk"], run.url, run.token(), cut=True)
             yield from stood(live, "live", "live")
+            page, _ = opened(browser, SIZES["desk"], run.url, run.token(), cut=True)
             yield from stood(page, "polling", "polling")
             yield from moves(page)
             run.process.send_signal(signal.SIGINT)
@@ -130,8 +130,9 @@ def held(
     yield from (f"{name}: {words}" for words in wrong)
     page.keyboard.press("2")
     page.wait_for_selector('.block[data-panel="positions"]:only-child', timeout=PATIENCE_MS)
-    high = page.locator('.block[data-panel="positions"]').bounding_box()
-    if high is None or high["height"] > size[1] / 3:
+    panel = '.block[data-panel="positions"]'
+    high = page.eval_on_selector(panel, "one => one.getBoundingClientRect().height")
+    if high > size[1] / 3:
         yield f"{name}: expected no taller panel than one without positions needs, got {high}"
     page.keyboard.press("t")
     page.wait_for_selector('.block[data-panel="tape"]:only-child', timeout=PATIENCE_MS)
