@@ -12,6 +12,7 @@ from bot.serve import connections
 from bot.serve.connections import Listener
 from bot.serve.server import listening, serving
 from reached import Reached, reached_run
+from websockets.sync.client import connect
 
 REQUEST = b"GET /login HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -76,6 +77,21 @@ def test_a_slow_body_is_not_waited_for(
     slow = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
     with stranger(reached[1], REQUEST + b"\r\n" + slow) as one:
         assert until_closed(one).count(b"HTTP/1.1") == 1
+
+
+def test_a_page_that_is_open_is_not_closed(
+    reached: tuple[Reached, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its WebSocket requests nothing more, for as long as somebody looks."""
+    monkeypatch.setattr(connections, "WHOLE_S", 0.02)
+    run, url = reached
+    headers = {"Authorization": f"Bearer {run.token}"}
+    with connect(f"ws{url[4:]}/view/live", additional_headers=headers) as page:
+        with stranger(url) as one:
+            assert until_closed(one) == b""  # what requests nothing has come to its end by now
+        page.send("{")
+
+        assert "refused" in str(page.recv(timeout=5.0))
 
 
 def test_half_of_the_descriptors_are_left_to_the_run() -> None:

@@ -44,6 +44,7 @@ class Connection(H11Protocol):
         super().__init__(*how, **named)
         self.since = 0.0  # of the event loop's clock: for how long it has waited for a request
         self._late: asyncio.TimerHandle | None = None
+        self._is_handed_over = False  # to what speaks WebSocket: nothing here ends it
 
     @property
     def waits(self) -> bool:
@@ -61,7 +62,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that has come whole is not late any more."""
         super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        if self._is_handed_over or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._end_waiting()
         elif self._late is None:
             self._await_request()
@@ -75,6 +76,7 @@ class Connection(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over."""
+        self._is_handed_over = True
         self._end_waiting()
         super().handle_websocket_upgrade(event)
 
