@@ -67,7 +67,7 @@ def test_any_settings_are_taken_or_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "bot.yaml"
 
     @settings(
-        max_examples=CASES, derandomize=True, database=None, deadline=None,
+        max_examples=CASES, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
     )  # fmt: skip
     @given(FILES, VARIABLES)
