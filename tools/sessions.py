@@ -9,6 +9,7 @@ read once, when first used; nobody may change them.
 import gc
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,18 +123,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
 
 
 class Untraced:
-    """Makes also what a test without the tracer needs without it: a run that a fixture plays."""
+    """Makes also what a test without the tracer needs without it, and what several tests share.
+
+    A run that a fixture plays for a module is as long as a test that plays it.
+    """
 
     def __init__(self, cov: Any) -> None:
         self._cov = cov
+        self._paused = False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         """Pause the tracer for the fixtures of a test that is not traced."""
         if not item.get_closest_marker("no_cover"):
             return (yield)
-        self._cov.cov_controller.pause()
-        try:
+        with self._pause():
             return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """Pause the tracer for a fixture that is made once for several tests."""
+        if fixturedef.scope == "function" or self._paused:
+            return (yield)
+        with self._pause():
+            return (yield)
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        self._cov.cov_controller.pause()
+        self._paused = True
+        try:
+            yield
         finally:
+            self._paused = False
             self._cov.cov_controller.resume()
