@@ -70,7 +70,9 @@ def _tried(operation: Any, mode: Any, url: str, headers: dict[str, str], example
 
 
 def _is_sent_as_it_is(value: object) -> bool:
-    return not isinstance(value, bool | None | dict) and value != []
+    if isinstance(value, list):
+        return value != [] and all(map(_is_sent_as_it_is, value))
+    return not isinstance(value, bool | None | dict)
 
 
 @contextlib.contextmanager

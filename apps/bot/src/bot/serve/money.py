@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from bot.report.report import away
 from bot.run.composition import Bot
+from bot.serve.problems import Ticker
 from bot.serve.served import Served, newest
 from bot.times import iso
 
@@ -135,7 +136,7 @@ def routes(served: Served) -> APIRouter:
 
     @router.get("/positions")
     async def positions(
-        ticker: Annotated[list[str], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
+        ticker: Annotated[list[Ticker], Query(max_length=50, description="of these alone")] = [],  # noqa: B006 - FastAPI copies it
         side: Annotated[Literal["long", "short"] | None, Query()] = None,
         sort: Annotated[Sort, Query(description="the nearest to liquidation first")] = "distance",
     ) -> Positions:

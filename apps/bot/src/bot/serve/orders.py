@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from bot.history.orders import Detail, fill_fields, order_fields
 from bot.history.pages import Wanted, page_of
 from bot.serve import stored
-from bot.serve.problems import NOT_FOUND, ProblemError
+from bot.serve.problems import NOT_FOUND, ProblemError, Ticker
 from bot.serve.remembered import DECISION, VERDICT, Remembered, entries_of
 from bot.serve.served import Served, aside, newest
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 Status = Literal[
     "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED", "LEFT"
 ]
-Ticker = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 
 
 def _require_text(value: Any) -> Any:

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from dydx_conn import ConnError
 from fastapi import FastAPI, Request
@@ -77,6 +77,9 @@ CONFLICT: Final = _declared(409, 415)
 
 
 # === Parameters ===
+
+# A market by its ticker, as a filter has it.
+Ticker = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
 
 
 async def require_known(connection: HTTPConnection) -> None:
