@@ -103,9 +103,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     A layer's coverage is that of its other tests; a conftest takes this hook up by importing it.
     In a file of another name a test that plays a recording whole says so by the mark `replays`.
     What a property comes to is chance, and no coverage, but in a file of the mark `traced`: a few
-    are quick, and reach what no other test does. A file that sweeps through sizes has pytest-cov's
-    own mark, `no_cover`. Where a run notes which test reaches which line, it wants to know it of
-    these as well. No secret may come out of any of them (leaks).
+    are quick, and reach what no other test does; so do a few fixtures (Untraced). A file that
+    sweeps through sizes has pytest-cov's own mark, `no_cover`. Where a run notes which test reaches
+    which line, it wants to know it of these as well. No secret may come out of any (leaks).
     """
     look_out(config)
     # What was imported stays, and what a replay makes is soon gone: to walk both less often takes
@@ -141,9 +141,15 @@ class Untraced:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
-        """Pause the tracer for a fixture that is made once for several tests."""
-        if fixturedef.scope == "function" or self._paused:
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        """Pause the tracer for a fixture that is made once for several tests.
+
+        Not in a file of the mark `traced`: what it makes is what no test reaches.
+        """
+        is_traced = request.node.get_closest_marker("traced")
+        if fixturedef.scope == "function" or is_traced or self._paused:
             return (yield)
         with self._pause():
             return (yield)

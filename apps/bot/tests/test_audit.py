@@ -13,6 +13,7 @@ from bot.checks.audit_exits import COSTS
 from bot.checks.audit_orders import IN_FORCE
 from bot.checks.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
 
+pytestmark = pytest.mark.traced
 ROOT = Path(__file__).parents[3]
 Run = Callable[..., tuple[int, str, str]]
 

@@ -37,6 +37,7 @@ from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from dydx_strategy import StrategyError
 from leaks import as_input
 
+pytestmark = pytest.mark.traced
 MNEMONIC = "abandon " * 11 + "about"
 STRATEGY = """
 from dydx_strategy import Decision

@@ -9,6 +9,8 @@ from bot.__main__ import main
 from bot.checks import licences
 from bot.checks.licences import distributions, parts
 
+pytestmark = pytest.mark.traced
+
 
 @pytest.fixture(scope="module")
 def found() -> set[str]:

@@ -34,6 +34,7 @@ from dydx_panels import EquityPart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.traced
 RUN_HASH = re.compile(r"[0-9a-f]{64}")
 
 
