@@ -4,10 +4,11 @@
             ▲                                                              (the server's loop)
             └── again after 70 ms, at once when the account changed, within a share of a core
 
-A frame is in a browser within 100 ms: the painter looks fourteen times a second, and only where a
-frame came since. What that costs, on the run's thread and on its own, is measured each time; once
-it is more than `SHARE` of a core the painter looks less often, but a change of the account is drawn
-at once all the same. While nobody looks it sleeps, and the run does nothing for it.
+It looks fourteen times a second, and only where a frame came since. What that costs, on the run's
+thread and on its own, is measured each time; once it is more than `SHARE` of a core the painter
+looks less often, as with sixty busy markets: a frame then takes up to two tenths of a second to a
+browser (tools/bench.py view). A change of the account is drawn at once all the same. While nobody
+looks it sleeps, and the run does nothing for it.
 """
 
 import itertools
