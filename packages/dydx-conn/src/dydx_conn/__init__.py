@@ -95,7 +95,7 @@ __all__ = [
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
     # Recordings
-    "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "History", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -2527,10 +2527,28 @@ _RATIO: Final = 50
 _SPARE: Final = 4 * 1024 * 1024
 
 
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recording holds of the past: pages of lists, in place of frames as they came.
+
+    A page's frame (`http`) has as its `id` the start of its window (ISO, UTC); windows of
+    `window_s` come in order from `since_ns` to `until_ns`, and of a page what lies within its
+    window counts. `kinds` are among trades, candles and funding, `origin` says where it is from
+    if that is not the venue.
+    """
+
+    markets: tuple[str, ...]
+    kinds: tuple[str, ...]
+    since_ns: int
+    until_ns: int
+    window_s: int
+    origin: str = ""
+
+
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The first line of a recording; `source` is the real venue, or what stood in for it.
 
     `run` and `settings` are whoever recorded's to read: what a run was, and by what it decided.
+    `history` is of recordings that were fetched or imported afterwards.
     """
 
     v: int = VERSION
@@ -2541,6 +2559,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source: str
     run: str = ""
     settings: str = ""
+    history: History | None = None
     ns: int = 0
 
     @classmethod
