@@ -98,6 +98,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "api": ("fastapi", "starlette", "uvicorn", "websockets", "prometheus_client"),
     "web": ("plotly",),
     "notify": ("apprise",),
+    "parquet": ("pyarrow",),
 }
 
 
