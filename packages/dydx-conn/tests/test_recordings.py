@@ -473,6 +473,9 @@ def test_the_newest_message_is_read_from_the_end_of_the_file(tmp_path: Path) -> 
     newest = Recording(path).newest()
 
     assert newest == messages(3)[-1]
+    assert Recording(path).newest("http") is None
+    answer = Frame(1, 5, 5, "rest", "http", "{}", type="200", channel="/v4/time", id="w")
+    assert Recording(written(tmp_path / "http", [answer])).newest("http") == answer
 
 
 def test_the_newest_message_of_a_recording_that_was_cut_off_is_that_of_a_whole_block(

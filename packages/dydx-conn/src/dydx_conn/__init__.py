@@ -3102,11 +3102,17 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
-    def newest(self) -> Frame | None:
-        """Return the last message, from the end of the file alone; None where there is none."""
+    def newest(self, kind: Literal["ws", "http"] = "ws") -> Frame | None:
+        """Return the last message, or the last answer as it is stored; None where there is none.
+
+        It is read from the end of the file alone.
+        """
         for line in self._from_end():
-            if line.k == "ws" and line.d == "<":
-                return ws_frame(line.i, line.ens or line.ns, line.mono, line.c, line.x)
+            at = line.ens or line.ns
+            if line.k == "http" == kind:
+                return self._frame(line, at)
+            if line.k == "ws" == kind and line.d == "<":
+                return ws_frame(line.i, at, line.mono, line.c, line.x)
         return None
 
     def stated_sum(self) -> str:

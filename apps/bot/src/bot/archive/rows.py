@@ -16,9 +16,13 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 from dydx_conn import ConnError, Frame, instant, number
 
+from bot.times import iso
+
 MINUTE_NS: Final = 60_000_000_000
 HOUR_NS: Final = 60 * MINUTE_NS
 MOST_ROWS: Final = 1_000  # of a page, as the venue allows
+
+_MS_NS: Final = 1_000_000
 
 KINDS: Final = ("trades", "candles", "funding")
 
@@ -221,3 +225,13 @@ def _instant(text: str) -> int | None:
     with suppress(ValueError):
         return instant(text)
     return None
+
+
+def stamp(at_ns: int) -> str:
+    """Return a time as the venue writes it: to the millisecond, with the zone."""
+    return f"{iso(at_ns)[:-4]}Z"
+
+
+def up_to_ms(at_ns: int) -> int:
+    """Return the millisecond at a time or after it: the bound of a list that has what is there."""
+    return -(-at_ns // _MS_NS) * _MS_NS

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import History
 
-from bot.archive.rows import HOUR_NS, MINUTE_NS, Candle, Hour, Page, Trade
+from bot.archive.rows import HOUR_NS, MINUTE_NS, Candle, Hour, Page, Trade, up_to_ms
 
 # What may be found of a market, in words that stand behind how many.
 FINDINGS: Final[Mapping[str, str]] = {
@@ -56,17 +56,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recording holds, by kind, and what is found: findings are faults, absences are not."""
+    """What a recording holds, by kind, and what is found: findings are faults, absences are not.
+
+    `damage` is what of its file cannot be read, and that its end is missing.
+    """
 
     rows: dict[str, int]
     pages: int
     findings: tuple[Finding, ...]
     absences: tuple[Finding, ...]
+    damage: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Return whether nothing is wrong with it."""
-        return not self.findings
+        return not (self.findings or self.damage)
 
 
 def verify(history: History, pages: Iterable[Page]) -> Verdict:
@@ -184,8 +188,10 @@ def _faults(pages: Sequence[Page], since: int, until: int) -> Iterator[_Fault]:
             if count:
                 yield what, since, until, count, ""
         keys = [_order(row) for row in page.rows]
-        ordered = pairwise(keys if page.numbered else reversed(keys))
-        if wrong := sum(later < earlier for earlier, later in ordered):  # integers
+        wrong = sum(later > earlier for earlier, later in pairwise(keys))  # integers
+        if page.numbered:  # the oldest first, or the newest
+            wrong = min(wrong, sum(later < earlier for earlier, later in pairwise(keys)))
+        if wrong:
             yield "shuffled", since, until, wrong, ""
         yield from _repeats(page, seen, since)
         yield from _strays(page)
@@ -203,7 +209,9 @@ def _repeats(page: Page, seen: dict[Any, Any], since: int) -> Iterator[_Fault]:
     here = set()
     for row in page.rows:
         key = row.id if isinstance(row, Trade) else row.at_ns
-        again = key in here or (key in seen and not page.numbered and row.at_ns != page.until_ns)
+        again = key in here or (
+            key in seen and not page.numbered and up_to_ms(row.at_ns) != page.until_ns
+        )
         if again or seen.get(key, row) != row:
             yield "twice", max(row.at_ns, since), row.at_ns, 1, str(key)
         here.add(key)
@@ -235,7 +243,7 @@ def _is_walked(pages: Sequence[Page], since: int, until: int) -> bool:
     for page, following in pairwise(pages):
         if following.numbered or page.numbered:
             continue
-        if following.until_ns != page.oldest_ns:
+        if page.oldest_ns is None or following.until_ns != up_to_ms(page.oldest_ns):
             return False
     last = pages[-1]
     oldest = last.oldest_ns
