@@ -26,7 +26,7 @@ from dydx_conn import (
 )
 
 from bot.archive.part import Part, extended, windows_of
-from bot.archive.spans import SUFFIX, Wanted, WantedError, wanted
+from bot.archive.spans import SUFFIX, Wanted, WantedError, is_fixed, wanted
 from bot.archive.verdict import lines_of, summary, verified
 from bot.archive.walk import PATIENCE_S, Walk, came
 from bot.config.configured import environment_of
@@ -86,7 +86,9 @@ class _Fetch:
         if old is not None:
             history = extended(old, history.until_ns)
         header = msgspec.structs.replace(Header.of(self._net, client="bot fetch"), history=history)
-        part = Part.resume(self._path, header)
+        times = (("beginning", self._typed.since), ("end", self._typed.until))
+        fixed = [name for name, text in times if is_fixed(text) and not (old and name != "end")]
+        part = Part.resume(self._path, header, fixed)
         if part is None:
             part = Part.begin(self._path, header, once)
             if old is not None:
@@ -143,7 +145,8 @@ def _target(out: str | None, name: str) -> Path:
         return Path(out)
     *above, own = recording_folders()
     here = [folder for folder in above[: len(Path.cwd().parts)] if folder.is_dir()]
-    return (here[0] if here else own) / f"{name}{SUFFIX}"
+    path = (here[0] if here else own) / f"{name}{SUFFIX}"
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _what_is_there(path: Path) -> str:

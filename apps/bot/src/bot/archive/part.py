@@ -9,7 +9,7 @@ The last window of a part may have been written in half, and is requested again.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -53,19 +53,20 @@ class Part:
         return found
 
     @classmethod
-    def resume(cls, path: Path, header: Header) -> Self | None:
-        """Go on with what another fetch of the same left; None where it left nothing."""
+    def resume(cls, path: Path, header: Header, fixed: Sequence[str] = ()) -> Self | None:
+        """Go on with what another fetch of the same left; None where it left nothing.
+
+        What is `fixed`, "beginning" or "end", has to be the same too; else it is as it was then.
+        """
         part = part_of(path)
         if not part.exists() or not part.stat().st_size:
             return None
-        taken = _taken(part)
         recording = Recording(part)
-        history = _same(recording, header)
+        history = _same(recording, header, fixed)
         events, next_ns = _whole(recording, history)
         if events < _ONCE:
-            if taken is not None:
-                taken.close()
             return None
+        taken = _taken(part)
         found = cls(path, RecordingWriter.resume(part, events), history, taken)
         found.next_ns = next_ns
         return found
@@ -128,12 +129,12 @@ def _whole(recording: Recording, history: History) -> tuple[int, int]:
     return last
 
 
-def _same(recording: Recording, header: Header) -> History:
+def _same(recording: Recording, header: Header, fixed: Sequence[str]) -> History:
     """Return what a part is of; it is refused where that is not what is wanted now."""
     history, wanted = _history(recording.header), _history(header)
     theirs, ours = _described(recording.header, history), _described(header, wanted)
-    if theirs != ours:
-        differs = next(name for name in ours if theirs[name] != ours[name])
+    free = {"beginning", "end"}.difference(fixed)
+    for differs in (name for name in ours if name not in free and theirs[name] != ours[name]):
         what = f"expected {recording.path} to go on with, with the {differs} {ours[differs]}"
         raise WantedError(f"{what}, got {theirs[differs]}: --out FILE is another, or remove it")
     return history
@@ -143,6 +144,7 @@ def _described(header: Header, history: History) -> dict[str, Any]:
     return {
         "network": header.network, "address": header.rest, "markets": ", ".join(history.markets),
         "kinds": ", ".join(history.kinds), "window": f"{history.window_s // 3_600}h",
+        "beginning": utc(history.since_ns), "end": utc(history.until_ns),
     }  # fmt: skip
 
 

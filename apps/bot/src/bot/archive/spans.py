@@ -64,7 +64,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         tickers = [ticker.removesuffix("-USD") for ticker in self.markets]
         if len(tickers) > _NAMED:
             tickers = [tickers[0], f"and-{len(tickers) - 1}-more"]
-        parts = [*tickers, self.since, *filter(None, [self.until])]
+        parts = [*tickers, *map(_short, filter(None, [self.since, self.until]))]
         parts += [] if self.kinds == KINDS else self.kinds
         parts += [] if network == "mainnet" else [network]
         return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
@@ -95,6 +95,16 @@ def _window_s(text: str) -> int:
     if hours is None or not 1 <= int(hours[1]) <= _LONGEST_H:
         raise WantedError(f"expected a window of 1h to {_LONGEST_H}h, got {text!r}")
     return int(hours[1]) * _HOUR_S
+
+
+def _short(text: str) -> str:
+    # A name has the minutes of a time, not its seconds and zone.
+    return re.sub(r"(T\d\d:\d\d).*", r"\1", text.strip(), flags=re.IGNORECASE)
+
+
+def is_fixed(text: str | None) -> bool:
+    """Return whether a time that is typed means the same on any day."""
+    return text is not None and re.match(r"\d{4}", text.strip()) is not None
 
 
 def _whole(at_ns: int) -> int:

@@ -166,7 +166,7 @@ class Walk:
             frame, page = await self._page(stamp(since), ENDPOINTS["trades"], page=number, **sought)
             frames.append(frame)
             if before := [row.at_ns for row in page.rows if up_to_ms(row.at_ns) < bound]:
-                return frames, max(before)
+                return frames, min(before)
         return frames, None
 
     # -- One request
