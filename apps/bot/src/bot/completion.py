@@ -7,17 +7,17 @@ offered by name is what the bot had when it was made; files are looked up as the
 """
 
 import argparse
-import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import shtab
-from dydx_conn import NETWORKS, RecordingError, find_recording
+from dydx_conn import NETWORKS, recording_folders
 from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
+from bot.archive.rows import KINDS
 from bot.commands import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
@@ -59,10 +59,8 @@ _SUFFIX: Final = ".jsonl.zst"
 
 def _offers() -> dict[str, Offer]:
     """Return by its `dest`, or command and `dest`, what can be typed for an option or argument."""
-    names: list[str] = []
-    with contextlib.suppress(RecordingError):  # none came with this bot
-        folder = find_recording("quickstart").parent
-        names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    paths = (path for folder in recording_folders() for path in folder.glob(f"*{_SUFFIX}"))
+    names = sorted({path.name.removesuffix(_SUFFIX) for path in paths})
     recording = Offer(names, [f"*{_SUFFIX}"])
     return {
         "recording": recording,
@@ -82,6 +80,8 @@ def _offers() -> dict[str, Offer]:
         "errors by": Offer(failures.GROUPS),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
+        "fetch kinds": Offer(KINDS, several=True),
+        "fetch window": Offer(["1h", "6h", "12h"]),
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
         "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
