@@ -4153,7 +4153,8 @@ class PaperMarket:
     """
 
     __slots__ = (
-        "_account", "_clearing", "_optimism", "_places", "_seen", "crowd", "desk", "inbox", "view",
+        "_account", "_clearing", "_optimism", "_places", "_played", "_seen", "crowd", "desk",
+        "inbox", "view",
     )  # fmt: skip
 
     def __init__(
@@ -4164,7 +4165,7 @@ class PaperMarket:
         self._clearing = Clearing(account, market)
         self._places = Places(queue)
         self.desk = Desk(OrderBook(market, self._clearing))
-        self.crowd = Crowd(view)
+        self.crowd, self._played = Crowd(view), 0
         self.inbox: list[tuple[int, Order | CancelRequest]] = []
 
     @property
@@ -4193,10 +4194,17 @@ class PaperMarket:
     def meet(self, at: int) -> None:
         """Let what rests, and what has arrived at `at`, meet the book as it is now.
 
-        Where candles are all there is, it meets the next one as that is played.
+        Where candles are all there is, it meets the next one.
         """
+        if self.view.book.fidelity == _CANDLES:
+            bar, now = self.view.bar, self._seen.now
+            # Once, as it comes: what is sent after that meets the next one.
+            if bar is not None and now is self.view and self._played < bar.seq == now.seq:
+                self._played = bar.seq
+                self.play(bar, at)
+            return
         self.cross()
-        if not self.inbox or self.view.book.fidelity == _CANDLES:
+        if not self.inbox:
             return
         for _, event in self._arrived(at):
             if isinstance(event, Order):
@@ -4769,7 +4777,7 @@ class PaperVenue:
         While positions are held and all is calm, nearly every view is one: of a market in which
         nothing of ours waits, within the block at hand. `_see` would do the same with it.
         """
-        if view.ticker in self._busy or view.status == _SETTLED:
+        if view.ticker in self._busy or view.status == _SETTLED or view.book.modelled:
             return False
         chain, changed = view.chain, view.changed
         if (chain.height or view.at // _SECOND_NS) != self._seen.block:
@@ -4794,10 +4802,7 @@ class PaperVenue:
         if block != self._seen.block:
             self._new_block(block, hour)
         if changed == "book" and ticker in self._busy:
-            market, bar = self.markets[ticker], view.bar
-            market.meet(self._seen.at)
-            if bar is not None and bar.seq == view.seq:
-                market.play(bar, self._seen.at)
+            self.markets[ticker].meet(self._seen.at)
         elif changed == "trades":
             self._observe(view)
         if self.optimism.pending:
