@@ -2526,7 +2526,7 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 
 HISTORY: Final = "history"  # the link that frames of the past come on
 _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
-_QUIET_NS: Final = 30 * _SECOND  # and one now and then where nothing happens
+_QUIET_NS: Final = 15 * _SECOND  # and one now and then where nothing happens: it is not silence
 _SLOWEST_BLOCK_NS: Final = 2 * _SECOND  # heights in between are reckoned: never ahead of the true
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
 # What a market's description says of the day on which it was fetched, not of the day played.
@@ -2699,8 +2699,9 @@ class _Unfolding:
         """Make the blocks before an instant, whose height is known or 0."""
         while True:
             since = max(self._block_at, self._at)
-            quiet = since + _QUIET_NS
-            quiet += (_QUIET_NS - quiet) % _MINUTE  # never on the hour, which its funding begins
+            quiet = since - since % _QUIET_NS + _QUIET_NS
+            if quiet % _HOUR == 0:
+                quiet += _QUIET_NS  # the block that begins an hour is that of its funding
             at = since + _PULSE_NS if self._owes_pulse else quiet
             if at // _HOUR != since // _HOUR:
                 at = quiet  # as here

@@ -794,7 +794,7 @@ class Imbalance:
     smoothed           = average of raw, half-life 5 s
     value              = 50 + 50 · smoothed
 
-    Warm-up: 5 s. Absent while the book is unknown or one-sided.
+    Warm-up: 5 s. Absent while the book is unknown, one-sided or modelled.
     """
 
     name: ClassVar[str] = "imbalance"
@@ -812,7 +812,7 @@ class Imbalance:
         bid, ask = book.best_bid, book.best_ask
         average = self._markets.get(view.ticker)
         both = 0.0 if bid is None or ask is None else bid.size + ask.size
-        if bid is None or ask is None or not 0.0 < both < _HUGE:
+        if bid is None or ask is None or not 0.0 < both < _HUGE or book.modelled:
             if average is not None:
                 average.seq = _ABSENT
             return
@@ -869,8 +869,9 @@ class Liquidity:
                   50 as always, 33 half as liquid; where 10,000 USDC cost 40 bps, half of that
 
     Warm-up: 5 s; `day_h` is how many hours of the day are known. Absent while the book is unknown
-    or one-sided. What cannot be traded is thin however usual that is: below 20 bps the cost takes
-    nothing, beyond 85 it leaves nothing, and that is in USDC at any scale of price and size.
+    or one-sided; of a modelled one the input `modelled` is 1. What cannot be traded is thin however
+    usual that is: below 20 bps the cost takes nothing, beyond 85 it leaves nothing, and that is in
+    USDC at any scale of price and size.
     """
 
     name: ClassVar[str] = "liquidity"
@@ -908,6 +909,7 @@ class Liquidity:
             depth = self._markets[view.ticker] = _Depth(view, level, day)
         dt = at - depth.at
         depth.at, depth.due, depth.seq = at, at + _SECOND, view.seq
+        depth.book = book
         depth.spread_bps, depth.resting_usd = spread_bps, resting_usd
         depth.now = level + (depth.now - level) * exp(dt * self._now)
         depth.day.add(exp(depth.now), at, dt // _SECOND)
@@ -930,6 +932,8 @@ class Liquidity:
             "cost_10k_bps": middle, "cost_100k_bps": large, "day_rank": day.rank(now),
             "day_h": day.hours,
         }  # fmt: skip
+        if depth.book.modelled:
+            inputs["modelled"] = 1.0
         return Score.of(self, ticker, inputs, depth.seq, depth.first)
 
     def value(self, inputs: Mapping[str, float]) -> float:
@@ -1030,7 +1034,7 @@ class Microprice:
                 as large as a usual move of 10 s
 
     Window: half-life 120 s (the variance). Warm-up: 5 s and 5 returns. Absent while the book is
-    unknown or one-sided.
+    unknown, one-sided or modelled.
     """
 
     name: ClassVar[str] = "microprice"
@@ -1045,7 +1049,8 @@ class Microprice:
     def update(self, view: MarketView) -> None:
         """Fold the best levels of a view."""
         book, edge = view.book, self._markets.get(view.ticker)
-        bid, ask, mid, at = book.best_bid, book.best_ask, book.mid_price, view.at
+        bid, ask, at = book.best_bid, book.best_ask, view.at
+        mid = None if book.modelled else book.mid_price
         if bid is None or ask is None or mid is None or not mid * (bid.size + ask.size) < _HUGE:
             if edge is not None:
                 edge.seq = _ABSENT
@@ -1220,8 +1225,8 @@ class BookDepth:
     value = 50 + 50 · (bid_depth - ask_depth) / (bid_depth + ask_depth): 50 where both weigh the
             same
 
-    No average and no warm-up: it is the book as it stands. Absent while that is unknown or
-    one-sided.
+    No average and no warm-up: it is the book as it stands. Absent while that is unknown, one-sided
+    or modelled.
     """
 
     name: ClassVar[str] = "depth"
@@ -1241,7 +1246,7 @@ class BookDepth:
         if standing is None:
             standing = self._markets[view.ticker] = _Standing(view)
         standing.seq = view.seq
-        if not view.book.known:
+        if not view.book.known or view.book.modelled:
             standing.first = _ABSENT
         elif standing.first == _ABSENT:
             standing.first = view.book.first
