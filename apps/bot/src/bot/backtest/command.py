@@ -7,9 +7,11 @@ Files are written before anything is printed: whoever reads what is printed may 
 
 import argparse
 import json
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,6 +28,7 @@ from bot.progress import Progress
 
 SCHEMA: Final = "bot.backtest/1"
 _INTERRUPTED: Final = 130
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,13 +59,30 @@ def backtest(arguments: argparse.Namespace) -> int:
     span = span_of(arguments)
     if arguments.trades:
         require_parquet(arguments.trades)  # refused before the run, not after it
-    outcomes = outcomes_of(recordings, variants, span)
+    page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
+    outcomes = outcomes_of(recordings, variants, span, page_of)
     if arguments.trades:
         write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
     _print(arguments, outcomes, span)
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
-    return int(any(one.failure for one in outcomes))
+    return int(any(one.failure or one.trouble for one in outcomes))
+
+
+def pages_of(path: str | None, runs: int) -> Callable[[str, str], Path] | None:
+    """Return what names the page of a run: as it was typed, of several each with what it is of."""
+    if path is None:
+        return None
+    from bot.pages.style import require_plotly
+
+    require_plotly("--report-html")  # refused before the run, not after it
+    typed = Path(path)
+
+    def page_of(strategy: str, recording: str) -> Path:
+        name = _NO_NAME.sub("-", f"{typed.stem}-{strategy}-{recording}")
+        return typed if runs == 1 else typed.with_name(f"{name}{typed.suffix}")
+
+    return page_of
 
 
 def span_of(arguments: argparse.Namespace) -> Span:
@@ -76,13 +96,16 @@ def span_of(arguments: argparse.Namespace) -> Span:
 
 
 def outcomes_of(
-    recordings: Sequence[Recording], variants: Sequence[Variant], span: Span
+    recordings: Sequence[Recording],
+    variants: Sequence[Variant],
+    span: Span,
+    page_of: Callable[[str, str], Path] | None = None,
 ) -> list[Outcome]:
     """Return what each variant came to on each recording; all up to where somebody ended it."""
     outcomes: list[Outcome] = []
     with Progress("frames", 0) as progress:
         for recording in recordings:
-            outcomes += played(recording, variants, span, progress)
+            outcomes += played(recording, variants, span, progress, page_of)
             if not outcomes[-1].complete:
                 break
     return outcomes
@@ -102,6 +125,9 @@ def as_values(outcomes: Sequence[Outcome]) -> Backtest:
 
 
 def _print(arguments: argparse.Namespace, outcomes: Sequence[Outcome], span: Span) -> None:
+    for one in outcomes:
+        if one.trouble:
+            print(f"bot: warning: {one.trouble}", file=sys.stderr)
     if arguments.json:
         text = msgspec.json.format(msgspec.json.encode(as_values(outcomes)), indent=1)
         print(text.decode())

@@ -6,12 +6,13 @@ Each recording is a run of its own with a fresh account; what its own run did, i
 account, is no part of the data. A variant that raises ends alone: its outcome says so.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Context, Decimal
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-from dydx_conn import ConnError, Frame, Recording, from_generator
+from dydx_conn import ConnError, Frame, Inbox, Recording, from_generator
 from dydx_paper import PaperVenue, PositionRecord
 from msgspec.structs import replace
 from reactivex import Observable
@@ -21,9 +22,13 @@ from bot.backtest.words import Variant, began_at
 from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
+from bot.run.beside import begun
 from bot.run.composition import Bot, Options, raised
 from bot.run.resume import ACCOUNT
 from bot.times import utc
+
+if TYPE_CHECKING:
+    from bot.pages.reporting import Reporting
 
 _SECOND_NS: Final = 1_000_000_000
 _STEP: Final = 256  # frames between two looks at how far it is
@@ -71,7 +76,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What one variant came to on one recording.
 
     `failure` is what it raised, "" if nothing; not `complete` is one that was ended early. `damage`
-    names what of the recording is lost, `acts` counts what of the recorded run is left out.
+    names what of the recording is lost, `acts` counts what of the recorded run is left out, `early`
+    updates of books that a loss had made unknown. `trouble` is why its page was not written.
     """
 
     strategy: str
@@ -84,10 +90,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     acts: int
     early: int
     trades: tuple[Row, ...]
-
-
-class EndedEarly(Exception):  # noqa: N818 - it is no error
-    """Somebody ended it: what was played until then counts, and is said to be not all."""
+    trouble: str = ""
 
 
 # === Playing ===
@@ -98,29 +101,34 @@ def played(
     variants: Sequence[Variant],
     span: Span,
     progress: Progress,
-    look: Callable[[Bot, str], None] | None = None,
+    page_of: Callable[[str, str], Path] | None = None,
 ) -> Iterator[Outcome]:
-    """Play a recording through each variant; `look` is shown each bot before its first frame.
+    """Play a recording through each variant; `page_of` names the page of a variant's run on it.
 
     Ctrl-C ends what is being played: its outcome is not complete, and is the last.
     """
     source = Source(recording, span)
-    options = [options_of(variant, recording) for variant in variants]
-    for variant, chosen in zip(variants, options, strict=True):
-        bot = Bot(chosen)
+    chosen = [options_of(variant, recording) for variant in variants]
+    for variant, options in zip(variants, chosen, strict=True):
+        label, bot = variant.label or options.strategy, Bot(options)
         watch = Watch([bot])
-        label = variant.label or chosen.strategy
+        pages = [] if page_of is None else [_page(bot, page_of(label, source.name))]
         progress.begin(f"{label} on {source.name}", source.seconds)
-
-        def note(frame: Frame, watch: "Watch" = watch) -> None:
-            if not frame.seq % _STEP:
-                progress.at((frame.at - source.began) / _SECOND_NS)
-            watch.note(frame)
-
-        complete = _run(bot, source.frames(note))
-        yield _outcome(label, source, bot, watch.of(bot), complete=complete)
+        notes = [source.counting(progress), watch.note, *(page.note for page in pages)]
+        with begun(pages, Inbox()):
+            complete = _run(bot, source.frames(notes))
+        for page in pages:
+            page.write(source.name, "backtest", source.network, recording, complete=complete)
+        outcome = _outcome(label, source, bot, watch.of(bot), complete=complete)
+        yield replace(outcome, trouble="; ".join(page.trouble for page in pages))
         if not complete:
             return
+
+
+def _page(bot: Bot, path: Path) -> "Reporting":
+    from bot.pages.reporting import Reporting
+
+    return Reporting(bot, path)
 
 
 def options_of(variant: Variant, recording: Recording) -> Options:
@@ -170,15 +178,30 @@ class Source:
         """Return when entries were let in, 0 for from the first frame on."""
         return self.span.since or 0
 
-    def frames(self, note: Callable[[Frame], None]) -> Observable[Frame]:
-        """Return the frames as a cold stream; each is shown to `note` first."""
+    @property
+    def network(self) -> str:
+        """Return of which network it is, or of what stood in for it."""
+        return self.recording.header.network
 
-        def counted() -> Iterator[Frame]:
+    def counting(self, progress: Progress) -> Callable[[Frame], None]:
+        """Return what says by each frame how far it is."""
+
+        def count(frame: Frame) -> None:
+            if not frame.seq % _STEP:
+                progress.at((frame.at - self.began) / _SECOND_NS)
+
+        return count
+
+    def frames(self, notes: Sequence[Callable[[Frame], None]]) -> Observable[Frame]:
+        """Return the frames as a cold stream; each is shown to who takes `notes` first."""
+
+        def noted() -> Generator[Frame]:
             for frame in self._frames():
-                note(frame)
+                for note in notes:
+                    note(frame)
                 yield frame
 
-        return from_generator(counted)  # type: ignore[arg-type]  # a generator is what it is
+        return from_generator(noted)
 
     def _frames(self) -> Iterator[Frame]:
         self.acts, waits = 0, self.span.since is not None

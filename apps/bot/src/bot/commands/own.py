@@ -59,6 +59,13 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write each trade to a table, .csv or .parquet (which needs bot[parquet])",
             ),
+            option(
+                "--report-html",
+                type=new_file,
+                metavar="FILE",
+                help="write a page about each run, with its months (needs bot[web]); of several "
+                "FILE-STRATEGY-RECORDING",
+            ),
             option("--json", action="store_true", help="print all of it as JSON"),
             option("--schema", action="store_true", help="print the JSON Schema of that"),
             *CHOICES,
