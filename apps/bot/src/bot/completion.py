@@ -69,6 +69,9 @@ def _offers() -> dict[str, Offer]:
         "network": Offer(NETWORKS, ["*.toml"]),
         "profile": Offer(PROFILES),
         "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
+        "backtest words": Offer(
+            [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
+        ),
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
