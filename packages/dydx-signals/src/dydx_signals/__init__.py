@@ -1942,7 +1942,20 @@ class Scorer:
 
     def step(self, view: MarketView) -> tuple[Scored, ...]:
         """Take one view; return its market, or nothing if no score could change."""
-        changed, ticker = view.changed, view.ticker
+        scored, changed = self.note(view), view.changed
+        updates = self._updates.get(changed)
+        if updates is None:
+            updates = self._updates[changed] = self._updating(changed)
+        for update in updates:
+            update(view)
+        return scored
+
+    def note(self, view: MarketView) -> tuple[Scored, ...]:
+        """Take one view as `step` does, where somebody else lets the engines fold it.
+
+        So do several scorers that read the same engines: each engine folds a view once.
+        """
+        ticker = view.ticker
         self.seq = seq = view.seq
         self._ticks[ticker] = seq, view.at
         made = self._made.get(ticker)
@@ -1950,12 +1963,7 @@ class Scorer:
             self._made[ticker], self.views[ticker] = {}, view
         elif made:
             made.clear()
-        updates = self._updates.get(changed)
-        if updates is None:
-            updates = self._updates[changed] = self._updating(changed)
-        for update in updates:
-            update(view)
-        return () if changed in _SILENT else (Scored(ticker, seq, view.at, self),)
+        return () if view.changed in _SILENT else (Scored(ticker, seq, view.at, self),)
 
     def read(self, ticker: str, signal: str) -> Score | None:
         """Return one score of one market, as of its newest frame; None if it is absent."""
