@@ -2252,6 +2252,8 @@ class _Envelope(msgspec.Struct, gc=False):
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
+# Those of which a whole value is the list of updates, as of nearly all messages.
+_WHOLE: Final[dict[tuple[str, str], Callable[[msgspec.Raw], list[Any]]]] = {}
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2291,6 +2293,12 @@ def contents(frame: Frame) -> list[Any]:
     last = _LAST[0]
     if last[0] is frame:
         return last[1]
+    if frame.kind == "ws" and (decode := _WHOLE.get((frame.type, frame.channel))) is not None:
+        try:
+            _LAST[0] = frame, decode(frame.raw), ()
+            return _LAST[0][1]
+        except _UNREADABLE:
+            pass  # row by row, then
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
@@ -2346,8 +2354,12 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
-    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    is_batch = type_ == "channel_batch_data"
+    shape = _SHAPES[type_, channel] = _many(shape) if is_batch else shape
+    decode = _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    if is_batch and channel != "v4_candles":
+        _WHOLE[type_, channel] = decode
+    return decode
 
 
 # -- Row by row, where the whole cannot be read
