@@ -161,6 +161,7 @@ import selectors
 import socket
 import ssl
 import stat
+import sys
 import threading
 import time
 import uuid
@@ -3119,8 +3120,10 @@ class Recording:
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = unpacked = 0
+            start = unpacked = released = 0
             while start < len(data):
+                if start - released >= _RELEASED:
+                    released = _release(data, released, start)
                 try:
                     end = _block_end(data, start)
                     most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
@@ -3186,6 +3189,17 @@ def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
         return _decode_line(text).k in ("ws", "end", *_LETTERS)
     return False
+
+
+def _release(data: mmap.mmap, start: int, end: int) -> int:
+    """Let go of pages that were read: they count as memory of the process; return up to where."""
+    whole = end - end % mmap.ALLOCATIONGRANULARITY
+    if sys.platform != "win32":  # it has no such call
+        data.madvise(mmap.MADV_DONTNEED, start, whole - start)
+    return whole
+
+
+_RELEASED: Final = 2**20
 
 
 def _block_end(data: mmap.mmap, start: int) -> int:
