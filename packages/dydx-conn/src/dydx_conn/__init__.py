@@ -161,6 +161,7 @@ import selectors
 import socket
 import ssl
 import stat
+import sys
 import threading
 import time
 import uuid
@@ -2252,6 +2253,8 @@ class _Envelope(msgspec.Struct, gc=False):
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
+# Those of which a whole value is the list of updates, as of nearly all messages.
+_WHOLE: Final[dict[tuple[str, str], Callable[[msgspec.Raw], list[Any]]]] = {}
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2291,6 +2294,12 @@ def contents(frame: Frame) -> list[Any]:
     last = _LAST[0]
     if last[0] is frame:
         return last[1]
+    if frame.kind == "ws" and (decode := _WHOLE.get((frame.type, frame.channel))) is not None:
+        try:
+            _LAST[0] = frame, decode(frame.raw), ()
+            return _LAST[0][1]
+        except _UNREADABLE:
+            pass  # row by row, then
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
@@ -2346,8 +2355,12 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
-    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    is_batch = type_ == "channel_batch_data"
+    shape = _SHAPES[type_, channel] = _many(shape) if is_batch else shape
+    decode = _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    if is_batch and channel != "v4_candles":
+        _WHOLE[type_, channel] = decode
+    return decode
 
 
 # -- Row by row, where the whole cannot be read
@@ -3165,8 +3178,10 @@ class Recording:
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = unpacked = 0
+            start = unpacked = released = 0
             while start < len(data):
+                if start - released >= _RELEASED:
+                    released = _release(data, released, start)
                 try:
                     end = _block_end(data, start)
                     most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
@@ -3232,6 +3247,17 @@ def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
         return _decode_line(text).k in ("ws", "end", *_LETTERS)
     return False
+
+
+def _release(data: mmap.mmap, start: int, end: int) -> int:
+    """Let go of pages that were read: they count as memory of the process; return up to where."""
+    whole = end - end % mmap.ALLOCATIONGRANULARITY
+    if sys.platform != "win32":  # it has no such call
+        data.madvise(mmap.MADV_DONTNEED, start, whole - start)
+    return whole
+
+
+_RELEASED: Final = 2**20
 
 
 def _block_end(data: mmap.mmap, start: int) -> int:

@@ -371,10 +371,18 @@ class Day:
 
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
-        bucket = math.floor(_FINE * log2(max(figure, _LEAST)))
-        seconds, known = self.seconds, self._counts.items()
-        below = sum(count for lower, count in known if lower < bucket)  # integers
-        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / seconds
+        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        seconds, counts, middle = self.seconds, self._counts, self._middle
+        if -len(counts) < bucket - middle < len(counts):
+            # From the median on: what is now is seldom far from what is usual.
+            below = self._below
+            for lower in range(middle, bucket):
+                below += counts.get(lower, 0)
+            for lower in range(bucket, middle):
+                below -= counts.get(lower, 0)
+        else:
+            below = sum(count for lower, count in counts.items() if lower < bucket)  # integers
+        return 100.0 * (below + counts.get(bucket, 0) / 2.0) / seconds
 
     def rows(self) -> list[list[int]]:
         """Return its hours, each as hour, bucket, seconds, and so on in pairs."""
