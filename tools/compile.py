@@ -252,28 +252,10 @@ def run_hash(interpreter: str, words: Sequence[str]) -> str:
 def tests_pass(interpreter: str, layer: str) -> bool:
     """Run a layer's own tests on the compiled wheel."""
     source = source_of(layer)
-    options = [
-        "-q",
-        "--no-cov",
-        "--tb=short",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        str(source / "pyproject.toml"),
-    ]
+    options = ["-q", "--no-cov", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(source)]
     left = [word for name in LEFT_OUT.get(layer, {}) for word in ("--deselect", name)]
-    done = run(
-        [
-            interpreter,
-            "-m",
-            "pytest",
-            *options,
-            "--rootdir",
-            str(source),
-            str(source / "tests"),
-            *left,
-        ]
-    )
+    where = ["-c", str(source / "pyproject.toml"), str(source / "tests")]
+    done = run([interpreter, "-m", "pytest", *options, *left, *where])
     last = done.stdout.strip().splitlines()[-1:]
     return reported(f"tests of dydx_{layer}: {' '.join(last)}", done.returncode == 0, done.stdout)
 
