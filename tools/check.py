@@ -133,6 +133,7 @@ LONG = {
     "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
     "executable": "one executable is built, and tried in an empty root: four minutes",
     "variants": "fifty random variants on one pass, each against itself alone: five minutes",
+    "compiled": "two layers compiled, and tried beside the pure ones: six minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
@@ -172,6 +173,7 @@ def long_checks() -> dict[str, list[Command]]:
         "elsewhere": [[*tool, "tools/elsewhere.py"]],
         "executable": [[*tool, "tools/executable.py"]],
         "variants": [[*tool, "tools/variants.py"]],
+        "compiled": [[*tool, "tools/compile.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -1289,6 +1289,10 @@ class Candles:
             return 0
         return (self.started_at - self._first) // self.period_ns + 1
 
+    def __bool__(self) -> bool:
+        # By its length it would be, but where it is compiled (tools/compile.py).
+        return self._newest is not None
+
     def __getitem__(self, index: int) -> Candle:
         length = len(self)
         if not -length <= index < length:

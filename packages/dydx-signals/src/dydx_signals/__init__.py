@@ -45,7 +45,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import exp, log, log1p, log2, sqrt
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 import dydx_data
 import msgspec
@@ -1903,13 +1903,6 @@ ALL: Final[tuple[Callable[[], Engine], ...]] = (
 _SILENT: Final = frozenset(["quality", "market"])
 
 
-@runtime_checkable
-class _Level(Protocol):
-    """An engine with days of its own, which outlive a run."""
-
-    days: dict[str, Day]
-
-
 class _State(msgspec.Struct, frozen=True, kw_only=True):
     """What a run leaves: by level and market, the rows of its day (`Day.rows`)."""
 
@@ -2035,11 +2028,10 @@ class Scorer:
                     day.restore(rows, frame.seq)
 
     def _days(self) -> dict[str, dict[str, Day]]:
-        return {
-            name: engine.days
-            for name, engine in self._engines.items()
-            if isinstance(engine, _Level)
-        }
+        """Return the days of each engine that has some, which outlive a run."""
+        # By the attribute and no protocol: compiled, a protocol is none any more at run time.
+        found = ((name, getattr(engine, "days", None)) for name, engine in self._engines.items())
+        return {name: days for name, days in found if days is not None}
 
     def _updating(self, changed: str) -> list[Callable[[MarketView], None]]:
         return [engine.update for engine in self._engines.values() if changed in engine.changes]
