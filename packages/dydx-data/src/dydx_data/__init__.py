@@ -1973,6 +1973,7 @@ class DataState:
         self._together: dict[str, int] = {}
         self._unseen: dict[str, None] = {}
         self.frames = self.at = self.seq = 0
+        self.began_at = 0  # the time of the first frame
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
         self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
@@ -3363,6 +3364,7 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     if second != state._second:  # in silence each frame is judged
         # By the time of receipt: the venue's may jump where its clock becomes known.
         passed = round((at - (state._passed_at or at)) / _SECOND)
+        state.began_at = state.began_at or at
         state._second, state._passed_at = second, at
         _pass_second(state, frame, max(passed, 1))
     since = at - state.stale_after_ns

@@ -90,6 +90,7 @@ from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
+from bot.run.dealt import Dealt
 from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
@@ -290,6 +291,7 @@ class Bot:
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.executed = Executed(self.journal, self.data)
+        self.dealt = Dealt(self.journal, self.executed, self.venue)
         self.meters = Meters()
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)
