@@ -1,17 +1,18 @@
 """Settings with some of them changed, many times over: variants of one base.
 
-    Loaded ─► base_of ─► Base: text, for a worker on any machine
-    Base, changes ─► varied ─► Loaded of a variant, validated as a whole
-    Loaded ─► yaml_of ─► a bot.yaml with what is not as the profile has it
+Loaded ─► base_of ─► Base: text, for a worker on any machine
+Base, changes ─► varied ─► Loaded of a variant, validated as a whole
+Loaded ─► yaml_of ─► a bot.yaml with what is not as the profile has it
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from bot.config.settings import Loaded, load
+from bot.config.document import ConfigError, Fault
+from bot.config.settings import RECORDING, Loaded, load
 
 # What is known of a file of the user's by its name alone, wherever else settings are written.
 _FILES: Final = ("strategy", "signals.use")
@@ -38,7 +39,17 @@ def varied(base: Base, changes: Mapping[str, Any], places: Mapping[str, str] = {
     """
     typed = {path: (f"--{path}", base.files[path]) for path in _FILES}
     typed |= {path: (places.get(path, path), value) for path, value in changes.items()}
-    return load(typed, recorded=json.loads(base.text), environment={})
+    try:
+        return load(typed, recorded=json.loads(base.text), environment={})
+    except ConfigError as error:
+        raise ConfigError(_placed(fault, [*places.values()]) for fault in error.faults) from None
+
+
+def _placed(fault: Fault, places: Sequence[str]) -> Fault:
+    """Return a fault where a variant gave what is wrong, not where its base came from."""
+    words = fault.words.replace(f": {RECORDING}", ": as configured")
+    named = [place for place in places if place in words]
+    return Fault(named[0] if named and fault.where == RECORDING else fault.where, words)
 
 
 def yaml_of(loaded: Loaded, head: str) -> str:

@@ -8,7 +8,7 @@ and after, and that the settings are, by their hash.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,13 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError, Frame, Recording
 from dydx_conn import replay as replayed
+from reactivex import Observable
 
 from bot.backtest.figures import RunFigures, figures_of
 from bot.config.varied import Base, varied
 from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
 from bot.run.composition import Bot, Options
-from bot.run.front import play
 from bot.sweep.grid import Variant
 
 
@@ -79,7 +79,8 @@ def play_block(block: Block) -> list[Outcome] | Lost:
         before = _looks(path)
         if (sha256 := _sha256(*before)) != block.source.sha256:
             return Lost(_other(block.source, sha256[:12]))
-        bots = play(_frames(path, block.source.seconds), [_options(block, v) for v in block.variants])
+        options = [_options(block, variant) for variant in block.variants]
+        bots = play(_frames(path, block.source.seconds), options)
         if _looks(path) != before:
             return Lost(_other(block.source, "one that changed under way"))
     except (OSError, ConnError) as error:
@@ -91,12 +92,24 @@ def play_block(block: Block) -> list[Outcome] | Lost:
 
 
 def options_of_variant(base: Base, variant: Variant) -> Options:
-    """Return the options of a variant; `ConnError` where its settings are others than were meant."""
+    """Return the options of a variant; `ConnError` where its settings are not those meant."""
     loaded = varied(base, variant.changes)
     if loaded.hash != variant.config:
         what = f"expected settings of hash {variant.config[:12]}, got {loaded.hash[:12]}"
         raise ConnError(f"{what}: the worker's defaults are others")
     return chosen(loaded, DEPOSIT)
+
+
+def play(frames: Observable[Frame], variants: Sequence[Options]) -> list[Bot]:
+    """Play a source through each variant."""
+    bots = [Bot(one) for one in variants]
+    for bot in bots:
+        try:
+            bot.run(frames)
+        except Exception as error:
+            if error is not bot.failure:
+                raise
+    return bots
 
 
 def _options(block: Block, variant: Variant) -> Options:
@@ -106,11 +119,11 @@ def _options(block: Block, variant: Variant) -> Options:
 
 
 def _failure(bot: Bot) -> str:
-    stopped = bot.stopped
-    return "" if stopped is None else f"{type(stopped).__name__}: {stopped}"
+    error = bot.failure or bot.stopped
+    return "" if error is None else f"{type(error).__name__}: {error}"
 
 
-def _frames(path: Path, seconds: float | None) -> Any:
+def _frames(path: Path, seconds: float | None) -> Observable[Frame]:
     return replayed(Recording(path), pace=until(seconds, _on))
 
 
@@ -123,7 +136,8 @@ def _on(_: Frame) -> bool:
 
 def found_here(path: str) -> Path:
     """Return where a recording is on this machine: at its path, or by its name where one works."""
-    return Path(path) if os.path.exists(path) or not (here := Path(Path(path).name)).exists() else here
+    here = Path(Path(path).name)
+    return here if here.exists() and not os.path.exists(path) else Path(path)
 
 
 def source_of(path: Path, name: str, seconds: float | None) -> Source:
