@@ -23,6 +23,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
   a frame carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
+- History: `History`, `unfold`: pages of the past as the frames that they stand for.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
@@ -94,8 +95,10 @@ __all__ = [
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
+    # History
+    "HISTORY", "History", "unfold",
     # Recordings
-    "Header", "History", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -226,6 +229,7 @@ _T = TypeVar("_T")
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
 _DAY: Final = 1_440 * _MINUTE
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -370,6 +374,11 @@ def instant(text: str) -> int:
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _iso(ns: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _scale(value: int, exponent: int) -> int:
@@ -2511,20 +2520,20 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
     "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
 }
 
-# === Recordings ===
-# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
-# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+# === History ===
+# What a venue has of the past is lists, by pages. Unfolded they are the frames that a link would
+# have carried: each row at its own time, its text unchanged, none before it happened.
 
-VERSION: Final = 1
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_BLOCK_BYTES: Final = 64 * 1024
-_BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
-# packs a recording again may make one block of it.
-_MAX_BLOCK: Final = 4 * MAX_TEXT
-# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
-_RATIO: Final = 50
-_SPARE: Final = 4 * 1024 * 1024
+HISTORY: Final = "history"  # the link that frames of the past come on
+_PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
+_QUIET_NS: Final = 30 * _SECOND  # and one now and then where nothing happens
+_SLOWEST_BLOCK_NS: Final = 2 * _SECOND  # heights in between are reckoned: never ahead of the true
+_FASTEST_BLOCK_NS: Final = _SECOND // 2
+# What a market's description says of the day on which it was fetched, not of the day played.
+_OF_THE_DAY: Final = frozenset([
+    "oraclePrice", "price", "nextFundingRate", "openInterest", "baseOpenInterest",
+    "priceChange24H", "volume24H", "trades24H",
+])  # fmt: skip
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -2542,6 +2551,312 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int
     window_s: int
     origin: str = ""
+
+
+def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Iterator[Frame]:
+    """Turn the frames of fetched pages into those of the link "history", in block order.
+
+    First the link opens and describes the markets, with the parameters of the day of the fetch;
+    then each row comes at its own time, a candle at its end, an hour's funding with its price.
+    Between them stand blocks, whose heights are reckoned where no row has one. Without funding
+    rates the market's default is charged. What cannot be read is a gap. At most one window, and
+    the candles that outlast it, is in memory.
+    """
+    unfolding = _Unfolding(history, server)
+    for frame in frames:
+        if frame.kind == "gap":
+            unfolding.lose(frame.text)
+        elif frame.kind == "http" and not frame.id:
+            unfolding.describe(frame)
+        elif frame.kind == "http":
+            yield from unfolding.take(frame)
+    yield from unfolding.play()
+
+
+class _PastRow(_Wire, kw_only=True):
+    # What places a row in time, whichever list it is of.
+    id: str = ""
+    ticker: str = ""
+    created_at: str = ""
+    created_at_height: str = ""
+    started_at: str = ""
+    resolution: str = ""
+    rate: str = ""
+    price: str = ""
+    effective_at: str = ""
+    effective_at_height: str = ""
+
+
+class _Past(msgspec.Struct, frozen=True, order=True, gc=False):
+    # A row in the order in which rows are played: candles are over before what comes at their
+    # end, and an hour's funding is settled before the trades of its block.
+    at: int
+    rank: int
+    height: int
+    order: int
+    key: str
+    about: str  # the id of its message
+    text: str
+    time: str = ""
+
+
+_CANDLE, _FUNDING, _TRADE = range(3)
+_decode_past = msgspec.json.Decoder(_PastRow).decode
+_decode_lists = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Unfolding:
+    """The window at hand, and how far the link has come."""
+
+    def __init__(self, history: History, server: str) -> None:
+        self._history, self._server = history, server
+        self._seq, self._messages = 0, -1
+        self._window = 0
+        self._rows: list[_Past] = []
+        self._seen: set[tuple[str, str]] = set()
+        self._gaps: list[str] = []
+        self._described: dict[str, msgspec.Raw] = {}
+        self._tip = (0, 0)  # the height of the day of the fetch, and its time
+        self._at = self._height = self._block_at = 0
+        self._owes_pulse = False
+
+    def describe(self, page: Frame) -> None:
+        """Take what was asked once: the markets, and how high the chain stood."""
+        try:
+            if page.path == "/v4/perpetualMarkets" and page.ok and not self._seq:
+                self._described |= _without_the_day(page.text, self._history)
+            elif page.path == "/v4/height" and page.ok:
+                self._tip = rest_contents(page.channel, page.text).block
+        except (ConnError, ValueError, AttributeError, *_UNREADABLE) as error:
+            self.lose(f"{page.path} cannot be read: {error}")
+
+    def take(self, page: Frame) -> Iterator[Frame]:
+        """Take a page; play the window before it, if it is of the next one."""
+        try:
+            window = instant(page.id)
+        except ValueError:
+            return self.lose(f"expected a page with the start of its window, got {page.id[:40]!r}")
+        if window < self._window:
+            return self.lose(f"expected windows in their order, got {page.id} late")
+        if window > self._window:
+            yield from self.play(window) if self._window else ()
+            self._window = window
+        if not page.ok:
+            return self.lose(f"expected the answer of {page.channel[:120]}, got {page.type}")
+        self._read(page)
+
+    def lose(self, why: str) -> None:
+        """Report, with the window at hand, that something of it is lost."""
+        self._gaps.append(why)
+
+    def play(self, until: int = 0) -> Iterator[Frame]:
+        """Play all rows, or those before `until` with the candles that end there."""
+        if not self._seq:
+            yield from self._begin()
+        for why in self._gaps:
+            self._seq += 1
+            yield Frame(self._seq, self._at, self._at, HISTORY, "gap", why)
+        self._gaps.clear()
+        self._seen.clear()
+        rows = sorted(self._rows)
+        end = bisect_left(rows, (until, _FUNDING), key=lambda row: (row.at, row.rank))
+        rows, self._rows = (rows[:end], rows[end:]) if until else (rows, [])
+        coming = _coming_heights(rows)
+        for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
+            group = [*alike]
+            yield from self._pass(place[0], next(coming))
+            for _ in group[1:]:
+                next(coming)
+            self._at = max(self._at, place[0])
+            if place[2] > self._height:
+                yield self._block(place[2], self._at, group[0].time)
+            yield from _MESSAGES_OF[place[1]](self, group)
+            self._owes_pulse = self._owes_pulse or place[1] != _CANDLE
+        if not until:
+            yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS), 0)
+
+    def _begin(self) -> Iterator[Frame]:
+        self._at = self._history.since_ns
+        self._seq += 1
+        yield Frame(self._seq, self._at, self._at, HISTORY, "open", self._server)
+        yield self._frame('"type":"connected","connection_id":"history"')
+        if self._described:
+            markets = msgspec.json.encode({"markets": self._described}).decode()
+            yield self._message("v4_markets", markets, kind="subscribed")
+        else:
+            self.lose("the page of /v4/perpetualMarkets is missing: no market is described")
+        first = min((row.height for row in self._rows if row.height), default=0)
+        yield self._block(self._reckoned(first), self._at)
+
+    def _reckoned(self, first: int) -> int:
+        """Return a height of before the first that is known, or of so long before the fetch."""
+        height, time_ns = self._tip
+        since = height - (time_ns - self._at) // _FASTEST_BLOCK_NS if height else first - 1
+        return max(1, min(since, first - 1) if first else since)
+
+    def _pass(self, until: int, height: int) -> Iterator[Frame]:
+        """Make the blocks before an instant, whose height is known or 0."""
+        while True:
+            since = max(self._block_at, self._at)
+            quiet = since + _QUIET_NS
+            quiet += (_QUIET_NS - quiet) % _MINUTE  # never on the hour, which its funding begins
+            at = since + _PULSE_NS if self._owes_pulse else quiet
+            if at // _HOUR != since // _HOUR:
+                at = quiet  # as here
+            self._owes_pulse = False
+            if at >= until:
+                return
+            reckoned = self._height + max(1, (at - self._block_at) // _SLOWEST_BLOCK_NS)
+            reckoned = min(reckoned, height - 1) if height else reckoned
+            if reckoned <= self._height:
+                return
+            self._at = at
+            yield self._block(reckoned, at)
+
+    def _block(self, height: int, at: int, time: str = "") -> Frame:
+        self._height, self._block_at, self._owes_pulse = height, at, False
+        fields = f'{{"blockHeight":"{height}","time":"{time or _iso(at)}"}}'
+        return self._message("v4_block_height", fields, "v4_block_height")
+
+    def trades(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play the trades of a block, market by market."""
+        by_ticker: dict[str, list[str]] = {}
+        for row in rows:
+            by_ticker.setdefault(row.about, []).append(row.text)
+        for ticker, texts in by_ticker.items():
+            yield self._message("v4_trades", f'{{"trades":[{",".join(texts)}]}}', ticker)
+
+    def candles(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play candles, the shorter ones first."""
+        for row in rows:
+            yield self._message("v4_candles", row.text, row.about)
+
+    def funding(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play an hour's rates and prices, of all markets at once: all are charged at once."""
+        trading: dict[str, Any] = {}
+        prices: dict[str, Any] = {}
+        for row in rows:
+            given = _decode_past(row.text)
+            trading[row.about] = {"nextFundingRate": given.rate}
+            prices[row.about] = {
+                "oraclePrice": given.price, "effectiveAt": given.effective_at,
+                "effectiveAtHeight": given.effective_at_height,
+            }  # fmt: skip
+        contents = {"trading": trading, "oraclePrices": prices}
+        yield self._message("v4_markets", msgspec.json.encode(contents).decode())
+
+    def _message(
+        self, channel: str, contents: str, id_: str = "", kind: str = "channel_data"
+    ) -> Frame:
+        about = f'"id":{msgspec.json.encode(id_).decode()},' if id_ else ""
+        head = f'"type":"{kind}","connection_id":"history",{about}"channel":"{channel}"'
+        version = CHANNELS[channel].version
+        return self._frame(f'{head},"version":"{version}","contents":{contents}')
+
+    def _frame(self, fields: str) -> Frame:
+        self._seq += 1
+        self._messages += 1
+        text = f'{{{fields},"message_id":{self._messages}}}'
+        return ws_frame(self._seq, self._at, self._at, HISTORY, text)
+
+    def _read(self, page: Frame) -> None:
+        """Add a page's rows of its window, each once."""
+        found = _endpoint_of(page.path)
+        part, place = _PLACES.get(found[0].path if found else "", ("", _placed_trade))
+        try:
+            rows = _decode_rows(_decode_lists(page.text)[part])
+        except (KeyError, *_UNREADABLE) as error:
+            return self.lose(f"expected the answer of {page.channel[:120]}, got {error}")
+        names = {**(found[2] if found else {}), **dict(parse_qsl(page.channel.partition("?")[2]))}
+        until, odd = self._window + self._history.window_s * _SECOND, []
+        for raw in rows:
+            try:
+                row, inside = place(_decode_past(raw), names, bytes(raw).decode())
+            except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
+                odd.append(error)
+                continue
+            name = (f"{row.rank} {row.about}", row.key)
+            if self._window <= inside < until and name not in self._seen:
+                self._seen.add(name)
+                self._rows.append(row)
+        if odd:
+            of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
+            self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
+
+
+_MESSAGES_OF: Final = (_Unfolding.candles, _Unfolding.funding, _Unfolding.trades)
+
+
+def _without_the_day(text: str, history: History) -> dict[str, Any]:
+    """Return the descriptions of the history's markets without what was not known then."""
+    shape = dict[str, dict[str, dict[str, msgspec.Raw]]]
+    described: dict[str, Any] = {}
+    for ticker, fields in msgspec.json.decode(text, type=shape)["markets"].items():
+        if ticker in history.markets:
+            lasting = {name: raw for name, raw in fields.items() if name not in _OF_THE_DAY}
+            if "funding" not in history.kinds:
+                usual = fields.get("defaultFundingRate1H", msgspec.Raw(b'"0"'))
+                lasting["nextFundingRate"] = usual
+            described[ticker] = lasting
+    return described
+
+
+def _coming_heights(rows: list[_Past]) -> Iterator[int]:
+    """Return for each row the next height that is known from it on, or 0."""
+    coming, heights = 0, []
+    for row in reversed(rows):
+        coming = row.height or coming
+        heights.append(coming)
+    return reversed(heights)
+
+
+def _height(text: str) -> int:
+    return int(text) if text else 0
+
+
+def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    at, height, about = instant(row.created_at), _height(row.created_at_height), names["ticker"]
+    # One without an id is told from others by all that it is.
+    return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
+
+
+def _placed_candle(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    started_at, resolution = instant(row.started_at), row.resolution or names["resolution"]
+    if (period_s := CANDLE_S.get(resolution)) is None:
+        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
+    end, about = started_at + period_s * _SECOND, f"{names['ticker']}/{resolution}"
+    return _Past(end, _CANDLE, 0, period_s, row.started_at, about, text), started_at
+
+
+def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    at, height = instant(row.effective_at), _height(row.effective_at_height)
+    number(row.rate), number(row.price)
+    about = names["ticker"]
+    return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
+
+
+_PLACES: Final[Mapping[str, tuple[str, Callable[..., tuple[_Past, int]]]]] = {
+    ENDPOINTS["trades"].path: ("trades", _placed_trade),
+    ENDPOINTS["candles"].path: ("candles", _placed_candle),
+    ENDPOINTS["historical_funding"].path: ("historicalFunding", _placed_funding),
+}
+
+
+# === Recordings ===
+# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
+# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+
+VERSION: Final = 1
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BLOCK_BYTES: Final = 64 * 1024
+_BLOCK_NS: Final = 1_000_000_000
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2703,6 +3018,7 @@ class Recording:
 
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
     place, and `complete` is, after iterating, whether the end was written and its sum holds.
+    One of history is iterated as the frames that its `pages` stand for (`unfold`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -2712,6 +3028,13 @@ class Recording:
         self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Frame]:
+        history = self.header.history
+        if history is None:
+            return self.pages()
+        return unfold(history, self.pages(), self.header.rest)
+
+    def pages(self) -> Iterator[Frame]:
+        """Return the frames as they are stored: of history its pages."""
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
         lost = self.header is _LOST_HEADER  # with it no event is lost
@@ -2976,11 +3299,6 @@ def _usdc(balance: _Plain) -> dict[str, Any]:
     size = _plain(balance)
     side = "SHORT" if size.startswith("-") else "LONG"
     return {"assetId": "0", "symbol": "USDC", "side": side, "size": size.removeprefix("-")}
-
-
-def _iso(ns: int) -> str:
-    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class WireWriter:

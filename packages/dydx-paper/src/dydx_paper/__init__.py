@@ -4493,7 +4493,7 @@ class PaperVenue:
         self._delays, self._attempts = (latency or Latency()).draws(), Attempts()
         self.markets: dict[str, PaperMarket] = {}
         self._busy: set[str] = set()
-        self._idle = False
+        self._idle = self._is_calm = False
         self._valued_seq = -1
         self._chain = Enforcement(self._account, self._seen, self.markets)
         self._return: Return | None = None
@@ -4559,6 +4559,8 @@ class PaperVenue:
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
             if self._idle and _block_and_hour(event)[1] <= seen.hour:
                 return []
+            if self._is_calm and self._pass(event):
+                return []
         first = None if self._account.messages else self._greet(event)
         if isinstance(event, MarketView):
             if first or self._return is None:
@@ -4596,6 +4598,7 @@ class PaperVenue:
         self._busy = {ticker for ticker in self._busy if markets[ticker].busy}
         watching = self.optimism.pending or self._account.owed
         self._idle = not (self.ledger.holdings or self._busy or watching)
+        self._is_calm = not (watching or self._return or self.ledger.breached)
         return self._account.flush()
 
     def _greet(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
@@ -4677,6 +4680,24 @@ class PaperVenue:
         self._busy.add(market.market.ticker)
 
     # --- views
+
+    def _pass(self, view: MarketView) -> bool:
+        """Take in a view that can fill and end nothing; return False for one that may.
+
+        While positions are held and all is calm, nearly every view is one: of a market in which
+        nothing of ours waits, within the block at hand. `_see` would do the same with it.
+        """
+        if view.ticker in self._busy or view.status == _SETTLED:
+            return False
+        chain, changed = view.chain, view.changed
+        if (chain.height or view.at // _SECOND_NS) != self._seen.block:
+            return False
+        if changed not in ("book", "trades"):
+            self._value(view)
+            if view.seq != self._valued_seq:
+                self._catch_up(view.seq)
+                self._is_calm = not self.ledger.breached
+        return self._is_calm
 
     def _see(self, view: MarketView) -> None:
         block, hour = _block_and_hour(view)

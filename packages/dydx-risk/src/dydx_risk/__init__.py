@@ -5624,13 +5624,15 @@ def _less_text(distance: float, limit: float) -> str:
 class Watchfulness:
     """What the guard has answered already: a cause is answered once a turn, a price weighed once.
 
-    `rung` counts how often it fired since the account was last safe.
+    `rung` counts how often it fired since the account was last safe. `calm` is the margin at which
+    it found nothing to do, until anything else that it goes by may have changed.
     """
 
-    __slots__ = ("_answered", "_shut", "_weighed", "rung")
+    __slots__ = ("_answered", "_shut", "_weighed", "calm", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
+        self.calm: MarginFigures | None = None
         self._answered: dict[str, int] = {}
         self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
@@ -6234,16 +6236,18 @@ class Risk:
             self._elapsed.move(event.at)
         if isinstance(event, MarketView):
             verdicts = self._see(event)
-        elif isinstance(event, AccountUpdate):
-            verdicts = self._take(event)
-        elif isinstance(event, Decision):
-            verdicts = self._judge(event)
         else:
-            verdicts = self._keep_up(event)
+            verdicts = self._learn(event)
         now, stops, until = self._elapsed.now, self.stops, self._rest.all_until
         state = gate_state(self.valued, self._course, self.policy, now, stops, until)
         changed = state != self._outbox.state
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
+
+    def _learn(self, event: AccountUpdate | Decision | Frame) -> list[Judgement]:
+        self._watchful.calm = None
+        if isinstance(event, AccountUpdate):
+            return self._take(event)
+        return self._judge(event) if isinstance(event, Decision) else self._keep_up(event)
 
     @property
     def margin(self) -> MarginFigures:
@@ -6352,18 +6356,24 @@ class Risk:
             return self._keep_up(view) if begins else []
         before = valued.margin
         valued.see(view)
-        if valued.margin is not before:
+        if valued.margin is before:
+            if before is self._watchful.calm:  # as nearly always
+                return []
+        else:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
                 self._move.go(before, valued.margin)
         verdicts = self._defend(view) if self.guard else []
+        if self.guard and not (verdicts or begins):
+            self._watchful.calm = valued.margin
         if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
             self._upkeep.take_back()  # nothing is added to what the guard reduces
         return verdicts + self._keep_up(view) if begins or verdicts else verdicts
 
     def _begin_turn(self, view: MarketView) -> None:
+        self._watchful.calm = None
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
         self.watcher.returns.sample(view.at, self.valued.views)
@@ -6386,6 +6396,7 @@ class Risk:
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
+        self._watchful.calm = None
         self.closest = nearer(self.closest, margin.distance)
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
