@@ -3,9 +3,11 @@
 import operator
 import os
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bot.engines import work as working
@@ -17,7 +19,7 @@ from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
 from dydx_conn import ConnError
 
 # What a worker can do without a module of this test: call what it is handed.
-CALL = operator.call
+CALL: Callable[[Any], Any] = operator.call
 
 
 def test_here_works_on_tasks_in_their_order():
