@@ -107,7 +107,7 @@ def play(frames: Observable[Frame], variants: Sequence[Options]) -> list[Bot]:
         try:
             bot.run(frames)
         except Exception as error:
-            if error is not bot.failure:
+            if error not in (bot.failure, bot.stopped):
                 raise
     return bots
 
