@@ -7,17 +7,17 @@ offered by name is what the bot had when it was made; files are looked up as the
 """
 
 import argparse
-import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import shtab
-from dydx_conn import NETWORKS, RecordingError, find_recording
+from dydx_conn import NETWORKS, recording_folders
 from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
+from bot.archive.rows import KINDS
 from bot.commands import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
@@ -60,10 +60,8 @@ _SUFFIX: Final = ".jsonl.zst"
 
 def _offers() -> dict[str, Offer]:
     """Return by its `dest`, or command and `dest`, what can be typed for an option or argument."""
-    names: list[str] = []
-    with contextlib.suppress(RecordingError):  # none came with this bot
-        folder = find_recording("quickstart").parent
-        names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    paths = (path for folder in recording_folders() for path in folder.glob(f"*{_SUFFIX}"))
+    names = sorted({path.name.removesuffix(_SUFFIX) for path in paths})
     recording = Offer(names, [f"*{_SUFFIX}"])
     return {
         "recording": recording,
@@ -72,6 +70,9 @@ def _offers() -> dict[str, Offer]:
         "network": Offer(NETWORKS, ["*.toml"]),
         "profile": Offer(PROFILES),
         "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
+        "backtest words": Offer(
+            [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
+        ),
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
@@ -83,6 +84,8 @@ def _offers() -> dict[str, Offer]:
         "errors by": Offer(failures.GROUPS),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
+        "fetch kinds": Offer(KINDS, several=True),
+        "fetch window": Offer(["1h", "6h", "12h"]),
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
         "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),

@@ -20,6 +20,7 @@ from bot.parsing import (
     new_file,
     positive,
     share,
+    table_file,
     whole,
 )
 
@@ -37,6 +38,55 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot signals check", "the bot's own"),
             ("bot signals check mine.py", "those of a file: it is run"),
         ),
+    ),
+    "backtest": Command(
+        "see what strategies would have done on recordings",
+        "bot.backtest.command:backtest",
+        (
+            option(
+                "words",
+                nargs="*",
+                metavar="STRATEGY|RECORDING",
+                help="strategies (rank, mine.py, a .toml of several), profiles and files of "
+                "settings (.yaml), each a run of its own, on recordings (default: quickstart)",
+            ),
+            option(
+                "--from",
+                dest="since",
+                metavar="TIME",
+                help="enter from 2026-11-20 or 2026-11-20T06:00 on; what is before it warms up",
+            ),
+            option("--to", dest="until", metavar="TIME", help="end before that time"),
+            option(
+                "--trades",
+                type=table_file,
+                metavar="FILE",
+                help="write each trade to a table, .csv or .parquet (which needs bot[parquet])",
+            ),
+            option(
+                "--report-html",
+                type=new_file,
+                metavar="FILE",
+                help="write a page about each run, with its months (needs bot[web]); of several "
+                "FILE-STRATEGY-RECORDING",
+            ),
+            option("--json", action="store_true", help="print all of it as JSON"),
+            option("--schema", action="store_true", help="print the JSON Schema of that"),
+            *CHOICES,
+        ),
+        "Each strategy plays each recording as fast as it can be read, with a fresh paper account. "
+        "Reported are trades, profit and costs, drawdown, Sharpe, Sortino, Calmar, exposure, "
+        "turnover, slippage, the guard and why trades ended, by market and in total, with the "
+        "conventions they follow, and how far fills can be believed. What does not exist is a "
+        "dash. A file of code is run, with all rights of this program.",
+        (
+            ("bot backtest", "the bundled recording, as configured"),
+            ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
+            ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
+            ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+        ),
+        "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
+        "was played until then is reported",
     ),
     "calibrate": Command(
         "measure what each score was worth on recordings",
