@@ -3,7 +3,6 @@
 import operator
 import os
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,14 @@ import pytest
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
 from bot.engines.cluster import address_of
-from bot.engines.engine import EngineError, engine_of
+from bot.engines.engine import engine_of
+from bot.engines.errors import EngineError
 from bot.engines.local import Local
 from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
 from dydx_conn import ConnError
 
 # What a worker can do without a module of this test: call what it is handed.
-CALL: Callable[[Any], Any] = operator.call
+CALL: Any = operator.call
 
 
 def test_here_works_on_tasks_in_their_order():

@@ -25,6 +25,7 @@ from bot.config.settings import SECTIONS
 from bot.history import failures, holdings, orders, profits
 from bot.outlet import behind
 from bot.run.signals import known
+from bot.sweep.run import OBJECTIVES
 
 
 def completion(arguments: argparse.Namespace) -> int:
@@ -88,6 +89,12 @@ def _offers() -> dict[str, Offer]:
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
         "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
+        "sweep grid": Offer(["certs", "scheduler", "worker"], ["*.yaml"]),
+        "sweep data": recording,
+        "sweep objective": Offer(OBJECTIVES, several=True),
+        "sweep out": Offer(files=["*"]),
+        "engine": Offer(["local", "here", "dask://127.0.0.1:8786"]),
+        "certs": Offer(files=["*"]),
         "": Offer(files=["*"]),
     }
 

@@ -6,13 +6,13 @@ Loaded ─► yaml_of ─► a bot.yaml with what is not as the profile has it
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from bot.config.document import ConfigError, Fault
-from bot.config.settings import RECORDING, Loaded, load
+from bot.config.settings import PATHS, RECORDING, Loaded, load
 
 # What is known of a file of the user's by its name alone, wherever else settings are written.
 _FILES: Final = ("strategy", "signals.use")
@@ -52,9 +52,13 @@ def _placed(fault: Fault, places: Sequence[str]) -> Fault:
     return Fault(named[0] if named and fault.where == RECORDING else fault.where, words)
 
 
-def yaml_of(loaded: Loaded, head: str) -> str:
-    """Return a file of settings that makes the same decisions; `head` stands above as comments."""
-    values = {path: _plain(loaded, path) for path in ("profile", *loaded.changed)}
+def yaml_of(loaded: Loaded, head: str, paths: Iterable[str] = ()) -> str:
+    """Return a file of settings that makes the same decisions; `head` stands above as comments.
+
+    It has what is not as the profile has it, and in any case these `paths`.
+    """
+    named = {"profile", *loaded.changed, *paths}
+    values = {path: _plain(loaded, path) for path in PATHS if path in named}
     nested: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dydx_conn import ConnError
 
-from bot.engines.work import EngineError
+from bot.engines.errors import EngineError
 from bot.outlet import as_lines
 from bot.system import absent, secret_of
 
@@ -27,8 +27,9 @@ _MOST: Final = 64 * 1024
 def certs(arguments: argparse.Namespace) -> int:
     """Write certificates to a folder that has none."""
     folder = Path(arguments.folder)
-    for path in make_certificates(folder, datetime.now(UTC)):
-        print(as_lines([str(path)]))
+    made = make_certificates(folder, datetime.now(UTC))
+    print(as_lines([f"{folder}: {', '.join(path.name for path in made)}"]))
+    print("good for a year: copy the folder to each machine, and leave it to its owner alone")
     return 0
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final, Self, TypeVar
 from dydx_conn import is_loopback
 
 from bot.engines.certificates import require_distributed, security_of
-from bot.engines.work import Answer, EngineError, Lost, stamp, taken, work
+from bot.engines.errors import EngineError
+from bot.engines.work import Answer, Lost, stamp, taken, work
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
 
-from bot.engines.work import EngineError, Lost, stamp, taken, work
+from bot.engines.errors import EngineError
+from bot.engines.work import Lost, stamp, taken, work
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

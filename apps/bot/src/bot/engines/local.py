@@ -5,9 +5,9 @@
                  └── each that was worked on then, alone ◄──┘
 
 A pool that lost a worker cannot name the task that ended it. So what was worked on at that moment
-is tried once more, each by itself in a pool that is made again: whichever ends its worker a second
-time is lost, and no other is. Ctrl-C reaches this process alone, which ends the workers; they end
-by themselves when it is gone.
+is tried again, each by itself in a pool that is made again: whichever ends its worker twice with
+nothing beside it is lost, and no other is. Ctrl-C reaches this process alone, which ends the
+workers; they end by themselves when it is gone.
 """
 
 import multiprocessing
@@ -58,14 +58,14 @@ class Local:
                     self._end()
                     break
                 queue.running[future] = number
-            broken = False
+            broken, alone = False, len(queue.running) == 1
             for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
                 number = queue.running.pop(future)
                 try:
                     answer = future.result()
                 except BrokenExecutor:
                     broken = True
-                    if why := queue.died(number):
+                    if why := queue.died(number, alone=alone):
                         yield number, Lost(why)
                 else:
                     yield number, taken(answer, wanted)
@@ -117,11 +117,11 @@ class _Queue:
 
     def put_back(self, number: int) -> None:
         """Take back one that could not begin."""
-        (self._suspects if self._deaths[number] else self._waiting).appendleft(number)
+        (self._suspects if number in self._deaths else self._waiting).appendleft(number)
 
-    def died(self, number: int) -> str:
-        """Count a worker that died while this was worked on; return why it is lost, if it is."""
-        self._deaths[number] += 1
+    def died(self, number: int, *, alone: bool) -> str:
+        """Count a worker that died of this `alone`; return why it is lost, if it is."""
+        self._deaths[number] += alone
         if self._deaths[number] >= _DEATHS:
             return f"its worker ended without an answer, {_DEATHS} times"
         self._suspects.append(number)

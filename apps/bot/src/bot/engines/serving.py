@@ -17,7 +17,7 @@ from dydx_conn import is_loopback
 from bot.engines.certificates import require_distributed, security_of
 from bot.engines.cluster import PORT, address_of
 from bot.engines.engine import cores
-from bot.engines.work import EngineError
+from bot.engines.errors import EngineError
 from bot.outlet import as_lines
 
 # Its pages have no TLS: they stay on this machine.

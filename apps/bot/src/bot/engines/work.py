@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError
 
 from bot.version import described
 
 _PACKAGES: Final = (
     "bot", "dydx_conn", "dydx_data", "dydx_paper", "dydx_risk", "dydx_signals", "dydx_strategy",
 )  # fmt: skip
-
-
-class EngineError(ConnError):
-    """An engine that cannot be had as it was chosen, or that went away."""
 
 
 class Lost(msgspec.Struct, frozen=True):

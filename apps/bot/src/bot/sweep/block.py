@@ -8,7 +8,6 @@ and after, and that the settings are, by their hash.
 
 import hashlib
 import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from bot.config.varied import Base, varied
 from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
 from bot.run.composition import Bot, Options
+from bot.run.front import play
 from bot.sweep.grid import Variant
 
 
@@ -98,18 +98,6 @@ def options_of_variant(base: Base, variant: Variant) -> Options:
         what = f"expected settings of hash {variant.config[:12]}, got {loaded.hash[:12]}"
         raise ConnError(f"{what}: the worker's defaults are others")
     return chosen(loaded, DEPOSIT)
-
-
-def play(frames: Observable[Frame], variants: Sequence[Options]) -> list[Bot]:
-    """Play a source through each variant."""
-    bots = [Bot(one) for one in variants]
-    for bot in bots:
-        try:
-            bot.run(frames)
-        except Exception as error:
-            if error is not bot.failure:
-                raise
-    return bots
 
 
 def _options(block: Block, variant: Variant) -> Options:

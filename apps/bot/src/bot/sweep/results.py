@@ -75,7 +75,7 @@ class Results:
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Write results down; `ConnError` where that fails, and what was written stays."""
-        fresh = [one for one in outcomes if one.key not in self.found]
+        fresh = [*{one.key: one for one in outcomes if one.key not in self.found}.values()]
         lines = b"".join(_ENCODER.encode(one) + b"\n" for one in fresh)
         before = self._file.seek(0, os.SEEK_END)
         try:

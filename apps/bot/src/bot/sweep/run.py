@@ -21,7 +21,8 @@ from bot.config.varied import Base
 from bot.engines.engine import Engine
 from bot.engines.work import Lost
 from bot.progress import Progress
-from bot.sweep.block import Block, Key, Outcome, Source, code_of, play_block
+from bot.run.composition import Bot
+from bot.sweep.block import Block, Key, Outcome, Source, code_of, options_of_variant, play_block
 from bot.sweep.grid import Grid, LeftOut, Variant, variants_of
 from bot.sweep.results import Results, digest_of
 from bot.sweep.samplers import Listed, Sampler
@@ -80,6 +81,7 @@ class Sweep:
         self.swept = Swept()
         self._plan, self._engine, self._results = plan, engine, results
         self._progress = progress
+        self._made: set[tuple[str, str]] = set()
 
     def run(self, sampler: Sampler) -> Swept:
         """Try what the sampler asks for, until it asks for nothing."""
@@ -88,7 +90,7 @@ class Sweep:
         while asked := sampler.ask():
             batch = self._validated(asked, whole=isinstance(sampler, Listed))
             self._play([variant for variant in batch if variant is not None])
-            sampler.tell([variant and self.objectives(variant) for variant in batch])
+            sampler.tell([None if one is None else self.objectives(one) for one in batch])
         if not self.swept.variants:
             raise ConnError(f"expected a variant that can run, got none: {self._reasons()}")
         return self.swept
@@ -114,9 +116,19 @@ class Sweep:
                 left_out = [LeftOut(changes[0], "; ".join(f.words for f in error.faults))]
                 variants = []
             self.swept.left_out += left_out
+            for one in variants:
+                self._require_made(one)
             self.swept.variants |= {one.config: one for one in variants}
             found += variants or [None]
         return found
+
+    def _require_made(self, variant: Variant) -> None:
+        """Load a strategy and signals of the user's own once, here, where that may be refused."""
+        options = options_of_variant(self._plan.base, variant)
+        own = options.strategy, options.signals
+        if own not in self._made:
+            self._made.add(own)
+            Bot(options)
 
     def _reasons(self) -> str:
         return "; ".join(dict.fromkeys(one.why for one in self.swept.left_out[:5]))
