@@ -44,9 +44,9 @@ _WEEK_H: Final = 168
 class Faults:
     """What is wrong with the past; hours and days are reckoned back from the start.
 
-    The indexer has nothing of the hour `lost`; of `untraded` the first market's candles without
-    their trades. The last of several markets was listed `listed_days` ago, nothing is older than
-    `retained_days`, and the last trade of a full page is the one before it once more.
+    Of the first market the indexer has nothing of the hour `lost`, and of `untraded` the candles
+    without their trades. The last of several markets was listed `listed_days` ago, nothing is older
+    than `retained_days`, and the last trade of a full page is the one before it once more.
     """
 
     lost: int = 40
@@ -406,14 +406,17 @@ class PastMarket:
     def _unlisted(self, hour: int) -> bool:
         """Return whether the indexer has lost the trades of this hour."""
         faults = self.past.history.faults
-        if faults is None:
-            return False
-        untraded = self._market.clob_pair_id == 0 and self.past.end - hour == faults.untraded
-        return untraded or self._lost(hour)
+        return self._lost(hour) or (
+            faults is not None and self._is_first and self.past.end - hour == faults.untraded
+        )
 
     def _lost(self, hour: int) -> bool:
         faults = self.past.history.faults
-        return faults is not None and self.past.end - hour == faults.lost
+        return faults is not None and self._is_first and self.past.end - hour == faults.lost
+
+    @property
+    def _is_first(self) -> bool:
+        return self._market.clob_pair_id == 0
 
     def _drawn(self, hour: int) -> int:
         """Draw how many trades happen in an hour."""
