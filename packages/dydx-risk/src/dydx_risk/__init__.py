@@ -3263,7 +3263,8 @@ class Policy(BaseModel):
     `cool_down_s` seconds of event time, and after a whole exit nothing at all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     act_below: float = Field(
         default=0.06, gt=0, lt=1,

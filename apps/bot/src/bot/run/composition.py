@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -86,7 +86,6 @@ from bot.config.changes import (
 from bot.config.paper import PaperSettings
 from bot.config.passphrase import forget_secrets
 from bot.config.profiles import PROFILES, STEADY, profile_of
-from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
@@ -103,6 +102,9 @@ from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import engines_of, known
 from bot.run.way import Looked, Way
+
+if TYPE_CHECKING:
+    from bot.config.settings import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -207,7 +209,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
-    config: Loaded | None = None
+    config: "Loaded | None" = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
