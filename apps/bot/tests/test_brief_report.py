@@ -72,7 +72,7 @@ def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
         "drawdown     850.23 USDC, 8.48 % below the peak",
         "positions    4 left: A-USD +1, B-USD +1, C-USD +1 and 1 more",
         "costs        32.56 USDC: 33.06 fees, -1.50 funding, 1.00 insurance",
-        "fidelity     book, recorded books; no fill was judged",
+        "fidelity     book, recorded books",
         "run hash     8d91",
     ]
 

@@ -306,8 +306,14 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+def _shares(seconds: int) -> tuple[float, float]:
+    """Return the part of a new rate in the averages of 10 s and of 10 minutes."""
+    return 1 - _FAST_KEEP**seconds, 1 - _SLOW_KEEP**seconds
+
+
 _FAST_KEEP: Final = 0.5 ** (1 / 10)
 _SLOW_KEEP: Final = 0.5 ** (1 / 600)
+_SECOND_SHARES: Final = _shares(1)
 
 
 @dataclass(slots=True, eq=False)
@@ -332,14 +338,15 @@ class Quality:
 
     def pass_time(self, seconds: int, is_known: bool) -> None:
         """Let time pass: one second, or a silence, as of a stopped process, of which one counts."""
-        fresh = (self.messages - self._counted) / seconds
-        self._counted = self.messages
-        self.seconds += seconds
+        # Of every market each second: a power of one is not computed, and names are local.
+        messages, total = self.messages, self.seconds + seconds
+        fresh, share = (messages - self._counted) / seconds, seconds / total
+        fast, slow = _SECOND_SHARES if seconds == 1 else _shares(seconds)
+        self._counted, self.seconds = messages, total
         self.known_s += is_known
-        self.rate += (fresh - self.rate) * (1 - _FAST_KEEP**seconds)
+        self.rate += (fresh - self.rate) * fast
         # Until it knows better, the mean so far.
-        share = max(1 - _SLOW_KEEP**seconds, seconds / self.seconds)
-        self.usual += (fresh - self.usual) * share
+        self.usual += (fresh - self.usual) * (share if share > slow else slow)
 
     @property
     def verdict(self) -> Verdict:
@@ -401,27 +408,31 @@ class _Side:
     size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
-        # The hottest loop of all layers: names are local, and no object is made twice.
-        levels, prices, total, endless = self.levels, self.prices, self.size, _ENDLESS
+        # The hottest code of all layers: most updates are of one level, so that to bind a name
+        # costs as much as to look it up.
+        levels, prices = self.levels, self.prices
         for price_text, size_text in totals:
             try:
                 price, size = float(price_text), float(size_text)
             except ValueError:
                 price = size = math.nan
-            if not (0.0 < price < endless and 0.0 <= size < endless):
+            if not (0.0 < price < _ENDLESS and 0.0 <= size < _ENDLESS):
                 got = f"{price_text[:40]!r}, {size_text[:40]!r}"
                 faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
             elif size:
                 old = levels.get(price)
                 if old is None:
                     insort(prices, price)
-                total += size if old is None else size - old.size
+                    self.size += size
+                else:
+                    self.size += size - old.size
                 levels[price] = Level(price, size, price_text, size_text, offset)
             elif old := levels.pop(price, None):
-                total -= old.size
+                self.size -= old.size
                 del prices[bisect_left(prices, price)]
         # A total updated by differences drifts; now and then it is summed up again.
-        self.size = total if offset & 4095 else math.fsum(x.size for x in levels.values())
+        if not offset & 4095:
+            self.size = math.fsum(x.size for x in levels.values())
 
     def differs(
         self, answer: dict[float, tuple[str, str]], recent: set[float], low: float, high: float
@@ -1283,6 +1294,10 @@ class Candles:
         if self._newest is None:
             return 0
         return (self.started_at - self._first) // self.period_ns + 1
+
+    def __bool__(self) -> bool:
+        # By its length it would be, but where it is compiled (tools/compile.py).
+        return self._newest is not None
 
     def __getitem__(self, index: int) -> Candle:
         length = len(self)
@@ -2577,8 +2592,7 @@ def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
     if oracle is not None:
         _check_apart(view, seq, oracle, low, high)
     if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
-        astray = RULES["book_trade"].limit / 100
-        if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
+        if low <= last.price * _OVER and high >= last.price * _UNDER:
             checks.astray = 0
         else:
             checks.astray += 1
@@ -2626,6 +2640,8 @@ def _check_hidden(view: MarketView, seq: int, oracle: float) -> None:
 _REMAINS: Final = 10  # minutes that the venue may take to remove an order that expired
 _ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
 _BELOW: Final = 1 - RULES["book_oracle"].limit / 100
+_OVER: Final = 1 + RULES["book_trade"].limit / 100
+_UNDER: Final = 1 - RULES["book_trade"].limit / 100
 _LASTS: Final = 3  # checks in a row: sources come one after the other
 
 
@@ -3817,7 +3833,16 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
-    _compare_clocks(state, frame)
+    apart_ns, known_ns = frame.at - frame.mono, state._apart_ns
+    if (
+        known_ns is not None
+        and frame.mono
+        and -_SECOND <= apart_ns - known_ns <= _SECOND
+        and state.at - frame.at + state.jumped_ns <= _SECOND
+    ):
+        state._apart_ns = apart_ns  # as nearly always
+    else:
+        _compare_clocks(state, frame)
     if state.jumped_ns:
         frame = msgspec.structs.replace(frame, at=frame.at - state.jumped_ns)
     state.at = at = frame.at

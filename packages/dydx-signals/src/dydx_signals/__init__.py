@@ -45,7 +45,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import exp, log, log1p, log2, sqrt
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 import dydx_data
 import msgspec
@@ -371,10 +371,18 @@ class Day:
 
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
-        bucket = math.floor(_FINE * log2(max(figure, _LEAST)))
-        seconds, known = self.seconds, self._counts.items()
-        below = sum(count for lower, count in known if lower < bucket)  # integers
-        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / seconds
+        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        seconds, counts, middle = self.seconds, self._counts, self._middle
+        if -len(counts) < bucket - middle < len(counts):
+            # From the median on: what is now is seldom far from what is usual.
+            below = self._below
+            for lower in range(middle, bucket):
+                below += counts.get(lower, 0)
+            for lower in range(bucket, middle):
+                below -= counts.get(lower, 0)
+        else:
+            below = sum(count for lower, count in counts.items() if lower < bucket)  # integers
+        return 100.0 * (below + counts.get(bucket, 0) / 2.0) / seconds
 
     def rows(self) -> list[list[int]]:
         """Return its hours, each as hour, bucket, seconds, and so on in pairs."""
@@ -1895,13 +1903,6 @@ ALL: Final[tuple[Callable[[], Engine], ...]] = (
 _SILENT: Final = frozenset(["quality", "market"])
 
 
-@runtime_checkable
-class _Level(Protocol):
-    """An engine with days of its own, which outlive a run."""
-
-    days: dict[str, Day]
-
-
 class _State(msgspec.Struct, frozen=True, kw_only=True):
     """What a run leaves: by level and market, the rows of its day (`Day.rows`)."""
 
@@ -1942,7 +1943,20 @@ class Scorer:
 
     def step(self, view: MarketView) -> tuple[Scored, ...]:
         """Take one view; return its market, or nothing if no score could change."""
-        changed, ticker = view.changed, view.ticker
+        scored, changed = self.note(view), view.changed
+        updates = self._updates.get(changed)
+        if updates is None:
+            updates = self._updates[changed] = self._updating(changed)
+        for update in updates:
+            update(view)
+        return scored
+
+    def note(self, view: MarketView) -> tuple[Scored, ...]:
+        """Take one view as `step` does, where somebody else lets the engines fold it.
+
+        So do several scorers that read the same engines: each engine folds a view once.
+        """
+        ticker = view.ticker
         self.seq = seq = view.seq
         self._ticks[ticker] = seq, view.at
         made = self._made.get(ticker)
@@ -1950,12 +1964,7 @@ class Scorer:
             self._made[ticker], self.views[ticker] = {}, view
         elif made:
             made.clear()
-        updates = self._updates.get(changed)
-        if updates is None:
-            updates = self._updates[changed] = self._updating(changed)
-        for update in updates:
-            update(view)
-        return () if changed in _SILENT else (Scored(ticker, seq, view.at, self),)
+        return () if view.changed in _SILENT else (Scored(ticker, seq, view.at, self),)
 
     def read(self, ticker: str, signal: str) -> Score | None:
         """Return one score of one market, as of its newest frame; None if it is absent."""
@@ -2019,11 +2028,10 @@ class Scorer:
                     day.restore(rows, frame.seq)
 
     def _days(self) -> dict[str, dict[str, Day]]:
-        return {
-            name: engine.days
-            for name, engine in self._engines.items()
-            if isinstance(engine, _Level)
-        }
+        """Return the days of each engine that has some, which outlive a run."""
+        # By the attribute and no protocol: compiled, a protocol is none any more at run time.
+        found = ((name, getattr(engine, "days", None)) for name, engine in self._engines.items())
+        return {name: days for name, days in found if days is not None}
 
     def _updating(self, changed: str) -> list[Callable[[MarketView], None]]:
         return [engine.update for engine in self._engines.values() if changed in engine.changes]

@@ -16,7 +16,7 @@ import msgspec
 from dydx_conn import ConnError, Frame, Recording
 from dydx_data import BookError, BookFit, BookModel, BookTerms, DataState, step
 
-from bot.checks.calibrate import recordings_of
+from bot.backtest.words import recordings_of
 from bot.live.runs import until
 from bot.outlet import as_lines
 from bot.progress import Progress
