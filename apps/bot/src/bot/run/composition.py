@@ -98,7 +98,7 @@ from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.monitor import Monitor
-from bot.run.paper import PAPER, Paper, paper_account
+from bot.run.paper import PAPER, Paper, book_model_of, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import Make, engines_of, known
@@ -285,7 +285,7 @@ class Bot:
         scorer: Callable[[Sequence[Make]], Scorer] | None = None,
     ) -> None:
         self.options = options
-        self.data = data or DataState()
+        self.data = data or DataState(model=book_model_of(options.paper))
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )
