@@ -34,7 +34,7 @@ strategy = Mine
 """
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+def printed_by(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
     """Run a backtest; return its exit code and what it printed as JSON."""
     code = main(["backtest", *arguments, "--json"])
     return code, json.loads(capsys.readouterr().out)
@@ -103,20 +103,19 @@ def test_a_word_that_names_two_things_is_refused(
 # === Runs ===
 
 
-@pytest.mark.replays
 def test_a_backtest_is_the_run_that_a_replay_is(
-    crashed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the same hash, and a trade for each that the ledger has."""
-    code, found = told(["reckless", "quickstart"], capsys)
-    bot = crashed("reckless").bot
+    bot = Bot(Options.of("reckless"))
+    bot.run(replay(short))
+    code, found = printed_by(["reckless", str(short)], capsys)
     run = found["runs"][0]
+    ended = [row for row in run["trades"] if row["closed"] is not None]
 
     assert code == 0
     assert run["figures"]["run_hash"] == bot.journal.hash
-    assert [row["ticker"] for row in run["trades"]] == [
-        trade.record.ticker for trade in bot.dealt.trades
-    ]
+    assert [row["ticker"] for row in ended] == [t.record.ticker for t in bot.dealt.trades]
     for row in run["trades"]:
         assert Decimal(row["mae"]) <= Decimal(row["profit"]) <= Decimal(row["mfe"])
 
@@ -126,7 +125,7 @@ def test_each_strategy_plays_each_recording(
 ) -> None:
     """The earlier recording first; totals add up what each run won."""
     other = copied(short, lambda frame: frame, tmp_path / "other.jsonl.zst")
-    code, found = told(["rank", "none", str(other), str(short)], capsys)
+    code, found = printed_by(["rank", "none", str(other), str(short)], capsys)
     runs, strategies = found["runs"], found["strategies"]
 
     assert code == 0
@@ -177,7 +176,7 @@ def test_nothing_enters_before_the_span_and_nothing_is_played_after_it(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What comes before it warms up books and scores; the figures are those of the span."""
-    code, found = told(
+    code, found = printed_by(
         [str(short), "--from", "2026-11-29T21:51:50", "--to", "2026-11-29T21:52:10"], capsys
     )
     figures, trades = found["runs"][0]["figures"], found["runs"][0]["trades"]
@@ -207,7 +206,7 @@ def test_what_the_recorded_run_did_is_no_part_of_the_data(
             writer.write_frame(Frame(frame.seq, frame.at, frame.mono, "key", "act", "", "halt"))
         writer.write_frame(halted(frame))
     writer.close()
-    _, found = told([str(path)], capsys)
+    _, found = printed_by([str(path)], capsys)
 
     assert found["runs"][0]["acts"] == 1
     assert found["runs"][0]["figures"]["total"]["fills"] > 0

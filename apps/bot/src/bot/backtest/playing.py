@@ -6,6 +6,7 @@ Each recording is a run of its own with a fresh account; what its own run did, i
 account, is no part of the data. A variant that raises ends alone: its outcome says so.
 """
 
+import argparse
 from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Context, Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from reactivex import Observable
 
 from bot.backtest.figures import RunFigures, figures_of
 from bot.backtest.words import Variant, began_at
+from bot.database.rows import replay_written_down
 from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from bot.pages.reporting import Reporting
 
 _SECOND_NS: Final = 1_000_000_000
+_SUFFIX: Final = ".jsonl.zst"
 _STEP: Final = 256  # frames between two looks at how far it is
 
 
@@ -77,7 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `failure` is what it raised, "" if nothing; not `complete` is one that was ended early. `damage`
     names what of the recording is lost, `acts` counts what of the recorded run is left out, `early`
-    updates of books that a loss had made unknown. `trouble` is why its page was not written.
+    updates of books that a loss had made unknown; `trouble` is why something was not written.
     """
 
     strategy: str
@@ -108,21 +111,41 @@ def played(
     Ctrl-C ends what is being played: its outcome is not complete, and is the last.
     """
     source = Source(recording, span)
-    chosen = [options_of(variant, recording) for variant in variants]
-    for variant, options in zip(variants, chosen, strict=True):
-        label, bot = variant.label or options.strategy, Bot(options)
+    jobs = [job_of(variant, recording) for variant in variants]
+    for job in jobs:
+        bot = Bot(job.options)
         watch = Watch([bot])
-        pages = [] if page_of is None else [_page(bot, page_of(label, source.name))]
-        progress.begin(f"{label} on {source.name}", source.seconds)
-        notes = [source.counting(progress), watch.note, *(page.note for page in pages)]
-        with begun(pages, Inbox()):
-            complete = _run(bot, source.frames(notes))
+        pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
+        beside = [*pages, *replay_written_down(job.arguments, bot, recording)]
+        progress.begin(f"{job.label} on {source.name}", source.seconds)
+        notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
+        with begun(beside, Inbox()):
+            complete = source.play(bot, notes)
         for page in pages:
             page.write(source.name, "backtest", source.network, recording, complete=complete)
-        outcome = _outcome(label, source, bot, watch.of(bot), complete=complete)
-        yield replace(outcome, trouble="; ".join(page.trouble for page in pages))
+        outcome = _outcome(job.label, source, bot, watch.of(bot), complete=complete)
+        yield replace(outcome, trouble="; ".join(one.trouble for one in beside if one.trouble))
         if not complete:
             return
+
+
+class Job(NamedTuple):
+    """A variant on a recording: what it is called, what was typed of it, and its options."""
+
+    label: str
+    arguments: argparse.Namespace
+    options: Options
+
+
+def job_of(variant: Variant, recording: Recording) -> Job:
+    """Return a variant on a recording, whose own settings go below what is typed."""
+    name = recording.path.name.removesuffix(_SUFFIX)
+    typed = argparse.Namespace(**{**vars(variant.arguments), "recording": name})
+    options = options_as_recorded(typed, recording.header)
+    run = RUN.fullmatch(recording.header.run)
+    if run is not None and run[1] == "paper":
+        options = replace(options, account=run[2].removeprefix("dydx1"))
+    return Job(variant.label or Path(options.strategy).name, typed, options)
 
 
 def _page(bot: Bot, path: Path) -> "Reporting":
@@ -131,34 +154,12 @@ def _page(bot: Bot, path: Path) -> "Reporting":
     return Reporting(bot, path)
 
 
-def options_of(variant: Variant, recording: Recording) -> Options:
-    """Return the options of a variant on a recording, whose own settings go below what is typed."""
-    options = options_as_recorded(variant.arguments, recording.header)
-    run = RUN.fullmatch(recording.header.run)
-    if run is not None and run[1] == "paper":
-        options = replace(options, account=run[2].removeprefix("dydx1"))
-    return options
-
-
-def _run(bot: Bot, frames: Observable[Frame]) -> bool:
-    """Run a bot to the end of its frames; True if that is where it ended."""
-    try:
-        with seldom_stopped():
-            bot.run(frames)
-    except KeyboardInterrupt:
-        return False
-    except Exception as error:
-        if error not in (bot.stopped, bot.failure):
-            raise
-    return True
-
-
 class Source:
     """The frames of a recording that count: a span of it, without what its own run did."""
 
     def __init__(self, recording: Recording, span: Span) -> None:
         self.recording, self.span = recording, span
-        self.name = recording.path.name.removesuffix(".jsonl.zst")
+        self.name = recording.path.name.removesuffix(_SUFFIX)
         self.began, self.ended = bounds(recording)
         self.acts = 0
         low, high = span
@@ -192,14 +193,38 @@ class Source:
 
         return count
 
-    def frames(self, notes: Sequence[Callable[[Frame], None]]) -> Observable[Frame]:
-        """Return the frames as a cold stream; each is shown to who takes `notes` first."""
+    def play(
+        self,
+        bot: Bot,
+        notes: Sequence[Callable[[Frame], None]],
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Run a bot on all frames, each shown to who takes notes first; True if that is the end.
+
+        False if Ctrl-C, or nobody whom it is to go on for, ended it.
+        """
+        try:
+            with seldom_stopped():
+                bot.run(self.frames(notes, goes_on))
+        except KeyboardInterrupt:
+            return False
+        except Exception as error:
+            if error not in (bot.stopped, bot.failure):
+                raise
+        return goes_on()
+
+    def frames(
+        self, notes: Sequence[Callable[[Frame], None]], goes_on: Callable[[], bool] = lambda: True
+    ) -> Observable[Frame]:
+        """Return the frames as a cold stream, as long as somebody wants it to go on."""
 
         def noted() -> Generator[Frame]:
             for frame in self._frames():
                 for note in notes:
                     note(frame)
                 yield frame
+                if not goes_on():
+                    return
 
         return from_generator(noted)
 
