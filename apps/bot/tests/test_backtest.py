@@ -17,7 +17,8 @@ from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
 from bot.backtest.words import WordError, told_apart
-from dydx_conn import Frame, Recording, RecordingWriter
+from bot.run.composition import Bot, Options
+from dydx_conn import Frame, Recording, RecordingWriter, replay
 
 HOUR = 3_600_000_000_000
 
