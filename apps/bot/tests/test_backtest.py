@@ -19,6 +19,7 @@ from bot.backtest.shown import lasted, print_backtest
 from bot.backtest.words import WordError, told_apart
 from bot.run.composition import Bot, Options
 from dydx_conn import Frame, Recording, RecordingWriter, replay
+from msgspec.structs import replace
 
 HOUR = 3_600_000_000_000
 
@@ -213,10 +214,13 @@ def test_what_the_recorded_run_did_is_no_part_of_the_data(
     assert found["runs"][0]["figures"]["total"]["fills"] > 0
 
 
+@pytest.mark.parametrize("strategies", [["rank"], ["rank", "carry"]])
 def test_ctrl_c_reports_what_was_played_until_then(
-    short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The run at hand is not all, the ones after it are not begun, and the exit code is 130."""
+    strategies: list[str], short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What is at hand is not all, what comes after it is not begun, and the exit code is 130."""
+    other = copied(short, lambda frame: frame, tmp_path / "other.jsonl.zst")
     note, counted = Watch.note, list[int]()
 
     def interrupted(watch: Watch, frame: Frame) -> None:
@@ -226,11 +230,20 @@ def test_ctrl_c_reports_what_was_played_until_then(
         note(watch, frame)
 
     monkeypatch.setattr(playing.Watch, "note", interrupted)
+    code, found = printed_by([*strategies, str(short), str(other)], capsys)
 
-    assert main(["backtest", "rank", "carry", str(short)]) == 130
-    printed = capsys.readouterr().out
-    assert "ended early  not all frames were played" in printed
-    assert "carry" not in printed
+    assert code == 130
+    assert [run["strategy"] for run in found["runs"]] == strategies
+    assert {run["recording"] for run in found["runs"]} == {"short"}
+    assert not any(run["complete"] for run in found["runs"])
+
+
+def test_a_run_that_was_ended_early_is_said_to_be() -> None:
+    """Above its figures, which are those of a part."""
+    out = io.StringIO()
+    print_backtest([replace(outcome(), complete=False)], Span(), out, 80)
+
+    assert "ended early  not all frames were played" in out.getvalue()
 
 
 # === Files ===

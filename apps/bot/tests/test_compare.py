@@ -88,8 +88,8 @@ def test_figures_beneath_the_same_decisions_may_differ() -> None:
 
 def test_settings_that_differ_are_named_with_both_values() -> None:
     """Those by which a run decides, and of many the first few."""
-    one = {f"policy.p{n}": 1 for n in range(20)} | {"log.file": "a"}
-    other = {f"policy.p{n}": 2 for n in range(20)} | {"log.file": "b"}
+    one: dict[str, Any] = {f"policy.p{n}": 1 for n in range(20)} | {"log.file": "a"}
+    other: dict[str, Any] = {f"policy.p{n}": 2 for n in range(20)} | {"log.file": "b"}
     found = compared(side("a", entry(1, "b"), **one), side("b", entry(1, "c"), **other))
     lines = [line for line in compared_lines(found) if line.startswith("settings")]
 

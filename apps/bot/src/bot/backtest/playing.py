@@ -1,6 +1,6 @@
 """Play recordings through variants, as fast as they can be read, and reckon what each came to.
 
-    Recording ─► frames of a span, warmed up ─► Bot of each variant ─► Outcome by Outcome
+    Recording ─► frames of a span, warmed up ─► Front, or a Bot alone ─► Outcome by Outcome
 
 Each recording is a run of its own with a fresh account; what its own run did, its acts and its
 account, is no part of the data. A variant that raises ends alone: its outcome says so.
@@ -25,7 +25,9 @@ from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
 from bot.run.beside import begun
+from bot.run.budget import watched
 from bot.run.composition import Bot, Options, raised
+from bot.run.front import Front
 from bot.run.resume import ACCOUNT
 from bot.times import utc
 
@@ -112,21 +114,52 @@ def played(
     """
     source = Source(recording, span)
     jobs = [job_of(variant, recording) for variant in variants]
+    # What is written down of a run is gathered as it goes on, of each by itself.
+    if len(jobs) > 1 and page_of is None and not jobs[0].arguments.journal:
+        yield from _together(jobs, source, progress)
+        return
     for job in jobs:
-        bot = Bot(job.options)
-        watch = Watch([bot])
-        pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
-        beside = [*pages, *replay_written_down(job.arguments, bot, recording)]
-        progress.begin(f"{job.label} on {source.name}", source.seconds)
-        notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
-        with begun(beside, Inbox()):
-            complete = source.play(bot, notes)
-        for page in pages:
-            page.write(source.name, "backtest", source.network, recording, complete=complete)
-        outcome = _outcome(job.label, source, bot, watch.of(bot), complete=complete)
-        yield replace(outcome, trouble="; ".join(one.trouble for one in beside if one.trouble))
-        if not complete:
+        outcome = _alone(job, source, progress, page_of)
+        yield outcome
+        if not outcome.complete:
             return
+
+
+def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> Iterator[Outcome]:
+    """Play a recording once for all; each comes to what it would alone."""
+    front, errors, complete = Front([job.options for job in jobs]), list[Exception](), True
+    watch = Watch(front.bots)
+    progress.begin(f"{len(jobs)} strategies on {source.name}", source.seconds)
+    frames = source.frames([source.counting(progress), watch.note], lambda: bool(front.running))
+    try:
+        with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):
+            frames.subscribe(front.take, errors.append)
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        front.close()
+    if errors:
+        raise errors[0]
+    for job, bot in zip(jobs, front.bots, strict=True):
+        yield _outcome(job.label, source, bot, watch.of(bot), complete=complete)
+
+
+def _alone(
+    job: "Job", source: "Source", progress: Progress, page_of: Callable[[str, str], Path] | None
+) -> Outcome:
+    """Play a recording through one variant, with what is written down of it beside."""
+    bot = Bot(job.options)
+    watch = Watch([bot])
+    pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
+    beside = [*pages, *replay_written_down(job.arguments, bot, source.recording)]
+    progress.begin(f"{job.label} on {source.name}", source.seconds)
+    notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
+    with begun(beside, Inbox()):
+        complete = source.play(bot, notes)
+    for page in pages:
+        page.write(source.name, "backtest", source.network, source.recording, complete=complete)
+    trouble = "; ".join(one.trouble for one in beside if one.trouble)
+    return _outcome(job.label, source, bot, watch.of(bot), complete=complete, trouble=trouble)
 
 
 class Job(NamedTuple):
@@ -301,7 +334,13 @@ def _worth(record: PositionRecord) -> int | None:
 
 
 def _outcome(
-    label: str, source: Source, bot: Bot, seen: dict[str, tuple[int, int]], *, complete: bool
+    label: str,
+    source: Source,
+    bot: Bot,
+    seen: dict[str, tuple[int, int]],
+    *,
+    complete: bool,
+    trouble: str = "",
 ) -> Outcome:
     error = bot.failure or bot.stopped
     return Outcome(
@@ -309,7 +348,7 @@ def _outcome(
         figures=figures_of(bot, source.since), complete=complete,
         failure="" if error is None else raised(error), damage=(*source.recording.damage,),
         acts=source.acts, early=bot.data.counts().get("early", 0),
-        trades=tuple(_rows(label, source.name, bot, seen)),
+        trades=tuple(_rows(label, source.name, bot, seen)), trouble=trouble,
     )  # fmt: skip
 
 
