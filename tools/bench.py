@@ -5,6 +5,7 @@
     uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
+    uv run --all-packages --group dev tools/bench.py peer              beside nautilus_trader
     uv run --all-packages --group dev tools/bench.py screen            account to terminal
     uv run --all-packages --group dev tools/bench.py view              frame to browser
 
@@ -33,6 +34,7 @@ from bench_database import database
 from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
+from bench_peer import peer
 from bench_run import run
 from bench_screen import screen
 from bench_view import view as in_browsers
@@ -526,6 +528,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "live": live,
     "run": run,
     "history": history,
+    "peer": peer,
 }
 
 if __name__ == "__main__":

@@ -132,6 +132,8 @@ LONG = {
     "pages": "headless Chromium opens a report: its charts, tables and whys, also on paper",
     "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
     "executable": "one executable is built, and tried in an empty root: four minutes",
+    "variants": "fifty random variants on one pass, each against itself alone: five minutes",
+    "compiled": "two layers compiled, and tried beside the pure ones: six minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
@@ -170,6 +172,8 @@ def long_checks() -> dict[str, list[Command]]:
         "pages": [[*tool, "tools/pages.py"]],
         "elsewhere": [[*tool, "tools/elsewhere.py"]],
         "executable": [[*tool, "tools/executable.py"]],
+        "variants": [[*tool, "tools/variants.py"]],
+        "compiled": [[*tool, "tools/compile.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -234,12 +234,12 @@ def test_no_block_is_made_between_the_hour_and_its_funding() -> None:
 
 
 def test_blocks_go_on_where_nothing_happens() -> None:
-    """One a second after rows, in which orders arrive, then one a minute, no height too many."""
+    """One a second after rows, in which orders arrive, then every 15 s, no height too many."""
     frames = played(trades_page(0, trade(0, 100), trade(300, 103)))
 
     blocks = [contents(x)[0].block for x in of_channel(frames, "v4_block_height")]
     known = [(h, (at - SINCE) // SECOND) for h, at in blocks if at <= SINCE + 300 * SECOND]
-    assert known == [(99, 0), (100, 0), (101, 1), (102, 90), (103, 300)]
+    assert known == [(99, 0), (100, 0), (101, 1), (102, 15), (103, 300)]
 
 
 def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:

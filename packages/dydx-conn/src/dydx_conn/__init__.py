@@ -24,7 +24,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
 - History: `History`, `unfold`: pages of the past as the frames that they stand for.
-- Recordings: `RecordingWriter`, `Recording`, `find_recording`.
+- Recordings: `RecordingWriter`, `Recording`, `find_recording` in `recording_folders`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
@@ -98,7 +98,7 @@ __all__ = [
     # History
     "HISTORY", "History", "unfold",
     # Recordings
-    "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording", "recording_folders",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -2539,7 +2539,7 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 
 HISTORY: Final = "history"  # the link that frames of the past come on
 _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
-_QUIET_NS: Final = 30 * _SECOND  # and one now and then where nothing happens
+_QUIET_NS: Final = 15 * _SECOND  # and one now and then where nothing happens: it is not silence
 _SLOWEST_BLOCK_NS: Final = 2 * _SECOND  # heights in between are reckoned: never ahead of the true
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
 # What a market's description says of the day on which it was fetched, not of the day played.
@@ -2712,8 +2712,9 @@ class _Unfolding:
         """Make the blocks before an instant, whose height is known or 0."""
         while True:
             since = max(self._block_at, self._at)
-            quiet = since + _QUIET_NS
-            quiet += (_QUIET_NS - quiet) % _MINUTE  # never on the hour, which its funding begins
+            quiet = since - since % _QUIET_NS + _QUIET_NS
+            if quiet % _HOUR == 0:
+                quiet += _QUIET_NS  # the block that begins an hour is that of its funding
             at = since + _PULSE_NS if self._owes_pulse else quiet
             if at // _HOUR != since // _HOUR:
                 at = quiet  # as here
@@ -2931,17 +2932,51 @@ class RecordingWriter:
     """Append events to a recording; killed at any time, what was closed stays readable."""
 
     def __init__(self, path: Path, header: Header) -> None:
+        self._begin(path, "wb")
+        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
+        self.flush()
+
+    @classmethod
+    def resume(cls, path: Path, events: int) -> Self:
+        """Go on with a recording behind its first `events`, with which a block has to end.
+
+        What follows them is cut off; `RecordingError` if they cannot be read whole.
+        """
+        writer = cls.__new__(cls)
+        writer._begin(path, "r+b")
+        file = writer._file
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                while writer._lines <= events:  # the header is a line too
+                    end = _block_end(data, writer._size)
+                    writer._take(_unpacked(data[writer._size : end], _MAX_BLOCK), end)
+            if writer._lines != events + 1:
+                raise WireError(f"a block that ends with another, {writer._lines - 1}")
+        except (*_UNREADABLE, WireError) as error:
+            file.close()
+            what = f"expected {path} to be whole up to its event {events}"
+            raise RecordingError(f"{what}, got {error}") from None
+        file.truncate(writer._size)
+        file.seek(writer._size)
+        return writer
+
+    def _begin(self, path: Path, mode: Literal["wb", "r+b"]) -> None:
         self.path = path
         self.seq = self._lines = 0
         self._newest: int | None = None  # the number that the frame written last came with
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open(mode, buffering=0)
         self.whole = self._size = 0  # the number of the last event in a whole block, and its end
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
         self._block = bytearray()
         self._opened = 0
-        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
-        self.flush()
+
+    def _take(self, block: bytes, end: int) -> None:
+        # Count a block that is there already as if it had been written now.
+        self._sha256.update(block)
+        lines = block.splitlines()
+        self._lines, self._size = self._lines + len(lines), end
+        self.seq = self.whole = _decode_line(lines[-1]).i if lines else self.seq
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
@@ -2995,6 +3030,12 @@ class RecordingWriter:
         with contextlib.suppress(OSError):
             self._file.truncate(self._size)
         self._file.close()
+
+    def leave(self) -> None:
+        """Close the file without an end line: it is to be gone on with (`resume`)."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
 
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
@@ -3075,8 +3116,29 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
-    def newest(self) -> Frame | None:
-        """Return the last message, from the end of the file alone; None where there is none."""
+    def newest(self, kind: Literal["ws", "http"] = "ws") -> Frame | None:
+        """Return the last message, or the last answer as it is stored; None where there is none.
+
+        It is read from the end of the file alone.
+        """
+        for line in self._from_end():
+            at = line.ens or line.ns
+            if line.k == "http" == kind:
+                return self._frame(line, at)
+            if line.k == "ws" == kind and line.d == "<":
+                return ws_frame(line.i, at, line.mono, line.c, line.x)
+        return None
+
+    def stated_sum(self) -> str:
+        """Return the sum over all lines that the end line states; "" where it was cut off.
+
+        It is read from the end of the file alone: whether it holds, only iterating shows.
+        """
+        line = next(self._from_end(), None)
+        return str(line.sha256) if line is not None and line.k == "end" else ""
+
+    def _from_end(self) -> Iterator[Any]:
+        """Yield the lines that can be read, the last first."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             end = len(data)
             start = data.rfind(_ZSTD_MAGIC, 0, end)
@@ -3085,13 +3147,9 @@ class Recording:
                     block = _unpacked(data[start:end], _MAX_BLOCK)
                     for text in reversed(block.splitlines()):
                         with contextlib.suppress(*_UNREADABLE):
-                            line = _decode_line(text)
-                            if line.k == "ws" and line.d == "<":
-                                at = line.ens or line.ns
-                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                            yield _decode_line(text)
                     end = start
                 start = data.rfind(_ZSTD_MAGIC, 0, start)
-        return None
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
@@ -3234,15 +3292,25 @@ def _unpacked(packed: bytes, most: int) -> bytes:
         raise WireError(f"{what}, got {error}") from None
 
 
+def recording_folders() -> list[Path]:
+    """Return where recordings are looked for by name, the nearest first; not all need be there.
+
+    `recordings/` here, above, and where this program is; then that of the user's data directory.
+    """
+    above = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
+    given = os.environ.get("XDG_DATA_HOME", "")
+    data = Path(given) if given.startswith("/") else Path.home() / ".local/share"
+    return [folder / "recordings" for folder in (*dict.fromkeys(above), data / "dydx-bot")]
+
+
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+    """Return the path of a recording in one of `recording_folders`; a path stays what it is.
 
     So does the name of anything else that is here: whoever opens it reports what it is.
     """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
-    folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
-    paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
+    paths = [path for folder in recording_folders() for path in folder.glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found and name and Path(name).exists():
         return Path(name)

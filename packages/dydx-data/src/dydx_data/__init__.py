@@ -57,6 +57,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import pairwise, takewhile
+from statistics import median
 from struct import Struct
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -65,6 +66,7 @@ from dydx_conn import (
     CANDLE_S,
     CHANNELS,
     ENDPOINTS,
+    HISTORY,
     BookContents,
     CandleFields,
     ConnError,
@@ -98,6 +100,10 @@ __all__ = [
     "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
+    # Modelled books
+    "DISTANCES_BPS", "BookError", "BookModel", "BookTerms", "ModelledBook",
+    # Oracle estimate
+    "OracleEstimate",
     # Trades, Flow
     "WINDOWS", "Flow", "FlowWindow", "Trade",
     # Candles
@@ -111,7 +117,7 @@ __all__ = [
     # Rules
     "RULES", "Rule", "Severity", "Verdict",
     # Views
-    "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
+    "Bar", "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Figures
@@ -452,14 +458,16 @@ class Book:
     `known` is False before the first snapshot and, after a lost frame, until the next one;
     an unknown book is empty. `crossed` counts the levels that uncrossing hides. `seq` is the frame
     of its newest update, `first` that in which its link began: what it is counts from there on.
+    `modelled` is whether nobody recorded it (`ModelledBook`); `fidelity` is what it is made of.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "first", "known",
-        "link", "mid_price", "offset", "seq", "whole_at",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "fidelity", "first",
+        "known", "link", "mid_price", "modelled", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.modelled, self.fidelity = False, "book"
         self.seq = self.first = self.at = self.offset = self.whole_at = 0
         self.link = ""
         self._recent: deque[Frame] = deque()
@@ -585,6 +593,175 @@ class Book:
         return self._asks.shown_size(self._asks.prices[: self._asks.hidden])
 
 
+# === Modelled books ===
+# What a book may have been where none was recorded: a price of the tape in the middle, a spread
+# and a depth as they are usual for the market, on purpose rather worse than better.
+
+DISTANCES_BPS: Final = (0.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)  # from the best price of a side
+
+
+class BookError(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """By how many bps a modelled price was worse for a taker than the recorded book's.
+
+    Negative is better: what a model promised too much. `better` is the share of such prices.
+    """
+
+    usdc: float
+    median_bps: float
+    p95_bps: float
+    better: float
+
+
+class BookTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a market's book is modelled, and how far off that was where a book was recorded.
+
+    `depth_usdc` rests on each side within `DISTANCES_BPS` of its best price. A taker's trade moves
+    the price of its side by `impact_bps` for as long as nobody trades after it. `samples` seconds
+    of a recorded book are behind it, and behind the errors; of 0 it is a guess by the kind of
+    market, whose errors nobody knows.
+    """
+
+    half_spread_bps: float
+    depth_usdc: tuple[float, ...]
+    impact_bps: float = 0.0
+    samples: int = 0
+    errors: tuple[BookError, ...] = ()
+    oracle_median_bps: float | None = None
+    oracle_p95_bps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no book."""
+        depth = self.depth_usdc
+        if len(depth) != len(DISTANCES_BPS) or [*depth] != sorted(depth) or not depth[-1] > 0:
+            what = f"expected {len(DISTANCES_BPS)} depths in USDC, none less than the one before"
+            raise ValueError(f"{what}, got {depth}")
+        if not (0 <= self.half_spread_bps < 5e3 and 0 <= self.impact_bps < 5e3):
+            what = "expected a half-spread and an impact of 0 to 5,000 bps"
+            raise ValueError(f"{what}, got {self.half_spread_bps} and {self.impact_bps}")
+
+
+# Of markets that nobody calibrated, by the initial margin that the venue wants of them, which
+# follows what is traded there: from spreads and slippage of the venue's own books where the large
+# ones and some of the middle were measured (2026), else a guess to the worse side.
+_USUAL_TERMS: Final = (
+    (20_000, BookTerms(half_spread_bps=1.65, impact_bps=0.5,
+                       depth_usdc=(10e3, 40e3, 80e3, 160e3, 300e3, 600e3, 1e6))),
+    (50_000, BookTerms(half_spread_bps=6.0, impact_bps=2.0,
+                       depth_usdc=(1e3, 3e3, 6e3, 14e3, 40e3, 70e3, 120e3))),
+    (1_000_000, BookTerms(half_spread_bps=15.0, impact_bps=5.0,
+                          depth_usdc=(300.0, 600.0, 1.2e3, 3e3, 8e3, 15e3, 30e3))),
+)  # fmt: skip
+
+
+class BookModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How books are modelled, by ticker; a market that is not named gets what its kind has."""
+
+    version: int = 1
+    markets: dict[str, BookTerms] = {}
+
+    def terms_of(self, market: PerpetualMarket) -> BookTerms:
+        """Return how a market's book is modelled."""
+        if (known := self.markets.get(market.ticker)) is not None:
+            return known
+        usual = (terms for imf_ppm, terms in _USUAL_TERMS if market.imf_ppm <= imf_ppm)
+        return next(usual, _USUAL_TERMS[-1][1])
+
+
+class ModelledBook(Book):
+    """A book that nobody recorded: what it may have been around a price.
+
+    Its levels are made when they are read. What is taken of them is back a minute later: their
+    `offset` counts minutes.
+    """
+
+    __slots__ = ("_made", "_market", "_step", "_terms", "_tick")
+
+    def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
+        super().__init__()
+        self.modelled, self.fidelity, self.link = True, fidelity, HISTORY
+        self._market, self._terms = market, terms
+        self._tick = float(market.price(market.subticks_per_tick))
+        self._step = float(market.size(market.step_base_quantums))
+        self._made: dict[bool, list[Level]] = {}
+
+    def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:
+        """Stand around a mid price, from frame `seq` on; `taker` is the side that traded last."""
+        half = mid * self._terms.half_spread_bps / 1e4
+        pushed = mid * self._terms.impact_bps / 1e4
+        tick, low, high = self._tick, mid - half, mid + half
+        low, high = low - pushed * (taker == "SELL"), high + pushed * (taker == "BUY")
+        bid = max(math.floor(low / tick), 1)
+        ask = max(math.ceil(high / tick), bid + 1)
+        self.first = self.first or seq
+        self.seq, self.at, self.offset = seq, at, at // _MINUTE + 1
+        self.known, self.whole_at, self._made = True, at, {}
+        self.best_bid, self.best_ask = self._level(bid, 0), self._level(ask, 0)
+        self.mid_price = (self.best_bid.price + self.best_ask.price) / 2
+
+    def place_by(self, price: float, taker: str, at: int, seq: int) -> None:
+        """Stand where a taker of this side traded at a price."""
+        half = self._terms.half_spread_bps / 1e4
+        self.place(price / (1 + half if taker == "BUY" else 1 - half), at, seq, taker)
+
+    def fits(self, market: PerpetualMarket, fidelity: str) -> bool:
+        """Return whether it is of this market as it is now, and made of the same."""
+        return self._market is market and self.fidelity == fidelity
+
+    def around(self, mid: float) -> "ModelledBook":
+        """Return another book alike around another price, of the same moment."""
+        other = ModelledBook(self._market, self._terms, self.fidelity)
+        other.place(mid, self.at, self.seq)
+        return other
+
+    def bids(self, count: int | None = None) -> list[Level]:
+        """Return the modelled bids, best first, at most `count`."""
+        return self._side(is_bid=True)[:count]
+
+    def asks(self, count: int | None = None) -> list[Level]:
+        """Return the modelled asks, best first, at most `count`."""
+        return self._side(is_bid=False)[:count]
+
+    @property
+    def outermost(self) -> tuple[float, float]:
+        """Return the best prices: nothing is hidden."""
+        bid, ask = self.best_bid, self.best_ask
+        return (bid.price if bid else 0.0, ask.price if ask else math.inf)
+
+    @property
+    def bid_total(self) -> float:
+        """Return the size of all modelled bids, in base units."""
+        return math.fsum(level.size for level in self.bids())
+
+    @property
+    def ask_total(self) -> float:
+        """Return the size of all modelled asks, in base units."""
+        return math.fsum(level.size for level in self.asks())
+
+    def _side(self, *, is_bid: bool) -> list[Level]:
+        if is_bid not in self._made:
+            best = self.best_bid if is_bid else self.best_ask
+            self._made[is_bid] = [] if best is None else self._levels(best, is_bid=is_bid)
+        return self._made[is_bid]
+
+    def _levels(self, best: Level, *, is_bid: bool) -> list[Level]:
+        # Each part of the depth stands at the far end of its band.
+        levels, place, sign = [best], round(best.price / self._tick), -1 if is_bid else 1
+        for band in range(1, len(DISTANCES_BPS)):
+            away = math.ceil(best.price * DISTANCES_BPS[band] / 1e4 / self._tick)
+            if place + sign * away > 0:
+                level = self._level(place + sign * away, band)
+                if level.price != levels[-1].price and level.size:
+                    levels.append(level)
+        return [level for level in levels if level.size]
+
+    def _level(self, ticks: int, band: int) -> Level:
+        market, depth = self._market, self._terms.depth_usdc
+        price = market.price(ticks * market.subticks_per_tick)
+        usdc = depth[band] - (depth[band - 1] if band else 0.0)
+        size = market.size(int(usdc / float(price) / self._step) * market.step_base_quantums)
+        return Level(float(price), float(size), f"{price:f}", f"{size:f}", self.offset)
+
+
 # === Trades ===
 # One trade of the tape. Wire text becomes a `Trade` in Tapes.
 
@@ -605,6 +782,49 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     type: str
     seq: int
     event: int = 0
+
+
+# === Oracle estimate ===
+# The venue stores the oracle price of each hour alone. In between it is reckoned from what was
+# traded: floats, an opinion that says that it is one.
+
+_RECENT_TRADES: Final = 9
+_RECENT_TAPE_NS: Final = 5 * _MINUTE
+_LEAST_MOVE: Final = 1e-4  # the chain, too, passes small moves by
+_MOST_APART: Final = 5e-3
+
+
+class OracleEstimate:
+    """The oracle price between two hours: the median of the last trades, less what they were off.
+
+    A trade counts for 5 minutes, the newest one for ever. How far the median was from the price
+    of the last hour, at most 50 bps, it is thought to be still.
+    """
+
+    __slots__ = ("_off", "_recent")
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT_TRADES)
+        self._off = 1.0
+
+    @property
+    def price(self) -> float | None:
+        """Return the estimate; None before the first trade."""
+        recent = self._recent
+        return median(price for _, price in recent) * self._off if recent else None
+
+    def trade(self, at_ns: int, price: float) -> None:
+        """Take a trade."""
+        recent = self._recent
+        recent.append((at_ns, price))
+        while recent[0][0] < at_ns - _RECENT_TAPE_NS:
+            recent.popleft()
+
+    def correct(self, true: float) -> None:
+        """Take the price of an hour."""
+        self._off = 1.0
+        if (price := self.price) is not None:
+            self._off = min(max(true / price, 1 - _MOST_APART), 1 + _MOST_APART)
 
 
 # === Flow ===
@@ -1069,6 +1289,10 @@ class Candles:
         if self._newest is None:
             return 0
         return (self.started_at - self._first) // self.period_ns + 1
+
+    def __bool__(self) -> bool:
+        # By its length it would be, but where it is compiled (tools/compile.py).
+        return self._newest is not None
 
     def __getitem__(self, index: int) -> Candle:
         length = len(self)
@@ -1843,7 +2067,10 @@ class _Film:
 
 
 class Oracle(msgspec.Struct, frozen=True, gc=False):
-    """The price the chain calculates with: `digits` · 10^`exponent` USDC, exactly `text`."""
+    """The price the chain calculates with: `digits` · 10^`exponent` USDC, exactly `text`.
+
+    An `estimated` one is reckoned from trades, between two hours of a history.
+    """
 
     price: float
     digits: int
@@ -1851,6 +2078,20 @@ class Oracle(msgspec.Struct, frozen=True, gc=False):
     at: int
     seq: int
     text: str
+    estimated: bool = False
+
+
+class Bar(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A candle that is all that is known of its time: over at `at_ns`, seen in frame `seq`."""
+
+    seq: int
+    at_ns: int
+    period_ns: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
 
 
 class FundingRate(msgspec.Struct, frozen=True, gc=False):
@@ -1931,7 +2172,9 @@ class MarketView:
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
     _refused: list[tuple[int, int]] = field(default_factory=list)  # holes for good
     _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
+    bar: Bar | None = None  # the newest, where candles are all there is
     _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
+    _estimate: OracleEstimate | None = None
     _checks: _Checks = field(default_factory=_Checks)
 
     @property
@@ -1961,6 +2204,7 @@ class DataState:
     """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
+    `model` is how a book is made where a history has none.
     """
 
     def __init__(
@@ -1969,6 +2213,7 @@ class DataState:
         *,
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
         stale_after_ns: int = STALE_NS,
+        model: BookModel | None = None,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -1993,6 +2238,8 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
+        self._model = model or BookModel()
+        self._traded: dict[str, MarketView] = {}  # in the newest block of a history
         self._judge_at = self._second = self._passed_at = 0
 
     @property
@@ -2000,6 +2247,14 @@ class DataState:
         """Return how the links stand together."""
         states = (*{name not in self.closed for name in self.links},)
         return {(): "waiting", (True,): "live", (False,): "closed"}.get(states, "partial")
+
+    @property
+    def fidelity(self) -> str:
+        """Return what the books are made of, that of the worst: book, trades or candles."""
+        made = {view.book.fidelity for view in self.views.values() if view.book.known}
+        if HISTORY in self.links:
+            return "candles" if "candles" in made else "trades"
+        return "book"
 
     def counts(self) -> dict[str, int]:
         """Return all troubles by kind, those of markets and those of none."""
@@ -2800,6 +3055,95 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
     return view._touch(frame, "quality")
 
 
+# === Modelled markets ===
+# On the link of a history nobody sends books, and oracle prices by the hour: here they are made
+# of what was traded.
+
+
+def _model_trades(state: DataState, view: MarketView, frame: Frame, fresh: list[Trade]) -> None:
+    """Let a market's book and oracle price follow its trades."""
+    state._traded[view.ticker] = view
+    if not fresh or view.market is None:
+        return
+    book, last = _modelled(state, view, view.market, "trades"), fresh[-1]
+    book.place_by(last.price, last.side, frame.at, frame.seq)
+    view.link = HISTORY
+    estimate = _estimate_of(view)
+    for trade in fresh:
+        estimate.trade(trade.at_ns, trade.price)
+    _estimate_oracle(view, frame, estimate)
+
+
+def _model_candles(
+    state: DataState, view: MarketView, frame: Frame, updates: list[Any]
+) -> _Touched:
+    """Where candles are all there is, let the book stand at the close of the shortest."""
+    bars = list(_readable(view, frame, partial(_past_bar, frame), _rows_of(updates)))
+    if not bars or view.market is None or view.book.fidelity == "trades":
+        return view._touch(frame, "candles")
+    bar, known = bars[-1], view.bar
+    if known is not None and (bar.period_ns > known.period_ns or bar.at_ns <= known.at_ns):
+        return view._touch(frame, "candles")
+    view.bar, view.link, view.live_at = bar, HISTORY, frame.at
+    _modelled(state, view, view.market, "candles").place(bar.close, frame.at, frame.seq)
+    estimate = _estimate_of(view)
+    estimate.trade(bar.at_ns, bar.close)
+    _estimate_oracle(view, frame, estimate)
+    return view._touch(frame, "book")
+
+
+def _rows_of(updates: list[Any]) -> Iterator[CandleFields]:
+    return (fields for update in updates for fields in update.candles)
+
+
+def _past_bar(frame: Frame, fields: CandleFields) -> Bar:
+    period_ns = RESOLUTIONS[fields.resolution]
+    open_, high, low, close = map(_positive, (fields.open, fields.high, fields.low, fields.close))
+    if not low <= min(open_, close) <= max(open_, close) <= high:
+        raise ValueError(f"expected open and close within low and high, got {fields}")
+    return Bar(
+        seq=frame.seq, at_ns=instant(fields.started_at) + period_ns, period_ns=period_ns,
+        open=open_, high=high, low=low, close=close, volume=_number(fields.base_token_volume),
+    )  # fmt: skip
+
+
+def _modelled(
+    state: DataState, view: MarketView, market: PerpetualMarket, fidelity: str
+) -> ModelledBook:
+    """Return the modelled book of a market, another one where its grid has changed."""
+    book = view.book
+    if isinstance(book, ModelledBook) and book.fits(market, fidelity):
+        return book
+    view.book = made = ModelledBook(market, state._model.terms_of(market), fidelity)
+    if fidelity == "trades":
+        view.bar = None
+    return made
+
+
+def _estimate_of(view: MarketView) -> OracleEstimate:
+    if view._estimate is None:
+        view._estimate = OracleEstimate()
+        if view.oracle is not None:  # of an hour in which nothing was traded yet
+            view._estimate.trade(view.oracle.at, view.oracle.price)
+    return view._estimate
+
+
+def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -> None:
+    """Reckon the oracle price, and take it where it has moved."""
+    price, known = estimate.price, view.oracle
+    if price is None or (known and abs(price / known.price - 1) < _LEAST_MOVE):
+        return
+    text = f"{price:.{max(view._scale[0], 0)}f}"
+    if (price := float(text)) > 0:
+        view.oracle = Oracle(price, *exact(text), frame.at, frame.seq, text, estimated=True)
+
+
+def _touch_traded(state: DataState, frame: Frame) -> _Touched:
+    """Show, at the next block, the books of the markets that were traded in the one before."""
+    traded, state._traded = state._traded, {}
+    return [touched for view in traded.values() for touched in view._touch(frame, "book")]
+
+
 # === Tapes ===
 # Trades, candles and blocks: what grows with time.
 
@@ -2830,6 +3174,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
         view.link, view.live_at = frame.link or view.link, frame.at
     view.fresh = fresh
+    if frame.link == HISTORY:
+        _model_trades(state, view, frame, fresh)
     return view._touch(frame, "trades")
 
 
@@ -2954,6 +3300,8 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     view._early.append((frame, [fields for update in updates for fields in update.candles]))
     del view._early[:-_MOST_PAGES]
     _settle(view)
+    if frame.link == HISTORY:
+        return _model_candles(state, view, frame, updates)
     return view._touch(frame, "candles")
 
 
@@ -3030,12 +3378,12 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if is_next:
         for view in chain.watched.values():
             _vote(view, chain.time_ns)
-    return ()
+    return _touch_traded(state, frame) if state._traded else ()
 
 
 def _vote(view: MarketView, at_ns: int) -> None:
     market, oracle, book = view.market, view.oracle, view.book
-    if market is not None and oracle is not None and book.known:
+    if market is not None and oracle is not None and book.known and not book.modelled:
         view.premium.vote(market, book, (oracle.digits, oracle.exponent), at_ns)
 
 
@@ -3112,6 +3460,8 @@ def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
+        if frame.link == HISTORY and not frame.is_snapshot:  # what the hour was charged
+            view.premium.settled([(frame.at, view.funding.next_rate_1h)])
         if view.ticker in view.chain.watched and frame.kind == "ws":  # an answer may be old
             view.premium.report(view.funding.next_rate_1h, frame.at + (view.chain.skew_ns or 0))
         _check_rate(view, frame.seq)
@@ -3166,6 +3516,8 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.price_missed = True
         return "quality"
     view.price_missed = False
+    if view._estimate is not None and view.oracle is not None:
+        view._estimate.correct(view.oracle.price)
     _check_oracle(view, frame.seq, before)
     return "oracle"
 
