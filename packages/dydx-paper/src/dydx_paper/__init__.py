@@ -4785,7 +4785,8 @@ class PaperVenue:
         if (chain.height or view.at // _SECOND_NS) != self._seen.block:
             return False
         if changed not in ("book", "trades"):
-            self._value(view)
+            if view.ticker in self.markets:  # of others nothing is held, and none has an order
+                self._value(view)
             if view.seq != self._valued_seq:
                 self._catch_up(view.seq)
                 self._is_calm = not self.ledger.breached
@@ -4815,16 +4816,17 @@ class PaperVenue:
             self._chain.liquidate()
 
     def _value(self, view: MarketView) -> None:
-        oracle, market = view.oracle, view.market
+        oracle, market, ticker, ledger = view.oracle, view.market, view.ticker, self._account.ledger
         if market is not None:
             # Governance moves grids, margin fractions and caps under open positions.
-            self.ledger.regrade(market)
-            if known := self.markets.get(view.ticker):
+            if ticker in ledger.holdings:
+                ledger.regrade(market)
+            if (known := self.markets.get(ticker)) is not None:
                 known.market = market
         if oracle is not None:
             price = oracle.digits, oracle.exponent, view.open_interest
-            if price != self.ledger.worth.oracles.get(view.ticker):
-                self.ledger.value(view.ticker, *price)
+            if price != ledger.worth.oracles.get(ticker):
+                ledger.value(ticker, *price)
 
     def _catch_up(self, seq: int) -> None:
         """Value all that is held again: one frame moves many prices, and then the chain looks."""
