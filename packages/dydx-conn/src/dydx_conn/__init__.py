@@ -24,7 +24,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
 - History: `History`, `unfold`: pages of the past as the frames that they stand for.
-- Recordings: `RecordingWriter`, `Recording`, `find_recording`.
+- Recordings: `RecordingWriter`, `Recording`, `find_recording` in `recording_folders`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
@@ -98,7 +98,7 @@ __all__ = [
     # History
     "HISTORY", "History", "unfold",
     # Recordings
-    "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording", "recording_folders",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -161,6 +161,7 @@ import selectors
 import socket
 import ssl
 import stat
+import sys
 import threading
 import time
 import uuid
@@ -2252,6 +2253,8 @@ class _Envelope(msgspec.Struct, gc=False):
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
+# Those of which a whole value is the list of updates, as of nearly all messages.
+_WHOLE: Final[dict[tuple[str, str], Callable[[msgspec.Raw], list[Any]]]] = {}
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2291,6 +2294,12 @@ def contents(frame: Frame) -> list[Any]:
     last = _LAST[0]
     if last[0] is frame:
         return last[1]
+    if frame.kind == "ws" and (decode := _WHOLE.get((frame.type, frame.channel))) is not None:
+        try:
+            _LAST[0] = frame, decode(frame.raw), ()
+            return _LAST[0][1]
+        except _UNREADABLE:
+            pass  # row by row, then
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
@@ -2346,8 +2355,12 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
-    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    is_batch = type_ == "channel_batch_data"
+    shape = _SHAPES[type_, channel] = _many(shape) if is_batch else shape
+    decode = _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    if is_batch and channel != "v4_candles":
+        _WHOLE[type_, channel] = decode
+    return decode
 
 
 # -- Row by row, where the whole cannot be read
@@ -2526,8 +2539,7 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 
 HISTORY: Final = "history"  # the link that frames of the past come on
 _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
-_QUIET_NS: Final = 30 * _SECOND  # and one now and then where nothing happens
-_SLOWEST_BLOCK_NS: Final = 2 * _SECOND  # heights in between are reckoned: never ahead of the true
+_QUIET_NS: Final = 10 * _SECOND  # and one now and then where nothing happens: it is not silence
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
 # What a market's description says of the day on which it was fetched, not of the day played.
 _OF_THE_DAY: Final = frozenset([
@@ -2558,9 +2570,10 @@ def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Itera
 
     First the link opens and describes the markets, with the parameters of the day of the fetch;
     then each row comes at its own time, a candle at its end, an hour's funding with its price.
-    Between them stand blocks, whose heights are reckoned where no row has one. Without funding
-    rates the market's default is charged. What cannot be read is a gap. At most one window, and
-    the candles that outlast it, is in memory.
+    Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
+    is reckoned; of all of them, where there are no trades. Without funding rates the market's
+    default is charged. What cannot be read is a gap. At most one window, and the candles that
+    outlast it, is in memory.
     """
     unfolding = _Unfolding(history, server)
     for frame in frames:
@@ -2619,7 +2632,7 @@ class _Unfolding:
         self._described: dict[str, msgspec.Raw] = {}
         self._tip = (0, 0)  # the height of the day of the fetch, and its time
         self._at = self._height = self._block_at = 0
-        self._owes_pulse = False
+        self._owes_pulse = self._advances = False
 
     def describe(self, page: Frame) -> None:
         """Take what was asked once: the markets, and how high the chain stood."""
@@ -2665,16 +2678,24 @@ class _Unfolding:
         coming = _coming_heights(rows)
         for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
             group = [*alike]
-            yield from self._pass(place[0], next(coming))
-            for _ in group[1:]:
-                next(coming)
-            self._at = max(self._at, place[0])
-            if place[2] > self._height:
-                yield self._block(place[2], self._at, group[0].time)
-            yield from _MESSAGES_OF[place[1]](self, group)
-            self._owes_pulse = self._owes_pulse or place[1] != _CANDLE
+            height = next(itertools.islice(coming, len(group) - 1, None))
+            yield from self._pass(place[0], height)
+            yield from self._play(group)
         if not until:
             yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS), 0)
+
+    def _play(self, group: list[_Past]) -> Iterator[Frame]:
+        """Play rows of one kind and block; an hour's funding before the block that charges it."""
+        first = group[0]
+        self._at = max(self._at, first.at)
+        if is_hour := first.rank == _FUNDING:
+            yield from self.funding(group)
+        if first.height > self._height or is_hour:
+            yield self._block(max(first.height, self._height + 1), self._at, first.time)
+        if not is_hour:
+            yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        self._advances = True
+        self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 
     def _begin(self) -> Iterator[Frame]:
         self._at = self._history.since_ns
@@ -2686,36 +2707,36 @@ class _Unfolding:
             yield self._message("v4_markets", markets, kind="subscribed")
         else:
             self.lose("the page of /v4/perpetualMarkets is missing: no market is described")
-        first = min((row.height for row in self._rows if row.height), default=0)
-        yield self._block(self._reckoned(first), self._at)
-
-    def _reckoned(self, first: int) -> int:
-        """Return a height of before the first that is known, or of so long before the fetch."""
         height, time_ns = self._tip
-        since = height - (time_ns - self._at) // _FASTEST_BLOCK_NS if height else first - 1
-        return max(1, min(since, first - 1) if first else since)
+        earlier = height - (time_ns - self._at) // _FASTEST_BLOCK_NS  # no block came faster
+        first = min((row.height - 1 for row in self._rows if row.height), default=earlier)
+        yield self._block(max(first, 1), self._at)
 
     def _pass(self, until: int, height: int) -> Iterator[Frame]:
-        """Make the blocks before an instant, whose height is known or 0."""
+        """Make the blocks before an instant, whose height is known or 0.
+
+        Heights stand still where nothing happens: an order ends by the height, and may not while
+        what it waits for is a candle that is not over yet.
+        """
         while True:
             since = max(self._block_at, self._at)
-            quiet = since + _QUIET_NS
-            quiet += (_QUIET_NS - quiet) % _MINUTE  # never on the hour, which its funding begins
+            quiet = since - since % _QUIET_NS + _QUIET_NS
+            if quiet % _HOUR == 0:
+                quiet += _QUIET_NS  # the block that begins an hour is that of its funding
             at = since + _PULSE_NS if self._owes_pulse else quiet
             if at // _HOUR != since // _HOUR:
                 at = quiet  # as here
             self._owes_pulse = False
             if at >= until:
                 return
-            reckoned = self._height + max(1, (at - self._block_at) // _SLOWEST_BLOCK_NS)
-            reckoned = min(reckoned, height - 1) if height else reckoned
-            if reckoned <= self._height:
-                return
+            advances = self._advances or at // _HOUR != self._block_at // _HOUR
+            reckoned = self._height + (advances and self._height + 1 != height)
             self._at = at
             yield self._block(reckoned, at)
 
     def _block(self, height: int, at: int, time: str = "") -> Frame:
-        self._height, self._block_at, self._owes_pulse = height, at, False
+        self._height, self._block_at = height, at
+        self._owes_pulse = self._advances = False
         fields = f'{{"blockHeight":"{height}","time":"{time or _iso(at)}"}}'
         return self._message("v4_block_height", fields, "v4_block_height")
 
@@ -2776,6 +2797,8 @@ class _Unfolding:
             except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
                 odd.append(error)
                 continue
+            if "trades" not in self._history.kinds:
+                row = msgspec.structs.replace(row, height=0)
             name = (f"{row.rank} {row.about}", row.key)
             if self._window <= inside < until and name not in self._seen:
                 self._seen.add(name)
@@ -2783,9 +2806,6 @@ class _Unfolding:
         if odd:
             of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
             self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
-
-
-_MESSAGES_OF: Final = (_Unfolding.candles, _Unfolding.funding, _Unfolding.trades)
 
 
 def _without_the_day(text: str, history: History) -> dict[str, Any]:
@@ -2918,17 +2938,51 @@ class RecordingWriter:
     """Append events to a recording; killed at any time, what was closed stays readable."""
 
     def __init__(self, path: Path, header: Header) -> None:
+        self._begin(path, "wb")
+        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
+        self.flush()
+
+    @classmethod
+    def resume(cls, path: Path, events: int) -> Self:
+        """Go on with a recording behind its first `events`, with which a block has to end.
+
+        What follows them is cut off; `RecordingError` if they cannot be read whole.
+        """
+        writer = cls.__new__(cls)
+        writer._begin(path, "r+b")
+        file = writer._file
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                while writer._lines <= events:  # the header is a line too
+                    end = _block_end(data, writer._size)
+                    writer._take(_unpacked(data[writer._size : end], _MAX_BLOCK), end)
+            if writer._lines != events + 1:
+                raise WireError(f"a block that ends with another, {writer._lines - 1}")
+        except (*_UNREADABLE, WireError) as error:
+            file.close()
+            what = f"expected {path} to be whole up to its event {events}"
+            raise RecordingError(f"{what}, got {error}") from None
+        file.truncate(writer._size)
+        file.seek(writer._size)
+        return writer
+
+    def _begin(self, path: Path, mode: Literal["wb", "r+b"]) -> None:
         self.path = path
         self.seq = self._lines = 0
         self._newest: int | None = None  # the number that the frame written last came with
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open(mode, buffering=0)
         self.whole = self._size = 0  # the number of the last event in a whole block, and its end
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
         self._block = bytearray()
         self._opened = 0
-        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
-        self.flush()
+
+    def _take(self, block: bytes, end: int) -> None:
+        # Count a block that is there already as if it had been written now.
+        self._sha256.update(block)
+        lines = block.splitlines()
+        self._lines, self._size = self._lines + len(lines), end
+        self.seq = self.whole = _decode_line(lines[-1]).i if lines else self.seq
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
@@ -2982,6 +3036,12 @@ class RecordingWriter:
         with contextlib.suppress(OSError):
             self._file.truncate(self._size)
         self._file.close()
+
+    def leave(self) -> None:
+        """Close the file without an end line: it is to be gone on with (`resume`)."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
 
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
@@ -3062,8 +3122,29 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
-    def newest(self) -> Frame | None:
-        """Return the last message, from the end of the file alone; None where there is none."""
+    def newest(self, kind: Literal["ws", "http"] = "ws") -> Frame | None:
+        """Return the last message, or the last answer as it is stored; None where there is none.
+
+        It is read from the end of the file alone.
+        """
+        for line in self._from_end():
+            at = line.ens or line.ns
+            if line.k == "http" == kind:
+                return self._frame(line, at)
+            if line.k == "ws" == kind and line.d == "<":
+                return ws_frame(line.i, at, line.mono, line.c, line.x)
+        return None
+
+    def stated_sum(self) -> str:
+        """Return the sum over all lines that the end line states; "" where it was cut off.
+
+        It is read from the end of the file alone: whether it holds, only iterating shows.
+        """
+        line = next(self._from_end(), None)
+        return str(line.sha256) if line is not None and line.k == "end" else ""
+
+    def _from_end(self) -> Iterator[Any]:
+        """Yield the lines that can be read, the last first."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             end = len(data)
             start = data.rfind(_ZSTD_MAGIC, 0, end)
@@ -3072,13 +3153,9 @@ class Recording:
                     block = _unpacked(data[start:end], _MAX_BLOCK)
                     for text in reversed(block.splitlines()):
                         with contextlib.suppress(*_UNREADABLE):
-                            line = _decode_line(text)
-                            if line.k == "ws" and line.d == "<":
-                                at = line.ens or line.ns
-                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                            yield _decode_line(text)
                     end = start
                 start = data.rfind(_ZSTD_MAGIC, 0, start)
-        return None
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
@@ -3107,8 +3184,10 @@ class Recording:
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = unpacked = 0
+            start = unpacked = released = 0
             while start < len(data):
+                if start - released >= _RELEASED:
+                    released = _release(data, released, start)
                 try:
                     end = _block_end(data, start)
                     most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
@@ -3176,6 +3255,17 @@ def _is_event(text: bytes) -> bool:
     return False
 
 
+def _release(data: mmap.mmap, start: int, end: int) -> int:
+    """Let go of pages that were read: they count as memory of the process; return up to where."""
+    whole = end - end % mmap.ALLOCATIONGRANULARITY
+    if sys.platform != "win32":  # it has no such call
+        data.madvise(mmap.MADV_DONTNEED, start, whole - start)
+    return whole
+
+
+_RELEASED: Final = 2**20
+
+
 def _block_end(data: mmap.mmap, start: int) -> int:
     """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
     try:
@@ -3208,15 +3298,25 @@ def _unpacked(packed: bytes, most: int) -> bytes:
         raise WireError(f"{what}, got {error}") from None
 
 
+def recording_folders() -> list[Path]:
+    """Return where recordings are looked for by name, the nearest first; not all need be there.
+
+    `recordings/` here, above, and where this program is; then that of the user's data directory.
+    """
+    above = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
+    given = os.environ.get("XDG_DATA_HOME", "")
+    data = Path(given) if given.startswith("/") else Path.home() / ".local/share"
+    return [folder / "recordings" for folder in (*dict.fromkeys(above), data / "dydx-bot")]
+
+
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+    """Return the path of a recording in one of `recording_folders`; a path stays what it is.
 
     So does the name of anything else that is here: whoever opens it reports what it is.
     """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
-    folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
-    paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
+    paths = [path for folder in recording_folders() for path in folder.glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found and name and Path(name).exists():
         return Path(name)

@@ -102,6 +102,11 @@ class PaperSettings(Section):
         description="governance's, of x/prices: bounds the trades that trigger conditional orders",
     )  # fmt: skip
     liquidation: LiquidationSettings = LiquidationSettings()
+    book_model: str | None = Field(
+        default=None,
+        description="file of bot calibrate --book --out: how books are modelled where a history "
+        "has none; null for what is usual for the kind of market",
+    )  # fmt: skip
 
     def choices(self) -> dict[str, Any]:
         """Return what `PaperVenue` takes."""
