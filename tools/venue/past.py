@@ -601,6 +601,12 @@ class PastMarket:
             if candle is not None:
                 yield candle
 
+    def hours(self, start: int, end: int, most: int) -> range:
+        """Return the hours of candles in [start, end) seconds, at `most` so far back from it."""
+        last = min(end, self.past.end_ms // 1000)
+        first = max(start, last - most) // 3600
+        return range(last // 3600, max(first, self.first) - 1, -1)
+
     def candle(self, seconds: int, start: int) -> TapeCandle | None:
         """Return the candle that begins at a time, None if there is none."""
         hours = range(max(start // 3600, self.first), (start + seconds - 1) // 3600 + 1)
