@@ -514,6 +514,21 @@ def test_what_is_wrong_in_a_capture_is_left_out_and_counted(import_: Import) -> 
     assert heights[-1] == 91
 
 
+def test_silences_are_named_and_a_snapshot_behind_one_counts(import_: Import) -> None:
+    """Hours in which a capture has nothing, or a table no trade, may be gaps: they are named."""
+    later = ("7200000,true,bid,2989.9,1", "7200000,true,ask,2990.1,1")
+    code, printed, path = import_({"b.csv": book_csv(*ROWS, *later)})
+
+    books = [frame for frame, _ in on(path, "v4_orderbook")]
+    assert code == 0
+    assert "1 silences of ten minutes and more" in printed
+    assert [frame.is_snapshot for frame in books] == [True, False, False, False, True]
+    assert len(texts(path, "v4_block_height")) == 4
+    row = f"{AT // 1_000_000 + 9_000_000},3000,1,buy\n"
+    code, printed, path = import_({"t.csv": trades_csv() + row}, *MAP, "--force")
+    assert (code, "1 silences of an hour and more" in printed) == (0, True)
+
+
 def test_books_of_another_venue_are_refused(import_: Import) -> None:
     """The exchange stands in each row."""
     code, printed, path = import_({"b.csv": book_csv(*ROWS, exchange="binance-futures")})

@@ -30,6 +30,9 @@ _SPARE_NS: Final = 60 * SECOND_NS
 # A price this many times that of its neighbours is a mistake; of candles too.
 ABSURD: Final = 5.0
 _NEIGHBOURS: Final = 5  # on each side
+# Where nothing happens for so long something may be missing.
+SILENCE_NS: Final = 3_600 * SECOND_NS
+_SILENT: Final = "silences of an hour and more, which may be gaps"
 UNITS: Final[Mapping[str, int]] = {"s": SECOND_NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -309,7 +312,11 @@ def in_order(rows: Iterable[_R], tally: Tally) -> list[_R]:
     if late:
         tally.add("rows that stood later than their time: sorted", count=late)
         found.sort(key=lambda row: row.at_ns)
-    return sane(once(found, tally), tally)
+    kept = sane(once(found, tally), tally)
+    for before, after in pairwise(kept):
+        if isinstance(before, Trade) and after.at_ns - before.at_ns > SILENCE_NS:
+            tally.add(_SILENT, stamp(before.at_ns))
+    return kept
 
 
 def once(rows: Iterable[_R], tally: Tally) -> list[_R]:

@@ -192,8 +192,10 @@ class _Import:
 
 _GUESSED: Final = "by their size"
 # What is said of a file and takes nothing away from it.
-_HARMLESS: Final = (_GUESSED, "sorted", "taken once", "not wanted", "the way the price went",
-                    "the middle of its books")  # fmt: skip
+_HARMLESS: Final = (
+    _GUESSED, "sorted", "taken once", "not wanted", "the way the price went", "which may be gaps",
+    "the middle of its books",
+)  # fmt: skip
 
 
 def _table(ticker: str, kind: str, rows: list[Row], tally: Tally) -> Table:
