@@ -7,6 +7,7 @@
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
     uv run --all-packages --group dev tools/bench.py screen            account to terminal
     uv run --all-packages --group dev tools/bench.py view              frame to browser
+    uv run --all-packages --group dev tools/bench.py sweep             100 variants on one pass
 
 A benchmark reports; it never fails on a slow machine. The floor of a row is the least work
 that any program must do for it (reading and decoding the envelope, for a pipeline), measured
@@ -35,6 +36,7 @@ from bench_layers import detectors, engines, layers
 from bench_live import live
 from bench_run import run
 from bench_screen import screen
+from bench_sweep import sweep
 from bench_view import view as in_browsers
 from bot.system import memory_mb
 from dydx_conn import Frame
@@ -525,6 +527,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "database": database,
     "live": live,
     "run": run,
+    "sweep": sweep,
     "history": history,
 }
 
