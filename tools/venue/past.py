@@ -214,21 +214,24 @@ class Past:
 
     def first_block(self, hour: int) -> tuple[int, int]:
         """Return the height and the time in ms of the first block of an hour."""
-        blocks = self.blocks(hour)
+        first_ms = next(self._times(hour))
         # An hour that has just begun at the start has its first block there.
-        return (self.height(hour), blocks[0]) if blocks else (self._start_height, self.end_ms)
+        if first_ms >= self.end_ms:
+            return self._start_height, self.end_ms
+        return self.height(hour), first_ms
 
     def _count(self, hour: int) -> int:
         return Random(f"{self.seed} height {hour}").randint(3840, 3960)
 
     def _blocks(self, hour: int) -> "array[int]":
         """Return the times in ms of an hour's blocks: 0.6 to 1.4 of their mean apart."""
-        count = self._count(hour)
-        draw, begin, width = Random(f"{self.seed} blocks {hour}").random, hour * HOUR_MS, HOUR_MS
-        times = array(
-            "q", (begin + int((n + 0.3 + 0.4 * draw()) * width / count) for n in range(count))
-        )
+        times = array("q", self._times(hour))
         return times[: bisect_left(times, self.end_ms)]
+
+    def _times(self, hour: int) -> Iterator[int]:
+        count, draw = self._count(hour), Random(f"{self.seed} blocks {hour}").random
+        for n in range(count):
+            yield hour * HOUR_MS + int((n + 0.3 + 0.4 * draw()) * HOUR_MS / count)
 
     # --- the common factor ---
 
