@@ -446,7 +446,11 @@ class Parameters:
         if value is None:
             return default
         if not value.isdecimal() or not least <= int(value) <= most:
-            self._refuse(name, f"{name} must be a positive integer that is not greater than {most}")
+            under = f" less than {most + 1}" if most < 2**53 else ""
+            words = f"a non-negative integer{under}"
+            if name == "limit":
+                words = f"a positive integer that is not greater than max: {most}"
+            self._refuse(name, f"{name} must be {words}")
         return int(value)
 
     def moment(self, name: str, default_ns: int) -> int:
