@@ -682,7 +682,7 @@ def test_captures_may_be_cut_to_one_market(import_: Import) -> None:
 def test_files_without_anything_are_refused(
     import_: Import, files: dict[str, str | bytes], words: tuple[str, ...], why: str
 ) -> None:
-    """A file that holds nothing is said to, whatever it is packed in."""
+    """A file that holds nothing is named, whatever it is packed in."""
     code, printed, path = import_(files, *words)
 
     assert (code, why in printed) == (2, True), printed
@@ -700,7 +700,7 @@ def test_without_pyarrow_parquet_is_one_clear_line(
 
 
 def test_a_full_disk_leaves_nothing(import_: Import, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written in whole is not there at all, and the reason is said."""
+    """What cannot be written in whole is not there at all, and the reason is printed."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

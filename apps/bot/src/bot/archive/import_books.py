@@ -6,7 +6,7 @@
 
 Of raw messages each text stays as it was. Of the others the link is made up: it opens, describes
 the markets with the parameters at hand, and has a block a second. Where no file has oracle prices
-they are reckoned from the middle of the book, which is said.
+they are reckoned from the middle of the book, and the report has it.
 
 Sources: docs.tardis.dev, downloadable CSV files; cryptofeed, backends.
 """
@@ -422,12 +422,12 @@ class _Link:
         book, taken = self._books[ticker], dict[str, Any]()
         about = self._oracle.get(ticker)
         for side, changes in levels.items():
-            kept = taken[side] = []
+            fit = taken[side] = []
             for price, size in changes:
                 if about and size != "0" and not about / ABSURD < float(price) < about * ABSURD:
                     tally.add("levels whose price is far from the oracle's", stamp(at_ns))
                     continue
-                kept.append((price, size))
+                fit.append((price, size))
                 if size == "0":
                     book[side].pop(price, None)
                 else:

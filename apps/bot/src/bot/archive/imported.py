@@ -71,7 +71,7 @@ class _Import:
         self._found = set[str]()
 
     def read(self) -> tuple[Lines, Iterable[Frame], Header]:
-        """Return what is to be said, the frames and the header of the recording."""
+        """Return lines of the report, the frames and the header of the recording."""
         for file in self.files:
             if not file.is_file():
                 raise UnfitError(f"expected a file to import, got {file}, which is not here")
@@ -191,7 +191,7 @@ class _Import:
 
 
 _GUESSED: Final = "by their size"
-# What is said of a file and takes nothing away from it.
+# What is noted of a file and takes nothing away from it.
 _HARMLESS: Final = (
     _GUESSED, "sorted", "taken once", "not wanted", "the way the price went", "which may be gaps",
     "the middle of its books",
