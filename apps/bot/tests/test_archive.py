@@ -31,6 +31,7 @@ from dydx_conn import (
     History,
     Network,
     Recording,
+    RecordingWriter,
     Rest,
     Unreachable,
     find_recording,
@@ -69,7 +70,7 @@ class Past:
         at, height, price = SINCE - 2 * HOUR_NS, 5_000, 60_000
         paid = at // HOUR_NS
         while at < self.newest_ns:
-            at, height = at + 7_123_000_000, height + 1
+            at, height = at + 17_123_000_000, height + 1
             if 70 * MINUTE_NS <= at - SINCE < 73 * MINUTE_NS:
                 continue
             if at // HOUR_NS > paid:
@@ -269,6 +270,7 @@ def test_pages_that_end_within_a_block_lose_none_of_its_trades() -> None:
     frames = asyncio.run(fetched(past, history))
 
     assert verdict_of(frames, history).is_whole
+    assert len(frames) < 6 * 3
     assert verdict_of(frames, history).rows["trades"] == sum(
         SINCE <= instant(row["createdAt"]) < UNTIL for rows in past.trades.values() for row in rows
     )
@@ -379,7 +381,8 @@ def named(verdict: Verdict) -> frozenset[tuple[str, str]]:
     return frozenset((each.what, each.ticker) for each in (*verdict.findings, *verdict.absences))
 
 
-@settings(max_examples=100)
+@pytest.mark.replays
+@settings(max_examples=50)
 @given(st.data(), st.integers(1, 3), st.sampled_from(HARMS))
 def test_whatever_is_lost_duplicated_moved_changed_or_shuffled_is_found(
     data: st.DataObject, seed: int, harm: str
@@ -694,7 +697,105 @@ def test_a_full_disk_is_reported_and_what_is_whole_stays(
     monkeypatch.setattr(Part, "write", full)
     with listening(Past(1)) as url:
         assert main(typed(url, "--out", str(out))) == 1
-        assert "No space left on device; what there is up to" in capsys.readouterr().err
+        assert "got No space left on device; what there is up to" in capsys.readouterr().err
         monkeypatch.setattr(Part, "write", write)
         assert main(typed(url, "--out", str(out))) == 0
     assert verdict_of(Recording(out).pages()).is_whole
+
+
+# === What is here ===
+
+
+def test_what_is_here_is_listed_from_headers_and_both_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled ones too; what is none says so in its place."""
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings/broken.jsonl.zst").write_text("no recording")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["recordings"]) == 0
+
+    out = capsys.readouterr().out
+    assert re.search(r"^sixty       60 markets: books, trades$", out, re.MULTILINE)
+    assert re.search(r"^quickstart  BTC-USD, ETH-USD, SOL-USD: books, trades$", out, re.MULTILINE)
+    assert " 15m 59s, local, 1.6 MB, ended, " in out
+    assert re.search(r"^broken \s+expected /", out, re.MULTILINE)
+
+    assert main(["recordings", "recordings/broken.jsonl.zst", "--verify", "--json"]) == 1
+    assert "compressed with zstd" in json.loads(capsys.readouterr().out)["rows"][0]["fault"]
+
+
+def test_a_live_recording_is_verified_frame_by_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Damage, what was lost, and an end that is missing make it one that is not whole."""
+    path = tmp_path / "live.jsonl.zst"
+    writer = RecordingWriter(path, Header(network="local", rest="", ws="", client="", source=""))
+    gap = Frame(1, 5, 5, "c1", "gap", "the disk was full", message_id=3)
+    for _ in range(2):
+        writer.write_frame(gap)
+    writer.leave()
+
+    assert main(["recordings", "--verify", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "no market" in out
+    assert "not whole, as listed below, 2 frames" in out.replace("\n           ", "")
+    assert "  2 gaps: the disk was full\n" in out
+    assert "it was cut off" in out
+
+    writer = RecordingWriter.resume(path, 0)
+    writer.close()
+    assert main(["recordings", "--verify", str(path)]) == 0
+    assert "whole, 0 frames" in capsys.readouterr().out
+
+
+def test_where_nothing_is_it_says_what_makes_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an empty screen."""
+    monkeypatch.setattr("bot.archive.recordings.recording_folders", list)
+
+    assert main(["recordings"]) == 0
+    assert "bot fetch" in capsys.readouterr().out
+
+
+def test_what_a_fetch_would_write_over_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live recording cannot be extended either; and a name has its suffix."""
+    path = tmp_path / "live.jsonl.zst"
+    RecordingWriter(path, Header(network="local", rest="", ws="", client="", source="")).close()
+    with listening(Past(1)) as url:
+        assert main(typed(url, "--out", str(path))) == 2
+        assert "a recording of a live link" in capsys.readouterr().err
+        assert main(typed(url, "--out", str(path), "--extend")) == 2
+        assert "to go on with, got one of a live link" in capsys.readouterr().err
+        assert main(typed(url, "--out", str(tmp_path / "r.txt"))) == 2
+        assert "expected a file that ends in .jsonl.zst" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("channel", "text", "odd"),
+    [
+        ("/v4/trades/perpetualMarket/BTC-USD?limit=9", "[1]", 1),
+        ("/v4/trades/perpetualMarket/BTC-USD?limit=9", '{"trades":[{"id":1},7]}', 2),
+        ("/v4/candles/perpetualMarkets/BTC-USD?limit=9", '{"candles":[{"startedAt":"x"}]}', 1),
+    ],
+)
+def test_an_answer_that_is_none_is_a_page_of_odd_rows(channel: str, text: str, odd: int) -> None:
+    """Each row by itself; what is not even a list is one."""
+    page = page_of(Frame(1, 5, 5, "rest", "http", text, type="200", channel=channel, id=stamp(0)))
+
+    assert page is not None
+    assert (page.odd, page.rows, page.limit) == (odd, (), 9)
+
+
+def test_a_candle_of_another_resolution_is_of_another_market() -> None:
+    """A page has minutes, and nothing else counts as one."""
+    frame = next(frame for frame in pages_of(1) if "/candles/" in frame.channel)
+    five = msgspec.structs.replace(frame, text=frame.text.replace("1MIN", "5MINS"))
+    page = page_of(five)
+
+    assert page is not None
+    assert (page.strange, page.rows) == (60, ())

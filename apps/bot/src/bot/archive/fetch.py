@@ -116,6 +116,8 @@ class _Fetch:
             raise error
         part.leave()
         why = "stopped" if isinstance(error, KeyboardInterrupt) else str(error)
+        if isinstance(error, OSError):
+            why = f"expected room for {part.part}, got {error.strerror or error}"
         done = utc(part.next_ns)
         _say(f"{why}; what there is up to {done} (UTC) is in {part.part}, and the same command "
              "goes on behind it")  # fmt: skip

@@ -132,7 +132,8 @@ class Walk:
         wanted = self._counted.get(ticker, MOST_ROWS) if count is None else count
         while True:
             # One more than there are: the one before the window shows that it is walked.
-            limit = min(MOST_ROWS, max(wanted - len(seen), 0) + tied + 1)
+            left = wanted - len(seen)
+            limit = min(MOST_ROWS, left + tied + 1) if left > 0 or not frames else MOST_ROWS
             frame, page = await self._page(
                 stamp(since), ENDPOINTS["trades"], ticker=ticker,
                 createdBeforeOrAt=stamp(bound), limit=limit,
