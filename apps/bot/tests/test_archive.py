@@ -627,6 +627,9 @@ def test_a_fetch_that_broke_off_goes_on_to_the_same_recording(
         assert main(["recordings", str(part)]) == 0
         assert "under way" in capsys.readouterr().out
 
+        assert main(["recordings", "--verify", str(part)]) == 1
+        assert "it was cut off" in capsys.readouterr().out
+
         cut[0] = 0
         assert main([*words, "--kinds", "trades"]) == 2
         assert "with the kinds trades, got trades, candles, funding" in capsys.readouterr().err
