@@ -313,6 +313,33 @@ def test_a_damaged_header_costs_no_event(tmp_path: Path) -> None:
         assert not recording.complete
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where a process can look at its own pages")
+def test_what_was_read_of_a_recording_takes_no_memory(tmp_path: Path) -> None:
+    """Of 3 MB no more than 2 are in memory at a time, however far it was read."""
+    noise = [random.Random(at).randbytes(100_000).hex() for at in range(32)]
+    frames = [
+        Frame(seq=i, at=i * SECOND, mono=i * SECOND, link="c1", kind="tick", text=text)
+        for i, text in enumerate(noise, 1)
+    ]
+    path = written(tmp_path / "r.jsonl.zst", frames)
+
+    resident = [_resident(path) for _ in Recording(path)]
+
+    assert path.stat().st_size > 3_000_000
+    assert max(resident) < 2_000_000
+
+
+def _resident(path: Path) -> int:
+    """Return how many bytes of a mapped file this process has in memory."""
+    kibibytes, is_of_it = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            is_of_it = line.endswith(str(path))
+        elif is_of_it and line.startswith("Rss:"):
+            kibibytes += int(line.split()[1])
+    return kibibytes * 1_024
+
+
 def test_lines_that_are_no_events_leave_a_gap_in_their_place(tmp_path: Path) -> None:
     """One for those in a row; their neighbours in the same block are not lost."""
     path = tmp_path / "r.jsonl.zst"

@@ -25,6 +25,7 @@ from bot.config.settings import SECTIONS
 from bot.history import failures, holdings, orders, profits
 from bot.outlet import behind
 from bot.run.signals import known
+from bot.sweep.run import OBJECTIVES
 
 
 def completion(arguments: argparse.Namespace) -> int:
@@ -62,6 +63,9 @@ def _offers() -> dict[str, Offer]:
     paths = (path for folder in recording_folders() for path in folder.glob(f"*{_SUFFIX}"))
     names = sorted({path.name.removesuffix(_SUFFIX) for path in paths})
     recording = Offer(names, [f"*{_SUFFIX}"])
+    played = Offer(
+        [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
+    )
     return {
         "recording": recording,
         "recordings": recording,
@@ -69,6 +73,8 @@ def _offers() -> dict[str, Offer]:
         "network": Offer(NETWORKS, ["*.toml"]),
         "profile": Offer(PROFILES),
         "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
+        "backtest words": played,
+        "backtest compare": played,
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
@@ -85,6 +91,12 @@ def _offers() -> dict[str, Offer]:
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
         "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
+        "sweep grid": Offer(["certs", "scheduler", "worker"], ["*.yaml"]),
+        "sweep data": recording,
+        "sweep objective": Offer(OBJECTIVES, several=True),
+        "sweep out": Offer(files=["*"]),
+        "engine": Offer(["local", "here", "dask://127.0.0.1:8786"]),
+        "certs": Offer(files=["*"]),
         "": Offer(files=["*"]),
     }
 

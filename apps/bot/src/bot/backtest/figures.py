@@ -10,6 +10,7 @@ None, and never 0. All of it is opinion, hence floats; money is USDC, ratios are
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from math import fsum
 from statistics import fmean
 from typing import Final
@@ -21,25 +22,25 @@ from dydx_paper import (
     Ledger,
     Paid,
     PaperVenue,
-    Performance,
     PnlPoint,
     Stamp,
     Tally,
     performance,
 )
 
+from bot.backtest.statistics import calmar, sharpe, sortino
 from bot.run.composition import Bot
 from bot.run.dealt import Dealings, Trade
 
 _SECOND_NS: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * _SECOND_NS
-_YEAR_NS: Final = 365 * _DAY_NS
+_HOUR_NS: Final = 3_600 * _SECOND_NS
+LEAST_RETURNS: Final = 24
+Curve = tuple[tuple[int, float], ...]  # ns, USDC
 
 CONVENTIONS: Final = (
     "A trade is a position from its opening to its end; its profit is after fees and funding.",
     "Sharpe, Sortino: hourly returns of equity, 24 * 365 of them a year, risk-free rate 0; none "
-    "with fewer than 24. Calmar: what the span returned, by the year, over the deepest drawdown; "
-    "none below a day.",
+    "with fewer than 24. Calmar: what a year returns at this pace, over the drawdown by the hour.",
     "Drawdown: of equity at every frame, its length by the hour. A market has no equity of its "
     "own: of the deposit, and what its trades came to as they ended.",
     "Exposure: share of the time that anything was held. Leverage: what was held, at the price of "
@@ -63,6 +64,8 @@ class Figures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     won: int = 0
     win_rate: float | None = None
     profit_factor: float | None = None
+    gross_profit: float = 0.0
+    gross_loss: float = 0.0
     expectancy: float | None = None
     max_drawdown: float | None = None
     max_drawdown_share: float | None = None
@@ -100,12 +103,15 @@ class RunFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     until_ns: int
     total: Figures
     markets: dict[str, Figures]
-    equity: tuple[tuple[int, float], ...]
+    equity: Curve
 
 
-def figures_of(bot: Bot) -> RunFigures:
-    """Return what a run has come to, as it stands between two frames."""
-    account = _Account(bot)
+def figures_of(bot: Bot, since_ns: int = 0) -> RunFigures:
+    """Return what a run has come to, as it stands between two frames.
+
+    It is reckoned from its first frame on, or from `since_ns` where nothing entered before that.
+    """
+    account = _Account(bot, since_ns)
     return RunFigures(
         run_hash=bot.journal.hash,
         fidelity=getattr(bot.data, "fidelity", "book"),
@@ -128,8 +134,9 @@ class _Judged(msgspec.Struct):
 class _Account:
     """The account of a run while its figures are made."""
 
-    def __init__(self, bot: Bot) -> None:
-        self.bot, self.since, self.until = bot, bot.data.began_at, bot.data.at
+    def __init__(self, bot: Bot, since_ns: int) -> None:
+        self.bot, self.until = bot, bot.data.at
+        self.since = max(bot.data.began_at, since_ns)
         self.ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
         self.points = [] if self.ledger is None else [*self.ledger.history.points]
         self.equity = () if self.ledger is None else self._equity(self.ledger)
@@ -140,7 +147,7 @@ class _Account:
         for trade in bot.dealt.trades:
             self.trades.setdefault(trade.record.ticker, []).append(trade)
 
-    def _equity(self, ledger: Ledger) -> tuple[tuple[int, float], ...]:
+    def _equity(self, ledger: Ledger) -> Curve:
         rows = [(self.since, float(self.bot.options.deposit))]
         rows += [(p.created.at, p.equity / 1e6) for p in self.points
                  if p.equity is not None and self.since < p.created.at < self.until]  # fmt: skip
@@ -150,15 +157,14 @@ class _Account:
     def total(self) -> Figures:
         """Return the figures of the account."""
         bot, dealt = self.bot, self.bot.dealt
-        did = None if self.ledger is None else performance(self.ledger)
+        did = performance(_Judged(_points(self.equity), Tally(), Paid()))
         account, falls = bot.venue.figures(), bot.risk.falls
         held_ns = dealt.exposed_until(self.until)
         return msgspec.structs.replace(
-            self._figures([*dealt.markets.values()], did, held_ns),
+            self._figures([*dealt.markets.values()], self.equity, held_ns),
             profit=None if account.equity is None else account.profit / 1e6,
             max_drawdown=falls.deepest / 1e6, max_drawdown_share=falls.share,
-            drawdown_s=None if did is None or len(self.points) < 2 else did.drawdown_ns / 1e9,
-            calmar=self._calmar(account.profit, falls.share),
+            drawdown_s=did.drawdown_ns / 1e9 if self.equity else None,
             fees_paid=account.fees_paid / 1e6, insurance_paid=account.insurance_paid / 1e6,
             funding_paid=(account.funding_paid - account.unsettled) / 1e6,
             closest=bot.risk.closest,
@@ -169,25 +175,23 @@ class _Account:
         dealings = self.bot.dealt.markets[ticker]
         held_ns = dealings.held_until(self.until)
         if self.ledger is None:
-            return self._figures([dealings], None, held_ns)
+            return self._figures([dealings], (), held_ns)
+        curve = self._curve(ticker)
         paid = Paid(fees=dealings.fees, funding=-dealings.funding)
-        did = performance(_Judged(self._curve(ticker), dealings.tally, paid))
+        did = performance(_Judged(_points(curve), dealings.tally, paid))
         of_open, funding = _open(self.ledger, ticker)
         ended, won = did.trades > 0, dealings.tally.gross_profit - dealings.tally.gross_loss
         return msgspec.structs.replace(
-            self._figures([dealings], did, held_ns),
+            self._figures([dealings], curve, held_ns),
             profit=None if of_open is None else (won + of_open) / 1e6,
             max_drawdown=did.max_drawdown / 1e6 if ended else None,
             max_drawdown_share=did.max_drawdown_ratio if ended else None,
             drawdown_s=did.drawdown_ns / 1e9 if ended else None,
-            calmar=self._calmar(won, did.max_drawdown_ratio or 0.0),
             funding_paid=-(dealings.funding + funding) / 1e6,
         )  # fmt: skip
 
-    def _figures(
-        self, dealings: Sequence[Dealings], did: Performance | None, held_ns: int
-    ) -> Figures:
-        """Return what sums of markets give, and what an account `did` where it is known."""
+    def _figures(self, dealings: Sequence[Dealings], curve: Curve, held_ns: int) -> Figures:
+        """Return what sums of markets give, and a curve of what they were worth."""
         exits: Counter[str] = Counter()
         for one in dealings:
             exits.update(one.exits)
@@ -205,9 +209,8 @@ class _Account:
             trades=trades, won=won,
             win_rate=won / trades if trades else None,
             profit_factor=(gained + gone) / gone if gone else None,
+            gross_profit=(gained + gone) / 1e6, gross_loss=gone / 1e6,
             expectancy=gained / trades / 1e6 if trades else None,
-            sharpe=None if did is None else did.sharpe,
-            sortino=None if did is None else did.sortino,
             exposure=held_ns / span if span > 0 else None,
             leverage=notional_ns / span / mean if span > 0 and mean else None,
             fills=sum(t.fills for t in tallies), volume=volume,
@@ -215,31 +218,53 @@ class _Account:
             fees_paid=sum(one.fees for one in dealings) / 1e6,
             slippage=slipped / 1e4 if judged else None,
             slippage_bps=slipped / judged if judged else None,
+            **ratios_of(hourly_returns(curve)),
             reductions=sum(one.reductions for one in dealings),
             liquidations=sum(t.liquidations for t in tallies),
             exits=dict(exits.most_common()),
         )  # fmt: skip
 
-    def _curve(self, ticker: str) -> History:
+    def _curve(self, ticker: str) -> Curve:
         """Return the deposit and what the trades of a market came to: by the hour, and at each."""
         worth = self.bot.options.deposit * 10**6
-        curve = History(Caps(points=10**6))
-        moments = [(point.created.time_ns, 0) for point in self.points]
+        moments = [(at, 0) for at, _ in self.equity]
         for trade in self.trades.get(ticker, ()):
-            record = trade.record
-            ended = record.ended.time_ns if record.ended else trade.ended
-            moments.append((ended, record.realized - record.fees))
-        for time_ns, gain in [(self.since, 0), *sorted(moments)]:
+            moments.append((trade.ended, trade.record.realized - trade.record.fees))
+        curve = []
+        for at, gain in sorted(moments):
             worth += gain
-            point = PnlPoint(equity=worth, net_transfers=0, created=Stamp(time_ns=time_ns))
-            curve.keep(point)
-        return curve
+            curve.append((at, worth / 1e6))
+        return tuple(curve)
 
-    def _calmar(self, profit: int, fall: float) -> float | None:
-        span, deposit = self.until - self.since, self.bot.options.deposit * 10**6
-        if span < _DAY_NS or not fall or not deposit:
-            return None
-        return profit / deposit * _YEAR_NS / span / fall
+
+def hourly_returns(curve: Curve) -> list[float]:
+    """Return by how much each hour ended above the one before it, as a share of that.
+
+    Hours that nothing is known of have none, and an account that is worth nothing has no more.
+    """
+    last = {at // _HOUR_NS: worth for at, worth in curve}
+    returns = []
+    for (hour, before), (following, after) in pairwise(sorted(last.items())):
+        if before <= 0:
+            break
+        if following == hour + 1:
+            returns.append(after / before - 1)
+    return returns
+
+
+def ratios_of(returns: Sequence[float]) -> dict[str, float | None]:
+    """Return Sharpe, Sortino and Calmar by their names; None of all where there are too few."""
+    found = {"sharpe": sharpe, "sortino": sortino, "calmar": calmar}
+    enough = len(returns) >= LEAST_RETURNS
+    return {name: figure(returns) if enough else None for name, figure in found.items()}
+
+
+def _points(curve: Curve) -> History:
+    history = History(Caps(points=max(len(curve), 1)))
+    for at, worth in curve:
+        point = PnlPoint(equity=round(worth * 1e6), net_transfers=0, created=Stamp(time_ns=at))
+        history.keep(point)
+    return history
 
 
 def _open(ledger: Ledger, ticker: str) -> tuple[int | None, int]:

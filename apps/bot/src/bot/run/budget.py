@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -147,21 +147,8 @@ class Supervisor:
 
         A system without such a timer bounds nothing: there recordings are played, nothing live.
         """
-        is_main = threading.current_thread() is threading.main_thread()
-        if not (is_main and IS_UNIX):
+        with watched([self]):
             yield
-            return
-        before, tracing = signal.signal(signal.SIGALRM, self._tick), sys.gettrace()
-        timer = signal.setitimer(signal.ITIMER_REAL, 0)
-        self._watching = True
-        try:
-            yield
-        finally:
-            self._watching = self._armed = False
-            signal.setitimer(signal.ITIMER_REAL, *timer)
-            signal.signal(signal.SIGALRM, before)
-            if self._overrun is not None:
-                sys.settrace(tracing)
 
     def _call(self, decider: Decider, event: Any) -> list[Decision]:
         self._ticks = 0
@@ -186,7 +173,17 @@ class Supervisor:
             what = "soon enough to leave a third of all time to the guard"
             raise Overrun(f"{what}, got less for {busy_s:g} s")
 
-    def _tick(self, _: int, frame: FrameType | None) -> None:
+    def begin_watching(self) -> None:
+        """Expect ticks from here on."""
+        self._watching = True
+
+    def end_watching(self) -> bool:
+        """Expect no more ticks; return whether a call was ever interrupted."""
+        self._watching = self._armed = False
+        return self._overrun is not None
+
+    def tick(self, _: int, frame: FrameType | None) -> None:
+        """Take a signal of the timer: it interrupts the call at hand, if that takes too long."""
         self._ticks += 1
         if not self._inside or self._ticks * TICK_S <= self._allowed_s:
             return
@@ -195,6 +192,33 @@ class Supervisor:
         if again:
             _insist(self._overrun, frame)
         raise self._overrun
+
+
+@contextlib.contextmanager
+def watched(supervisors: Sequence[Supervisor]) -> Iterator[None]:
+    """Take the timer's signal for several runs on one pass of frames, as `Supervisor.watching`."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and IS_UNIX):
+        yield
+        return
+
+    def tick(number: int, frame: FrameType | None) -> None:
+        for each in supervisors:  # no more than one is within a call
+            each.tick(number, frame)
+
+    handler = supervisors[0].tick if len(supervisors) == 1 else tick
+    before, tracing = signal.signal(signal.SIGALRM, handler), sys.gettrace()
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    for each in supervisors:
+        each.begin_watching()
+    try:
+        yield
+    finally:
+        overruns = [each.end_watching() for each in supervisors]
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, before)
+        if any(overruns):
+            sys.settrace(tracing)
 
 
 def _called(strategy: object, event: object) -> str:

@@ -20,11 +20,11 @@ import re
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -86,7 +86,6 @@ from bot.config.changes import (
 from bot.config.paper import PaperSettings
 from bot.config.passphrase import forget_secrets
 from bot.config.profiles import PROFILES, STEADY, profile_of
-from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
@@ -98,11 +97,14 @@ from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.monitor import Monitor
-from bot.run.paper import PAPER, Paper, paper_account
+from bot.run.paper import PAPER, Paper, book_model_of, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
-from bot.run.signals import engines_of, known
+from bot.run.signals import Make, engines_of, known
 from bot.run.way import Looked, Way
+
+if TYPE_CHECKING:
+    from bot.config.settings import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -207,7 +209,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
-    config: Loaded | None = None
+    config: "Loaded | None" = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -272,7 +274,8 @@ class Bot:
     `run` takes frames from a source. Several bots may share one fold of the market data, and with
     it the cost of decoding: whoever folds the frames into `data` hands each of them every view
     (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
-    one that is loaded already; otherwise `options` names it.
+    one that is loaded already; otherwise `options` names it. Whoever scores for it makes its
+    `scorer`, and hands it each market that was scored (`rate`) after the view.
     """
 
     def __init__(
@@ -281,9 +284,10 @@ class Bot:
         venue: Venue | None = None,
         data: DataState | None = None,
         strategy: Callable[[], Strategy] | None = None,
+        scorer: Callable[[Sequence[Make]], Scorer] | None = None,
     ) -> None:
         self.options = options
-        self.data = data or DataState()
+        self.data = data or DataState(model=book_model_of(options.paper))
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )
@@ -307,10 +311,12 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
+        self._scores_itself = scorer is None
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = strategy or strategy_of(options)
-            self.scorer = Scorer(engines_of(options.signals, strategy, options.tuned))
+            makes = engines_of(options.signals, strategy, options.tuned)
+            self.scorer = (scorer or Scorer)(makes)
             self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
             self._decider = None if strategy is None else Decider(strategy)
         self.shown.strategy = None if self._decider is None else self._decider.strategy
@@ -328,7 +334,7 @@ class Bot:
         """
         try:
             with self.supervisor.watching():
-                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self.fail)
         finally:
             self._subscriptions.dispose()
         self.close()
@@ -425,13 +431,12 @@ class Bot:
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
         if (decider := self._decider) is not None:
             decisions = fold(lambda: decider, self._decide)
-            opinions = [
-                ("strategy", hubs.to_strategy.pipe(decisions), self._decided),
-                ("signals", hubs.views.pipe(scores(self.scorer)), self._rate),
-            ]
+            opinions = [("strategy", hubs.to_strategy.pipe(decisions), self._decided)]
+            if self._scores_itself:
+                opinions.append(("signals", hubs.views.pipe(scores(self.scorer)), self.rate))
         return CompositeDisposable(
-            [stream.subscribe(sink, self._fail) for stream, sink in streams]
-            + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
+            [stream.subscribe(sink, self.fail) for stream, sink in streams]
+            + [stream.subscribe(sink, partial(self.stop, who)) for who, stream, sink in opinions]
         )
 
     def _take(self, frame: Frame) -> None:
@@ -486,7 +491,8 @@ class Bot:
         if view.live_at:
             self._hubs.to_detectors.on_next(view)
 
-    def _rate(self, scored: Scored) -> None:
+    def rate(self, scored: Scored) -> None:
+        """Show a market that was scored to the strategy, after what is new of the account."""
         self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self._feedback is not None:
@@ -542,16 +548,18 @@ class Bot:
         if act.type in _EFFECTS:
             _EFFECTS[act.type](self, act, id_)
 
-    def _stop(self, who: str, error: Exception) -> None:
+    def stop(self, who: str, error: Exception) -> None:
+        """Take in that what makes opinions raised: entries stop, or a strict run ends."""
         # A bug in what makes opinions must not leave the positions to themselves.
         if self.options.strict:
-            self._fail(error)
+            self.fail(error)
             return
         self.stopped = self.stopped or error
         call = self.supervisor.call * (who == "strategy")
         self._make(who, "halt", raised(error), call)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """Take in that a layer raised: the run ends, and `failure` is what ended it."""
         # A layer that raises is a bug; a bot with a bug must not go on trading.
         self._failure = self._failure or error
         self._failed.on_next(None)

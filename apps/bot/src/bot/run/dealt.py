@@ -28,10 +28,14 @@ class Trade(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A position that has ended: the ledger's `record` of it, and the ids that explain it.
 
     `decision` is what began it, `verdict` what let the order go that ended it, "" where none is
-    known; `fills` made it, oldest first. `reason` is one word for why it ended.
+    known; `fills` made it, oldest first. `reason` is one word for why it ended; `size` is all that
+    was opened, `entry` and `exit` are average prices.
     """
 
     record: PositionRecord
+    size: Decimal
+    entry: Decimal
+    exit: Decimal
     fills: tuple[str, ...]
     decision: str
     verdict: str
@@ -61,6 +65,10 @@ class Dealings(msgspec.Struct):
     since: int = 0
     decision: str = ""
     opened: int = 0
+    size: Decimal = Decimal(0)
+    paid: Decimal = Decimal(0)
+    left: Decimal = Decimal(0)
+    taken: Decimal = Decimal(0)
     made: list[str] = msgspec.field(default_factory=list)
 
     def held_until(self, at: int) -> int:
@@ -70,6 +78,24 @@ class Dealings(msgspec.Struct):
     def notional_until(self, at: int) -> float:
         """Return what was held by a moment, in USDC times ns."""
         return self.notional_ns + abs(float(self.held)) * self.price * max(at - self.since, 0)
+
+    @property
+    def entry(self) -> Decimal:
+        """Return the average price at which what is held was opened."""
+        return self.paid / self.size if self.size else Decimal(0)
+
+    def open(self, size: Decimal, price: Decimal) -> None:
+        """Add to what is held."""
+        self.size, self.paid = self.size + size, self.paid + size * price
+
+    def close(self, size: Decimal, price: Decimal) -> None:
+        """Take off what is held."""
+        self.left, self.taken = self.left + size, self.taken + size * price
+
+    def begin(self, decision: str, at: int) -> None:
+        """Begin another position."""
+        self.decision, self.opened, self.made = decision, at, []
+        self.size = self.paid = self.left = self.taken = Decimal(0)
 
 
 class Dealt:
@@ -118,16 +144,22 @@ class Dealt:
         dealt, at = self._of(fill.ticker), entry.at
         before = dealt.held if fill.held is None else fill.held
         after, verdict = before + fill.signed, self._verdicts.get(entry.parent, "")
-        ends, begins = before and before * after <= 0, after and before * after <= 0
         dealt.notional_ns = dealt.notional_until(at)
         dealt.held, dealt.price, dealt.since = after, float(fill.price), at
         self._sum(dealt, fill, Stamp(time_ns=at), was_flat=not before)
-        dealt.made.append(entry.id)
-        if ends:
-            self._end(dealt, fill, verdict, at)
-        if begins:
-            dealt.decision, dealt.opened = self._whys.get(verdict, ("", ""))[1], at
-            dealt.made = [entry.id]
+        left = fill.size
+        if before * fill.signed < 0:
+            closing = min(abs(before), left)
+            left -= closing
+            dealt.close(closing, fill.price)
+            dealt.made.append(entry.id)
+            if before * after <= 0:
+                self._end(dealt, fill, verdict, at)
+        if left:
+            if before * after <= 0:
+                dealt.begin(self._whys.get(verdict, ("", ""))[1], at)
+            dealt.open(left, fill.price)
+            dealt.made.append(entry.id)
         self._expose(fill.ticker, at, is_open=bool(after))
 
     def _sum(self, dealt: Dealings, fill: AccountFill, when: Stamp, *, was_flat: bool) -> None:
@@ -158,8 +190,10 @@ class Dealt:
         dealt.tally.end(record.realized - record.fees)
         dealt.funding += record.net_funding
         self.trades.append(Trade(
-            record=record, fills=tuple(dealt.made), decision=dealt.decision, verdict=verdict,
-            reason=reason, opened=dealt.opened or record.created.time_ns, ended=at,
+            # What was held before the run the ledger knows.
+            record=record, size=dealt.size, entry=dealt.entry or record.indexed.entry,
+            exit=dealt.taken / dealt.left, fills=tuple(dealt.made), decision=dealt.decision,
+            verdict=verdict, reason=reason, opened=dealt.opened or record.created.time_ns, ended=at,
         ))  # fmt: skip
 
     def _endings(self) -> int:
