@@ -38,7 +38,7 @@ def fetched(hours: int, faults: Faults | None = None) -> tuple[Verdict, int]:
 
 
 async def _walked(exchange: Exchange, history: Fetched) -> tuple[list[Frame], int]:
-    transport = httpx.ASGITransport(app=application(exchange, SocketHub(exchange)))
+    transport = httpx.ASGITransport(app=application(exchange, SocketHub(5)))
     net = Network("local", "http://venue", "", "", "")
     async with (
         httpx.AsyncClient(transport=transport, base_url="http://venue") as client,
