@@ -60,6 +60,7 @@ class Past:
     """
 
     tickers: ClassVar = TICKERS
+    newest_first = False  # of numbered pages: the stand-in's are
 
     def __init__(self, seed: int = 1, *, busy: int = 0, late: str = "") -> None:
         chance = random.Random(seed)
@@ -143,6 +144,7 @@ class Past:
         rows = [row for row in self.trades[ticker] if row["createdAt"] <= before]
         if (page := int(query.get("page", "0"))) > 0:
             start = (page - 1) * limit
+            rows = rows[::-1] if self.newest_first else rows
             of_it = {"pageSize": limit, "totalResults": len(rows), "offset": start}
             return {"trades": rows[start : start + limit], **of_it}
         chance = random.Random(len(self.requests))
@@ -252,14 +254,18 @@ def test_no_more_trades_are_requested_than_candles_count() -> None:
     assert len(past.requests) == 3 * 2 * 3  # windows, markets, kinds: a page each
 
 
-def test_a_block_with_more_trades_than_a_page_is_fetched_whole() -> None:
-    """The list without pages ends nowhere there; the one with numbered pages goes on."""
-    past = Past(2, busy=2_345)
+@pytest.mark.parametrize(("busy", "newest_first"), [(2_345, False), (1_650, True)])
+def test_a_block_with_more_trades_than_a_page_is_fetched_whole(
+    busy: int, newest_first: bool
+) -> None:
+    """The list without pages ends nowhere there; numbered pages go on, in whichever order."""
+    past = Past(2, busy=busy)
+    past.newest_first = newest_first
     frames = asyncio.run(fetched(past))
     verdict = verdict_of(frames)
 
     assert verdict.is_whole
-    assert verdict.rows["trades"] > 2_345
+    assert verdict.rows["trades"] > busy
     assert any("page=" in frame.channel for frame in frames)
 
 

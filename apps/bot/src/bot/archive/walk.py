@@ -164,7 +164,7 @@ class Walk:
         first, page = await self._page(stamp(since), ENDPOINTS["trades"], page=1, **sought)
         last = -(-msgspec.json.decode(first.text, type=_Counted).total_results // MOST_ROWS)
         # The venue has the oldest first; what stands in for it may not.
-        newest_first = any(up_to_ms(row.at_ns) == bound for row in page.rows)
+        newest_first = bool(page.rows) and up_to_ms(page.rows[0].at_ns) == bound
         frames: list[Frame] = []
         for number in range(1, last + 1) if newest_first else range(last, 0, -1):
             frame, page = await self._page(stamp(since), ENDPOINTS["trades"], page=number, **sought)
