@@ -387,6 +387,50 @@ def named(verdict: Verdict) -> frozenset[tuple[str, str]]:
     return frozenset((each.what, each.ticker) for each in (*verdict.findings, *verdict.absences))
 
 
+def moved(rows: list[Any], by: int) -> list[Any]:
+    """Return rows of which the third is at another time."""
+    return [*rows[:2], msgspec.structs.replace(rows[2], at_ns=rows[2].at_ns + by), *rows[3:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm", "what"),
+    [
+        ("trades", lambda rows: [*rows[:4], *rows[3:]], "twice"),
+        ("trades", lambda rows: [rows[-1], *rows[:-1]], "shuffled"),
+        ("trades", lambda rows: moved(rows, HOUR_NS), "outside"),
+        ("trades", lambda rows: moved(rows, -9 * MINUTE_NS), "misdated"),
+        ("trades", lambda rows: rows[:-3], "differs"),
+        ("trades", lambda rows: rows[5:], "differs"),
+        ("candles", lambda rows: moved(rows, SECOND), "outside"),
+        ("candles", lambda rows: rows[1:], "differs"),
+        ("funding", lambda rows: rows[1:], "unpaid"),
+        ("funding", lambda rows: moved([*rows, *rows], HOUR_NS // 2), "twice"),
+    ],
+)
+def test_each_harm_has_its_name(
+    kind: str, harm: Callable[[list[Any]], list[Any]], what: str
+) -> None:
+    """What is done to the rows of the last window is found as what it is."""
+    pages = [
+        msgspec.structs.replace(page, rows=tuple(harm([*page.rows])))
+        if page.kind == kind and page.window_ns == UNTIL - HOUR_NS else page
+        for page in read(1)
+    ]  # fmt: skip
+
+    assert what in whats(verify(HISTORY, pages))
+
+
+def test_lists_of_which_a_page_is_left_out_are_cut() -> None:
+    """Pages of a window go on where the one before ends, the first of them at its end."""
+    history = msgspec.structs.replace(HISTORY, kinds=("trades",), markets=("BTC-USD",))
+    frames = asyncio.run(fetched(Past(3, busy=900), history))
+    long = [frame for frame in frames if frame.id == stamp(SINCE + HOUR_NS)]
+
+    for left_out in range(len(long)):
+        rest = [frame for frame in frames if frame != long[left_out]]
+        assert "cut" in whats(verdict_of(rest, history))
+
+
 @pytest.mark.replays
 @settings(max_examples=50)
 @given(st.data(), st.integers(1, 3), st.sampled_from(HARMS))
@@ -757,6 +801,27 @@ def test_a_live_recording_is_verified_frame_by_frame(
     writer.close()
     assert main(["recordings", "--verify", str(path)]) == 0
     assert "whole, 0 frames" in capsys.readouterr().out
+
+
+def test_a_fetched_recording_with_a_flipped_bit_is_damaged_and_the_rest_is_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which bytes, and what is missing with them; a damaged end alone loses nothing else."""
+    path = tmp_path / "r.jsonl.zst"
+    header = Header(network="local", rest="", ws="", client="", source="", history=HISTORY)
+    part = Part.begin(path, header, [frame(n) for n in range(3)])
+    for start in range(SINCE, UNTIL, HOUR_NS):
+        part.write(start, [each for each in pages_of(1) if each.id == stamp(start)])
+    part.finish()
+    whole = path.read_bytes()
+
+    path.write_bytes(whole[:-9])
+    assert main(["recordings", "--verify", str(path)]) == 1
+    assert "damaged, as listed below" in capsys.readouterr().out.replace("\n           ", "")
+
+    path.write_bytes(whole[:-9_000] + bytes([whole[-9_000] ^ 4]) + whole[-8_999:])
+    assert main(["recordings", "--verify", str(path)]) == 1
+    assert re.search(r"bytes \d+ to \d+ are damaged", capsys.readouterr().out)
 
 
 def test_where_nothing_is_it_says_what_makes_some(
