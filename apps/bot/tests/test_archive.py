@@ -283,7 +283,7 @@ def test_pages_that_end_within_a_block_lose_none_of_its_trades() -> None:
 
 
 def test_a_market_younger_than_the_span_is_reported_and_no_fault() -> None:
-    """It has no candle before its first trade; that is said with when it begins."""
+    """It has no candle before its first trade; it is reported with when it begins."""
     verdict = verdict_of(asyncio.run(fetched(Past(4, late="ETH-USD"))))
 
     younger = [each for each in verdict.absences if each.what == "younger"]
@@ -295,16 +295,16 @@ def test_a_market_younger_than_the_span_is_reported_and_no_fault() -> None:
 def test_trades_that_the_venue_has_no_more_are_reported() -> None:
     """Its candles count them still; what is there is right."""
     past = Past(5)
-    kept = SINCE + HOUR_NS
+    oldest = SINCE + HOUR_NS
     past.trades["ETH-USD"] = [
-        row for row in past.trades["ETH-USD"] if instant(row["createdAt"]) >= kept
+        row for row in past.trades["ETH-USD"] if instant(row["createdAt"]) >= oldest
     ]
     verdict = verdict_of(asyncio.run(fetched(past)))
 
     unkept = [each for each in verdict.absences if each.what == "unkept"]
     assert verdict.is_whole
     assert {each.ticker for each in unkept} == {"ETH-USD"}
-    assert max(each.until_ns for each in unkept) <= kept
+    assert max(each.until_ns for each in unkept) <= oldest
 
 
 # === Faults on the way ===
@@ -523,7 +523,7 @@ def test_a_candle_without_trades_that_moves_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "expected"),
     [
         ({"since": "2026-11-20", "until": "2026-11-19"}, "--from before --to"),
         ({"since": "2027-01-01"}, "--from in the past"),
@@ -537,12 +537,12 @@ def test_a_candle_without_trades_that_moves_is_found() -> None:
     ],
 )
 def test_what_cannot_be_fetched_is_refused_before_anything_is_requested(
-    typed: dict[str, str], said: str
+    typed: dict[str, str], expected: str
 ) -> None:
     """With what can be typed in its place."""
     words = {"since": "1d", "until": None, "kinds": "trades", "window": "6h", **typed}
 
-    with pytest.raises(ConnError, match=said):
+    with pytest.raises(ConnError, match=expected):
         wanted(["BTC-USD"], now_ns=UNTIL, **words)  # type: ignore[arg-type]
 
 
