@@ -162,8 +162,9 @@ def _number(text: str) -> float:
 
 
 def _positive(text: str) -> float:
-    if (number := _number(text)) > 0.0:
+    if 0.0 < (number := float(text)) < _ENDLESS:
         return number
+    _number(text)
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
@@ -2554,8 +2555,11 @@ def _check_oracle(view: MarketView, seq: int, before: Oracle | None) -> None:
     now = view.oracle
     if before is not None and now is not None:
         jump = 100 * (now.price / before.price - 1)
-        if abs(jump) > RULES["oracle_jump"].limit:
+        if not -_JUMP <= jump <= _JUMP:
             _break(view, seq, "oracle_jump", f"{before.text} to {now.text}, {jump:+.1f} %")
+
+
+_JUMP: Final = RULES["oracle_jump"].limit
 
 
 def _check_rate(view: MarketView, seq: int) -> None:

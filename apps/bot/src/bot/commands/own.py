@@ -58,6 +58,15 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
             option(
+                "--compare",
+                nargs=2,
+                metavar="STRATEGY|RECORDING|HASH",
+                help="two strategies on one recording, two recordings, or two runs of the "
+                "database: the first decision that differs, and why; 1 if any does",
+            ),
+            option("--journal", action="store_true", help="write each run down in the database"),
+            DATABASE,
+            option(
                 "--trades",
                 type=table_file,
                 metavar="FILE",
@@ -84,6 +93,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+            ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
         "was played until then is reported",

@@ -16,7 +16,8 @@ _USDC: Final = 10**6
 class Section(BaseModel):
     """A part of the configuration: no other names, nothing that is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class LatencySettings(Section):
