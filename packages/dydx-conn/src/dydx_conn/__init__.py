@@ -2831,12 +2831,17 @@ def _coming_heights(rows: list[_Past]) -> Iterator[int]:
     return reversed(heights)
 
 
+_EVENT: Final = re.compile("[0-9a-f]{24}")
+
+
 def _height(text: str) -> int:
     return int(text) if text else 0
 
 
 def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
-    at, height, about = instant(row.created_at), _height(row.created_at_height), names["ticker"]
+    # The socket's rows have no height, but their ids begin with it.
+    stated = row.created_at_height or (str(int(row.id[:8], 16)) if _EVENT.fullmatch(row.id) else "")
+    at, height, about = instant(row.created_at), _height(stated), names["ticker"]
     # One without an id is told from others by all that it is.
     return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
 
