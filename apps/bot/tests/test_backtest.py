@@ -148,7 +148,7 @@ def test_a_strategy_that_raises_ends_alone(
 
     assert code == 1
     assert "raises.py on short: expected mine to decide with Decisions, got ValueError" in printed
-    assert "raises.py STOPPED short" in " ".join(printed.split())
+    assert "raises… STOPPED short" in " ".join(printed.split())
     assert "\nrank: profit" in printed
 
 
@@ -300,6 +300,17 @@ def test_the_schema_describes_what_is_printed(capsys: pytest.CaptureFixture[str]
     schema = json.loads(capsys.readouterr().out)
     assert {"Backtest", "Outcome", "Figures", "RunFigures", "Row"} <= {*schema["$defs"]}
     assert Backtest(runs=(), strategies=()).schema == "bot.backtest/1"
+
+
+def test_each_run_has_a_page_of_its_own(short: Path, tmp_path: Path) -> None:
+    """Of several runs it is called by what it is of; it is the page of a report, hash and all."""
+    pytest.importorskip("plotly")
+    words = ["backtest", "none", "carry", str(short)]
+
+    assert main([*words, "--report-html", str(tmp_path / "page.html")]) == 0
+    pages = sorted(tmp_path.glob("page*.html"))
+    assert [path.name for path in pages] == ["page-carry-short.html", "page-none-short.html"]
+    assert all('<span class="badge backtest">' in page.read_text() for page in pages)
 
 
 # === Totals ===

@@ -107,8 +107,12 @@ _DEALT: Final = (
     _Column("bps", _plain("slippage_bps", ",.1f")),
 )
 _OVERVIEW: Final = (
-    _WON[0], _WON[1], _WON[2], _RISK[0], _RISK[1], _RISK[3], _WON[6],
-)  # fmt: skip
+    _WON[0],
+    _WON[1],
+    _RISK[1]._replace(title="drawdown"),
+    _RISK[3],
+    _WON[-1],
+)
 _NARROW: Final = (
     ("profit, USDC", _WON),
     ("risk; drawdown in USDC", _RISK),
@@ -130,7 +134,8 @@ def print_backtest(
     for one in outcomes:
         by_strategy[one.strategy].append(one)
     if len(outcomes) > 1:
-        _print_titled(console, "all runs", overview(by_strategy))
+        wide = console.width > _ROOM
+        _print_titled(console, "all runs", overview(by_strategy, wide=wide))
     for strategy, those in by_strategy.items():
         for title, drawn in tables(strategy, those, wide=console.width >= WIDE):
             _print_titled(console, title, drawn)
@@ -176,7 +181,8 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
     )
     for one in outcomes:
         named = f"{one.strategy} on {one.recording}: " if len(outcomes) > 1 else ""
-        lines.append(f"optimism     {named}{_optimism(one.figures.optimism)}")
+        if not named:
+            lines.append(f"optimism     {_optimism(one.figures.optimism)}")
         if one.failure:
             what = "from there on nothing entered, guard and exits went on"
             lines.append(f"STOPPED      {named}{one.failure}: {what}")
@@ -199,18 +205,34 @@ def _optimism(share: float | None) -> str:
     return f"{100 * share:.1f} % of what was filled the tape does not bear out"
 
 
-def overview(by_strategy: Mapping[str, Sequence[Outcome]]) -> Table:
-    """Return a row for each run, and one for all of a strategy's where these are several."""
-    made = _table("strategy", ("recording", *(one.title for one in _OVERVIEW)))
+def overview(by_strategy: Mapping[str, Sequence[Outcome]], *, wide: bool) -> Table:
+    """Return a row for each run, and one for all of a strategy's where these are several.
+
+    The last column is the share of what was filled that the tape does not bear out.
+    """
+    titles = ("recording", *(one.title for one in _OVERVIEW), "optimism")
+    made = _table("strategy", titles)
     for strategy, those in by_strategy.items():
         for one in those:
-            name = f"{strategy} STOPPED" if one.failure else strategy
-            _add(made, name, one.figures.total, _OVERVIEW, one.recording)
+            name = _cut(strategy, _STOPPED if one.failure else "", wide=wide)
+            doubt = one.figures.optimism
+            words = _UNKNOWN if doubt is None else f"{100 * doubt:.1f} %"
+            recording = _cut(one.recording, "", wide=wide)
+            _add(made, name, one.figures.total, _OVERVIEW, recording, behind=words)
         if len(those) > 1:
-            _add(
-                made, strategy, joined([one.figures for one in those]), _OVERVIEW, "all", last=True
-            )
+            total = joined([one.figures for one in those])
+            _add(made, _cut(strategy, "", wide=wide), total, _OVERVIEW, "all", last=True)
     return made
+
+
+_ROOM: Final = 100  # columns from which on no name is cut
+_NAME: Final = 15
+_STOPPED: Final = " STOPPED"
+
+
+def _cut(name: str, behind: str, *, wide: bool) -> str:
+    most = _NAME - len(behind)
+    return (name if wide or len(name) <= most else f"{name[: most - 1]}…") + behind
 
 
 def tables(strategy: str, those: Sequence[Outcome], *, wide: bool) -> Iterator[tuple[str, Table]]:
@@ -256,13 +278,14 @@ def _table(name: str, columns: Sequence[str]) -> Table:
 def _add(
     made: Table, name: str, one: Figures, columns: Sequence[_Column], *also: str,
     last: bool = False,
+    behind: str = "",
 ) -> None:  # fmt: skip
     cells = [Text(printable(text)) for text in (name, *also)]
     for column in columns:
         text = column.cell(one)
         style = "" if not column.is_money else _style(text)
         cells.append(Text(text, style=style))
-    made.add_row(*cells, style="bold" if last else "")
+    made.add_row(*cells, *([behind] if behind else []), style="bold" if last else "")
 
 
 def _style(text: str) -> str:
