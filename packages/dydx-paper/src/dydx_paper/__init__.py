@@ -4208,7 +4208,7 @@ class PaperMarket:
             return
         for _, event in self._arrived(at):
             if isinstance(event, Order):
-                self._enter(event, self.view.chain.height)
+                self._enter(event)
             else:
                 self._withdraw(event)
 
@@ -4222,10 +4222,9 @@ class PaperMarket:
 
         What arrived by its open meets a book around that; later, around the worse of open and
         close. What it triggers meets one around its trigger, a stop around the worse of that and
-        the open, before any profit is taken. What rests to its end fills at its own price if
-        the candle went beyond that.
+        the open, before any profit is taken. What rests fills at its own price if the candle went
+        beyond that; short-term it lasts no longer than the candle.
         """
-        self.expire(self.view.chain.height)
         since = bar.at_ns - bar.period_ns + _SECOND_NS
         for arrived, event in self._arrived(at):
             if isinstance(event, CancelRequest):
@@ -4233,11 +4232,15 @@ class PaperMarket:
                 continue
             worse = max if event.side == "BUY" else min
             with self._within(bar.open if arrived <= since else worse(bar.open, bar.close)):
-                self._enter(event, 0)
+                self._enter(event)
         for order in self.desk.trigger([*map(self._subticks, (bar.open, bar.low, bar.high))]):
             self._fire(order, bar)
-        self.expire(self.view.chain.height, self.view.chain.time_ns // _SECOND_NS)
         self._pass_through(bar)
+        book = self.desk.book
+        for order in [x for x in book.orders.values() if x.order_flags == SHORT_TERM]:
+            book.cancel(order.key)
+            self.report(order, "EXPIRED")
+        self.expire(self.view.chain.height, self.view.chain.time_ns // _SECOND_NS)
 
     def _fire(self, order: Order, bar: Bar) -> None:
         """Let an order enter that a candle has triggered, or that waited for its block."""
@@ -4355,8 +4358,7 @@ class PaperMarket:
         stands = order.key in self.desk.book.orders
         self._account.refuse(self.market, order, error, stands=stands)
 
-    def _enter(self, order: Order, height: int) -> None:
-        # The height it arrives at, or 0 where that is before it ends.
+    def _enter(self, order: Order) -> None:
         if self.view.status == _SETTLED:
             self.refuse(order, "ErrOrderConflictsWithClobPairStatus")
         elif order.order_flags != SHORT_TERM:
@@ -4366,7 +4368,7 @@ class PaperMarket:
                 self.refuse(order, error)
             else:
                 self.report(order)
-        elif 0 < order.good_til_block < height:
+        elif 0 < order.good_til_block < self.view.chain.height:
             self.report(order, "EXPIRED")
         else:
             self.take(order)
@@ -4783,7 +4785,8 @@ class PaperVenue:
         if (chain.height or view.at // _SECOND_NS) != self._seen.block:
             return False
         if changed not in ("book", "trades"):
-            self._value(view)
+            if view.ticker in self.markets:  # of others nothing is held, and none has an order
+                self._value(view)
             if view.seq != self._valued_seq:
                 self._catch_up(view.seq)
                 self._is_calm = not self.ledger.breached
@@ -4813,16 +4816,17 @@ class PaperVenue:
             self._chain.liquidate()
 
     def _value(self, view: MarketView) -> None:
-        oracle, market = view.oracle, view.market
+        oracle, market, ticker, ledger = view.oracle, view.market, view.ticker, self._account.ledger
         if market is not None:
             # Governance moves grids, margin fractions and caps under open positions.
-            self.ledger.regrade(market)
-            if known := self.markets.get(view.ticker):
+            if ticker in ledger.holdings:
+                ledger.regrade(market)
+            if (known := self.markets.get(ticker)) is not None:
                 known.market = market
         if oracle is not None:
             price = oracle.digits, oracle.exponent, view.open_interest
-            if price != self.ledger.worth.oracles.get(view.ticker):
-                self.ledger.value(view.ticker, *price)
+            if price != ledger.worth.oracles.get(ticker):
+                ledger.value(ticker, *price)
 
     def _catch_up(self, seq: int) -> None:
         """Value all that is held again: one frame moves many prices, and then the chain looks."""

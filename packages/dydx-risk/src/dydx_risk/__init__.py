@@ -3263,7 +3263,8 @@ class Policy(BaseModel):
     `cool_down_s` seconds of event time, and after a whole exit nothing at all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     act_below: float = Field(
         default=0.06, gt=0, lt=1,
@@ -4291,15 +4292,15 @@ class Elapsed:
     nothing up: a limit on what a minute sees waits for a minute.
     """
 
-    __slots__ = ("_last", "now")
+    __slots__ = ("last", "now")
 
     def __init__(self) -> None:
-        self.now = self._last = 0
+        self.now = self.last = 0
 
     def move(self, at: int) -> None:
         """Move to a view's time."""
-        self.now += max(at - self._last, 0)
-        self._last = at
+        self.now += max(at - self.last, 0)
+        self.last = at
 
 
 class Turns:
@@ -6136,6 +6137,7 @@ def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, obj
 
 _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
+_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 
 
 def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
@@ -6231,14 +6233,20 @@ class Risk:
 
         A frame is an act that `stops`, `resume` or `change` has just put into effect.
         """
-        # An update or an act may have been stamped by a clock that is wrong now.
-        if isinstance(event, MarketView) or not self._elapsed.now:
-            self._elapsed.move(event.at)
+        elapsed = self._elapsed
         if isinstance(event, MarketView):
+            is_later = event.at != elapsed.last
+            if is_later:
+                elapsed.move(event.at)
             verdicts = self._see(event)
+            if verdicts is _NOTHING and not is_later:
+                return []  # nor can the gate be another: one frame may bring hundreds of views
         else:
+            # It may have been stamped by a clock that is wrong now.
+            if not elapsed.now:
+                elapsed.move(event.at)
             verdicts = self._learn(event)
-        now, stops, until = self._elapsed.now, self.stops, self._rest.all_until
+        now, stops, until = elapsed.now, self.stops, self._rest.all_until
         state = gate_state(self.valued, self._course, self.policy, now, stops, until)
         changed = state != self._outbox.state
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
@@ -6353,12 +6361,12 @@ class Risk:
         if begins := turns.is_over(view):
             self._begin_turn(view)
         if not (valued.held or self.account.unreadable):
-            return self._keep_up(view) if begins else []
+            return self._keep_up(view) if begins else _NOTHING
         before = valued.margin
         valued.see(view)
         if valued.margin is before:
             if before is self._watchful.calm:  # as nearly always
-                return []
+                return _NOTHING
         else:
             self._settle()
             if valued.margin.unknown == before.unknown:

@@ -772,6 +772,8 @@ class _Swings:
     def take(self, view: MarketView) -> None:
         price = view.book.mid_price
         by_mid = price is not None
+        if by_mid and self.by_mid and view.at < self.now.due:
+            return  # as nearly always
         if price is None:
             oracle = view.oracle
             if oracle is None:

@@ -1,11 +1,9 @@
 """A recording under way: what is whole of it outlives whatever ends the fetch.
 
-    begin ──► write a window, write a window … ──► finish: NAME.jsonl.zst
-                   │ killed, Ctrl-C, a full disk
-                   ▼
-    NAME.part.jsonl.zst: itself a recording ──► resume: behind the last window but one
-
-The last window of a part may have been written in half, and is requested again.
+begin ──► write a window, write a window … ──► finish: NAME.jsonl.zst
+│ killed, Ctrl-C, a full disk
+▼
+NAME.part.jsonl.zst: itself a recording ──► resume: behind the last whole window
 """
 
 import os
@@ -17,7 +15,9 @@ from typing import IO, Any, Final, Self
 import msgspec
 from dydx_conn import Frame, Header, History, Recording, RecordingWriter, instant
 
+from bot.archive.rows import page_of
 from bot.archive.spans import SUFFIX, WantedError
+from bot.archive.verify import is_walked
 from bot.system import IS_UNIX, lock
 from bot.times import utc
 
@@ -118,15 +118,19 @@ def windows_of(recording: Recording) -> Iterator[tuple[int, list[Frame]]]:
 
 
 def _whole(recording: Recording, history: History) -> tuple[int, int]:
-    """Return how many events stand before the last window, and which window that is."""
-    events = 0
-    last: tuple[int, int] = (0, history.since_ns)
+    """Return how many events stand in whole windows, and which window comes next."""
+    events, next_ns = 0, history.since_ns
+    last: list[Frame] = []
     for window, frames in windows_of(recording):
-        last = (events, window)
-        if window == 0:
-            last = (len(frames), history.since_ns)
-        events += len(frames)
-    return last
+        if window and window != next_ns:
+            break
+        events, last = events + len(frames), frames
+        next_ns += history.window_s * 1_000_000_000 if window else 0
+    # Only what was written last may be there in part.
+    pages = [*filter(None, map(page_of, last))]
+    if pages and not is_walked(history, pages):
+        return events - len(last), next_ns - history.window_s * 1_000_000_000
+    return events, min(next_ns, history.until_ns)
 
 
 def _same(recording: Recording, header: Header, fixed: Sequence[str]) -> History:

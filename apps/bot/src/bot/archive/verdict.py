@@ -28,6 +28,11 @@ def verified(recording: Recording) -> Verdict:
         raise RecordingError(
             f"expected a recording of history, got {recording.path}, of a live link"
         )
+    newest = None if recording.stated_sum() else recording.newest("http")
+    page = None if newest is None else page_of(newest)
+    if page is not None:  # of what was not finished, what there is so far
+        reached = page.window_ns + history.window_s * 1_000_000_000
+        history = msgspec.structs.replace(history, until_ns=min(reached, history.until_ns))
     span = history.until_ns - history.since_ns
     with Progress("verified, hours", span // HOUR_NS) as progress:
 
@@ -68,7 +73,7 @@ def lines_of(verdict: Verdict) -> Iterator[str]:
             count = sum(each.count for each in found)  # integers
             first = next((f" ({each.first})" for each in found if each.first), "")
             name = f"{ticker}: " if ticker else ""
-            yield f"  {name}{count:,} {words}{first}: {_spans(found)}"
+            yield f"  {name}{words}: {count:,}{first}, {_spans(found)}"
 
 
 def _spans(found: Sequence[Finding]) -> str:

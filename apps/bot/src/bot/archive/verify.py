@@ -37,10 +37,10 @@ FINDINGS: Final[Mapping[str, str]] = {
 }
 # And what is as it is: no fault of the recording.
 ABSENCES: Final[Mapping[str, str]] = {
-    "younger": "minutes before the first candle: the venue has none of them",
-    "unkept": "trades before the first one here, which candles count: the venue has them no more",
-    "unrated": "hours before the first funding rate: the venue has none of them",
-    "still": "minutes without a candle of any market: no block came",
+    "younger": "minutes before the first candle, of which the venue has none",
+    "unkept": "trades that candles count and the venue has no more",
+    "unrated": "hours before the first funding rate, of which the venue has none",
+    "still": "minutes without a candle of any market (no block came, or they are lost)",
 }
 
 
@@ -79,6 +79,17 @@ def verify(history: History, pages: Iterable[Page]) -> Verdict:
     for window_ns, of_window in groupby(pages, lambda page: page.window_ns):
         fold.take(window_ns, [*of_window])
     return fold.verdict()
+
+
+def is_walked(history: History, pages: Sequence[Page]) -> bool:
+    """Return whether the pages of a window are all that belong to it, as far as they can show."""
+    since = pages[0].window_ns
+    until = min(since + history.window_s * 1_000_000_000, history.until_ns)
+    return all(
+        _is_walked([page for page in pages if (page.kind, page.ticker) == (kind, ticker)],
+                   since, until)
+        for kind in history.kinds for ticker in history.markets
+    )  # fmt: skip
 
 
 class _Fold:

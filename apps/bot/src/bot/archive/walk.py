@@ -34,7 +34,9 @@ from dydx_conn import (
 
 from bot.archive.rows import HOUR_NS, MOST_ROWS, Candle, Page, Trade, page_of, stamp, up_to_ms
 
-AHEAD: Final = 4  # windows that are requested before the first of them is there
+# Lists that are walked at once, in so many windows as that takes: what is requested beside the
+# first of these is lost with it.
+AT_ONCE: Final = 4
 PATIENCE_S: Final = 600.0  # in the queue of a rate limit
 _TRIES: Final = 6  # each after a pause twice as long: half a minute in all
 _PASSING: Final = (BadAnswer, RateLimited, ServerError, Unreachable)
@@ -77,6 +79,7 @@ class Walk:
     ) -> AsyncIterator[tuple[int, list[Frame]]]:
         """Yield each window from `since_ns` on, with the frames of its pages."""
         step = history.window_s * 1_000_000_000
+        ahead = max(AT_ONCE // len(history.markets), 2)
         flying: deque[tuple[int, asyncio.Task[list[Frame]]]] = deque()
         starts = iter(range(since_ns, history.until_ns, step))
         try:
@@ -84,7 +87,7 @@ class Walk:
                 for start in starts:
                     work = self.window(history, start, min(start + step, history.until_ns))
                     flying.append((start, asyncio.ensure_future(work)))
-                    if len(flying) >= AHEAD:
+                    if len(flying) >= ahead:
                         break
                 if not flying:
                     return

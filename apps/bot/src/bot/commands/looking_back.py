@@ -83,6 +83,73 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot fetch BTC-USD --from 1w --kinds candles,funding", "much smaller"),
         ),
     ),
+    "import": Command(
+        "turn trades, candles or books that you have into a recording",
+        "bot.archive.imported:import_",
+        (
+            option(
+                "file",
+                nargs="+",
+                metavar="FILE",
+                help="CSV, JSON lines or Parquet (needs bot[parquet]), also .gz or .zst: trades, "
+                "candles, or captures of tardis.dev or cryptofeed",
+            ),
+            option(
+                "--market",
+                metavar="MARKET[=SYMBOL]",
+                help="whose rows these are, such as BTC-USD; with =SYMBOL: what the file calls it "
+                "(default: as the file says)",
+            ),
+            option(
+                "--map",
+                metavar="A=COLUMN,…",
+                help="which column is which, such as time=ts,price=px,size=qty,side=s; of candles "
+                "time,open,high,low,close,volume (default: by common names; columns without "
+                "names are 1, 2, …)",
+            ),
+            option(
+                "--time-unit",
+                choices=("s", "ms", "us", "ns"),
+                help="of times that are numbers (default: by their size)",
+            ),
+            option(
+                "--timezone",
+                metavar="ZONE",
+                help="of times that name none, such as UTC or Europe/Berlin",
+            ),
+            option(
+                "--markets",
+                metavar="FILE|RECORDING",
+                help="parameters of the markets: an answer of /v4/perpetualMarkets (.json), or a "
+                "recording (default: the bundled sixty)",
+            ),
+            option(
+                "--out",
+                type=new_file,
+                metavar="FILE",
+                help="the recording to write (default: by the first file's name, in recordings/ "
+                "if that is here)",
+            ),
+            option("--force", action="store_true", help="replace the recording if it is there"),
+        ),
+        "Trades and candles become a history, which replays and backtests like one that was "
+        "fetched, each row at its own time; a candle's time is that of its beginning. Captures of "
+        "order books become frames as the venue sends them. What is refused, sorted, guessed or "
+        "missing is counted and named: rows twice, of the future, of other markets, with prices "
+        "far from those beside them, files that were cut off. A file is sorted in memory: give it "
+        "a month at a time. The recording says that it is not the venue's own.",
+        (
+            ("bot import btc.csv --market BTC-USD", "columns by common names"),
+            (
+                "bot import t.parquet --market ETH-USD --map time=ts,price=px,size=qty,side=s",
+                "columns of your own",
+            ),
+            ("bot import candles.csv --market SOL-USD --timezone UTC", "times without a zone"),
+            ("bot import book.csv.gz trades.csv.gz --out day.jsonl.zst", "a capture of tardis.dev"),
+        ),
+        "exit codes: 0 all of it is in the recording, 1 something was refused or is missing, 2 "
+        "nothing was written",
+    ),
     "recordings": Command(
         "list the recordings that are here, and verify them",
         "bot.archive.recordings:recordings",

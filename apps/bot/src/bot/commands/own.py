@@ -139,6 +139,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write plots to a page (needs bot[web])",
             ),
+            option(
+                "--book",
+                action="store_true",
+                help="fit instead how to model a book where a history has none, with its error",
+            ),
+            option("--out", type=new_file, metavar="FILE", help="write what --book fits as JSON"),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -149,6 +155,24 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60", ""),
             ("bot calibrate mon.jsonl.zst --save maps.json", "then, on another day:"),
             ("bot calibrate tue.jsonl.zst --map maps.json --html tue.html", ""),
+            ("bot calibrate --book mon.jsonl.zst --out book.json", "for paper.book_model"),
+        ),
+    ),
+    "fidelity": Command(
+        "compare a run on books with one on trades or candles alone",
+        "bot.checks.fidelity:fidelity",
+        (
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *CHOICES,
+        ),
+        "One strategy on one span, three times: on the books that were recorded, on the trades "
+        "alone, and on candles of a minute made of them. What differs in fills and profit is what "
+        "a backtest on a history without books is worth.",
+        (
+            ("bot fidelity", "the bundled recording"),
+            ("bot fidelity mine.jsonl.zst --strategy mine.py", "your own"),
         ),
     ),
     "sweep": Command(

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -86,7 +86,6 @@ from bot.config.changes import (
 from bot.config.paper import PaperSettings
 from bot.config.passphrase import forget_secrets
 from bot.config.profiles import PROFILES, STEADY, profile_of
-from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
@@ -98,11 +97,14 @@ from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.monitor import Monitor
-from bot.run.paper import PAPER, Paper, paper_account
+from bot.run.paper import PAPER, Paper, book_model_of, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import Make, engines_of, known
 from bot.run.way import Looked, Way
+
+if TYPE_CHECKING:
+    from bot.config.settings import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -207,7 +209,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
-    config: Loaded | None = None
+    config: "Loaded | None" = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -285,7 +287,7 @@ class Bot:
         scorer: Callable[[Sequence[Make]], Scorer] | None = None,
     ) -> None:
         self.options = options
-        self.data = data or DataState()
+        self.data = data or DataState(model=book_model_of(options.paper))
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from dydx_conn import Frame
+from dydx_conn import ConnError, Frame
 from dydx_data import DataState, MarketView, step
 from dydx_signals import ALL, Engine, Scored, Scorer
 from reactivex import Observable, operators
@@ -24,6 +24,7 @@ from reactivex import Observable, operators
 from bot.run.budget import watched
 from bot.run.composition import Bot, Options
 from bot.run.meters import Meters
+from bot.run.paper import book_model_of
 from bot.run.signals import Make
 
 _OfMarket = Sequence[Scored]  # nothing, or the market that was scored
@@ -62,7 +63,12 @@ class Front:
     """What the variants share; `take` lets a frame in, to all that are `running`."""
 
     def __init__(self, variants: Sequence[Options]) -> None:
-        self.data, self.meters = DataState(), Meters()
+        if len({one.paper.book_model for one in variants}) > 1:
+            raise ConnError(
+                "expected variants of one paper.book_model, got several: a pass has one"
+            )
+        self.data = DataState(model=book_model_of(variants[0].paper) if variants else None)
+        self.meters = Meters()
         self._scoring = Scoring()
         self.bots = [
             Bot(one, data=self.data, scorer=partial(self._scoring.scorer, one)) for one in variants
