@@ -18,7 +18,7 @@ from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.playing import Outcome, Span
 from bot.outlet import one_line
-from bot.report.report import made_words
+from bot.report.report import fidelity_words, made_words
 from bot.times import utc
 
 WIDE: Final = 180
@@ -166,6 +166,9 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
             else f"recording    {one.recording}"
         )  # fmt: skip
         lines.append(f"             {utc(found.since_ns)} to {utc(found.until_ns)} UTC")
+        doubt = found.optimism if len(outcomes) == 1 else None  # of several each has its own
+        traded_on = fidelity_words({"fidelity": found.fidelity, "optimism": doubt})
+        lines.append(f"fidelity     {traded_on}")
         lines += [f"damage       {line}" for line in one.damage]
         if one.acts:
             what = "of the recorded run are left out: bot replay has them"
@@ -175,14 +178,8 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
             lines.append(f"caution      {one.early:,} {what}: do not compare the figures")
     if span.since is not None:
         lines.append(f"span         entries from {utc(span.since)} UTC on; all is warmed up before")
-    fidelities = dict.fromkeys(one.figures.fidelity for one in outcomes)
-    lines.append(
-        f"fidelity     {', '.join(fidelities)}: {_FIDELITIES[min(fidelities, key=_ORDER)]}"
-    )
     for one in outcomes:
         named = f"{one.strategy} on {one.recording}: " if len(outcomes) > 1 else ""
-        if not named:
-            lines.append(f"optimism     {_optimism(one.figures.optimism)}")
         if one.failure:
             what = "from there on nothing entered, guard and exits went on"
             lines.append(f"STOPPED      {named}{one.failure}: {what}")
@@ -191,32 +188,18 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
     return [one_line(line) for line in lines]
 
 
-_FIDELITIES: Final[Mapping[str, str]] = {
-    "candles": "decided at a candle's close, filled at the next open or worse",
-    "trades": "no book was recorded, fills are made on a model of it",
-    "book": "fills are made on the recorded books",
-}
-_ORDER: Final = ("candles", "trades", "book").index
-
-
-def _optimism(share: float | None) -> str:
-    if share is None:
-        return "no fill was judged"
-    return f"{100 * share:.1f} % of what was filled the tape does not bear out"
-
-
 def overview(by_strategy: Mapping[str, Sequence[Outcome]], *, wide: bool) -> Table:
     """Return a row for each run, and one for all of a strategy's where these are several.
 
-    The last column is the share of what was filled that the tape does not bear out.
+    The last column is the share of what was filled that the tape bears out.
     """
-    titles = ("recording", *(one.title for one in _OVERVIEW), "optimism")
+    titles = ("recording", *(one.title for one in _OVERVIEW), "borne out")
     made = _table("strategy", titles)
     for strategy, those in by_strategy.items():
         for one in those:
             name = _cut(strategy, _STOPPED if one.failure else "", wide=wide)
             doubt = one.figures.optimism
-            words = _UNKNOWN if doubt is None else f"{100 * doubt:.1f} %"
+            words = _UNKNOWN if doubt is None else f"{100 * (1 - doubt):.0f} %"
             recording = _cut(one.recording, "", wide=wide)
             _add(made, name, one.figures.total, _OVERVIEW, recording, behind=words)
         if len(those) > 1:
