@@ -16,7 +16,7 @@ from bot.backtest.figures import Figures, RunFigures, hourly_returns, ratios_of
 from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
-from bot.backtest.words import WordError, told_apart
+from bot.backtest.words import WordError, classified
 from bot.run.composition import Bot, Options
 from dydx_conn import Frame, Recording, RecordingWriter, replay
 from msgspec.structs import replace
@@ -47,8 +47,8 @@ def copied(path: Path, keep: Callable[[Frame], Frame | None], to: Path) -> Path:
     source = Recording(path)
     writer = RecordingWriter(to, source.header)
     for frame in source:
-        if (kept := keep(frame)) is not None:
-            writer.write_frame(kept)
+        if (left := keep(frame)) is not None:
+            writer.write_frame(left)
     writer.close()
     return to
 
@@ -56,9 +56,9 @@ def copied(path: Path, keep: Callable[[Frame], Frame | None], to: Path) -> Path:
 # === Words ===
 
 
-def test_words_are_told_apart_by_what_they_name(tmp_path: Path) -> None:
+def test_words_are_classified_by_what_they_name(tmp_path: Path) -> None:
     """Names, code, settings and profiles are variants; names and paths of recordings are data."""
-    found = told_apart(["rank", "mine.py", "a.yaml", "reckless", "sixty", "x/y.jsonl.zst"])
+    found = classified(["rank", "mine.py", "a.yaml", "reckless", "sixty", "x/y.jsonl.zst"])
 
     assert found.variants == ["rank", "mine.py", "a.yaml", "reckless"]
     assert found.recordings == ["sixty", "x/y.jsonl.zst"]
@@ -98,8 +98,8 @@ def test_a_word_that_names_two_things_is_refused(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(WordError, match="expected rank to name one thing"):
-        told_apart(["rank"])
-    assert told_apart(["carry"]).variants == ["carry"]
+        classified(["rank"])
+    assert classified(["carry"]).variants == ["carry"]
 
 
 # === Runs ===
@@ -238,7 +238,7 @@ def test_ctrl_c_reports_what_was_played_until_then(
     assert not any(run["complete"] for run in found["runs"])
 
 
-def test_a_run_that_was_ended_early_is_said_to_be() -> None:
+def test_a_run_that_was_ended_early_is_reported_to_be() -> None:
     """Above its figures, which are those of a part."""
     out = io.StringIO()
     print_backtest([replace(outcome(), complete=False)], Span(), out, 80)
