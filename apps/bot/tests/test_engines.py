@@ -156,6 +156,8 @@ def test_options_go_to_another_process_without_secrets():
     again = pickle.loads(sent)
 
     assert b"secret" not in sent
+    assert again.config is not None
+    assert options.config is not None
     assert again.config.hash == options.config.hash
     assert with_fields(again, config=None) == with_fields(options, config=None)
 
