@@ -17,7 +17,9 @@ from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
 from bot.backtest.words import WordError, told_apart
-from dydx_conn import Frame, Recording, RecordingWriter
+from bot.run.composition import Bot, Options
+from dydx_conn import Frame, Recording, RecordingWriter, replay
+from msgspec.structs import replace
 
 HOUR = 3_600_000_000_000
 
@@ -34,7 +36,7 @@ strategy = Mine
 """
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+def printed_by(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
     """Run a backtest; return its exit code and what it printed as JSON."""
     code = main(["backtest", *arguments, "--json"])
     return code, json.loads(capsys.readouterr().out)
@@ -103,20 +105,19 @@ def test_a_word_that_names_two_things_is_refused(
 # === Runs ===
 
 
-@pytest.mark.replays
 def test_a_backtest_is_the_run_that_a_replay_is(
-    crashed: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the same hash, and a trade for each that the ledger has."""
-    code, found = told(["reckless", "quickstart"], capsys)
-    bot = crashed("reckless").bot
+    bot = Bot(Options.of("reckless"))
+    bot.run(replay(short))
+    code, found = printed_by(["reckless", str(short)], capsys)
     run = found["runs"][0]
+    ended = [row for row in run["trades"] if row["closed"] is not None]
 
     assert code == 0
     assert run["figures"]["run_hash"] == bot.journal.hash
-    assert [row["ticker"] for row in run["trades"]] == [
-        trade.record.ticker for trade in bot.dealt.trades
-    ]
+    assert [row["ticker"] for row in ended] == [t.record.ticker for t in bot.dealt.trades]
     for row in run["trades"]:
         assert Decimal(row["mae"]) <= Decimal(row["profit"]) <= Decimal(row["mfe"])
 
@@ -126,7 +127,7 @@ def test_each_strategy_plays_each_recording(
 ) -> None:
     """The earlier recording first; totals add up what each run won."""
     other = copied(short, lambda frame: frame, tmp_path / "other.jsonl.zst")
-    code, found = told(["rank", "none", str(other), str(short)], capsys)
+    code, found = printed_by(["rank", "none", str(other), str(short)], capsys)
     runs, strategies = found["runs"], found["strategies"]
 
     assert code == 0
@@ -177,7 +178,7 @@ def test_nothing_enters_before_the_span_and_nothing_is_played_after_it(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What comes before it warms up books and scores; the figures are those of the span."""
-    code, found = told(
+    code, found = printed_by(
         [str(short), "--from", "2026-11-29T21:51:50", "--to", "2026-11-29T21:52:10"], capsys
     )
     figures, trades = found["runs"][0]["figures"], found["runs"][0]["trades"]
@@ -207,16 +208,19 @@ def test_what_the_recorded_run_did_is_no_part_of_the_data(
             writer.write_frame(Frame(frame.seq, frame.at, frame.mono, "key", "act", "", "halt"))
         writer.write_frame(halted(frame))
     writer.close()
-    _, found = told([str(path)], capsys)
+    _, found = printed_by([str(path)], capsys)
 
     assert found["runs"][0]["acts"] == 1
     assert found["runs"][0]["figures"]["total"]["fills"] > 0
 
 
+@pytest.mark.parametrize("strategies", [["rank"], ["rank", "carry"]])
 def test_ctrl_c_reports_what_was_played_until_then(
-    short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The run at hand is not all, the ones after it are not begun, and the exit code is 130."""
+    strategies: list[str], short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What is at hand is not all, what comes after it is not begun, and the exit code is 130."""
+    other = copied(short, lambda frame: frame, tmp_path / "other.jsonl.zst")
     note, counted = Watch.note, list[int]()
 
     def interrupted(watch: Watch, frame: Frame) -> None:
@@ -226,11 +230,20 @@ def test_ctrl_c_reports_what_was_played_until_then(
         note(watch, frame)
 
     monkeypatch.setattr(playing.Watch, "note", interrupted)
+    code, found = printed_by([*strategies, str(short), str(other)], capsys)
 
-    assert main(["backtest", "rank", "carry", str(short)]) == 130
-    printed = capsys.readouterr().out
-    assert "ended early  not all frames were played" in printed
-    assert "carry" not in printed
+    assert code == 130
+    assert [run["strategy"] for run in found["runs"]] == strategies
+    assert {run["recording"] for run in found["runs"]} == {"short"}
+    assert not any(run["complete"] for run in found["runs"])
+
+
+def test_a_run_that_was_ended_early_is_said_to_be() -> None:
+    """Above its figures, which are those of a part."""
+    out = io.StringIO()
+    print_backtest([replace(outcome(), complete=False)], Span(), out, 80)
+
+    assert "ended early  not all frames were played" in out.getvalue()
 
 
 # === Files ===

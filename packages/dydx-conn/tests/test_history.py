@@ -218,7 +218,7 @@ def test_an_hour_of_funding_comes_with_its_price_for_all_markets_at_once() -> No
     assert rates == {BTC: "0.00001", ETH: "-0.00002"}
     assert {x.oracle_price for x in update.oracle_prices.values()} == {"50100.5"}
     order = [x.channel for x in frames if x.at == SINCE + 3_600_400_000_000]
-    assert order == ["v4_block_height", "v4_markets", "v4_trades"]
+    assert order == ["v4_markets", "v4_block_height", "v4_trades"]
 
 
 def test_no_block_is_made_between_the_hour_and_its_funding() -> None:
@@ -234,12 +234,13 @@ def test_no_block_is_made_between_the_hour_and_its_funding() -> None:
 
 
 def test_blocks_go_on_where_nothing_happens() -> None:
-    """One a second after rows, in which orders arrive, then every 15 s, no height too many."""
+    """One a second after rows, in which orders arrive, then every 10 s; heights stand still."""
     frames = played(trades_page(0, trade(0, 100), trade(300, 103)))
 
     blocks = [contents(x)[0].block for x in of_channel(frames, "v4_block_height")]
     known = [(h, (at - SINCE) // SECOND) for h, at in blocks if at <= SINCE + 300 * SECOND]
-    assert known == [(99, 0), (100, 0), (101, 1), (102, 15), (103, 300)]
+    assert known[:5] == [(99, 0), (100, 0), (101, 1), (101, 10), (101, 20)]
+    assert known[-2:] == [(101, 290), (103, 300)]
 
 
 def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:
@@ -248,7 +249,8 @@ def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:
 
     heights = [contents(x)[0].block[0] for x in of_channel(frames, "v4_block_height")]
     assert heights[0] == 100
-    assert all(a < b for a, b in pairwise(heights))
+    assert all(a <= b for a, b in pairwise(heights))
+    assert len({*heights}) == 4
 
 
 LOST: list[tuple[str, Callable[[], Frame], str]] = [
@@ -352,7 +354,7 @@ def test_nothing_is_seen_before_its_time_and_nothing_is_lost(
     assert numbers == [*range(len(numbers))]
     assert all(a.at <= b.at for a, b in pairwise(frames))
     heights = [contents(x)[0].block for x in of_channel(frames, "v4_block_height")]
-    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(heights))
+    assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(heights))
     for frame in of_channel(frames, "v4_trades"):
         assert {instant(x.created_at) for x in contents(frame)[0].trades} == {frame.at}
     for frame in of_channel(frames, "v4_candles"):

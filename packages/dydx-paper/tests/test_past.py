@@ -45,7 +45,7 @@ class Past(Exchange):
         """Let a minute pass with its open, high, low and close."""
         start = self.second
         self.second += 59
-        self.height += 40
+        self.height += 1
         self.see(self.wire.block(self.height))
         self.second += 1
         open_, high, low, close = map(str, prices)
@@ -257,11 +257,12 @@ def test_an_hour_of_the_past_is_charged_at_its_own_rate_and_price(rate: str) -> 
     past.trades(50_000)
     held = past.held
 
-    past.block(1_100, 3_600)
+    past.second = 3_600
     past.see(past.wire.publish("v4_markets", {
         "trading": {BTC: {"nextFundingRate": rate}},
         "oraclePrices": {BTC: {"oraclePrice": "50400.5"}},
     }))  # fmt: skip
+    past.block(1_100, 3_600)
     past.trades(50_400)
 
     moved = funding_index_delta(round(float(rate) * 8e6), 3_600, 504_005, -1, -10)

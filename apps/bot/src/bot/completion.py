@@ -63,6 +63,9 @@ def _offers() -> dict[str, Offer]:
     paths = (path for folder in recording_folders() for path in folder.glob(f"*{_SUFFIX}"))
     names = sorted({path.name.removesuffix(_SUFFIX) for path in paths})
     recording = Offer(names, [f"*{_SUFFIX}"])
+    played = Offer(
+        [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
+    )
     return {
         "recording": recording,
         "recordings": recording,
@@ -70,9 +73,8 @@ def _offers() -> dict[str, Offer]:
         "network": Offer(NETWORKS, ["*.toml"]),
         "profile": Offer(PROFILES),
         "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
-        "backtest words": Offer(
-            [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
-        ),
+        "backtest words": played,
+        "backtest compare": played,
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),

@@ -2544,8 +2544,7 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 
 HISTORY: Final = "history"  # the link that frames of the past come on
 _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
-_QUIET_NS: Final = 15 * _SECOND  # and one now and then where nothing happens: it is not silence
-_SLOWEST_BLOCK_NS: Final = 2 * _SECOND  # heights in between are reckoned: never ahead of the true
+_QUIET_NS: Final = 10 * _SECOND  # and one now and then where nothing happens: it is not silence
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
 # What a market's description says of the day on which it was fetched, not of the day played.
 _OF_THE_DAY: Final = frozenset([
@@ -2576,9 +2575,10 @@ def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Itera
 
     First the link opens and describes the markets, with the parameters of the day of the fetch;
     then each row comes at its own time, a candle at its end, an hour's funding with its price.
-    Between them stand blocks, whose heights are reckoned where no row has one. Without funding
-    rates the market's default is charged. What cannot be read is a gap. At most one window, and
-    the candles that outlast it, is in memory.
+    Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
+    is reckoned; of all of them, where there are no trades. Without funding rates the market's
+    default is charged. What cannot be read is a gap. At most one window, and the candles that
+    outlast it, is in memory.
     """
     unfolding = _Unfolding(history, server)
     for frame in frames:
@@ -2637,7 +2637,7 @@ class _Unfolding:
         self._described: dict[str, msgspec.Raw] = {}
         self._tip = (0, 0)  # the height of the day of the fetch, and its time
         self._at = self._height = self._block_at = 0
-        self._owes_pulse = False
+        self._owes_pulse = self._advances = False
 
     def describe(self, page: Frame) -> None:
         """Take what was asked once: the markets, and how high the chain stood."""
@@ -2683,16 +2683,24 @@ class _Unfolding:
         coming = _coming_heights(rows)
         for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
             group = [*alike]
-            yield from self._pass(place[0], next(coming))
-            for _ in group[1:]:
-                next(coming)
-            self._at = max(self._at, place[0])
-            if place[2] > self._height:
-                yield self._block(place[2], self._at, group[0].time)
-            yield from _MESSAGES_OF[place[1]](self, group)
-            self._owes_pulse = self._owes_pulse or place[1] != _CANDLE
+            height = next(itertools.islice(coming, len(group) - 1, None))
+            yield from self._pass(place[0], height)
+            yield from self._play(group)
         if not until:
             yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS), 0)
+
+    def _play(self, group: list[_Past]) -> Iterator[Frame]:
+        """Play rows of one kind and block; an hour's funding before the block that charges it."""
+        first = group[0]
+        self._at = max(self._at, first.at)
+        if is_hour := first.rank == _FUNDING:
+            yield from self.funding(group)
+        if first.height > self._height or is_hour:
+            yield self._block(max(first.height, self._height + 1), self._at, first.time)
+        if not is_hour:
+            yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        self._advances = True
+        self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 
     def _begin(self) -> Iterator[Frame]:
         self._at = self._history.since_ns
@@ -2704,17 +2712,17 @@ class _Unfolding:
             yield self._message("v4_markets", markets, kind="subscribed")
         else:
             self.lose("the page of /v4/perpetualMarkets is missing: no market is described")
-        first = min((row.height for row in self._rows if row.height), default=0)
-        yield self._block(self._reckoned(first), self._at)
-
-    def _reckoned(self, first: int) -> int:
-        """Return a height of before the first that is known, or of so long before the fetch."""
         height, time_ns = self._tip
-        since = height - (time_ns - self._at) // _FASTEST_BLOCK_NS if height else first - 1
-        return max(1, min(since, first - 1) if first else since)
+        earlier = height - (time_ns - self._at) // _FASTEST_BLOCK_NS  # no block came faster
+        first = min((row.height - 1 for row in self._rows if row.height), default=earlier)
+        yield self._block(max(first, 1), self._at)
 
     def _pass(self, until: int, height: int) -> Iterator[Frame]:
-        """Make the blocks before an instant, whose height is known or 0."""
+        """Make the blocks before an instant, whose height is known or 0.
+
+        Heights stand still where nothing happens: an order ends by the height, and may not while
+        what it waits for is a candle that is not over yet.
+        """
         while True:
             since = max(self._block_at, self._at)
             quiet = since - since % _QUIET_NS + _QUIET_NS
@@ -2726,15 +2734,14 @@ class _Unfolding:
             self._owes_pulse = False
             if at >= until:
                 return
-            reckoned = self._height + max(1, (at - self._block_at) // _SLOWEST_BLOCK_NS)
-            reckoned = min(reckoned, height - 1) if height else reckoned
-            if reckoned <= self._height:
-                return
+            advances = self._advances or at // _HOUR != self._block_at // _HOUR
+            reckoned = self._height + (advances and self._height + 1 != height)
             self._at = at
             yield self._block(reckoned, at)
 
     def _block(self, height: int, at: int, time: str = "") -> Frame:
-        self._height, self._block_at, self._owes_pulse = height, at, False
+        self._height, self._block_at = height, at
+        self._owes_pulse = self._advances = False
         fields = f'{{"blockHeight":"{height}","time":"{time or _iso(at)}"}}'
         return self._message("v4_block_height", fields, "v4_block_height")
 
@@ -2795,6 +2802,8 @@ class _Unfolding:
             except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
                 odd.append(error)
                 continue
+            if "trades" not in self._history.kinds:
+                row = msgspec.structs.replace(row, height=0)
             name = (f"{row.rank} {row.about}", row.key)
             if self._window <= inside < until and name not in self._seen:
                 self._seen.add(name)
@@ -2802,9 +2811,6 @@ class _Unfolding:
         if odd:
             of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
             self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
-
-
-_MESSAGES_OF: Final = (_Unfolding.candles, _Unfolding.funding, _Unfolding.trades)
 
 
 def _without_the_day(text: str, history: History) -> dict[str, Any]:

@@ -16,6 +16,7 @@ Where to make a change:
     Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow              what a market stores, each usable on its own
+    Modelled books, Oracle estimate what they may have been where a history has none
     Trade ids                       which trades were seen
     Candles                         a ring of them; the table of resolutions (which of them:
                                     `DataState`, as the bot makes it)
@@ -28,7 +29,9 @@ Where to make a change:
     Outlook                         what the hour's funding will come to
     Checks                          the rules at work
     Figures                         what data are worth, what a market is like, its books of late
+    Book fits                       how to model a market's book, from recorded ones; its error
     Folding                         what readers of all channels share
+    Modelled markets                books and oracle prices of a history, from what was traded
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
     Detectors                       `Detector` and `Detection`: what else goes on in a market
@@ -123,6 +126,8 @@ __all__ = [
     # Figures
     "SPANS", "BookSnapshot", "Depth", "MarketKind", "MarketState", "PriceRange", "QualityFigures",
     "book_depths", "book_snapshots", "market_state", "price_ranges", "quality_figures",
+    # Book fits
+    "BookFit",
     # Frames
     "step",
     # Detectors
@@ -601,9 +606,10 @@ DISTANCES_BPS: Final = (0.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)  # from the best
 
 
 class BookError(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """By how many bps a modelled price was worse for a taker than the recorded book's.
+    """By how many bps a modelled price was worse for a taker of `usdc` than the recorded book's.
 
-    Negative is better: what a model promised too much. `better` is the share of such prices.
+    `median_bps` below 0 is a price that was too good; `better` is the share of such prices.
+    `p95_bps` is how far 95 % of them are off at most, either way.
     """
 
     usdc: float
@@ -789,7 +795,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 # traded: floats, an opinion that says that it is one.
 
 _RECENT_TRADES: Final = 9
-_RECENT_TAPE_NS: Final = 5 * _MINUTE
+_RECENT_TAPE_NS: Final = _MINUTE
 _LEAST_MOVE: Final = 1e-4  # the chain, too, passes small moves by
 _MOST_APART: Final = 5e-3
 
@@ -797,14 +803,14 @@ _MOST_APART: Final = 5e-3
 class OracleEstimate:
     """The oracle price between two hours: the median of the last trades, less what they were off.
 
-    A trade counts for 5 minutes, the newest one for ever. How far the median was from the price
-    of the last hour, at most 50 bps, it is thought to be still.
+    The last `most` of a minute count, the newest one for ever. How far the median was from the
+    price of the last hour, at most 50 bps, it is thought to be still.
     """
 
     __slots__ = ("_off", "_recent")
 
-    def __init__(self) -> None:
-        self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT_TRADES)
+    def __init__(self, most: int = _RECENT_TRADES) -> None:
+        self._recent: deque[tuple[int, float]] = deque(maxlen=most)
         self._off = 1.0
 
     @property
@@ -2244,6 +2250,7 @@ class DataState:
         self.flow = flow
         self._model = model or BookModel()
         self._traded: dict[str, MarketView] = {}  # in the newest block of a history
+        self._shown_at = 0  # when all of its markets were shown last
         self._judge_at = self._second = self._passed_at = 0
 
     @property
@@ -2918,6 +2925,152 @@ def _direction(view: MarketView) -> MarketState:
     return MarketState("ranging", "the closes went to and fro", figures)
 
 
+# === Book fits ===
+# What a recorded book teaches of how to model one, and how wrong the model then is: fitted on what
+# came first, judged on what came after it.
+
+_FITTED_USDC: Final = (1e3, 1e4)  # what a taker is thought to trade
+_JUST_NS: Final = 2 * _SECOND
+_MOST_JUDGED: Final = 2_000  # seconds a market
+_HOUR: Final = 60 * _MINUTE
+
+
+class _Moment(NamedTuple):
+    # A second of a book: half its spread in bps, the depth of its thinner side, the last trade,
+    # and what both sides cost then, for each of `_FITTED_USDC`: None beyond what was there.
+    half_bps: float
+    depth: tuple[float, ...]
+    price: float
+    side: str
+    mid: float
+    walked: tuple[float | None, ...]
+    moved_bps: float | None  # how far beyond a trade of just now the taken side stands
+
+
+class BookFit:
+    """One market's recorded books, a second each, and what they are modelled as.
+
+    Quantiles on the worse side: three seconds in four have a narrower spread and more depth.
+    """
+
+    def __init__(self) -> None:
+        self._moments: list[_Moment] = []
+        self._apart: list[float] = []
+        self._estimate = OracleEstimate()
+        self._market: PerpetualMarket | None = None
+        self._due = self._corrected_at = 0
+
+    def see(self, view: MarketView) -> None:
+        """Take a market as it stands: its trades as they come, its book once a second."""
+        book, mid = view.book, view.book.mid_price
+        for trade in view.fresh if view.changed == "trades" else ():
+            self._estimate.trade(trade.at_ns, trade.price)
+        if view.at < self._due or mid is None or book.modelled or view.quality.stale:
+            return
+        self._due, self._market = view.at + _SECOND, view.market or self._market
+        self._see_oracle(view)
+        if view.trades and self._market is not None:
+            last = view.trades[-1]
+            just_now = view.chain.venue_ns(view.at) - last.at_ns < _JUST_NS
+            self._moments.append(_moment(book, mid, last, just_now=just_now))
+
+    def terms(self) -> BookTerms | None:
+        """Return how to model this market; None where too little of its book was seen."""
+        half = len(self._moments) // 2
+        if self._market is None or half < 10:
+            return None
+        first = self._moments[:half]
+        judged = self._moments[half :: max((len(self._moments) - half) // _MOST_JUDGED, 1)]
+        errors = _book_errors(self._market, _terms_of(first), judged)
+        known = len(self._apart) >= 10
+        return msgspec.structs.replace(
+            _terms_of(self._moments), samples=len(self._moments), errors=errors,
+            oracle_median_bps=round(_quantile(self._apart, 0.5), 3) if known else None,
+            oracle_p95_bps=round(_quantile(self._apart, 0.95), 3) if known else None,
+        )  # fmt: skip
+
+    def _see_oracle(self, view: MarketView) -> None:
+        """Hold the estimate against the oracle price, which it is given by the hour alone."""
+        oracle, price = view.oracle, self._estimate.price
+        if oracle is None or oracle.estimated or price is None:
+            return
+        if not self._corrected_at or view.at - self._corrected_at >= _HOUR:
+            self._corrected_at = view.at
+            self._estimate.correct(oracle.price)
+        else:
+            self._apart.append(abs(price / oracle.price - 1) * 1e4)
+
+
+def _moment(book: Book, mid: float, last: Trade, *, just_now: bool) -> _Moment:
+    sides = book.bids(), book.asks()
+    depths = [[_within(side, away) for away in DISTANCES_BPS] for side in sides]
+    spread_bps = book.spread_bps or 0.0
+    walked = tuple(_average(side, usdc) for usdc in _FITTED_USDC for side in sides)
+    thinner = tuple(min(pair) for pair in zip(*depths, strict=True))
+    sign, taken = (1, book.best_ask) if last.side == "BUY" else (-1, book.best_bid)
+    moved = sign * (taken.price / last.price - 1) * 1e4 if taken and just_now else None
+    return _Moment(spread_bps / 2, thinner, last.price, last.side, mid, walked, moved)
+
+
+def _within(levels: Sequence[Level], bps: float) -> float:
+    """Return the USDC within a distance of the best price of a side."""
+    best = levels[0].price if levels else 0.0
+    reach = best * bps / 1e4 + best * 1e-9
+    near = takewhile(lambda level: abs(level.price - best) <= reach, levels)
+    return math.fsum(level.price * level.size for level in near)
+
+
+def _average(levels: Iterable[Level], usdc: float) -> float | None:
+    """Return the mean price of a taker's USDC; None where a side has not as much."""
+    left, size = usdc, 0.0
+    for level in levels:
+        taken = min(left, level.price * level.size)
+        left, size = left - taken, size + taken / level.price
+        if left <= usdc * 1e-9:
+            return (usdc - left) / size
+    return None
+
+
+def _terms_of(moments: Sequence[_Moment]) -> BookTerms:
+    # What the taken side moved to just after a trade: most of it is in the next trade's price.
+    moved = [x.moved_bps for x in moments if x.moved_bps is not None]
+    depths = (_quantile([x.depth[n] for x in moments], 0.25) for n in range(len(DISTANCES_BPS)))
+    return BookTerms(
+        half_spread_bps=round(_quantile([x.half_bps for x in moments], 0.75), 3),
+        depth_usdc=tuple(round(usdc, 2) for usdc in depths),
+        impact_bps=round(max(_quantile(moved, 0.75), 0.0), 3) + 0.0,
+    )  # fmt: skip
+
+
+def _book_errors(
+    market: PerpetualMarket, terms: BookTerms, moments: Sequence[_Moment]
+) -> tuple[BookError, ...]:
+    """Say what takers of each size would have paid by the model more than by the book."""
+    book = ModelledBook(market, terms, "trades")
+    worse: dict[float, list[float]] = {usdc: [] for usdc in _FITTED_USDC}
+    for moment in moments:
+        book.place_by(moment.price, moment.side, 0, 0)
+        wanted = ((usdc, sign) for usdc in _FITTED_USDC for sign in (-1, 1))
+        for (usdc, sign), real in zip(wanted, moment.walked, strict=True):
+            made = _average(book.asks() if sign > 0 else book.bids(), usdc)
+            if made is not None and real is not None:
+                worse[usdc].append(sign * (made - real) / moment.mid * 1e4)
+    return tuple(
+        BookError(
+            usdc=usdc, median_bps=round(_quantile(found, 0.5), 3),
+            p95_bps=round(_quantile([*map(abs, found)], 0.95), 3),
+            better=round(sum(x < 0 for x in found) / len(found), 4),  # integers
+        )
+        for usdc, found in worse.items() if found
+    )  # fmt: skip
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile of what was measured, 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
 # === Folding ===
 # A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
 # it touched. What cannot be read costs its own item alone.
@@ -3090,7 +3243,7 @@ def _model_candles(
         return view._touch(frame, "candles")
     view.bar, view.link, view.live_at = bar, HISTORY, frame.at
     _modelled(state, view, view.market, "candles").place(bar.close, frame.at, frame.seq)
-    estimate = _estimate_of(view)
+    estimate = _estimate_of(view, 1)
     estimate.trade(bar.at_ns, bar.close)
     _estimate_oracle(view, frame, estimate)
     return view._touch(frame, "book")
@@ -3124,9 +3277,9 @@ def _modelled(
     return made
 
 
-def _estimate_of(view: MarketView) -> OracleEstimate:
+def _estimate_of(view: MarketView, most: int = _RECENT_TRADES) -> OracleEstimate:
     if view._estimate is None:
-        view._estimate = OracleEstimate()
+        view._estimate = OracleEstimate(most)
         if view.oracle is not None:  # of an hour in which nothing was traded yet
             view._estimate.trade(view.oracle.at, view.oracle.price)
     return view._estimate
@@ -3142,10 +3295,16 @@ def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -
         view.oracle = Oracle(price, *exact(text), frame.at, frame.seq, text, estimated=True)
 
 
-def _touch_traded(state: DataState, frame: Frame) -> _Touched:
-    """Show, at the next block, the books of the markets that were traded in the one before."""
+def _touch_past(state: DataState, frame: Frame) -> _Touched:
+    """Show at a block the books of what was traded in the one before, and all now and then."""
     traded, state._traded = state._traded, {}
+    if frame.at - state._shown_at >= _SHOWN_NS:
+        state._shown_at = frame.at
+        traded = {name: view for name, view in state.views.items() if view.book.modelled}
     return [touched for view in traded.values() for touched in view._touch(frame, "book")]
+
+
+_SHOWN_NS: Final = 10 * _SECOND  # a market in which nothing happens is known to stand still
 
 
 # === Tapes ===
@@ -3372,11 +3531,13 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         # Another replica may be behind; only a chain that began again is lower at a later time.
         if frame.is_snapshot and height < chain.height and time_ns <= chain.time_ns:
             continue
-        if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
+        is_past = frame.link == HISTORY  # whose heights are reckoned in between
+        late = chain.height and not (is_past or _follows(chain, frame, height, time_ns))
+        if not frame.is_snapshot and late:
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
-        if height != chain.height:
+        if height != chain.height or is_past:
             chain.at = frame.at
             is_next = True
         _check_block(state, frame.seq, height, time_ns, frame.at)
@@ -3385,7 +3546,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if is_next:
         for view in chain.watched.values():
             _vote(view, chain.time_ns)
-    return _touch_traded(state, frame) if state._traded else ()
+    return _touch_past(state, frame) if frame.link == HISTORY else ()
 
 
 def _vote(view: MarketView, at_ns: int) -> None:

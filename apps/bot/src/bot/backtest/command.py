@@ -17,13 +17,15 @@ from typing import Final
 import msgspec
 from dydx_conn import ConnError, Recording
 
+from bot.backtest.compare import compared, compared_lines
 from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.files import require_parquet, write_trades
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.playing import Outcome, Span, played
+from bot.backtest.sides import sides_of
 from bot.backtest.words import Variant, recordings_of, told_apart, variants_of
 from bot.history.when import moment
-from bot.outlet import behind
+from bot.outlet import as_lines, behind
 from bot.progress import Progress
 
 SCHEMA: Final = "bot.backtest/1"
@@ -53,6 +55,8 @@ def backtest(arguments: argparse.Namespace) -> int:
     if arguments.schema:
         print(json.dumps(msgspec.json.schema(Backtest), indent=1))
         return 0
+    if arguments.compare:
+        return _compared(arguments)
     found = told_apart(arguments.words)
     variants = variants_of(found.variants, arguments)
     recordings = recordings_of(found.recordings or ["quickstart"])
@@ -67,6 +71,15 @@ def backtest(arguments: argparse.Namespace) -> int:
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
     return int(any(one.failure or one.trouble for one in outcomes))
+
+
+def _compared(arguments: argparse.Namespace) -> int:
+    found = compared(*sides_of(arguments, span_of(arguments)))
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        print(as_lines(compared_lines(found)))
+    return int(not found.equal)
 
 
 def pages_of(path: str | None, runs: int) -> Callable[[str, str], Path] | None:

@@ -1,11 +1,12 @@
 """Play recordings through variants, as fast as they can be read, and reckon what each came to.
 
-    Recording ─► frames of a span, warmed up ─► Bot of each variant ─► Outcome by Outcome
+    Recording ─► frames of a span, warmed up ─► Front, or a Bot alone ─► Outcome by Outcome
 
 Each recording is a run of its own with a fresh account; what its own run did, its acts and its
 account, is no part of the data. A variant that raises ends alone: its outcome says so.
 """
 
+import argparse
 from collections.abc import Callable, Generator, Iterator, Sequence
 from decimal import Context, Decimal
 from pathlib import Path
@@ -19,11 +20,14 @@ from reactivex import Observable
 
 from bot.backtest.figures import RunFigures, figures_of
 from bot.backtest.words import Variant, began_at
+from bot.database.rows import replay_written_down
 from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
 from bot.run.beside import begun
+from bot.run.budget import watched
 from bot.run.composition import Bot, Options, raised
+from bot.run.front import Front
 from bot.run.resume import ACCOUNT
 from bot.times import utc
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from bot.pages.reporting import Reporting
 
 _SECOND_NS: Final = 1_000_000_000
+_SUFFIX: Final = ".jsonl.zst"
 _STEP: Final = 256  # frames between two looks at how far it is
 
 
@@ -77,7 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     `failure` is what it raised, "" if nothing; not `complete` is one that was ended early. `damage`
     names what of the recording is lost, `acts` counts what of the recorded run is left out, `early`
-    updates of books that a loss had made unknown. `trouble` is why its page was not written.
+    updates of books that a loss had made unknown; `trouble` is why something was not written.
     """
 
     strategy: str
@@ -108,21 +113,72 @@ def played(
     Ctrl-C ends what is being played: its outcome is not complete, and is the last.
     """
     source = Source(recording, span)
-    chosen = [options_of(variant, recording) for variant in variants]
-    for variant, options in zip(variants, chosen, strict=True):
-        label, bot = variant.label or options.strategy, Bot(options)
-        watch = Watch([bot])
-        pages = [] if page_of is None else [_page(bot, page_of(label, source.name))]
-        progress.begin(f"{label} on {source.name}", source.seconds)
-        notes = [source.counting(progress), watch.note, *(page.note for page in pages)]
-        with begun(pages, Inbox()):
-            complete = _run(bot, source.frames(notes))
-        for page in pages:
-            page.write(source.name, "backtest", source.network, recording, complete=complete)
-        outcome = _outcome(label, source, bot, watch.of(bot), complete=complete)
-        yield replace(outcome, trouble="; ".join(page.trouble for page in pages))
-        if not complete:
+    jobs = [job_of(variant, recording) for variant in variants]
+    # What is written down of a run is gathered as it goes on, of each by itself.
+    if len(jobs) > 1 and page_of is None and not jobs[0].arguments.journal:
+        yield from _together(jobs, source, progress)
+        return
+    for job in jobs:
+        outcome = _alone(job, source, progress, page_of)
+        yield outcome
+        if not outcome.complete:
             return
+
+
+def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> Iterator[Outcome]:
+    """Play a recording once for all; each comes to what it would alone."""
+    front, errors, complete = Front([job.options for job in jobs]), list[Exception](), True
+    watch = Watch(front.bots)
+    progress.begin(f"{len(jobs)} strategies on {source.name}", source.seconds)
+    frames = source.frames([source.counting(progress), watch.note], lambda: bool(front.running))
+    try:
+        with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):
+            frames.subscribe(front.take, errors.append)
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        front.close()
+    if errors:
+        raise errors[0]
+    for job, bot in zip(jobs, front.bots, strict=True):
+        yield _outcome(job.label, source, bot, watch.of(bot), complete=complete)
+
+
+def _alone(
+    job: "Job", source: "Source", progress: Progress, page_of: Callable[[str, str], Path] | None
+) -> Outcome:
+    """Play a recording through one variant, with what is written down of it beside."""
+    bot = Bot(job.options)
+    watch = Watch([bot])
+    pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
+    beside = [*pages, *replay_written_down(job.arguments, bot, source.recording)]
+    progress.begin(f"{job.label} on {source.name}", source.seconds)
+    notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
+    with begun(beside, Inbox()):
+        complete = source.play(bot, notes)
+    for page in pages:
+        page.write(source.name, "backtest", source.network, source.recording, complete=complete)
+    trouble = "; ".join(one.trouble for one in beside if one.trouble)
+    return _outcome(job.label, source, bot, watch.of(bot), complete=complete, trouble=trouble)
+
+
+class Job(NamedTuple):
+    """A variant on a recording: what it is called, what was typed of it, and its options."""
+
+    label: str
+    arguments: argparse.Namespace
+    options: Options
+
+
+def job_of(variant: Variant, recording: Recording) -> Job:
+    """Return a variant on a recording, whose own settings go below what is typed."""
+    name = recording.path.name.removesuffix(_SUFFIX)
+    typed = argparse.Namespace(**{**vars(variant.arguments), "recording": name})
+    options = options_as_recorded(typed, recording.header)
+    run = RUN.fullmatch(recording.header.run)
+    if run is not None and run[1] == "paper":
+        options = replace(options, account=run[2].removeprefix("dydx1"))
+    return Job(variant.label or Path(options.strategy).name, typed, options)
 
 
 def _page(bot: Bot, path: Path) -> "Reporting":
@@ -131,34 +187,12 @@ def _page(bot: Bot, path: Path) -> "Reporting":
     return Reporting(bot, path)
 
 
-def options_of(variant: Variant, recording: Recording) -> Options:
-    """Return the options of a variant on a recording, whose own settings go below what is typed."""
-    options = options_as_recorded(variant.arguments, recording.header)
-    run = RUN.fullmatch(recording.header.run)
-    if run is not None and run[1] == "paper":
-        options = replace(options, account=run[2].removeprefix("dydx1"))
-    return options
-
-
-def _run(bot: Bot, frames: Observable[Frame]) -> bool:
-    """Run a bot to the end of its frames; True if that is where it ended."""
-    try:
-        with seldom_stopped():
-            bot.run(frames)
-    except KeyboardInterrupt:
-        return False
-    except Exception as error:
-        if error not in (bot.stopped, bot.failure):
-            raise
-    return True
-
-
 class Source:
     """The frames of a recording that count: a span of it, without what its own run did."""
 
     def __init__(self, recording: Recording, span: Span) -> None:
         self.recording, self.span = recording, span
-        self.name = recording.path.name.removesuffix(".jsonl.zst")
+        self.name = recording.path.name.removesuffix(_SUFFIX)
         self.began, self.ended = bounds(recording)
         self.acts = 0
         low, high = span
@@ -192,14 +226,38 @@ class Source:
 
         return count
 
-    def frames(self, notes: Sequence[Callable[[Frame], None]]) -> Observable[Frame]:
-        """Return the frames as a cold stream; each is shown to who takes `notes` first."""
+    def play(
+        self,
+        bot: Bot,
+        notes: Sequence[Callable[[Frame], None]],
+        goes_on: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Run a bot on all frames, each shown to who takes notes first; True if that is the end.
+
+        False if Ctrl-C, or nobody whom it is to go on for, ended it.
+        """
+        try:
+            with seldom_stopped():
+                bot.run(self.frames(notes, goes_on))
+        except KeyboardInterrupt:
+            return False
+        except Exception as error:
+            if error not in (bot.stopped, bot.failure):
+                raise
+        return goes_on()
+
+    def frames(
+        self, notes: Sequence[Callable[[Frame], None]], goes_on: Callable[[], bool] = lambda: True
+    ) -> Observable[Frame]:
+        """Return the frames as a cold stream, as long as somebody wants it to go on."""
 
         def noted() -> Generator[Frame]:
             for frame in self._frames():
                 for note in notes:
                     note(frame)
                 yield frame
+                if not goes_on():
+                    return
 
         return from_generator(noted)
 
@@ -276,7 +334,13 @@ def _worth(record: PositionRecord) -> int | None:
 
 
 def _outcome(
-    label: str, source: Source, bot: Bot, seen: dict[str, tuple[int, int]], *, complete: bool
+    label: str,
+    source: Source,
+    bot: Bot,
+    seen: dict[str, tuple[int, int]],
+    *,
+    complete: bool,
+    trouble: str = "",
 ) -> Outcome:
     error = bot.failure or bot.stopped
     return Outcome(
@@ -284,7 +348,7 @@ def _outcome(
         figures=figures_of(bot, source.since), complete=complete,
         failure="" if error is None else raised(error), damage=(*source.recording.damage,),
         acts=source.acts, early=bot.data.counts().get("early", 0),
-        trades=tuple(_rows(label, source.name, bot, seen)),
+        trades=tuple(_rows(label, source.name, bot, seen)), trouble=trouble,
     )  # fmt: skip
 
 

@@ -58,6 +58,15 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
             option(
+                "--compare",
+                nargs=2,
+                metavar="STRATEGY|RECORDING|HASH",
+                help="two strategies on one recording, two recordings, or two runs of the "
+                "database: the first decision that differs, and why; 1 if any does",
+            ),
+            option("--journal", action="store_true", help="write each run down in the database"),
+            DATABASE,
+            option(
                 "--trades",
                 type=table_file,
                 metavar="FILE",
@@ -84,6 +93,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+            ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
         "was played until then is reported",
@@ -129,6 +139,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 metavar="FILE",
                 help="write plots to a page (needs bot[web])",
             ),
+            option(
+                "--book",
+                action="store_true",
+                help="fit instead how to model a book where a history has none, with its error",
+            ),
+            option("--out", type=new_file, metavar="FILE", help="write what --book fits as JSON"),
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -139,6 +155,24 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot calibrate mon.jsonl.zst tue.jsonl.zst --horizon 10,60", ""),
             ("bot calibrate mon.jsonl.zst --save maps.json", "then, on another day:"),
             ("bot calibrate tue.jsonl.zst --map maps.json --html tue.html", ""),
+            ("bot calibrate --book mon.jsonl.zst --out book.json", "for paper.book_model"),
+        ),
+    ),
+    "fidelity": Command(
+        "compare a run on books with one on trades or candles alone",
+        "bot.checks.fidelity:fidelity",
+        (
+            RECORDING,
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            JSON,
+            *CHOICES,
+        ),
+        "One strategy on one span, three times: on the books that were recorded, on the trades "
+        "alone, and on candles of a minute made of them. What differs in fills and profit is what "
+        "a backtest on a history without books is worth.",
+        (
+            ("bot fidelity", "the bundled recording"),
+            ("bot fidelity mine.jsonl.zst --strategy mine.py", "your own"),
         ),
     ),
     "sweep": Command(

@@ -123,10 +123,10 @@ class Overfit(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of the best once all trials are counted; None where it cannot be known.
 
     `deflated` is the probability that it is better than the best of luck, `chosen` how often the
-    best of one half of the time was among the worse of the other. `hours` is how much was seen.
+    best of one half of the time was among the worse of the other. `hours` is how much was played.
     """
 
-    hours: int
+    hours: float
     trials: int
     deflated: float | None
     chosen: Overfitting | None
@@ -143,15 +143,13 @@ def returns_of(swept: Swept, plan: Plan, config: str) -> list[float]:
 
 def overfit(swept: Swept, plan: Plan, rows: Sequence[Ranked]) -> Overfit:
     """Return what the many trials leave of the best of these rows."""
-    trials = [
-        returns_of(swept, plan, row.config_hash) for row in rows if row.objectives is not None
-    ]
-    hours = min(map(len, trials), default=0)
-    # Of an account that was worth nothing for a while there are fewer hours.
-    alike = [one for one in trials if len(one) == hours]
-    same = bool(trials) and len(alike) == len(trials)
+    judged = [row.config_hash for row in rows if row.objectives is not None]
+    trials = [returns_of(swept, plan, config) for config in judged]
+    # Of an account that was worth nothing for a while there are fewer of them.
+    same = len({*map(len, trials)}) == 1
+    runs = [one.figures for one in _outcomes(swept, plan, judged[0])] if judged else []
     return Overfit(
-        hours=hours,
+        hours=sum(run.until_ns - run.since_ns for run in runs) / HOUR_NS,  # integers
         trials=len(trials),
         deflated=deflated_sharpe(trials, 0) if len(trials) > 1 else None,
         chosen=overfitting(trials) if same else None,

@@ -192,7 +192,7 @@ def luck_rows(found: Overfit, best: Mapping[str, Any]) -> list[tuple[str, str]]:
         words = f"{chosen.probability:.0%}: how often the best of half the time is among the worse "
         rows.append(("overfitting", f"{words}of the other half"))
     if not rows and found.trials:
-        words = f"unknown: expected a day or more of each variant, got {found.hours} h"
+        words = f"unknown: expected a day or more of each variant, got {found.hours:.1f} h"
         rows.append(("luck", words))
     return rows
 
