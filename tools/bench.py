@@ -5,6 +5,8 @@
     uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
+    uv run --all-packages --group dev tools/bench.py peer              beside nautilus_trader
+    uv run --all-packages --group dev tools/bench.py ceiling --minutes 2   250, six times as fast
     uv run --all-packages --group dev tools/bench.py screen            account to terminal
     uv run --all-packages --group dev tools/bench.py view              frame to browser
     uv run --all-packages --group dev tools/bench.py sweep             100 variants on one pass
@@ -30,10 +32,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench_ceiling import ceiling
 from bench_database import database
 from bench_history import history
 from bench_layers import detectors, engines, layers
 from bench_live import live
+from bench_peer import peer
 from bench_run import run
 from bench_screen import screen
 from bench_sweep import sweep
@@ -51,13 +55,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--recording", default="sixty", help="what the pipeline is fed (60 markets)"
     )
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the ceiling is held")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.benches if name not in BENCHES]
     if unknown:
         parser.error(f"expected any of {', '.join(BENCHES)}; got {', '.join(unknown)}")
     print(f"{'figure':<46}{'measured':>16}{'floor':>16}  budget")
     for name in options.benches or BENCHES:
-        for figure, measured, floor, budget in BENCHES[name](options.recording):
+        held = {"minutes": options.minutes} if name == "ceiling" else {}
+        for figure, measured, floor, budget in BENCHES[name](options.recording, **held):
             print(f"{figure:<46}{measured:>16}{floor:>16}  {budget}", flush=True)
     return 0
 
@@ -509,7 +515,7 @@ def start(_: str) -> Iterator[Row]:
     yield "bot replay quickstart, in a pipe", f"{took:.2f} s", f"{floor:.2f} s", ""
 
 
-BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
+BENCHES: dict[str, Callable[..., Iterator[Row]]] = {
     "pipeline": pipeline,
     "layers": layers,
     "engines": engines,
@@ -528,7 +534,9 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "live": live,
     "run": run,
     "sweep": sweep,
+    "ceiling": ceiling,
     "history": history,
+    "peer": peer,
 }
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ LONG = {
     "orders": "bot trade killed fifteen times on the local venue, and what stood: eight minutes",
     "edits": "five thousand edits of the settings of runs at full speed: five minutes",
     "settings": "two thousand files and variables of settings, right and wrong: three minutes",
+    "sweep": "one sweep in every way, workers killed, over TLS: the same results: three minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "api": "a run's HTTP interface, fuzzed by its own description: five minutes",
     "prometheus": "Prometheus scrapes bot paper for half a minute, and what it got",
@@ -133,6 +134,7 @@ LONG = {
     "elsewhere": "bundles made here, replayed in environments of wheels alone: two minutes",
     "executable": "one executable is built, and tried in an empty root: four minutes",
     "variants": "fifty random variants on one pass, each against itself alone: five minutes",
+    "compiled": "two layers compiled, and tried beside the pure ones: six minutes",
     "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
@@ -164,6 +166,7 @@ def long_checks() -> dict[str, list[Command]]:
         "orders": [[*tool, "tools/killed_trade.py"]],
         "edits": [["env", "TEST_EDIT_SEEDS=50", *pytest, *_EDITS]],
         "settings": [["env", "TEST_CONFIG_CASES=2000", *pytest, *_SETTINGS]],
+        "sweep": [[*tool, "tools/swept.py"]],
         "calibration": [[*tool, "tools/calibration.py"]],
         "api": [[*tool, "tools/fuzz_api.py"]],
         "prometheus": [[*tool, "tools/scraped.py"]],
@@ -172,6 +175,7 @@ def long_checks() -> dict[str, list[Command]]:
         "elsewhere": [[*tool, "tools/elsewhere.py"]],
         "executable": [[*tool, "tools/executable.py"]],
         "variants": [[*tool, "tools/variants.py"]],
+        "compiled": [[*tool, "tools/compile.py"]],
         "mutation": [[*tool, "tools/mutation.py"]],
     }
 

@@ -84,10 +84,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def found_pythons() -> Iterator[str]:
     """Yield the versions that are installed on this machine."""
-    for version in PYTHONS:
-        done = run([check.find_uv(), "python", "find", "--no-python-downloads", version])
-        if done.returncode == 0:
-            yield version
+    return filter(found_python, PYTHONS)
+
+
+def found_python(version: str) -> str | None:
+    """Return an interpreter of a version: of those uv finds, or else of those pyenv has."""
+    done = run([check.find_uv(), "python", "find", "--no-python-downloads", version])
+    if done.returncode == 0:
+        return done.stdout.splitlines()[-1]
+    # A version that pyenv has and did not choose is on the path as a shim that refuses.
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = sorted(root.glob(f"versions/{version}.*/bin/python"))
+    return str(found[-1]) if found else None
 
 
 def made(place: Path, name: str, words: Sequence[str]) -> Path:
@@ -108,7 +116,7 @@ def installed(place: Path, python: str) -> Path | None:
     lock = place / "lock.txt"
     options = ["--no-dev", "--no-emit-workspace", "--no-hashes", "--no-header", "--no-annotate"]
     uv("export", "--quiet", "--frozen", "--all-packages", *options, "--output-file", str(lock))
-    chosen = ["--no-python-downloads", "--python", python]
+    chosen = ["--no-python-downloads", "--python", found_python(python) or python]
     if run([check.find_uv(), "venv", "--quiet", *chosen, str(environment)]).returncode:
         return None
     interpreter = environment / "bin" / "python"

@@ -4,6 +4,7 @@
     uv run --all-packages --group dev tools/paired.py OLD NEW --recording quickstart --rounds 9
 
 A tree is a checkout, or what `git archive` unpacks; both run on the packages of this environment.
+Or it is an environment with a bot of its own, as of another Python: then that is what runs.
 They take turns every 500 frames, so that what else the machine does falls on both; and of each 500
 frames the least CPU of all rounds counts, as noise only ever adds. The hash of each is printed: a
 tree that decides otherwise is not the same work done faster.
@@ -18,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import IO, cast
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # Takes turns: waits for a line, plays 500 frames, and reports the seconds of CPU that they took.
 RUN = """
@@ -85,12 +88,15 @@ def in_turns(trees: list[Path], recording: str) -> list[Played]:
 def begun(tree: Path, recording: str) -> subprocess.Popen[str]:
     """Begin a replay by the sources of a tree."""
     tree = tree.resolve()
+    own = tree / "bin" / "python"
     sources = [*sorted(tree.glob("packages/*/src")), tree / "apps/bot/src"]
+    if is_own := (tree / "pyvenv.cfg").is_file():
+        sources = []
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, recording],
+        [str(own) if is_own else sys.executable, "-c", RUN, recording],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))},
-        stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=tree,
+        stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT if is_own else tree,
     )  # fmt: skip
 
 

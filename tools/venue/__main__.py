@@ -3,6 +3,7 @@
     uv run tools/venue --scenario crash --count 60 --seed 7 --speed 20
 
     market.py          what is listed, how it moves, one book each (matching is dydx_paper's)
+    past.py            days before the start, for `--history`
     tape.py            what the indexer remembers of a market, in its own JSON
     accounts.py        wallets, subaccounts, their orders (all rules are dydx_paper's)
     residents.py       four accounts that trade by chance
@@ -34,6 +35,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from dydx_conn import OrderRequest, Subaccount
     from exchange import Exchange
     from indexer import SocketHub
+    from past import History
     from tls import Papers
 
 NEEDS = ("starlette", "uvicorn", "websockets", "cryptography")
@@ -105,9 +108,25 @@ def parser() -> argparse.ArgumentParser:
     add("--calm", type=float, default=240.0, metavar="SECONDS", help="how long before it happens")
     add(
         "--start",
+        "--now",
         default=NOW,
         metavar="ISO",
         help="venue time at the start; now keeps one clock with whoever records or trades",
+    )
+    before = wide.add_argument_group("history", "what REST has of the time before the start")
+    before.add_argument(
+        "--history",
+        type=history_hours,
+        metavar="DAYS",
+        help="so much of trades, candles and funding, such as 7d or 36h; --start ends it",
+    )
+    a_day = "trades a day in each market, in place of its own"
+    before.add_argument("--trades-per-day", type=float, metavar="N", help=a_day)
+    before.add_argument(
+        "--history-faults",
+        action="store_true",
+        help="an hour is missing, another has candles without trades, the last market is 3 days "
+        "old, nothing is older than 5 days, and full pages end with a trade twice",
     )
     add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
     extra = "the same again, where the official LOCAL configuration looks for it; 0 for any"
@@ -173,11 +192,37 @@ def objection(options: argparse.Namespace) -> str:
             return f"expected {typed} between 0 and {most}, got {value}"
         if name == "geo_block" and value not in (403, 451):
             return f"expected {typed} 403 or 451, got {value}"
+    if options.history is None and (options.trades_per_day or options.history_faults):
+        return "expected --history with --trades-per-day and --history-faults, got none"
+    if options.trades_per_day is not None and not 1 <= options.trades_per_day <= 1e6:
+        return f"expected --trades-per-day between 1 and 1000000, got {options.trades_per_day:g}"
     try:
         options.start == NOW or datetime.datetime.fromisoformat(options.start)
     except ValueError:
         return f"expected --start like 2026-01-05T13:56:00Z, or {NOW}, got {options.start!r}"
     return ""
+
+
+def history_hours(text: str) -> int:
+    """Read a span such as 7d or 36h as hours; `ArgumentTypeError` if it is none."""
+    found = re.fullmatch(r"(\d{1,5})([dh])", text)
+    hours = int(found[1]) * (24 if found[2] == "d" else 1) if found else 0
+    if not 1 <= hours <= _MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"expected days or hours like 7d or 36h, got {text!r}")
+    return hours
+
+
+_MOST_HOURS = 24 * 365
+
+
+def history(options: argparse.Namespace) -> "History | None":
+    """Return the past that was chosen; None without `--history`."""
+    from past import Faults, History
+
+    if options.history is None:
+        return None
+    faults = Faults() if options.history_faults else None
+    return History(hours=options.history, trades_per_day=options.trades_per_day, faults=faults)
 
 
 def begin(start: str) -> int:
@@ -247,6 +292,7 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         calm_s=options.calm,
         start_ns=begin(options.start),
         disturbances=disturbances,
+        history=history(options),
     )
     exchange = Exchange(settings, hub)
     if options.placed:
@@ -331,6 +377,7 @@ def announce(
         "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
         f"scenario {options.scenario}, {options.count} markets, seed {options.seed}, "
         f"speed {options.speed:g}, venue time from {iso(exchange.settings.start_ns)}\n"
+        f"{before_it(exchange)}"
         f"REST       http{s}://127.0.0.1:{rest}\n"
         f"WebSocket  ws{s}://127.0.0.1:{rest}/v4/ws\n"
         f"WebSocket  ws{s}://127.0.0.1:{extra}\n"
@@ -342,6 +389,17 @@ def announce(
         "Ctrl-C ends it.",
         flush=True,
     )
+
+
+def before_it(exchange: "Exchange") -> str:
+    """Say since when there is a past, "" if there is none."""
+    from tape import iso
+
+    past = next(iter(exchange.tapes.values())).past
+    if past is None:
+        return ""
+    faulty = ", with faults" if past.past.history.faults else ""
+    return f"history    since {iso(past.past.first * 3_600_000_000_000)}{faulty}\n"
 
 
 async def pace(

@@ -19,6 +19,7 @@ from accounts import Sink, VenueAccounts
 from disturbances import NONE, Disturbances, Spells
 from dydx_conn import OrderRequest, Subaccount
 from market import STEP_NS, STEP_S, Factor, Market, Scenario, TapeTrade, listings
+from past import History, Past, PastMarket
 from replicas import Late, Replicas
 from residents import RESIDENTS, Resident
 from roundtable import Roundtable
@@ -61,6 +62,19 @@ class VenueSettings:
     calm_s: float = 240.0
     start_ns: int = 0
     disturbances: Disturbances = NONE
+    history: History | None = None
+
+
+def _pasts(settings: VenueSettings) -> dict[str, PastMarket]:
+    """Return the past of each market, by its ticker; of none without a history."""
+    if settings.history is None:
+        return {}
+    past = Past(settings.history, settings.scenario, settings.seed, settings.start_ns, START_HEIGHT)
+    listed = listings(settings.markets)
+    return {
+        listing.ticker: PastMarket(past, listing, late=0 < number == len(listed) - 1)
+        for number, listing in enumerate(listed)
+    }
 
 
 # === Exchange ===
@@ -83,8 +97,10 @@ class Exchange:
         self._scenario = Scenario(settings.scenario, seed, settings.calm_s, away)
         self._next_block_ns = self.now_ns + SECOND_NS
         self.tapes: dict[str, MarketTape] = {}
+        pasts = _pasts(settings)
         for listing in listings(settings.markets):
-            tape = MarketTape(Market(listing, seed), seed, settings.start_ns)
+            past = pasts.get(listing.ticker)
+            tape = MarketTape(Market(listing, seed), seed, settings.start_ns, past)
             self.tapes[tape.ticker] = tape
         self.accounts = VenueAccounts(self, self.tapes, self.sink)
         self.residents = [

@@ -45,7 +45,7 @@ from dydx_paper import (
 )
 from dydx_paper import snapshot as account_snapshot
 from exchange import VERSIONS, Exchange
-from replicas import Books, Indexed, up_to
+from replicas import Books, Indexed
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -354,7 +354,7 @@ def snapshot(view: Indexed, channel: str, id: str) -> Json:
         return _subaccount_snapshot(view, channel, id)
     tape = _listed(view, id)
     if channel == "v4_trades":
-        return {"trades": up_to(view.height, reversed(tape.trades))[:100]}
+        return {"trades": list(islice(tape.newest_trades(2**62, view.height), 100))}
     return tape.orderbook()
 
 
@@ -502,13 +502,26 @@ def perpetual_markets(view: Indexed, _request: Request, query: Parameters) -> Js
 
 def orderbook(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /orderbooks/perpetualMarket/{ticker}."""
-    return _tape(view, request.path_params["ticker"]).orderbook()
+    return _tape(view, request.path_params["ticker"], "").orderbook()
 
 
 def trades(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /trades/perpetualMarket/{ticker}, newest first."""
     tape = _tape(view, request.path_params["ticker"])
-    return query.page("trades", _until(query, up_to(view.height, reversed(tape.trades))))
+    before = query.moment("createdBeforeOrAt", 2**62)
+    # A height of 0 is none to the indexer.
+    most = min(query.number("createdBeforeOrAtHeight", 0) or 2**53, view.height)
+    limit, page = query.limit, query.number("page", 0, 1)
+    if page:
+        # Pages go the other way, from the oldest on.
+        rows, total = tape.trades_page(before, most, (page - 1) * limit, limit)
+        offset = (page - 1) * limit
+        return {"trades": rows, "pageSize": limit, "totalResults": total, "offset": offset}
+    rows = list(islice(tape.newest_trades(before, most), limit))
+    past = tape.past
+    if past is not None and past.past.history.faults and limit > 1 and len(rows) == limit:
+        rows[-1] = rows[-2]
+    return {"trades": rows}
 
 
 def candles(view: Indexed, request: Request, query: Parameters) -> Json:
@@ -534,7 +547,7 @@ def historical_funding(view: Indexed, request: Request, query: Parameters) -> Js
     """Answer /historicalFunding/{ticker}."""
     tape = _tape(view, request.path_params["ticker"])
     before = query.moment("effectiveBeforeOrAt", 2**62)
-    height = query.number("effectiveBeforeOrAtHeight", 2**53)
+    height = query.number("effectiveBeforeOrAtHeight", 0) or 2**53
     newest = tape.funding.newest(before, min(height, view.height), query.limit)
     return {"historicalFunding": newest}
 
@@ -563,10 +576,11 @@ def _tape(view: Indexed, ticker: str, location: str = "params") -> MarketTape:
     tape = view.tapes.get(ticker)
     if tape is not None:
         return tape
-    if location == "query":
+    if location:
         raise Refusal(400, msg="ticker must be a valid ticker (BTC-USD, etc)", param="ticker",
                       location=location, value=ticker)  # fmt: skip
-    raise Refusal(404, msg=f"Could not find market for ticker {ticker}")
+    # Of books alone it looks only when it answers.
+    raise Refusal(404, msg=f"{ticker} not found in markets of type PERPETUAL")
 
 
 def _until(query: Parameters, rows: list[Json]) -> list[Json]:

@@ -515,7 +515,8 @@ class Habits:
     mean_usd: float
 
 
-def _habits(listing: Listing) -> Habits:
+def habits_of(listing: Listing) -> Habits:
+    """Return how a market behaves by what is listed of it."""
     liveliness = min(listing.volume / 2.5e8, 1.0)
     # Half of all trades are caused by an earlier one; a quiet market still trades some.
     # One taker makes more than one trade, and some hit what the makers forgot to pull.
@@ -558,7 +559,7 @@ class Market:
         self._scale = 10.0 ** (
             self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         )
-        self._habits = _habits(listing)
+        self._habits = habits_of(listing)
         for side in ("BUY", "SELL"):
             self._quotes[side] = [None] * self._habits.slots
             for rank in range(self._habits.slots):

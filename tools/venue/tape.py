@@ -1,6 +1,7 @@
 """What the indexer remembers of one market: its levels, trades, candles, oracle and funding.
 
-    Market.drain ──► MarketTape.levels, .block ──► the indexer's own JSON shapes, as dicts
+    Market.drain ──► MarketTape.levels, .block ─┬─► the indexer's own JSON shapes, as dicts
+    PastMarket (`--history`) ───────────────────┘
 
 `MarketTape` turns subticks and quantums into the wire's decimal text and retains the last
 thousand trades and candles. `OracleFeed` follows the fair price; `HourlyFunding` makes rates of
@@ -18,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from itertools import islice, pairwise
+from functools import lru_cache
+from itertools import chain, islice, pairwise
 from random import Random
 from typing import Any, Final
 
@@ -26,12 +28,15 @@ from dydx_conn import PerpetualMarket, Side, base_to_quote, fill_to_quote
 from dydx_data import FundingHour, FundingTerms, indexer_next_rate, oracle_subticks
 from dydx_risk import funding_index_delta
 from market import Level, Market, TapeTrade, walk_back
+from past import KINDS, PastMarket, PastTrade, TapeCandle, joined
 
 Json = dict[str, Any]
 
 SECOND_NS: Final = 1_000_000_000
 START_HEIGHT: Final = 41_000_000
 RETAINED: Final = 1000
+# With a past behind it, a venue forgets none of what comes after it, within reason.
+_RETAINED_ON: Final = 1_000_000
 
 # === Text ===
 
@@ -41,6 +46,9 @@ def iso(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, SECOND_NS)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03}Z"
+
+
+_iso_ms = lru_cache(maxsize=4096)(lambda time_ms: iso(time_ms * 1_000_000))
 
 
 def from_iso(text: str) -> int:
@@ -84,40 +92,12 @@ RESOLUTIONS: Final = {
 }
 
 
-@dataclass(slots=True)
-class TapeCandle:
-    """One candle in subticks, quantums and quote quantums; the start is in seconds."""
-
-    start: int
-    open: int
-    high: int
-    low: int
-    close: int
-    quantums: int
-    quote: int
-    trades: int
-    interest: int
-    mid_open: int | None
-    mid_close: int | None
-
-    def add(self, subticks: int, quantums: int, quote: int) -> None:
-        """Take in one trade."""
-        self.high, self.low = max(self.high, subticks), min(self.low, subticks)
-        # A candle opens at its first trade, not at the last close.
-        if self.trades == 0:
-            self.open = self.high = self.low = subticks
-        self.close = subticks
-        self.quantums += quantums
-        self.quote += quote
-        self.trades += 1
-
-
 class TapeCandles:
     """The candles of one market in one resolution, newest last."""
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, retained: int) -> None:
         self.seconds = seconds
-        self.retained: deque[TapeCandle] = deque(maxlen=RETAINED)
+        self.retained: deque[TapeCandle] = deque(maxlen=retained)
 
     def roll(self, now_s: int, mid: int | None, fair: int, interest: int) -> bool:
         """Open the candle that `now_s` lies in; True if it is a new one."""
@@ -186,12 +166,18 @@ class HourlyFunding:
     """
 
     def __init__(
-        self, book: Market, oracle: OracleFeed, seed: int, chance: Random, start_ns: int
+        self,
+        book: Market,
+        oracle: OracleFeed,
+        seed: int,
+        chance: Random,
+        start_ns: int,
+        past: PastMarket | None = None,
     ) -> None:
         self.index = 0
         self.rows: deque[Json] = deque(maxlen=RETAINED)
         self._book, self._oracle = book, oracle
-        self._seed, self._start_ns = seed, start_ns
+        self._seed, self._start_ns, self._before = seed, start_ns, past
         self._hour = FundingHour(TERMS, self._samples_before(chance))
         # An hour without samples has the default rate alone.
         self._next_rate = indexer_next_rate(self._hour.samples or [0], self.default_ppm)
@@ -233,7 +219,9 @@ class HourlyFunding:
     def newest(self, before_ns: int, before_height: int, limit: int) -> list[Json]:
         """Return hourly rates, newest first, the made-up ones behind the real."""
         if not self._past:
-            self._past = self._rows_before()
+            self._past = (
+                self._rows_before() if self._before is None else self._rows_of(self._before)
+            )
         chosen = (
             row
             for row in (*reversed(self.rows), *self._past)
@@ -250,6 +238,15 @@ class HourlyFunding:
             "effectiveAt": iso(time_ns),
             "effectiveAtHeight": str(height),
         }
+
+    def _rows_of(self, past: PastMarket) -> list[Json]:
+        exponent = self._oracle.exponent
+        return [
+            self._row(
+                rate, decimal_text(int(price * 10.0**-exponent), exponent), height, ms * 10**6
+            )
+            for rate, height, ms, price in past.funding(self._moved_share, self.default_ppm)
+        ]
 
     def _rows_before(self) -> list[Json]:
         listing, exponent = self._book.listing, self._oracle.exponent
@@ -353,6 +350,7 @@ class IndexedLevels:
 # === Tape ===
 
 
+_EVER_NS: Final = 2**62
 _OF_LIVE_TRADES: Final = ("id", "size", "price", "side", "createdAt", "type")
 
 
@@ -368,23 +366,31 @@ class _Day:
 class MarketTape:
     """All that REST and the sockets report of one market."""
 
-    def __init__(self, market: Market, seed: int, start_ns: int) -> None:
-        self.book = market
+    def __init__(
+        self, market: Market, seed: int, start_ns: int, past: PastMarket | None = None
+    ) -> None:
+        self.book, self.past = market, past
         listing = market.listing
         self.status = "ACTIVE"
         self.open_interest = listing.open_interest
-        self.trades: deque[Json] = deque(maxlen=RETAINED)
-        self.candles = {name: TapeCandles(seconds) for name, seconds in RESOLUTIONS.items()}
+        retained = RETAINED if past is None else _RETAINED_ON
+        self.trades: deque[Json] = deque(maxlen=retained)
+        self.candles = {
+            name: TapeCandles(seconds, retained) for name, seconds in RESOLUTIONS.items()
+        }
         self.fresh_candles = False
         self.levels = IndexedLevels(market)
         self._chance = chance = Random(f"{seed} tape {listing.ticker}")
         self.oracle = OracleFeed(market.market, listing.price, chance)
-        self.funding = HourlyFunding(market, self.oracle, seed, chance, start_ns)
+        self.funding = HourlyFunding(market, self.oracle, seed, chance, start_ns, past)
         self._shift = self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         self._prices: dict[int, str] = {}
-        self._past: Random | None = Random(f"{seed} past {listing.ticker}")
+        self._past = Random(f"{seed} past {listing.ticker}") if past is None else None
+        day_before = listing.price * math.exp(chance.gauss(0.0, 0.02))
+        if past is not None:
+            day_before = past.price(max(past.past.end - 24, past.past.first))
         self._day = _Day(
-            price=listing.price * math.exp(chance.gauss(0.0, 0.02)),
+            price=day_before,
             volume=listing.volume * chance.uniform(0.7, 1.3),
             trades=int(listing.trades * chance.uniform(0.7, 1.3)),
         )
@@ -466,12 +472,51 @@ class MarketTape:
             "createdAtHeight": str(height),
         }
 
+    def newest_trades(self, before_ns: int, before_height: int) -> Iterator[Json]:
+        """Yield the trades at or before a time and a height, newest first."""
+        if self.past is None or before_ns // 1_000_000 >= self.past.past.end_ms:
+            yield from self._live_trades(before_ns, before_height)
+        if self.past is not None:
+            for trade in self.past.trades(before_ns // 1_000_000, before_height):
+                yield self._past_trade(trade)
+
+    def trades_page(
+        self, before_ns: int, before_height: int, offset: int, limit: int
+    ) -> tuple[list[Json], int]:
+        """Return a page of the same by event, oldest first, and how many trades there are."""
+        rows, before = list[Json](), 0
+        if self.past is not None:
+            past = self.past.page(before_ns // 1_000_000, before_height, offset, limit)
+            rows, before = [self._past_trade(trade) for trade in past[0]], past[1]
+        live = sorted(self._live_trades(before_ns, before_height), key=lambda row: str(row["id"]))
+        rows += live[max(offset - before, 0) : max(offset + limit - before, 0)]
+        return rows, before + len(live)
+
+    def _live_trades(self, before_ns: int, before_height: int) -> Iterator[Json]:
+        for row in reversed(self.trades):
+            if int(row["createdAtHeight"]) <= before_height and (
+                before_ns >= _EVER_NS or from_iso(row["createdAt"]) <= before_ns
+            ):
+                yield row
+
+    def _past_trade(self, trade: PastTrade) -> Json:
+        side, kind = KINDS[trade.kind]
+        event = (self.market.clob_pair_id << 12) + trade.number
+        return {
+            "id": f"{trade.height:08x}00000002{event:08x}",
+            "side": side,
+            "size": self.size_text(trade.quantums),
+            "price": self.price_text(trade.subticks),
+            "type": kind,
+            "createdAt": _iso_ms(trade.time_ms),
+            "createdAtHeight": str(trade.height),
+        }
+
     def _count(self, trade: TapeTrade) -> None:
-        exponent = self.market.quantum_conversion_exponent
-        quote = fill_to_quote(trade.quantums, trade.subticks, exponent)
         for candles in self.candles.values():
-            candles.retained[-1].add(trade.subticks, trade.quantums, quote)
-        self._day.volume += quote / 1e6
+            candles.retained[-1].add(trade.subticks, trade.quantums)
+        exponent = self.market.quantum_conversion_exponent
+        self._day.volume += fill_to_quote(trade.quantums, trade.subticks, exponent) / 1e6
         self._day.trades += 1
         # About a third of all trades open a position that was not there, a third close one.
         step = self.market.step_base_quantums
@@ -484,13 +529,18 @@ class MarketTape:
         book = self.book.book
         one_sided = book.best_bid is None or book.best_ask is None
         mid = None if one_sided else fair
+        first = fair if self.past is None else self.past.close
         rolled = [
-            candles.roll(now_s, mid, fair, self.open_interest) for candles in self.candles.values()
+            candles.roll(now_s, mid, first, self.open_interest) for candles in self.candles.values()
         ]
         return any(rolled)
 
     def candle(self, resolution: str, candle: TapeCandle) -> Json:
         """Return one candle as the indexer shows it."""
+        candles = self.candles[resolution]
+        if self.past is not None and candle is candles.retained[0]:
+            parts = (self.past.seam(candles.seconds), candle)
+            candle = joined(candle.start, filter(None, parts)) or candle
         return {
             "startedAt": iso(candle.start * SECOND_NS),
             "ticker": self.ticker,
@@ -500,7 +550,7 @@ class MarketTape:
             "open": self.price_text(candle.open),
             "close": self.price_text(candle.close),
             "baseTokenVolume": self.size_text(candle.quantums),
-            "usdVolume": decimal_text(candle.quote, -6),
+            "usdVolume": decimal_text(candle.value, self.market.quantum_conversion_exponent - 6),
             "trades": candle.trades,
             "startingOpenInterest": self.size_text(candle.interest),
             "orderbookMidPriceOpen": self._mid_text(candle.mid_open),
@@ -513,15 +563,22 @@ class MarketTape:
     def newest_candles(self, resolution: str, start: int, end: int, limit: int) -> list[Json]:
         """Return candles that begin in [start, end) seconds, newest first."""
         self._make_up()
-        retained = reversed(self.candles[resolution].retained)
-        chosen = (candle for candle in retained if start <= candle.start < end)
-        return [self.candle(resolution, candle) for candle in islice(chosen, limit)]
+        candles = self.candles[resolution]
+        live = (candle for candle in reversed(candles.retained) if start <= candle.start < end)
+        past: Iterable[TapeCandle] = ()
+        if self.past is not None:
+            before = min(end, candles.retained[0].start)
+            past = self.past.candles(candles.seconds, start, before)
+        return [self.candle(resolution, candle) for candle in islice(chain(live, past), limit)]
 
     def sparkline(self, resolution: str, count: int) -> list[str]:
         """Return closes, newest first."""
         self._make_up()
-        retained = reversed(self.candles[resolution].retained)
-        return [self.price_text(candle.close) for candle in islice(retained, count)]
+        candles = self.candles[resolution]
+        closes = [candle.close for candle in islice(reversed(candles.retained), count)]
+        if self.past is not None and len(closes) < count:
+            closes += self.past.closes(candles.seconds, candles.retained[0].start)
+        return [self.price_text(close) for close in closes[:count]]
 
     def _make_up(self) -> None:
         """Invent the candles before the start: minutes first, then on in coarser steps."""
@@ -550,10 +607,9 @@ class MarketTape:
         step = self.market.step_base_quantums
         base = volume / close * 10.0**-self.market.atomic_resolution if trades else 0.0
         quantums = int(base / step) * step
-        quote = fill_to_quote(quantums, at[3], self.market.quantum_conversion_exponent)
         opened_at, high_at, low_at, close_at = at
         return TapeCandle(
-            start, opened_at, high_at, low_at, close_at, quantums, quote, trades,
+            start, opened_at, high_at, low_at, close_at, quantums, quantums * close_at, trades,
             self.book.listing.open_interest, opened_at, close_at,
         )  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str]) -> No
 FREE = {
     *("N", "N,N", "S", "S,S,…", "X", "SHARE", "USDC", "IDS", "COLSxROWS"),
     *("URL", "HOST:PORT", "TEXT", "TIME", "SINK", "OWNER/N", "ADDRESS[/N]", "NAME", "COLUMN"),
-    *("address", "id", "order", "position", "name", "run"),
+    *("address", "id", "order", "position", "name", "run", "A=COLUMN,…", "ZONE"),
 }
 
 

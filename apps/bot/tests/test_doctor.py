@@ -33,6 +33,31 @@ def test_the_machine_is_looked_at() -> None:
     assert "failed" not in outcomes(machine()).values()
 
 
+@pytest.mark.parametrize(
+    ("debug", "options", "prefix", "words"),
+    [
+        (1, "--with-pydebug", "/opt/python", "a debug build"),
+        (0, "'--enable-shared'", "/opt/python", "built without --enable-optimizations"),
+        (0, "'--enable-shared' '--enable-optimizations'", "/opt/python", ""),
+        (0, "'--enable-shared'", "/usr", ""),
+        (0, None, "C:\\Python", ""),
+    ],
+    ids=["debug", "plain", "optimised", "of a distribution", "unknown"],
+)
+def test_a_slow_python_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, debug: int, options: str | None, prefix: str, words: str
+) -> None:
+    """Only one of which it is known; the way to a faster one stands beside it."""
+    known = {"Py_DEBUG": debug, "CONFIG_ARGS": options}
+    monkeypatch.setattr("bot.checks.machine.sysconfig.get_config_var", known.get)
+    monkeypatch.setattr("bot.checks.machine.sys.base_prefix", prefix)
+
+    check = check_of("python")
+
+    assert (check.outcome, bool(check.hint)) == (("warning", True) if words else ("ok", False))
+    assert words in check.seen
+
+
 def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard wants 80 columns and 24 rows."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -242,6 +267,7 @@ def test_the_machine_alone_is_looked_at_without_a_network(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In words and as JSON; what fails is a 1."""
+    monkeypatch.setattr("bot.checks.machine.slowness", str)
     assert main(["doctor", "--offline"]) == 0
     assert re.search(r"this machine, 1[34] of 14 fine", capsys.readouterr().out)
 
@@ -261,6 +287,7 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     to them, just booted or not.
     """
     monkeypatch.setattr("time.monotonic_ns", lambda: request.param)
+    monkeypatch.setattr("bot.checks.machine.slowness", str)
     block = next(f for f in dydx_conn.collect(replay("quickstart")) if f.channel == HEIGHT)
     height, time_ns = _block(block)
     tip = ChainTip("localdydxprotocol", height, time_ns, time_ns)

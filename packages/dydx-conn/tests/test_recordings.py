@@ -26,6 +26,7 @@ from dydx_conn import (
     RecordingWriter,
     find_recording,
     load_recorded_stream,
+    recording_folders,
     ws_frame,
 )
 from hypothesis import HealthCheck, given, settings
@@ -312,6 +313,33 @@ def test_a_damaged_header_costs_no_event(tmp_path: Path) -> None:
         assert not recording.complete
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where a process can look at its own pages")
+def test_what_was_read_of_a_recording_takes_no_memory(tmp_path: Path) -> None:
+    """Of 3 MB no more than 2 are in memory at a time, however far it was read."""
+    noise = [random.Random(at).randbytes(100_000).hex() for at in range(32)]
+    frames = [
+        Frame(seq=i, at=i * SECOND, mono=i * SECOND, link="c1", kind="tick", text=text)
+        for i, text in enumerate(noise, 1)
+    ]
+    path = written(tmp_path / "r.jsonl.zst", frames)
+
+    resident = [_resident(path) for _ in Recording(path)]
+
+    assert path.stat().st_size > 3_000_000
+    assert max(resident) < 2_000_000
+
+
+def _resident(path: Path) -> int:
+    """Return how many bytes of a mapped file this process has in memory."""
+    kibibytes, is_of_it = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            is_of_it = line.endswith(str(path))
+        elif is_of_it and line.startswith("Rss:"):
+            kibibytes += int(line.split()[1])
+    return kibibytes * 1_024
+
+
 def test_lines_that_are_no_events_leave_a_gap_in_their_place(tmp_path: Path) -> None:
     """One for those in a row; their neighbours in the same block are not lost."""
     path = tmp_path / "r.jsonl.zst"
@@ -390,6 +418,81 @@ def messages(number: int) -> list[Frame]:
     return [ws_frame(i, 10 + i * SECOND, i * SECOND, "c1", text) for i in range(1, number + 1)]
 
 
+def left(path: Path, frames: list[Frame]) -> Path:
+    """Write frames, a block each, and leave them to be gone on with."""
+    writer = RecordingWriter(path, HEADER)
+    for frame in frames:
+        writer.write_frame(frame)
+        writer.flush()
+    writer.leave()
+    writer.leave()
+    return path
+
+
+def test_a_recording_that_is_gone_on_with_is_the_same_as_one_written_at_once(
+    tmp_path: Path,
+) -> None:
+    """What stood behind the events that count is cut off; the sum at the end is of all lines."""
+    frames = messages(6)
+    once, path = left(tmp_path / "once", frames), left(tmp_path / "twice", frames[:4])
+    RecordingWriter.resume(once, 6).close()
+
+    writer = RecordingWriter.resume(path, 2)
+    for frame in frames[2:]:
+        writer.write_frame(frame)
+        writer.flush()
+    writer.close()
+
+    assert path.read_bytes() == once.read_bytes()
+    assert [*Recording(path)] == frames
+    assert (writer.seq, Recording(path).stated_sum()) == (6, Recording(once).stated_sum())
+
+
+@pytest.mark.parametrize(("events", "got"), [(1, "another, 2"), (4, "zstd frame")])
+def test_a_recording_is_gone_on_with_where_a_block_ends_or_not_at_all(
+    tmp_path: Path, events: int, got: str
+) -> None:
+    """Events that no block ends with, and more of them than there are, are refused."""
+    path = tmp_path / "r"
+    writer = RecordingWriter(path, HEADER)
+    for frame in messages(3):
+        writer.write_frame(frame)
+    writer.leave()
+    before = path.read_bytes()
+
+    with pytest.raises(RecordingError, match=f"whole up to its event {events}, got .*{got}"):
+        RecordingWriter.resume(path, events)
+
+    assert path.read_bytes() == before
+
+
+def test_the_sum_is_stated_by_the_end_alone(tmp_path: Path) -> None:
+    """A recording that was cut off states none."""
+    whole = written(tmp_path / "whole", messages(3))
+    cut = written(tmp_path / "cut", messages(3), end=False)
+
+    assert Recording(whole).stated_sum() == lines(whole)[-1]["sha256"]
+    assert Recording(cut).stated_sum() == ""
+
+
+def test_a_recording_is_found_in_the_directory_of_a_users_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, behind what is here and what came with the program."""
+    folder = tmp_path / "dydx-bot/recordings"
+    folder.mkdir(parents=True)
+    path = written(folder / "mine.jsonl.zst", messages(1))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    assert find_recording("mine") == path
+    assert recording_folders()[-1] == folder
+
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+
+    assert recording_folders()[-1] == tmp_path / "me/.local/share/dydx-bot/recordings"
+
+
 def test_the_newest_message_is_read_from_the_end_of_the_file(tmp_path: Path) -> None:
     """Behind it are a tick and the end of the recording, which are none."""
     path = written(tmp_path / "r.jsonl.zst", [*messages(3), ticks(4)[-1]])
@@ -397,6 +500,9 @@ def test_the_newest_message_is_read_from_the_end_of_the_file(tmp_path: Path) -> 
     newest = Recording(path).newest()
 
     assert newest == messages(3)[-1]
+    assert Recording(path).newest("http") is None
+    answer = Frame(1, 5, 5, "rest", "http", "{}", type="200", channel="/v4/time", id="w")
+    assert Recording(written(tmp_path / "http", [answer])).newest("http") == answer
 
 
 def test_the_newest_message_of_a_recording_that_was_cut_off_is_that_of_a_whole_block(

@@ -7,6 +7,8 @@ from dydx_conn import Fees, Frame, SubaccountContents, contents, market_fields
 from dydx_paper import LedgerError, PaperError, PaperVenue, performance
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, bodies, body, iso
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def test_the_first_view_opens_the_account() -> None:
@@ -1370,6 +1372,50 @@ def test_what_a_step_returns_is_the_callers() -> None:
     exchange.venue.step(view).append(exchange.wire.message("connected"))
 
     assert exchange.venue.step(view) == []
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["price", "other", "book", "block", "trade", "buy", "sell", "rest"]),
+        st.integers(-40, 40),
+    ),
+    min_size=4, max_size=30,
+)  # fmt: skip
+
+
+@settings(max_examples=25)
+@given(steps=STEPS)
+def test_a_view_that_is_passed_over_would_have_changed_nothing(
+    steps: list[tuple[str, int]],
+) -> None:
+    """Whatever happens meanwhile, a venue that looks closely at every view reports the same."""
+    runs = []
+    for looks in (False, True):
+        exchange = leveraged()
+        if looks:
+            exchange.venue._pass = lambda view: False  # type: ignore[method-assign]
+        for what, much in steps:
+            _go_on(exchange, what, 50_000 + 50 * much)
+        runs.append((exchange.frames, exchange.venue.state, exchange.venue.refusals))
+
+    assert runs[0] == runs[1]
+
+
+def _go_on(exchange: Exchange, what: str, price: int) -> None:
+    if what == "price":
+        exchange.oracle(price)
+    elif what == "other":
+        exchange.oracle(price // 25, "ETH-USD")
+    elif what == "book":
+        exchange.book([(price - 1, 1)], [(price + 1, 1)])
+    elif what == "block":
+        exchange.block()
+    elif what == "trade":
+        exchange.trade("BUY", "0.5", price)
+    elif what == "rest":
+        exchange.order("BUY", "0.1", str(price), tif="GTT")
+    else:
+        exchange.order(what.upper(), "0.2", str(price))
 
 
 # === What it need not look at ===

@@ -200,3 +200,26 @@ def test_a_blind_account_is_judged_by_it_once_it_is_known(make_world: Any) -> No
 
     assert blind == ["UNKNOWN_ACCOUNT"]
     assert "DAILY_LOSS" in dict(world.risk.standing.reasons)
+
+
+class _Restless:
+    """What the guard has answered, by an account that is looked at with every view."""
+
+    calm = property(lambda self: None, lambda self, margin: None)
+
+
+@settings(max_examples=25)
+@given(prices=PRICES, size=st.sampled_from(["4", "8", "10"]), want=st.sampled_from([0.0, 2_000.0]))
+def test_a_guard_that_found_nothing_to_do_would_find_nothing_again(
+    make_world: Any, prices: list[int], size: str, want: float
+) -> None:
+    """One that weighs its account with every view, and not where a price moved, does the same."""
+    runs = []
+    for looks in (False, True):
+        world = _held(make_world, USUAL, size)
+        if looks:
+            watchful = type(world.risk._watchful)
+            world.risk._watchful = type("Restless", (_Restless, watchful), {})()
+        runs.append((_walk(world, prices, want), world.risk.triggers, world.risk.closest))
+
+    assert runs[0] == runs[1]

@@ -7,17 +7,17 @@ offered by name is what the bot had when it was made; files are looked up as the
 """
 
 import argparse
-import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import shtab
-from dydx_conn import NETWORKS, RecordingError, find_recording
+from dydx_conn import NETWORKS, recording_folders
 from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
+from bot.archive.rows import KINDS
 from bot.commands import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
@@ -25,6 +25,7 @@ from bot.config.settings import SECTIONS
 from bot.history import failures, holdings, orders, profits
 from bot.outlet import behind
 from bot.run.signals import known
+from bot.sweep.run import OBJECTIVES
 
 
 def completion(arguments: argparse.Namespace) -> int:
@@ -59,11 +60,12 @@ _SUFFIX: Final = ".jsonl.zst"
 
 def _offers() -> dict[str, Offer]:
     """Return by its `dest`, or command and `dest`, what can be typed for an option or argument."""
-    names: list[str] = []
-    with contextlib.suppress(RecordingError):  # none came with this bot
-        folder = find_recording("quickstart").parent
-        names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    paths = (path for folder in recording_folders() for path in folder.glob(f"*{_SUFFIX}"))
+    names = sorted({path.name.removesuffix(_SUFFIX) for path in paths})
     recording = Offer(names, [f"*{_SUFFIX}"])
+    played = Offer(
+        [*STRATEGIES, "none", *PROFILES, *names], [f"*{_SUFFIX}", "*.py", "*.toml", "*.yaml"]
+    )
     return {
         "recording": recording,
         "recordings": recording,
@@ -71,6 +73,8 @@ def _offers() -> dict[str, Offer]:
         "network": Offer(NETWORKS, ["*.toml"]),
         "profile": Offer(PROFILES),
         "strategy": Offer([*STRATEGIES, "none"], ["*.py", "*.toml", "*.json"]),
+        "backtest words": played,
+        "backtest compare": played,
         "signals": Offer(["all", *known("")], ["*.py"], several=True),
         "tickers": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
         "ticker": Offer(["BTC-USD", "ETH-USD", "SOL-USD"], several=True),
@@ -82,9 +86,17 @@ def _offers() -> dict[str, Offer]:
         "errors by": Offer(failures.GROUPS),
         "database": Offer(["none"], ["*"]),
         "market": Offer(["BTC-USD", "ETH-USD", "SOL-USD"]),
+        "fetch kinds": Offer(KINDS, several=True),
+        "fetch window": Offer(["1h", "6h", "12h"]),
         "panel": Offer(["all", *PANELS]),
         "keys": Offer(["env", "keyring:"], ["*"]),
         "name": Offer([*filter(None, SECTIONS), *SETTINGS], ["*.yaml", "*.json"]),
+        "sweep grid": Offer(["certs", "scheduler", "worker"], ["*.yaml"]),
+        "sweep data": recording,
+        "sweep objective": Offer(OBJECTIVES, several=True),
+        "sweep out": Offer(files=["*"]),
+        "engine": Offer(["local", "here", "dask://127.0.0.1:8786"]),
+        "certs": Offer(files=["*"]),
         "": Offer(files=["*"]),
     }
 

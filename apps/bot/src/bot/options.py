@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bot.parsing import (
     Tickers,
+    count,
     listening_address,
     new_file,
     node_address,
@@ -300,6 +301,23 @@ RUN: Final = (
     ),
     *API,
     *CHOICES,
+)
+
+# Where many runs are worked on (bot.engines).
+ENGINE: Final = option(
+    "--engine",
+    default="local",
+    metavar="NAME",
+    help="local (default: processes of this machine), local:4, here (no other process), or "
+    "dask://HOST:PORT (bot sweep scheduler)",
+)
+WORKERS: Final = option(
+    "--workers", type=count, metavar="N", help="processes (default: one for each processor)"
+)
+CERTS: Final = option(
+    "--certs",
+    metavar="DIR",
+    help="certificates of bot sweep certs: mutual TLS, which a scheduler beyond loopback needs",
 )
 
 # What is read from the database, and how it is printed.

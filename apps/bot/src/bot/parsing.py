@@ -297,6 +297,14 @@ def json_file(text: str) -> str:
     return new_file(text)
 
 
+def table_file(text: str) -> str:
+    """Read the path of a table that is to be written, as CSV or as Parquet by its suffix."""
+    if not text.endswith((".csv", ".parquet")):
+        what = f"expected a file that ends in .csv or .parquet, got {text!r}"
+        raise argparse.ArgumentTypeError(what)
+    return new_file(text)
+
+
 class Tickers(argparse.Action):
     """Tickers with commas between: each once, and the option once."""
 

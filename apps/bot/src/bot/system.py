@@ -98,6 +98,8 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "api": ("fastapi", "starlette", "uvicorn", "websockets", "prometheus_client"),
     "web": ("plotly",),
     "notify": ("apprise",),
+    "parquet": ("pyarrow",),
+    "sweep": ("distributed", "optuna", "pyarrow"),
 }
 
 

@@ -23,7 +23,8 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
   a frame carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
-- Recordings: `RecordingWriter`, `Recording`, `find_recording`.
+- History: `History`, `unfold`: pages of the past as the frames that they stand for.
+- Recordings: `RecordingWriter`, `Recording`, `find_recording` in `recording_folders`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
@@ -94,8 +95,10 @@ __all__ = [
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
+    # History
+    "HISTORY", "History", "unfold",
     # Recordings
-    "Header", "History", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording", "recording_folders",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -158,6 +161,7 @@ import selectors
 import socket
 import ssl
 import stat
+import sys
 import threading
 import time
 import uuid
@@ -226,6 +230,7 @@ _T = TypeVar("_T")
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
 _DAY: Final = 1_440 * _MINUTE
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -370,6 +375,11 @@ def instant(text: str) -> int:
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _iso(ns: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _scale(value: int, exponent: int) -> int:
@@ -2243,6 +2253,8 @@ class _Envelope(msgspec.Struct, gc=False):
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
+# Those of which a whole value is the list of updates, as of nearly all messages.
+_WHOLE: Final[dict[tuple[str, str], Callable[[msgspec.Raw], list[Any]]]] = {}
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2282,6 +2294,12 @@ def contents(frame: Frame) -> list[Any]:
     last = _LAST[0]
     if last[0] is frame:
         return last[1]
+    if frame.kind == "ws" and (decode := _WHOLE.get((frame.type, frame.channel))) is not None:
+        try:
+            _LAST[0] = frame, decode(frame.raw), ()
+            return _LAST[0][1]
+        except _UNREADABLE:
+            pass  # row by row, then
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
@@ -2337,8 +2355,12 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
-    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    is_batch = type_ == "channel_batch_data"
+    shape = _SHAPES[type_, channel] = _many(shape) if is_batch else shape
+    decode = _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+    if is_batch and channel != "v4_candles":
+        _WHOLE[type_, channel] = decode
+    return decode
 
 
 # -- Row by row, where the whole cannot be read
@@ -2511,20 +2533,19 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
     "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
 }
 
-# === Recordings ===
-# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
-# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+# === History ===
+# What a venue has of the past is lists, by pages. Unfolded they are the frames that a link would
+# have carried: each row at its own time, its text unchanged, none before it happened.
 
-VERSION: Final = 1
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_BLOCK_BYTES: Final = 64 * 1024
-_BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
-# packs a recording again may make one block of it.
-_MAX_BLOCK: Final = 4 * MAX_TEXT
-# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
-_RATIO: Final = 50
-_SPARE: Final = 4 * 1024 * 1024
+HISTORY: Final = "history"  # the link that frames of the past come on
+_PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
+_QUIET_NS: Final = 10 * _SECOND  # and one now and then where nothing happens: it is not silence
+_FASTEST_BLOCK_NS: Final = _SECOND // 2
+# What a market's description says of the day on which it was fetched, not of the day played.
+_OF_THE_DAY: Final = frozenset([
+    "oraclePrice", "price", "nextFundingRate", "openInterest", "baseOpenInterest",
+    "priceChange24H", "volume24H", "trades24H",
+])  # fmt: skip
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -2542,6 +2563,320 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int
     window_s: int
     origin: str = ""
+
+
+def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Iterator[Frame]:
+    """Turn the frames of fetched pages into those of the link "history", in block order.
+
+    First the link opens and describes the markets, with the parameters of the day of the fetch;
+    then each row comes at its own time, a candle at its end, an hour's funding with its price.
+    Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
+    is reckoned; of all of them, where there are no trades. Without funding rates the market's
+    default is charged. What cannot be read is a gap. At most one window, and the candles that
+    outlast it, is in memory.
+    """
+    unfolding = _Unfolding(history, server)
+    for frame in frames:
+        if frame.kind == "gap":
+            unfolding.lose(frame.text)
+        elif frame.kind == "http" and not frame.id:
+            unfolding.describe(frame)
+        elif frame.kind == "http":
+            yield from unfolding.take(frame)
+    yield from unfolding.play()
+
+
+class _PastRow(_Wire, kw_only=True):
+    # What places a row in time, whichever list it is of.
+    id: str = ""
+    ticker: str = ""
+    created_at: str = ""
+    created_at_height: str = ""
+    started_at: str = ""
+    resolution: str = ""
+    rate: str = ""
+    price: str = ""
+    effective_at: str = ""
+    effective_at_height: str = ""
+
+
+class _Past(msgspec.Struct, frozen=True, order=True, gc=False):
+    # A row in the order in which rows are played: candles are over before what comes at their
+    # end, and an hour's funding is settled before the trades of its block.
+    at: int
+    rank: int
+    height: int
+    order: int
+    key: str
+    about: str  # the id of its message
+    text: str
+    time: str = ""
+
+
+_CANDLE, _FUNDING, _TRADE = range(3)
+_decode_past = msgspec.json.Decoder(_PastRow).decode
+_decode_lists = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Unfolding:
+    """The window at hand, and how far the link has come."""
+
+    def __init__(self, history: History, server: str) -> None:
+        self._history, self._server = history, server
+        self._seq, self._messages = 0, -1
+        self._window = 0
+        self._rows: list[_Past] = []
+        self._seen: set[tuple[str, str]] = set()
+        self._gaps: list[str] = []
+        self._described: dict[str, msgspec.Raw] = {}
+        self._tip = (0, 0)  # the height of the day of the fetch, and its time
+        self._at = self._height = self._block_at = 0
+        self._owes_pulse = self._advances = False
+
+    def describe(self, page: Frame) -> None:
+        """Take what was asked once: the markets, and how high the chain stood."""
+        try:
+            if page.path == "/v4/perpetualMarkets" and page.ok and not self._seq:
+                self._described |= _without_the_day(page.text, self._history)
+            elif page.path == "/v4/height" and page.ok:
+                self._tip = rest_contents(page.channel, page.text).block
+        except (ConnError, ValueError, AttributeError, *_UNREADABLE) as error:
+            self.lose(f"{page.path} cannot be read: {error}")
+
+    def take(self, page: Frame) -> Iterator[Frame]:
+        """Take a page; play the window before it, if it is of the next one."""
+        try:
+            window = instant(page.id)
+        except ValueError:
+            return self.lose(f"expected a page with the start of its window, got {page.id[:40]!r}")
+        if window < self._window:
+            return self.lose(f"expected windows in their order, got {page.id} late")
+        if window > self._window:
+            yield from self.play(window) if self._window else ()
+            self._window = window
+        if not page.ok:
+            return self.lose(f"expected the answer of {page.channel[:120]}, got {page.type}")
+        self._read(page)
+
+    def lose(self, why: str) -> None:
+        """Report, with the window at hand, that something of it is lost."""
+        self._gaps.append(why)
+
+    def play(self, until: int = 0) -> Iterator[Frame]:
+        """Play all rows, or those before `until` with the candles that end there."""
+        if not self._seq:
+            yield from self._begin()
+        for why in self._gaps:
+            self._seq += 1
+            yield Frame(self._seq, self._at, self._at, HISTORY, "gap", why)
+        self._gaps.clear()
+        self._seen.clear()
+        rows = sorted(self._rows)
+        end = bisect_left(rows, (until, _FUNDING), key=lambda row: (row.at, row.rank))
+        rows, self._rows = (rows[:end], rows[end:]) if until else (rows, [])
+        coming = _coming_heights(rows)
+        for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
+            group = [*alike]
+            height = next(itertools.islice(coming, len(group) - 1, None))
+            yield from self._pass(place[0], height)
+            yield from self._play(group)
+        if not until:
+            yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS), 0)
+
+    def _play(self, group: list[_Past]) -> Iterator[Frame]:
+        """Play rows of one kind and block; an hour's funding before the block that charges it."""
+        first = group[0]
+        self._at = max(self._at, first.at)
+        if is_hour := first.rank == _FUNDING:
+            yield from self.funding(group)
+        if first.height > self._height or is_hour:
+            yield self._block(max(first.height, self._height + 1), self._at, first.time)
+        if not is_hour:
+            yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        self._advances = True
+        self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
+
+    def _begin(self) -> Iterator[Frame]:
+        self._at = self._history.since_ns
+        self._seq += 1
+        yield Frame(self._seq, self._at, self._at, HISTORY, "open", self._server)
+        yield self._frame('"type":"connected","connection_id":"history"')
+        if self._described:
+            markets = msgspec.json.encode({"markets": self._described}).decode()
+            yield self._message("v4_markets", markets, kind="subscribed")
+        else:
+            self.lose("the page of /v4/perpetualMarkets is missing: no market is described")
+        height, time_ns = self._tip
+        earlier = height - (time_ns - self._at) // _FASTEST_BLOCK_NS  # no block came faster
+        first = min((row.height - 1 for row in self._rows if row.height), default=earlier)
+        yield self._block(max(first, 1), self._at)
+
+    def _pass(self, until: int, height: int) -> Iterator[Frame]:
+        """Make the blocks before an instant, whose height is known or 0.
+
+        Heights stand still where nothing happens: an order ends by the height, and may not while
+        what it waits for is a candle that is not over yet.
+        """
+        while True:
+            since = max(self._block_at, self._at)
+            quiet = since - since % _QUIET_NS + _QUIET_NS
+            if quiet % _HOUR == 0:
+                quiet += _QUIET_NS  # the block that begins an hour is that of its funding
+            at = since + _PULSE_NS if self._owes_pulse else quiet
+            if at // _HOUR != since // _HOUR:
+                at = quiet  # as here
+            self._owes_pulse = False
+            if at >= until:
+                return
+            advances = self._advances or at // _HOUR != self._block_at // _HOUR
+            reckoned = self._height + (advances and self._height + 1 != height)
+            self._at = at
+            yield self._block(reckoned, at)
+
+    def _block(self, height: int, at: int, time: str = "") -> Frame:
+        self._height, self._block_at = height, at
+        self._owes_pulse = self._advances = False
+        fields = f'{{"blockHeight":"{height}","time":"{time or _iso(at)}"}}'
+        return self._message("v4_block_height", fields, "v4_block_height")
+
+    def trades(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play the trades of a block, market by market."""
+        by_ticker: dict[str, list[str]] = {}
+        for row in rows:
+            by_ticker.setdefault(row.about, []).append(row.text)
+        for ticker, texts in by_ticker.items():
+            yield self._message("v4_trades", f'{{"trades":[{",".join(texts)}]}}', ticker)
+
+    def candles(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play candles, the shorter ones first."""
+        for row in rows:
+            yield self._message("v4_candles", row.text, row.about)
+
+    def funding(self, rows: list[_Past]) -> Iterator[Frame]:
+        """Play an hour's rates and prices, of all markets at once: all are charged at once."""
+        trading: dict[str, Any] = {}
+        prices: dict[str, Any] = {}
+        for row in rows:
+            given = _decode_past(row.text)
+            trading[row.about] = {"nextFundingRate": given.rate}
+            prices[row.about] = {
+                "oraclePrice": given.price, "effectiveAt": given.effective_at,
+                "effectiveAtHeight": given.effective_at_height,
+            }  # fmt: skip
+        contents = {"trading": trading, "oraclePrices": prices}
+        yield self._message("v4_markets", msgspec.json.encode(contents).decode())
+
+    def _message(
+        self, channel: str, contents: str, id_: str = "", kind: str = "channel_data"
+    ) -> Frame:
+        about = f'"id":{msgspec.json.encode(id_).decode()},' if id_ else ""
+        head = f'"type":"{kind}","connection_id":"history",{about}"channel":"{channel}"'
+        version = CHANNELS[channel].version
+        return self._frame(f'{head},"version":"{version}","contents":{contents}')
+
+    def _frame(self, fields: str) -> Frame:
+        self._seq += 1
+        self._messages += 1
+        text = f'{{{fields},"message_id":{self._messages}}}'
+        return ws_frame(self._seq, self._at, self._at, HISTORY, text)
+
+    def _read(self, page: Frame) -> None:
+        """Add a page's rows of its window, each once."""
+        found = _endpoint_of(page.path)
+        part, place = _PLACES.get(found[0].path if found else "", ("", _placed_trade))
+        try:
+            rows = _decode_rows(_decode_lists(page.text)[part])
+        except (KeyError, *_UNREADABLE) as error:
+            return self.lose(f"expected the answer of {page.channel[:120]}, got {error}")
+        names = {**(found[2] if found else {}), **dict(parse_qsl(page.channel.partition("?")[2]))}
+        until, odd = self._window + self._history.window_s * _SECOND, []
+        for raw in rows:
+            try:
+                row, inside = place(_decode_past(raw), names, bytes(raw).decode())
+            except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
+                odd.append(error)
+                continue
+            if "trades" not in self._history.kinds:
+                row = msgspec.structs.replace(row, height=0)
+            name = (f"{row.rank} {row.about}", row.key)
+            if self._window <= inside < until and name not in self._seen:
+                self._seen.add(name)
+                self._rows.append(row)
+        if odd:
+            of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
+            self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
+
+
+def _without_the_day(text: str, history: History) -> dict[str, Any]:
+    """Return the descriptions of the history's markets without what was not known then."""
+    shape = dict[str, dict[str, dict[str, msgspec.Raw]]]
+    described: dict[str, Any] = {}
+    for ticker, fields in msgspec.json.decode(text, type=shape)["markets"].items():
+        if ticker in history.markets:
+            lasting = {name: raw for name, raw in fields.items() if name not in _OF_THE_DAY}
+            if "funding" not in history.kinds:
+                usual = fields.get("defaultFundingRate1H", msgspec.Raw(b'"0"'))
+                lasting["nextFundingRate"] = usual
+            described[ticker] = lasting
+    return described
+
+
+def _coming_heights(rows: list[_Past]) -> Iterator[int]:
+    """Return for each row the next height that is known from it on, or 0."""
+    coming, heights = 0, []
+    for row in reversed(rows):
+        coming = row.height or coming
+        heights.append(coming)
+    return reversed(heights)
+
+
+def _height(text: str) -> int:
+    return int(text) if text else 0
+
+
+def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    at, height, about = instant(row.created_at), _height(row.created_at_height), names["ticker"]
+    # One without an id is told from others by all that it is.
+    return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
+
+
+def _placed_candle(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    started_at, resolution = instant(row.started_at), row.resolution or names["resolution"]
+    if (period_s := CANDLE_S.get(resolution)) is None:
+        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
+    end, about = started_at + period_s * _SECOND, f"{names['ticker']}/{resolution}"
+    return _Past(end, _CANDLE, 0, period_s, row.started_at, about, text), started_at
+
+
+def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    at, height = instant(row.effective_at), _height(row.effective_at_height)
+    number(row.rate), number(row.price)
+    about = names["ticker"]
+    return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
+
+
+_PLACES: Final[Mapping[str, tuple[str, Callable[..., tuple[_Past, int]]]]] = {
+    ENDPOINTS["trades"].path: ("trades", _placed_trade),
+    ENDPOINTS["candles"].path: ("candles", _placed_candle),
+    ENDPOINTS["historical_funding"].path: ("historicalFunding", _placed_funding),
+}
+
+
+# === Recordings ===
+# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
+# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+
+VERSION: Final = 1
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BLOCK_BYTES: Final = 64 * 1024
+_BLOCK_NS: Final = 1_000_000_000
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2603,17 +2938,51 @@ class RecordingWriter:
     """Append events to a recording; killed at any time, what was closed stays readable."""
 
     def __init__(self, path: Path, header: Header) -> None:
+        self._begin(path, "wb")
+        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
+        self.flush()
+
+    @classmethod
+    def resume(cls, path: Path, events: int) -> Self:
+        """Go on with a recording behind its first `events`, with which a block has to end.
+
+        What follows them is cut off; `RecordingError` if they cannot be read whole.
+        """
+        writer = cls.__new__(cls)
+        writer._begin(path, "r+b")
+        file = writer._file
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                while writer._lines <= events:  # the header is a line too
+                    end = _block_end(data, writer._size)
+                    writer._take(_unpacked(data[writer._size : end], _MAX_BLOCK), end)
+            if writer._lines != events + 1:
+                raise WireError(f"a block that ends with another, {writer._lines - 1}")
+        except (*_UNREADABLE, WireError) as error:
+            file.close()
+            what = f"expected {path} to be whole up to its event {events}"
+            raise RecordingError(f"{what}, got {error}") from None
+        file.truncate(writer._size)
+        file.seek(writer._size)
+        return writer
+
+    def _begin(self, path: Path, mode: Literal["wb", "r+b"]) -> None:
         self.path = path
         self.seq = self._lines = 0
         self._newest: int | None = None  # the number that the frame written last came with
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open(mode, buffering=0)
         self.whole = self._size = 0  # the number of the last event in a whole block, and its end
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
         self._block = bytearray()
         self._opened = 0
-        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
-        self.flush()
+
+    def _take(self, block: bytes, end: int) -> None:
+        # Count a block that is there already as if it had been written now.
+        self._sha256.update(block)
+        lines = block.splitlines()
+        self._lines, self._size = self._lines + len(lines), end
+        self.seq = self.whole = _decode_line(lines[-1]).i if lines else self.seq
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
@@ -2668,6 +3037,12 @@ class RecordingWriter:
             self._file.truncate(self._size)
         self._file.close()
 
+    def leave(self) -> None:
+        """Close the file without an end line: it is to be gone on with (`resume`)."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
         if not self._file.closed:
@@ -2703,6 +3078,7 @@ class Recording:
 
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
     place, and `complete` is, after iterating, whether the end was written and its sum holds.
+    One of history is iterated as the frames that its `pages` stand for (`unfold`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -2712,6 +3088,13 @@ class Recording:
         self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Frame]:
+        history = self.header.history
+        if history is None:
+            return self.pages()
+        return unfold(history, self.pages(), self.header.rest)
+
+    def pages(self) -> Iterator[Frame]:
+        """Return the frames as they are stored: of history its pages."""
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
         lost = self.header is _LOST_HEADER  # with it no event is lost
@@ -2739,8 +3122,29 @@ class Recording:
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
-    def newest(self) -> Frame | None:
-        """Return the last message, from the end of the file alone; None where there is none."""
+    def newest(self, kind: Literal["ws", "http"] = "ws") -> Frame | None:
+        """Return the last message, or the last answer as it is stored; None where there is none.
+
+        It is read from the end of the file alone.
+        """
+        for line in self._from_end():
+            at = line.ens or line.ns
+            if line.k == "http" == kind:
+                return self._frame(line, at)
+            if line.k == "ws" == kind and line.d == "<":
+                return ws_frame(line.i, at, line.mono, line.c, line.x)
+        return None
+
+    def stated_sum(self) -> str:
+        """Return the sum over all lines that the end line states; "" where it was cut off.
+
+        It is read from the end of the file alone: whether it holds, only iterating shows.
+        """
+        line = next(self._from_end(), None)
+        return str(line.sha256) if line is not None and line.k == "end" else ""
+
+    def _from_end(self) -> Iterator[Any]:
+        """Yield the lines that can be read, the last first."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             end = len(data)
             start = data.rfind(_ZSTD_MAGIC, 0, end)
@@ -2749,13 +3153,9 @@ class Recording:
                     block = _unpacked(data[start:end], _MAX_BLOCK)
                     for text in reversed(block.splitlines()):
                         with contextlib.suppress(*_UNREADABLE):
-                            line = _decode_line(text)
-                            if line.k == "ws" and line.d == "<":
-                                at = line.ens or line.ns
-                                return ws_frame(line.i, at, line.mono, line.c, line.x)
+                            yield _decode_line(text)
                     end = start
                 start = data.rfind(_ZSTD_MAGIC, 0, start)
-        return None
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
@@ -2784,8 +3184,10 @@ class Recording:
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = unpacked = 0
+            start = unpacked = released = 0
             while start < len(data):
+                if start - released >= _RELEASED:
+                    released = _release(data, released, start)
                 try:
                     end = _block_end(data, start)
                     most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
@@ -2853,6 +3255,17 @@ def _is_event(text: bytes) -> bool:
     return False
 
 
+def _release(data: mmap.mmap, start: int, end: int) -> int:
+    """Let go of pages that were read: they count as memory of the process; return up to where."""
+    whole = end - end % mmap.ALLOCATIONGRANULARITY
+    if sys.platform != "win32":  # it has no such call
+        data.madvise(mmap.MADV_DONTNEED, start, whole - start)
+    return whole
+
+
+_RELEASED: Final = 2**20
+
+
 def _block_end(data: mmap.mmap, start: int) -> int:
     """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
     try:
@@ -2885,15 +3298,25 @@ def _unpacked(packed: bytes, most: int) -> bytes:
         raise WireError(f"{what}, got {error}") from None
 
 
+def recording_folders() -> list[Path]:
+    """Return where recordings are looked for by name, the nearest first; not all need be there.
+
+    `recordings/` here, above, and where this program is; then that of the user's data directory.
+    """
+    above = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
+    given = os.environ.get("XDG_DATA_HOME", "")
+    data = Path(given) if given.startswith("/") else Path.home() / ".local/share"
+    return [folder / "recordings" for folder in (*dict.fromkeys(above), data / "dydx-bot")]
+
+
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/`, here or above; a path stays what it is.
+    """Return the path of a recording in one of `recording_folders`; a path stays what it is.
 
     So does the name of anything else that is here: whoever opens it reports what it is.
     """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
-    folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
-    paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
+    paths = [path for folder in recording_folders() for path in folder.glob("*.jsonl.zst")]
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found and name and Path(name).exists():
         return Path(name)
@@ -2976,11 +3399,6 @@ def _usdc(balance: _Plain) -> dict[str, Any]:
     size = _plain(balance)
     side = "SHORT" if size.startswith("-") else "LONG"
     return {"assetId": "0", "symbol": "USDC", "side": side, "size": size.removeprefix("-")}
-
-
-def _iso(ns: int) -> str:
-    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class WireWriter:

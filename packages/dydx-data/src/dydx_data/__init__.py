@@ -16,6 +16,7 @@ Where to make a change:
     Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow              what a market stores, each usable on its own
+    Modelled books, Oracle estimate what they may have been where a history has none
     Trade ids                       which trades were seen
     Candles                         a ring of them; the table of resolutions (which of them:
                                     `DataState`, as the bot makes it)
@@ -28,7 +29,9 @@ Where to make a change:
     Outlook                         what the hour's funding will come to
     Checks                          the rules at work
     Figures                         what data are worth, what a market is like, its books of late
+    Book fits                       how to model a market's book, from recorded ones; its error
     Folding                         what readers of all channels share
+    Modelled markets                books and oracle prices of a history, from what was traded
     Books, Tapes, Markets, Links    one reader a channel or kind of frame
     Frames                          `step`: which frame goes to which reader; clocks, silence
     Detectors                       `Detector` and `Detection`: what else goes on in a market
@@ -57,6 +60,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import pairwise, takewhile
+from statistics import median
 from struct import Struct
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -65,6 +69,7 @@ from dydx_conn import (
     CANDLE_S,
     CHANNELS,
     ENDPOINTS,
+    HISTORY,
     BookContents,
     CandleFields,
     ConnError,
@@ -98,6 +103,10 @@ __all__ = [
     "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
+    # Modelled books
+    "DISTANCES_BPS", "BookError", "BookModel", "BookTerms", "ModelledBook",
+    # Oracle estimate
+    "OracleEstimate",
     # Trades, Flow
     "WINDOWS", "Flow", "FlowWindow", "Trade",
     # Candles
@@ -111,12 +120,14 @@ __all__ = [
     # Rules
     "RULES", "Rule", "Severity", "Verdict",
     # Views
-    "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
+    "Bar", "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
     # Figures
     "SPANS", "BookSnapshot", "Depth", "MarketKind", "MarketState", "PriceRange", "QualityFigures",
     "book_depths", "book_snapshots", "market_state", "price_ranges", "quality_figures",
+    # Book fits
+    "BookFit",
     # Frames
     "step",
     # Detectors
@@ -151,8 +162,9 @@ def _number(text: str) -> float:
 
 
 def _positive(text: str) -> float:
-    if (number := _number(text)) > 0.0:
+    if 0.0 < (number := float(text)) < _ENDLESS:
         return number
+    _number(text)
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
@@ -295,8 +307,14 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+def _shares(seconds: int) -> tuple[float, float]:
+    """Return the part of a new rate in the averages of 10 s and of 10 minutes."""
+    return 1 - _FAST_KEEP**seconds, 1 - _SLOW_KEEP**seconds
+
+
 _FAST_KEEP: Final = 0.5 ** (1 / 10)
 _SLOW_KEEP: Final = 0.5 ** (1 / 600)
+_SECOND_SHARES: Final = _shares(1)
 
 
 @dataclass(slots=True, eq=False)
@@ -321,14 +339,15 @@ class Quality:
 
     def pass_time(self, seconds: int, is_known: bool) -> None:
         """Let time pass: one second, or a silence, as of a stopped process, of which one counts."""
-        fresh = (self.messages - self._counted) / seconds
-        self._counted = self.messages
-        self.seconds += seconds
+        # Of every market each second: a power of one is not computed, and names are local.
+        messages, total = self.messages, self.seconds + seconds
+        fresh, share = (messages - self._counted) / seconds, seconds / total
+        fast, slow = _SECOND_SHARES if seconds == 1 else _shares(seconds)
+        self._counted, self.seconds = messages, total
         self.known_s += is_known
-        self.rate += (fresh - self.rate) * (1 - _FAST_KEEP**seconds)
+        self.rate += (fresh - self.rate) * fast
         # Until it knows better, the mean so far.
-        share = max(1 - _SLOW_KEEP**seconds, seconds / self.seconds)
-        self.usual += (fresh - self.usual) * share
+        self.usual += (fresh - self.usual) * (share if share > slow else slow)
 
     @property
     def verdict(self) -> Verdict:
@@ -390,27 +409,31 @@ class _Side:
     size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
-        # The hottest loop of all layers: names are local, and no object is made twice.
-        levels, prices, total, endless = self.levels, self.prices, self.size, _ENDLESS
+        # The hottest code of all layers: most updates are of one level, so that to bind a name
+        # costs as much as to look it up.
+        levels, prices = self.levels, self.prices
         for price_text, size_text in totals:
             try:
                 price, size = float(price_text), float(size_text)
             except ValueError:
                 price = size = math.nan
-            if not (0.0 < price < endless and 0.0 <= size < endless):
+            if not (0.0 < price < _ENDLESS and 0.0 <= size < _ENDLESS):
                 got = f"{price_text[:40]!r}, {size_text[:40]!r}"
                 faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
             elif size:
                 old = levels.get(price)
                 if old is None:
                     insort(prices, price)
-                total += size if old is None else size - old.size
+                    self.size += size
+                else:
+                    self.size += size - old.size
                 levels[price] = Level(price, size, price_text, size_text, offset)
             elif old := levels.pop(price, None):
-                total -= old.size
+                self.size -= old.size
                 del prices[bisect_left(prices, price)]
         # A total updated by differences drifts; now and then it is summed up again.
-        self.size = total if offset & 4095 else math.fsum(x.size for x in levels.values())
+        if not offset & 4095:
+            self.size = math.fsum(x.size for x in levels.values())
 
     def differs(
         self, answer: dict[float, tuple[str, str]], recent: set[float], low: float, high: float
@@ -440,14 +463,16 @@ class Book:
     `known` is False before the first snapshot and, after a lost frame, until the next one;
     an unknown book is empty. `crossed` counts the levels that uncrossing hides. `seq` is the frame
     of its newest update, `first` that in which its link began: what it is counts from there on.
+    `modelled` is whether nobody recorded it (`ModelledBook`); `fidelity` is what it is made of.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "first", "known",
-        "link", "mid_price", "offset", "seq", "whole_at",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "fidelity", "first",
+        "known", "link", "mid_price", "modelled", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.modelled, self.fidelity = False, "book"
         self.seq = self.first = self.at = self.offset = self.whole_at = 0
         self.link = ""
         self._recent: deque[Frame] = deque()
@@ -573,6 +598,176 @@ class Book:
         return self._asks.shown_size(self._asks.prices[: self._asks.hidden])
 
 
+# === Modelled books ===
+# What a book may have been where none was recorded: a price of the tape in the middle, a spread
+# and a depth as they are usual for the market, on purpose rather worse than better.
+
+DISTANCES_BPS: Final = (0.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)  # from the best price of a side
+
+
+class BookError(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """By how many bps a modelled price was worse for a taker of `usdc` than the recorded book's.
+
+    `median_bps` below 0 is a price that was too good; `better` is the share of such prices.
+    `p95_bps` is how far 95 % of them are off at most, either way.
+    """
+
+    usdc: float
+    median_bps: float
+    p95_bps: float
+    better: float
+
+
+class BookTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a market's book is modelled, and how far off that was where a book was recorded.
+
+    `depth_usdc` rests on each side within `DISTANCES_BPS` of its best price. A taker's trade moves
+    the price of its side by `impact_bps` for as long as nobody trades after it. `samples` seconds
+    of a recorded book are behind it, and behind the errors; of 0 it is a guess by the kind of
+    market, whose errors nobody knows.
+    """
+
+    half_spread_bps: float
+    depth_usdc: tuple[float, ...]
+    impact_bps: float = 0.0
+    samples: int = 0
+    errors: tuple[BookError, ...] = ()
+    oracle_median_bps: float | None = None
+    oracle_p95_bps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no book."""
+        depth = self.depth_usdc
+        if len(depth) != len(DISTANCES_BPS) or [*depth] != sorted(depth) or not depth[-1] > 0:
+            what = f"expected {len(DISTANCES_BPS)} depths in USDC, none less than the one before"
+            raise ValueError(f"{what}, got {depth}")
+        if not (0 <= self.half_spread_bps < 5e3 and 0 <= self.impact_bps < 5e3):
+            what = "expected a half-spread and an impact of 0 to 5,000 bps"
+            raise ValueError(f"{what}, got {self.half_spread_bps} and {self.impact_bps}")
+
+
+# Of markets that nobody calibrated, by the initial margin that the venue wants of them, which
+# follows what is traded there: from spreads and slippage of the venue's own books where the large
+# ones and some of the middle were measured (2026), else a guess to the worse side.
+_USUAL_TERMS: Final = (
+    (20_000, BookTerms(half_spread_bps=1.65, impact_bps=0.5,
+                       depth_usdc=(10e3, 40e3, 80e3, 160e3, 300e3, 600e3, 1e6))),
+    (50_000, BookTerms(half_spread_bps=6.0, impact_bps=2.0,
+                       depth_usdc=(1e3, 3e3, 6e3, 14e3, 40e3, 70e3, 120e3))),
+    (1_000_000, BookTerms(half_spread_bps=15.0, impact_bps=5.0,
+                          depth_usdc=(300.0, 600.0, 1.2e3, 3e3, 8e3, 15e3, 30e3))),
+)  # fmt: skip
+
+
+class BookModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How books are modelled, by ticker; a market that is not named gets what its kind has."""
+
+    version: int = 1
+    markets: dict[str, BookTerms] = {}
+
+    def terms_of(self, market: PerpetualMarket) -> BookTerms:
+        """Return how a market's book is modelled."""
+        if (known := self.markets.get(market.ticker)) is not None:
+            return known
+        usual = (terms for imf_ppm, terms in _USUAL_TERMS if market.imf_ppm <= imf_ppm)
+        return next(usual, _USUAL_TERMS[-1][1])
+
+
+class ModelledBook(Book):
+    """A book that nobody recorded: what it may have been around a price.
+
+    Its levels are made when they are read. What is taken of them is back a minute later: their
+    `offset` counts minutes.
+    """
+
+    __slots__ = ("_made", "_market", "_step", "_terms", "_tick")
+
+    def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
+        super().__init__()
+        self.modelled, self.fidelity, self.link = True, fidelity, HISTORY
+        self._market, self._terms = market, terms
+        self._tick = float(market.price(market.subticks_per_tick))
+        self._step = float(market.size(market.step_base_quantums))
+        self._made: dict[bool, list[Level]] = {}
+
+    def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:
+        """Stand around a mid price, from frame `seq` on; `taker` is the side that traded last."""
+        half = mid * self._terms.half_spread_bps / 1e4
+        pushed = mid * self._terms.impact_bps / 1e4
+        tick, low, high = self._tick, mid - half, mid + half
+        low, high = low - pushed * (taker == "SELL"), high + pushed * (taker == "BUY")
+        bid = max(math.floor(low / tick), 1)
+        ask = max(math.ceil(high / tick), bid + 1)
+        self.first = self.first or seq
+        self.seq, self.at, self.offset = seq, at, at // _MINUTE + 1
+        self.known, self.whole_at, self._made = True, at, {}
+        self.best_bid, self.best_ask = self._level(bid, 0), self._level(ask, 0)
+        self.mid_price = (self.best_bid.price + self.best_ask.price) / 2
+
+    def place_by(self, price: float, taker: str, at: int, seq: int) -> None:
+        """Stand where a taker of this side traded at a price."""
+        half = self._terms.half_spread_bps / 1e4
+        self.place(price / (1 + half if taker == "BUY" else 1 - half), at, seq, taker)
+
+    def fits(self, market: PerpetualMarket, fidelity: str) -> bool:
+        """Return whether it is of this market as it is now, and made of the same."""
+        return self._market is market and self.fidelity == fidelity
+
+    def around(self, mid: float) -> "ModelledBook":
+        """Return another book alike around another price, of the same moment."""
+        other = ModelledBook(self._market, self._terms, self.fidelity)
+        other.place(mid, self.at, self.seq)
+        return other
+
+    def bids(self, count: int | None = None) -> list[Level]:
+        """Return the modelled bids, best first, at most `count`."""
+        return self._side(is_bid=True)[:count]
+
+    def asks(self, count: int | None = None) -> list[Level]:
+        """Return the modelled asks, best first, at most `count`."""
+        return self._side(is_bid=False)[:count]
+
+    @property
+    def outermost(self) -> tuple[float, float]:
+        """Return the best prices: nothing is hidden."""
+        bid, ask = self.best_bid, self.best_ask
+        return (bid.price if bid else 0.0, ask.price if ask else math.inf)
+
+    @property
+    def bid_total(self) -> float:
+        """Return the size of all modelled bids, in base units."""
+        return math.fsum(level.size for level in self.bids())
+
+    @property
+    def ask_total(self) -> float:
+        """Return the size of all modelled asks, in base units."""
+        return math.fsum(level.size for level in self.asks())
+
+    def _side(self, *, is_bid: bool) -> list[Level]:
+        if is_bid not in self._made:
+            best = self.best_bid if is_bid else self.best_ask
+            self._made[is_bid] = [] if best is None else self._levels(best, is_bid=is_bid)
+        return self._made[is_bid]
+
+    def _levels(self, best: Level, *, is_bid: bool) -> list[Level]:
+        # Each part of the depth stands at the far end of its band.
+        levels, place, sign = [best], round(best.price / self._tick), -1 if is_bid else 1
+        for band in range(1, len(DISTANCES_BPS)):
+            away = math.ceil(best.price * DISTANCES_BPS[band] / 1e4 / self._tick)
+            if place + sign * away > 0:
+                level = self._level(place + sign * away, band)
+                if level.price != levels[-1].price and level.size:
+                    levels.append(level)
+        return [level for level in levels if level.size]
+
+    def _level(self, ticks: int, band: int) -> Level:
+        market, depth = self._market, self._terms.depth_usdc
+        price = market.price(ticks * market.subticks_per_tick)
+        usdc = depth[band] - (depth[band - 1] if band else 0.0)
+        size = market.size(int(usdc / float(price) / self._step) * market.step_base_quantums)
+        return Level(float(price), float(size), f"{price:f}", f"{size:f}", self.offset)
+
+
 # === Trades ===
 # One trade of the tape. Wire text becomes a `Trade` in Tapes.
 
@@ -593,6 +788,49 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     type: str
     seq: int
     event: int = 0
+
+
+# === Oracle estimate ===
+# The venue stores the oracle price of each hour alone. In between it is reckoned from what was
+# traded: floats, an opinion that says that it is one.
+
+_RECENT_TRADES: Final = 9
+_RECENT_TAPE_NS: Final = _MINUTE
+_LEAST_MOVE: Final = 1e-4  # the chain, too, passes small moves by
+_MOST_APART: Final = 5e-3
+
+
+class OracleEstimate:
+    """The oracle price between two hours: the median of the last trades, less what they were off.
+
+    The last `most` of a minute count, the newest one for ever. How far the median was from the
+    price of the last hour, at most 50 bps, it is thought to be still.
+    """
+
+    __slots__ = ("_off", "_recent")
+
+    def __init__(self, most: int = _RECENT_TRADES) -> None:
+        self._recent: deque[tuple[int, float]] = deque(maxlen=most)
+        self._off = 1.0
+
+    @property
+    def price(self) -> float | None:
+        """Return the estimate; None before the first trade."""
+        recent = self._recent
+        return median(price for _, price in recent) * self._off if recent else None
+
+    def trade(self, at_ns: int, price: float) -> None:
+        """Take a trade."""
+        recent = self._recent
+        recent.append((at_ns, price))
+        while recent[0][0] < at_ns - _RECENT_TAPE_NS:
+            recent.popleft()
+
+    def correct(self, true: float) -> None:
+        """Take the price of an hour."""
+        self._off = 1.0
+        if (price := self.price) is not None:
+            self._off = min(max(true / price, 1 - _MOST_APART), 1 + _MOST_APART)
 
 
 # === Flow ===
@@ -1057,6 +1295,10 @@ class Candles:
         if self._newest is None:
             return 0
         return (self.started_at - self._first) // self.period_ns + 1
+
+    def __bool__(self) -> bool:
+        # By its length it would be, but where it is compiled (tools/compile.py).
+        return self._newest is not None
 
     def __getitem__(self, index: int) -> Candle:
         length = len(self)
@@ -1831,7 +2073,10 @@ class _Film:
 
 
 class Oracle(msgspec.Struct, frozen=True, gc=False):
-    """The price the chain calculates with: `digits` · 10^`exponent` USDC, exactly `text`."""
+    """The price the chain calculates with: `digits` · 10^`exponent` USDC, exactly `text`.
+
+    An `estimated` one is reckoned from trades, between two hours of a history.
+    """
 
     price: float
     digits: int
@@ -1839,6 +2084,20 @@ class Oracle(msgspec.Struct, frozen=True, gc=False):
     at: int
     seq: int
     text: str
+    estimated: bool = False
+
+
+class Bar(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A candle that is all that is known of its time: over at `at_ns`, seen in frame `seq`."""
+
+    seq: int
+    at_ns: int
+    period_ns: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
 
 
 class FundingRate(msgspec.Struct, frozen=True, gc=False):
@@ -1919,7 +2178,9 @@ class MarketView:
     _holes: list[tuple[int, int]] = field(default_factory=lambda: [(0, _FOREVER)])
     _refused: list[tuple[int, int]] = field(default_factory=list)  # holes for good
     _early: list[tuple[Frame, list[CandleFields]]] = field(default_factory=list)
+    bar: Bar | None = None  # the newest, where candles are all there is
     _scale: tuple[int, int] = (0, 0)  # the decimals of prices and sizes: see `Candles`
+    _estimate: OracleEstimate | None = None
     _checks: _Checks = field(default_factory=_Checks)
 
     @property
@@ -1949,6 +2210,7 @@ class DataState:
     """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
+    `model` is how a book is made where a history has none.
     """
 
     def __init__(
@@ -1957,6 +2219,7 @@ class DataState:
         *,
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
         stale_after_ns: int = STALE_NS,
+        model: BookModel | None = None,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -1973,6 +2236,7 @@ class DataState:
         self._together: dict[str, int] = {}
         self._unseen: dict[str, None] = {}
         self.frames = self.at = self.seq = 0
+        self.began_at = 0  # the time of the first frame
         # How far the wall clock was set since the first frame: all times here are without it.
         self.jumped_ns = 0
         self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
@@ -1980,6 +2244,9 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
+        self._model = model or BookModel()
+        self._traded: dict[str, MarketView] = {}  # in the newest block of a history
+        self._shown_at = 0  # when all of its markets were shown last
         self._judge_at = self._second = self._passed_at = 0
 
     @property
@@ -1987,6 +2254,14 @@ class DataState:
         """Return how the links stand together."""
         states = (*{name not in self.closed for name in self.links},)
         return {(): "waiting", (True,): "live", (False,): "closed"}.get(states, "partial")
+
+    @property
+    def fidelity(self) -> str:
+        """Return what the books are made of, that of the worst: book, trades or candles."""
+        made = {view.book.fidelity for view in self.views.values() if view.book.known}
+        if HISTORY in self.links:
+            return "candles" if "candles" in made else "trades"
+        return "book"
 
     def counts(self) -> dict[str, int]:
         """Return all troubles by kind, those of markets and those of none."""
@@ -2275,8 +2550,11 @@ def _check_oracle(view: MarketView, seq: int, before: Oracle | None) -> None:
     now = view.oracle
     if before is not None and now is not None:
         jump = 100 * (now.price / before.price - 1)
-        if abs(jump) > RULES["oracle_jump"].limit:
+        if not -_JUMP <= jump <= _JUMP:
             _break(view, seq, "oracle_jump", f"{before.text} to {now.text}, {jump:+.1f} %")
+
+
+_JUMP: Final = RULES["oracle_jump"].limit
 
 
 def _check_rate(view: MarketView, seq: int) -> None:
@@ -2318,8 +2596,7 @@ def _check_book(view: MarketView, seq: int, now_ns: int) -> None:
     if oracle is not None:
         _check_apart(view, seq, oracle, low, high)
     if view.trades and now_ns - (last := view.trades[-1]).at_ns < 10 * _SECOND:
-        astray = RULES["book_trade"].limit / 100
-        if low <= last.price * (1 + astray) and high >= last.price * (1 - astray):
+        if low <= last.price * _OVER and high >= last.price * _UNDER:
             checks.astray = 0
         else:
             checks.astray += 1
@@ -2367,6 +2644,8 @@ def _check_hidden(view: MarketView, seq: int, oracle: float) -> None:
 _REMAINS: Final = 10  # minutes that the venue may take to remove an order that expired
 _ABOVE: Final = 1 + RULES["book_oracle"].limit / 100
 _BELOW: Final = 1 - RULES["book_oracle"].limit / 100
+_OVER: Final = 1 + RULES["book_trade"].limit / 100
+_UNDER: Final = 1 - RULES["book_trade"].limit / 100
 _LASTS: Final = 3  # checks in a row: sources come one after the other
 
 
@@ -2642,6 +2921,152 @@ def _direction(view: MarketView) -> MarketState:
     return MarketState("ranging", "the closes went to and fro", figures)
 
 
+# === Book fits ===
+# What a recorded book teaches of how to model one, and how wrong the model then is: fitted on what
+# came first, judged on what came after it.
+
+_FITTED_USDC: Final = (1e3, 1e4)  # what a taker is thought to trade
+_JUST_NS: Final = 2 * _SECOND
+_MOST_JUDGED: Final = 2_000  # seconds a market
+_HOUR: Final = 60 * _MINUTE
+
+
+class _Moment(NamedTuple):
+    # A second of a book: half its spread in bps, the depth of its thinner side, the last trade,
+    # and what both sides cost then, for each of `_FITTED_USDC`: None beyond what was there.
+    half_bps: float
+    depth: tuple[float, ...]
+    price: float
+    side: str
+    mid: float
+    walked: tuple[float | None, ...]
+    moved_bps: float | None  # how far beyond a trade of just now the taken side stands
+
+
+class BookFit:
+    """One market's recorded books, a second each, and what they are modelled as.
+
+    Quantiles on the worse side: three seconds in four have a narrower spread and more depth.
+    """
+
+    def __init__(self) -> None:
+        self._moments: list[_Moment] = []
+        self._apart: list[float] = []
+        self._estimate = OracleEstimate()
+        self._market: PerpetualMarket | None = None
+        self._due = self._corrected_at = 0
+
+    def see(self, view: MarketView) -> None:
+        """Take a market as it stands: its trades as they come, its book once a second."""
+        book, mid = view.book, view.book.mid_price
+        for trade in view.fresh if view.changed == "trades" else ():
+            self._estimate.trade(trade.at_ns, trade.price)
+        if view.at < self._due or mid is None or book.modelled or view.quality.stale:
+            return
+        self._due, self._market = view.at + _SECOND, view.market or self._market
+        self._see_oracle(view)
+        if view.trades and self._market is not None:
+            last = view.trades[-1]
+            just_now = view.chain.venue_ns(view.at) - last.at_ns < _JUST_NS
+            self._moments.append(_moment(book, mid, last, just_now=just_now))
+
+    def terms(self) -> BookTerms | None:
+        """Return how to model this market; None where too little of its book was seen."""
+        half = len(self._moments) // 2
+        if self._market is None or half < 10:
+            return None
+        first = self._moments[:half]
+        judged = self._moments[half :: max((len(self._moments) - half) // _MOST_JUDGED, 1)]
+        errors = _book_errors(self._market, _terms_of(first), judged)
+        known = len(self._apart) >= 10
+        return msgspec.structs.replace(
+            _terms_of(self._moments), samples=len(self._moments), errors=errors,
+            oracle_median_bps=round(_quantile(self._apart, 0.5), 3) if known else None,
+            oracle_p95_bps=round(_quantile(self._apart, 0.95), 3) if known else None,
+        )  # fmt: skip
+
+    def _see_oracle(self, view: MarketView) -> None:
+        """Hold the estimate against the oracle price, which it is given by the hour alone."""
+        oracle, price = view.oracle, self._estimate.price
+        if oracle is None or oracle.estimated or price is None:
+            return
+        if not self._corrected_at or view.at - self._corrected_at >= _HOUR:
+            self._corrected_at = view.at
+            self._estimate.correct(oracle.price)
+        else:
+            self._apart.append(abs(price / oracle.price - 1) * 1e4)
+
+
+def _moment(book: Book, mid: float, last: Trade, *, just_now: bool) -> _Moment:
+    sides = book.bids(), book.asks()
+    depths = [[_within(side, away) for away in DISTANCES_BPS] for side in sides]
+    spread_bps = book.spread_bps or 0.0
+    walked = tuple(_average(side, usdc) for usdc in _FITTED_USDC for side in sides)
+    thinner = tuple(min(pair) for pair in zip(*depths, strict=True))
+    sign, taken = (1, book.best_ask) if last.side == "BUY" else (-1, book.best_bid)
+    moved = sign * (taken.price / last.price - 1) * 1e4 if taken and just_now else None
+    return _Moment(spread_bps / 2, thinner, last.price, last.side, mid, walked, moved)
+
+
+def _within(levels: Sequence[Level], bps: float) -> float:
+    """Return the USDC within a distance of the best price of a side."""
+    best = levels[0].price if levels else 0.0
+    reach = best * bps / 1e4 + best * 1e-9
+    near = takewhile(lambda level: abs(level.price - best) <= reach, levels)
+    return math.fsum(level.price * level.size for level in near)
+
+
+def _average(levels: Iterable[Level], usdc: float) -> float | None:
+    """Return the mean price of a taker's USDC; None where a side has not as much."""
+    left, size = usdc, 0.0
+    for level in levels:
+        taken = min(left, level.price * level.size)
+        left, size = left - taken, size + taken / level.price
+        if left <= usdc * 1e-9:
+            return (usdc - left) / size
+    return None
+
+
+def _terms_of(moments: Sequence[_Moment]) -> BookTerms:
+    # What the taken side moved to just after a trade: most of it is in the next trade's price.
+    moved = [x.moved_bps for x in moments if x.moved_bps is not None]
+    depths = (_quantile([x.depth[n] for x in moments], 0.25) for n in range(len(DISTANCES_BPS)))
+    return BookTerms(
+        half_spread_bps=round(_quantile([x.half_bps for x in moments], 0.75), 3),
+        depth_usdc=tuple(round(usdc, 2) for usdc in depths),
+        impact_bps=round(max(_quantile(moved, 0.75), 0.0), 3) + 0.0,
+    )  # fmt: skip
+
+
+def _book_errors(
+    market: PerpetualMarket, terms: BookTerms, moments: Sequence[_Moment]
+) -> tuple[BookError, ...]:
+    """Say what takers of each size would have paid by the model more than by the book."""
+    book = ModelledBook(market, terms, "trades")
+    worse: dict[float, list[float]] = {usdc: [] for usdc in _FITTED_USDC}
+    for moment in moments:
+        book.place_by(moment.price, moment.side, 0, 0)
+        wanted = ((usdc, sign) for usdc in _FITTED_USDC for sign in (-1, 1))
+        for (usdc, sign), real in zip(wanted, moment.walked, strict=True):
+            made = _average(book.asks() if sign > 0 else book.bids(), usdc)
+            if made is not None and real is not None:
+                worse[usdc].append(sign * (made - real) / moment.mid * 1e4)
+    return tuple(
+        BookError(
+            usdc=usdc, median_bps=round(_quantile(found, 0.5), 3),
+            p95_bps=round(_quantile([*map(abs, found)], 0.95), 3),
+            better=round(sum(x < 0 for x in found) / len(found), 4),  # integers
+        )
+        for usdc, found in worse.items() if found
+    )  # fmt: skip
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile of what was measured, 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
 # === Folding ===
 # A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
 # it touched. What cannot be read costs its own item alone.
@@ -2783,6 +3208,101 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
     return view._touch(frame, "quality")
 
 
+# === Modelled markets ===
+# On the link of a history nobody sends books, and oracle prices by the hour: here they are made
+# of what was traded.
+
+
+def _model_trades(state: DataState, view: MarketView, frame: Frame, fresh: list[Trade]) -> None:
+    """Let a market's book and oracle price follow its trades."""
+    state._traded[view.ticker] = view
+    if not fresh or view.market is None:
+        return
+    book, last = _modelled(state, view, view.market, "trades"), fresh[-1]
+    book.place_by(last.price, last.side, frame.at, frame.seq)
+    view.link = HISTORY
+    estimate = _estimate_of(view)
+    for trade in fresh:
+        estimate.trade(trade.at_ns, trade.price)
+    _estimate_oracle(view, frame, estimate)
+
+
+def _model_candles(
+    state: DataState, view: MarketView, frame: Frame, updates: list[Any]
+) -> _Touched:
+    """Where candles are all there is, let the book stand at the close of the shortest."""
+    bars = list(_readable(view, frame, partial(_past_bar, frame), _rows_of(updates)))
+    if not bars or view.market is None or view.book.fidelity == "trades":
+        return view._touch(frame, "candles")
+    bar, known = bars[-1], view.bar
+    if known is not None and (bar.period_ns > known.period_ns or bar.at_ns <= known.at_ns):
+        return view._touch(frame, "candles")
+    view.bar, view.link, view.live_at = bar, HISTORY, frame.at
+    _modelled(state, view, view.market, "candles").place(bar.close, frame.at, frame.seq)
+    estimate = _estimate_of(view, 1)
+    estimate.trade(bar.at_ns, bar.close)
+    _estimate_oracle(view, frame, estimate)
+    return view._touch(frame, "book")
+
+
+def _rows_of(updates: list[Any]) -> Iterator[CandleFields]:
+    return (fields for update in updates for fields in update.candles)
+
+
+def _past_bar(frame: Frame, fields: CandleFields) -> Bar:
+    period_ns = RESOLUTIONS[fields.resolution]
+    open_, high, low, close = map(_positive, (fields.open, fields.high, fields.low, fields.close))
+    if not low <= min(open_, close) <= max(open_, close) <= high:
+        raise ValueError(f"expected open and close within low and high, got {fields}")
+    return Bar(
+        seq=frame.seq, at_ns=instant(fields.started_at) + period_ns, period_ns=period_ns,
+        open=open_, high=high, low=low, close=close, volume=_number(fields.base_token_volume),
+    )  # fmt: skip
+
+
+def _modelled(
+    state: DataState, view: MarketView, market: PerpetualMarket, fidelity: str
+) -> ModelledBook:
+    """Return the modelled book of a market, another one where its grid has changed."""
+    book = view.book
+    if isinstance(book, ModelledBook) and book.fits(market, fidelity):
+        return book
+    view.book = made = ModelledBook(market, state._model.terms_of(market), fidelity)
+    if fidelity == "trades":
+        view.bar = None
+    return made
+
+
+def _estimate_of(view: MarketView, most: int = _RECENT_TRADES) -> OracleEstimate:
+    if view._estimate is None:
+        view._estimate = OracleEstimate(most)
+        if view.oracle is not None:  # of an hour in which nothing was traded yet
+            view._estimate.trade(view.oracle.at, view.oracle.price)
+    return view._estimate
+
+
+def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -> None:
+    """Reckon the oracle price, and take it where it has moved."""
+    price, known = estimate.price, view.oracle
+    if price is None or (known and abs(price / known.price - 1) < _LEAST_MOVE):
+        return
+    text = f"{price:.{max(view._scale[0], 0)}f}"
+    if (price := float(text)) > 0:
+        view.oracle = Oracle(price, *exact(text), frame.at, frame.seq, text, estimated=True)
+
+
+def _touch_past(state: DataState, frame: Frame) -> _Touched:
+    """Show at a block the books of what was traded in the one before, and all now and then."""
+    traded, state._traded = state._traded, {}
+    if frame.at - state._shown_at >= _SHOWN_NS:
+        state._shown_at = frame.at
+        traded = {name: view for name, view in state.views.items() if view.book.modelled}
+    return [touched for view in traded.values() for touched in view._touch(frame, "book")]
+
+
+_SHOWN_NS: Final = 10 * _SECOND  # a market in which nothing happens is known to stand still
+
+
 # === Tapes ===
 # Trades, candles and blocks: what grows with time.
 
@@ -2813,6 +3333,8 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if not (view.book.known and view.book.link):  # trades do not say that a book's link lives
         view.link, view.live_at = frame.link or view.link, frame.at
     view.fresh = fresh
+    if frame.link == HISTORY:
+        _model_trades(state, view, frame, fresh)
     return view._touch(frame, "trades")
 
 
@@ -2937,6 +3459,8 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     view._early.append((frame, [fields for update in updates for fields in update.candles]))
     del view._early[:-_MOST_PAGES]
     _settle(view)
+    if frame.link == HISTORY:
+        return _model_candles(state, view, frame, updates)
     return view._touch(frame, "candles")
 
 
@@ -3000,11 +3524,13 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         # Another replica may be behind; only a chain that began again is lower at a later time.
         if frame.is_snapshot and height < chain.height and time_ns <= chain.time_ns:
             continue
-        if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
+        is_past = frame.link == HISTORY  # whose heights are reckoned in between
+        late = chain.height and not (is_past or _follows(chain, frame, height, time_ns))
+        if not frame.is_snapshot and late:
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
-        if height != chain.height:
+        if height != chain.height or is_past:
             chain.at = frame.at
             is_next = True
         _check_block(state, frame.seq, height, time_ns, frame.at)
@@ -3013,12 +3539,12 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     if is_next:
         for view in chain.watched.values():
             _vote(view, chain.time_ns)
-    return ()
+    return _touch_past(state, frame) if frame.link == HISTORY else ()
 
 
 def _vote(view: MarketView, at_ns: int) -> None:
     market, oracle, book = view.market, view.oracle, view.book
-    if market is not None and oracle is not None and book.known:
+    if market is not None and oracle is not None and book.known and not book.modelled:
         view.premium.vote(market, book, (oracle.digits, oracle.exponent), at_ns)
 
 
@@ -3095,6 +3621,8 @@ def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         view.premium.default_ppm = funding_rate_8h_ppm(text)
     if text := fields.next_funding_rate:
         view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
+        if frame.link == HISTORY and not frame.is_snapshot:  # what the hour was charged
+            view.premium.settled([(frame.at, view.funding.next_rate_1h)])
         if view.ticker in view.chain.watched and frame.kind == "ws":  # an answer may be old
             view.premium.report(view.funding.next_rate_1h, frame.at + (view.chain.skew_ns or 0))
         _check_rate(view, frame.seq)
@@ -3149,6 +3677,8 @@ def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
         view.price_missed = True
         return "quality"
     view.price_missed = False
+    if view._estimate is not None and view.oracle is not None:
+        view._estimate.correct(view.oracle.price)
     _check_oracle(view, frame.seq, before)
     return "oracle"
 
@@ -3307,7 +3837,16 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
-    _compare_clocks(state, frame)
+    apart_ns, known_ns = frame.at - frame.mono, state._apart_ns
+    if (
+        known_ns is not None
+        and frame.mono
+        and -_SECOND <= apart_ns - known_ns <= _SECOND
+        and state.at - frame.at + state.jumped_ns <= _SECOND
+    ):
+        state._apart_ns = apart_ns  # as nearly always
+    else:
+        _compare_clocks(state, frame)
     if state.jumped_ns:
         frame = msgspec.structs.replace(frame, at=frame.at - state.jumped_ns)
     state.at = at = frame.at
@@ -3363,6 +3902,7 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     if second != state._second:  # in silence each frame is judged
         # By the time of receipt: the venue's may jump where its clock becomes known.
         passed = round((at - (state._passed_at or at)) / _SECOND)
+        state.began_at = state.began_at or at
         state._second, state._passed_at = second, at
         _pass_second(state, frame, max(passed, 1))
     since = at - state.stale_after_ns

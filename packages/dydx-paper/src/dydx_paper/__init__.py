@@ -40,6 +40,10 @@ line for what it sees, and nobody reacts to it. A resting order has a `QueuePosi
 when the other side comes to its price, or by trades beyond what stood before it. How much of
 all this the tape bears out, `Optimism` measures.
 
+Where no book was recorded the data layer models one (`view.book.modelled`). Taking pays its spread
+and walks its depth; what rests fills only when a trade goes beyond its price. Of candles, orders
+meet the next one's open or worse, and stops the worse of trigger and open (`PaperMarket.play`).
+
 Nothing here reads a clock or opens a socket; chance comes from a seed that is handed in. What the
 chain refuses in an order by itself, dydx_conn's `objection` finds.
 Sources: v4-chain x/clob (memclob, abci.go, keeper), x/subaccounts, x/sending; indexer ender,
@@ -160,7 +164,7 @@ from dydx_conn import (
     subaccount_id,
     ws_frame,
 )
-from dydx_data import MarketView, Trade, oracle_subticks, stopping
+from dydx_data import Bar, Book, MarketView, ModelledBook, Trade, oracle_subticks, stopping
 from dydx_risk import (
     PPM,
     LiquidationTerms,
@@ -786,6 +790,12 @@ class Desk:
         entry = self.waiting.enter(prices, time)
         self.waiting = entry.waiting
         return entry
+
+    def trigger(self, path: Sequence[int]) -> list[Order]:
+        """Return what enters as prices (subticks) are passed: stops before what takes profit."""
+        entry = self.waiting.enter(map(Fraction, path))
+        self.waiting, self.traded = entry.waiting, ()
+        return sorted(entry.entering, key=lambda order: order.condition_type == "TAKE_PROFIT")
 
     def clear(self) -> list[Order]:
         """Take out, and return, all that rests or waits."""
@@ -3684,10 +3694,12 @@ class Places:
             return 0
         self.watch(resting, market, view)
         total, step, block = 0, market.step_base_quantums, block_and_hour(view)[0]
+        # Of a modelled book nobody knows who stood before us: a price has to be traded through.
+        nearest = 1 if view.book.modelled else 0
         ours = [order for order in resting.values() if order.side == side]
         for order in sorted(ours, key=lambda order: -order.sign * order.subticks):
             beyond, place = order.sign * (order.subticks - at), places[order.key]
-            if beyond < 0 or at_ns <= place.since_ns:
+            if beyond < nearest or at_ns <= place.since_ns:
                 continue
             if beyond:
                 place.ahead = 0
@@ -3848,10 +3860,11 @@ def matches(view: MarketView) -> bool:
 class Crowd:
     """The recorded levels of one market as orders, less what we took of each already."""
 
-    __slots__ = ("_near", "_taken", "_view")
+    __slots__ = ("_near", "_taken", "_view", "moment")
 
     def __init__(self, view: MarketView):
         self._view = view
+        self.moment: Book | None = None  # the book of a moment within a candle, while it is played
         # What we took of a recorded level, by its side, subticks and version.
         self._taken: Counter[tuple[Side, int, int]] = Counter()
         # Our best price of a side, in subticks and as the views write it.
@@ -3859,7 +3872,7 @@ class Crowd:
 
     def offers(self, market: PerpetualMarket, side: Side, subticks: int) -> Iterator[Order]:
         """Yield what the recorded book offers a taker of this side, up to its limit."""
-        book, buys, opposite = self._view.book, side == "BUY", _OPPOSITE[side]
+        book, buys, opposite = self.moment or self._view.book, side == "BUY", _OPPOSITE[side]
         levels = (book.asks() if buys else book.bids()) if matches(self._view) else []
         for number, level in enumerate(levels):
             try:
@@ -3876,7 +3889,7 @@ class Crowd:
     def crossing(self, market: PerpetualMarket, book: OrderBook) -> Iterator[Order]:
         """Yield the recorded levels that have come to orders of ours, as takers."""
         recorded = self._view.book
-        for side in _SIDES if book.orders else ():
+        for side in _SIDES if book.orders and not recorded.modelled else ():
             buys = side == "BUY"
             ours = book.best_bid if buys else book.best_ask
             theirs = recorded.best_ask if buys else recorded.best_bid
@@ -4151,7 +4164,8 @@ class PaperMarket:
     """
 
     __slots__ = (
-        "_account", "_clearing", "_optimism", "_places", "_seen", "crowd", "desk", "inbox", "view",
+        "_account", "_clearing", "_optimism", "_places", "_played", "_seen", "crowd", "desk",
+        "inbox", "view",
     )  # fmt: skip
 
     def __init__(
@@ -4162,7 +4176,7 @@ class PaperMarket:
         self._clearing = Clearing(account, market)
         self._places = Places(queue)
         self.desk = Desk(OrderBook(market, self._clearing))
-        self.crowd = Crowd(view)
+        self.crowd, self._played = Crowd(view), 0
         self.inbox: list[tuple[int, Order | CancelRequest]] = []
 
     @property
@@ -4189,17 +4203,92 @@ class PaperMarket:
         return self.desk.stateful + coming
 
     def meet(self, at: int) -> None:
-        """Let what rests, and what has arrived at `at`, meet the book as it is now."""
+        """Let what rests, and what has arrived at `at`, meet the book as it is now.
+
+        Where candles are all there is, it meets the next one.
+        """
+        if self.view.book.fidelity == _CANDLES:
+            bar, now = self.view.bar, self._seen.now
+            # Once, as it comes: what is sent after that meets the next one.
+            if bar is not None and now is self.view and self._played < bar.seq == now.seq:
+                self._played = bar.seq
+                self.play(bar, at)
+            return
         self.cross()
         if not self.inbox:
             return
-        due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
-        self.inbox = [sent for sent in self.inbox if sent[0] > at]
-        for _, event in due:
+        for _, event in self._arrived(at):
             if isinstance(event, Order):
                 self._enter(event)
             else:
                 self._withdraw(event)
+
+    def _arrived(self, at: int) -> list[tuple[int, Order | CancelRequest]]:
+        due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
+        self.inbox = [sent for sent in self.inbox if sent[0] > at]
+        return due
+
+    def play(self, bar: Bar, at: int) -> None:
+        """Let a candle happen to what was sent before it was over.
+
+        What arrived by its open meets a book around that; later, around the worse of open and
+        close. What it triggers meets one around its trigger, a stop around the worse of that and
+        the open, before any profit is taken. What rests fills at its own price if the candle went
+        beyond that; short-term it lasts no longer than the candle.
+        """
+        since = bar.at_ns - bar.period_ns + _SECOND_NS
+        for arrived, event in self._arrived(at):
+            if isinstance(event, CancelRequest):
+                self._withdraw(event)
+                continue
+            worse = max if event.side == "BUY" else min
+            with self._within(bar.open if arrived <= since else worse(bar.open, bar.close)):
+                self._enter(event)
+        for order in self.desk.trigger([*map(self._subticks, (bar.open, bar.low, bar.high))]):
+            self._fire(order, bar)
+        self._pass_through(bar)
+        book = self.desk.book
+        for order in [x for x in book.orders.values() if x.order_flags == SHORT_TERM]:
+            book.cancel(order.key)
+            self.report(order, "EXPIRED")
+        self.expire(self.view.chain.height, self.view.chain.time_ns // _SECOND_NS)
+
+    def _fire(self, order: Order, bar: Bar) -> None:
+        """Let an order enter that a candle has triggered, or that waited for its block."""
+        price = bar.open
+        if order.condition_type:
+            self.report(order)
+            trigger = float(self.market.price(order.trigger_subticks))
+            worse = max if order.side == "BUY" else min
+            price = worse(trigger, price) if order.condition_type == "STOP_LOSS" else trigger
+        with self._within(price):
+            self.take(order)
+
+    def _pass_through(self, bar: Bar) -> None:
+        """Fill what the candle's prices went beyond, up to its volume; hold it against fills."""
+        low, high = self._subticks(bar.low), self._subticks(bar.high)
+        volume = self.market.floor_quantums(f"{bar.volume:.12f}")
+        tick = self.market.subticks_per_tick
+        for side, beyond in (("SELL", low + tick), ("BUY", high - tick)) if volume else ():
+            taker = crowd_order(self.market, "SELL" if side == "SELL" else "BUY", volume, beyond)
+            taker.time_in_force = "IOC"
+            self._conclude(self.desk.book.place(taker))
+        for side, at in (("BUY", high), ("SELL", low)):
+            self._optimism.observe(self.market.ticker, side, at, volume // 2, bar.at_ns)
+
+    @contextlib.contextmanager
+    def _within(self, price: float) -> Iterator[None]:
+        """Show the modelled book around a price of the candle at hand."""
+        book = self.view.book
+        if isinstance(book, ModelledBook):
+            self.crowd.moment = book.around(price)
+        try:
+            yield
+        finally:
+            self.crowd.moment = None
+
+    def _subticks(self, price: float) -> int:
+        return self.market.floor_subticks(f"{price:.12f}")
 
     def cross(self) -> None:
         """Let the recorded levels that have run over what rests fill it."""
@@ -4236,6 +4325,8 @@ class PaperMarket:
     def end_block(self, min_price_change_ppm: int) -> None:
         """Let in what the block took in and what it triggered, and end what it ended."""
         view, desk = self.view, self.desk
+        if view.book.fidelity == _CANDLES:  # what a block triggers, the candle does
+            return self.expire(view.chain.height, view.chain.time_ns // _SECOND_NS)
         if matches(view):
             self._places.watch(desk.book.orders, self.market, view)
         oracle, seconds = view.oracle, view.chain.time_ns // _SECOND_NS
@@ -4327,6 +4418,7 @@ class PaperMarket:
         )  # fmt: skip
 
 
+_CANDLES: Final = "candles"
 # A trade may be reported this much after its block; an older one is of a snapshot: no trigger.
 _LATE_NS: Final = 2 * _SECOND_NS
 _SETTLED: Final = "FINAL_SETTLEMENT"
@@ -4504,7 +4596,7 @@ class PaperVenue:
         self._delays, self._attempts = (latency or Latency()).draws(), Attempts()
         self.markets: dict[str, PaperMarket] = {}
         self._busy: set[str] = set()
-        self._idle = False
+        self._idle = self._is_calm = False
         self._valued_seq = -1
         self._chain = Enforcement(self._account, self._seen, self.markets)
         self._return: Return | None = None
@@ -4591,6 +4683,8 @@ class PaperVenue:
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
             if self._idle and block_and_hour(event)[1] <= seen.hour:
                 return []
+            if self._is_calm and self._pass(event):
+                return []
         first = None if self._account.messages else self._greet(event)
         if isinstance(event, MarketView):
             if first or self._return is None:
@@ -4628,6 +4722,7 @@ class PaperVenue:
         self._busy = {ticker for ticker in self._busy if markets[ticker].busy}
         watching = self.optimism.pending or self._account.owed
         self._idle = not (self.ledger.holdings or self._busy or watching)
+        self._is_calm = not (watching or self._return or self.ledger.breached)
         return self._account.flush()
 
     def _greet(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
@@ -4710,12 +4805,33 @@ class PaperVenue:
 
     # --- views
 
+    def _pass(self, view: MarketView) -> bool:
+        """Take in a view that can fill and end nothing; return False for one that may.
+
+        While positions are held and all is calm, nearly every view is one: of a market in which
+        nothing of ours waits, within the block at hand. `_see` would do the same with it.
+        """
+        if view.ticker in self._busy or view.status == _SETTLED or view.book.modelled:
+            return False
+        chain, changed = view.chain, view.changed
+        if (chain.height or view.at // _SECOND_NS) != self._seen.block:
+            return False
+        if changed not in ("book", "trades"):
+            if view.ticker in self.markets:  # of others nothing is held, and none has an order
+                self._value(view)
+            if view.seq != self._valued_seq:
+                self._catch_up(view.seq)
+                self._is_calm = not self.ledger.breached
+        return self._is_calm
+
     def _see(self, view: MarketView) -> None:
         block, hour = block_and_hour(view)
         ticker, changed = view.ticker, view.changed
         if changed not in ("book", "trades"):
             self._value(view)
             self._catch_up(view.seq)
+        elif view.book.modelled:  # with its trades the oracle price is reckoned again
+            self._value(view)
         if ticker in self._account.owed:
             self._account.fund_late(ticker)
         if block != self._seen.block:
@@ -4732,16 +4848,17 @@ class PaperVenue:
             self._chain.liquidate()
 
     def _value(self, view: MarketView) -> None:
-        oracle, market = view.oracle, view.market
+        oracle, market, ticker, ledger = view.oracle, view.market, view.ticker, self._account.ledger
         if market is not None:
             # Governance moves grids, margin fractions and caps under open positions.
-            self.ledger.regrade(market)
-            if known := self.markets.get(view.ticker):
+            if ticker in ledger.holdings:
+                ledger.regrade(market)
+            if (known := self.markets.get(ticker)) is not None:
                 known.market = market
         if oracle is not None:
             price = oracle.digits, oracle.exponent, view.open_interest
-            if price != self.ledger.worth.oracles.get(view.ticker):
-                self.ledger.value(view.ticker, *price)
+            if price != ledger.worth.oracles.get(ticker):
+                ledger.value(ticker, *price)
 
     def _catch_up(self, seq: int) -> None:
         """Value all that is held again: one frame moves many prices, and then the chain looks."""

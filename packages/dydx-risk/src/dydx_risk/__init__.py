@@ -3263,7 +3263,8 @@ class Policy(BaseModel):
     `cool_down_s` seconds of event time, and after a whole exit nothing at all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     act_below: float = Field(
         default=0.06, gt=0, lt=1,
@@ -4291,15 +4292,15 @@ class Elapsed:
     nothing up: a limit on what a minute sees waits for a minute.
     """
 
-    __slots__ = ("_last", "now")
+    __slots__ = ("last", "now")
 
     def __init__(self) -> None:
-        self.now = self._last = 0
+        self.now = self.last = 0
 
     def move(self, at: int) -> None:
         """Move to a view's time."""
-        self.now += max(at - self._last, 0)
-        self._last = at
+        self.now += max(at - self.last, 0)
+        self.last = at
 
 
 class Turns:
@@ -5624,13 +5625,15 @@ def _less_text(distance: float, limit: float) -> str:
 class Watchfulness:
     """What the guard has answered already: a cause is answered once a turn, a price weighed once.
 
-    `rung` counts how often it fired since the account was last safe.
+    `rung` counts how often it fired since the account was last safe. `calm` is the margin at which
+    it found nothing to do, until anything else that it goes by may have changed.
     """
 
-    __slots__ = ("_answered", "_shut", "_weighed", "rung")
+    __slots__ = ("_answered", "_shut", "_weighed", "calm", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
+        self.calm: MarginFigures | None = None
         self._answered: dict[str, int] = {}
         self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
@@ -6135,6 +6138,7 @@ def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, obj
 _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
 _NEVER: Final = 2**63
+_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 
 
 def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
@@ -6222,7 +6226,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self.watcher = Watcher(Returns(), self.policy.keep_above)
-        self._elapsed = elapsed or Elapsed()
+        self._elapsed, self._seen_at = elapsed or Elapsed(), -1
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
 
@@ -6231,21 +6235,30 @@ class Risk:
 
         A frame is an act that `stops`, `resume` or `change` has just put into effect.
         """
-        # An update or an act may have been stamped by a clock that is wrong now.
-        if isinstance(event, MarketView) or not self._elapsed.now:
-            self._elapsed.move(event.at)
+        elapsed = self._elapsed
         if isinstance(event, MarketView):
+            # By what was seen here: whoever shares the time may have moved it already.
+            is_later, self._seen_at = event.at != self._seen_at, event.at
+            if is_later:
+                elapsed.move(event.at)
             verdicts = self._see(event)
-        elif isinstance(event, AccountUpdate):
-            verdicts = self._take(event)
-        elif isinstance(event, Decision):
-            verdicts = self._judge(event)
+            if verdicts is _NOTHING and not is_later:
+                return []  # nor can the gate be another: one frame may bring hundreds of views
         else:
-            verdicts = self._keep_up(event)
-        now, stops, until = self._elapsed.now, self.stops, self._rest.all_until
+            # It may have been stamped by a clock that is wrong now.
+            if not elapsed.now:
+                elapsed.move(event.at)
+            verdicts = self._learn(event)
+        now, stops, until = elapsed.now, self.stops, self._rest.all_until
         state = gate_state(self.valued, self._course, self.policy, now, stops, until)
         changed = state != self._outbox.state
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
+
+    def _learn(self, event: AccountUpdate | Decision | Frame) -> list[Judgement]:
+        self._watchful.calm = None
+        if isinstance(event, AccountUpdate):
+            return self._take(event)
+        return self._judge(event) if isinstance(event, Decision) else self._keep_up(event)
 
     @property
     def margin(self) -> MarginFigures:
@@ -6369,21 +6382,27 @@ class Risk:
         if begins := turns.is_over(view):
             self._begin_turn(view)
         if not (valued.held or self.account.unreadable):
-            return self._keep_up(view) if begins else []
+            return self._keep_up(view) if begins else _NOTHING
         before = valued.margin
         valued.see(view)
-        if valued.margin is not before:
+        if valued.margin is before:
+            if before is self._watchful.calm:  # as nearly always
+                return _NOTHING
+        else:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
                 self._move.go(before, valued.margin)
         verdicts = self._defend(view) if self.guard else []
+        if self.guard and not (verdicts or begins):
+            self._watchful.calm = valued.margin
         if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
             self._upkeep.take_back()  # nothing is added to what the guard reduces
         return verdicts + self._keep_up(view) if begins or verdicts else verdicts
 
     def _begin_turn(self, view: MarketView) -> None:
+        self._watchful.calm = None
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
         self.watcher.returns.sample(view.at, self.valued.views)
@@ -6406,6 +6425,7 @@ class Risk:
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
+        self._watchful.calm = None
         self.closest = nearer(self.closest, margin.distance)
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred

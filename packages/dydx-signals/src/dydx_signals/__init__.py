@@ -45,7 +45,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import exp, log, log1p, log2, sqrt
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 import dydx_data
 import msgspec
@@ -371,10 +371,18 @@ class Day:
 
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
-        bucket = math.floor(_FINE * log2(max(figure, _LEAST)))
-        seconds, known = self.seconds, self._counts.items()
-        below = sum(count for lower, count in known if lower < bucket)  # integers
-        return 100.0 * (below + self._counts.get(bucket, 0) / 2.0) / seconds
+        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        seconds, counts, middle = self.seconds, self._counts, self._middle
+        if -len(counts) < bucket - middle < len(counts):
+            # From the median on: what is now is seldom far from what is usual.
+            below = self._below
+            for lower in range(middle, bucket):
+                below += counts.get(lower, 0)
+            for lower in range(bucket, middle):
+                below -= counts.get(lower, 0)
+        else:
+            below = sum(count for lower, count in counts.items() if lower < bucket)  # integers
+        return 100.0 * (below + counts.get(bucket, 0) / 2.0) / seconds
 
     def rows(self) -> list[list[int]]:
         """Return its hours, each as hour, bucket, seconds, and so on in pairs."""
@@ -764,6 +772,8 @@ class _Swings:
     def take(self, view: MarketView) -> None:
         price = view.book.mid_price
         by_mid = price is not None
+        if by_mid and self.by_mid and view.at < self.now.due:
+            return  # as nearly always
         if price is None:
             oracle = view.oracle
             if oracle is None:
@@ -794,7 +804,7 @@ class Imbalance:
     smoothed           = average of raw, half-life 5 s
     value              = 50 + 50 · smoothed
 
-    Warm-up: 5 s. Absent while the book is unknown or one-sided.
+    Warm-up: 5 s. Absent while the book is unknown, one-sided or modelled.
     """
 
     name: ClassVar[str] = "imbalance"
@@ -812,7 +822,7 @@ class Imbalance:
         bid, ask = book.best_bid, book.best_ask
         average = self._markets.get(view.ticker)
         both = 0.0 if bid is None or ask is None else bid.size + ask.size
-        if bid is None or ask is None or not 0.0 < both < _HUGE:
+        if bid is None or ask is None or not 0.0 < both < _HUGE or book.modelled:
             if average is not None:
                 average.seq = _ABSENT
             return
@@ -869,8 +879,9 @@ class Liquidity:
                   50 as always, 33 half as liquid; where 10,000 USDC cost 40 bps, half of that
 
     Warm-up: 5 s; `day_h` is how many hours of the day are known. Absent while the book is unknown
-    or one-sided. What cannot be traded is thin however usual that is: below 20 bps the cost takes
-    nothing, beyond 85 it leaves nothing, and that is in USDC at any scale of price and size.
+    or one-sided; of a modelled one the input `modelled` is 1. What cannot be traded is thin however
+    usual that is: below 20 bps the cost takes nothing, beyond 85 it leaves nothing, and that is in
+    USDC at any scale of price and size.
     """
 
     name: ClassVar[str] = "liquidity"
@@ -908,6 +919,7 @@ class Liquidity:
             depth = self._markets[view.ticker] = _Depth(view, level, day)
         dt = at - depth.at
         depth.at, depth.due, depth.seq = at, at + _SECOND, view.seq
+        depth.book = book
         depth.spread_bps, depth.resting_usd = spread_bps, resting_usd
         depth.now = level + (depth.now - level) * exp(dt * self._now)
         depth.day.add(exp(depth.now), at, dt // _SECOND)
@@ -930,6 +942,8 @@ class Liquidity:
             "cost_10k_bps": middle, "cost_100k_bps": large, "day_rank": day.rank(now),
             "day_h": day.hours,
         }  # fmt: skip
+        if depth.book.modelled:
+            inputs["modelled"] = 1.0
         return Score.of(self, ticker, inputs, depth.seq, depth.first)
 
     def value(self, inputs: Mapping[str, float]) -> float:
@@ -1030,7 +1044,7 @@ class Microprice:
                 as large as a usual move of 10 s
 
     Window: half-life 120 s (the variance). Warm-up: 5 s and 5 returns. Absent while the book is
-    unknown or one-sided.
+    unknown, one-sided or modelled.
     """
 
     name: ClassVar[str] = "microprice"
@@ -1045,7 +1059,8 @@ class Microprice:
     def update(self, view: MarketView) -> None:
         """Fold the best levels of a view."""
         book, edge = view.book, self._markets.get(view.ticker)
-        bid, ask, mid, at = book.best_bid, book.best_ask, book.mid_price, view.at
+        bid, ask, at = book.best_bid, book.best_ask, view.at
+        mid = None if book.modelled else book.mid_price
         if bid is None or ask is None or mid is None or not mid * (bid.size + ask.size) < _HUGE:
             if edge is not None:
                 edge.seq = _ABSENT
@@ -1220,8 +1235,8 @@ class BookDepth:
     value = 50 + 50 · (bid_depth - ask_depth) / (bid_depth + ask_depth): 50 where both weigh the
             same
 
-    No average and no warm-up: it is the book as it stands. Absent while that is unknown or
-    one-sided.
+    No average and no warm-up: it is the book as it stands. Absent while that is unknown, one-sided
+    or modelled.
     """
 
     name: ClassVar[str] = "depth"
@@ -1241,7 +1256,7 @@ class BookDepth:
         if standing is None:
             standing = self._markets[view.ticker] = _Standing(view)
         standing.seq = view.seq
-        if not view.book.known:
+        if not view.book.known or view.book.modelled:
             standing.first = _ABSENT
         elif standing.first == _ABSENT:
             standing.first = view.book.first
@@ -1890,13 +1905,6 @@ ALL: Final[tuple[Callable[[], Engine], ...]] = (
 _SILENT: Final = frozenset(["quality", "market"])
 
 
-@runtime_checkable
-class _Level(Protocol):
-    """An engine with days of its own, which outlive a run."""
-
-    days: dict[str, Day]
-
-
 class _State(msgspec.Struct, frozen=True, kw_only=True):
     """What a run leaves: by level and market, the rows of its day (`Day.rows`)."""
 
@@ -2022,11 +2030,10 @@ class Scorer:
                     day.restore(rows, frame.seq)
 
     def _days(self) -> dict[str, dict[str, Day]]:
-        return {
-            name: engine.days
-            for name, engine in self._engines.items()
-            if isinstance(engine, _Level)
-        }
+        """Return the days of each engine that has some, which outlive a run."""
+        # By the attribute and no protocol: compiled, a protocol is none any more at run time.
+        found = ((name, getattr(engine, "days", None)) for name, engine in self._engines.items())
+        return {name: days for name, days in found if days is not None}
 
     def _updating(self, changed: str) -> list[Callable[[MarketView], None]]:
         return [engine.update for engine in self._engines.values() if changed in engine.changes]

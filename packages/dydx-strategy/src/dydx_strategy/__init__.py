@@ -328,7 +328,8 @@ class Pace(BaseModel):
     (`RankSettings`); every other this one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built when the first is made: a run uses one of all these settings.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -2463,7 +2464,8 @@ class _Lot(msgspec.Struct):
 class Allocation(BaseModel):
     """One strategy of several: which, how much of the account, where, and by which settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     use: str = Field(description="the strategy's name, or a .py file")
     name: str = Field(default="", description="what it is called here, if not by its name")

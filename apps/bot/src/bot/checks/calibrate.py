@@ -205,6 +205,12 @@ def time_of_split(markets: Iterable[Sampled], share: float) -> int:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Measure the scores on recordings, print it, and write maps and plots."""
+    if arguments.book:
+        from bot.checks.book_fit import calibrate_books
+
+        return calibrate_books(arguments)
+    if arguments.out:
+        raise ConnError("expected --out together with --book, got it alone: maps have --save")
     maps = read_maps(Path(arguments.map)) if arguments.map else None
     if arguments.html:
         from bot.pages.style import require_plotly

@@ -13,6 +13,7 @@ import shutil
 import stat
 import struct
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,10 +52,28 @@ def machine(
 
 def _python() -> Iterator[Check]:
     version = platform.python_version()
-    right = (3, 11) <= sys.version_info < (3, 13)
+    right, slow = (3, 11) <= sys.version_info < (3, 13), slowness()
     hint = "" if right else "uv run --python 3.12 bot"
-    yield Check("python", "ok" if right else "failed", f"{version}; wanted 3.11 or 3.12", hint)
+    outcome: CheckOutcome = ("warning" if slow else "ok") if right else "failed"
+    seen = f"{version}; wanted 3.11 or 3.12" + (f"; {slow}" if slow else "")
+    yield Check("python", outcome, seen, hint or (_FAST if slow else ""))
     yield Check("bot", "ok", __version__)
+
+
+_FAST: Final = "uv run --managed-python bot: the builds that uv brings are optimised"
+# What an optimised build plays of the same frames in the same time of a core (tools/README.md).
+_OPTIMISED_BY: Final = 1.1
+
+
+def slowness() -> str:
+    """Say why this Python is slower than it could be; nothing if it is not, or nobody knows."""
+    if sysconfig.get_config_var("Py_DEBUG"):
+        return "a debug build, which checks itself as it runs"
+    options = sysconfig.get_config_var("CONFIG_ARGS")
+    # Distributions run the optimising build by its name, which no option of theirs shows.
+    if not options or "--enable-optimizations" in options or sys.base_prefix == "/usr":
+        return ""
+    return f"built without --enable-optimizations: one with it is {_OPTIMISED_BY:g} times as fast"
 
 
 def _terminal() -> Iterator[Check]:

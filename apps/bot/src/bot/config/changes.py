@@ -7,7 +7,7 @@ more, in their `fixed`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import ConnError, Frame
@@ -15,7 +15,8 @@ from dydx_strategy import SETTINGS, Pace
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from bot.config.settings import PATHS, SECTIONS, Loaded, value_of
+if TYPE_CHECKING:  # all settings there are cost a fifth of a run's start: a replay changes none
+    from bot.config.settings import Loaded
 
 RELOAD: Final = "reload"  # the type of the act
 SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
@@ -137,7 +138,7 @@ def _weighed(settings: BaseModel) -> Iterator[str]:
         yield from member.settings.get("weights", ())
 
 
-def reloaded(config: Loaded, changes: Mapping[str, Any], who: str) -> Loaded:
+def reloaded(config: "Loaded", changes: Mapping[str, Any], who: str) -> "Loaded":
     """Return what was loaded with settings changed since, and who did it as their origin."""
     before = config.settings
     strategies = {name: _of_strategy(name, model, changes) for name, model in before.strategies}
@@ -160,6 +161,8 @@ def _of_strategy(name: str, model: _M | None, changes: Mapping[str, Any]) -> Bas
     if not given:
         return model
     if model is None:
+        from bot.config.settings import SECTIONS
+
         return validated(SECTIONS[section], given, section)
     left_out = given.keys() == type(model).model_fields.keys() and not any(
         value is not None for value in given.values()
@@ -167,8 +170,10 @@ def _of_strategy(name: str, model: _M | None, changes: Mapping[str, Any]) -> Bas
     return None if left_out else changed(model, section, changes)
 
 
-def values_of(config: Loaded, paths: Iterable[str]) -> dict[str, Any]:
+def values_of(config: "Loaded", paths: Iterable[str]) -> dict[str, Any]:
     """Return what settings are now, by path, of those that there are."""
+    from bot.config.settings import PATHS, value_of
+
     return {path: value_of(config.settings, path) for path in paths if path in PATHS}
 
 

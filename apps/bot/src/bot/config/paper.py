@@ -16,7 +16,8 @@ _USDC: Final = 10**6
 class Section(BaseModel):
     """A part of the configuration: no other names, nothing that is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Its validator is built when the first is made, not at import.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class LatencySettings(Section):
@@ -101,6 +102,11 @@ class PaperSettings(Section):
         description="governance's, of x/prices: bounds the trades that trigger conditional orders",
     )  # fmt: skip
     liquidation: LiquidationSettings = LiquidationSettings()
+    book_model: str | None = Field(
+        default=None,
+        description="file of bot calibrate --book --out: how books are modelled where a history "
+        "has none; null for what is usual for the kind of market",
+    )  # fmt: skip
 
     def choices(self) -> dict[str, Any]:
         """Return what `PaperVenue` takes."""

@@ -175,6 +175,15 @@ checkpoints = Table(
     "checkpoints", metadata,
     _run(primary_key=True), Column("seq", BigInteger, nullable=False), _at(), _json("data"),
 )  # fmt: skip
+# What variants of settings came to on recordings (bot.sweep); by the hashes of all that decides.
+sweep_results = Table(
+    "sweep_results", metadata,
+    Column("recording", Text, primary_key=True), Column("span", Text, primary_key=True),
+    Column("config_hash", Text, primary_key=True), Column("code", Text, primary_key=True),
+    _at(), *_text("grid", "name", "run_hash", "fidelity", "failure"),
+    Column("profit", Float), Column("trades", Integer, nullable=False),
+    _json("changes"), _json("figures"),
+)  # fmt: skip
 
 # How many orders there are, by blocks of time: counted by `counting`, read by bot.history.pages.
 order_blocks = Table(
@@ -390,7 +399,7 @@ def explained(url: str | URL) -> Iterator[None]:
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))

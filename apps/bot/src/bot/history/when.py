@@ -27,15 +27,18 @@ class TypedError(ConnError):
     """A word of a person's that is none of those that can be meant."""
 
 
-def span(since: str | None, until: str | None, now_ns: int) -> tuple[int | None, int | None]:
+def span(
+    since: str | None, until: str | None, now_ns: int,
+    names: tuple[str, str] = ("--since", "--until"),
+) -> tuple[int | None, int | None]:  # fmt: skip
     """Read the beginning and the end of a time, which it does not reach; None for unlimited.
 
-    A day as the end is a day in whole.
+    A day as the end is a day in whole. `names` are those of the options, for a refusal.
     """
-    low = None if since is None else _read("--since", since, now_ns)[0]
-    high = None if until is None else _read("--until", until, now_ns)[1]
+    low = None if since is None else _read(names[0], since, now_ns)[0]
+    high = None if until is None else _read(names[1], until, now_ns)[1]
     if low is not None and high is not None and low >= high:
-        what = f"expected --since before --until, got {utc(low)} and {utc(high)} (UTC)"
+        what = f"expected {names[0]} before {names[1]}, got {utc(low)} and {utc(high)} (UTC)"
         raise TypedError(what)
     return low, high
 

@@ -35,6 +35,7 @@ from reactivex import Observable, operators
 
 from bot.config.configured import loaded_of
 from bot.config.place import CONFIG
+from bot.config.settings import Loaded
 from bot.live.handle import Handle, within_reach
 from bot.live.reach import Answers, is_reached, reached, stay
 from bot.live.reload import Reloader, place_of
@@ -75,12 +76,19 @@ def options_of(
 
     `recorded` is what a recording holds of the settings of its run.
     """
-    loaded = loaded_of(arguments, recorded)
-    settings, state = loaded.settings, None
+    loaded, state = loaded_of(arguments, recorded), None
     if arguments.state and budget is REPLAYED:  # a live run records it as its first frame
         state = read_state(Path(arguments.state))
         if state is None:
             raise ConnError(f"expected what another run left in {arguments.state}, got no file")
+    return chosen(loaded, deposit, state=state, budget=budget)
+
+
+def chosen(
+    loaded: Loaded, deposit: int, *, state: Frame | None = None, budget: Budget = REPLAYED
+) -> Options:
+    """Return the options of settings; `deposit` is for whoever chose none."""
+    settings = loaded.settings
     policy = settings.policy
     # Without a strategy the guard looks after what a person trades: there is nobody else to halt.
     if settings.strategy == "none":

@@ -19,6 +19,7 @@ from bot.config.settings import Loaded
 from bot.database.rows import fill_row
 from bot.outlet import one_line
 from bot.pages.gathered import Gathered
+from bot.pages.months import Point, months_of
 from bot.pages.shape import (
     Candle,
     Cost,
@@ -26,6 +27,7 @@ from bot.pages.shape import (
     Fill,
     Latency,
     Market,
+    Month,
     Named,
     Payment,
     Quality,
@@ -101,7 +103,7 @@ def report_of_run(bot: Bot, gathered: Gathered, source: Source) -> Report:
         curve=equity_of(bot), levels=_levels(bot), most_leverage=policy.max_leverage,
         trades=tuple(trade_of(row, made) for row, made in reversed(positions[-ROWS:])),
         fills=tuple(reversed(fills[-ROWS:])), by_market=by_market(row for row, _ in positions),
-        markets=_markets(bot, gathered, fills),
+        months=_months(bot, gathered), markets=_markets(bot, gathered, fills),
         reasons=reasons_of(_reasons(kinds.of(*VERDICTS))),
         decisions=kinds.ids("decision"), verdicts=kinds.ids(*VERDICTS),
         guard=kinds.ids("reduce"), acts=kinds.ids("act"), gate=kinds.ids("gate"),
@@ -244,6 +246,22 @@ def _markets(bot: Bot, gathered: Gathered, fills: Sequence[Fill]) -> tuple[Marke
             liquidation=() if line is None else line.points,
         ))  # fmt: skip
     return tuple(found)
+
+
+def _months(bot: Bot, gathered: Gathered) -> tuple[Month, ...]:
+    if not isinstance(bot.venue, PaperVenue):
+        return ()  # the worth of a real account is not marked by the hour
+    ledger, began = bot.venue.ledger, gathered.began_at
+    marked = [p for p in ledger.history.points if p.created.at > began and p.equity is not None]
+    points = [Point(p.created.at, p.equity or 0, p.net_transfers) for p in marked]
+    if ledger.equity is not None:
+        points.append(Point(bot.data.at, ledger.equity, ledger.deposits))
+    # An account that goes on was worth at its beginning what its first hour says, not its deposit.
+    if not bot.shown.carried:
+        deposit = bot.options.deposit * 10**6
+        points.insert(0, Point(began, deposit, deposit))
+    ended = ((row.ended, row.record.realized - row.record.fees) for row in bot.dealt.trades)
+    return months_of(points, ended)
 
 
 def _costs(bot: Bot) -> tuple[Cost, ...]:

@@ -231,6 +231,7 @@ def _counted(name: str, report: Report) -> str:
 _PARTS: Final = (
     _Part("summary", "Summary", _summary),
     _Part("account", "Account", _curves),
+    _Part("months", "Months", tables.months, lambda _: "UTC; a year stands below its months"),
     _Part("markets", "Markets", _markets),
     _Part("trades", "Trades", tables.trades, partial(_counted, "trades")),
     _Part("fills", "Fills", tables.fills, partial(_counted, "fills")),

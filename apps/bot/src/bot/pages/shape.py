@@ -112,6 +112,17 @@ class MarketSum(Value, frozen=True, kw_only=True):
     fees: Money
 
 
+class Month(Value, frozen=True, kw_only=True):
+    """What a month (2026-11) or a year (2026) came to; shares of equity, None is not defined."""
+
+    name: str
+    net: Money
+    returned: float | None
+    drawdown: float | None
+    trades: int
+    won: int
+
+
 class Reason(Value, frozen=True, kw_only=True):
     """How often a verdict was given, by its kind and reason, and the newest of them."""
 
@@ -226,6 +237,7 @@ class Report(Value, frozen=True, kw_only=True):
     trades: tuple[Trade, ...] = ()
     fills: tuple[Fill, ...] = ()
     by_market: tuple[MarketSum, ...] = ()
+    months: tuple[Month, ...] = ()
     markets: tuple[Market, ...] = ()
     reasons: tuple[Reason, ...] = ()
     decisions: tuple[str, ...] = ()

@@ -89,6 +89,34 @@ _TICKER: Final = _text("market", "ticker")
 # === What was traded ===
 
 
+def months(report: Report) -> str:
+    """Return months and years, a row each; nothing where there are none."""
+    return table(_MONTHS, report.months, "") if report.months else ""
+
+
+def _share_of(title: str, name: str) -> Column:
+    def show(row: Any) -> str:
+        value = getattr(row, name)
+        return UNKNOWN if value is None else f"{100 * value:+,.2f} %"
+
+    return Column(title, show, "n", lambda row: getattr(row, name))
+
+
+_MONTHS: Final = (
+    _text("month", "name"),
+    _share_of("return", "returned"),
+    _money("profit, USDC", "net"),
+    Column(
+        "drawdown",
+        lambda row: UNKNOWN if row.drawdown is None else f"{100 * row.drawdown:,.2f} %",
+        "n",
+        lambda row: row.drawdown,
+    ),
+    Column("trades", lambda row: f"{row.trades:,}", "n", lambda row: row.trades),
+    Column("won", lambda row: f"{row.won:,}", "n", lambda row: row.won),
+)
+
+
 def trades(report: Report) -> str:
     """Return the positions from their openings to their ends; the why of one is that of its orders.
 

@@ -1,1 +1,1 @@
-"""What is printed of a run: six lines, the long report, the way from an id back to the wire."""
+"""What is printed of a run: seven lines, the long report, the way from an id back to the wire."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dydx_conn import NETWORKS, Recording
 from dydx_panels import wording
+from dydx_paper import PaperVenue
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
@@ -85,6 +86,8 @@ def report_of(
         "guard": bot.options.guard,
         "config": _config(bot),
         "closest_distance_to_liquidation": bot.risk.closest,
+        "fidelity": data.fidelity,
+        "optimism": bot.venue.optimism.error if isinstance(bot.venue, PaperVenue) else None,
         "trouble": data.counts(),
         "troubles": dict(bot.shown.troubles),
         "samples": {
@@ -244,6 +247,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
+        f"fidelity     {fidelity_words(report)}",
         *_closed(report["gate"]),
         *others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",
@@ -324,6 +328,27 @@ def away(distance: float | None) -> str:
     if distance is None:
         return "distance unknown"
     return "no price liquidates it" if distance == inf else _percent(distance)
+
+
+# What the prices were that a run traded at.
+_MADE_OF: Final = {
+    "book": "recorded books",
+    "trades": "books modelled from trades",
+    "candles": "books modelled from candles",
+}
+
+
+def fidelity_words(report: Mapping[str, Any]) -> str:
+    """Word what a run was traded on, and how far the tape bears out what was filled."""
+    made_of = _MADE_OF[report["fidelity"]]
+    if report["optimism"] is None:
+        return f"{report['fidelity']}, {made_of}"
+    return f"{report['fidelity']}, {made_of}; {optimism_words(report['optimism'])}"
+
+
+def optimism_words(error: float | None) -> str:
+    """Word which share of what was filled was traded there within seconds, as the tape has it."""
+    return "no fill was judged" if error is None else f"the tape bears out {1 - error:.0%} of fills"
 
 
 def _counted(counts: dict[str, Any]) -> str:

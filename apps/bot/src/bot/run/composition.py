@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 from dydx_conn import (
@@ -87,10 +87,10 @@ from bot.config.changes import (
 from bot.config.paper import PaperSettings
 from bot.config.passphrase import forget_secrets
 from bot.config.profiles import PROFILES, STEADY, profile_of
-from bot.config.settings import Loaded
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
+from bot.run.dealt import Dealt
 from bot.run.executed import Executed
 from bot.run.feedback import Feedback
 from bot.run.journal import Journal
@@ -98,11 +98,14 @@ from bot.run.links import Links
 from bot.run.meters import Meters
 from bot.run.moments import Moment, of_the_run, packed, unpacked
 from bot.run.monitor import Monitor
-from bot.run.paper import PAPER, Paper, paper_account
+from bot.run.paper import PAPER, Paper, book_model_of, paper_account
 from bot.run.resume import ACCOUNT, carry_on
 from bot.run.shown import Shown
 from bot.run.signals import Make, engines_of, known
 from bot.run.way import Looked, Way
+
+if TYPE_CHECKING:
+    from bot.config.settings import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -207,7 +210,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     paper: PaperSettings = PaperSettings()
     budget: Budget = REPLAYED
     detectors: bool = False
-    config: Loaded | None = None
+    config: "Loaded | None" = None
 
     @classmethod
     def of(cls, profile: str, **chosen: Any) -> Self:
@@ -299,7 +302,9 @@ class Bot:
         shared: Shared | None = None,
     ) -> None:
         self.options = options
-        self.data = data or (DataState() if shared is None else shared.data)
+        if data is None:
+            data = shared.data if shared else DataState(model=book_model_of(options.paper))
+        self.data = data
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )
@@ -310,6 +315,7 @@ class Bot:
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.executed = Executed(self.journal, self.data)
+        self.dealt = Dealt(self.journal, self.executed, self.venue)
         self.meters = Meters()
         ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
         self.shown = Shown(self.data, self.risk, ledger)

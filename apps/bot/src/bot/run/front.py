@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
 
-from dydx_conn import Frame
+from dydx_conn import ConnError, Frame
 from dydx_data import DataState, MarketView, step
 from dydx_paper import PaperVenue, block_and_hour
 from dydx_risk import Elapsed, Turns
@@ -26,6 +26,7 @@ from reactivex import Observable, operators
 from bot.run.budget import watched
 from bot.run.composition import Bot, Options
 from bot.run.meters import Meters
+from bot.run.paper import book_model_of
 from bot.run.signals import Make
 
 _OfMarket = Sequence[Scored]  # nothing, or the market that was scored
@@ -80,7 +81,12 @@ class Front:
     """What the variants share; `take` lets a frame in, to all that are `running`."""
 
     def __init__(self, variants: Sequence[Options], opens_ns: int | None = None) -> None:
-        self.data, self.elapsed, self.meters = DataState(), Elapsed(), Meters()
+        if len({one.paper.book_model for one in variants}) > 1:
+            raise ConnError(
+                "expected variants of one paper.book_model, got several: a pass has one"
+            )
+        self.data = DataState(model=book_model_of(variants[0].paper) if variants else None)
+        self.elapsed, self.meters = Elapsed(), Meters()
         self._scoring = Scoring()
         self.scorer = self._scoring.scorer
         self.bots = [Bot(one, shared=self) for one in variants]
@@ -141,10 +147,11 @@ class Front:
         scored = self._scoring.step(view) if view.live_at else ()
         trades = view.changed == "trades" or bool(self._scoring.errors)
         for back in self.running:
-            if everywhere or now >= back.until or ticker in back.tickers or (prices and back.held):
+            held = back.held
+            if everywhere or now >= back.until or ticker in back.tickers or (prices and held):
                 back.see(view)
-            elif ticker in back.held:
-                back.risk.pass_over(view)
+            elif ticker in held:
+                back.see(view) if view.book.modelled else back.risk.pass_over(view)
             if scored and (trades or back.news or at >= back.due.get(ticker, 0)):
                 back.rate(view, scored[back.group])
 

@@ -5,8 +5,10 @@ PaperSettings (bot.config.paper) ──► Paper ──► account frames, as th
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
+import msgspec
 from dydx_conn import (
     Accounts,
     AccountUpdate,
@@ -16,6 +18,7 @@ from dydx_conn import (
     Stranger,
     Subaccount,
 )
+from dydx_data import BookModel
 from dydx_paper import PaperVenue
 from dydx_risk import Risk
 
@@ -32,6 +35,17 @@ def paper_account(name: str) -> Subaccount:
         what = "expected the name of a paper account, of up to 32 small letters and digits"
         raise ConnError(f"{what}, got {name!r}")
     return Subaccount(f"dydx1{name}", 0)
+
+
+def book_model_of(settings: PaperSettings) -> BookModel:
+    """Return how books are modelled where none was recorded; `ConnError` for a bad file."""
+    if settings.book_model is None:
+        return BookModel()
+    what = f"expected a book model of bot calibrate --book in {settings.book_model}"
+    try:
+        return msgspec.json.decode(Path(settings.book_model).read_bytes(), type=BookModel)
+    except (OSError, ValueError) as error:
+        raise ConnError(f"{what}, got {error}") from None
 
 
 class Paper(PaperVenue):

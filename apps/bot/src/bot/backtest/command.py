@@ -1,0 +1,151 @@
+"""`bot backtest`: strategies over recordings at full speed, and what each came to.
+
+    words ─► Variant, Recording ─► played ─► Outcome ─► tables, JSON, trades, pages
+
+Files are written before anything is printed: whoever reads what is printed may stop at any line.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from dydx_conn import ConnError, Recording
+
+from bot.backtest.compare import compared, compared_lines
+from bot.backtest.figures import CONVENTIONS, Figures
+from bot.backtest.files import require_parquet, write_trades
+from bot.backtest.joined import CARRIED, joined, joined_markets
+from bot.backtest.playing import Outcome, Span, played
+from bot.backtest.sides import sides_of
+from bot.backtest.words import Variant, recordings_of, told_apart, variants_of
+from bot.history.when import moment
+from bot.outlet import as_lines, behind
+from bot.progress import Progress
+
+SCHEMA: Final = "bot.backtest/1"
+_INTERRUPTED: Final = 130
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+    """What one strategy came to over all recordings."""
+
+    strategy: str
+    total: Figures
+    markets: dict[str, Figures]
+
+
+class Backtest(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it as plain values, money in USDC, times in ns; what is unknown is null."""
+
+    schema: str = SCHEMA
+    runs: tuple[Outcome, ...]
+    strategies: tuple[Strategy, ...]
+    conventions: tuple[str, ...] = (*CONVENTIONS, CARRIED)
+
+
+def backtest(arguments: argparse.Namespace) -> int:
+    """Play recordings through strategies and report what each came to."""
+    if arguments.schema:
+        print(json.dumps(msgspec.json.schema(Backtest), indent=1))
+        return 0
+    if arguments.compare:
+        return _compared(arguments)
+    found = told_apart(arguments.words)
+    variants = variants_of(found.variants, arguments)
+    recordings = recordings_of(found.recordings or ["quickstart"])
+    span = span_of(arguments)
+    if arguments.trades:
+        require_parquet(arguments.trades)  # refused before the run, not after it
+    page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
+    outcomes = outcomes_of(recordings, variants, span, page_of)
+    if arguments.trades:
+        write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
+    _print(arguments, outcomes, span)
+    if not all(one.complete for one in outcomes):
+        return _INTERRUPTED
+    return int(any(one.failure or one.trouble for one in outcomes))
+
+
+def _compared(arguments: argparse.Namespace) -> int:
+    found = compared(*sides_of(arguments, span_of(arguments)))
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        print(as_lines(compared_lines(found)))
+    return int(not found.equal)
+
+
+def pages_of(path: str | None, runs: int) -> Callable[[str, str], Path] | None:
+    """Return what names the page of a run: as it was typed, of several each with what it is of."""
+    if path is None:
+        return None
+    from bot.pages.style import require_plotly
+
+    require_plotly("--report-html")  # refused before the run, not after it
+    typed = Path(path)
+
+    def page_of(strategy: str, recording: str) -> Path:
+        name = _NO_NAME.sub("-", f"{typed.stem}-{strategy}-{recording}")
+        return typed if runs == 1 else typed.with_name(f"{name}{typed.suffix}")
+
+    return page_of
+
+
+def span_of(arguments: argparse.Namespace) -> Span:
+    """Return which time of the recordings counts, as it was typed."""
+    now = time.time_ns()
+    since = moment("--from", arguments.since, now) if arguments.since else None
+    until = moment("--to", arguments.until, now) if arguments.until else None
+    if since is not None and until is not None and since >= until:
+        raise ConnError(f"expected --from before --to, got {arguments.since} and {arguments.until}")
+    return Span(since, until)
+
+
+def outcomes_of(
+    recordings: Sequence[Recording],
+    variants: Sequence[Variant],
+    span: Span,
+    page_of: Callable[[str, str], Path] | None = None,
+) -> list[Outcome]:
+    """Return what each variant came to on each recording; all up to where somebody ended it."""
+    outcomes: list[Outcome] = []
+    with Progress("frames", 0) as progress:
+        for recording in recordings:
+            outcomes += played(recording, variants, span, progress, page_of)
+            if not outcomes[-1].complete:
+                break
+    return outcomes
+
+
+def as_values(outcomes: Sequence[Outcome]) -> Backtest:
+    """Return all of it as plain values."""
+    by_strategy: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_strategy.setdefault(one.strategy, []).append(one)
+    rows = []
+    for name, those in by_strategy.items():
+        figures = [one.figures for one in those]
+        total = joined(figures) if len(figures) > 1 else figures[0].total
+        rows.append(Strategy(strategy=name, total=total, markets=joined_markets(figures)))
+    return Backtest(runs=tuple(outcomes), strategies=tuple(rows))
+
+
+def _print(arguments: argparse.Namespace, outcomes: Sequence[Outcome], span: Span) -> None:
+    for one in outcomes:
+        if one.trouble:
+            print(f"bot: warning: {one.trouble}", file=sys.stderr)
+    if arguments.json:
+        text = msgspec.json.format(msgspec.json.encode(as_values(outcomes)), indent=1)
+        print(text.decode())
+        return
+    from bot.backtest.shown import print_backtest
+
+    sys.stdout.flush()
+    print_backtest(outcomes, span, behind(sys.stdout))

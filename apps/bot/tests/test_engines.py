@@ -1,0 +1,136 @@
+"""Engines: the same results on each, whatever becomes of a worker."""
+
+import operator
+import os
+import stat
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot.engines import work as working
+from bot.engines.certificates import make_certificates, security_of
+from bot.engines.cluster import address_of
+from bot.engines.engine import engine_of
+from bot.engines.errors import EngineError
+from bot.engines.local import Local
+from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
+from dydx_conn import ConnError
+
+# What a worker can do without a module of this test: call what it is handed.
+CALL: Any = operator.call
+
+
+def test_here_works_on_tasks_in_their_order():
+    """The engine of this process is a loop."""
+    with engine_of("here") as engine:
+        found = list(engine.run(abs, [-3, 2]))
+
+    assert found == [(0, 3), (1, 2)]
+
+
+def test_a_killed_worker_costs_no_result_and_a_task_that_kills_two_is_lost(tmp_path):
+    """One task ends its worker each time, one only the first time: the others never notice."""
+    once = f"os._exit(1) if not os.path.exists({str(tmp_path / 'x')!r}) and "
+    once += f"not os.mkdir({str(tmp_path / 'x')!r}) else 7"
+    code = f"__import__('builtins').eval({once!r}, {{'os': __import__('os')}})"
+    tasks = [partial(abs, -1), partial(os._exit, 9), partial(eval, code), partial(abs, -4)]
+
+    with Local(2) as engine:
+        found = dict(engine.run(CALL, tasks))
+
+    lost = Lost("its worker ended without an answer, 2 times")
+    assert found == {0: 1, 1: lost, 2: 7, 3: 4}
+
+
+def test_what_a_task_raises_is_raised_here_and_ends_the_workers():
+    """A bug in a task is no result: it is raised with where it was."""
+    engine = Local(1)
+
+    with engine, pytest.raises(ZeroDivisionError) as caught:
+        list(engine.run(CALL, [partial(divmod, 1, 0)]))
+
+    assert "divmod" not in str(caught.value)
+    assert "Traceback" in str(caught.value.__cause__)
+    assert engine._context.workers == []
+
+
+def test_a_worker_of_other_code_refuses_a_task():
+    """The function is not even called."""
+    other = Stamp(version="bot 0.1.0", sources="0" * 64)
+
+    answer = work(os._exit, 1, other)
+
+    assert answer == Answer(stamp())
+    found = taken(answer, other)
+    assert isinstance(found, Lost)
+    assert found.why.startswith("another version: expected bot 0.1.0, sources 000000000000, got")
+
+
+def test_sources_that_differ_have_another_stamp(monkeypatch, tmp_path):
+    """An edit of any layer makes other code of it."""
+    before = stamp()
+    monkeypatch.setattr(working, "_PACKAGES", ("bot",))
+    stamp.cache_clear()
+    try:
+        after = stamp()
+    finally:
+        stamp.cache_clear()
+
+    assert after != before
+
+
+@pytest.mark.parametrize("text", ["", "locally", "local:0", "local:x", "here:2", "ray://h:1"])
+def test_an_unknown_engine_is_refused(text):
+    """What names no engine is repeated beside what does."""
+    with pytest.raises(EngineError, match=r"expected an engine .*here, local, local:4"):
+        engine_of(text)
+
+
+def test_the_number_of_workers_is_in_the_text_or_beside_it():
+    """A number in the text goes before the option; without any it is one a processor."""
+    assert [engine_of("local:3", 2).workers, engine_of("local", 2).workers] == [3, 2]
+    assert engine_of("local").workers >= 1
+
+
+@pytest.mark.parametrize("text", ["10.0.0.2:8786", "example.com", "0.0.0.0:1"])
+def test_a_scheduler_beyond_loopback_without_certificates_is_refused(text):
+    """Nothing is connected to: whoever reaches a scheduler runs code."""
+    with pytest.raises(EngineError, match=r"mutual TLS is needed .*nothing was connected to"):
+        engine_of(f"dask://{text}")
+
+
+@pytest.mark.parametrize("text", ["", ":", "127.0.0.1:x", "127.0.0.1:1/x"])
+def test_an_address_of_no_scheduler_is_refused(text):
+    """What is expected is shown."""
+    with pytest.raises(EngineError, match=r"expected a scheduler as 127.0.0.1:8786"):
+        address_of(text, None)
+
+
+def test_certificates_make_an_address_one_of_tls():
+    """On loopback TLS is a choice, beyond it a must; a port may be left out."""
+    folder = Path("certs")
+
+    assert address_of("localhost", None) == "tcp://localhost:8786"
+    assert address_of("[::1]", None) == "tcp://[::1]:8786"
+    assert address_of("10.0.0.2:9", folder) == "tls://10.0.0.2:9"
+
+
+def test_certificates_are_of_the_owner_alone_and_never_overwritten(tmp_path):
+    """A CA, three roles; a second time is refused, and so is a key that others may read."""
+    folder = tmp_path / "certs"
+    made = make_certificates(folder, datetime(2026, 11, 30, tzinfo=UTC))
+
+    assert {path.name for path in made} == {
+        "ca.pem", "scheduler.pem", "scheduler-key.pem", "worker.pem", "worker-key.pem",
+        "client.pem", "client-key.pem",
+    }  # fmt: skip
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+    with pytest.raises(ConnError, match="expected a folder without certificates"):
+        make_certificates(folder, datetime(2026, 11, 30, tzinfo=UTC))
+    (folder / "client-key.pem").chmod(0o644)
+    with pytest.raises(ConnError, match="readable by you alone"):
+        security_of(folder, "client")
+    with pytest.raises(ConnError, match=r"expected certificates of bot sweep certs in .*ca\.pem"):
+        security_of(tmp_path, "client")
