@@ -9,6 +9,7 @@
     uv run --all-packages --group dev tools/bench.py ceiling --minutes 2   250, six times as fast
     uv run --all-packages --group dev tools/bench.py screen            account to terminal
     uv run --all-packages --group dev tools/bench.py view              frame to browser
+    uv run --all-packages --group dev tools/bench.py sweep             100 variants on one pass
 
 A benchmark reports; it never fails on a slow machine. The floor of a row is the least work
 that any program must do for it (reading and decoding the envelope, for a pipeline), measured
@@ -39,6 +40,7 @@ from bench_live import live
 from bench_peer import peer
 from bench_run import run
 from bench_screen import screen
+from bench_sweep import sweep
 from bench_view import view as in_browsers
 from bot.system import memory_mb
 from dydx_conn import Frame
@@ -532,6 +534,7 @@ BENCHES: dict[str, Callable[..., Iterator[Row]]] = {
     "live": live,
     "run": run,
     "ceiling": ceiling,
+    "sweep": sweep,
     "history": history,
     "peer": peer,
 }

@@ -1416,3 +1416,59 @@ def _go_on(exchange: Exchange, what: str, price: int) -> None:
         exchange.order("BUY", "0.1", str(price), tif="GTT")
     else:
         exchange.order(what.upper(), "0.2", str(price))
+
+
+# === What it need not look at ===
+
+NEVER_DUE = 2**63
+
+
+def test_a_venue_at_rest_is_concerned_by_no_market() -> None:
+    """Every view matters until the account is reported; then none, until something is sent."""
+    exchange = Exchange()
+    assert exchange.venue.concerns() == ((), 0)
+
+    exchange.open()
+    assert exchange.venue.concerns() == ((), NEVER_DUE)
+    exchange.order("BUY", "0.5", "50100")
+    exchange.oracle("2001", "ETH-USD")
+    assert exchange.venue.concerns() == ({"BTC-USD"}, NEVER_DUE)
+
+
+def test_a_fill_that_is_still_to_be_borne_out_concerns_it() -> None:
+    """Trades of its market may bear it out, until its time is over."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50100")
+    exchange.change(bids=[(49_999, 2)])
+
+    filled_at = exchange.state.at
+    assert exchange.venue.concerns() == ({"BTC-USD"}, filled_at + exchange.venue.optimism.window_ns)
+
+
+def test_an_account_in_breach_is_concerned_by_every_view() -> None:
+    """It is liquidated as soon as its market matches again."""
+    exchange = Exchange(deposit=6_000 * USDC).open()
+    exchange.order("BUY", "0.9", "50100")
+    exchange.change(bids=[(49_999, 2)])
+    exchange.change(bids=[(49_999, 0), (49_990, 0)], asks=[(50_001, 0), (50_010, 0)])
+    exchange.block()
+    exchange.oracle("44000")
+
+    assert exchange.venue.ledger.breached
+    assert exchange.venue.concerns() == ((), 0)
+
+
+def test_what_was_passed_over_still_moves_time_on() -> None:
+    """An order is on its way from the newest view, whether or not it was looked at."""
+    looked, passed = Exchange().open(), Exchange().open()
+    for exchange in (looked, passed):
+        exchange.second += 5
+        view = exchange.state.views["ETH-USD"]
+        view.at += 5_000_000_000
+    looked.venue.step(looked.state.views["ETH-USD"])
+    passed.venue.pass_over(passed.state.views["ETH-USD"])
+
+    for exchange in (looked, passed):
+        exchange.order("BUY", "0.5", "50100")
+    markets = [exchange.venue.markets["BTC-USD"] for exchange in (looked, passed)]
+    assert markets[0].inbox[0][0] == markets[1].inbox[0][0] == looked.state.views["ETH-USD"].at

@@ -247,3 +247,16 @@ def test_a_score_is_made_when_it_is_read_and_once():
     assert made[0].scores == first
     assert made[0].markets["BTC-USD"].score("funding") is first[0]
     assert Counting.readings == 1
+
+
+def test_scorers_of_the_same_engines_read_what_one_alone_reads():
+    """Whoever shares engines lets them fold each view once, and notes it for each scorer."""
+    engine, alone = Funding(), Scorer([Funding])
+    several = [Scorer([lambda: engine]), Scorer([lambda: engine])]
+    for view in views(funded().frames):
+        emitted = alone.step(view)
+        noted = [scorer.note(view) for scorer in several]
+        if view.changed in Funding.changes:
+            engine.update(view)
+        read = [one.scores for one in emitted]
+        assert [[one.scores for one in each] for each in noted] == [read, read]

@@ -1,15 +1,22 @@
 """Sniper, reversion, carry and pairs: when they enter, stay, leave, and when they must not."""
 
 import math
+import pickle
 import random
 from typing import Any
 
 import pytest
+from dydx_signals import Scored
 from dydx_strategy import (
+    STRATEGIES,
     Carry,
     CarrySettings,
+    Decider,
+    Decision,
+    Holdings,
     Pairs,
     PairsSettings,
+    RankAndTarget,
     Reversion,
     ReversionSettings,
     Sniper,
@@ -510,3 +517,65 @@ def test_a_market_belongs_to_one_pair():
     for wrong in ((("A", "A"),), (("A", "B"), ("B", "C")), ()):
         with pytest.raises(ValidationError):
             PairsSettings(pairs=wrong)
+
+
+# === Rest ===
+
+
+class Resting(Decider):
+    """Counts what comes in its time of rest, and what it did then all the same."""
+
+    rests = moved = 0
+
+    def step(self, event: Any) -> Any:
+        """Decide, and look whether a score that changes nothing has changed anything."""
+        if not isinstance(event, Scored) or event.at >= self.rests_until(event.view):
+            return super().step(event)
+        before = self._parts()
+        decided = super().step(event)
+        self.rests += 1
+        self.moved += bool(decided) or self._parts() != before
+        return decided
+
+    def _parts(self) -> bytes:
+        parts = {n: v for n, v in vars(self.strategy).items() if not n.startswith("_phases")}
+        return pickle.dumps(parts)
+
+
+@pytest.mark.parametrize("make", STRATEGIES.values())
+def test_scores_in_a_strategys_rest_change_nothing(make: Any) -> None:
+    """Nothing is decided by them, and all that it knows stays as it is."""
+    street = Street(make(), "BTC-USD", "ETH-USD")
+    street.decider = resting = Resting(lambda: street.strategy)
+    noise = drifting(bps=1.0)
+    street.run(200, lambda second: {"ETH-USD": 100.0, **noise(second)})
+
+    assert resting.rests > 50
+    assert resting.moved == 0
+
+
+def test_a_strategy_of_a_users_own_never_rests() -> None:
+    """Nobody knows what it takes in."""
+
+    class Mine:
+        name = "mine"
+
+        def step(self, scored: Scored, held: Holdings) -> tuple[()]:
+            return ()
+
+    street = Street(Mine())
+    street.run(3, steady())
+
+    assert street.decider.rests_until(street.data.views["BTC-USD"]) == 0
+
+
+def test_a_turn_that_is_under_way_leaves_no_rest() -> None:
+    """Its far side is due as soon as nothing is held."""
+    street = Street(RankAndTarget())
+    street.run(3, steady())
+    view = street.data.views["BTC-USD"]
+    assert street.decider.rests_until(view) > view.at
+
+    scored = street.scorer.step(view)[0]
+    street.decider._turns["BTC-USD"] = Decision.of(scored, -100.0, "turn")
+    assert street.decider.rests_until(view) == 0

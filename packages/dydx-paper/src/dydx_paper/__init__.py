@@ -104,6 +104,8 @@ __all__ = [
     "Clearing", "House", "submit",
     # Latency
     "Latency",
+    # Queue position
+    "block_and_hour",
     # Optimism
     "Optimism",
     # Limits
@@ -3659,7 +3661,7 @@ class Places:
 
     def watch(self, resting: Collection[Key], market: PerpetualMarket, view: MarketView) -> None:
         """Take in how the levels at which we rest have changed: each block, and at each trade."""
-        block, proportional = _block_and_hour(view)[0], self._model == "proportional"
+        block, proportional = block_and_hour(view)[0], self._model == "proportional"
         for side, places in self._by_side.items():
             for key in [key for key in places if key not in resting] if places else ():
                 del places[key]
@@ -3691,7 +3693,7 @@ class Places:
         if not places:
             return 0
         self.watch(resting, market, view)
-        total, step, block = 0, market.step_base_quantums, _block_and_hour(view)[0]
+        total, step, block = 0, market.step_base_quantums, block_and_hour(view)[0]
         # Of a modelled book nobody knows who stood before us: a price has to be traded through.
         nearest = 1 if view.book.modelled else 0
         ours = [order for order in resting.values() if order.side == side]
@@ -3707,7 +3709,8 @@ class Places:
         return total
 
 
-def _block_and_hour(view: MarketView) -> tuple[int, int]:
+def block_and_hour(view: MarketView) -> tuple[int, int]:
+    """Return the block and the hour since 1970 that a view belongs to."""
     # Without a block stream, seconds stand for blocks: the chain makes about one a second.
     chain = view.chain
     return chain.height or view.at // _SECOND_NS, (chain.time_ns or view.at) // _HOUR_NS
@@ -3717,6 +3720,9 @@ def _block_and_hour(view: MarketView) -> tuple[int, int]:
 
 # How far the tape bears out what we assumed to trade: a figure beside the profit, which it changes
 # nothing of.
+
+
+_NEVER_DUE: Final = 2**63
 
 
 class _Claim(msgspec.Struct, gc=False):
@@ -3759,6 +3765,11 @@ class Optimism:
     def pending(self) -> int:
         """Count the fills that are still to be judged."""
         return len(self._claims)
+
+    def concerns(self) -> tuple[list[str], int]:
+        """Return of which markets fills are still to be judged, and when the oldest is at last."""
+        claims = self._claims
+        return [claim.ticker for claim in claims], claims[0].until if claims else _NEVER_DUE
 
     def claim(
         self, ticker: str, side: Side, subticks: int, quantums: int, quote: int, *,
@@ -4517,7 +4528,7 @@ class Return:
         account, seen, hours = self._account, self._seen, self._hours
         ledger, views = account.ledger, self._views
         if seen.now is not None:
-            seen.block, seen.hour = _block_and_hour(seen.now)
+            seen.block, seen.hour = block_and_hour(seen.now)
         seconds = 0 if seen.now is None else seen.now.chain.time_ns // _SECOND_NS
         if hours:
             account.fund(hours)
@@ -4543,7 +4554,7 @@ class Return:
     def _hours(self) -> range:
         if not self._hour or self._seen.now is None:
             return range(0)
-        return range(self._hour + 1, _block_and_hour(self._seen.now)[1] + 1)
+        return range(self._hour + 1, block_and_hour(self._seen.now)[1] + 1)
 
 
 # === Venue ===
@@ -4631,7 +4642,28 @@ class PaperVenue:
         """Return what a next run resumes; what is on its way, and short-term, is over then."""
         return VenueState(ledger=ledger_state(self.ledger), carried=self.carried)
 
+    def concerns(self) -> tuple[Collection[str], int]:
+        """Return whose views matter to it, and until when no others do; 0 if all of them do.
+
+        But one that begins a block or an hour, that is the first of its market, or the first of a
+        frame that changes a price while anything is held. With any other `step` would return
+        nothing, and whoever leaves it out calls `pass_over` before the next thing that it does.
+        """
+        account = self._account
+        if self._return is not None or account.owed or not account.messages:
+            return (), 0
+        if self._idle:
+            return (), _NEVER_DUE
+        if self.ledger.breached:
+            return (), 0
+        tickers, until = self.optimism.concerns()
+        return {*tickers, *self._busy}, until
+
     # --- what it takes
+
+    def pass_over(self, view: MarketView) -> None:
+        """Take note of the newest view, of a market it has seen, that does not matter to it."""
+        self._seen.now = view
 
     def resume(self, state: VenueState) -> None:
         """Go on, before the first event, where a venue of the same subaccount stopped.
@@ -4649,7 +4681,7 @@ class PaperVenue:
             seen = self._seen
             seen.now = seen.views[event.ticker] = event
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
-            if self._idle and _block_and_hour(event)[1] <= seen.hour:
+            if self._idle and block_and_hour(event)[1] <= seen.hour:
                 return []
             if self._is_calm and self._pass(event):
                 return []
@@ -4680,7 +4712,7 @@ class PaperVenue:
         """
         first, seen = self._account.greeting(), self._seen
         # While nothing is at stake blocks go by unseen.
-        block = seen.block if seen.now is None else _block_and_hour(seen.now)[0]
+        block = seen.block if seen.now is None else block_and_hour(seen.now)[0]
         self._account.withdraw(quote_quantums, block)
         return first + self._flush()
 
@@ -4731,7 +4763,7 @@ class PaperVenue:
         if order.order_flags == TWAP:
             return "ErrTwapOrderNotSimulated"
         stateful = order.order_flags != SHORT_TERM
-        if self._attempts.objection(_block_and_hour(view)[0], stateful=stateful):
+        if self._attempts.objection(block_and_hour(view)[0], stateful=stateful):
             return "ErrBlockRateLimitExceeded"
         if stateful:
             worth = self.ledger.equity  # an unknown one allows none
@@ -4749,7 +4781,7 @@ class PaperVenue:
         seconds, short = view.chain.time_ns // _SECOND_NS, cancel.order_flags == SHORT_TERM
         error, block = cancel_objection(cancel, height=view.chain.height, time=seconds), 0
         if not error and short:
-            block = _block_and_hour(view)[0]
+            block = block_and_hour(view)[0]
             if self._attempts.objection(block, stateful=False):
                 error = "ErrBlockRateLimitExceeded"
         if error:
@@ -4767,7 +4799,7 @@ class PaperVenue:
     def _wait(self, market: PaperMarket, sent: Order | CancelRequest) -> None:
         seen = self._seen
         if self._idle:  # it saw no blocks go by: they are counted from here
-            seen.block, seen.hour = _block_and_hour(market.view)
+            seen.block, seen.hour = block_and_hour(market.view)
         market.inbox.append((seen.at + next(self._delays), sent))
         self._busy.add(market.market.ticker)
 
@@ -4793,7 +4825,7 @@ class PaperVenue:
         return self._is_calm
 
     def _see(self, view: MarketView) -> None:
-        block, hour = _block_and_hour(view)
+        block, hour = block_and_hour(view)
         ticker, changed = view.ticker, view.changed
         if changed not in ("book", "trades"):
             self._value(view)

@@ -117,7 +117,7 @@ __all__ = [
     # Watch
     "Watch",
     # Course and turns
-    "Memory",
+    "Elapsed", "Memory", "Turns",
     # Risk
     "Risk",
     # Streams
@@ -6138,6 +6138,7 @@ def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, obj
 _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
 _NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
+_NEVER: Final = 2**63
 
 
 def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
@@ -6204,12 +6205,13 @@ class Risk:
     distance seen so far, `falls` how deep the profit fell. Without `guard` nothing reduces;
     `flight_plan` is what it would fire, and is there without it too. `stops` and `resume` are the
     kill switch; `standing` is what the gate lets pass, and why. `watcher` has each position's
-    figures, for whoever looks.
+    figures, for whoever looks. Several on the same views may share the time that has `elapsed`.
     """
 
     def __init__(
-        self, policy: Policy | None = None, subaccount: Subaccount = _NOBODY, *, guard: bool = True
-    ) -> None:
+        self, policy: Policy | None = None, subaccount: Subaccount = _NOBODY, *,
+        guard: bool = True, elapsed: Elapsed | None = None,
+    ) -> None:  # fmt: skip
         self.policy = policy or Policy()
         self.account = Account(subaccount)
         self.guard = guard
@@ -6224,7 +6226,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self.watcher = Watcher(Returns(), self.policy.keep_above)
-        self._elapsed = Elapsed()
+        self._elapsed = elapsed or Elapsed()
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
 
@@ -6276,6 +6278,24 @@ class Risk:
     def standing(self) -> Standing:
         """Return what the gate lets pass now, with every reason."""
         return standing(self._situation())
+
+    def rests_until(self) -> int:
+        """Return until when (`Elapsed`) no view matters but what is named here; 0 if all do.
+
+        A view matters that begins a turn, that is the first of its market, or the first of a frame
+        that changes a price while anything is held: with any other `step` would return nothing, if
+        it did so with the last and nothing else came since. Whoever leaves one out calls
+        `pass_over`.
+        """
+        if self.account.polled:
+            return 0
+        until = self._rest.all_until
+        return until if until > self._elapsed.now else _NEVER
+
+    def pass_over(self, view: MarketView) -> None:
+        """Take note that a market that is held, or of which a position is unreadable, moved."""
+        if view.ticker in self.valued.held:
+            self.valued.moved.add(view.ticker)
 
     @property
     def flight_plan(self) -> FlightPlan:

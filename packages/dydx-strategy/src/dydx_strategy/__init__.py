@@ -71,7 +71,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import Book, Level, funding_outlook, stopping
+from dydx_data import Book, Level, MarketView, funding_outlook, stopping
 from dydx_signals import ALL, Score, Scored, Scorer
 from pydantic import (
     BaseModel,
@@ -1012,6 +1012,9 @@ def _decision(
     )
 
 
+_FOREVER_NS: Final = 2**63
+
+
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
@@ -1057,6 +1060,11 @@ class RankAndTarget:
     def pace(self) -> Pace:
         """Return how often it may add risk."""
         return self.settings
+
+    def rests_until(self, view: MarketView) -> int:
+        """Return when it looks next, where the market is known."""
+        known = view.ticker in self._markets
+        return self._next_look or 0 if known else 0
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Take note of a market; look at all markets when it is time."""
@@ -1405,6 +1413,10 @@ class _Watched:
         self.asked_until = 0  # an entry may be on its way so long
         self.rests_until = 0
 
+    def takes(self, _: MarketView) -> bool:
+        """Tell whether `take` has anything to take in of a view."""
+        return False
+
     def take(self, scored: Scored) -> None:
         """Take in whatever comes, looked at or not."""
 
@@ -1437,6 +1449,11 @@ class _Watcher(Generic[_W, _L]):
         self.settings = settings
         for market in self._markets.values():
             self._tune(market)
+
+    def rests_until(self, view: MarketView) -> int:
+        """Return when it looks at a market next; 0 of one that has something to take in."""
+        market = self._markets.get(view.ticker)
+        return 0 if market is None or market.takes(view) else market.due
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Take in a market's newest scores; look at it when it is time."""
@@ -1747,9 +1764,12 @@ class _Strayed(_Watched):
         self._usd = self._size = 0.0
         self._at = 0
 
+    def takes(self, view: MarketView) -> bool:
+        return view.changed == "trades" and bool(view.fresh)
+
     def take(self, scored: Scored) -> None:
         view = scored.view
-        if view.changed != "trades" or not view.fresh:
+        if not self.takes(view):
             return
         decay = math.exp(max(scored.at - self._at, 0) / 1e9 * self.rate) if self._at else 0.0
         self._at = scored.at
@@ -2133,6 +2153,11 @@ class Pairs:
     def hedges(self) -> tuple[tuple[str, str], ...]:
         """Return the markets that it holds against each other."""
         return self.settings.pairs
+
+    def rests_until(self, view: MarketView) -> int:
+        """Return when it looks next at the pair of a market; never at one that is of none."""
+        pair = self._pairs.get(view.ticker)
+        return _FOREVER_NS if pair is None else pair.due
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Look at both legs of a pair when it is time."""
@@ -3451,6 +3476,9 @@ class Decider:
         self.strategy = strategy()
         _takes_two(self.strategy.step, self.strategy.name)
         self._ours = type(self.strategy) in STRATEGIES.values()
+        self._resting: Callable[[MarketView], int] = getattr(
+            self.strategy, "rests_until", _always_due
+        )
         self._pacing = _Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
         self._dropped: dict[str, int] = {}
@@ -3460,6 +3488,16 @@ class Decider:
         # Where what is held is left, as it was decided last.
         self._leaves: dict[str, tuple[float, float]] = {}
         self._count = 0
+
+    def rests_until(self, view: MarketView) -> int:
+        """Return until when scores of a market change nothing here, 0 if those of a view may.
+
+        What it returns for a view that brings no trades holds for all such views of its market
+        until something else is learned, or decided.
+        """
+        if self._turns or not self._ours:
+            return 0
+        return self._resting(view)
 
     def step(self, event: _Event) -> list[Decision]:
         """Take in scores, what is held, or an outcome; return decisions "D1", "D2", ….
@@ -3609,6 +3647,10 @@ class Decider:
 
     def _expected(self, got: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, got {got}"
+
+
+def _always_due(_: MarketView) -> int:
+    return 0
 
 
 def _leaves(decision: Decision) -> tuple[float, float]:

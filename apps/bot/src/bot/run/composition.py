@@ -44,6 +44,7 @@ from dydx_paper import PaperVenue
 from dydx_risk import (
     Approved,
     Bracket,
+    Elapsed,
     GateChange,
     Judgement,
     Policy,
@@ -233,6 +234,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
+class Shared(Protocol):
+    """What several runs of the same frames have in common (bot.run.front)."""
+
+    data: DataState
+    elapsed: Elapsed
+
+    def scorer(self, options: Options, makes: Sequence[Make]) -> Scorer:
+        """Return what scores for a run of these options, with these engines."""
+
+
 class MadeActs:
     """The acts that a run makes itself: each takes effect after the frame at hand."""
 
@@ -245,6 +256,10 @@ class MadeActs:
     def add(self, act: Frame) -> None:
         """Let an act wait for its turn."""
         self._waiting.append(act)
+
+    def __bool__(self) -> bool:
+        """Tell whether any waits for its turn."""
+        return bool(self._waiting)
 
     def is_one(self, act: Frame) -> bool:
         """Tell whether an act of the source is one that this run has made."""
@@ -274,8 +289,8 @@ class Bot:
     `run` takes frames from a source. Several bots may share one fold of the market data, and with
     it the cost of decoding: whoever folds the frames into `data` hands each of them every view
     (`see`) and then the frame (`settle`), and at the end lets go of it (`close`). `strategy` makes
-    one that is loaded already; otherwise `options` names it. Whoever scores for it makes its
-    `scorer`, and hands it each market that was scored (`rate`) after the view.
+    one that is loaded already; otherwise `options` names it. With what is `shared` it is scored
+    for as well: it is handed each market that was scored (`rate`) after the view.
     """
 
     def __init__(
@@ -284,14 +299,19 @@ class Bot:
         venue: Venue | None = None,
         data: DataState | None = None,
         strategy: Callable[[], Strategy] | None = None,
-        scorer: Callable[[Sequence[Make]], Scorer] | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.options = options
+        if shared is not None:
+            data = shared.data
         self.data = data or DataState(model=book_model_of(options.paper))
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )
-        self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
+        elapsed = None if shared is None else shared.elapsed
+        self.risk = Risk(
+            options.policy, self.venue.subaccount, guard=options.guard, elapsed=elapsed
+        )
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.executed = Executed(self.journal, self.data)
@@ -311,15 +331,15 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        self._scores_itself = scorer is None
+        self._scores_itself = shared is None
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = strategy or strategy_of(options)
             makes = engines_of(options.signals, strategy, options.tuned)
-            self.scorer = (scorer or Scorer)(makes)
-            self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
-            self._decider = None if strategy is None else Decider(strategy)
-        self.shown.strategy = None if self._decider is None else self._decider.strategy
+            self.scorer = Scorer(makes) if shared is None else shared.scorer(options, makes)
+            self.feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+            self.decider = None if strategy is None else Decider(strategy)
+        self.shown.strategy = None if self.decider is None else self.decider.strategy
         if options.detectors:
             self.shown.detected, self._detectors = {}, [make() for make in DETECTORS]
         self._subscriptions = self._compose()
@@ -429,7 +449,7 @@ class Bot:
             streams.append((curves, self.shown.draw))
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
-        if (decider := self._decider) is not None:
+        if (decider := self.decider) is not None:
             decisions = fold(lambda: decider, self._decide)
             opinions = [("strategy", hubs.to_strategy.pipe(decisions), self._decided)]
             if self._scores_itself:
@@ -451,6 +471,11 @@ class Bot:
             self.supervisor.rest()
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.shown.take(frame)
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether nothing waits for the end of the frame at hand."""
+        return not (self._account_frames or self.made)
 
     def settle(self, frame: Frame) -> None:
         """Let in what a frame brought beside views: acts, and what the venue reports by now."""
@@ -475,8 +500,8 @@ class Bot:
         self.shown.learn(update)
         self.journal.accounted(update)
         self._hubs.to_risk.on_next(update)
-        if self._feedback is not None:
-            self._feedback.filled(update, self.data.views)
+        if self.feedback is not None:
+            self.feedback.filled(update, self.data.views)
 
     def see(self, view: MarketView) -> None:
         """Show a view to the venue, then to risk, then to what makes opinions."""
@@ -495,8 +520,8 @@ class Bot:
         """Show a market that was scored to the strategy, after what is new of the account."""
         self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
-        if self._feedback is not None:
-            for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
+        if self.feedback is not None:
+            for news in self.feedback.news(self.risk, self.data.views, scored.seq, scored.at):
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
 
@@ -508,8 +533,8 @@ class Bot:
         self._hubs.to_risk.on_next(decision)
 
     def _judged(self, judgement: Judgement) -> None:
-        if self._feedback is not None and not isinstance(judgement, GateChange):
-            self._feedback.judged(judgement, self.data.views)
+        if self.feedback is not None and not isinstance(judgement, GateChange):
+            self.feedback.judged(judgement, self.data.views)
         if isinstance(judgement, Withdraw):
             self.journal.judged(judgement)
             self._hubs.to_venue.on_next(judgement.cancel)

@@ -69,6 +69,11 @@ class Feedback:
         self._held: Mapping[str, Held] = {}
         self._funding = 0  # quote quantums, of all time
 
+    def is_waiting(self, risk: Risk) -> bool:
+        """Return whether `news` would have any now, or may soon: of an order's end."""
+        moved = risk.margin is not self._margin or risk.account.trouble != self._trouble
+        return bool(moved or self._open or self._news)
+
     def judged(self, verdict: Verdict, views: Mapping[str, MarketView]) -> None:
         """Note what a verdict means for the decision that it is of; the guard's has none."""
         if isinstance(verdict, Denied):

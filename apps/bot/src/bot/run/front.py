@@ -11,13 +11,15 @@ all that make it alike. A strategy's own code that changes what it reads changes
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final, cast
 
 from dydx_conn import ConnError, Frame
 from dydx_data import DataState, MarketView, step
+from dydx_paper import PaperVenue, block_and_hour
+from dydx_risk import Elapsed, Turns
 from dydx_signals import ALL, Engine, Scored, Scorer
 from reactivex import Observable, operators
 
@@ -28,6 +30,12 @@ from bot.run.paper import book_model_of
 from bot.run.signals import Make
 
 _OfMarket = Sequence[Scored]  # nothing, or the market that was scored
+
+# What most views change; of these the last two change no price of what is held.
+_USUAL: Final = frozenset(["oracle", "funding", "candles", "book", "trades"])
+_PRICELESS: Final = frozenset(["book", "trades"])
+_ENDING: Final = ("act", "state")  # frames that every variant takes in
+_NEVER: Final = 2**63
 
 
 def play(
@@ -68,12 +76,13 @@ class Front:
                 "expected variants of one paper.book_model, got several: a pass has one"
             )
         self.data = DataState(model=book_model_of(variants[0].paper) if variants else None)
-        self.meters = Meters()
+        self.elapsed, self.meters = Elapsed(), Meters()
         self._scoring = Scoring()
-        self.bots = [
-            Bot(one, data=self.data, scorer=partial(self._scoring.scorer, one)) for one in variants
-        ]
+        self.scorer = self._scoring.scorer
+        self.bots = [Bot(one, shared=self) for one in variants]
         self.running = [Back(bot, self._scoring) for bot in self.bots]
+        self._begun = Begun()
+        self._newest: MarketView | None = None
         for bot in self.bots:
             bot.meters, bot.shown.last_frames = self.meters, self.bots[0].shown.last_frames
 
@@ -90,11 +99,15 @@ class Front:
         if frame.link != "node":
             for view in step(self.data, frame):
                 self._see(view)
+        ends_all = frame.kind in _ENDING or frame.channel == "v4_block_height"
+        ended = False
         for back in running:
-            back.settle(frame)
+            if ends_all or not back.is_settled:
+                back.settle(frame, self._newest)
+                ended = ended or back.bot.failure is not None
         self.meters.latency.add(time.perf_counter_ns() - started)
         shown.take(frame)
-        if any(back.bot.failure is not None for back in self.running):
+        if ended:
             self.running = [back for back in self.running if back.bot.failure is None]
 
     def close(self) -> None:
@@ -107,44 +120,113 @@ class Front:
             shown.last_loss = counted.last_loss
 
     def _see(self, view: MarketView) -> None:
-        scored = self._scoring.step(view) if view.live_at else []
+        self._newest = view
+        self.elapsed.move(view.at)
+        ticker, at, now = view.ticker, view.at, self.elapsed.now
+        everywhere, prices = self._begun.take(view)
+        scored = self._scoring.step(view) if view.live_at else ()
+        trades = view.changed == "trades" or bool(self._scoring.errors)
         for back in self.running:
-            back.see(view)
-            if scored:
-                back.rate(scored[back.group])
+            if everywhere or now >= back.until or ticker in back.tickers or (prices and back.held):
+                back.see(view)
+            elif ticker in back.held:
+                back.risk.pass_over(view)
+            if scored and (trades or back.news or at >= back.due.get(ticker, 0)):
+                back.rate(view, scored[back.group])
+
+
+class Begun:
+    """What begins with a view, so that it matters to whoever would else rest."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._moment = 0, 0
+        self._seen: set[str] = set()
+        self._priced = -1
+
+    def take(self, view: MarketView) -> tuple[bool, bool]:
+        """Return whether a view matters everywhere, and whether to all that hold anything."""
+        begins = view.changed not in _USUAL or view.ticker not in self._seen
+        if self._turns.is_over(view):
+            self._turns.begin(view)
+            begins = True
+        if (moment := block_and_hour(view)) != self._moment:
+            self._moment, begins = moment, True
+        self._seen.add(view.ticker)
+        prices = view.changed not in _PRICELESS and view.seq != self._priced
+        if prices:  # the first such view of a frame shows the prices of all
+            self._priced = view.seq
+        return begins, prices
 
 
 class Back:
-    """One variant: its bot, and which of the scorers is its own."""
+    """One variant: its bot, which of the scorers is its own, and what it need not look at.
+
+    Before the time `until` or the next turn no view but those of `tickers` matters to its venue
+    and its risk, nor to its strategy any score of a market before the time that is `due`, but that
+    of trades.
+    """
 
     def __init__(self, bot: Bot, scoring: "Scoring") -> None:
-        self.bot, self.group = bot, scoring.scorers.index(bot.scorer)
-        self._scoring, self._rates = scoring, bot.shown.strategy is not None
+        self.bot, self.risk, self.group = bot, bot.risk, scoring.scorers.index(bot.scorer)
+        self.tickers: Collection[str] = ()
+        self.held: Collection[str] = ()
+        self.until = 0
+        self.due: dict[str, int] = {}
+        self.news, self.is_settled = True, True
+        self._scoring, self._venue = scoring, cast(PaperVenue, bot.venue)
+        self._rates = bot.decider is not None
 
     def see(self, view: MarketView) -> None:
         """Show a view to its venue and its risk."""
+        written = self.bot.journal.written
         self.bot.see(view)
+        self.until = _NEVER
+        self._turn(written)
+        if self.until:
+            self.tickers, until = self._venue.concerns()
+            self.held, self.until = self.risk.valued.held, min(until, self.risk.rests_until())
 
-    def rate(self, scored: _OfMarket) -> None:
+    def rate(self, view: MarketView, scored: _OfMarket) -> None:
         """Show a market that was scored to its strategy."""
-        if not self._rates:
+        bot, error = self.bot, self._scoring.errors.get(self.group)
+        if (decider := bot.decider) is None or not self._rates:
             return
-        error = self._scoring.errors.get(self.group)
+        if not self.news and error is None and view.at < (due := decider.rests_until(view)):
+            self.due[view.ticker] = due
+            return
+        self._venue.pass_over(view)
+        written = bot.journal.written
         try:
             for one in scored:
-                self.bot.rate(one)
+                bot.rate(one)
         except Exception as raised:  # noqa: BLE001 - a variant's own end
             error = raised
         if error is not None:
             self._rates = False
-            self.bot.stop("signals", error)
+            bot.stop("signals", error)
+        self._turn(written)
 
-    def settle(self, frame: Frame) -> None:
-        """Let in what a frame brought beside views."""
+    def settle(self, frame: Frame, newest: MarketView | None) -> None:
+        """Let in what a frame brought beside views; `newest` is the last view that there was."""
+        bot, written = self.bot, self.bot.journal.written
+        if newest is not None:
+            self._venue.pass_over(newest)
         try:
-            self.bot.settle(frame)
+            bot.settle(frame)
         except Exception as error:  # noqa: BLE001 - a variant's own end
-            self.bot.fail(error)
+            bot.fail(error)
+        self._turn(written)
+        self.until = 0
+
+    def _turn(self, written: int) -> None:
+        """Look at the next view and score, where anything was decided or has become of it."""
+        bot = self.bot
+        self.is_settled = bot.is_settled and bot.failure is None
+        self.news = bot.feedback is not None and bot.feedback.is_waiting(self.risk)
+        if bot.journal.written != written or not self.is_settled:
+            self.until = 0
+            self.due.clear()
 
 
 class Scoring:
