@@ -75,6 +75,9 @@ def measured(made: Mapping[str, Path], recording: str) -> dict[str, dict[str, An
             if now.get("hash") != least.get("hash"):
                 raise SystemExit(f"{side}: expected run {least.get('hash')}, got {now.get('hash')}")
             found[side] = {**now, "cpu_s": min(now["cpu_s"], least["cpu_s"])}
+    hashes = {side: found[side]["hash"] for side in ("bot", "compiled") if side in found}
+    if len({*hashes.values()}) > 1:
+        raise SystemExit(f"expected one run, got {hashes}: build the wheels again (compile.py)")
     return found
 
 
