@@ -48,5 +48,5 @@ def test_wheels_of_other_sources_end_the_bench(monkeypatch: pytest.MonkeyPatch) 
         bench_peer, "played", lambda _, side, __: {"cpu_s": 1.0, "hash": f"of {side}"}
     )
 
-    with pytest.raises(SystemExit, match="expected one run, got .*build the wheels again"):
+    with pytest.raises(SystemExit, match=r"expected one run, got .*build the wheels again"):
         bench_peer.measured({side: Path() for side in ("bot", "compiled")}, "sixty")
