@@ -325,6 +325,24 @@ def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path
 ROWS = st.lists(st.tuples(st.integers(0, 7199), st.integers(0, 3)), max_size=40)
 
 
+@pytest.mark.parametrize(("at_s", "left"), [(-9, 3), (3_599, 3), (3_600, 2), (7_300, 1), (9**9, 1)])
+def test_windows_before_a_moment_are_passed_over(at_s: int, left: int, tmp_path: Path) -> None:
+    """What is left is played as ever, from the start of the moment's window on."""
+    path = tmp_path / "past.jsonl.zst"
+    header = Header(network="t", rest="", ws="", client="", source="s", history=history(hours=3))
+    writer = RecordingWriter(path, header)
+    rows = [trade(at, 200 + at) for at in (10, 3_610, 7_210)]
+    pages = [trades_page(3_600 * n, row) for n, row in enumerate(rows)]
+    for frame in [*described(BTC), *pages]:
+        writer.write_frame(frame)
+    writer.close()
+    frames = [*Recording(path).since(SINCE + at_s * SECOND)]
+
+    assert ids(frames) == [row["id"] for row in rows[-left:]]
+    assert frames[0].at == SINCE + 3_600 * (3 - left) * SECOND
+    assert not [frame for frame in frames if frame.kind == "gap"]
+
+
 @given(ROWS, ROWS, st.lists(st.integers(0, 119), max_size=10), st.sampled_from([600, 1800, 3600]))
 def test_nothing_is_seen_before_its_time_and_nothing_is_lost(
     btc: list[tuple[int, int]], eth: list[tuple[int, int]], minutes: list[int], window_s: int

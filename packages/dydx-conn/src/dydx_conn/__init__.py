@@ -3103,6 +3103,22 @@ class Recording:
             return self.pages()
         return unfold(history, self.pages(), self.header.rest)
 
+    def since(self, at_ns: int) -> Iterator[Frame]:
+        """Return the frames from a moment on, or from little before it.
+
+        Of history the windows before it are passed over; else it is all of them, since what a book
+        holds is known from its beginning alone.
+        """
+        history = self.header.history
+        if history is None or at_ns <= history.since_ns:
+            return iter(self)
+        window_ns = history.window_s * _SECOND
+        at_ns = min(at_ns, history.until_ns - 1)
+        begin_ns = at_ns - (at_ns - history.since_ns) % window_ns
+        begin, later = _iso(begin_ns), msgspec.structs.replace(history, since_ns=begin_ns)
+        pages = (page for page in self.pages() if not page.id or page.id >= begin)
+        return unfold(later, pages, self.header.rest)
+
     def pages(self) -> Iterator[Frame]:
         """Return the frames as they are stored: of history its pages."""
         self.damage, self.complete = [], False
