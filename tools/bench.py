@@ -1,6 +1,6 @@
 """Measure the budget's figures and print each beside its floor in the same run.
 
-    uv run --all-packages --group dev tools/bench.py                 everything
+    uv run --all-packages --group dev tools/bench.py                 everything: half an hour
     uv run --all-packages --group dev tools/bench.py pipeline margin   these
     uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS

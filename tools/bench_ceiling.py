@@ -38,7 +38,7 @@ _LATENCY: Final = re.compile(r"(p50|p99|p99\.9|max) ([\d,]+(?:\.\d+)?)")
 
 
 def ceiling(
-    _: str, markets: int = 250, minutes: float = 10.0, warm_s: float = 30.0
+    _: str, markets: int = 250, minutes: float = 10.0, warm_s: float = 60.0
 ) -> Iterator[Row]:
     """Run the bot for some minutes at the ceiling; yield its figures beside their budgets."""
     from soak import a_venue

@@ -14,13 +14,20 @@ books no candles, trade flow, uncrossing, gaps, block heights, guard, journal or
 has no message bus, no cache of all ticks, and no object for each level.
 """
 
+import contextlib
+import gc
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from dydx_conn import Frame
+    from reactivex import Observable
 
 Row = tuple[str, str, str, str]
 
@@ -28,13 +35,21 @@ WANTED: Final = "nautilus_trader==1.231.0"
 PYTHON: Final = "3.12"
 RECORDINGS: Final = ("sixty", "quickstart")
 ROUNDS: Final = 3
+VARIANTS: Final = 100  # of a sweep, in one pass on one core
 
 SIDES: Final[Mapping[str, str]] = {
     "nautilus": "nautilus, text to fill",
-    "lean": "bot, WebSocket texts, no candles",
+    "lean": "bot, WebSocket, no candles or flow",
     "lean compiled": "  the same, compiled",
     "bot": "bot, all of it",
     "compiled": "  the same, compiled",
+    "variants": f"bot, {VARIANTS} variants, each",
+    "variants compiled": "  the same, compiled",
+}
+BUDGETS: Final[Mapping[str, str]] = {
+    "lean": "≥ 0.85x",
+    "lean compiled": "≥ 1.00x",
+    "variants": "≥ 100,000 f/s, ≥ 3x",
 }
 
 
@@ -51,13 +66,18 @@ def peer(_: str) -> Iterator[Row]:
 def measured(made: Mapping[str, Path], recording: str) -> dict[str, dict[str, Any]]:
     """Let the sides take turns; of each figure return the least."""
     found: dict[str, dict[str, Any]] = {}
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for side, interpreter in made.items():
+            if number and side.startswith("variants"):
+                continue  # it is a hundred runs
             now = played(interpreter, side, recording)
             least = found.setdefault(side, now)
             if now.get("hash") != least.get("hash"):
                 raise SystemExit(f"{side}: expected run {least.get('hash')}, got {now.get('hash')}")
             found[side] = {**now, "cpu_s": min(now["cpu_s"], least["cpu_s"])}
+    hashes = {side: found[side]["hash"] for side in ("bot", "compiled") if side in found}
+    if len({*hashes.values()}) > 1:
+        raise SystemExit(f"expected one run, got {hashes}: build the wheels again (compile.py)")
     return found
 
 
@@ -86,7 +106,7 @@ def _rows(recording: str, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Ro
         if side in found:
             ours = found[side]
             mine = ours["frames"] / ours["cpu_s"]
-            budget = {"lean": "≥ 0.85x", "lean compiled": "≥ 1.00x"}.get(side, "")
+            budget = BUDGETS.get(side, "")
             ratio = f"{mine / rate:.2f}x, {ours['memory_mb']:.0f} MB"
             yield f"{recording}: {what}", f"{mine:,.0f} f/s", ratio, budget
     parsed = f"{theirs['parsed_s'] / theirs['cpu_s']:.0%} parsing"
@@ -107,7 +127,7 @@ def environments() -> dict[str, Path] | str:
     place = cache() / f"peer-{PYTHON}"
     try:
         interpreter = installed(place, python, [WANTED])
-        made = {"nautilus": interpreter, "lean": interpreter, "bot": interpreter}
+        made = dict.fromkeys(("nautilus", "lean", "bot", "variants"), interpreter)
         tag = f"cp{PYTHON.replace('.', '')}"
         wheels = [str(file) for file in sorted(OUT.glob(f"*-{tag}-*.whl"))]
         if wheels:
@@ -157,20 +177,15 @@ def _uv(*words: str) -> None:
 # === One side, in a process of its own ===
 
 
-def play(side: str, recording: str, times: int = 2) -> dict[str, Any]:
+def play(side: str, recording: str) -> dict[str, Any]:
     """Play a recording through the bot from its texts; return the least CPU, and memory."""
-    import gc
     import resource
-    import time
     from collections.abc import Generator
 
-    from bot.run.composition import Bot, Options
     from dydx_conn import Frame, Recording, find_recording, from_generator, ws_frame
-    from dydx_data import DataState
 
     frames = list(Recording(find_recording(recording)))
-    lean = side.startswith("lean")
-    if lean:
+    if side.startswith("lean"):
         frames = [frame for frame in frames if frame.kind == "ws"]
 
     def received() -> Generator[Frame]:
@@ -180,19 +195,59 @@ def play(side: str, recording: str, times: int = 2) -> dict[str, Any]:
             else:
                 yield frame
 
-    least, run_hash = float("inf"), ""
-    for _ in range(times):
-        data = DataState(resolutions=()) if lean else None
-        bot = Bot(Options(), data=data)
-        gc.collect()
-        gc.disable()  # on both sides: neither is to pay for what the other left
-        began = time.process_time()
-        bot.run(from_generator(received))
-        least = min(least, time.process_time() - began)
-        gc.enable()
-        run_hash = bot.journal.hash
+    if side.startswith("variants"):
+        cpu_s, run_hash = varied(from_generator(received))
+        count = len(frames) * VARIANTS
+    else:
+        runs = [alone(from_generator(received), lean=side.startswith("lean")) for _ in range(2)]
+        cpu_s, run_hash = min(runs)
+        count = len(frames)
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s": least, "frames": len(frames), "memory_mb": memory_mb, "hash": run_hash}
+    return {"cpu_s": cpu_s, "frames": count, "memory_mb": memory_mb, "hash": run_hash}
+
+
+def alone(frames: "Observable[Frame]", *, lean: bool) -> tuple[float, str]:
+    """Play frames through one bot; return the CPU seconds that it took, and its hash."""
+    from bot.run.composition import Bot, Options
+    from dydx_data import DataState
+
+    bot = Bot(Options(), data=DataState(resolutions=(), flow=False) if lean else None)
+    with stopped_collector():
+        began = time.process_time()
+        bot.run(frames)
+        return time.process_time() - began, bot.journal.hash
+
+
+def varied(frames: "Observable[Frame]") -> tuple[float, str]:
+    """Play frames once through variants that differ in what they may risk; as `alone`."""
+    from bot.run.composition import Options
+    from bot.run.front import play as played_once
+    from msgspec.structs import replace
+
+    usual = Options()
+    policies = (
+        usual.policy.model_copy(update={"max_leverage": 0.5 + n / VARIANTS})
+        for n in range(VARIANTS)
+    )
+    variants = [replace(usual, policy=policy) for policy in policies]
+    with stopped_collector():
+        began = time.process_time()
+        bots = played_once(frames, variants)
+        took_s = time.process_time() - began
+    if failed := [bot.failure or bot.stopped for bot in bots if bot.failure or bot.stopped]:
+        raise SystemExit(f"expected {VARIANTS} runs to their end, got {failed[0]!r}")
+    return took_s, bots[-1].journal.hash
+
+
+@contextlib.contextmanager
+def stopped_collector() -> Iterator[None]:
+    """Do without the collector of garbage, on both sides: neither pays for what is left over."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":

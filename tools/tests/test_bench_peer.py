@@ -29,7 +29,7 @@ def test_each_side_stands_beside_nautilus(monkeypatch: pytest.MonkeyPatch) -> No
     rows = {figure: rest for figure, *rest in bench_peer._rows("sixty", found)}
 
     assert rows["sixty: nautilus, text to fill"] == ["1,000 f/s", "1.00x, 80 MB", ""]
-    lean = rows["sixty: bot, WebSocket texts, no candles"]
+    lean = rows["sixty: bot, WebSocket, no candles or flow"]
     assert lean == ["2,000 f/s", "2.00x, 80 MB", "≥ 0.85x"]
 
 
@@ -40,3 +40,13 @@ def test_a_side_that_decides_otherwise_ends_the_bench(monkeypatch: pytest.Monkey
 
     with pytest.raises(SystemExit, match="bot: expected run a, got b"):
         bench_peer.measured({"bot": Path("python")}, "sixty")
+
+
+def test_wheels_of_other_sources_end_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They decide otherwise, or were built before somebody changed a layer."""
+    monkeypatch.setattr(
+        bench_peer, "played", lambda _, side, __: {"cpu_s": 1.0, "hash": f"of {side}"}
+    )
+
+    with pytest.raises(SystemExit, match=r"expected one run, got .*build the wheels again"):
+        bench_peer.measured({side: Path() for side in ("bot", "compiled")}, "sixty")
