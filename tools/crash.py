@@ -20,15 +20,16 @@ what is promised of the guard does not hold, 2 if what was typed makes no sense.
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import msgspec
 from bot.config.profiles import STEADY
+from bot.engines.engine import Engine, engine_typed, results_of
 from bot.progress import Progress
 from bot.run.composition import Options
 from crash_paths import FAMILIES, KINDS, Path, path_of
@@ -59,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--paths", type=_count, default=10_000, help="how many (default 10000)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 for one a core")
+    parser.add_argument(
+        "--engine", default="local",
+        help="local, local:4, here, or dask://HOST:PORT, whose workers have this folder in their "
+        "PYTHONPATH (default local)",
+    )  # fmt: skip
+    parser.add_argument("--certs", help="certificates of bot sweep certs, for a scheduler")
     parser.add_argument("--family", default="", help="paths of this family alone")
     parser.add_argument("--seed", type=int, help="show one path second by second")
     parser.add_argument("--policy", default="guard", choices=POLICIES, help="under which policy")
@@ -141,7 +148,7 @@ def _table(options: argparse.Namespace) -> int:
     started = time.monotonic()
     seeds = range(options.first, options.first + options.paths)
     work = partial(run, family=_family(options.family), regret=not options.no_regret)
-    runs = _runs(work, seeds, options.workers)
+    runs = _runs(work, seeds, engine_typed(options))
     if options.json:
         print(json.dumps(as_json(runs)))
     else:
@@ -150,14 +157,22 @@ def _table(options: argparse.Namespace) -> int:
     return 1 if any(claim.broken for claim in claims(runs)) else 0
 
 
-def _runs(work: Callable[[int], Run], seeds: Sequence[int], workers: int) -> list[Run]:
-    pool = multiprocessing.get_context("spawn").Pool(workers or multiprocessing.cpu_count())
-    with pool, Progress("paths", len(seeds)) as progress:
-        found = []
-        for one in pool.imap_unordered(work, seeds, chunksize=_CHUNK):
-            found.append(one)
-            progress.step()
-    return sorted(found, key=lambda one: one.seed)
+def _runs(work: Callable[[int], Run], seeds: Sequence[int], engine: Engine) -> list[Run]:
+    chunks = [seeds[n : n + _CHUNK] for n in range(0, len(seeds), _CHUNK)]
+    done = 0
+
+    def step(runs: Sequence[Run]) -> None:
+        nonlocal done
+        done += len(runs)
+        progress.at(done)
+
+    with engine, Progress("paths", len(seeds)) as progress:
+        found = results_of(engine, partial(_chunk, work), chunks, step)
+    return sorted(chain(*found), key=lambda one: one.seed)
+
+
+def _chunk(work: Callable[[int], Run], seeds: Sequence[int]) -> list[Run]:
+    return [work(seed) for seed in seeds]
 
 
 _CHUNK: Final = 10

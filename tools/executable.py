@@ -54,8 +54,11 @@ FILES_LEFT_OUT: Final = re.compile(
 WITH_SOURCES: Final = ("apprise",)
 
 LAUNCHER: Final = """\
+from multiprocessing import freeze_support
+
 from bot.__main__ import main
 
+freeze_support()  # a worker of an engine is this program again
 raise SystemExit(main())
 """
 

@@ -11,6 +11,7 @@ import crash_runs
 import msgspec
 import pytest
 from bot.config.profiles import RECKLESS
+from bot.engines.engine import engine_of
 from bot.run.composition import Bot, Options
 from crash_paths import CALM_S, DEPOSIT, FAMILIES, KINDS, Asset, Event, Path, path_of
 from crash_recorded import RecordedOutcome, on_recording
@@ -596,7 +597,7 @@ def test_the_table_is_printed_and_the_code_tells(
 
 def test_paths_run_in_processes_come_back_in_their_order() -> None:
     """Whoever is ready first."""
-    runs = crash._runs(partial(crash.run, family="V"), range(601, 605), 2)
+    runs = crash._runs(partial(crash.run, family="V"), range(601, 605), engine_of("local:2"))
 
     assert [run.seed for run in runs] == [601, 602, 603, 604]
     assert {run.family for run in runs} == {"V"}

@@ -1,7 +1,10 @@
 """Engines: the same results on each, whatever becomes of a worker."""
 
+import importlib
 import operator
 import os
+import pickle
+import re
 import stat
 from datetime import UTC, datetime
 from functools import partial
@@ -9,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bot.__main__ import main
+from bot.config.settings import load
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
 from bot.engines.cluster import address_of
-from bot.engines.engine import engine_of
+from bot.engines.engine import Here, engine_of, results_of
 from bot.engines.errors import EngineError
 from bot.engines.local import Local
 from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
+from bot.live.runs import chosen
 from dydx_conn import ConnError
+from msgspec.structs import replace as with_fields
 
 # What a worker can do without a module of this test: call what it is handed.
 CALL: Any = operator.call
@@ -68,17 +75,17 @@ def test_a_worker_of_other_code_refuses_a_task():
     assert found.why.startswith("another version: expected bot 0.1.0, sources 000000000000, got")
 
 
-def test_sources_that_differ_have_another_stamp(monkeypatch, tmp_path):
-    """An edit of any layer makes other code of it."""
-    before = stamp()
-    monkeypatch.setattr(working, "_PACKAGES", ("bot",))
-    stamp.cache_clear()
-    try:
-        after = stamp()
-    finally:
+def test_sources_that_differ_have_another_stamp(monkeypatch):
+    """An edit of any layer makes other code of it; of an executable its commit counts."""
+    found = [stamp()]
+    for packages, version in ((("bot",), "bot 1"), ((), "bot 1"), ((), "bot 2")):
+        monkeypatch.setattr(working, "_PACKAGES", packages)
+        monkeypatch.setattr(working, "described", lambda version=version: version)
         stamp.cache_clear()
+        found.append(stamp())
+    stamp.cache_clear()
 
-    assert after != before
+    assert len({one.sources for one in found}) == 4
 
 
 @pytest.mark.parametrize("text", ["", "locally", "local:0", "local:x", "here:2", "ray://h:1"])
@@ -134,3 +141,81 @@ def test_certificates_are_of_the_owner_alone_and_never_overwritten(tmp_path):
         security_of(folder, "client")
     with pytest.raises(ConnError, match=r"expected certificates of bot sweep certs in .*ca\.pem"):
         security_of(tmp_path, "client")
+
+
+def test_options_go_to_another_process_without_secrets():
+    """What decides is the same there; what else was configured stays here."""
+    typed = {
+        "database.url": ("--database", "postgresql://me:secret@h/db"),
+        "policy.max_leverage": ("--x", 1.5),
+        "strategy": ("--strategy", "folder/mine.py"),
+    }
+    options = chosen(load(typed, environment={}), 5_000)
+
+    sent = pickle.dumps(options)
+    again = pickle.loads(sent)
+
+    assert b"secret" not in sent
+    assert again.config is not None
+    assert options.config is not None
+    assert again.config.hash == options.config.hash
+    assert with_fields(again, config=None) == with_fields(options, config=None)
+
+
+def test_results_come_in_the_order_of_their_tasks_or_not_at_all():
+    """One that is lost is an error, with why."""
+    done: list[int] = []
+
+    class Backwards(Here):
+        def run(self, function, tasks):
+            yield from reversed([*super().run(function, tasks)])
+
+    class Losing(Here):
+        def run(self, function, tasks):
+            yield 0, Lost("its worker ended")
+
+    assert results_of(Backwards(), abs, [-1, -2, -3], done.append) == [1, 2, 3]
+    assert done == [3, 2, 1]
+    with pytest.raises(EngineError, match=r"of each of 2 tasks, got: its worker ended"):
+        results_of(Losing(), abs, [1, 2])
+
+
+class Elsewhere:
+    """An engine that is not this process, as far as anybody knows."""
+
+    workers = 2
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def run(self, function, tasks):
+        """Yield what comes back of a pickled task, the last one first."""
+        for number in reversed(range(len(tasks))):
+            yield number, function(pickle.loads(pickle.dumps(tasks[number])))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prove", "rank", "quickstart", "--seconds", "12", "--cuts", "3"],
+        ["calibrate", "quickstart", "--seconds", "12", "--horizon", "5", "--json"],
+        ["chaos", "quickstart", "--seconds", "12", "--seeds", "1", "--json"],
+    ],
+)
+def test_commands_print_the_same_on_every_engine(words, capsys, monkeypatch):
+    """Tasks are cut otherwise and come back in another order: what is found is the same."""
+    module = importlib.import_module(f"bot.checks.{words[0]}")
+    printed = []
+    for engine in (Here(), Elsewhere()):
+        monkeypatch.setattr(module, "engine_typed", lambda _, engine=engine: engine)
+        main(words)
+        out = capsys.readouterr().out
+        printed.append([line for line in out.splitlines() if not TIMED.search(line)])
+
+    assert printed[0] == printed[1] != []
+
+
+TIMED = re.compile("took_s|frames_per_s")

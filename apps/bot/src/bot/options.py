@@ -319,6 +319,18 @@ CERTS: Final = option(
     metavar="DIR",
     help="certificates of bot sweep certs: mutual TLS, which a scheduler beyond loopback needs",
 )
+# Of what is as well done in one process.
+ENGINES: Final = (
+    option(
+        "--engine",
+        default="here",
+        metavar="NAME",
+        help="here (default: this process), local (one for each processor), local:4, or "
+        "dask://HOST:PORT (bot sweep --help)",
+    ),
+    WORKERS,
+    CERTS,
+)
 
 # What is read from the database, and how it is printed.
 STORED: Final = (

@@ -99,7 +99,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("plotly",),
     "notify": ("apprise",),
     "parquet": ("pyarrow",),
-    "sweep": ("distributed", "optuna", "pyarrow"),
+    "sweep": ("distributed", "optuna", "cmaes", "pyarrow"),
 }
 
 

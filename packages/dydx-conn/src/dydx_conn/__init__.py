@@ -560,7 +560,12 @@ _INDEXER_NAMESPACE = uuid.UUID("0f9da948-a6fb-4c45-9edc-4685c3f3317d")
 
 def event_id(*parts: object) -> str:
     """Return a uuid made of `parts` alone: the same parts always give the same id."""
-    return str(uuid.uuid5(_INDEXER_NAMESPACE, "-".join(map(str, parts))))
+    # A uuid of version 5, written out: each order's review waits for one.
+    named = _INDEXER_NAMESPACE.bytes + "-".join(map(str, parts)).encode()
+    made = bytearray(hashlib.sha1(named, usedforsecurity=False).digest()[:16])
+    made[6], made[8] = made[6] & 0x0F | 0x50, made[8] & 0x3F | 0x80
+    text = made.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 @lru_cache(maxsize=1_024)  # it is part of every order's id

@@ -2219,7 +2219,9 @@ class DataState:
     """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
-    `model` is how a book is made where a history has none.
+    `model` is how a book is made where a history has none. With no `resolutions` no candles are
+    made but those that the venue sends, and without `flow` every market's flow stays empty: for
+    whoever measures books and trades alone, `DataState(resolutions=(), flow=False)`.
     """
 
     def __init__(
@@ -2229,6 +2231,7 @@ class DataState:
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
         stale_after_ns: int = STALE_NS,
         model: BookModel | None = None,
+        flow: bool = True,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -2253,6 +2256,7 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
+        self.flow = flow
         self._model = model or BookModel()
         self._traded: dict[str, MarketView] = {}  # in the newest block of a history
         self._shown_at = 0  # when all of its markets were shown last
@@ -3330,8 +3334,9 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     elif fresh and not chain.seq:
         _set_skew(state, fresh[-1].at_ns - frame.at)
     _mark_known(view, frame, trades)
-    for trade in fresh:
-        view.flow.add(trade)
+    if state.flow:
+        for trade in fresh:
+            view.flow.add(trade)
     _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
@@ -3363,7 +3368,9 @@ def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
 
 
 def _count(view: MarketView, trades: list[Trade]) -> None:
-    """Add trades to the candles, a block at a time."""
+    """Add trades to the candles, if there are any, a block at a time."""
+    if not view.candles:
+        return
     if view.market is None:
         _widen(view, [x.price_text for x in trades], [x.size_text for x in trades])
     block, block_ns = None, 0

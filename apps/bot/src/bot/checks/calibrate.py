@@ -27,6 +27,7 @@ from dydx_data import DataState, market_state, step
 from dydx_signals import ALL, Scored, Scorer
 
 from bot.checks.calibration import Calibration, IsotonicMap, Observation, measured
+from bot.engines.engine import Engine, Here, engine_typed, results_of
 from bot.live.runs import until
 from bot.outlet import as_lines, behind
 from bot.progress import Progress
@@ -219,12 +220,9 @@ def calibrate(arguments: argparse.Namespace) -> int:
     horizons: tuple[float, ...] = arguments.horizon
     every_s = arguments.every or horizons[0] / 2
     recordings = recordings_of(arguments.recordings)
-    markets: list[Sampled] = []
-    with Progress("frames", 0) as progress:
-        for recording in recordings:
-            frames = _frames_in(recording, arguments.seconds) if progress.is_shown else 0
-            progress.begin(recording.path.name, frames)
-            markets += sampled(progress.through(recording), every_s, arguments.seconds)
+    engine = engine_typed(arguments)
+    with engine, Progress("frames", 0) as progress:
+        markets = _markets(engine, recordings, every_s, arguments.seconds, progress)
         known_before = maps.until if maps else time_of_split(markets, arguments.fit)
         found = calibrations(markets, horizons, known_before, maps, progress)
     if not found:
@@ -243,6 +241,44 @@ def calibrate(arguments: argparse.Namespace) -> int:
     )
     _show(arguments, found, recordings, fitted)
     return 0
+
+
+def _markets(
+    engine: Engine,
+    recordings: Sequence[Recording],
+    every_s: float,
+    seconds: float | None,
+    progress: Progress,
+) -> list[Sampled]:
+    """Return the markets of all recordings, in their order, however many are played at a time."""
+    found: list[Sampled] = []
+    if isinstance(engine, Here):  # and the bar goes on with each frame
+        for recording in recordings:
+            frames = _frames_in(recording, seconds) if progress.is_shown else 0
+            progress.begin(recording.path.name, frames)
+            found += sampled(progress.through(recording), every_s, seconds)
+        return found
+    progress.begin("recordings", len(recordings))
+    tasks = [Played(str(one.path.resolve()), every_s, seconds) for one in recordings]
+    results = results_of(engine, play_samples, tasks, lambda _: progress.step())
+    for recording, (markets, damage) in zip(recordings, results, strict=True):
+        found += markets
+        recording.damage = damage
+    return found
+
+
+class Played(msgspec.Struct, frozen=True):
+    """A task: a recording by its path, how often it is sampled, and how much of it."""
+
+    path: str
+    every_s: float
+    seconds: float | None
+
+
+def play_samples(task: Played) -> tuple[list[Sampled], list[str]]:
+    """Play a recording, in any process; return its markets and what is damaged in it."""
+    recording = Recording(Path(task.path))
+    return sampled(recording, task.every_s, task.seconds), recording.damage
 
 
 def _frames_in(recording: Recording, seconds: float | None) -> int:

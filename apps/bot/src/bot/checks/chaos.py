@@ -19,21 +19,28 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from decimal import Decimal
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording, from_generator
 from dydx_data import Book, Candle, Candles, DataState, Flow, Level, MarketView, step
 from dydx_paper import Ledger, PaperVenue
+from msgspec.structs import replace
 
 from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.config.configured import typed_again
+from bot.engines.engine import Engine, engine_typed
+from bot.engines.errors import EngineError
+from bot.engines.work import Lost
 from bot.live.commands import options_as_recorded
 from bot.outlet import as_lines
 from bot.progress import Progress
 from bot.report.report import made_words
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
+
+_Of = TypeVar("_Of")
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"
@@ -505,8 +512,8 @@ def chaos(arguments: argparse.Namespace) -> int:
     recording = Recording(find_recording(arguments.recording))
     # A strategy that raises is a crash here, and not to be survived.
     options = msgspec.structs.replace(options_as_recorded(arguments, recording.header), strict=True)
-    tape = Tape(recording, arguments.seconds)
-    days = Days(tape, options)
+    tape = _tape(str(recording.path.resolve()), arguments.seconds)
+    days = Days(recording.path, arguments.seconds, options, engine_typed(arguments))
     complete = days.live_through(_plans(arguments, tape))
     report = {
         "recording": arguments.recording,
@@ -527,40 +534,84 @@ def chaos(arguments: argparse.Namespace) -> int:
     return 1 if days.failures else 0 if complete else 130
 
 
+class Day(msgspec.Struct, frozen=True):
+    """A task of chaos, for any process: what is played, by which options, with which faults."""
+
+    path: str
+    seconds: float | None
+    options: Options
+    seed: int
+    faults: list[Fault]
+    failure: Failure | None = None
+
+
+@lru_cache(maxsize=1)
+def _tape(path: str, seconds: float | None) -> Tape:
+    return Tape(Recording(Path(path)), seconds)
+
+
+def live_through(day: Day) -> SeedResult:
+    """Run the plan of a day."""
+    return survive(_tape(day.path, day.seconds), day.seed, day.faults, day.options)
+
+
+def shrink(day: Day) -> Failure:
+    """Find the fewest faults of a day that still make its failure."""
+    if day.failure is None:
+        raise ConnError(f"expected the failure of seed {day.seed}, got none")
+    return shrunk(day.failure, _tape(day.path, day.seconds), day.options)
+
+
 class Days:
     """The seeds run so far: what became of each, and which failed."""
 
-    def __init__(self, tape: Tape, options: Options) -> None:
-        self.outcomes: list[SeedResult] = []
+    def __init__(self, path: Path, seconds: float | None, options: Options, engine: Engine) -> None:
         self.failures: list[Failure] = []
         self.took_s = 0.0
-        self._tape, self._options = tape, options
+        self._engine = engine
+        self._day = Day(str(path.resolve()), seconds, options, 0, [])
+        self._outcomes: dict[int, SeedResult] = {}
+
+    @property
+    def outcomes(self) -> list[SeedResult]:
+        """Return what became of each seed, in their order."""
+        return [self._outcomes[seed] for seed in sorted(self._outcomes)]
 
     def live_through(self, plans: dict[int, list[Fault]]) -> bool:
         """Run each plan, then shrink what failed; False if somebody ended it early."""
         began = time.monotonic()
-        with Progress("seeds", len(plans)) as progress:
+        days = [replace(self._day, seed=seed, faults=faults) for seed, faults in plans.items()]
+        with self._engine, Progress("seeds", len(plans)) as progress:
             try:
-                for seed, faults in plans.items():
-                    self._live_through(seed, faults)
+                for number, outcome in self._engine.run(live_through, days):
+                    self._note(days[number], _required(outcome))
                     self.took_s = time.monotonic() - began
                     progress.step(f"{len(self.failures)} failed")
+                self.failures.sort(key=lambda failure: failure.seed)
                 first = self.failures[:SHRUNK_AT_MOST]
                 if first:
                     progress.begin("failures shrunk", len(first))
-                for n, failure in enumerate(first):
-                    self.failures[n] = shrunk(failure, self._tape, self._options)
+                broken = [replace(self._day, seed=one.seed, failure=one) for one in first]
+                for number, failure in self._engine.run(shrink, broken):
+                    self.failures[number] = _required(failure)
                     progress.step()
             except KeyboardInterrupt:
                 return False
         return True
 
-    def _live_through(self, seed: int, faults: list[Fault]) -> None:
-        outcome = survive(self._tape, seed, faults, self._options)
-        self.outcomes.append(outcome)
+    def _note(self, day: Day, outcome: SeedResult) -> None:
+        self._outcomes[day.seed] = outcome
         for promise, how in outcome.broken.items():
-            failure = Failure(seed=seed, promise=promise, how=how, faults=faults, of=len(faults))
-            self.failures.append(failure)
+            faults = day.faults
+            self.failures.append(
+                Failure(seed=day.seed, promise=promise, how=how, faults=faults, of=len(faults))
+            )
+
+
+def _required(result: _Of | Lost) -> _Of:
+    if isinstance(result, Lost):
+        raise EngineError(f"expected what became of each seed, got: {result.why}")
+    return result
 
 
 def _plans(arguments: argparse.Namespace, tape: Tape) -> dict[int, list[Fault]]:

@@ -11,6 +11,8 @@ frame, and a file that it opens, show by themselves.
 
 import argparse
 from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -19,7 +21,8 @@ from dydx_conn import ConnError, Frame, Recording, find_recording
 from dydx_strategy import Decision, Strategy
 
 from bot.checks.findings import Finding, print_findings
-from bot.checks.witness import loaded, observed, seen_findings
+from bot.checks.witness import Seen, loaded, observed, seen_findings
+from bot.engines.engine import Here, engine_typed, results_of
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.progress import Progress
@@ -81,30 +84,16 @@ class Proof:
             else:
                 self._otherwise.append(f"{differs} where {what} after frame {past[-1].seq}")
 
+    def proved(self) -> "Proved":
+        """Return what was found so far, as a value."""
+        return Proved(
+            whole=self.whole, loaded=self._loaded, compared=self._compared,
+            otherwise=self._otherwise, remembers=self._remembers, cuts=self.cuts,
+        )  # fmt: skip
+
     def findings(self) -> list[Finding]:
         """Return what was found, a line each."""
-        whole, broken = self.whole, self._otherwise[:1]
-        nothing = not (self._compared or broken or self._remembers)
-        return [
-            Finding.of(
-                "past alone",
-                f"it knows the future: {broken[0]}" if broken else "",
-                f"{self._compared:,} decisions up to {self.cuts} cuts are the same with another "
-                "future and with none",
-                f"it decided {len(whole.made)} times, never before a cut: nothing is proved"
-                if nothing
-                else "",
-            ),
-            Finding.of(
-                "no memory",
-                f"what it remembers beside itself: {self._remembers}: modules, classes and globals "
-                "go from one run to the next"
-                if self._remembers
-                else "",
-                "a run after another decides as the first did",
-            ),
-            *seen_findings(whole, self._loaded),
-        ]
+        return self.proved().findings()
 
     def _difference(self, frames: Sequence[Frame], last: int, make: Callable[[], Strategy]) -> str:
         expected = self.whole.rows(last)
@@ -119,6 +108,53 @@ class Proof:
         return f"it {_words(got, place)}, and before {_words(expected, place)}"
 
 
+class Proved(msgspec.Struct, kw_only=True):
+    """What was found of a strategy: its run, what its loading reached, and what cuts have shown."""
+
+    whole: Seen
+    loaded: list[str]
+    compared: int
+    otherwise: list[str]
+    remembers: str
+    cuts: int
+
+    def findings(self) -> list[Finding]:
+        """Return what was found, a line each."""
+        whole, broken = self.whole, self.otherwise[:1]
+        nothing = not (self.compared or broken or self.remembers)
+        return [
+            Finding.of(
+                "past alone",
+                f"it knows the future: {broken[0]}" if broken else "",
+                f"{self.compared:,} decisions up to {self.cuts} cuts are the same with another "
+                "future and with none",
+                f"it decided {len(whole.made)} times, never before a cut: nothing is proved"
+                if nothing
+                else "",
+            ),
+            Finding.of(
+                "no memory",
+                f"what it remembers beside itself: {self.remembers}: modules, classes and globals "
+                "go from one run to the next"
+                if self.remembers
+                else "",
+                "a run after another decides as the first did",
+            ),
+            *seen_findings(whole, self.loaded),
+        ]
+
+
+def joined(found: Sequence[Proved]) -> Proved:
+    """Return what several have found by cuts of their own, in the order of these."""
+    return msgspec.structs.replace(
+        found[0],
+        compared=sum(one.compared for one in found),  # integers
+        otherwise=[words for one in found for words in one.otherwise],
+        remembers=next((one.remembers for one in found if one.remembers), ""),
+        cuts=sum(one.cuts for one in found),  # integers
+    )
+
+
 def _words(rows: Sequence[tuple[int, bytes]], place: int) -> str:
     if place >= len(rows):
         return "decided nothing more"
@@ -126,6 +162,39 @@ def _words(rows: Sequence[tuple[int, bytes]], place: int) -> str:
     decision = msgspec.json.decode(row, type=Decision)
     target = f"{decision.action} {decision.target_usdc:+,.0f} USDC of {decision.ticker}"
     return f"decided {target} at frame {seq} ({'; '.join(decision.reasons)[:60]})"
+
+
+# === Parts ===
+# The cuts of a proof dealt out to processes, each of which plays the whole recording first.
+
+
+def _cuts(frames: Sequence[Frame], count: int, chance: Random) -> list[tuple[int, Random]]:
+    """Draw where to cut, and for each cut the chance by which its other day is drawn."""
+    found: list[tuple[int, Random]] = []
+    for _ in range(count):
+        index, own = chance.randrange(len(frames) // 10, len(frames)), Random(0)
+        own.setstate(chance.getstate())
+        found.append((index, own))
+        scrambled(frames[index : index + _FUTURE], chance)  # what comes after it is drawn next
+    return found
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A task: some cuts of a recording, and the options of the strategy."""
+
+    path: str
+    seconds: float | None
+    options: Options
+    cuts: list[tuple[int, Random]]
+
+
+def prove_part(part: Part) -> Proved:
+    """Prove what some cuts can prove, in any process."""
+    goes_on = until(part.seconds, lambda _: True)
+    proof = Proof([one for one in Recording(Path(part.path)) if goes_on(one)], part.options)
+    for index, chance in part.cuts:
+        proof.cut(index, chance)
+    return proof.proved()
 
 
 # === Command ===
@@ -139,13 +208,25 @@ def prove(arguments: argparse.Namespace) -> int:
     frames = [frame for frame in recording if goes_on(frame)]
     if len(frames) < _FEWEST:
         raise ConnError(f"expected a recording of {_FEWEST} frames or more, got {len(frames)}")
-    with Progress("runs", 1 + 2 * arguments.cuts) as progress:
-        proof, chance = Proof(frames, options), Random(arguments.seed)
-        progress.at(1, "the whole recording")
-        for number in range(1, arguments.cuts + 1):
-            proof.cut(chance.randrange(len(frames) // 10, len(frames)), chance)
-            progress.at(1 + 2 * number, f"cut {number} of {arguments.cuts}")
-    findings = proof.findings()
+    engine, path = engine_typed(arguments), str(recording.path.resolve())
+    cuts = _cuts(frames, arguments.cuts, Random(arguments.seed))
+    with engine, Progress("runs", 1 + 2 * arguments.cuts) as progress:
+        if isinstance(engine, Here):
+            proof = Proof(frames, options)
+            progress.at(1, "the whole recording")
+            for number, (index, chance) in enumerate(cuts, 1):
+                proof.cut(index, chance)
+                progress.at(1 + 2 * number, f"cut {number} of {arguments.cuts}")
+            findings = proof.findings()
+        else:
+            size = ceil(len(cuts) / engine.workers)
+            tasks = [
+                Part(path, arguments.seconds, options, cuts[n : n + size])
+                for n in range(0, len(cuts), size)
+            ]
+            progress.begin("parts", len(tasks))
+            found = results_of(engine, prove_part, tasks, lambda _: progress.step())
+            findings = joined(found).findings()
     return print_findings(_head(arguments, len(frames)), findings, as_json=arguments.json)
 
 

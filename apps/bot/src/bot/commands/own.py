@@ -9,6 +9,7 @@ from bot.options import (
     CHOICES,
     DATABASE,
     ENGINE,
+    ENGINES,
     JSON,
     RECORDING,
     WORKERS,
@@ -145,6 +146,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="fit instead how to model a book where a history has none, with its error",
             ),
             option("--out", type=new_file, metavar="FILE", help="write what --book fits as JSON"),
+            *ENGINES,
             JSON,
         ),
         "For each signal and horizon: how often the mid went up after a score and how far net of "
@@ -255,6 +257,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            *ENGINES,
             JSON,
             *ACCOUNT,
         ),

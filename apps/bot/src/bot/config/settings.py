@@ -528,6 +528,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         # A variable may be a password.
         return f"Loaded({self.file}, {self.hash[:16]})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To another process goes what decides: no secret, and no address.
+        return remade, (self.text(), self.settings.strategy, self.settings.signals.use)
+
     def again(self) -> "Loaded":
         """Load the same again: what was typed and the variables stay, the file may have changed.
 
@@ -638,6 +642,12 @@ def load(
         settings=settings, origins=origins, path=path, sealed=sealed, typed=typed,
         variables=variables,
     )  # fmt: skip
+
+
+def remade(text: str, strategy: str, signals: str) -> Loaded:
+    """Load what `Loaded.text` has of settings; of files of the user's it has no paths."""
+    typed = {"strategy": ("--strategy", strategy), "signals.use": ("--signals", signals)}
+    return load(typed, recorded=json.loads(text), environment={})
 
 
 def _is_ours(name: str) -> bool:

@@ -8,6 +8,7 @@ Every engine gives the same results, in whatever order they are done; what it ca
 for is `Lost`, with a reason. Whatever a task's function raises is raised here, as in a loop.
 """
 
+import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -58,6 +59,25 @@ class Here:
             yield number, taken(work(function, task, wanted), wanted)
 
 
+def results_of(
+    engine: Engine,
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    done: Callable[[Result], object] = lambda _: None,
+) -> list[Result]:
+    """Return the results in the order of the tasks; `EngineError` where one of them is lost.
+
+    `done` is called with each result as it comes.
+    """
+    found: dict[int, Result] = {}
+    for number, result in engine.run(function, tasks):
+        if isinstance(result, Lost):
+            raise EngineError(f"expected a result of each of {len(tasks)} tasks, got: {result.why}")
+        found[number] = result
+        done(result)
+    return [found[number] for number in range(len(tasks))]
+
+
 def engine_of(
     text: str = "local", workers: int | None = None, certificates: Path | None = None
 ) -> Engine:
@@ -79,6 +99,12 @@ def engine_of(
         return Local(int(number) if number else workers or cores())
     expected = "expected an engine (here, local, local:4 or dask://127.0.0.1:8786)"
     raise EngineError(f"{expected}, got {text!r}")
+
+
+def engine_typed(arguments: argparse.Namespace) -> Engine:
+    """Return the engine that was typed: --engine, --workers, --certs."""
+    certificates = Path(arguments.certs) if arguments.certs else None
+    return engine_of(arguments.engine, arguments.workers or None, certificates)
 
 
 def cores() -> int:

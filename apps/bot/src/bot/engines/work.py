@@ -60,14 +60,17 @@ class RemoteError(Exception):
 @lru_cache(maxsize=1)
 def stamp() -> Stamp:
     """Return which code this process is of, as it was when first wanted."""
-    digest = hashlib.sha256()
+    digest, version, found = hashlib.sha256(), described(), 0
     for name in _PACKAGES:
         spec = find_spec(name)
         for root in map(Path, (spec and spec.submodule_search_locations) or ()):
             for path in sorted(root.rglob("*.py")):
                 digest.update(f"{name}/{path.relative_to(root).as_posix()}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return Stamp(version=described(), sources=digest.hexdigest())
+                found += 1
+    if not found:  # an executable has none: it is what it was built of
+        digest.update(version.encode())
+    return Stamp(version=version, sources=digest.hexdigest())
 
 
 def work(function: Callable[[Any], Any], task: Any, wanted: Stamp) -> Answer:

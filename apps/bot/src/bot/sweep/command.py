@@ -16,7 +16,7 @@ from dydx_conn import ConnError, find_recording
 from bot.config.configured import loaded_of
 from bot.config.document import near
 from bot.config.varied import base_of
-from bot.engines.engine import engine_of
+from bot.engines.engine import engine_typed
 from bot.progress import Progress
 from bot.sweep.block import Source, source_of
 from bot.sweep.grid import Grid, read_grid
@@ -35,8 +35,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         return other(arguments)
     plan, sampler = plan_of(arguments)
     folder = Path(arguments.out or f"sweep-{plan.grid.name}")
-    certificates = Path(arguments.certs) if arguments.certs else None
-    engine = engine_of(arguments.engine, arguments.workers, certificates)
+    engine = engine_typed(arguments)
     complete = True
     with Results(folder) as results, Progress("results", 1) as progress:
         with engine:

@@ -97,8 +97,6 @@ def sampler_of(name: str, seed: int, objectives: int) -> Any:
     samplers = require_optuna().samplers
     if name == "cmaes" and objectives > 1:
         raise ConnError(f"expected one objective for cmaes, got {objectives}: nsga2 takes several")
-    if name == "cmaes" and absent("cmaes", "--sampler cmaes"):
-        raise ConnError(absent("cmaes", "--sampler cmaes"))
     makes: Mapping[str, Any] = {
         "random": lambda: samplers.RandomSampler(seed=seed),
         "tpe": lambda: samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=BATCH),
