@@ -292,6 +292,16 @@ def test_a_window_out_of_order_is_a_gap_and_not_played() -> None:
     assert sum(frame.kind == "gap" for frame in frames) == 2
 
 
+def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
+    """Nobody knows what was traded in it: what was known before it is known no more."""
+    frames = played(trades_page(0, trade(1, 1)), trades_page(7200, trade(7201, 9)), hours=3)
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert "expected the window after" in gap.text
+    assert SINCE < gap.at <= SINCE + 7200 * SECOND
+    assert len(ids(frames)) == 2
+
+
 def test_markets_that_nobody_described_are_a_gap() -> None:
     """Without their grid nothing can be traded: said, not guessed."""
     frames = [*unfold(history(), [trades_page(0, trade(1, 1))])]

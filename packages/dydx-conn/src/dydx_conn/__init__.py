@@ -2659,6 +2659,8 @@ class _Unfolding:
             return self.lose(f"expected windows in their order, got {page.id} late")
         if window > self._window:
             yield from self.play(window) if self._window else ()
+            if self._window and window > self._window + self._history.window_s * _SECOND:
+                self.lose(f"expected the window after {_iso(self._window)}, got {page.id}")
             self._window = window
         if not page.ok:
             return self.lose(f"expected the answer of {page.channel[:120]}, got {page.type}")
