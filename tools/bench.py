@@ -533,8 +533,8 @@ BENCHES: dict[str, Callable[..., Iterator[Row]]] = {
     "database": database,
     "live": live,
     "run": run,
-    "ceiling": ceiling,
     "sweep": sweep,
+    "ceiling": ceiling,
     "history": history,
     "peer": peer,
 }

@@ -31,7 +31,7 @@ ROUNDS: Final = 3
 
 SIDES: Final[Mapping[str, str]] = {
     "nautilus": "nautilus, text to fill",
-    "lean": "bot, WebSocket texts, no candles",
+    "lean": "bot, WebSocket, no candles or flow",
     "lean compiled": "  the same, compiled",
     "bot": "bot, all of it",
     "compiled": "  the same, compiled",
@@ -182,7 +182,7 @@ def play(side: str, recording: str, times: int = 2) -> dict[str, Any]:
 
     least, run_hash = float("inf"), ""
     for _ in range(times):
-        data = DataState(resolutions=()) if lean else None
+        data = DataState(resolutions=(), flow=False) if lean else None
         bot = Bot(Options(), data=data)
         gc.collect()
         gc.disable()  # on both sides: neither is to pay for what the other left

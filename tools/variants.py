@@ -7,28 +7,35 @@
     uv run --all-packages --group dev tools/variants.py sixty --count 10 --seed 7
 
 Variants differ in all that a run may choose: strategy and its settings, policy, guard, deposit,
-signals and what they are made by, latency, queue and fees. Exit code 1 if any two differ.
+signals and what they are made by, latency, queue and fees; recordings are played with their books
+and as the history of their trades and candles. Exit code 1 if any two differ.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from bot.checks.fidelity import Past
 from bot.config.paper import FeeSettings, LatencySettings, PaperSettings
 from bot.config.profiles import PROFILES
 from bot.report.report import report_of
 from bot.run.composition import Bot, Options
 from bot.run.front import play
-from dydx_conn import find_recording, replay
+from dydx_conn import Frame, Recording, find_recording
 from dydx_paper import PaperVenue
 from dydx_strategy import SETTINGS, Allocation, AllocatorSettings
 from msgspec.structs import replace
+from reactivex import from_iterable
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDINGS = ("quickstart", "sixty", "localnet/05-open-add-reduce-close")
+RECORDINGS = (
+    "quickstart", "sixty", "localnet/05-open-add-reduce-close", "quickstart:trades",
+    "quickstart:candles",
+)  # fmt: skip
 MIX = ("rank", "sniper", "reversion")
 
 
@@ -42,7 +49,7 @@ def main(arguments: list[str]) -> int:
     differ = 0
     for name in options.recordings:
         variants = [variant(Random(f"{options.seed} {n}")) for n in range(options.count)]
-        behind = play(replay(found(name)), variants)
+        behind = play(from_iterable(frames_of(name)), variants)
         for n, (one, bot) in enumerate(zip(variants, behind, strict=True)):
             for what in differences(alone(name, one), bot):
                 differ += 1
@@ -51,6 +58,14 @@ def main(arguments: list[str]) -> int:
         fills = sum(bot.journal.counts["fill"] for bot in behind)
         print(f"{name}: {len(behind)} variants, {len(hashes)} hashes, {fills} fills", flush=True)
     return 1 if differ else 0
+
+
+@lru_cache(maxsize=1)
+def frames_of(name: str) -> tuple[Frame, ...]:
+    """Return the frames of a recording, or of its `trades` or `candles` as a history."""
+    recording, _, kind = name.partition(":")
+    frames = Recording(found(recording))
+    return (*(Past(frames).frames(kind) if kind else frames),)
 
 
 def found(name: str) -> Path:
@@ -62,7 +77,7 @@ def found(name: str) -> Path:
 def alone(name: str, options: Options) -> Bot:
     """Play a recording through one variant."""
     bot = Bot(options)
-    bot.run(replay(found(name)))
+    bot.run(from_iterable(frames_of(name)))
     return bot
 
 

@@ -29,7 +29,7 @@ def test_each_side_stands_beside_nautilus(monkeypatch: pytest.MonkeyPatch) -> No
     rows = {figure: rest for figure, *rest in bench_peer._rows("sixty", found)}
 
     assert rows["sixty: nautilus, text to fill"] == ["1,000 f/s", "1.00x, 80 MB", ""]
-    lean = rows["sixty: bot, WebSocket texts, no candles"]
+    lean = rows["sixty: bot, WebSocket, no candles or flow"]
     assert lean == ["2,000 f/s", "2.00x, 80 MB", "≥ 0.85x"]
 
 

@@ -257,6 +257,7 @@ def test_faults_are_what_they_say() -> None:
     assert all_ - hours(btc.newest_candles("1MIN", 0, EVER, 10_000), "startedAt") == {40}
     assert all_ - hours(btc.funding.newest(EVER, EVER, 1000), "effectiveAt") == {40}
     assert max(hours(trades_of(sol), "createdAt")) == 72
+    assert 40 in hours(sol.newest_candles("1MIN", 0, EVER, 10_000), "startedAt")
     assert max(hours(sol.newest_candles("1DAY", 0, EVER, 10), "startedAt")) > 72
     page = rest(exchange)("trades/perpetualMarket/BTC-USD?limit=100")["trades"]
     assert len(page) == 100

@@ -125,8 +125,8 @@ def parser() -> argparse.ArgumentParser:
     before.add_argument(
         "--history-faults",
         action="store_true",
-        help="an hour is missing, another has candles without trades, the last market is 3 days "
-        "old, nothing is older than 5 days, and full pages end with a trade twice",
+        help="of the first market an hour is missing and another has no trades, the last market "
+        "is 3 days old, nothing is older than 5 days, full pages end with a trade twice",
     )
     add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
     extra = "the same again, where the official LOCAL configuration looks for it; 0 for any"

@@ -446,7 +446,11 @@ class Parameters:
         if value is None:
             return default
         if not value.isdecimal() or not least <= int(value) <= most:
-            self._refuse(name, f"{name} must be a positive integer that is not greater than {most}")
+            under = f" less than {most + 1}" if most < 2**53 else ""
+            words = f"a non-negative integer{under}"
+            if name == "limit":
+                words = f"a positive integer that is not greater than max: {most}"
+            self._refuse(name, f"{name} must be {words}")
         return int(value)
 
     def moment(self, name: str, default_ns: int) -> int:
@@ -531,6 +535,19 @@ def candles(view: Indexed, request: Request, query: Parameters) -> Json:
     start = math.ceil(query.moment("fromISO", 0) / 1e9)
     end = math.ceil(query.moment("toISO", 2**62) / 1e9)
     return {"candles": tape.newest_candles(resolution, start, end, query.limit)}
+
+
+async def make_candles(view: Indexed, request: Request, query: Parameters) -> None:
+    """Make what candles of the past are of, an hour at a time: sockets have their turn between."""
+    tape = view.tapes.get(request.path_params.get("ticker", ""))
+    seconds = RESOLUTIONS.get(query.text("resolution"))
+    if tape is None or tape.past is None or seconds is None:
+        return
+    start, end = query.moment("fromISO", 0), query.moment("toISO", 2**62)
+    most = (query.limit + 1) * seconds
+    for hour in tape.past.hours(start // 10**9, end // 10**9, most):
+        tape.past.minutes(hour)
+        await asyncio.sleep(0)
 
 
 def sparklines(view: Indexed, _request: Request, query: Parameters) -> Json:
@@ -962,8 +979,10 @@ def application(exchange: Exchange, hub: SocketHub) -> Starlette:
                 status, body, kind = wrong_answer(chance)
                 return Response(body, status, media_type=kind)
             try:
-                view = exchange.replicas.rest()
-                return _json(answer(view, request, Parameters(request)), 200, headers)
+                query = Parameters(request)
+                if exchange.settings.history is not None:
+                    await make_candles(exchange, request, query)
+                return _json(answer(exchange.replicas.rest(), request, query), 200, headers)
             except Refusal as refusal:
                 return _json({"errors": [refusal.error]}, refusal.status, headers)
 

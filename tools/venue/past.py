@@ -44,9 +44,9 @@ _WEEK_H: Final = 168
 class Faults:
     """What is wrong with the past; hours and days are reckoned back from the start.
 
-    The indexer has nothing of the hour `lost`; of `untraded` the first market's candles without
-    their trades. The last of several markets was listed `listed_days` ago, nothing is older than
-    `retained_days`, and the last trade of a full page is the one before it once more.
+    Of the first market the indexer has nothing of the hour `lost`, and of `untraded` the candles
+    without their trades. The last of several markets was listed `listed_days` ago, nothing is older
+    than `retained_days`, and the last trade of a full page is the one before it once more.
     """
 
     lost: int = 40
@@ -214,21 +214,24 @@ class Past:
 
     def first_block(self, hour: int) -> tuple[int, int]:
         """Return the height and the time in ms of the first block of an hour."""
-        blocks = self.blocks(hour)
+        first_ms = next(self._times(hour))
         # An hour that has just begun at the start has its first block there.
-        return (self.height(hour), blocks[0]) if blocks else (self._start_height, self.end_ms)
+        if first_ms >= self.end_ms:
+            return self._start_height, self.end_ms
+        return self.height(hour), first_ms
 
     def _count(self, hour: int) -> int:
         return Random(f"{self.seed} height {hour}").randint(3840, 3960)
 
     def _blocks(self, hour: int) -> "array[int]":
         """Return the times in ms of an hour's blocks: 0.6 to 1.4 of their mean apart."""
-        count = self._count(hour)
-        draw, begin, width = Random(f"{self.seed} blocks {hour}").random, hour * HOUR_MS, HOUR_MS
-        times = array(
-            "q", (begin + int((n + 0.3 + 0.4 * draw()) * width / count) for n in range(count))
-        )
+        times = array("q", self._times(hour))
         return times[: bisect_left(times, self.end_ms)]
+
+    def _times(self, hour: int) -> Iterator[int]:
+        count, draw = self._count(hour), Random(f"{self.seed} blocks {hour}").random
+        for n in range(count):
+            yield hour * HOUR_MS + int((n + 0.3 + 0.4 * draw()) * HOUR_MS / count)
 
     # --- the common factor ---
 
@@ -406,14 +409,17 @@ class PastMarket:
     def _unlisted(self, hour: int) -> bool:
         """Return whether the indexer has lost the trades of this hour."""
         faults = self.past.history.faults
-        if faults is None:
-            return False
-        untraded = self._market.clob_pair_id == 0 and self.past.end - hour == faults.untraded
-        return untraded or self._lost(hour)
+        return self._lost(hour) or (
+            faults is not None and self._is_first and self.past.end - hour == faults.untraded
+        )
 
     def _lost(self, hour: int) -> bool:
         faults = self.past.history.faults
-        return faults is not None and self.past.end - hour == faults.lost
+        return faults is not None and self._is_first and self.past.end - hour == faults.lost
+
+    @property
+    def _is_first(self) -> bool:
+        return self._market.clob_pair_id == 0
 
     def _drawn(self, hour: int) -> int:
         """Draw how many trades happen in an hour."""
@@ -597,6 +603,12 @@ class PastMarket:
             candle = self.candle(seconds, begin)
             if candle is not None:
                 yield candle
+
+    def hours(self, start: int, end: int, most: int) -> range:
+        """Return the hours of candles in [start, end) seconds, at `most` so far back from it."""
+        last = min(end, self.past.end_ms // 1000)
+        first = max(start, last - most) // 3600
+        return range(last // 3600, max(first, self.first) - 1, -1)
 
     def candle(self, seconds: int, start: int) -> TapeCandle | None:
         """Return the candle that begins at a time, None if there is none."""

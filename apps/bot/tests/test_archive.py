@@ -31,6 +31,7 @@ from dydx_conn import (
     History,
     Network,
     Recording,
+    RecordingWriter,
     Rest,
     Unreachable,
     find_recording,
@@ -59,6 +60,7 @@ class Past:
     """
 
     tickers: ClassVar = TICKERS
+    newest_first = False  # of numbered pages: the stand-in's are
 
     def __init__(self, seed: int = 1, *, busy: int = 0, late: str = "") -> None:
         chance = random.Random(seed)
@@ -69,7 +71,7 @@ class Past:
         at, height, price = SINCE - 2 * HOUR_NS, 5_000, 60_000
         paid = at // HOUR_NS
         while at < self.newest_ns:
-            at, height = at + 7_123_000_000, height + 1
+            at, height = at + 17_123_000_000, height + 1
             if 70 * MINUTE_NS <= at - SINCE < 73 * MINUTE_NS:
                 continue
             if at // HOUR_NS > paid:
@@ -142,6 +144,7 @@ class Past:
         rows = [row for row in self.trades[ticker] if row["createdAt"] <= before]
         if (page := int(query.get("page", "0"))) > 0:
             start = (page - 1) * limit
+            rows = rows[::-1] if self.newest_first else rows
             of_it = {"pageSize": limit, "totalResults": len(rows), "offset": start}
             return {"trades": rows[start : start + limit], **of_it}
         chance = random.Random(len(self.requests))
@@ -251,14 +254,18 @@ def test_no_more_trades_are_requested_than_candles_count() -> None:
     assert len(past.requests) == 3 * 2 * 3  # windows, markets, kinds: a page each
 
 
-def test_a_block_with_more_trades_than_a_page_is_fetched_whole() -> None:
-    """The list without pages ends nowhere there; the one with numbered pages goes on."""
-    past = Past(2, busy=2_345)
+@pytest.mark.parametrize(("busy", "newest_first"), [(2_345, False), (1_650, True)])
+def test_a_block_with_more_trades_than_a_page_is_fetched_whole(
+    busy: int, newest_first: bool
+) -> None:
+    """The list without pages ends nowhere there; numbered pages go on, in whichever order."""
+    past = Past(2, busy=busy)
+    past.newest_first = newest_first
     frames = asyncio.run(fetched(past))
     verdict = verdict_of(frames)
 
     assert verdict.is_whole
-    assert verdict.rows["trades"] > 2_345
+    assert verdict.rows["trades"] > busy
     assert any("page=" in frame.channel for frame in frames)
 
 
@@ -269,13 +276,14 @@ def test_pages_that_end_within_a_block_lose_none_of_its_trades() -> None:
     frames = asyncio.run(fetched(past, history))
 
     assert verdict_of(frames, history).is_whole
+    assert len(frames) < 6 * 3
     assert verdict_of(frames, history).rows["trades"] == sum(
         SINCE <= instant(row["createdAt"]) < UNTIL for rows in past.trades.values() for row in rows
     )
 
 
 def test_a_market_younger_than_the_span_is_reported_and_no_fault() -> None:
-    """It has no candle before its first trade; that is said with when it begins."""
+    """It has no candle before its first trade; it is reported with when it begins."""
     verdict = verdict_of(asyncio.run(fetched(Past(4, late="ETH-USD"))))
 
     younger = [each for each in verdict.absences if each.what == "younger"]
@@ -287,16 +295,16 @@ def test_a_market_younger_than_the_span_is_reported_and_no_fault() -> None:
 def test_trades_that_the_venue_has_no_more_are_reported() -> None:
     """Its candles count them still; what is there is right."""
     past = Past(5)
-    kept = SINCE + HOUR_NS
+    oldest = SINCE + HOUR_NS
     past.trades["ETH-USD"] = [
-        row for row in past.trades["ETH-USD"] if instant(row["createdAt"]) >= kept
+        row for row in past.trades["ETH-USD"] if instant(row["createdAt"]) >= oldest
     ]
     verdict = verdict_of(asyncio.run(fetched(past)))
 
     unkept = [each for each in verdict.absences if each.what == "unkept"]
     assert verdict.is_whole
     assert {each.ticker for each in unkept} == {"ETH-USD"}
-    assert max(each.until_ns for each in unkept) <= kept
+    assert max(each.until_ns for each in unkept) <= oldest
 
 
 # === Faults on the way ===
@@ -379,7 +387,52 @@ def named(verdict: Verdict) -> frozenset[tuple[str, str]]:
     return frozenset((each.what, each.ticker) for each in (*verdict.findings, *verdict.absences))
 
 
-@settings(max_examples=100)
+def moved(rows: list[Any], by: int) -> list[Any]:
+    """Return rows of which the third is at another time."""
+    return [*rows[:2], msgspec.structs.replace(rows[2], at_ns=rows[2].at_ns + by), *rows[3:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm", "what"),
+    [
+        ("trades", lambda rows: [*rows[:4], *rows[3:]], "twice"),
+        ("trades", lambda rows: [rows[-1], *rows[:-1]], "shuffled"),
+        ("trades", lambda rows: moved(rows, HOUR_NS), "outside"),
+        ("trades", lambda rows: moved(rows, -9 * MINUTE_NS), "misdated"),
+        ("trades", lambda rows: rows[:-3], "differs"),
+        ("trades", lambda rows: rows[5:], "differs"),
+        ("candles", lambda rows: moved(rows, SECOND), "outside"),
+        ("candles", lambda rows: rows[1:], "differs"),
+        ("funding", lambda rows: rows[1:], "unpaid"),
+        ("funding", lambda rows: moved([*rows, *rows], HOUR_NS // 2), "twice"),
+    ],
+)
+def test_each_harm_has_its_name(
+    kind: str, harm: Callable[[list[Any]], list[Any]], what: str
+) -> None:
+    """What is done to the rows of the last window is found as what it is."""
+    pages = [
+        msgspec.structs.replace(page, rows=tuple(harm([*page.rows])))
+        if page.kind == kind and page.window_ns == UNTIL - HOUR_NS else page
+        for page in read(1)
+    ]  # fmt: skip
+
+    assert what in whats(verify(HISTORY, pages))
+
+
+def test_lists_of_which_a_page_is_left_out_are_cut() -> None:
+    """Pages of a window go on where the one before ends, the first of them at its end."""
+    history = msgspec.structs.replace(HISTORY, kinds=("trades",), markets=("BTC-USD",))
+    frames = asyncio.run(fetched(Past(3, busy=900), history))
+    long = [frame for frame in frames if frame.id == stamp(SINCE + HOUR_NS)]
+
+    for left_out in range(len(long)):
+        rest = [frame for frame in frames if frame != long[left_out]]
+        assert "cut" in whats(verdict_of(rest, history))
+
+
+@pytest.mark.replays
+@settings(max_examples=50)
 @given(st.data(), st.integers(1, 3), st.sampled_from(HARMS))
 def test_whatever_is_lost_duplicated_moved_changed_or_shuffled_is_found(
     data: st.DataObject, seed: int, harm: str
@@ -470,7 +523,7 @@ def test_a_candle_without_trades_that_moves_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "expected"),
     [
         ({"since": "2026-11-20", "until": "2026-11-19"}, "--from before --to"),
         ({"since": "2027-01-01"}, "--from in the past"),
@@ -484,12 +537,12 @@ def test_a_candle_without_trades_that_moves_is_found() -> None:
     ],
 )
 def test_what_cannot_be_fetched_is_refused_before_anything_is_requested(
-    typed: dict[str, str], said: str
+    typed: dict[str, str], expected: str
 ) -> None:
     """With what can be typed in its place."""
     words = {"since": "1d", "until": None, "kinds": "trades", "window": "6h", **typed}
 
-    with pytest.raises(ConnError, match=said):
+    with pytest.raises(ConnError, match=expected):
         wanted(["BTC-USD"], now_ns=UNTIL, **words)  # type: ignore[arg-type]
 
 
@@ -624,6 +677,9 @@ def test_a_fetch_that_broke_off_goes_on_to_the_same_recording(
         assert main(["recordings", str(part)]) == 0
         assert "under way" in capsys.readouterr().out
 
+        assert main(["recordings", "--verify", str(part)]) == 1
+        assert "it was cut off" in capsys.readouterr().out
+
         cut[0] = 0
         assert main([*words, "--kinds", "trades"]) == 2
         assert "with the kinds trades, got trades, candles, funding" in capsys.readouterr().err
@@ -694,7 +750,126 @@ def test_a_full_disk_is_reported_and_what_is_whole_stays(
     monkeypatch.setattr(Part, "write", full)
     with listening(Past(1)) as url:
         assert main(typed(url, "--out", str(out))) == 1
-        assert "No space left on device; what there is up to" in capsys.readouterr().err
+        assert "got No space left on device; what there is up to" in capsys.readouterr().err
         monkeypatch.setattr(Part, "write", write)
         assert main(typed(url, "--out", str(out))) == 0
     assert verdict_of(Recording(out).pages()).is_whole
+
+
+# === What is here ===
+
+
+def test_what_is_here_is_listed_from_headers_and_both_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled ones too; what is none says so in its place."""
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings/broken.jsonl.zst").write_text("no recording")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["recordings"]) == 0
+
+    out = capsys.readouterr().out
+    assert re.search(r"^sixty       60 markets: books, trades$", out, re.MULTILINE)
+    assert re.search(r"^quickstart  BTC-USD, ETH-USD, SOL-USD: books, trades$", out, re.MULTILINE)
+    assert " 15m 59s, local, 1.6 MB, ended, " in out
+    assert re.search(r"^broken \s+expected /", out, re.MULTILINE)
+
+    assert main(["recordings", "recordings/broken.jsonl.zst", "--verify", "--json"]) == 1
+    assert "compressed with zstd" in json.loads(capsys.readouterr().out)["rows"][0]["fault"]
+
+
+def test_a_live_recording_is_verified_frame_by_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Damage, what was lost, and an end that is missing make it one that is not whole."""
+    path = tmp_path / "live.jsonl.zst"
+    writer = RecordingWriter(path, Header(network="local", rest="", ws="", client="", source=""))
+    gap = Frame(1, 5, 5, "c1", "gap", "the disk was full", message_id=3)
+    for _ in range(2):
+        writer.write_frame(gap)
+    writer.leave()
+
+    assert main(["recordings", "--verify", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "no market" in out
+    assert "not whole, as listed below, 2 frames" in out.replace("\n           ", "")
+    assert "  2 gaps: the disk was full\n" in out
+    assert "it was cut off" in out
+
+    writer = RecordingWriter.resume(path, 0)
+    writer.close()
+    assert main(["recordings", "--verify", str(path)]) == 0
+    assert "whole, 0 frames" in capsys.readouterr().out
+
+
+def test_a_fetched_recording_with_a_flipped_bit_is_damaged_and_the_rest_is_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which bytes, and what is missing with them; a damaged end alone loses nothing else."""
+    path = tmp_path / "r.jsonl.zst"
+    header = Header(network="local", rest="", ws="", client="", source="", history=HISTORY)
+    part = Part.begin(path, header, [frame(n) for n in range(3)])
+    for start in range(SINCE, UNTIL, HOUR_NS):
+        part.write(start, [each for each in pages_of(1) if each.id == stamp(start)])
+    part.finish()
+    whole = path.read_bytes()
+
+    path.write_bytes(whole[:-9])
+    assert main(["recordings", "--verify", str(path)]) == 1
+    assert "damaged, as listed below" in capsys.readouterr().out.replace("\n           ", "")
+
+    path.write_bytes(whole[:-9_000] + bytes([whole[-9_000] ^ 4]) + whole[-8_999:])
+    assert main(["recordings", "--verify", str(path)]) == 1
+    assert re.search(r"bytes \d+ to \d+ are damaged", capsys.readouterr().out)
+
+
+def test_where_nothing_is_it_says_what_makes_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an empty screen."""
+    monkeypatch.setattr("bot.archive.recordings.recording_folders", list)
+
+    assert main(["recordings"]) == 0
+    assert "bot fetch" in capsys.readouterr().out
+
+
+def test_what_a_fetch_would_write_over_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live recording cannot be extended either; and a name has its suffix."""
+    path = tmp_path / "live.jsonl.zst"
+    RecordingWriter(path, Header(network="local", rest="", ws="", client="", source="")).close()
+    with listening(Past(1)) as url:
+        assert main(typed(url, "--out", str(path))) == 2
+        assert "a recording of a live link" in capsys.readouterr().err
+        assert main(typed(url, "--out", str(path), "--extend")) == 2
+        assert "to go on with, got one of a live link" in capsys.readouterr().err
+        assert main(typed(url, "--out", str(tmp_path / "r.txt"))) == 2
+        assert "expected a file that ends in .jsonl.zst" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("channel", "text", "odd"),
+    [
+        ("/v4/trades/perpetualMarket/BTC-USD?limit=9", "[1]", 1),
+        ("/v4/trades/perpetualMarket/BTC-USD?limit=9", '{"trades":[{"id":1},7]}', 2),
+        ("/v4/candles/perpetualMarkets/BTC-USD?limit=9", '{"candles":[{"startedAt":"x"}]}', 1),
+    ],
+)
+def test_an_answer_that_is_none_is_a_page_of_odd_rows(channel: str, text: str, odd: int) -> None:
+    """Each row by itself; what is not even a list is one."""
+    page = page_of(Frame(1, 5, 5, "rest", "http", text, type="200", channel=channel, id=stamp(0)))
+
+    assert page is not None
+    assert (page.odd, page.rows, page.limit) == (odd, (), 9)
+
+
+def test_a_candle_of_another_resolution_is_of_another_market() -> None:
+    """A page has minutes, and nothing else counts as one."""
+    frame = next(frame for frame in pages_of(1) if "/candles/" in frame.channel)
+    five = msgspec.structs.replace(frame, text=frame.text.replace("1MIN", "5MINS"))
+    page = page_of(five)
+
+    assert page is not None
+    assert (page.strange, page.rows) == (60, ())

@@ -16,7 +16,7 @@ from bot.backtest.figures import Figures, RunFigures, hourly_returns, ratios_of
 from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
-from bot.backtest.words import WordError, told_apart
+from bot.backtest.words import WordError, classified
 from bot.run.composition import Bot, Options
 from dydx_conn import Frame, Recording, RecordingWriter, replay
 from msgspec.structs import replace
@@ -47,8 +47,8 @@ def copied(path: Path, keep: Callable[[Frame], Frame | None], to: Path) -> Path:
     source = Recording(path)
     writer = RecordingWriter(to, source.header)
     for frame in source:
-        if (kept := keep(frame)) is not None:
-            writer.write_frame(kept)
+        if (left := keep(frame)) is not None:
+            writer.write_frame(left)
     writer.close()
     return to
 
@@ -56,9 +56,9 @@ def copied(path: Path, keep: Callable[[Frame], Frame | None], to: Path) -> Path:
 # === Words ===
 
 
-def test_words_are_told_apart_by_what_they_name(tmp_path: Path) -> None:
+def test_words_are_classified_by_what_they_name(tmp_path: Path) -> None:
     """Names, code, settings and profiles are variants; names and paths of recordings are data."""
-    found = told_apart(["rank", "mine.py", "a.yaml", "reckless", "sixty", "x/y.jsonl.zst"])
+    found = classified(["rank", "mine.py", "a.yaml", "reckless", "sixty", "x/y.jsonl.zst"])
 
     assert found.variants == ["rank", "mine.py", "a.yaml", "reckless"]
     assert found.recordings == ["sixty", "x/y.jsonl.zst"]
@@ -98,8 +98,8 @@ def test_a_word_that_names_two_things_is_refused(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(WordError, match="expected rank to name one thing"):
-        told_apart(["rank"])
-    assert told_apart(["carry"]).variants == ["carry"]
+        classified(["rank"])
+    assert classified(["carry"]).variants == ["carry"]
 
 
 # === Runs ===
@@ -148,7 +148,7 @@ def test_a_strategy_that_raises_ends_alone(
 
     assert code == 1
     assert "raises.py on short: expected mine to decide with Decisions, got ValueError" in printed
-    assert "raises.py STOPPED short" in " ".join(printed.split())
+    assert "raises… STOPPED short" in " ".join(printed.split())
     assert "\nrank: profit" in printed
 
 
@@ -238,7 +238,7 @@ def test_ctrl_c_reports_what_was_played_until_then(
     assert not any(run["complete"] for run in found["runs"])
 
 
-def test_a_run_that_was_ended_early_is_said_to_be() -> None:
+def test_a_run_that_was_ended_early_is_reported_to_be() -> None:
     """Above its figures, which are those of a part."""
     out = io.StringIO()
     print_backtest([replace(outcome(), complete=False)], Span(), out, 80)
@@ -300,6 +300,17 @@ def test_the_schema_describes_what_is_printed(capsys: pytest.CaptureFixture[str]
     schema = json.loads(capsys.readouterr().out)
     assert {"Backtest", "Outcome", "Figures", "RunFigures", "Row"} <= {*schema["$defs"]}
     assert Backtest(runs=(), strategies=()).schema == "bot.backtest/1"
+
+
+def test_each_run_has_a_page_of_its_own(short: Path, tmp_path: Path) -> None:
+    """Of several runs it is called by what it is of; it is the page of a report, hash and all."""
+    pytest.importorskip("plotly")
+    words = ["backtest", "none", "carry", str(short)]
+
+    assert main([*words, "--report-html", str(tmp_path / "page.html")]) == 0
+    pages = sorted(tmp_path.glob("page*.html"))
+    assert [path.name for path in pages] == ["page-carry-short.html", "page-none-short.html"]
+    assert all('<span class="badge backtest">' in page.read_text() for page in pages)
 
 
 # === Totals ===

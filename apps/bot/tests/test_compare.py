@@ -28,7 +28,7 @@ def side(label: str, *entries: JournalEntry, hash_: str = "", **settings: Any) -
     return Side(label, None, settings, walk)
 
 
-def test_runs_that_are_the_same_are_said_to_be() -> None:
+def test_runs_that_are_the_same_are_reported_to_be() -> None:
     """By their hashes, whatever they are called."""
     found = compared(side("a", entry(1, "buy")), side("b", entry(1, "buy")))
 
@@ -69,7 +69,7 @@ def test_a_run_that_ends_before_the_other_wrote_nothing_more() -> None:
 
 
 def test_verdicts_alone_may_differ() -> None:
-    """Then all decisions are said to be the same."""
+    """Then all decisions are reported to be the same."""
     first, second = ([entry(1, "buy"), entry(1, words, 2, "approved")] for words in ("0.1", "0.2"))
     found = compared(side("a", *first), side("b", *second))
 

@@ -24,7 +24,7 @@ VARIANTS = (
     Options(strategy="mix", settings=MIX, policy=Policy(), tuned={"momentum": {"fast": 5.0}}),
 )
 # How many of its frames; the whole of them is a check of its own (tools/variants.py).
-RECORDED = {"quickstart": 3_000, "sixty": 2_500, "localnet/05-open-add-reduce-close": 10_000}
+RECORDED = {"quickstart": 2_200, "sixty": 1_500, "localnet/05-open-add-reduce-close": 10_000}
 
 
 def first(recording: str, count: int) -> list[Frame]:
@@ -159,3 +159,78 @@ def test_a_report_has_the_frames_of_the_source() -> None:
         assert bot.shown.kinds == alone.shown.kinds
         assert bot.shown.bytes == alone.shown.bytes
         assert [*bot.shown.last_frames] == [*alone.shown.last_frames]
+
+
+def test_a_variant_goes_on_alone_from_where_a_pass_ended() -> None:
+    """Its moment is a moment of its run, as any other."""
+    frames = first("sixty", 1_200)
+    options = [Options(settings=EAGER, policy=Policy()), Options.of("reckless")]
+    behind, _ = play(from_iterable(frames[:600]), options)
+    later, alone = Bot(options[0]), Bot(options[0])
+    later.go_to(behind.moment())
+
+    later.run(from_iterable(frames[600:]))
+    alone.run(from_iterable(frames))
+    assert [*differences(alone, later)] == []
+
+
+# === Spans ===
+
+
+def test_a_span_begins_warm_and_holds_nothing() -> None:
+    """Before it books, candles and scores are folded, and nobody decides on a target."""
+    frames = first("quickstart", 2_400)
+    opens_ns = frames[1_500].at
+    eager = Options(settings=EAGER, policy=Policy())
+    whole, span = (
+        play(from_iterable(frames), [eager], opens_ns=since)[0] for since in (None, opens_ns)
+    )
+
+    targets = [entry.at for entry in span.journal.of_kind("approved", "denied", "fill")]
+    assert targets
+    assert min(targets) >= opens_ns
+    assert min(entry.at for entry in whole.journal.of_kind("approved")) < opens_ns
+    assert [span.scorer.scores(t) for t in span.data.views] == [
+        whole.scorer.scores(t) for t in whole.data.views
+    ]
+
+
+def test_nothing_comes_of_what_is_decided_before_a_span(tmp_path: Path) -> None:
+    """A strategy of a user's own may want something without knowing what it has."""
+    file = tmp_path / "greedy.py"
+    lines = """
+        from dydx_strategy import Decision
+
+        class Greedy:
+            name = "greedy"
+
+            def step(self, scored, held):
+                yield Decision.of(scored, 500.0, "always")
+
+        strategy = Greedy
+    """
+    file.write_text(textwrap.dedent(lines))
+    frames = first("quickstart", 1_400)
+    options = Options(strategy=str(file), policy=Policy())
+    (bot,) = play(from_iterable(frames), [options], opens_ns=frames[300].at)
+
+    assert bot.journal.counts["target"]
+    assert min(entry.at for entry in bot.journal.of_kind("decision")) >= frames[300].at
+
+
+def test_a_span_that_never_opens_lets_nothing_in() -> None:
+    """Its account is what was paid in."""
+    frames = first("quickstart", 2_000)
+    (bot,) = play(from_iterable(frames), [Options(settings=EAGER, policy=Policy())], opens_ns=2**62)
+
+    assert bot.venue.figures().profit == 0
+    assert bot.journal.counts["target"] == 0
+
+
+def test_a_span_ends_before_the_frame_at_which_it_closes() -> None:
+    """What comes later is of another span."""
+    frames = first("sixty", 300)
+    seen: list[Frame] = []
+    play(from_iterable(frames), [Options()], seen.append, closes_ns=frames[200].at)
+
+    assert seen == [frame for frame in frames if frame.at < frames[200].at]

@@ -28,6 +28,7 @@ from bot.archive.import_rows import (
     stamp,
     unit_of,
 )
+from bot.archive.verdict import verified
 from dydx_conn import Frame, Recording, contents, instant
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,6 +172,22 @@ def test_several_files_of_several_markets_are_one_recording(import_: Import) -> 
     assert code == 0, printed
     assert history is not None
     assert (history.markets, history.kinds) == (("ETH-USD", "SOL-USD"), ("trades", "candles"))
+
+
+def test_what_was_imported_verifies_as_a_history_that_is_whole(import_: Import) -> None:
+    """Pages lead from the end of each window to its beginning, of trades and of candles."""
+    files: dict[str, str | bytes] = {
+        "t.csv": trades_csv(13_000),
+        "c.csv": candles_csv(range(500), start="2025-11-24T15:00:00Z"),
+    }
+    code, printed, path = import_({"t.csv": files["t.csv"]}, *MAP)
+    whole = [verified(Recording(path))]
+    code, printed, path = import_({"c.csv": files["c.csv"]}, "--market", "SOL-USD", "--force")
+    whole += [verified(Recording(path))]
+
+    assert code == 0, printed
+    assert [verdict.findings for verdict in whole] == [(), ()]
+    assert whole[0].rows["trades"] == 13_000
 
 
 # === Bad input ===
@@ -497,6 +514,21 @@ def test_what_is_wrong_in_a_capture_is_left_out_and_counted(import_: Import) -> 
     assert heights[-1] == 91
 
 
+def test_silences_are_named_and_a_snapshot_behind_one_counts(import_: Import) -> None:
+    """Hours in which a capture has nothing, or a table no trade, may be gaps: they are named."""
+    later = ("7200000,true,bid,2989.9,1", "7200000,true,ask,2990.1,1")
+    code, printed, path = import_({"b.csv": book_csv(*ROWS, *later)})
+
+    books = [frame for frame, _ in on(path, "v4_orderbook")]
+    assert code == 0
+    assert "1 silences of ten minutes and more" in printed
+    assert [frame.is_snapshot for frame in books] == [True, False, False, False, True]
+    assert len(texts(path, "v4_block_height")) == 4
+    row = f"{AT // 1_000_000 + 9_000_000},3000,1,buy\n"
+    code, printed, path = import_({"t.csv": trades_csv() + row}, *MAP, "--force")
+    assert (code, "1 silences of an hour and more" in printed) == (0, True)
+
+
 def test_books_of_another_venue_are_refused(import_: Import) -> None:
     """The exchange stands in each row."""
     code, printed, path = import_({"b.csv": book_csv(*ROWS, exchange="binance-futures")})
@@ -568,4 +600,113 @@ def test_captures_that_do_not_belong_together_are_refused(
     code, printed, path = import_(files)
 
     assert (code, why in printed) == (2, True), printed
+    assert [*path.parent.glob("*.zst")] == []
+
+
+def test_trades_of_cryptofeed_beside_its_books(import_: Import) -> None:
+    """Lines of trades come in their turn; what is no trade and what cannot be read is counted."""
+    at = AT / 1e9
+    about = {"exchange": "DYDX", "symbol": "ETH-USD-PERP", "timestamp": at}
+    book = {"bid": {"2999.9": "1"}, "ask": {"3000.1": "2"}}
+    books = json.dumps(about | {"book": book, "receipt_timestamp": at}) + "\n"
+    trade = about | {"side": "buy", "amount": 0.5, "price": 3000.1, "id": None}
+    rows = [
+        trade | {"receipt_timestamp": at + 1},
+        trade | {"receipt_timestamp": at + 2, "side": "unknown"},
+        trade | {"receipt_timestamp": at + 3, "price": "x"},
+        trade | {"receipt_timestamp": None, "timestamp": None},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    code, printed, path = import_({"b.ndjson": books, "t.ndjson": f"{lines}\n[1]\n"})
+
+    (trades,) = texts(path, "v4_trades")
+    (played,) = trades["trades"]
+    assert code == 1
+    for why in ("that are no trade", "numbers cannot be read", "without a time", "no JSON object"):
+        assert f"1 {'lines' if why.startswith('no') else 'rows'}" in printed
+        assert why in printed
+    assert (played["price"], played["size"], played["side"]) == ("3000.1", "0.5", "BUY")
+
+
+def test_trades_of_a_capture_alone_are_a_history(import_: Import) -> None:
+    """Without a book beside them they are a table, as from anywhere."""
+    at = AT // 1_000
+    row = f"dydx-v4,ETH-USD,{at},{at + 9},77,buy,3000.1,0.2"
+    code, printed, path = import_({"t.csv": f"{_TRADES}\n{row}\n"})
+
+    assert code == 0, printed
+    assert Recording(path).header.history is not None
+
+
+def test_many_messages_and_unreadable_prices_of_a_capture(import_: Import) -> None:
+    """What stands late is put right as far as it is near; prices that are none are counted."""
+    at = AT // 1_000
+    changes = (f"{n},false,bid,2999.{n % 9},{n % 5 + 1}" for n in range(1, 4_300))
+    late = "3,false,bid,2999.1,7"
+    tickers = [
+        f"dydx-v4,ETH-USD,{at},{at + n},0.1,{price}" for n, price in enumerate(("x", "3000"))
+    ]
+    files: dict[str, str | bytes] = {
+        "b.csv": book_csv(*ROWS[:2], *changes, late),
+        "d.csv": "\n".join([_TICKER, *tickers]),
+    }
+    code, printed, path = import_(files)
+
+    times = [frame.at for frame in Recording(path)]
+    assert code == 1
+    assert "1 messages that stood later" in printed
+    assert "1 prices that cannot be read" in printed
+    assert times == sorted(times)
+
+
+def test_captures_may_be_cut_to_one_market(import_: Import) -> None:
+    """With --market rows of the others are counted, and left."""
+    other = book_csv("5,true,bid,90000,1", symbol="BTC-USD").splitlines()[1]
+    words = ("--market", "ETH-USD", "--markets", "quickstart")
+    code, printed, path = import_({"b.csv": book_csv(*ROWS) + other}, *words)
+
+    assert code == 0, printed
+    assert "1 rows of other markets: not wanted" in printed
+    assert {frame.id for frame, _ in on(path, "v4_orderbook")} == {"ETH-USD"}
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "why"),
+    [
+        ({"a.csv.gz": b"\x1f\x8b\x08\x00"}, MAP, "which is empty"),
+        ({"a.csv": trades_csv(), "b.csv": trades_csv()}, ("--map", "time=t9", *MAP[:2]), "'t9'"),
+        ({"a.csv": "ts,px,qty,s\n"}, MAP, "the files are empty"),
+        ({"a.ndjson": ""}, MAP[:2], "got no columns"),
+    ],
+)  # fmt: skip
+def test_files_without_anything_are_refused(
+    import_: Import, files: dict[str, str | bytes], words: tuple[str, ...], why: str
+) -> None:
+    """A file that holds nothing is named, whatever it is packed in."""
+    code, printed, path = import_(files, *words)
+
+    assert (code, why in printed) == (2, True), printed
+    assert not path.exists()
+
+
+def test_without_pyarrow_parquet_is_one_clear_line(
+    import_: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra that brings it is named."""
+    monkeypatch.setattr("bot.archive.import_files.absent", lambda extra, _: f"no bot[{extra}]")
+    code, printed, _ = import_({"a.parquet": b""}, *MAP)
+
+    assert (code, "no bot[parquet]" in printed) == (2, True)
+
+
+def test_a_full_disk_leaves_nothing(import_: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written in whole is not there at all, and the reason is printed."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bot.archive.imported.RecordingWriter.write_frame", full)
+    code, printed, path = import_({"a.csv": trades_csv()}, *MAP)
+
+    assert (code, "No space left" in printed) == (2, True), printed
     assert [*path.parent.glob("*.zst")] == []

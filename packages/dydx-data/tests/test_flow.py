@@ -189,3 +189,14 @@ def test_a_size_beyond_all_bounds_leaves_the_windows_as_they_are() -> None:
 
     assert view.flow.over("1MIN").buys == 2
     assert view.quality.counts == {"malformed": 1}
+
+
+def test_without_flow_and_candles_a_tape_is_still_one() -> None:
+    """Who measures books and trades alone gets both; the flow stays empty, and so do candles."""
+    state, link = DataState(resolutions=(), flow=False), WireWriter()
+    row = {"id": "1", "side": "BUY", "price": "100", "size": "2"}
+
+    (view,) = step(state, link.trades("BTC-USD", row))
+
+    assert [trade.size for trade in view.trades] == [2.0] == [x.size for x in view.fresh]
+    assert (view.flow.over("1MIN").trades, view.candles) == (0, {})

@@ -680,14 +680,15 @@ class ModelledBook(Book):
     `offset` counts minutes.
     """
 
-    __slots__ = ("_made", "_market", "_step", "_terms", "_tick")
+    __slots__ = ("_lots", "_made", "_market", "_places", "_step", "_terms", "_tick")
 
     def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
         super().__init__()
         self.modelled, self.fidelity, self.link = True, fidelity, HISTORY
         self._market, self._terms = market, terms
-        self._tick = float(market.price(market.subticks_per_tick))
-        self._step = float(market.size(market.step_base_quantums))
+        tick, step = market.price(market.subticks_per_tick), market.size(market.step_base_quantums)
+        self._tick, self._step = float(tick), float(step)
+        self._places, self._lots = _decimals(tick), _decimals(step)
         self._made: dict[bool, list[Level]] = {}
 
     def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:
@@ -735,13 +736,13 @@ class ModelledBook(Book):
 
     @property
     def bid_total(self) -> float:
-        """Return the size of all modelled bids, in base units."""
-        return math.fsum(level.size for level in self.bids())
+        """Return the size of all modelled bids, in base units, at the best price."""
+        return self._terms.depth_usdc[-1] / self.best_bid.price if self.best_bid else 0.0
 
     @property
     def ask_total(self) -> float:
-        """Return the size of all modelled asks, in base units."""
-        return math.fsum(level.size for level in self.asks())
+        """Return the size of all modelled asks, in base units, at the best price."""
+        return self._terms.depth_usdc[-1] / self.best_ask.price if self.best_ask else 0.0
 
     def _side(self, *, is_bid: bool) -> list[Level]:
         if is_bid not in self._made:
@@ -761,11 +762,15 @@ class ModelledBook(Book):
         return [level for level in levels if level.size]
 
     def _level(self, ticks: int, band: int) -> Level:
-        market, depth = self._market, self._terms.depth_usdc
-        price = market.price(ticks * market.subticks_per_tick)
-        usdc = depth[band] - (depth[band - 1] if band else 0.0)
-        size = market.size(int(usdc / float(price) / self._step) * market.step_base_quantums)
-        return Level(float(price), float(size), f"{price:f}", f"{size:f}", self.offset)
+        depth = self._terms.depth_usdc
+        price_text = f"{ticks * self._tick:.{self._places}f}"
+        price, usdc = float(price_text), depth[band] - (depth[band - 1] if band else 0.0)
+        size_text = f"{int(usdc / price / self._step) * self._step:.{self._lots}f}"
+        return Level(price, float(size_text), price_text, size_text, self.offset)
+
+
+def _decimals(grid: Decimal) -> int:
+    return max(-int(grid.normalize().as_tuple().exponent), 0)
 
 
 # === Trades ===
@@ -2210,7 +2215,9 @@ class DataState:
     """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
-    `model` is how a book is made where a history has none.
+    `model` is how a book is made where a history has none. With no `resolutions` no candles are
+    made but those that the venue sends, and without `flow` every market's flow stays empty: for
+    whoever measures books and trades alone, `DataState(resolutions=(), flow=False)`.
     """
 
     def __init__(
@@ -2220,6 +2227,7 @@ class DataState:
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
         stale_after_ns: int = STALE_NS,
         model: BookModel | None = None,
+        flow: bool = True,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -2244,6 +2252,7 @@ class DataState:
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
+        self.flow = flow
         self._model = model or BookModel()
         self._traded: dict[str, MarketView] = {}  # in the newest block of a history
         self._shown_at = 0  # when all of its markets were shown last
@@ -3321,8 +3330,9 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     elif fresh and not chain.seq:
         _set_skew(state, fresh[-1].at_ns - frame.at)
     _mark_known(view, frame, trades)
-    for trade in fresh:
-        view.flow.add(trade)
+    if state.flow:
+        for trade in fresh:
+            view.flow.add(trade)
     _count(view, fresh)
     late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
@@ -3354,7 +3364,9 @@ def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
 
 
 def _count(view: MarketView, trades: list[Trade]) -> None:
-    """Add trades to the candles, a block at a time."""
+    """Add trades to the candles, if there are any, a block at a time."""
+    if not view.candles:
+        return
     if view.market is None:
         _widen(view, [x.price_text for x in trades], [x.size_text for x in trades])
     block, block_ns = None, 0

@@ -6137,8 +6137,8 @@ def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, obj
 
 _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
-_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 _NEVER: Final = 2**63
+_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 
 
 def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
@@ -6226,7 +6226,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self.watcher = Watcher(Returns(), self.policy.keep_above)
-        self._elapsed = elapsed or Elapsed()
+        self._elapsed, self._seen_at = elapsed or Elapsed(), -1
         self._outbox = Outbox()
         self._upkeep = Upkeep(self.account)
 
@@ -6237,7 +6237,8 @@ class Risk:
         """
         elapsed = self._elapsed
         if isinstance(event, MarketView):
-            is_later = event.at != elapsed.last
+            # By what was seen here: whoever shares the time may have moved it already.
+            is_later, self._seen_at = event.at != self._seen_at, event.at
             if is_later:
                 elapsed.move(event.at)
             verdicts = self._see(event)

@@ -1332,10 +1332,11 @@ class Trend:
         dt = at - horizons.at
         if dt > 0:
             horizons.at = at
+            values, ages = horizons.values, horizons.ages
             for index, rate in enumerate(self._rates):
                 decay = exp(dt * rate)
-                horizons.values[index] = mid + (horizons.values[index] - mid) * decay
-                horizons.ages[index] *= decay
+                values[index] = mid + (values[index] - mid) * decay
+                ages[index] *= decay
         if at >= horizons.variance.due:
             horizons.variance.sample(mid, at)
 

@@ -116,6 +116,8 @@ class _Fetch:
             raise error
         part.leave()
         why = "stopped" if isinstance(error, KeyboardInterrupt) else str(error)
+        if isinstance(error, OSError):
+            why = f"expected room for {part.part}, got {error.strerror or error}"
         done = utc(part.next_ns)
         _say(f"{why}; what there is up to {done} (UTC) is in {part.part}, and the same command "
              "goes on behind it")  # fmt: skip
@@ -124,15 +126,11 @@ class _Fetch:
 
 def _copy(old: Recording, part: Part) -> None:
     """Take over the whole windows of a finished recording: its last one may be shorter."""
-    history, step = part.history, _step(part.history)
+    before = old.header.history
+    end = 0 if before is None else before.until_ns - _step(part.history)
     for window, frames in windows_of(old):
-        before: History | None = old.header.history
-        if window and before is not None and window + step <= before.until_ns:
-            if window != part.next_ns:
-                break  # one is lost: from there on it is requested again
+        if window == part.next_ns <= end:  # behind one that is lost all are requested again
             part.write(window, frames)
-    if part.next_ns > history.until_ns:
-        raise WantedError(f"expected {old.path} to end before {utc(history.until_ns)}")
 
 
 # === Where ===

@@ -6,7 +6,7 @@
 
 Of raw messages each text stays as it was. Of the others the link is made up: it opens, describes
 the markets with the parameters at hand, and has a block a second. Where no file has oracle prices
-they are reckoned from the middle of the book, which is said.
+they are reckoned from the middle of the book, and the report has it.
 
 Sources: docs.tardis.dev, downloadable CSV files; cryptofeed, backends.
 """
@@ -27,6 +27,7 @@ from bot.archive.import_rows import ABSURD, SECOND_NS, Clock, Tally, UnfitError,
 TRADES: Final = "trades"
 _SORTED: Final = 4_096  # messages within which what came late is put right
 _JUMP_NS: Final = 60 * SECOND_NS  # no block is made up in a silence longer than this
+_SILENCE_NS: Final = 600 * SECOND_NS
 _MOVED: Final = 0.001  # the chain takes an oracle price where it has moved by so much
 _ABNORMAL: Final = "1006"  # of a link that was lost without a word
 _LOOKED_AT: Final = 2_000  # lines in which a capture that has markets shows them
@@ -353,6 +354,9 @@ class _Link:
     def play(self, events: Iterable[_Event], tally: Tally) -> Iterator[Frame]:
         """Yield a frame for each event that can be played, and the blocks between."""
         for event in events:
+            if self._block_ns and event.at_ns - self._writer.at > _SILENCE_NS:
+                tally.add("silences of ten minutes and more, which may be gaps",
+                          stamp(self._writer.at))  # fmt: skip
             yield from self._move(event.at_ns)
             yield from self._frame(event, tally)
         if self._reckons and self._oracle:
@@ -418,12 +422,12 @@ class _Link:
         book, taken = self._books[ticker], dict[str, Any]()
         about = self._oracle.get(ticker)
         for side, changes in levels.items():
-            kept = taken[side] = []
+            fit = taken[side] = []
             for price, size in changes:
                 if about and size != "0" and not about / ABSURD < float(price) < about * ABSURD:
                     tally.add("levels whose price is far from the oracle's", stamp(at_ns))
                     continue
-                kept.append((price, size))
+                fit.append((price, size))
                 if size == "0":
                     book[side].pop(price, None)
                 else:

@@ -17,7 +17,10 @@ from dydx_conn import CANDLE_S, Frame, Header, History
 from bot.archive.import_rows import SECOND_NS, Row, stamp
 
 _WINDOW_S: Final = 6 * 3600
-_PAGE: Final = 1_000
+_MS_NS: Final = 1_000_000
+_LIMIT: Final = 1_000
+# A full page could be one that was cut off: these are never full.
+_PAGE: Final = _LIMIT - 1
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -65,25 +68,24 @@ def frames_of(
     step = history.window_s * SECOND_NS
     for window in range(history.since_ns, history.until_ns, step):
         for table in tables:
-            first, last = (
-                bisect_left(table.rows, at, key=lambda row: row.at_ns)
-                for at in (window, window + step)
-            )
-            # The newest first, as the venue lists them.
-            for end in range(last, first, -_PAGE):
-                numbers = range(end - 1, max(first, end - _PAGE) - 1, -1)
-                yield _rows(table, numbers, stamp(window), header.ns)
+            yield from _window(table, window, min(window + step, history.until_ns), header.ns)
 
 
-def _rows(table: Table, numbers: range, window: str, now_ns: int) -> Frame:
-    rows = [_PARTS[table.kind][2](table, n) for n in numbers]
-    path, part, _ = _PARTS[table.kind]
-    bound = stamp(table.rows[numbers[0]].at_ns)
-    query = f"limit={_PAGE}&createdBeforeOrAt={bound}"
+def _window(table: Table, since: int, until: int, now_ns: int) -> Iterator[Frame]:
+    """Yield a window's pages, the newest first: each asks for what is older than the one before."""
+    first, last = (bisect_left(table.rows, at, key=lambda row: row.at_ns) for at in (since, until))
+    path, part, row_of = _PARTS[table.kind]
+    query = f"limit={_LIMIT}&createdBeforeOrAt="
     if table.resolution:
-        end = table.rows[numbers[0]].at_ns + CANDLE_S[table.resolution] * SECOND_NS
-        query = f"resolution={table.resolution}&limit={_PAGE}&toISO={stamp(end)}"
-    return _page(f"{path}{table.ticker}?{query}", {part: rows}, window, now_ns)
+        query = f"resolution={table.resolution}&limit={_LIMIT}&toISO="
+    bound = until
+    for end in range(last, first, -_PAGE) or [first]:
+        numbers = range(end - 1, max(first, end - _PAGE) - 1, -1)
+        body = {part: [row_of(table, n) for n in numbers]}
+        channel = f"{path}{table.ticker}?{query}{stamp(bound)}"
+        yield _page(channel, body, stamp(since), now_ns)
+        if numbers:
+            bound = -(-table.rows[numbers[-1]].at_ns // _MS_NS) * _MS_NS
 
 
 def _trade(table: Table, n: int) -> dict[str, Any]:

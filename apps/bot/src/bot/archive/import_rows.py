@@ -30,6 +30,9 @@ _SPARE_NS: Final = 60 * SECOND_NS
 # A price this many times that of its neighbours is a mistake; of candles too.
 ABSURD: Final = 5.0
 _NEIGHBOURS: Final = 5  # on each side
+# Where nothing happens for so long something may be missing.
+SILENCE_NS: Final = 3_600 * SECOND_NS
+_SILENT: Final = "silences of an hour and more, which may be gaps"
 UNITS: Final[Mapping[str, int]] = {"s": SECOND_NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -309,13 +312,17 @@ def in_order(rows: Iterable[_R], tally: Tally) -> list[_R]:
     if late:
         tally.add("rows that stood later than their time: sorted", count=late)
         found.sort(key=lambda row: row.at_ns)
-    return sane(once(found, tally), tally)
+    chosen = sane(once(found, tally), tally)
+    for before, after in pairwise(chosen):
+        if isinstance(before, Trade) and after.at_ns - before.at_ns > SILENCE_NS:
+            tally.add(_SILENT, stamp(before.at_ns))
+    return chosen
 
 
 def once(rows: Iterable[_R], tally: Tally) -> list[_R]:
     """Return rows without those that came before: the same candle, id, or trade without one."""
     seen: set[object] = set()
-    kept = list[_R]()
+    chosen = list[_R]()
     for row in rows:
         # Two trades alike can be two: only what has an id is known to be the same.
         key = row.at_ns if isinstance(row, Candle) else row.id
@@ -323,14 +330,14 @@ def once(rows: Iterable[_R], tally: Tally) -> list[_R]:
             tally.add("rows that came twice: taken once", stamp(row.at_ns))
         else:
             seen.add(key)
-            kept.append(row)
-    return kept
+            chosen.append(row)
+    return chosen
 
 
 def sane(rows: Sequence[_R], tally: Tally) -> list[_R]:
     """Return rows without those whose price is many times their neighbours', or a fraction."""
     prices = [_price(row) for row in rows]
-    kept = list[_R]()
+    chosen = list[_R]()
     for row, middle in zip(rows, medians(prices, _NEIGHBOURS), strict=True):
         low, high = _reach(row)
         if low * ABSURD < middle or high > middle * ABSURD:
@@ -339,8 +346,8 @@ def sane(rows: Sequence[_R], tally: Tally) -> list[_R]:
                 f"{stamp(row.at_ns)} at {row.close if isinstance(row, Candle) else row.price}",
             )
         else:
-            kept.append(row)
-    return kept
+            chosen.append(row)
+    return chosen
 
 
 def medians(values: Sequence[float], reach: int) -> list[float]:

@@ -8,6 +8,7 @@ Nothing wrong goes into it in silence: whatever is refused, sorted or guessed st
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import Frame, Header, Recording, RecordingWriter, find_recording
+from dydx_conn import Frame, Header, Recording, RecordingWriter, find_recording, recording_folders
 
 from bot.archive.import_books import TRADES, Captures, capture_of, header_of_captures
 from bot.archive.import_files import columns_in, rows_of
@@ -34,11 +35,11 @@ from bot.archive.import_rows import (
     resolution_of,
     sided,
 )
+from bot.archive.spans import SUFFIX
 from bot.outlet import as_lines
 from bot.progress import Progress
 from bot.times import utc
 
-SUFFIX: Final = ".jsonl.zst"
 _PARAMETERS: Final = "sixty"  # the bundled recording with the most markets
 
 Lines = list[str]
@@ -70,7 +71,7 @@ class _Import:
         self._found = set[str]()
 
     def read(self) -> tuple[Lines, Iterable[Frame], Header]:
-        """Return what is to be said, the frames and the header of the recording."""
+        """Return lines of the report, the frames and the header of the recording."""
         for file in self.files:
             if not file.is_file():
                 raise UnfitError(f"expected a file to import, got {file}, which is not here")
@@ -123,9 +124,8 @@ class _Import:
             for (ticker, kind), rows in sorted(found.items())
         ]
         if not tables:
-            raise UnfitError(
-                as_lines(["expected rows that can be imported, got none", *self.notes()])
-            )
+            why = "; ".join(self.notes()[:-1]) or "the files are empty"
+            raise UnfitError(f"expected rows that can be imported, got none: {why}")
         return tables
 
     def _rows(self, file: Path) -> tuple[str, dict[str, list[Row]]]:
@@ -191,9 +191,11 @@ class _Import:
 
 
 _GUESSED: Final = "by their size"
-# What is said of a file and takes nothing away from it.
-_HARMLESS: Final = (_GUESSED, "sorted", "taken once", "not wanted", "the way the price went",
-                    "the middle of its books")  # fmt: skip
+# What is noted of a file and takes nothing away from it.
+_HARMLESS: Final = (
+    _GUESSED, "sorted", "taken once", "not wanted", "the way the price went", "which may be gaps",
+    "the middle of its books",
+)  # fmt: skip
 
 
 def _table(ticker: str, kind: str, rows: list[Row], tally: Tally) -> Table:
@@ -245,9 +247,11 @@ def _parameters(typed: str | None) -> tuple[dict[str, Any], str]:
 
 
 def _target(out: str | None, files: list[Path], *, force: bool) -> Path:
-    folder = Path("recordings") if Path("recordings").is_dir() else Path()
-    name = files[0].name.split(".")[0].lower() or "imported"
-    path = Path(out) if out is not None else folder / f"{name}{SUFFIX}"
+    *above, own = recording_folders()
+    here = [folder for folder in above[: len(Path.cwd().parts)] if folder.is_dir()]
+    name = re.sub(r"[^a-z0-9]+", "-", files[0].name.split(".")[0].lower()).strip("-")
+    path = (here[0] if here else own) / f"{name or 'imported'}{SUFFIX}"
+    path = path if out is None else Path(out)
     if not path.name.endswith(SUFFIX):
         raise UnfitError(f"--out: expected a file that ends in {SUFFIX}, got {str(path)!r}")
     if path.exists() and not force:

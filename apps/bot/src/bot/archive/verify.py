@@ -180,7 +180,8 @@ class _Fold:
 
 class _Market(msgspec.Struct):
     # What the minutes before say of the next one.
-    close: Decimal | None = None  # of the newest candle; None before the first
+    begun: bool = False  # whether a candle has been seen
+    close: Decimal | None = None  # of the candle before; None where there is none
     traded: bool = False  # whether a trade has been seen
     paid: bool = False
 
@@ -308,7 +309,7 @@ def _minutes(
         candle, trades = candles.get(minute), by_minute.get(minute, [])
         market.traded = market.traded or bool(trades)
         if candle is None and not trades:
-            if market.close is None:
+            if not market.begun:
                 found.append(("younger", minute, minute + MINUTE_NS, 1, ""))
             else:
                 missing.add(minute)
@@ -317,8 +318,8 @@ def _minutes(
             if fault is not None:
                 what, count, first = fault
                 found.append((what, minute, minute + MINUTE_NS, count, first))
-        if candle is not None:
-            market.close = candle.close
+        market.begun = market.begun or candle is not None
+        market.close = None if candle is None else candle.close
     return found, missing
 
 

@@ -132,7 +132,8 @@ class Walk:
         wanted = self._counted.get(ticker, MOST_ROWS) if count is None else count
         while True:
             # One more than there are: the one before the window shows that it is walked.
-            limit = min(MOST_ROWS, max(wanted - len(seen), 0) + tied + 1)
+            left = wanted - len(seen)
+            limit = min(MOST_ROWS, left + tied + 1) if left > 0 or not frames else MOST_ROWS
             frame, page = await self._page(
                 stamp(since), ENDPOINTS["trades"], ticker=ticker,
                 createdBeforeOrAt=stamp(bound), limit=limit,
@@ -163,7 +164,7 @@ class Walk:
         first, page = await self._page(stamp(since), ENDPOINTS["trades"], page=1, **sought)
         last = -(-msgspec.json.decode(first.text, type=_Counted).total_results // MOST_ROWS)
         # The venue has the oldest first; what stands in for it may not.
-        newest_first = any(up_to_ms(row.at_ns) == bound for row in page.rows)
+        newest_first = bool(page.rows) and up_to_ms(page.rows[0].at_ns) == bound
         frames: list[Frame] = []
         for number in range(1, last + 1) if newest_first else range(last, 0, -1):
             frame, page = await self._page(stamp(since), ENDPOINTS["trades"], page=number, **sought)

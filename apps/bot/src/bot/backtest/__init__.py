@@ -1,4 +1,8 @@
 """What a strategy would have done: figures, trades, intervals, and whether it was luck.
 
-recordings ─► runs ─► figures, by market and in total ─► tables, CSV, Parquet, a page
+    words ─► variants, recordings ─► runs ─► figures, by market and in total ─► tables, JSON,
+                                        └──► trades as CSV or Parquet, pages     (bot backtest)
+    two runs ─► the first decision that differs, and why                          (--compare)
+
+Each recording is a run of its own with a fresh account; several strategies share one pass of it.
 """

@@ -23,7 +23,7 @@ from bot.backtest.files import require_parquet, write_trades
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.playing import Outcome, Span, played
 from bot.backtest.sides import sides_of
-from bot.backtest.words import Variant, recordings_of, told_apart, variants_of
+from bot.backtest.words import Variant, classified, recordings_of, variants_of
 from bot.history.when import moment
 from bot.outlet import as_lines, behind
 from bot.progress import Progress
@@ -57,7 +57,7 @@ def backtest(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.compare:
         return _compared(arguments)
-    found = told_apart(arguments.words)
+    found = classified(arguments.words)
     variants = variants_of(found.variants, arguments)
     recordings = recordings_of(found.recordings or ["quickstart"])
     span = span_of(arguments)

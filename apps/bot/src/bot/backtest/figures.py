@@ -114,7 +114,7 @@ def figures_of(bot: Bot, since_ns: int = 0) -> RunFigures:
     account = _Account(bot, since_ns)
     return RunFigures(
         run_hash=bot.journal.hash,
-        fidelity=getattr(bot.data, "fidelity", "book"),
+        fidelity=bot.data.fidelity,
         optimism=bot.venue.optimism.error if isinstance(bot.venue, PaperVenue) else None,
         since_ns=account.since, until_ns=account.until,
         total=account.total(),

@@ -129,7 +129,7 @@ def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> It
     """Play a recording once for all; each comes to what it would alone."""
     front, errors, complete = Front([job.options for job in jobs]), list[Exception](), True
     watch = Watch(front.bots)
-    progress.begin(f"{len(jobs)} strategies on {source.name}", source.seconds)
+    progress.begin(f"{len(jobs)} strategies on {source.name}, seconds", source.seconds)
     frames = source.frames([source.counting(progress), watch.note], lambda: bool(front.running))
     try:
         with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):
@@ -152,7 +152,7 @@ def _alone(
     watch = Watch([bot])
     pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
     beside = [*pages, *replay_written_down(job.arguments, bot, source.recording)]
-    progress.begin(f"{job.label} on {source.name}", source.seconds)
+    progress.begin(f"{job.label} on {source.name}, seconds", source.seconds)
     notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
     with begun(beside, Inbox()):
         complete = source.play(bot, notes)
@@ -222,7 +222,7 @@ class Source:
 
         def count(frame: Frame) -> None:
             if not frame.seq % _STEP:
-                progress.at((frame.at - self.began) / _SECOND_NS)
+                progress.at((frame.at - self.began) / _SECOND_NS, utc(frame.at))
 
         return count
 

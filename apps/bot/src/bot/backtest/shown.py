@@ -18,7 +18,7 @@ from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.playing import Outcome, Span
 from bot.outlet import one_line
-from bot.report.report import made_words
+from bot.report.report import fidelity_words, made_words
 from bot.times import utc
 
 WIDE: Final = 180
@@ -107,8 +107,12 @@ _DEALT: Final = (
     _Column("bps", _plain("slippage_bps", ",.1f")),
 )
 _OVERVIEW: Final = (
-    _WON[0], _WON[1], _WON[2], _RISK[0], _RISK[1], _RISK[3], _WON[6],
-)  # fmt: skip
+    _WON[0],
+    _WON[1],
+    _RISK[1]._replace(title="drawdown"),
+    _RISK[3],
+    _WON[-1],
+)
 _NARROW: Final = (
     ("profit, USDC", _WON),
     ("risk; drawdown in USDC", _RISK),
@@ -130,7 +134,8 @@ def print_backtest(
     for one in outcomes:
         by_strategy[one.strategy].append(one)
     if len(outcomes) > 1:
-        _print_titled(console, "all runs", overview(by_strategy))
+        wide = console.width > _ROOM
+        _print_titled(console, "all runs", overview(by_strategy, wide=wide))
     for strategy, those in by_strategy.items():
         for title, drawn in tables(strategy, those, wide=console.width >= WIDE):
             _print_titled(console, title, drawn)
@@ -161,6 +166,9 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
             else f"recording    {one.recording}"
         )  # fmt: skip
         lines.append(f"             {utc(found.since_ns)} to {utc(found.until_ns)} UTC")
+        doubt = found.optimism if len(outcomes) == 1 else None  # of several each has its own
+        traded_on = fidelity_words({"fidelity": found.fidelity, "optimism": doubt})
+        lines.append(f"fidelity     {traded_on}")
         lines += [f"damage       {line}" for line in one.damage]
         if one.acts:
             what = "of the recorded run are left out: bot replay has them"
@@ -170,13 +178,8 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
             lines.append(f"caution      {one.early:,} {what}: do not compare the figures")
     if span.since is not None:
         lines.append(f"span         entries from {utc(span.since)} UTC on; all is warmed up before")
-    fidelities = dict.fromkeys(one.figures.fidelity for one in outcomes)
-    lines.append(
-        f"fidelity     {', '.join(fidelities)}: {_FIDELITIES[min(fidelities, key=_ORDER)]}"
-    )
     for one in outcomes:
         named = f"{one.strategy} on {one.recording}: " if len(outcomes) > 1 else ""
-        lines.append(f"optimism     {named}{_optimism(one.figures.optimism)}")
         if one.failure:
             what = "from there on nothing entered, guard and exits went on"
             lines.append(f"STOPPED      {named}{one.failure}: {what}")
@@ -185,32 +188,34 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
     return [one_line(line) for line in lines]
 
 
-_FIDELITIES: Final[Mapping[str, str]] = {
-    "candles": "decided at a candle's close, filled at the next open or worse",
-    "trades": "no book was recorded, fills are made on a model of it",
-    "book": "fills are made on the recorded books",
-}
-_ORDER: Final = ("candles", "trades", "book").index
+def overview(by_strategy: Mapping[str, Sequence[Outcome]], *, wide: bool) -> Table:
+    """Return a row for each run, and one for all of a strategy's where these are several.
 
-
-def _optimism(share: float | None) -> str:
-    if share is None:
-        return "no fill was judged"
-    return f"{100 * share:.1f} % of what was filled the tape does not bear out"
-
-
-def overview(by_strategy: Mapping[str, Sequence[Outcome]]) -> Table:
-    """Return a row for each run, and one for all of a strategy's where these are several."""
-    made = _table("strategy", ("recording", *(one.title for one in _OVERVIEW)))
+    The last column is the share of what was filled that the tape bears out.
+    """
+    titles = ("recording", *(one.title for one in _OVERVIEW), "borne out")
+    made = _table("strategy", titles)
     for strategy, those in by_strategy.items():
         for one in those:
-            name = f"{strategy} STOPPED" if one.failure else strategy
-            _add(made, name, one.figures.total, _OVERVIEW, one.recording)
+            name = _cut(strategy, _STOPPED if one.failure else "", wide=wide)
+            doubt = one.figures.optimism
+            words = _UNKNOWN if doubt is None else f"{100 * (1 - doubt):.0f} %"
+            recording = _cut(one.recording, "", wide=wide)
+            _add(made, name, one.figures.total, _OVERVIEW, recording, behind=words)
         if len(those) > 1:
-            _add(
-                made, strategy, joined([one.figures for one in those]), _OVERVIEW, "all", last=True
-            )
+            total = joined([one.figures for one in those])
+            _add(made, _cut(strategy, "", wide=wide), total, _OVERVIEW, "all", last=True)
     return made
+
+
+_ROOM: Final = 100  # columns from which on no name is cut
+_NAME: Final = 15
+_STOPPED: Final = " STOPPED"
+
+
+def _cut(name: str, behind: str, *, wide: bool) -> str:
+    most = _NAME - len(behind)
+    return (name if wide or len(name) <= most else f"{name[: most - 1]}…") + behind
 
 
 def tables(strategy: str, those: Sequence[Outcome], *, wide: bool) -> Iterator[tuple[str, Table]]:
@@ -256,13 +261,14 @@ def _table(name: str, columns: Sequence[str]) -> Table:
 def _add(
     made: Table, name: str, one: Figures, columns: Sequence[_Column], *also: str,
     last: bool = False,
+    behind: str = "",
 ) -> None:  # fmt: skip
     cells = [Text(printable(text)) for text in (name, *also)]
     for column in columns:
         text = column.cell(one)
         style = "" if not column.is_money else _style(text)
         cells.append(Text(text, style=style))
-    made.add_row(*cells, style="bold" if last else "")
+    made.add_row(*cells, *([behind] if behind else []), style="bold" if last else "")
 
 
 def _style(text: str) -> str:

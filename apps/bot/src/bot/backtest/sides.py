@@ -19,7 +19,7 @@ from dydx_strategy import Decision
 
 from bot.backtest.compare import KINDS, Side
 from bot.backtest.playing import Source, Span, job_of
-from bot.backtest.words import Variant, WordError, told_apart, variants_of
+from bot.backtest.words import Variant, WordError, classified, variants_of
 from bot.progress import Progress
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
@@ -38,8 +38,8 @@ def sides_of(arguments: argparse.Namespace, span: Span) -> tuple[Side, Side]:
         raise WordError(f"expected two runs to compare, got {names[0]} twice")
     if all(_STORED.fullmatch(name) and not Path(name).exists() for name in names):
         return _stored_sides(arguments)
-    one, other = (told_apart([name]) for name in names)
-    rest = told_apart(arguments.words)
+    one, other = (classified([name]) for name in names)
+    rest = classified(arguments.words)
     if one.recordings and other.recordings:
         variants = variants_of(rest.variants, arguments)
         if rest.recordings or len(variants) > 1:

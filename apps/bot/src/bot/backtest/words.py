@@ -35,14 +35,14 @@ class Variant(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The words of one command, told apart; `variants` are typed, in their order."""
+    """The words of one command by what they name, in the order they were typed in."""
 
     variants: list[str]
     recordings: list[str]
 
 
-def told_apart(words: Sequence[str]) -> Words:
-    """Tell names of variants from those of recordings; `WordError` for what is neither, or both."""
+def classified(words: Sequence[str]) -> Words:
+    """Part names of variants from those of recordings; `WordError` for what is neither, or both."""
     found = Words([], [])
     for word in words:
         is_variant = _is_variant(word)

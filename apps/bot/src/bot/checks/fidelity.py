@@ -100,7 +100,7 @@ class Past:
             rows = self.trades.setdefault(frame.id, {})
             for update in given if isinstance(given, list) else [given]:
                 for row in update["trades"]:
-                    rows[row["id"]] = {"createdAtHeight": str(_height_in(row["id"])), **row}
+                    rows[row["id"]] = row
                     self.until_ns = max(self.until_ns, instant(row["createdAt"]))
         self.since_ns = self.since_ns or self._state.chain.time_ns
 
@@ -116,14 +116,6 @@ class Past:
             "price": oracle.text, "effectiveAt": iso(chain.time_ns),
             "effectiveAtHeight": str(chain.height),
         })  # fmt: skip
-
-
-def _height_in(event: str) -> int:
-    # An id begins with the height of its block; one that is none belongs to no known block.
-    try:
-        return int(event[:8], 16)
-    except ValueError:
-        return 0
 
 
 def candles_of(ticker: str, trades: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

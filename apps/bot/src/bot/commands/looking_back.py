@@ -128,7 +128,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 type=new_file,
                 metavar="FILE",
                 help="the recording to write (default: by the first file's name, in recordings/ "
-                "if that is here)",
+                "here or above, else in your data directory; either way found by its name)",
             ),
             option("--force", action="store_true", help="replace the recording if it is there"),
         ),

@@ -302,9 +302,9 @@ class Bot:
         shared: Shared | None = None,
     ) -> None:
         self.options = options
-        if shared is not None:
-            data = shared.data
-        self.data = data or DataState(model=book_model_of(options.paper))
+        if data is None:
+            data = shared.data if shared else DataState(model=book_model_of(options.paper))
+        self.data = data
         self.venue: Venue = venue or Paper(
             paper_account(options.account), options.deposit * 10**6, options.paper
         )
@@ -331,7 +331,10 @@ class Bot:
         self._failed: Subject[None] = Subject()
         self._account_frames: deque[Frame] = deque()
         self._hubs = _Hubs()
-        self._scores_itself = shared is None
+        # Whether the strategy knows its account; before, nothing comes of what it decides.
+        self.informed = True
+        # Whether views are scored here, or by whoever shares them out (`rate`).
+        self.scores_itself = shared is None
         self.supervisor = Supervisor(options.budget)
         with self.supervisor.loading(options.strategy):
             strategy = strategy or strategy_of(options)
@@ -452,7 +455,7 @@ class Bot:
         if (decider := self.decider) is not None:
             decisions = fold(lambda: decider, self._decide)
             opinions = [("strategy", hubs.to_strategy.pipe(decisions), self._decided)]
-            if self._scores_itself:
+            if self.scores_itself:
                 opinions.append(("signals", hubs.views.pipe(scores(self.scorer)), self.rate))
         return CompositeDisposable(
             [stream.subscribe(sink, self.fail) for stream, sink in streams]
@@ -520,7 +523,7 @@ class Bot:
         """Show a market that was scored to the strategy, after what is new of the account."""
         self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
-        if self.feedback is not None:
+        if self.feedback is not None and self.informed:
             for news in self.feedback.news(self.risk, self.data.views, scored.seq, scored.at):
                 self._hubs.to_strategy.on_next(news)
         self._hubs.to_strategy.on_next(scored)
@@ -529,6 +532,8 @@ class Bot:
         return self.supervisor.step(decider, event, self.shown.last_frames[-1])
 
     def _decided(self, decision: Decision) -> None:
+        if not self.informed:
+            return
         self.journal.decided(decision)
         self._hubs.to_risk.on_next(decision)
 

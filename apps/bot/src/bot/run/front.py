@@ -42,24 +42,34 @@ def play(
     frames: Observable[Frame],
     variants: Sequence[Options],
     on_frame: Callable[[Frame], None] | None = None,
+    *,
+    opens_ns: int | None = None,
+    closes_ns: int | None = None,
 ) -> list[Bot]:
     """Play a source once through every variant; return the bot of each, as it stands at the end.
 
     `on_frame` is called after each frame. What a variant raises ends that variant alone: it is its
     `failure`, or `stopped` if it was its strategy's. Raises what the source raises, and before the
     first frame what no bot can be made of. Nobody may follow or trace a bot meanwhile.
+
+    A span of a source is from `opens_ns` to before `closes_ns`, by the time of its frames. What
+    comes before warms up all that is made of the market alone (books, candles, scores, what a
+    strategy takes in): no strategy knows its account yet, and nothing comes of what it decides.
+    What is held when the span closes stays open, valued as it stands.
     """
-    front, errors = Front(variants), list[Exception]()
-    passing = frames.pipe(operators.take_while(lambda _: bool(front.running)))
+    front, errors = Front(variants, opens_ns), list[Exception]()
 
     def take(frame: Frame) -> None:
         front.take(frame)
         if on_frame is not None:
             on_frame(frame)
 
+    def goes_on(frame: Frame) -> bool:
+        return bool(front.running) and (closes_ns is None or frame.at < closes_ns)
+
     try:
         with watched([bot.supervisor for bot in front.bots]):
-            passing.subscribe(take, errors.append)
+            frames.pipe(operators.take_while(goes_on)).subscribe(take, errors.append)
     finally:
         front.close()
     if errors:
@@ -70,7 +80,7 @@ def play(
 class Front:
     """What the variants share; `take` lets a frame in, to all that are `running`."""
 
-    def __init__(self, variants: Sequence[Options]) -> None:
+    def __init__(self, variants: Sequence[Options], opens_ns: int | None = None) -> None:
         if len({one.paper.book_model for one in variants}) > 1:
             raise ConnError(
                 "expected variants of one paper.book_model, got several: a pass has one"
@@ -83,7 +93,9 @@ class Front:
         self.running = [Back(bot, self._scoring) for bot in self.bots]
         self._begun = Begun()
         self._newest: MarketView | None = None
+        self._opens_ns = _NEVER if opens_ns is None else opens_ns
         for bot in self.bots:
+            bot.informed = opens_ns is None
             bot.meters, bot.shown.last_frames = self.meters, self.bots[0].shown.last_frames
 
     def take(self, frame: Frame) -> None:
@@ -96,6 +108,8 @@ class Front:
                 return
         started, shown = time.perf_counter_ns(), self.bots[0].shown
         shown.last_frames.append(frame)
+        if frame.at >= self._opens_ns:
+            self._open()
         if frame.link != "node":
             for view in step(self.data, frame):
                 self._see(view)
@@ -118,6 +132,12 @@ class Front:
             shown, counted = bot.shown, self.bots[0].shown
             shown.kinds, shown.bytes = Counter(counted.kinds), counted.bytes
             shown.last_loss = counted.last_loss
+            bot.scores_itself = True  # whoever goes on from here is alone
+
+    def _open(self) -> None:
+        self._opens_ns = _NEVER
+        for back in self.running:
+            back.open()
 
     def _see(self, view: MarketView) -> None:
         self._newest = view
@@ -127,10 +147,11 @@ class Front:
         scored = self._scoring.step(view) if view.live_at else ()
         trades = view.changed == "trades" or bool(self._scoring.errors)
         for back in self.running:
-            if everywhere or now >= back.until or ticker in back.tickers or (prices and back.held):
+            held = back.held
+            if everywhere or now >= back.until or ticker in back.tickers or (prices and held):
                 back.see(view)
-            elif ticker in back.held:
-                back.risk.pass_over(view)
+            elif ticker in held:
+                back.see(view) if view.book.modelled else back.risk.pass_over(view)
             if scored and (trades or back.news or at >= back.due.get(ticker, 0)):
                 back.rate(view, scored[back.group])
 
@@ -173,7 +194,7 @@ class Back:
         self.held: Collection[str] = ()
         self.until = 0
         self.due: dict[str, int] = {}
-        self.news, self.is_settled = True, True
+        self.news = self.is_settled = True
         self._scoring, self._venue = scoring, cast(PaperVenue, bot.venue)
         self._rates = bot.decider is not None
 
@@ -219,11 +240,16 @@ class Back:
         self._turn(written)
         self.until = 0
 
+    def open(self) -> None:
+        """Let the strategy know its account from here on."""
+        self.bot.informed = self.news = True
+
     def _turn(self, written: int) -> None:
         """Look at the next view and score, where anything was decided or has become of it."""
         bot = self.bot
         self.is_settled = bot.is_settled and bot.failure is None
-        self.news = bot.feedback is not None and bot.feedback.is_waiting(self.risk)
+        feedback = bot.feedback if bot.informed else None
+        self.news = feedback is not None and feedback.is_waiting(self.risk)
         if bot.journal.written != written or not self.is_settled:
             self.until = 0
             self.due.clear()
