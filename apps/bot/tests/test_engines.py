@@ -1,5 +1,6 @@
 """Engines: the same results on each, whatever becomes of a worker."""
 
+import asyncio
 import importlib
 import operator
 import os
@@ -9,11 +10,13 @@ import stat
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bot.__main__ import main
 from bot.config.settings import load
+from bot.engines import cluster
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
 from bot.engines.cluster import address_of
@@ -219,3 +222,110 @@ def test_commands_print_the_same_on_every_engine(words, capsys, monkeypatch):
 
 
 TIMED = re.compile("took_s|frames_per_s")
+
+
+class Future:
+    """What a client of Dask returns for a task: a result, or what is raised."""
+
+    def __init__(self, result):
+        self._result = result
+
+    def result(self):
+        """Return it, or raise it."""
+        if isinstance(self._result, BaseException):
+            raise self._result
+        return self._result
+
+    def done(self):
+        """Return that it is."""
+        return True
+
+
+class KilledError(Exception):
+    """A task that ended more workers than it may."""
+
+    allowed_failures = 1
+
+
+class Dask:
+    """Dask's module, as far as an engine uses it; the tasks are what comes of them."""
+
+    scheduler = SimpleNamespace(KilledWorker=KilledError)
+    loop = None
+
+    def __init__(self, *, reached=True, workers=2):
+        self.reached, self.known, self.closed = reached, workers, False
+
+    def Client(self, address, **_):  # noqa: N802  # as Dask has it
+        """Connect, if there is anybody."""
+        if not self.reached:
+            raise OSError(f"nobody at {address}")
+        return self
+
+    def wait_for_workers(self, count, timeout):
+        """Find workers, if there are any."""
+        if not self.known:
+            raise TimeoutError
+
+    def scheduler_info(self, n_workers):
+        """Return the workers."""
+        return {"workers": {str(n): {"nthreads": 1} for n in range(self.known)}}
+
+    def submit(self, _, function, task, wanted, **__):
+        """Return what a task is made of."""
+        return Future(function(task))
+
+    def as_completed(self, futures, loop):
+        """Return the last one first."""
+        return reversed(futures)
+
+    def cancel(self, _):
+        """Need nothing."""
+
+    def close(self, timeout):
+        """Close it."""
+        self.closed = True
+
+
+def of_dask(dask: Dask, monkeypatch) -> Any:
+    """Return an engine on it."""
+    monkeypatch.setattr(cluster, "require_distributed", lambda: dask)
+    return engine_of("dask://127.0.0.1:8786")
+
+
+def test_what_comes_back_of_a_cluster_is_a_result_or_lost_with_why(monkeypatch):
+    """A worker that was killed, cannot read a task, is of other code, or answers nonsense."""
+    other = Stamp(version="bot 0", sources="0")
+    comes = [Answer(stamp(), 7), Answer(other), KilledError(), ModuleNotFoundError("bot"), 5]
+    dask = Dask()
+
+    with of_dask(dask, monkeypatch) as engine:
+        found = dict(engine.run(lambda task: task, comes))
+
+    assert (engine.workers, dask.closed, found.pop(0)) == (2, True, 7)
+    whys = [found[n].why for n in sorted(found)]
+    assert whys[0].startswith("another version: expected")
+    assert whys[1:] == [
+        "its worker ended without an answer, 2 times",
+        "expected a worker that can read it, got ModuleNotFoundError: bot",
+        "expected an answer of its worker, got int",
+    ]
+
+
+def test_a_scheduler_that_goes_away_ends_the_run(monkeypatch):
+    """What is finished is kept by whoever got it."""
+    with of_dask(Dask(), monkeypatch) as engine, pytest.raises(EngineError, match="it went away"):
+        list(engine.run(lambda task: task, [asyncio.CancelledError()]))
+
+
+@pytest.mark.parametrize(
+    ("dask", "words"),
+    [
+        (Dask(reached=False), r"expected a scheduler at tcp://127.0.0.1:8786 .*nobody at"),
+        (Dask(workers=0), r"expected workers of the scheduler .*got none"),
+    ],
+)
+def test_a_cluster_without_scheduler_or_workers_is_refused(dask, words, monkeypatch):
+    """What to start is named."""
+    with pytest.raises(EngineError, match=words), of_dask(dask, monkeypatch):
+        pass

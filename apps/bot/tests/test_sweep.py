@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from bot.__main__ import main
 from bot.backtest.figures import Figures, RunFigures
+from bot.backtest.statistics import Interval, Overfitting
 from bot.config.document import ConfigError
 from bot.config.settings import load
 from bot.config.varied import base_of, varied, yaml_of
@@ -21,7 +22,8 @@ from bot.progress import Progress
 from bot.sweep import block as blocks
 from bot.sweep.block import Block, Key, Outcome, code_of, play_block, source_of
 from bot.sweep.grid import Variant, read_grid, variants_of
-from bot.sweep.ranking import intervals, overfit, ranked
+from bot.sweep.ranking import Overfit, intervals, overfit, ranked
+from bot.sweep.report import luck_rows
 from bot.sweep.results import Results, digest_of, write_table
 from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, sampler_of
@@ -442,12 +444,13 @@ def test_a_full_disk_ends_a_sweep_and_what_is_written_stays(tmp_path):
 
     class Full:
         def __init__(self, file: Any) -> None:
-            self.file = file
+            self.file, self.first = file, 0
 
         def write(self, content: bytes) -> int:
-            self.file.write(content[:10])
-            self.file.flush()
-            raise OSError(errno.ENOSPC, "No space left on device")
+            if len(content) < self.first:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.first = len(content)
+            return int(self.file.write(content[:10]))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.file, name)
@@ -551,6 +554,23 @@ def test_luck_is_reckoned_over_all_variants(small):
     assert luck.chosen.halves == 252
     assert luck.deflated is not None
     assert intervals(found, plan, "up")["return"].low is not None
+
+
+def test_luck_is_put_in_words():
+    """Intervals, the chance against the best of luck, and how often the best stays good."""
+    found = Overfit(
+        hours=48.0, trials=12, deflated=0.5,
+        chosen=Overfitting(probability=0.25, lost=0.5, halves=252),
+    )  # fmt: skip
+
+    rows = dict(luck_rows(found, {"return": Interval(value=0.1, low=-0.2, high=0.3)}))
+
+    assert rows == {
+        "return": "of the best 0.1, 95 of 100 samples within -0.2 and 0.3",
+        "deflated": "50% that it is better than the best of 12 by luck",
+        "overfitting": "25%: how often the best of half the time is among the worse of the other "
+        "half",
+    }
 
 
 # === Command ===

@@ -689,6 +689,10 @@ class ModelledBook(Book):
         tick, step = market.price(market.subticks_per_tick), market.size(market.step_base_quantums)
         self._tick, self._step = float(tick), float(step)
         self._places, self._lots = _decimals(tick), _decimals(step)
+
+    def forget(self) -> None:
+        """Become unknown, until it is placed again."""
+        super().forget()
         self._made: dict[bool, list[Level]] = {}
 
     def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:

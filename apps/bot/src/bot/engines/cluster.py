@@ -103,5 +103,5 @@ class DaskEngine:
         except Exception as error:  # noqa: BLE001  # of code that cannot read a task
             return Lost(f"expected a worker that can read it, got {type(error).__name__}: {error}")
         if not isinstance(answer, Answer):
-            return Lost(f"expected an answer of its worker, got a {type(answer).__name__}")
+            return Lost(f"expected an answer of its worker, got {type(answer).__name__}")
         return taken(answer, wanted)
