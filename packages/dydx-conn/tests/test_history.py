@@ -23,7 +23,7 @@ from dydx_conn import (
     market_fields,
     unfold,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SECOND = 1_000_000_000
@@ -371,3 +371,54 @@ def test_nothing_is_seen_before_its_time_and_nothing_is_lost(
         one = contents(frame)[0]
         assert isinstance(one, CandlesContents)
         assert instant(one.candles[0].started_at) + 60 * SECOND == frame.at
+
+
+def test_a_market_that_has_ended_since_was_active() -> None:
+    """Its status is of the day of the fetch: who played it then would know how it ends."""
+    markets = {BTC: market_fields(BTC, price=99, status="FINAL_SETTLEMENT")}
+    first = page(None, "/v4/perpetualMarkets", {"markets": markets})
+
+    frames = [*unfold(history(), [first, trades_page(0, trade(1, 1))])]
+
+    (described,) = of_channel(frames, "v4_markets")
+    assert [x.status for x in contents(described)[0].markets.values()] == ["ACTIVE"]
+
+
+# Blocks may be as fast as half a second, and as slow as a height of its own after minutes.
+BLOCKS = st.lists(
+    st.tuples(st.sampled_from([500, 600, 1000, 1400, 2500, 9000, 60_000, 900_000]),
+              st.integers(1, 3), st.integers(1, 3)),
+    min_size=1, max_size=25,
+)  # fmt: skip
+CUT_KINDS = st.sampled_from([("trades",), ("candles", "funding"), ("trades", "candles", "funding")])
+
+
+@settings(max_examples=50)
+@given(BLOCKS, st.sets(st.integers(0, 119)), CUT_KINDS, st.data())
+def test_what_is_played_up_to_an_instant_does_not_depend_on_what_comes_after_it(
+    blocks: list[tuple[int, int, int]], minutes: set[int], kinds: tuple[str, ...], data: Any
+) -> None:
+    """A history that ends at any instant plays the same frames up to it, byte for byte."""
+    rows: list[tuple[float, dict[str, Any]]] = []
+    ms, height = 0, 100
+    for passed, heights, count in blocks:
+        ms, height = ms + passed, height + heights
+        rows += [(ms / 1000, trade(ms / 1000, height, n)) for n in range(count)]
+    near = st.sampled_from([at for at, _ in rows]).map(lambda at: at + 1.1)
+    first = rows[0][0]  # the height of the first row is that of the chain when all begins
+    cut_s = max(data.draw(st.floats(0, 7200) | st.integers(0, 119).map(float) | near), first)
+
+    def before(until_s: float) -> list[Frame]:
+        """Play what is known by then."""
+        pages = []
+        for start in (0, 3600):
+            inside = [row for at, row in rows if at <= until_s and start <= at < start + 3600]
+            over = [m for m in minutes if m * 60 + 60 <= until_s and start <= m * 60 < start + 3600]
+            hours = [rate(start + 0.4, height)] if 0 < start <= until_s - 0.4 else []
+            pages += [trades_page(start, *inside)] * ("trades" in kinds)
+            pages += [candles_page(start, *(candle(60 * m) for m in over))] * ("candles" in kinds)
+            pages += [funding_page(start, *hours)] * ("funding" in kinds)
+        until_ns = SINCE + round(cut_s * SECOND)
+        return [frame for frame in played(*pages, kinds=kinds) if frame.at <= until_ns]
+
+    assert before(cut_s) == before(7200)
