@@ -288,6 +288,12 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            option(
+                "--span",
+                metavar="TIME",
+                help="cut recordings into spans of 1d, 12h, 30m …, each with an account of its "
+                "own; what comes before one only warms up",
+            ),
             DATABASE,
             JSON,
             *CHOICES,
