@@ -10,6 +10,7 @@ from bot.options import (
     DATABASE,
     ENGINE,
     ENGINES,
+    FIDELITY,
     JSON,
     RECORDING,
     WORKERS,
@@ -58,6 +59,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="enter from 2026-11-20 or 2026-11-20T06:00 on; what is before it warms up",
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
+            FIDELITY,
             option(
                 "--compare",
                 nargs=2,
@@ -94,6 +96,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+            ("bot backtest rank week.jsonl.zst --fidelity candles", "fast and coarse"),
             ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
@@ -222,6 +225,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            FIDELITY,
             DATABASE,
             JSON,
             *CHOICES,
@@ -235,6 +239,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot sweep grid.yaml quickstart", "all combinations, on all processors"),
             ("bot sweep grid.yaml week.jsonl.zst --sampler tpe --trials 200", "by what is learnt"),
+            ("bot sweep grid.yaml week.jsonl.zst --fidelity candles", "first all of them coarsely"),
             ("bot paper --config sweep-grid/best.yaml", "trade the chosen settings on paper"),
             ("bot sweep certs certs", "several machines: once, and copy the folder to each"),
             ("bot sweep scheduler 10.0.0.1:8786 --certs certs", "on one of them"),

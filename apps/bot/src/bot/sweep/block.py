@@ -23,6 +23,7 @@ from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
 from bot.run.composition import Bot, Options
 from bot.run.front import play
+from bot.run.kinds import kinds_of
 from bot.sweep.grid import Variant
 
 
@@ -45,17 +46,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording, or the beginning of one: its path, its SHA-256, and what it goes by."""
+    """A recording, or some of it: its path, its SHA-256, and what it goes by.
+
+    Of `fidelity` a history is played; None for the best that it has.
+    """
 
     path: str
     name: str
     sha256: str
     seconds: float | None = None
+    fidelity: str | None = None
 
     @property
     def span(self) -> str:
         """Return which part of it is played, "" for all."""
-        return "" if self.seconds is None else f"first {self.seconds:g} s"
+        first = "" if self.seconds is None else f"first {self.seconds:g} s"
+        return ", ".join(part for part in (first, self.fidelity) if part)
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +86,7 @@ def play_block(block: Block) -> list[Outcome] | Lost:
         if (sha256 := _sha256(*before)) != block.source.sha256:
             return Lost(_other(block.source, sha256[:12]))
         options = [_options(block, variant) for variant in block.variants]
-        bots = play(_frames(path, block.source.seconds), options)
+        bots = play(_frames(path, block.source), options)
         if _looks(path) != before:
             return Lost(_other(block.source, "one that changed under way"))
     except (OSError, ConnError) as error:
@@ -111,8 +117,9 @@ def _failure(bot: Bot) -> str:
     return "" if error is None else f"{type(error).__name__}: {error}"
 
 
-def _frames(path: Path, seconds: float | None) -> Observable[Frame]:
-    return replayed(Recording(path), pace=until(seconds, _on))
+def _frames(path: Path, source: Source) -> Observable[Frame]:
+    recording = Recording(path, kinds_of(source.fidelity))
+    return replayed(recording, pace=until(source.seconds, _on))
 
 
 def _on(_: Frame) -> bool:
@@ -128,10 +135,15 @@ def found_here(path: str) -> Path:
     return here if here.exists() and not os.path.exists(path) else Path(path)
 
 
-def source_of(path: Path, name: str, seconds: float | None) -> Source:
-    """Return a recording as a task names it; `OSError` where it cannot be read."""
+def source_of(path: Path, name: str, seconds: float | None, fidelity: str | None = None) -> Source:
+    """Return a recording as a task names it; `OSError` where it cannot be read.
+
+    `ConnError` where it has nothing of that fidelity.
+    """
     path = path.resolve()
-    return Source(path=str(path), name=name, sha256=_sha256(*_looks(path)), seconds=seconds)
+    Recording(path, kinds_of(fidelity))
+    sha256 = _sha256(*_looks(path))
+    return Source(path=str(path), name=name, sha256=sha256, seconds=seconds, fidelity=fidelity)
 
 
 def _looks(path: Path) -> tuple[str, int, int]:
