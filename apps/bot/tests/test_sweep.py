@@ -29,7 +29,7 @@ from bot.sweep.report import luck_rows
 from bot.sweep.results import Results, digest_of, write_table
 from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, sampler_of
-from dydx_conn import ConnError, Frame, Recording, find_recording
+from dydx_conn import ConnError, Frame, Header, History, Recording, RecordingWriter, find_recording
 
 GRID = """\
 policy:
@@ -256,6 +256,21 @@ def played_alone(task: Block) -> RunFigures:
     found = play_block(task)
     assert not isinstance(found, Lost)
     return found[0].figures
+
+
+def test_what_is_played_of_a_recording_is_part_of_what_its_results_are_of(tmp_path):
+    """Candles alone are another result than trades, and what a history lacks is refused before."""
+    path, past = tmp_path / "past.jsonl.zst", History(
+        markets=("BTC-USD",), kinds=("candles",), since_ns=0, until_ns=1, window_s=60,
+    )  # fmt: skip
+    header = Header(network="n", rest="", ws="", client="", source="s", history=past)
+    RecordingWriter(path, header).close()
+
+    source = source_of(path, "past", 60.0, "candles")
+
+    assert (source.span, source_of(path, "past", None).span) == ("first 60 s, candles", "")
+    with pytest.raises(ConnError, match="expected a history of trades, got one of candles"):
+        source_of(path, "past", None, "trades")
 
 
 def test_a_recording_that_is_another_is_not_played(small):

@@ -16,6 +16,7 @@ from dydx_conn import (
     History,
     MarketsContents,
     Recording,
+    RecordingError,
     RecordingWriter,
     TradesContents,
     contents,
@@ -330,6 +331,33 @@ def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path
     assert [x.kind for x in pages] == ["http"] * 3
     assert recording.complete
     assert [*recording] == frames
+
+
+def test_of_a_history_some_kinds_alone_may_be_played(tmp_path: Path) -> None:
+    """Played by its candles it is what a history of candles would be; the header says so."""
+    path = tmp_path / "past.jsonl.zst"
+    past = history(kinds=("trades", "candles", "funding"))
+    header = Header(network="n", rest="r", ws="", client="c", source="s", history=past)
+    writer, pages = RecordingWriter(path, header), [*described(BTC), candles_page(0, candle(60))]
+    for frame in [*pages, trades_page(0, trade(1, 9)), page(0, "/v4/trades/x", "{}", "404")]:
+        writer.write_frame(frame)
+    writer.close()
+
+    coarse = Recording(path, ("candles", "funding"))
+
+    assert [*coarse] == [*unfold(history(kinds=("candles", "funding")), pages, "r")]
+    assert coarse.header.history == history(kinds=("candles", "funding"))
+
+
+@pytest.mark.parametrize("past", [None, history(kinds=("trades", "funding"))])
+def test_what_a_recording_lacks_cannot_be_played(tmp_path: Path, past: History | None) -> None:
+    """Refused at once, with what there is."""
+    path = tmp_path / "past.jsonl.zst"
+    header = Header(network="n", rest="r", ws="", client="c", source="s", history=past)
+    RecordingWriter(path, header).close()
+
+    with pytest.raises(RecordingError, match="expected a history of candles"):
+        Recording(path, ("candles", "funding"))
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 7199), st.integers(0, 3)), max_size=40)

@@ -61,7 +61,7 @@ def backtest(arguments: argparse.Namespace) -> int:
         return _compared(arguments)
     found = classified(arguments.words)
     variants = variants_of(found.variants, arguments)
-    recordings = recordings_of(found.recordings or ["quickstart"])
+    recordings = recordings_of(found.recordings or ["quickstart"], arguments.fidelity)
     span = span_of(arguments)
     if arguments.trades:
         require_parquet(arguments.trades)  # refused before the run, not after it

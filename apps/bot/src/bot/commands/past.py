@@ -10,6 +10,7 @@ from bot.options import (
     DATABASE,
     ENGINE,
     ENGINES,
+    FIDELITY,
     JSON,
     RECORDING,
     WHERE,
@@ -193,6 +194,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="enter from 2026-11-20 or 2026-11-20T06:00 on; what is before it warms up",
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
+            FIDELITY,
             option(
                 "--warmup",
                 type=duration,
@@ -288,6 +290,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            FIDELITY,
             option(
                 "--span",
                 metavar="TIME",

@@ -23,6 +23,7 @@ from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
 from bot.run.composition import Bot, Options
 from bot.run.front import play
+from bot.run.kinds import kinds_of
 from bot.run.resume import ACCOUNT
 from bot.sweep.grid import Variant
 from bot.times import iso, utc
@@ -47,9 +48,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording, the beginning of one or a span: its path, its SHA-256, and what it goes by.
+    """A recording, some of it or a span: its path, its SHA-256, and what it goes by.
 
-    A span is from `opens_ns` to before `closes_ns`; what comes before it warms up the scores.
+    A span is from `opens_ns` to before `closes_ns`; what comes before it warms up the scores. Of
+    `fidelity` a history is played; None for the best that it has.
     """
 
     path: str
@@ -58,13 +60,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     opens_ns: int | None = None
     closes_ns: int | None = None
+    fidelity: str | None = None
 
     @property
     def span(self) -> str:
         """Return which part of it is played, "" for all."""
         if self.opens_ns is not None:
-            return f"{iso(self.opens_ns)}/{iso(self.closes_ns)}"
-        return "" if self.seconds is None else f"first {self.seconds:g} s"
+            part = f"{iso(self.opens_ns)}/{iso(self.closes_ns)}"
+        else:
+            part = "" if self.seconds is None else f"first {self.seconds:g} s"
+        return ", ".join(filter(None, (part, self.fidelity)))
 
     @property
     def label(self) -> str:
@@ -95,7 +100,7 @@ def play_block(block: Block) -> list[Outcome] | Lost:
             return Lost(_other(block.source, sha256[:12]))
         options = [_options(block, variant) for variant in block.variants]
         opens, closes = block.source.opens_ns, block.source.closes_ns
-        frames = _frames(path, block.source.seconds)
+        frames = _frames(path, block.source)
         bots = play(frames, options, opens_ns=opens, closes_ns=closes)
         if _looks(path) != before:
             return Lost(_other(block.source, "one that changed under way"))
@@ -131,8 +136,9 @@ def _failure(bot: Bot) -> str:
     return "" if error is None else f"{type(error).__name__}: {error}"
 
 
-def _frames(path: Path, seconds: float | None) -> Observable[Frame]:
-    frames = replayed(Recording(path), pace=until(seconds, _on))
+def _frames(path: Path, source: Source) -> Observable[Frame]:
+    recording = Recording(path, kinds_of(source.fidelity))
+    frames = replayed(recording, pace=until(source.seconds, _on))
     return frames.pipe(operators.filter(_counts))
 
 
@@ -154,10 +160,15 @@ def found_here(path: str) -> Path:
     return here if here.exists() and not os.path.exists(path) else Path(path)
 
 
-def source_of(path: Path, name: str, seconds: float | None) -> Source:
-    """Return a recording as a task names it; `OSError` where it cannot be read."""
+def source_of(path: Path, name: str, seconds: float | None, fidelity: str | None = None) -> Source:
+    """Return a recording as a task names it; `OSError` where it cannot be read.
+
+    `ConnError` where it has nothing of that fidelity.
+    """
     path = path.resolve()
-    return Source(path=str(path), name=name, sha256=_sha256(*_looks(path)), seconds=seconds)
+    Recording(path, kinds_of(fidelity))
+    sha256 = _sha256(*_looks(path))
+    return Source(path=str(path), name=name, sha256=sha256, seconds=seconds, fidelity=fidelity)
 
 
 def spans_of(source: Source, since_ns: int, until_ns: int, span_ns: int) -> list[Source]:

@@ -97,7 +97,7 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Sampler]:
     objectives = objectives_typed(arguments.objective)
     span_ns = _span_ns(arguments)
     loaded = loaded_of(arguments)
-    sources = [_source(name, arguments.seconds) for name in arguments.data]
+    sources = [_source(name, arguments) for name in arguments.data]
     seen: dict[str, str] = {}
     for source in sources:
         if (first := seen.setdefault(source.sha256, source.name)) != source.name:
@@ -114,10 +114,10 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Sampler]:
     return plan, _sampler(arguments, grid, objectives)
 
 
-def _source(name: str, seconds: float | None) -> Source:
+def _source(name: str, typed: argparse.Namespace) -> Source:
     path = find_recording(name)
     try:
-        return source_of(path, name, seconds)
+        return source_of(path, name, typed.seconds, typed.fidelity)
     except OSError as error:
         what = f"expected a recording that can be read at {path}"
         raise ConnError(f"{what}, got {error.strerror or error}") from None
