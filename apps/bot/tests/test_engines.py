@@ -200,6 +200,7 @@ class Elsewhere:
             yield number, function(pickle.loads(pickle.dumps(tasks[number])))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     "words",
     [
