@@ -2404,13 +2404,13 @@ def silence(view: MarketView, at: int) -> tuple[int, str]:
     A book or a price that nobody changes is not old while blocks and links are fresh; what is
     unknown has no age, and is an objection of its own.
     """
-    sources = (
-        (view.live_at, "its link is silent"),
-        (view.chain.at, "no block came"),
-        (view.priced_at, "the oracle price is not confirmed"),
-    )
-    since, words = min((source for source in sources if source[0]), default=(at, ""))
-    return at - since, words
+    since, words = view.live_at, "its link is silent"
+    block_at, priced_at = view.chain.at, view.priced_at
+    if block_at and not 0 < since <= block_at:
+        since, words = block_at, "no block came"
+    if priced_at and not 0 < since <= priced_at:
+        since, words = priced_at, "the oracle price is not confirmed"
+    return (at - since, words) if since else (0, "")
 
 
 # === Outlook ===

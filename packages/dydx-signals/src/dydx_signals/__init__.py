@@ -204,8 +204,8 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     def scores(self) -> tuple[Score, ...]:
         """Make the scores that exist, in the order of the engines."""
         board, ticker = self.now, self.ticker
-        made = (board.read(ticker, name) for name in board.names)
-        return tuple(score for score in made if score is not None)
+        made = [board.read(ticker, name) for name in board.names]
+        return tuple([score for score in made if score is not None])
 
     @property
     def markets(self) -> Mapping[str, Scored]:
@@ -933,8 +933,8 @@ class Liquidity:
         mid = depth.book.mid_price
         if mid is None:
             return None
-        costs = zip(_costs(depth.book.bids(), mid), _costs(depth.book.asks(), mid), strict=True)
-        small, middle, large = ((bids + asks) / 2.0 for bids, asks in costs)
+        below, above = _costs(depth.book.bids(), mid), _costs(depth.book.asks(), mid)
+        small, middle, large = [(bid + ask) / 2.0 for bid, ask in zip(below, above, strict=True)]
         now, day = exp(depth.now), depth.day
         inputs = {
             "spread_bps": depth.spread_bps, "resting_usd": depth.resting_usd,
@@ -975,13 +975,15 @@ def _costs(levels: Iterable[dydx_data.Level], mid: float) -> list[float]:
     costs: list[float] = []
     wanted, spent, paid = _NOTIONALS[0], 0.0, 0.0
     for level in levels:
-        usd, away_bps = level.price * level.size, abs(1e4 * (level.price / mid - 1.0))
-        while spent + usd >= wanted:
+        price = level.price
+        usd, away_bps = price * level.size, abs(1e4 * (price / mid - 1.0))
+        then = spent + usd
+        while then >= wanted:
             costs.append((paid + (wanted - spent) * away_bps) / wanted)
             if len(costs) == len(_NOTIONALS):
                 return costs
             wanted = _NOTIONALS[len(costs)]
-        spent, paid = spent + usd, paid + usd * away_bps
+        spent, paid = then, paid + usd * away_bps
     rest = _NOTIONALS[len(costs) :]
     return costs + [(paid + (wanted - spent) * _BEYOND_BPS) / wanted for wanted in rest]
 
@@ -1979,7 +1981,9 @@ class Scorer:
             if score is not None:
                 # Where nothing changed it since, the value stands for the newest tick as well.
                 seq, at = self._ticks[ticker]
-                score = msgspec.structs.replace(score, seq=seq, at=at)
+                score = Score(
+                    score.ticker, score.signal, score.value, score.inputs, seq, score.first, at
+                )
             made[signal] = score
         return made[signal]
 

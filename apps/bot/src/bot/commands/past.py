@@ -10,6 +10,7 @@ from bot.options import (
     DATABASE,
     ENGINE,
     ENGINES,
+    FIDELITY,
     JSON,
     RECORDING,
     WHERE,
@@ -18,6 +19,7 @@ from bot.options import (
 )
 from bot.parsing import (
     count,
+    duration,
     horizons,
     new_file,
     positive,
@@ -192,6 +194,14 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="enter from 2026-11-20 or 2026-11-20T06:00 on; what is before it warms up",
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
+            FIDELITY,
+            option(
+                "--warmup",
+                type=duration,
+                default="2d",
+                metavar="TIME",
+                help="how much before --from is played of a history, to warm up (default: 2d)",
+            ),
             option(
                 "--compare",
                 nargs=2,
@@ -221,8 +231,10 @@ COMMANDS: Final[dict[str, Command]] = {
         "Each strategy plays each recording as fast as it can be read, with a fresh paper account. "
         "Reported are trades, profit and costs, drawdown, Sharpe, Sortino, Calmar, exposure, "
         "turnover, slippage, the guard and why trades ended, by market and in total, with the "
-        "conventions they follow, and how far fills can be believed. What does not exist is a "
-        "dash. A file of code is run, with all rights of this program.",
+        "conventions they follow, and how far fills can be believed. Each figure has an interval "
+        "where the span is long enough, and the result is held against buying and holding, and "
+        "against random strategies of the same turnover: what chance explains is said to be luck. "
+        "What does not exist is a dash. A file of code is run, with all rights of this program.",
         (
             ("bot backtest", "the bundled recording, as configured"),
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
@@ -278,6 +290,13 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            FIDELITY,
+            option(
+                "--span",
+                metavar="TIME",
+                help="cut recordings into spans of 1d, 12h, 30m …, each with an account of its "
+                "own; what comes before one only warms up",
+            ),
             DATABASE,
             JSON,
             *CHOICES,

@@ -524,9 +524,21 @@ class Bot:
         self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self.feedback is not None and self.informed:
-            for news in self.feedback.news(self.risk, self.data.views, scored.seq, scored.at):
-                self._hubs.to_strategy.on_next(news)
+            news = self.feedback.news(self.risk, self.data.views, scored.seq, scored.at)
+            if not news and self._rests(scored):
+                return  # as nearly always
+            for one in news:
+                self._hubs.to_strategy.on_next(one)
         self._hubs.to_strategy.on_next(scored)
+
+    def _rests(self, scored: Scored) -> bool:
+        decider = self.decider
+        if decider is None or self.shown.way is not None:  # who looks is shown every layer
+            return False
+        if scored.at >= decider.rests_until(self.data.views[scored.ticker]):
+            return False
+        self.supervisor.pass_over(scored.seq)
+        return True
 
     def _decide(self, decider: Decider, event: Any) -> list[Decision]:
         return self.supervisor.step(decider, event, self.shown.last_frames[-1])

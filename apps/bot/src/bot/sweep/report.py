@@ -147,12 +147,14 @@ class Report:
 
     def _head(self) -> list[tuple[str, str]]:
         swept, plan = self._swept, self._plan
-        fields, names = plan.grid.fields, [source.name for source in plan.sources]
+        fields, names = plan.grid.fields, [*dict.fromkeys(one.name for one in plan.sources)]
+        spans = [one for one in plan.sources if one.opens_ns is not None]
         left_out = {json.dumps(one.changes): one.why for one in swept.left_out}
         rows = [
             ("sweep", f"{plan.grid.name}: {_many(fields, 'setting')}, "
              f"{_many(swept.variants, 'variant')}"),
-            ("recordings", ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)),
+            ("recordings", ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+             + f", in {_many(spans, 'span')}" * bool(spans)),
             ("engine", f"{self._arguments.engine}, {_workers(self._engine.workers)}"),
             ("results", f"{len(swept.outcomes):,} in {self._folder / FILE}, {swept.known:,} of "
              "them known before"),
