@@ -240,6 +240,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+            ("bot backtest rank week.jsonl.zst --fidelity candles", "fast and coarse"),
             ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
@@ -309,6 +310,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "folder: results.jsonl, results.parquet, front.html, and best.yaml with the best settings.",
         (
             ("bot sweep grid.yaml quickstart", "all combinations, on all processors"),
+            ("bot sweep grid.yaml week.jsonl.zst --fidelity candles", "first all of them coarsely"),
             ("bot sweep grid.yaml week.jsonl.zst --sampler tpe --trials 200", "by what is learnt"),
             ("bot paper --config sweep-grid/best.yaml", "trade the chosen settings on paper"),
             ("bot sweep certs certs", "several machines: once, and copy the folder to each"),
