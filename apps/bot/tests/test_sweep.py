@@ -684,6 +684,8 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
     assert "sweep        grid: 2 settings, 6 variants" in first
     assert f"hash {second['results_hash']}" in first
     assert "max_leverage  gross_share" in first
+    assert f"page         {out}/front.html" in first
+    assert f"next         bot backtest {out}/best.yaml quickstart --report-html" in first
     assert {path.name for path in out.iterdir()} == {
         "results.jsonl", "results.parquet", "front.html", "best.yaml",
     }  # fmt: skip
