@@ -67,6 +67,24 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="how much before --from is played of a history, to warm up (default: 2d)",
             ),
             option(
+                "--train",
+                type=duration,
+                metavar="TIME",
+                help="walk forward: choose the best of so much time (30d), again and again",
+            ),
+            option(
+                "--test",
+                type=duration,
+                metavar="TIME",
+                help="judge each choice by so much time behind it (7d)",
+            ),
+            option(
+                "--objective",
+                default="profit",
+                metavar="NAME",
+                help="by what is chosen: profit (default), sharpe, sortino, calmar, max_drawdown …",
+            ),
+            option(
                 "--compare",
                 nargs=2,
                 metavar="STRATEGY|RECORDING|HASH",
@@ -104,6 +122,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest rank reversion quickstart sixty", "two strategies on two recordings"),
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
+            ("bot backtest rank reversion year.jsonl.zst --train 30d --test 7d", "walk forward"),
             ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "

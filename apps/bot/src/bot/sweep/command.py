@@ -13,6 +13,7 @@ from typing import Final
 
 from dydx_conn import ConnError, find_recording
 
+from bot.backtest.walks import OBJECTIVES
 from bot.config.configured import loaded_of
 from bot.config.document import near
 from bot.config.varied import base_of
@@ -22,7 +23,7 @@ from bot.sweep.block import Source, source_of
 from bot.sweep.grid import Grid, read_grid
 from bot.sweep.report import Report
 from bot.sweep.results import Results
-from bot.sweep.run import OBJECTIVES, Plan, Sweep
+from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, Sampler
 
 TRIALS: Final = 100
