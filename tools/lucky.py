@@ -33,7 +33,7 @@ LEAST: Final = 0.90  # of results on walks
 _STEP_S: Final = 4  # between two updates of a market
 MOST: Final = 0.50  # of results with an edge
 STRATEGIES: Final = {
-    "calm": ("rank", "sniper", "reversion", "pairs"),
+    "calm": ("rank", "sniper"),
     "revert": ("reversion",),
 }  # fmt: skip
 

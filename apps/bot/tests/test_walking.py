@@ -51,6 +51,24 @@ def test_a_walk_chooses_by_trainings_and_joins_the_tests(
     assert table.read_text().count("\n") == 1  # nothing was dealt by what was chosen
 
 
+def test_a_grid_is_walked_over_all_its_variants(
+    short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one pass, each named by what is other in it; no folder of results is begun."""
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("strategies.rank.enter: [55, 60]\n")
+    words = ["sweep", str(grid), str(short), "--train", "30s", "--test", "20s", "--json"]
+    code = main(words)
+    walk = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    assert [one["name"] for one in walk["variants"]] == ["enter 55", "enter 60"]
+    assert len(walk["folds"]) == 1
+    assert [*tmp_path.glob("sweep-*")] == []
+    assert main([*words, "--seconds", "5"]) == 2
+    assert main(["sweep", str(grid), "--train", "30s", "--test", "20s"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "refused"),
     [

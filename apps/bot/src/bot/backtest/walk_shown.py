@@ -18,6 +18,7 @@ from bot.backtest.walking import Walk
 from bot.outlet import one_line
 
 _WHEN: Final = 16  # letters of a time: to the minute
+_NAME: Final = 22  # letters of what was chosen: with it a row fits into 80
 _SHARES: Final = frozenset(["win_rate", "max_drawdown_share", "exposure", "closest"])
 
 
@@ -54,6 +55,7 @@ def _table(*titles: str) -> Table:
         made.add_column(
             title, justify="left" if left else "right", no_wrap=True,
             overflow="ellipsis" if left else "fold",
+            max_width=_NAME if title == "chosen" else None,
         )  # fmt: skip
     return made
 

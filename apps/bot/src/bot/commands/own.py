@@ -26,6 +26,28 @@ from bot.parsing import (
     whole,
 )
 
+WALK: Final = (
+    option(
+        "--train",
+        type=duration,
+        metavar="TIME",
+        help="walk forward: choose the best of so much time (30d), again and again",
+    ),
+    option(
+        "--test",
+        type=duration,
+        metavar="TIME",
+        help="judge each choice by so much time behind it (7d)",
+    ),
+    option(
+        "--warmup",
+        type=duration,
+        default="2d",
+        metavar="TIME",
+        help="how much before a span is played of a history, to warm up (default: 2d)",
+    ),
+)
+
 COMMANDS: Final[dict[str, Command]] = {
     "signals": Command(
         "check signals of your own, or the bot's, by what they declare",
@@ -59,25 +81,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="enter from 2026-11-20 or 2026-11-20T06:00 on; what is before it warms up",
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
-            option(
-                "--warmup",
-                type=duration,
-                default="2d",
-                metavar="TIME",
-                help="how much before --from is played of a history, to warm up (default: 2d)",
-            ),
-            option(
-                "--train",
-                type=duration,
-                metavar="TIME",
-                help="walk forward: choose the best of so much time (30d), again and again",
-            ),
-            option(
-                "--test",
-                type=duration,
-                metavar="TIME",
-                help="judge each choice by so much time behind it (7d)",
-            ),
+            *WALK,
             option(
                 "--objective",
                 default="profit",
@@ -251,6 +255,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            *WALK,
             DATABASE,
             JSON,
             *CHOICES,
@@ -264,6 +269,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot sweep grid.yaml quickstart", "all combinations, on all processors"),
             ("bot sweep grid.yaml week.jsonl.zst --sampler tpe --trials 200", "by what is learnt"),
+            ("bot sweep grid.yaml year.jsonl.zst --train 30d --test 7d", "walk forward, all here"),
             ("bot paper --config sweep-grid/best.yaml", "trade the chosen settings on paper"),
             ("bot sweep certs certs", "several machines: once, and copy the folder to each"),
             ("bot sweep scheduler 10.0.0.1:8786 --certs certs", "on one of them"),

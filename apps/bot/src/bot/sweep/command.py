@@ -1,7 +1,7 @@
 """`bot sweep`: many variants over recordings, on one machine or many.
 
     GRID.yaml, recordings, settings ─► Plan ─► Sweep on an engine ─► results ─► ranked
-        ─► Report (bot.sweep.report)
+        ─► Report (bot.sweep.report), or with --train a walk (bot.sweep.walk)
 
 `bot sweep certs DIR`, `bot sweep scheduler` and `bot sweep worker` prepare other machines.
 """
@@ -34,6 +34,10 @@ def sweep(arguments: argparse.Namespace) -> int:
     other = _OTHERS.get(arguments.grid)
     if other is not None:
         return other(arguments)
+    if arguments.train or arguments.test:
+        from bot.sweep.walk import walk
+
+        return walk(arguments)
     plan, sampler = plan_of(arguments)
     folder = Path(arguments.out or f"sweep-{plan.grid.name}")
     engine = engine_typed(arguments)
