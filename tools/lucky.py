@@ -1,6 +1,6 @@
 """How often a result is said to be luck: on random walks, and where an edge was planted.
 
-    uv run --all-packages --group dev tools/lucky.py               both: about four minutes
+    uv run --all-packages --group dev tools/lucky.py               both: ten minutes
     uv run … tools/lucky.py --seeds 100 --scenario calm            random walks alone
 
     Story of each seed ─► a backtest of each strategy ─► Judged ─► shares that are luck
