@@ -66,6 +66,7 @@ class Walk:
     def __init__(self, rest: Rest, sleep: Sleep = asyncio.sleep) -> None:
         self._rest, self._sleep = rest, sleep
         self._counted: dict[str, int] = {}  # trades of a window, where no candles count them
+        self._cause: ConnError | None = None  # what went wrong last where an answer was due
         self.trouble = ""
         self.requests = 0
 
@@ -187,8 +188,10 @@ class Walk:
                 if answer.stale:
                     raise Unreachable("expected an answer, got one from memory", wait_s=wait_s)
             except _PASSING as error:
+                if not (isinstance(error, Unreachable) and error.wait_s):
+                    self._cause = error  # else no more is requested for a while, because of it
                 if isinstance(error, Untrusted) or attempt == _TRIES - 1:
-                    raise
+                    raise self._cause or error from None
                 self.trouble = f"waits: {error}"
                 wait_s = max(wait_s, error.wait_s)
             else:
