@@ -152,6 +152,20 @@ def test_a_strategy_that_raises_ends_alone(
     assert "\nrank: profit" in printed
 
 
+def test_what_a_strategy_prints_is_no_part_of_the_report(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads JSON gets JSON; what is printed goes to stderr, as it is loaded, too."""
+    (tmp_path / "prints.py").write_text(f'print("aloud")\n{RAISES}')
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["backtest", "prints.py", str(short), "--json"])
+    printed = capsys.readouterr()
+
+    assert json.loads(printed.out)["strategies"][0]["strategy"] == "prints.py"
+    assert (code, "aloud" in printed.err) == (1, True)
+
+
 def test_a_damaged_recording_is_played_and_the_damage_is_named(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,6 @@ from dydx_conn import (
     Endpoint,
     Frame,
     History,
-    RateLimited,
     Rest,
     ServerError,
     Unreachable,
@@ -39,7 +38,7 @@ from bot.archive.rows import HOUR_NS, MOST_ROWS, Candle, Page, Trade, page_of, s
 AT_ONCE: Final = 4
 PATIENCE_S: Final = 600.0  # in the queue of a rate limit
 _TRIES: Final = 6  # each after a pause twice as long: half a minute in all
-_PASSING: Final = (BadAnswer, RateLimited, ServerError, Unreachable)
+_PASSING: Final = (BadAnswer, ServerError, Unreachable)  # a rate limit was waited for already
 
 Sleep = Callable[[float], Awaitable[object]]
 

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final
 
@@ -116,7 +117,8 @@ def outcomes_of(
 ) -> list[Outcome]:
     """Return what each variant came to on each recording; all up to where somebody ended it."""
     outcomes: list[Outcome] = []
-    with Progress("frames", 0) as progress:
+    # What a strategy of the user's own prints is no part of the report, and no JSON.
+    with Progress("frames", 0) as progress, redirect_stdout(sys.stderr):
         for recording in recordings:
             outcomes += played(recording, variants, span, progress, page_of)
             if not outcomes[-1].complete:
