@@ -13,6 +13,7 @@ from bot.__main__ import main
 from bot.backtest import playing
 from bot.backtest.command import Backtest
 from bot.backtest.figures import Figures, RunFigures, hourly_returns, ratios_of
+from bot.backtest.files import write_trades
 from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
@@ -150,6 +151,15 @@ def test_a_strategy_that_raises_ends_alone(
     assert "raises.py on short: expected mine to decide with Decisions, got ValueError" in printed
     assert "raises… STOPPED short" in " ".join(printed.split())
     assert "\nrank: profit" in printed
+
+
+def test_trades_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> None:
+    """A full disk after an hour's run: its figures are printed, and no half file is left."""
+    path = tmp_path / "gone" / "trades.csv"
+
+    assert write_trades(str(path), []) == (
+        f"expected to write 0 trades to {path}, got no such file or directory"
+    )
 
 
 def test_what_a_strategy_prints_is_no_part_of_the_report(

@@ -66,12 +66,15 @@ def backtest(arguments: argparse.Namespace) -> int:
         require_parquet(arguments.trades)  # refused before the run, not after it
     page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
     outcomes = outcomes_of(recordings, variants, span, page_of)
+    trouble = ""
     if arguments.trades:
-        write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
+        rows = [row for one in outcomes for row in one.trades]
+        if trouble := write_trades(arguments.trades, rows):
+            print(f"bot: warning: {trouble}", file=sys.stderr)
     _print(arguments, outcomes, span)
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
-    return int(any(one.failure or one.trouble for one in outcomes))
+    return int(bool(trouble) or any(one.failure or one.trouble for one in outcomes))
 
 
 def _compared(arguments: argparse.Namespace) -> int:

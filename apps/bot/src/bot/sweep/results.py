@@ -11,6 +11,7 @@ of it.
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -88,11 +89,10 @@ class Results:
         self.found |= {one.key: one for one in fresh}
 
     def _cut(self, size: int) -> None:
-        # What is still buffered would be written as the file is closed.
-        try:
-            os.ftruncate(self._file.fileno(), size)
-        except OSError:
-            pass
+        with suppress(OSError):
+            self._file.close()  # it writes what is buffered still, as far as that goes
+        with suppress(OSError):
+            os.truncate(self.path, size)
         self._file = open(os.devnull, "ab+")  # noqa: SIM115  # closed as the other would be
 
 
