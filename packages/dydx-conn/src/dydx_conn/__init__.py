@@ -200,6 +200,7 @@ from typing import (
     Final,
     Generic,
     Literal,
+    NamedTuple,
     NoReturn,
     Required,
     Self,
@@ -2551,6 +2552,8 @@ _OF_THE_DAY: Final = frozenset([
     "oraclePrice", "price", "nextFundingRate", "openInterest", "baseOpenInterest",
     "priceChange24H", "volume24H", "trades24H",
 ])  # fmt: skip
+# A market that has ended since was traded until then: whether it still is, nobody knew.
+_TRADED: Final = msgspec.Raw(b'"ACTIVE"')
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -2570,17 +2573,23 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
 
 
-def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Iterator[Frame]:
+def unfold(
+    history: History,
+    frames: Iterable[Frame],
+    server: str = "",
+    kinds: Sequence[str] | None = None,
+) -> Iterator[Frame]:
     """Turn the frames of fetched pages into those of the link "history", in block order.
 
-    First the link opens and describes the markets, with the parameters of the day of the fetch;
-    then each row comes at its own time, a candle at its end, an hour's funding with its price.
-    Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
-    is reckoned; of all of them, where there are no trades. Without funding rates the market's
-    default is charged. What cannot be read, or should be there and is not, is a gap. At most one
-    window, and the candles that outlast it, is in memory.
+    First the link opens and describes the markets, as active and with the parameters of the day of
+    the fetch; then each row comes at its own time, a candle at its end, an hour's funding with its
+    price. Between them stand blocks: one a second after each with rows, then every 10 s, of a
+    height that is reckoned; of all of them, where there are no trades. Without funding rates the
+    market's default is charged. What cannot be read, or should be there and is not, is a gap. At
+    most one window, and the candles that outlast it, is in memory. Pages of other `kinds` are left
+    out; None is all.
     """
-    unfolding = _Unfolding(history, server)
+    unfolding = _Unfolding(history, server, kinds)
     for frame in frames:
         if frame.kind == "gap":
             unfolding.lose(frame.text)
@@ -2627,8 +2636,8 @@ _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class _Unfolding:
     """The window at hand, and how far the link has come."""
 
-    def __init__(self, history: History, server: str) -> None:
-        self._history, self._server = history, server
+    def __init__(self, history: History, server: str, kinds: Sequence[str] | None) -> None:
+        self._history, self._server, self._kinds = history, server, kinds
         self._seq, self._messages = 0, -1
         self._window = 0
         self._rows: list[_Past] = []
@@ -2664,9 +2673,14 @@ class _Unfolding:
             if window != (due := self._due()):
                 self.lose(f"expected the window of {_iso(due)}, got that of {page.id} next")
             self._window = window
+        found = _endpoint_of(page.path)
+        kind = found[0].path if found else ""
+        lists = _PLACES.get(kind, _OF_NO_LIST)
+        if self._kinds is not None and lists.kind not in self._kinds:
+            return
         if not page.ok:
             return self.lose(f"expected the answer of {page.channel[:120]}, got {page.type}")
-        self._read(page)
+        self._read(page, lists, found[2] if found else {})
 
     def _due(self) -> int:
         """Return the start of the window that has to come next."""
@@ -2686,19 +2700,16 @@ class _Unfolding:
         rows = sorted(self._rows)
         end = bisect_left(rows, (until, _FUNDING), key=lambda row: (row.at, row.rank))
         rows, self._rows = (rows[:end], rows[end:]) if until else (rows, [])
-        coming = _coming_heights(rows)
         for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
-            group = [*alike]
-            height = next(itertools.islice(coming, len(group) - 1, None))
-            yield from self._pass(place[0], height)
-            yield from self._play(group)
+            yield from self._pass(place[0])
+            yield from self._play([*alike])
         if not until:
             yield from self._end()
 
     def _end(self) -> Iterator[Frame]:
         """Let time pass to the end of the last window: of what is behind it nothing is known."""
         end, due = self._history.until_ns, self._due()
-        yield from self._pass(max(min(end, due), self._at + 2 * _PULSE_NS), 0)
+        yield from self._pass(max(min(end, due), self._at + 2 * _PULSE_NS))
         if due < end:
             self.lose(f"expected the window of {_iso(due)}, got the end")
         yield from self._lost()
@@ -2737,11 +2748,12 @@ class _Unfolding:
         first = min((row.height - 1 for row in self._rows if row.height), default=earlier)
         yield self._block(max(first, 1), self._at)
 
-    def _pass(self, until: int, height: int) -> Iterator[Frame]:
-        """Make the blocks before an instant, whose height is known or 0.
+    def _pass(self, until: int) -> Iterator[Frame]:
+        """Make the blocks before an instant, of heights that do not depend on what comes then.
 
-        Heights stand still where nothing happens: an order ends by the height, and may not while
-        what it waits for is a candle that is not over yet.
+        If what comes then is of the height that was reckoned, it joins that block. Heights stand
+        still where nothing happens: an order ends by the height, and may not while what it waits
+        for is a candle that is not over yet.
         """
         while True:
             since = max(self._block_at, self._at)
@@ -2755,9 +2767,8 @@ class _Unfolding:
             if at >= until:
                 return
             advances = self._advances or at // _HOUR != self._block_at // _HOUR
-            reckoned = self._height + (advances and self._height + 1 != height)
             self._at = at
-            yield self._block(reckoned, at)
+            yield self._block(self._height + advances, at)
 
     def _block(self, height: int, at: int, time: str = "") -> Frame:
         self._height, self._block_at = height, at
@@ -2806,19 +2817,17 @@ class _Unfolding:
         text = f'{{{fields},"message_id":{self._messages}}}'
         return ws_frame(self._seq, self._at, self._at, HISTORY, text)
 
-    def _read(self, page: Frame) -> None:
+    def _read(self, page: Frame, of: "_Place", named: Mapping[str, str]) -> None:
         """Add a page's rows of its window, each once."""
-        found = _endpoint_of(page.path)
-        part, place = _PLACES.get(found[0].path if found else "", ("", _placed_trade))
         try:
-            rows = _decode_rows(_decode_lists(page.text)[part])
+            rows = _decode_rows(_decode_lists(page.text)[of.part])
         except (KeyError, *_UNREADABLE) as error:
             return self.lose(f"expected the answer of {page.channel[:120]}, got {error}")
-        names = {**(found[2] if found else {}), **dict(parse_qsl(page.channel.partition("?")[2]))}
+        names = {**named, **dict(parse_qsl(page.channel.partition("?")[2]))}
         until, odd = self._window + self._history.window_s * _SECOND, []
         for raw in rows:
             try:
-                row, inside = place(_decode_past(raw), names, bytes(raw).decode())
+                row, inside = of.place(_decode_past(raw), names, bytes(raw).decode())
             except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
                 odd.append(error)
                 continue
@@ -2829,8 +2838,8 @@ class _Unfolding:
                 self._seen.add(name)
                 self._rows.append(row)
         if odd:
-            of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
-            self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
+            which = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
+            self.lose(f"{which} cannot be read: {str(odd[0])[:200]}")
 
 
 def _without_the_day(text: str, history: History) -> dict[str, Any]:
@@ -2840,20 +2849,12 @@ def _without_the_day(text: str, history: History) -> dict[str, Any]:
     for ticker, fields in msgspec.json.decode(text, type=shape)["markets"].items():
         if ticker in history.markets:
             lasting = {name: raw for name, raw in fields.items() if name not in _OF_THE_DAY}
+            lasting["status"] = _TRADED
             if "funding" not in history.kinds:
                 usual = fields.get("defaultFundingRate1H", msgspec.Raw(b'"0"'))
                 lasting["nextFundingRate"] = usual
             described[ticker] = lasting
     return described
-
-
-def _coming_heights(rows: list[_Past]) -> Iterator[int]:
-    """Return for each row the next height that is known from it on, or 0."""
-    coming, heights = 0, []
-    for row in reversed(rows):
-        coming = row.height or coming
-        heights.append(coming)
-    return reversed(heights)
 
 
 _EVENT: Final = re.compile("[0-9a-f]{24}")
@@ -2886,11 +2887,19 @@ def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple
     return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
 
 
-_PLACES: Final[Mapping[str, tuple[str, Callable[..., tuple[_Past, int]]]]] = {
-    ENDPOINTS["trades"].path: ("trades", _placed_trade),
-    ENDPOINTS["candles"].path: ("candles", _placed_candle),
-    ENDPOINTS["historical_funding"].path: ("historicalFunding", _placed_funding),
+class _Place(NamedTuple):
+    # Of a list: its kind, which part of a page it is, and what places a row of it.
+    kind: str
+    part: str
+    place: Callable[..., tuple[_Past, int]]
+
+
+_PLACES: Final[Mapping[str, _Place]] = {
+    ENDPOINTS["trades"].path: _Place("trades", "trades", _placed_trade),
+    ENDPOINTS["candles"].path: _Place("candles", "candles", _placed_candle),
+    ENDPOINTS["historical_funding"].path: _Place("funding", "historicalFunding", _placed_funding),
 }
+_OF_NO_LIST: Final = _Place("", "", _placed_trade)
 
 
 # === Recordings ===
@@ -3108,27 +3117,56 @@ class Recording:
 
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
     place, and `complete` is, after iterating, whether the end was written and its sum holds.
-    One of history is iterated as the frames that its `pages` stand for (`unfold`); what these
-    lack is damage, too. Without its header it is none.
+    One of history is iterated as the frames that its `pages` stand for (`unfold`): all, or those
+    of `kinds` alone, of which it must have the first. What the pages lack is damage, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kinds: Sequence[str] | None = None) -> None:
         self.path = path
         self.damage: list[str] = []
         self.complete = False
         self.header = self._read_header()
+        self._kinds = kinds
+        if kinds is not None:
+            self._limit(kinds)
+
+    def _limit(self, kinds: Sequence[str]) -> None:
+        what, history = f"expected a history of {kinds[0]}", self.header.history
+        if history is None or kinds[0] not in history.kinds:
+            has = "no history" if history is None else f"one of {', '.join(history.kinds)}"
+            raise RecordingError(f"{what}, got {has} in {self.path.name}")
+        some = (*(kind for kind in history.kinds if kind in kinds),)
+        history = msgspec.structs.replace(history, kinds=some)
+        self.header = msgspec.structs.replace(self.header, history=history)
 
     def __iter__(self) -> Iterator[Frame]:
         history = self.header.history
         if history is None:
             return self.pages()
-        return self._unfolded(history)
+        return self._unfolded(history, self.pages())
 
-    def _unfolded(self, history: History) -> Iterator[Frame]:
-        for frame in unfold(history, self.pages(), self.header.rest):
+    def _unfolded(self, history: History, pages: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in unfold(history, pages, self.header.rest, self._kinds):
             if frame.kind == "gap" and frame.text not in self.damage:
                 self.damage.append(frame.text)
             yield frame
+
+    def since(self, at_ns: int) -> Iterator[Frame]:
+        """Return the frames from a moment on, or from little before it.
+
+        Of history the windows before it are passed over; else it is all of them, since what a book
+        holds is known from its beginning alone.
+        """
+        history = self.header.history
+        if history is None or at_ns <= history.since_ns:
+            return iter(self)
+        window_ns = history.window_s * _SECOND
+        at_ns = min(at_ns, history.until_ns - 1)
+        begin_ns = at_ns - (at_ns - history.since_ns) % window_ns
+        begin, later = _iso(begin_ns), msgspec.structs.replace(history, since_ns=begin_ns)
+        return self._unfolded(
+            later, (page for page in self.pages() if not page.id or page.id >= begin)
+        )
 
     def pages(self) -> Iterator[Frame]:
         """Return the frames as they are stored: of history its pages."""
@@ -3294,7 +3332,8 @@ def _no_zstd(start: bytes) -> str:
 
 def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
-        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+        k = _decode_line(text).k
+        return k in ("ws", "end") or k in _LETTERS
     return False
 
 

@@ -11,10 +11,10 @@ of it.
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 from dydx_conn import ConnError
@@ -39,7 +39,8 @@ class Results:
         self.torn = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self.path.open("ab+")
+            # Without a buffer: what could not be written is not tried again as the file is closed.
+            self._file: FileIO = self.path.open("ab+", buffering=0)
         except OSError as error:
             raise ConnError(f"expected to write to {self.path}, got {_why(error)}") from None
 
@@ -79,21 +80,14 @@ class Results:
         lines = b"".join(map(_line, fresh))
         before = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(lines)
-            self._file.flush()
+            while lines:
+                lines = lines[self._file.write(lines) :]
         except OSError as error:
-            self._cut(before)
+            os.ftruncate(self._file.fileno(), before)
             what = f"expected to write {len(fresh)} results to {self.path}, got {_why(error)}"
             done = f"{len(self.found)} are in it: the same command goes on with them"
             raise ConnError(f"{what}; {done}") from None
         self.found |= {one.key: one for one in fresh}
-
-    def _cut(self, size: int) -> None:
-        with suppress(OSError):
-            self._file.close()  # it writes what is buffered still, as far as that goes
-        with suppress(OSError):
-            os.truncate(self.path, size)
-        self._file = open(os.devnull, "ab+")  # noqa: SIM115  # closed as the other would be
 
 
 def _line(outcome: Outcome) -> bytes:
