@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,12 +74,15 @@ def backtest(arguments: argparse.Namespace) -> int:
     page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
     runs = played_all(recordings, variants, span, page_of)
     outcomes = [run.outcome for run in runs]
+    trouble = ""
     if arguments.trades:
-        write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
+        rows = [row for one in outcomes for row in one.trades]
+        if trouble := write_trades(arguments.trades, rows):
+            print(f"bot: warning: {trouble}", file=sys.stderr)
     _print(arguments, runs, span)
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
-    return int(any(one.failure or one.trouble for one in outcomes))
+    return int(bool(trouble) or any(one.failure or one.trouble for one in outcomes))
 
 
 def _walked(
@@ -161,7 +165,8 @@ def played_all(
 ) -> list[Played]:
     """Return what each variant came to on each recording; all up to where somebody ended it."""
     runs: list[Played] = []
-    with Progress("frames", 0) as progress:
+    # What a strategy of the user's own prints is no part of the report, and no JSON.
+    with Progress("frames", 0) as progress, redirect_stdout(sys.stderr):
         for recording in recordings:
             runs += played(recording, variants, span, progress, page_of)
             if not runs[-1].outcome.complete:

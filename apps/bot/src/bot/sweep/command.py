@@ -8,7 +8,9 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +47,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     engine = engine_typed(arguments)
     complete = True
     with Results(folder) as results, Progress("results", 1) as progress:
-        with engine:
+        # What a strategy of the user's own prints is no part of the report, and no JSON.
+        with engine, redirect_stdout(sys.stderr):
             run = Sweep(plan, engine, results, progress)
             try:
                 run.run(sampler)
