@@ -2582,7 +2582,8 @@ def unfold(
     First the link opens and describes the markets, with the parameters of the day of the fetch;
     then each row comes at its own time, a candle at its end, an hour's funding with its price.
     Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
-    is reckoned; of all of them, where there are no trades. Without funding rates the market's
+    is reckoned; of all of them, where there are no trades. There one more comes with the candles of
+    an end, after them. Without funding rates the market's
     default is charged. What cannot be read is a gap. At most one window, and the candles that
     outlast it, is in memory. Pages of other `kinds` are left out; None is all.
     """
@@ -2635,6 +2636,7 @@ class _Unfolding:
 
     def __init__(self, history: History, server: str, kinds: Sequence[str] | None) -> None:
         self._history, self._server, self._kinds = history, server, kinds
+        self._decides_by_candles = "trades" not in history.kinds
         self._seq, self._messages = 0, -1
         self._window = 0
         self._rows: list[_Past] = []
@@ -2710,6 +2712,8 @@ class _Unfolding:
             yield self._block(max(first.height, self._height + 1), self._at, first.time)
         if not is_hour:
             yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        if first.rank == _CANDLE and self._decides_by_candles and self._at % _HOUR:
+            yield self._block(self._height, self._at)  # all of them are known now
         self._advances = True
         self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 

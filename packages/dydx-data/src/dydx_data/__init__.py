@@ -2152,7 +2152,9 @@ class Chain:
 class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
-    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
+    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale; where
+    candles are all there is also bar, a candle by which orders fill and nobody decides before the
+    block shows the `book` of all, and time, nothing else.
     `live_at` is until when its `link` is known to report all of its book, or of its trades where
     no socket has a book of it. `price_missed` is set while a newer oracle price may be unreadable.
     """
@@ -3251,7 +3253,8 @@ def _model_candles(
     estimate = _estimate_of(view, 1)
     estimate.trade(bar.at_ns, bar.close)
     _estimate_oracle(view, frame, estimate)
-    return view._touch(frame, "book")
+    state._traded[view.ticker] = view
+    return view._touch(frame, "bar")
 
 
 def _rows_of(updates: list[Any]) -> Iterator[CandleFields]:
@@ -3301,11 +3304,18 @@ def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -
 
 
 def _touch_past(state: DataState, frame: Frame) -> _Touched:
-    """Show at a block the books of what was traded in the one before, and all now and then."""
+    """Show at a block the books of what was traded in the one before, and all now and then.
+
+    Between two candles, where they are all there is, time alone passes, in one market for all.
+    """
     traded, state._traded = state._traded, {}
     if frame.at - state._shown_at >= _SHOWN_NS:
         state._shown_at = frame.at
-        traded = {name: view for name, view in state.views.items() if view.book.modelled}
+        modelled = {name: view for name, view in state.views.items() if view.book.modelled}
+        by_trades = {x: view for x, view in modelled.items() if view.book.fidelity == "trades"}
+        if modelled and not (traded or by_trades):
+            return next(iter(modelled.values()))._touch(frame, "time")
+        traded = by_trades or traded
     return [touched for view in traded.values() for touched in view._touch(frame, "book")]
 
 
