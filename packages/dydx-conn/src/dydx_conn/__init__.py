@@ -166,7 +166,7 @@ import threading
 import time
 import uuid
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
@@ -4802,6 +4802,9 @@ class _Facts(msgspec.Struct, gc=False):
     torn: bool = False
 
 
+_height_of = attrgetter("height")
+
+
 def _after(block: _Facts) -> _Sums:
     """Return the account at the end of a block; `block.broken` receives what does not add up."""
     before = block.before
@@ -5129,7 +5132,7 @@ class _Account:
 
     def refold(self, height: int) -> None:
         """Fold the blocks again from a height on, then judge those that are over."""
-        at = bisect_left(self.blocks, height, key=lambda block: block.height)
+        at = bisect_left(self.blocks, height, key=_height_of)
         for block, following in pairwise(self.blocks[at:]):
             following.before = _after(block)
         self.sums = _after(self.blocks[-1])
@@ -5141,7 +5144,7 @@ class _Account:
         for block in self.blocks:
             if block.snapshot is not None:
                 broken = {}
-            if block.height <= self.over:
+            if block.height <= self.over and (broken or block.broken):
                 for ticker in block.sizes:
                     broken.pop(ticker, None)
                 broken |= {t: f"block {block.height}: {why}" for t, why in block.broken.items()}
@@ -5154,7 +5157,8 @@ class _Account:
         if height <= self.over:
             return False
         before, self.over = self.over, height
-        new = any(before < block.height <= height for block in self.blocks)
+        at = bisect_right(self.blocks, before, key=_height_of)
+        new = at < len(self.blocks) and self.blocks[at].height <= height
         return new or bool(self.unlisted)
 
     def hold(self) -> tuple[PositionState, ...]:
@@ -5182,8 +5186,10 @@ class _Account:
         # fills do not add up to it; a snapshot leaves no doubt.
         last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
         for block in self.blocks:
-            rows = {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
-            last = last | rows if block.snapshot is None else {}
+            if block.snapshot is not None:
+                last.clear()
+            else:
+                last.update((ticker, (block, rows[-1])) for ticker, rows in block.sizes.items())
         return {
             ticker: row
             for ticker, (block, row) in last.items()

@@ -262,6 +262,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            FIDELITY,
             *ENGINES,
             JSON,
             *ACCOUNT,
@@ -272,6 +273,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot prove rank", "the bundled recording"),
             ("bot prove mine.py sixty --cuts 10", "your own, on another one"),
+            ("bot prove mine.py week.jsonl.zst --fidelity candles", "in memory as a whole"),
         ),
         "exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it "
         "cannot be run",
