@@ -680,7 +680,9 @@ class ModelledBook(Book):
     `offset` counts minutes.
     """
 
-    __slots__ = ("_lots", "_made", "_market", "_places", "_step", "_terms", "_tick")
+    __slots__ = (
+        "_made", "_market", "_price_form", "_size_form", "_step", "_terms", "_tick", "_usdc",
+    )  # fmt: skip
 
     def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
         super().__init__()
@@ -688,7 +690,8 @@ class ModelledBook(Book):
         self._market, self._terms = market, terms
         tick, step = market.price(market.subticks_per_tick), market.size(market.step_base_quantums)
         self._tick, self._step = float(tick), float(step)
-        self._places, self._lots = _decimals(tick), _decimals(step)
+        self._price_form, self._size_form = f"%.{_decimals(tick)}f", f"%.{_decimals(step)}f"
+        self._usdc = [b - a for a, b in pairwise((0.0, *terms.depth_usdc))]  # of each band
         self._made: dict[bool, list[Level]] = {}
 
     def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:
@@ -762,10 +765,9 @@ class ModelledBook(Book):
         return [level for level in levels if level.size]
 
     def _level(self, ticks: int, band: int) -> Level:
-        depth = self._terms.depth_usdc
-        price_text = f"{ticks * self._tick:.{self._places}f}"
-        price, usdc = float(price_text), depth[band] - (depth[band - 1] if band else 0.0)
-        size_text = f"{int(usdc / price / self._step) * self._step:.{self._lots}f}"
+        step, price_text = self._step, self._price_form % (ticks * self._tick)
+        price = float(price_text)
+        size_text = self._size_form % (int(self._usdc[band] / price / step) * step)
         return Level(price, float(size_text), price_text, size_text, self.offset)
 
 
