@@ -12,20 +12,24 @@ import msgspec
 import pytest
 from bot.__main__ import main
 from bot.backtest.figures import Figures, RunFigures
+from bot.backtest.playing import bounds
+from bot.backtest.statistics import Interval, Overfitting
 from bot.config.document import ConfigError
 from bot.config.settings import load
 from bot.config.varied import base_of, varied, yaml_of
-from bot.engines.engine import Here, engine_of
+from bot.engines.engine import Here
 from bot.engines.work import Lost
 from bot.progress import Progress
+from bot.run.resume import ACCOUNT
 from bot.sweep import block as blocks
-from bot.sweep.block import Block, Key, Outcome, code_of, play_block, source_of
+from bot.sweep.block import Block, Key, Outcome, code_of, play_block, source_of, spans_of
 from bot.sweep.grid import Variant, read_grid, variants_of
-from bot.sweep.ranking import intervals, overfit, ranked
+from bot.sweep.ranking import Overfit, intervals, overfit, ranked
+from bot.sweep.report import luck_rows
 from bot.sweep.results import Results, digest_of, write_table
 from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, sampler_of
-from dydx_conn import ConnError, Header, History, RecordingWriter, find_recording
+from dydx_conn import ConnError, Frame, Header, History, Recording, RecordingWriter, find_recording
 
 GRID = """\
 policy:
@@ -225,6 +229,18 @@ def test_another_strategy_of_ones_own_is_other_code(tmp_path):
     assert len({*found, code_of(BASE)}) == 3
 
 
+def test_another_model_of_books_is_other_code(tmp_path):
+    """Settings have its path: what is in it counts as code, whether of the base or of a variant."""
+    path = tmp_path / "book.json"
+    base = base_of(load({"paper.book_model": ("bot.yaml", str(path))}, environment={}))
+    found = []
+    for text in ("{}", '{"markets": {}}'):
+        path.write_text(text, encoding="utf-8")
+        found += [code_of(base), code_of(BASE, {"paper.book_model": str(path)})]
+
+    assert found[0] == found[1] != found[2] == found[3] != code_of(BASE)
+
+
 # === Blocks ===
 
 
@@ -233,6 +249,13 @@ def block(plan: Plan, **changed: Any) -> Block:
     variant = Variant({"policy.max_leverage": 1}, varied(BASE, {"policy.max_leverage": 1}).hash)
     made = Block(source=plan.sources[0], base=BASE, variants=(variant,), code=code_of(BASE))
     return msgspec.structs.replace(made, **changed)
+
+
+def played_alone(task: Block) -> RunFigures:
+    """Return what a task of one variant came to."""
+    found = play_block(task)
+    assert not isinstance(found, Lost)
+    return found[0].figures
 
 
 def test_what_is_played_of_a_recording_is_part_of_what_its_results_are_of(tmp_path):
@@ -295,7 +318,7 @@ def test_a_recording_is_found_by_its_name_where_a_worker_began(tmp_path, monkeyp
     ("changed", "words"),
     [
         ({"variants": (Variant({"policy.max_leverage": 1}, "0" * 64),)}, "the worker's defaults"),
-        ({"code": "0" * 64}, "expected the strategy's file that the sweep began with"),
+        ({"code": "0" * 64}, "expected the files of strategy, signals and book model"),
     ],
 )
 def test_settings_and_code_that_are_others_are_refused(small, changed, words):
@@ -322,6 +345,39 @@ def test_what_a_variant_raises_is_in_its_result_alone(small, tmp_path):
     assert outcome.failure.endswith("got ValueError: no at mine.py:6")
 
 
+def test_a_recording_is_cut_into_spans(small):
+    """One after the other, as whole ones; each has a key and an account of its own."""
+    source = msgspec.structs.replace(small.sources[0], seconds=None)
+    since, until = bounds(Recording(Path(source.path)))
+
+    first, second, *_ = spans_of(source, since, until, 2 * 10**9)
+    assert (first.closes_ns, second.closes_ns) == (second.opens_ns, since + 4 * 10**9)
+    assert first.span.endswith("Z/" + second.span.partition("/")[0])
+    one, other = (played_alone(block(small, source=each)) for each in (first, second))
+    assert (one.since_ns, other.since_ns) == (since, since + 2 * 10**9)
+    assert one.until_ns < since + 2 * 10**9 <= other.until_ns
+    assert one.equity[0][1] == other.equity[0][1] == 10_000
+    with pytest.raises(ConnError, match=r"spans within quickstart, .* got 24 hours as one"):
+        spans_of(source, since, until, 24 * 3_600 * 10**9)
+
+
+def test_what_a_recorded_run_did_is_no_part_of_a_sweep(small):
+    """Its acts and its account are left out; what it carried over is not."""
+    frames = [
+        Frame(n, n, n, link, kind, text)
+        for n, (kind, link, text) in enumerate(
+            [
+                ("act", "key", "halt"),
+                ("state", ACCOUNT, "{}"),
+                ("state", "run", "{}"),
+                ("ws", "c1", "x"),
+            ]
+        )
+    ]
+
+    assert [frame.kind for frame in frames if blocks._counts(frame)] == ["state", "ws"]
+
+
 # === Sweeps ===
 
 
@@ -339,17 +395,36 @@ def test_every_order_and_every_loss_gives_the_same_digest(small, tmp_path):
     assert twisted.swept.missing == []
 
 
-def test_processes_find_what_this_process_finds(small, tmp_path):
-    """Two workers, and a sweep that goes on with one result of the other: one digest."""
+def test_a_sweep_goes_on_with_what_is_there(small, tmp_path):
+    """One result and a torn one of another sweep, and workers that twist the order: one digest."""
     straight = swept(small, Here(), tmp_path / "a")
     lines = (tmp_path / "a" / "results.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "results.jsonl").write_bytes(lines[1] + lines[0][:40])
 
-    resumed = swept(small, engine_of("local:2"), tmp_path / "b")
+    resumed = swept(small, Twisted(lambda _, result: result), tmp_path / "b")
 
     assert resumed.swept.digest == straight.swept.digest
     assert resumed.swept.known == 1
+
+
+def test_variants_of_other_code_are_played_in_other_passes(small, tmp_path, grid):
+    """A pass has one model of books and one hash of code; what came of each is found in whole."""
+    for name, text in (("a", "{}"), ("b", '{"markets": {}}')):
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    paths = [str(tmp_path / f"{name}.json") for name in ("a", "b")]
+    text = f"paper.book_model: {json.dumps(paths)}\npolicy.max_leverage: [1, 2]\n"
+    plan = msgspec.structs.replace(small, grid=read_grid(grid(text)))
+    sizes: list[int] = []
+
+    def note(task: Block, result: Any) -> Any:
+        sizes.append(len(task.variants))
+        return result
+
+    run = swept(plan, Twisted(note), tmp_path / "out")
+
+    assert (sizes, run.swept.missing) == ([1] * 4, [])
+    assert len({key.code for key in run.swept.outcomes}) == 2
 
 
 def test_a_worker_that_answers_for_another_task_is_believed_nothing(small, tmp_path):
@@ -368,6 +443,7 @@ def test_a_worker_that_answers_for_another_task_is_believed_nothing(small, tmp_p
     assert (tmp_path / "results.jsonl").read_bytes() == b""
 
 
+@pytest.mark.replays
 def test_a_sampler_asks_for_the_same_whoever_works(small, tmp_path):
     """It is answered in the order of its trials, not of the results."""
     digests = set()
@@ -457,12 +533,13 @@ def test_a_full_disk_ends_a_sweep_and_what_is_written_stays(tmp_path):
 
     class Full:
         def __init__(self, file: Any) -> None:
-            self.file = file
+            self.file, self.first = file, 0
 
         def write(self, content: bytes) -> int:
-            self.file.write(content[:10])
-            self.file.flush()
-            raise OSError(errno.ENOSPC, "No space left on device")
+            if len(content) < self.first:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.first = len(content)
+            return int(self.file.write(content[:10]))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.file, name)
@@ -568,6 +645,23 @@ def test_luck_is_reckoned_over_all_variants(small):
     assert intervals(found, plan, "up")["return"].low is not None
 
 
+def test_luck_is_put_in_words():
+    """Intervals, the chance against the best of luck, and how often the best stays good."""
+    found = Overfit(
+        hours=48.0, trials=12, deflated=0.5,
+        chosen=Overfitting(probability=0.25, lost=0.5, halves=252),
+    )  # fmt: skip
+
+    rows = dict(luck_rows(found, {"return": Interval(value=0.1, low=-0.2, high=0.3)}))
+
+    assert rows == {
+        "return": "of the best 0.1, 95 of 100 samples within -0.2 and 0.3",
+        "deflated": "50% that it is better than the best of 12 by luck",
+        "overfitting": "25%: how often the best of half the time is among the worse of the other "
+        "half",
+    }
+
+
 # === Command ===
 
 
@@ -577,6 +671,7 @@ def typed(path: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--out", str(out), *more]
 
 
+@pytest.mark.replays
 def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, tmp_path, capsys):
     """What it prints names all of it; a second time everything is known; the file can be used."""
     path, out, database = grid(GRID), tmp_path / "out", tmp_path / "bot.db"
@@ -589,6 +684,8 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
     assert "sweep        grid: 2 settings, 6 variants" in first
     assert f"hash {second['results_hash']}" in first
     assert "max_leverage  gross_share" in first
+    assert f"page         {out}/front.html" in first
+    assert f"next         bot backtest {out}/best.yaml quickstart --report-html" in first
     assert {path.name for path in out.iterdir()} == {
         "results.jsonl", "results.parquet", "front.html", "best.yaml",
     }  # fmt: skip
@@ -608,6 +705,9 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
         (["{grid}", "quickstart", "--objective", ","], "each once"),
         (["{grid}", "quickstart", "--trials", "3"], "which tries all"),
         (["{grid}", "quickstart", "--engine", "moon"], "expected an engine"),
+        (["{grid}", "quickstart", "--span", "soon"], "expected a span such as 1d"),
+        (["{grid}", "quickstart", "--span", "1h"], "got 1 hours as one"),
+        (["{grid}", "quickstart", "--span", "9s", "--seconds", "9"], "--span or --seconds"),
         (["{grid}", "quickstart", "--engine", "dask://10.0.0.1:1"], "mutual TLS"),
         (["nowhere.yaml", "quickstart"], "expected a configuration that can be read"),
         (["{grid}", "quickstart", "--strategy", "gone.py"], "gone.py"),

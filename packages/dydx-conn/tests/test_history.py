@@ -24,7 +24,7 @@ from dydx_conn import (
     market_fields,
     unfold,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SECOND = 1_000_000_000
@@ -308,6 +308,16 @@ def test_a_window_out_of_order_is_a_gap_and_not_played() -> None:
     assert sum(frame.kind == "gap" for frame in frames) == 2
 
 
+def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
+    """Nobody knows what was traded in it: what was known before it is known no more."""
+    frames = played(trades_page(0, trade(1, 1)), trades_page(7200, trade(7201, 9)), hours=3)
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert "expected the window after" in gap.text
+    assert SINCE < gap.at <= SINCE + 7200 * SECOND
+    assert len(ids(frames)) == 2
+
+
 def test_markets_that_nobody_described_are_a_gap() -> None:
     """Without their grid nothing can be traded: said, not guessed."""
     frames = [*unfold(history(), [trades_page(0, trade(1, 1))])]
@@ -368,6 +378,24 @@ def test_what_a_recording_lacks_cannot_be_played(tmp_path: Path, past: History |
 ROWS = st.lists(st.tuples(st.integers(0, 7199), st.integers(0, 3)), max_size=40)
 
 
+@pytest.mark.parametrize(("at_s", "left"), [(-9, 3), (3_599, 3), (3_600, 2), (7_300, 1), (9**9, 1)])
+def test_windows_before_a_moment_are_passed_over(at_s: int, left: int, tmp_path: Path) -> None:
+    """What is left is played as ever, from the start of the moment's window on."""
+    path = tmp_path / "past.jsonl.zst"
+    header = Header(network="t", rest="", ws="", client="", source="s", history=history(hours=3))
+    writer = RecordingWriter(path, header)
+    rows = [trade(at, 200 + at) for at in (10, 3_610, 7_210)]
+    pages = [trades_page(3_600 * n, row) for n, row in enumerate(rows)]
+    for frame in [*described(BTC), *pages]:
+        writer.write_frame(frame)
+    writer.close()
+    frames = [*Recording(path).since(SINCE + at_s * SECOND)]
+
+    assert ids(frames) == [row["id"] for row in rows[-left:]]
+    assert frames[0].at == SINCE + 3_600 * (3 - left) * SECOND
+    assert not [frame for frame in frames if frame.kind == "gap"]
+
+
 @given(ROWS, ROWS, st.lists(st.integers(0, 119), max_size=10), st.sampled_from([600, 1800, 3600]))
 def test_nothing_is_seen_before_its_time_and_nothing_is_lost(
     btc: list[tuple[int, int]], eth: list[tuple[int, int]], minutes: list[int], window_s: int
@@ -404,3 +432,54 @@ def test_nothing_is_seen_before_its_time_and_nothing_is_lost(
         one = contents(frame)[0]
         assert isinstance(one, CandlesContents)
         assert instant(one.candles[0].started_at) + 60 * SECOND == frame.at
+
+
+def test_a_market_that_has_ended_since_was_active() -> None:
+    """Its status is of the day of the fetch: who played it then would know how it ends."""
+    markets = {BTC: market_fields(BTC, price=99, status="FINAL_SETTLEMENT")}
+    first = page(None, "/v4/perpetualMarkets", {"markets": markets})
+
+    frames = [*unfold(history(), [first, trades_page(0, trade(1, 1))])]
+
+    (described,) = of_channel(frames, "v4_markets")
+    assert [x.status for x in contents(described)[0].markets.values()] == ["ACTIVE"]
+
+
+# Blocks may be as fast as half a second, and as slow as a height of its own after minutes.
+BLOCKS = st.lists(
+    st.tuples(st.sampled_from([500, 600, 1000, 1400, 2500, 9000, 60_000, 900_000]),
+              st.integers(1, 3), st.integers(1, 3)),
+    min_size=1, max_size=25,
+)  # fmt: skip
+CUT_KINDS = st.sampled_from([("trades",), ("candles", "funding"), ("trades", "candles", "funding")])
+
+
+@settings(max_examples=50)
+@given(BLOCKS, st.sets(st.integers(0, 119)), CUT_KINDS, st.data())
+def test_what_is_played_up_to_an_instant_does_not_depend_on_what_comes_after_it(
+    blocks: list[tuple[int, int, int]], minutes: set[int], kinds: tuple[str, ...], data: Any
+) -> None:
+    """A history that ends at any instant plays the same frames up to it, byte for byte."""
+    rows: list[tuple[float, dict[str, Any]]] = []
+    ms, height = 0, 100
+    for passed, heights, count in blocks:
+        ms, height = ms + passed, height + heights
+        rows += [(ms / 1000, trade(ms / 1000, height, n)) for n in range(count)]
+    near = st.sampled_from([at for at, _ in rows]).map(lambda at: at + 1.1)
+    first = rows[0][0]  # the height of the first row is that of the chain when all begins
+    cut_s = max(data.draw(st.floats(0, 7200) | st.integers(0, 119).map(float) | near), first)
+
+    def before(until_s: float) -> list[Frame]:
+        """Play what is known by then."""
+        pages = []
+        for start in (0, 3600):
+            inside = [row for at, row in rows if at <= until_s and start <= at < start + 3600]
+            over = [m for m in minutes if m * 60 + 60 <= until_s and start <= m * 60 < start + 3600]
+            hours = [rate(start + 0.4, height)] if 0 < start <= until_s - 0.4 else []
+            pages += [trades_page(start, *inside)] * ("trades" in kinds)
+            pages += [candles_page(start, *(candle(60 * m) for m in over))] * ("candles" in kinds)
+            pages += [funding_page(start, *hours)] * ("funding" in kinds)
+        until_ns = SINCE + round(cut_s * SECOND)
+        return [frame for frame in played(*pages, kinds=kinds) if frame.at <= until_ns]
+
+    assert before(cut_s) == before(7200)

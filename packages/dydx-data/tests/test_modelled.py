@@ -177,6 +177,19 @@ def test_an_hour_before_the_first_trade_is_where_the_estimate_begins() -> None:
     assert view.oracle.price == pytest.approx(50_050)
 
 
+def test_a_gap_makes_a_modelled_book_unknown_until_the_next_trade() -> None:
+    """What was traded in it nobody knows: nothing is decided on the price before it."""
+    past = Past()
+    book = past.trade(50_000).book
+    step(past.state, past.link.event("gap", "a window is missing"))
+    lost = (book.known, book.best_bid, book.bids())
+
+    view = past.trade(51_000)
+
+    assert lost == (False, None, [])
+    assert view.book.known
+
+
 def test_an_estimate_is_the_median_of_a_minute() -> None:
     """One odd trade moves nothing, and what is old is forgotten."""
     estimate = OracleEstimate()

@@ -81,11 +81,24 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+            _shown.append(self._bar)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
+            _shown.remove(self._bar)
             self._bar.stop()
+
+
+_shown: Final["list[Bar]"] = []
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr, above the bar where there is one."""
+    if _shown:
+        _shown[-1].print(clean(text), markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 def _bar_on(stream: TextIO) -> "Bar":

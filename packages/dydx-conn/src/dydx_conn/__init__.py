@@ -2552,6 +2552,8 @@ _OF_THE_DAY: Final = frozenset([
     "oraclePrice", "price", "nextFundingRate", "openInterest", "baseOpenInterest",
     "priceChange24H", "volume24H", "trades24H",
 ])  # fmt: skip
+# A market that has ended since was traded until then: whether it still is, nobody knew.
+_TRADED: Final = msgspec.Raw(b'"ACTIVE"')
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -2579,13 +2581,13 @@ def unfold(
 ) -> Iterator[Frame]:
     """Turn the frames of fetched pages into those of the link "history", in block order.
 
-    First the link opens and describes the markets, with the parameters of the day of the fetch;
-    then each row comes at its own time, a candle at its end, an hour's funding with its price.
-    Between them stand blocks: one a second after each with rows, then every 10 s, of a height that
-    is reckoned; of all of them, where there are no trades. There one more comes with the candles of
-    an end, after them. Without funding rates the market's
-    default is charged. What cannot be read is a gap. At most one window, and the candles that
-    outlast it, is in memory. Pages of other `kinds` are left out; None is all.
+    First the link opens and describes the markets, as active and with the parameters of the day of
+    the fetch; then each row comes at its own time, a candle at its end, an hour's funding with its
+    price. Between them stand blocks: one a second after each with rows, then every 10 s, of a
+    height that is reckoned; of all of them, where there are no trades: there one more follows the
+    candles of an end. Without funding rates the market's default is charged. What cannot be read is
+    a gap. At most one window, and the candles that outlast it, is in memory. Pages of other `kinds`
+    are left out; None is all.
     """
     unfolding = _Unfolding(history, server, kinds)
     for frame in frames:
@@ -2667,6 +2669,8 @@ class _Unfolding:
             return self.lose(f"expected windows in their order, got {page.id} late")
         if window > self._window:
             yield from self.play(window) if self._window else ()
+            if self._window and window > self._window + self._history.window_s * _SECOND:
+                self.lose(f"expected the window after {_iso(self._window)}, got {page.id}")
             self._window = window
         found = _endpoint_of(page.path)
         kind = found[0].path if found else ""
@@ -2693,14 +2697,11 @@ class _Unfolding:
         rows = sorted(self._rows)
         end = bisect_left(rows, (until, _FUNDING), key=lambda row: (row.at, row.rank))
         rows, self._rows = (rows[:end], rows[end:]) if until else (rows, [])
-        coming = _coming_heights(rows)
         for place, alike in itertools.groupby(rows, lambda row: (row.at, row.rank, row.height)):
-            group = [*alike]
-            height = next(itertools.islice(coming, len(group) - 1, None))
-            yield from self._pass(place[0], height)
-            yield from self._play(group)
+            yield from self._pass(place[0])
+            yield from self._play([*alike])
         if not until:
-            yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS), 0)
+            yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS))
 
     def _play(self, group: list[_Past]) -> Iterator[Frame]:
         """Play rows of one kind and block; an hour's funding before the block that charges it."""
@@ -2732,11 +2733,12 @@ class _Unfolding:
         first = min((row.height - 1 for row in self._rows if row.height), default=earlier)
         yield self._block(max(first, 1), self._at)
 
-    def _pass(self, until: int, height: int) -> Iterator[Frame]:
-        """Make the blocks before an instant, whose height is known or 0.
+    def _pass(self, until: int) -> Iterator[Frame]:
+        """Make the blocks before an instant, of heights that do not depend on what comes then.
 
-        Heights stand still where nothing happens: an order ends by the height, and may not while
-        what it waits for is a candle that is not over yet.
+        If what comes then is of the height that was reckoned, it joins that block. Heights stand
+        still where nothing happens: an order ends by the height, and may not while what it waits
+        for is a candle that is not over yet.
         """
         while True:
             since = max(self._block_at, self._at)
@@ -2750,9 +2752,8 @@ class _Unfolding:
             if at >= until:
                 return
             advances = self._advances or at // _HOUR != self._block_at // _HOUR
-            reckoned = self._height + (advances and self._height + 1 != height)
             self._at = at
-            yield self._block(reckoned, at)
+            yield self._block(self._height + advances, at)
 
     def _block(self, height: int, at: int, time: str = "") -> Frame:
         self._height, self._block_at = height, at
@@ -2833,20 +2834,12 @@ def _without_the_day(text: str, history: History) -> dict[str, Any]:
     for ticker, fields in msgspec.json.decode(text, type=shape)["markets"].items():
         if ticker in history.markets:
             lasting = {name: raw for name, raw in fields.items() if name not in _OF_THE_DAY}
+            lasting["status"] = _TRADED
             if "funding" not in history.kinds:
                 usual = fields.get("defaultFundingRate1H", msgspec.Raw(b'"0"'))
                 lasting["nextFundingRate"] = usual
             described[ticker] = lasting
     return described
-
-
-def _coming_heights(rows: list[_Past]) -> Iterator[int]:
-    """Return for each row the next height that is known from it on, or 0."""
-    coming, heights = 0, []
-    for row in reversed(rows):
-        coming = row.height or coming
-        heights.append(coming)
-    return reversed(heights)
 
 
 _EVENT: Final = re.compile("[0-9a-f]{24}")
@@ -3137,6 +3130,22 @@ class Recording:
             return self.pages()
         return unfold(history, self.pages(), self.header.rest, self._kinds)
 
+    def since(self, at_ns: int) -> Iterator[Frame]:
+        """Return the frames from a moment on, or from little before it.
+
+        Of history the windows before it are passed over; else it is all of them, since what a book
+        holds is known from its beginning alone.
+        """
+        history = self.header.history
+        if history is None or at_ns <= history.since_ns:
+            return iter(self)
+        window_ns = history.window_s * _SECOND
+        at_ns = min(at_ns, history.until_ns - 1)
+        begin_ns = at_ns - (at_ns - history.since_ns) % window_ns
+        begin, later = _iso(begin_ns), msgspec.structs.replace(history, since_ns=begin_ns)
+        pages = (page for page in self.pages() if not page.id or page.id >= begin)
+        return unfold(later, pages, self.header.rest, self._kinds)
+
     def pages(self) -> Iterator[Frame]:
         """Return the frames as they are stored: of history its pages."""
         self.damage, self.complete = [], False
@@ -3295,7 +3304,8 @@ def _no_zstd(start: bytes) -> str:
 
 def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
-        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+        k = _decode_line(text).k
+        return k in ("ws", "end") or k in _LETTERS
     return False
 
 

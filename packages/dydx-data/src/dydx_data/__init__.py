@@ -490,13 +490,14 @@ class Book:
     def update(self, updates: Iterable[BookContents]) -> list[str]:
         """Take new level totals, oldest first; return what was wrong with any of them."""
         faults: list[str] = []
-        bids, asks = self._bids, self._asks
+        bids, asks, offset = self._bids, self._asks, self.offset
         for update in updates:
-            self.offset = offset = self.offset + 1
+            offset += 1
             if update.bids:
                 bids.put(update.bids, offset, faults)
             if update.asks:
                 asks.put(update.asks, offset, faults)
+        self.offset = offset
         bid_prices, ask_prices = bids.prices, asks.prices
         if self.crossed or not bid_prices or not ask_prices or bid_prices[-1] >= ask_prices[0]:
             self._uncross()
@@ -692,6 +693,10 @@ class ModelledBook(Book):
         self._tick, self._step = float(tick), float(step)
         self._price_form, self._size_form = f"%.{_decimals(tick)}f", f"%.{_decimals(step)}f"
         self._usdc = [b - a for a, b in pairwise((0.0, *terms.depth_usdc))]  # of each band
+
+    def forget(self) -> None:
+        """Become unknown, until it is placed again."""
+        super().forget()
         self._made: dict[bool, list[Level]] = {}
 
     def place(self, mid: float, at: int, seq: int, taker: str = "") -> None:
@@ -2404,13 +2409,13 @@ def silence(view: MarketView, at: int) -> tuple[int, str]:
     A book or a price that nobody changes is not old while blocks and links are fresh; what is
     unknown has no age, and is an objection of its own.
     """
-    sources = (
-        (view.live_at, "its link is silent"),
-        (view.chain.at, "no block came"),
-        (view.priced_at, "the oracle price is not confirmed"),
-    )
-    since, words = min((source for source in sources if source[0]), default=(at, ""))
-    return at - since, words
+    since, words = view.live_at, "its link is silent"
+    block_at, priced_at = view.chain.at, view.priced_at
+    if block_at and not 0 < since <= block_at:
+        since, words = block_at, "no block came"
+    if priced_at and not 0 < since <= priced_at:
+        since, words = priced_at, "the oracle price is not confirmed"
+    return (at - since, words) if since else (0, "")
 
 
 # === Outlook ===

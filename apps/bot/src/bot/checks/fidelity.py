@@ -9,6 +9,7 @@ truth; of the oracle price it has, as the venue's history does, that of each hou
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -95,14 +96,19 @@ class Past:
             return
         if frame.channel == "v4_markets" and frame.is_snapshot:
             self.markets = msgspec.json.decode(frame.raw)["markets"]
-        elif frame.channel == "v4_trades" and not frame.is_snapshot and contents(frame):
-            given = msgspec.json.decode(frame.raw)
-            rows = self.trades.setdefault(frame.id, {})
-            for update in given if isinstance(given, list) else [given]:
-                for row in update["trades"]:
-                    rows[row["id"]] = row
-                    self.until_ns = max(self.until_ns, instant(row["createdAt"]))
+        elif frame.channel == "v4_trades" and not frame.is_snapshot:
+            self._trade(frame)
         self.since_ns = self.since_ns or self._state.chain.time_ns
+
+    def _trade(self, frame: Frame) -> None:
+        """Take the trades of a message, as their texts are; what cannot be read is left out."""
+        with contextlib.suppress(ConnError, ValueError):
+            times = {x.id: instant(x.created_at) for one in contents(frame) for x in one.trades}
+            given, rows = msgspec.json.decode(frame.raw), self.trades.setdefault(frame.id, {})
+            for update in given if isinstance(given, list) else [given]:
+                known = (row for row in update["trades"] if row.get("id") in times)
+                rows.update((row["id"], row) for row in known)
+            self.until_ns = max([self.until_ns, *times.values()])
 
     def _settle(self, view: MarketView) -> None:
         """Note an hour's rate and price as it begins, and those of before the first one."""

@@ -7,18 +7,20 @@
 """
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, find_recording
+from dydx_conn import ConnError, Recording, find_recording
 
+from bot.backtest.playing import bounds
 from bot.config.configured import loaded_of
 from bot.config.document import near
 from bot.config.varied import base_of
 from bot.engines.engine import engine_typed
 from bot.progress import Progress
-from bot.sweep.block import Source, source_of
+from bot.sweep.block import Source, source_of, spans_of
 from bot.sweep.grid import Grid, read_grid
 from bot.sweep.report import Report
 from bot.sweep.results import Results
@@ -93,6 +95,7 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Sampler]:
     if not arguments.data:
         raise ConnError("expected a recording or more to sweep over, got none")
     objectives = objectives_typed(arguments.objective)
+    span_ns = _span_ns(arguments)
     loaded = loaded_of(arguments)
     sources = [_source(name, arguments) for name in arguments.data]
     seen: dict[str, str] = {}
@@ -101,6 +104,12 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Sampler]:
             raise ConnError(f"expected each recording once, got {first} as {source.name} again")
     if len(seen) < len(sources):
         raise ConnError("expected each recording once, got one twice")
+    if span_ns:
+        sources = [
+            one
+            for each in sources
+            for one in spans_of(each, *bounds(Recording(Path(each.path))), span_ns)
+        ]
     plan = Plan(grid=grid, base=base_of(loaded), sources=(*sources,), objectives=objectives)
     return plan, _sampler(arguments, grid, objectives)
 
@@ -112,6 +121,22 @@ def _source(name: str, typed: argparse.Namespace) -> Source:
     except OSError as error:
         what = f"expected a recording that can be read at {path}"
         raise ConnError(f"{what}, got {error.strerror or error}") from None
+
+
+def _span_ns(arguments: argparse.Namespace) -> int:
+    """Return how long a span is, 0 for recordings as a whole."""
+    text = arguments.span
+    if text is None:
+        return 0
+    found = re.fullmatch(r"([1-9]\d{0,8})([smhdw])", text.strip().lower())
+    if found is None:
+        raise ConnError(f"expected a span such as 1d, 12h, 30m or 90s, got {text!r}")
+    if arguments.seconds is not None:
+        raise ConnError("expected --span or --seconds, got both")
+    return int(found[1]) * _UNITS_S[found[2]] * 10**9
+
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def objectives_typed(text: str) -> tuple[str, ...]:

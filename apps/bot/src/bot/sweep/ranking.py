@@ -5,12 +5,12 @@ hourly returns of all variants ─► bot.backtest.statistics ─► intervals, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from math import fsum
 from typing import Any, Final
 
 import msgspec
 
+from bot.backtest.figures import hourly_returns
 from bot.backtest.statistics import (
     Interval,
     Overfitting,
@@ -134,11 +134,8 @@ class Overfit(msgspec.Struct, frozen=True, kw_only=True):
 
 def returns_of(swept: Swept, plan: Plan, config: str) -> list[float]:
     """Return the hourly returns of a variant on all sources, one after the other."""
-    found: list[float] = []
-    for one in _outcomes(swept, plan, config):
-        whole = [worth for _, worth in one.figures.equity]
-        found += [after / before - 1 for before, after in pairwise(whole) if before > 0]
-    return found
+    outcomes = _outcomes(swept, plan, config)
+    return [part for one in outcomes for part in hourly_returns(one.figures.equity)]
 
 
 def overfit(swept: Swept, plan: Plan, rows: Sequence[Ranked]) -> Overfit:

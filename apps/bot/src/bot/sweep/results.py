@@ -10,9 +10,10 @@ keys; who found it, when and in which order is no part of it.
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 from dydx_conn import ConnError
@@ -37,7 +38,8 @@ class Results:
         self.torn = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self.path.open("ab+")
+            # Without a buffer: what could not be written is not tried again as the file is closed.
+            self._file: FileIO = self.path.open("ab+", buffering=0)
         except OSError as error:
             raise ConnError(f"expected to write to {self.path}, got {_why(error)}") from None
 
@@ -79,22 +81,14 @@ class Results:
         lines = b"".join(_ENCODER.encode(one) + b"\n" for one in fresh)
         before = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(lines)
-            self._file.flush()
+            while lines:
+                lines = lines[self._file.write(lines) :]
         except OSError as error:
-            self._cut(before)
+            os.ftruncate(self._file.fileno(), before)
             what = f"expected to write {len(fresh)} results to {self.path}, got {_why(error)}"
             done = f"{len(self.found)} are in it: the same command goes on with them"
             raise ConnError(f"{what}; {done}") from None
         self.found |= {one.key: one for one in fresh}
-
-    def _cut(self, size: int) -> None:
-        # What is still buffered would be written as the file is closed.
-        try:
-            os.ftruncate(self._file.fileno(), size)
-        except OSError:
-            pass
-        self._file = open(os.devnull, "ab+")  # noqa: SIM115  # closed as the other would be
 
 
 def digest_of(outcomes: Iterable[Outcome]) -> str:
