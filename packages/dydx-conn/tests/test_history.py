@@ -255,6 +255,21 @@ def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:
     assert len({*heights}) == 4
 
 
+def test_where_candles_are_all_a_block_follows_those_of_an_end() -> None:
+    """At once and of the same height: then all are known, and what waits has waited no longer."""
+    frames = played(
+        candles_page(0, candle(0)), candles_page(0, candle(0, "5MINS")), kinds=("candles",)
+    )
+
+    after = [y for x, y in pairwise(frames) if x.channel == "v4_candles"]
+    before = [x for x, y in pairwise(frames) if y.channel == "v4_candles"]
+    (_, first), (_, last) = (contents(x)[0].block for x in (before[0], after[0]))
+    assert [x.channel for x in after] == ["v4_block_height"] * 2
+    assert [(x.at - SINCE) // SECOND for x in after] == [60, 300]
+    assert (last - first) // SECOND == 10
+    assert contents(before[0])[0].block[0] == contents(after[0])[0].block[0]
+
+
 LOST: list[tuple[str, Callable[[], Frame], str]] = [
     ("a refusal", lambda: page(0, "/v4/trades/perpetualMarket/BTC-USD", "no", "429"), "got 429"),
     ("no JSON", lambda: page(0, "/v4/trades/perpetualMarket/BTC-USD", "<p>"), "expected the answ"),

@@ -166,7 +166,7 @@ import threading
 import time
 import uuid
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
@@ -2584,10 +2584,10 @@ def unfold(
     First the link opens and describes the markets, as active and with the parameters of the day of
     the fetch; then each row comes at its own time, a candle at its end, an hour's funding with its
     price. Between them stand blocks: one a second after each with rows, then every 10 s, of a
-    height that is reckoned; of all of them, where there are no trades. Without funding rates the
-    market's default is charged. What cannot be read, or should be there and is not, is a gap. At
-    most one window, and the candles that outlast it, is in memory. Pages of other `kinds` are left
-    out; None is all.
+    height that is reckoned; of all of them, where there are no trades: there one more follows the
+    candles of an end. Without funding rates the market's default is charged. What cannot be read,
+    or should be there and is not, is a gap. At most one window, and the candles that outlast it, is
+    in memory. Pages of other `kinds` are left out; None is all.
     """
     unfolding = _Unfolding(history, server, kinds)
     for frame in frames:
@@ -2638,6 +2638,7 @@ class _Unfolding:
 
     def __init__(self, history: History, server: str, kinds: Sequence[str] | None) -> None:
         self._history, self._server, self._kinds = history, server, kinds
+        self._decides_by_candles = "trades" not in history.kinds
         self._seq, self._messages = 0, -1
         self._window = 0
         self._rows: list[_Past] = []
@@ -2730,6 +2731,8 @@ class _Unfolding:
             yield self._block(max(first.height, self._height + 1), self._at, first.time)
         if not is_hour:
             yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        if first.rank == _CANDLE and self._decides_by_candles and self._at % _HOUR:
+            yield self._block(self._height, self._at)  # all of them are known now
         self._advances = True
         self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 
@@ -4850,6 +4853,9 @@ class _Facts(msgspec.Struct, gc=False):
     torn: bool = False
 
 
+_height_of = attrgetter("height")
+
+
 def _after(block: _Facts) -> _Sums:
     """Return the account at the end of a block; `block.broken` receives what does not add up."""
     before = block.before
@@ -5177,7 +5183,7 @@ class _Account:
 
     def refold(self, height: int) -> None:
         """Fold the blocks again from a height on, then judge those that are over."""
-        at = bisect_left(self.blocks, height, key=lambda block: block.height)
+        at = bisect_left(self.blocks, height, key=_height_of)
         for block, following in pairwise(self.blocks[at:]):
             following.before = _after(block)
         self.sums = _after(self.blocks[-1])
@@ -5189,7 +5195,7 @@ class _Account:
         for block in self.blocks:
             if block.snapshot is not None:
                 broken = {}
-            if block.height <= self.over:
+            if block.height <= self.over and (broken or block.broken):
                 for ticker in block.sizes:
                     broken.pop(ticker, None)
                 broken |= {t: f"block {block.height}: {why}" for t, why in block.broken.items()}
@@ -5202,7 +5208,8 @@ class _Account:
         if height <= self.over:
             return False
         before, self.over = self.over, height
-        new = any(before < block.height <= height for block in self.blocks)
+        at = bisect_right(self.blocks, before, key=_height_of)
+        new = at < len(self.blocks) and self.blocks[at].height <= height
         return new or bool(self.unlisted)
 
     def hold(self) -> tuple[PositionState, ...]:
@@ -5230,8 +5237,10 @@ class _Account:
         # fills do not add up to it; a snapshot leaves no doubt.
         last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
         for block in self.blocks:
-            rows = {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
-            last = last | rows if block.snapshot is None else {}
+            if block.snapshot is not None:
+                last.clear()
+            else:
+                last.update((ticker, (block, rows[-1])) for ticker, rows in block.sizes.items())
         return {
             ticker: row
             for ticker, (block, row) in last.items()
