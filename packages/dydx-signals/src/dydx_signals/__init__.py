@@ -1067,7 +1067,7 @@ def _cost_10k(side: Callable[[int | None], list[dydx_data.Level]], mid: float) -
 
 
 _FEW: Final = 8
-_TEN_THOUSAND: Final = _NOTIONALS[1]
+_TEN_THOUSAND: Final = 1e4  # as `_NOTIONALS` has it: compiled, none of it can be read here
 
 
 # === Funding ===
