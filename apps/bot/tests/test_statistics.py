@@ -98,6 +98,7 @@ def test_a_sample_is_as_long_and_of_whole_neighbours(values, block, seed):
     assert all((places[n] - places[n - 1]) % len(values) == 1 % len(values) for n in apart)
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_intervals_hold_the_truth_about_as_often_as_they_claim():
     """Of 100 walks without drift the mean's interval holds 0 in about 95 of 100."""
     hit = 0
@@ -169,6 +170,7 @@ def test_a_strategy_that_sees_the_future_is_not_luck():
     assert luck.better == 0.0
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_a_strategy_that_tosses_a_coin_is_luck_about_as_often_as_claimed():
     """Of 60 coins about 57 lie within the interval, whatever they cost, also in two runs."""
     lucky = 0
@@ -257,6 +259,7 @@ def test_the_best_of_many_walks_is_deflated_and_a_true_edge_is_not():
     assert (deflated_sharpe(edge, 100) or 0.0) > 0.95
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_the_best_of_walks_is_as_often_among_the_worse_half():
     """Without an edge it is a coin; with one it is hardly ever."""
     found = [
