@@ -20,6 +20,7 @@ from dydx_conn import ConnError, Recording
 from bot.backtest.compare import compared, compared_lines
 from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.files import require_parquet, write_trades
+from bot.backtest.further import further_lines
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.judged import INTERVALS, Judged, judged
 from bot.backtest.playing import Outcome, Played, Span, played
@@ -71,6 +72,9 @@ def backtest(arguments: argparse.Namespace) -> int:
     if arguments.trades:
         write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
     _print(arguments, runs, span)
+    if not arguments.json:
+        typed = found.recordings or ["quickstart"]
+        print(as_lines(further_lines(arguments, variants, typed, outcomes)))
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
     return int(any(one.failure or one.trouble for one in outcomes))
