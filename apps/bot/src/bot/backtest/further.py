@@ -29,7 +29,7 @@ def further_lines(
     if arguments.since or arguments.until or arguments.fidelity:
         return
     dealt = [one for one in outcomes if one.figures.total.fills]
-    best = max(dealt, key=lambda one: one.figures.total.profit, default=None)
+    best = max(dealt, key=lambda one: one.figures.total.profit or 0.0, default=None)
     if best is None:
         return
     by_label = {variant.label: variant.arguments for variant in variants}
